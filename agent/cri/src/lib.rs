@@ -1,0 +1,20 @@
+//! The Container Runtime Interface, version 1: the messages, and the traits both halves of the agent meet at.
+//!
+//! The engine implements [`RuntimeService`] and [`ImageService`]; the kubelet half calls them and knows nothing
+//! else about the engine. [`client::connect`] gives the same traits over a unix socket, so our kubelet runs on
+//! containerd; [`server::serve`] offers any implementation on one, so a foreign kubelet or crictl drives our
+//! engine. Errors are gRPC statuses everywhere, because their codes (NotFound, DeadlineExceeded, ...) are part of
+//! the contract.
+
+pub mod client;
+pub mod server;
+mod service;
+
+/// Messages of package `runtime.v1`, generated from `proto/api.proto`.
+#[allow(missing_debug_implementations, unreachable_pub, clippy::all, clippy::unwrap_used)]
+pub mod v1 {
+    tonic::include_proto!("runtime.v1");
+}
+
+pub use service::{ImageService, MessageStream, RuntimeService};
+pub use tonic::{Code, Status};

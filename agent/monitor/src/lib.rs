@@ -1,0 +1,1 @@
+//! What the monitor and the engine say to each other.

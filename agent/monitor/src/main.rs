@@ -1,0 +1,3 @@
+//! The `knarr-monitor` binary.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `knarr` binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Kubernetes object metadata, quantities, selectors and patches; no IO.

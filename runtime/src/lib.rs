@@ -1,0 +1,3 @@
+//! An OCI container runtime in the slot of runc: parse `config.json`, plan every kernel operation, then act.
+
+pub mod spec;

@@ -1,0 +1,3 @@
+//! The `knarr-runtime` binary; everything is in the library.
+
+fn main() {}

@@ -1,0 +1,4 @@
+//! Every raw system call knarr makes, one file per family, behind functions that are safe to call.
+//!
+//! This is the only crate that may hold `unsafe`; each block proves why it is sound. Errors read like a line of
+//! strace: the call, its arguments, the errno.

@@ -1,0 +1,1 @@
+//! The lab in which end-to-end tests run.
