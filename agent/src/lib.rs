@@ -1,1 +1,9 @@
 //! The node agent: an engine that implements the Container Runtime Interface and a kubelet that drives it.
+//!
+//! The two halves meet only at the traits of `knarr-cri`, so each also works with a foreign partner: our kubelet
+//! on containerd, a foreign kubelet (or crictl) on our engine. The kubelet half knows its cluster only through a
+//! `kube::Client`, or not at all (pods from a directory of manifests).
+
+pub mod config;
+pub mod engine;
+pub mod kubelet;

@@ -1,1 +1,3 @@
 //! A small Kubernetes-compatible control plane.
+
+pub mod registry;

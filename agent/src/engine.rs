@@ -1,0 +1,4 @@
+//! The engine: pods and containers behind the Container Runtime Interface.
+
+pub mod monitors;
+pub mod network;

@@ -1,0 +1,64 @@
+//! What the engine asks of a network: an address for a pod, and its complete removal.
+//!
+//! Two implementations: the built-in bridge and (later) CNI plugins. Both must keep what they allocated on disk,
+//! so that a restart, a crash between two steps or a reboot never leaks an address; `teardown` is idempotent and
+//! works when the namespace is gone.
+
+use async_trait::async_trait;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// The pod that wants a network.
+#[derive(Debug, Clone)]
+pub struct PodAttachment {
+    /// CRI sandbox id: the key of everything allocated for this pod.
+    pub sandbox_id: String,
+    /// Kubernetes namespace, name and uid, for plugins and messages.
+    pub namespace: String,
+    #[allow(missing_docs)]
+    pub name: String,
+    #[allow(missing_docs)]
+    pub uid: String,
+    /// Where the pod's network namespace is pinned.
+    pub netns: PathBuf,
+    /// Ports of the host that lead to the pod.
+    pub host_ports: Vec<HostPort>,
+    /// CRI annotations (bandwidth and the like).
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// One port of the host that leads to a port of the pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: &'static str,
+    /// Address of the host; any where absent.
+    pub host_ip: Option<IpAddr>,
+    #[allow(missing_docs)]
+    pub host_port: u16,
+    #[allow(missing_docs)]
+    pub container_port: u16,
+}
+
+/// A network that pods can be attached to.
+#[async_trait]
+pub trait PodNetwork: Send + Sync + 'static {
+    /// Attaches the pod; a second call with the same sandbox id answers the same addresses. The first is primary.
+    async fn setup(&self, pod: &PodAttachment) -> anyhow::Result<Vec<IpAddr>>;
+
+    /// Removes everything `setup` made, also after a failed `setup` and when the namespace no longer exists.
+    async fn teardown(&self, sandbox_id: &str) -> anyhow::Result<()>;
+
+    /// Removes what belongs to none of the `living` sandboxes; called once after a start.
+    async fn collect_garbage(&self, living: &BTreeSet<String>) -> anyhow::Result<()>;
+
+    /// Takes new pods' addresses from `pod_cidr` (`10.42.3.0/24`); existing pods keep theirs.
+    async fn set_pod_cidr(&self, pod_cidr: &str) -> anyhow::Result<()>;
+
+    /// `Ok` when pods can be attached; the error is the message of the `NetworkReady` condition.
+    async fn ready(&self) -> Result<(), String>;
+
+    /// Removes the links and tables that all pods share (`knarr down`).
+    async fn remove_all(&self) -> anyhow::Result<()>;
+}

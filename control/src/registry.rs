@@ -1,0 +1,131 @@
+//! Every kind of object the server knows, as one table: a row of facts plus a [`Strategy`].
+//!
+//! The verbs (get, list, watch, create, update, patch, delete, deletecollection) are generic over this table; there
+//! is no handler per resource. A custom resource is a row added at run time. Objects are `serde_json::Value`s, as
+//! they came from the client: a field that this version does not know survives only where a schema says so.
+
+use serde_json::Value;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// One row: one resource in one version.
+pub struct Resource {
+    /// API group, `""` for the core one.
+    pub group: Cow<'static, str>,
+    #[allow(missing_docs)]
+    pub version: Cow<'static, str>,
+    #[allow(missing_docs)]
+    pub kind: Cow<'static, str>,
+    /// Name in URLs: `pods`.
+    pub plural: Cow<'static, str>,
+    #[allow(missing_docs)]
+    pub singular: Cow<'static, str>,
+    #[allow(missing_docs)]
+    pub short_names: Vec<Cow<'static, str>>,
+    /// `all` where `kubectl get all` shows it.
+    pub categories: Vec<Cow<'static, str>>,
+    #[allow(missing_docs)]
+    pub namespaced: bool,
+    /// Verbs as discovery lists them.
+    pub verbs: Vec<Cow<'static, str>>,
+    #[allow(missing_docs)]
+    pub subresources: Vec<Subresource>,
+    /// Printer columns, in order; the server's Table answers are made from these.
+    pub columns: Vec<Column>,
+    /// What is particular about this kind.
+    pub strategy: Arc<dyn Strategy>,
+}
+
+/// A path below an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subresource {
+    /// `status`, `scale`, `binding`, `log`, `exec`, `eviction`, `token`, ...
+    pub name: Cow<'static, str>,
+    /// Group, version and kind of its body (`autoscaling/v1 Scale`); the parent's own where absent.
+    pub body: Option<(Cow<'static, str>, Cow<'static, str>, Cow<'static, str>)>,
+    #[allow(missing_docs)]
+    pub verbs: Vec<Cow<'static, str>>,
+}
+
+/// A printer column.
+#[derive(Clone)]
+pub struct Column {
+    /// `Ready`; kubectl upper-cases it.
+    pub name: Cow<'static, str>,
+    /// OpenAPI type: `string`, `integer`, `date`.
+    pub kind: &'static str,
+    /// `name` marks the identifying column.
+    pub format: &'static str,
+    #[allow(missing_docs)]
+    pub description: Cow<'static, str>,
+    /// 0 is always shown, 1 with `-o wide`.
+    pub priority: i32,
+    /// The cell of one object at this moment.
+    pub cell: Arc<dyn Fn(&Value, jiff::Timestamp) -> Value + Send + Sync>,
+}
+
+/// What is particular about one kind: pure functions over objects, called by the generic verbs in this order:
+/// `default`, `prepare_create` or `prepare_update`, then `validate` or `validate_update`.
+pub trait Strategy: Send + Sync + 'static {
+    /// Fills in the defaults that Kubernetes documents.
+    fn default(&self, object: &mut Value) {
+        let _ = object;
+    }
+
+    /// Drops what a client may not set on create (status), sets what the server owns (generation 1, phase).
+    fn prepare_create(&self, object: &mut Value) {
+        let _ = object;
+    }
+
+    /// Keeps what an update may not touch; bumps `metadata.generation` when the spec changed.
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        let _ = (new, old);
+    }
+
+    /// The same for an update through `/status`: everything but the status comes from `old`.
+    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        let _ = (new, old);
+    }
+
+    /// Every fault of a new object.
+    fn validate(&self, object: &Value) -> Vec<Cause> {
+        let _ = object;
+        Vec::new()
+    }
+
+    /// Every fault of a change, immutable fields included.
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<Cause> {
+        let _ = old;
+        self.validate(new)
+    }
+
+    /// The value of a field that a field selector may name beyond `metadata.name` and `metadata.namespace`; the
+    /// outer `None` means that the field is not selectable.
+    fn selectable(&self, object: &Value, field: &str) -> Option<String> {
+        let _ = (object, field);
+        None
+    }
+
+    /// Seconds an object lives on after DELETE with `requested` grace; 0 removes it at once. (Pods: their own
+    /// `terminationGracePeriodSeconds`, 0 when no node has them.)
+    fn deletion_grace_seconds(&self, object: &Value, requested: Option<i64>) -> i64 {
+        let _ = (object, requested);
+        0
+    }
+
+    /// Whether `metadata.generation` is kept for this kind.
+    fn has_generation(&self) -> bool {
+        true
+    }
+}
+
+/// One fault: becomes an entry of `details.causes`, and a part of the message of a 422.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// `FieldValueRequired`, `FieldValueInvalid`, `FieldValueNotSupported`, `FieldValueForbidden`, ...
+    pub reason: &'static str,
+    /// `spec.containers[0].image`
+    pub field: String,
+    /// `Required value`, `Invalid value: "x": must be ...`
+    pub message: String,
+}
