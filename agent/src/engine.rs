@@ -2,3 +2,4 @@
 
 pub mod monitors;
 pub mod network;
+pub mod stream_target;
