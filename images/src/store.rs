@@ -3,6 +3,12 @@
 //! Every method may be called from many tasks and, for one directory, from many processes at once (the command
 //! line beside a running agent). Nothing is listed that is not whole on disk.
 
+use crate::archive::Format;
+use crate::credentials::Credentials;
+use crate::import::ImportConfig;
+use crate::inspect::Inspect;
+use crate::options::Options;
+use crate::prune::{Prune, Pruned};
 use crate::{Error, Mount};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,19 +28,8 @@ pub struct Image {
     pub pinned: bool,
 }
 
-/// Credentials for one registry.
-#[derive(Clone, Default)]
-pub struct Credentials {
-    #[allow(missing_docs)]
-    pub username: String,
-    #[allow(missing_docs)]
-    pub password: String,
-    /// A bearer token for the registry itself, instead of the two above.
-    pub registry_token: String,
-}
-
 /// One pull.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Pull {
     /// `busybox`, `127.0.0.1:5000/busybox:1`, `name@sha256:...`; normalised as Docker does.
     pub reference: String,
@@ -58,7 +53,7 @@ pub enum Progress {
 }
 
 /// The store in one directory. Cheap to clone.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ImageStore {
     #[allow(dead_code)]
     inner: Arc<()>,
@@ -67,7 +62,12 @@ pub struct ImageStore {
 impl ImageStore {
     /// Opens or creates the store, and reclaims what a crash left half made.
     pub fn open(root: &Path) -> Result<Self, Error> {
-        let _ = root;
+        Self::open_with(root, Options::default())
+    }
+
+    /// The same with everything that can be set.
+    pub fn open_with(root: &Path, options: Options) -> Result<Self, Error> {
+        let _ = (root, options);
         Err(Error::unsupported("the image store"))
     }
 
@@ -137,5 +137,75 @@ impl ImageStore {
     /// Bytes and inodes of the whole store (CRI ImageFsInfo).
     pub fn usage(&self) -> Result<(u64, u64), Error> {
         Err(Error::unsupported("usage"))
+    }
+
+    /// The mounts of a snapshot that exists (after a reboot, for instance).
+    pub fn mounts(&self, key: &str) -> Result<Vec<Mount>, Error> {
+        Err(Error::unsupported(key))
+    }
+
+    /// Turns a directory or a tar archive into an image of one layer under this name.
+    pub fn import(&self, source: &Path, name: &str, config: ImportConfig) -> Result<Image, Error> {
+        let _ = (source, config);
+        Err(Error::unsupported(name))
+    }
+
+    /// Sends an image to the registry that `name` names, which then answers for that name; what it already has is
+    /// not sent again. Answers the manifest's digest.
+    pub async fn push(
+        &self,
+        image: &Image,
+        name: &str,
+        credentials: Option<Credentials>,
+        progress: Option<tokio::sync::mpsc::UnboundedSender<Progress>>,
+    ) -> Result<String, Error> {
+        let _ = (image, credentials, progress);
+        Err(Error::unsupported(name))
+    }
+
+    /// Copies from registry to registry without keeping anything: every platform of an index, blobs as they are.
+    /// Answers the digest.
+    pub async fn copy(
+        &self,
+        from: (&str, Option<Credentials>),
+        to: (&str, Option<Credentials>),
+    ) -> Result<String, Error> {
+        let _ = to;
+        Err(Error::unsupported(from.0))
+    }
+
+    /// Tags of a repository in its registry.
+    pub async fn list_tags(&self, name: &str, credentials: Option<Credentials>) -> Result<Vec<String>, Error> {
+        let _ = credentials;
+        Err(Error::unsupported(name))
+    }
+
+    /// Writes images as one archive.
+    pub fn save(&self, names: &[String], format: Format, writer: &mut dyn std::io::Write) -> Result<(), Error> {
+        let _ = (names, format, writer);
+        Err(Error::unsupported("save"))
+    }
+
+    /// Reads an archive of either format, plain or compressed, and answers the images that were in it.
+    pub fn load(&self, reader: &mut dyn std::io::Read) -> Result<Vec<Image>, Error> {
+        let _ = reader;
+        Err(Error::unsupported("load"))
+    }
+
+    /// Removes images that nobody uses, and whatever nothing refers to any more.
+    pub fn prune(&self, prune: &Prune) -> Result<Pruned, Error> {
+        let _ = prune;
+        Err(Error::unsupported("prune"))
+    }
+
+    /// Everything known about an image.
+    pub fn inspect(&self, image: &Image) -> Result<Inspect, Error> {
+        Err(Error::unsupported(&image.id))
+    }
+
+    /// Keeps an image from being collected, or lets it go.
+    pub fn pin(&self, image: &Image, pinned: bool) -> Result<(), Error> {
+        let _ = pinned;
+        Err(Error::unsupported(&image.id))
     }
 }

@@ -1,0 +1,42 @@
+//! What can be set when a store is opened.
+
+use std::path::PathBuf;
+
+/// How an unpacked layer is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LayerKind {
+    /// A directory of files: works on every kernel.
+    #[default]
+    Directory,
+    /// One EROFS image per layer, made by us while the layer streams in, mounted from its file (kernel 6.12).
+    Erofs,
+    /// A full copy per container, where the kernel refuses overlay.
+    Copy,
+}
+
+/// Settings of a store; the default is what a fresh machine should use.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// New layers are held this way; layers already there stay as they are.
+    pub layers: LayerKind,
+    /// Directory with `HOST[:PORT]/hosts.toml` files as containerd reads them: mirrors, certificates, plain HTTP.
+    pub hosts_dir: Option<PathBuf>,
+    /// A Docker `config.json` with credentials, used where a call brings none.
+    pub docker_config: Option<PathBuf>,
+    /// Registries (`host:port`) that are spoken to in plain HTTP. Loopback addresses always are.
+    pub plain_http: Vec<String>,
+    /// How many layers of one pull are fetched and unpacked at the same time; 0 is as many as suits the machine.
+    pub parallel: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            layers: LayerKind::default(),
+            hosts_dir: Some(PathBuf::from("/etc/knarr/hosts.d")),
+            docker_config: None,
+            plain_http: Vec::new(),
+            parallel: 0,
+        }
+    }
+}
