@@ -175,13 +175,22 @@ impl ImageStore {
     }
 
     /// Tags of a repository in its registry.
-    pub async fn list_tags(&self, name: &str, credentials: Option<Credentials>) -> Result<Vec<String>, Error> {
+    pub async fn list_tags(
+        &self,
+        name: &str,
+        credentials: Option<Credentials>,
+    ) -> Result<Vec<String>, Error> {
         let _ = credentials;
         Err(Error::unsupported(name))
     }
 
     /// Writes images as one archive.
-    pub fn save(&self, names: &[String], format: Format, writer: &mut dyn std::io::Write) -> Result<(), Error> {
+    pub fn save(
+        &self,
+        names: &[String],
+        format: Format,
+        writer: &mut dyn std::io::Write,
+    ) -> Result<(), Error> {
         let _ = (names, format, writer);
         Err(Error::unsupported("save"))
     }
