@@ -2,7 +2,11 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(["proto/api.proto"], ["proto"])?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    // Engine records and verbose status show messages as JSON: an absent field takes its default, so records of an
+    // older version stay readable.
+    tonic_prost_build::configure()
+        .message_attribute(".", "#[derive(serde::Serialize, serde::Deserialize)]\n#[serde(default)]")
+        .compile_fds(descriptors)?;
     println!("cargo:rerun-if-changed=proto/api.proto");
     Ok(())
 }
