@@ -5,6 +5,8 @@
 //! `kube::Client`, or not at all (pods from a directory of manifests).
 
 pub mod config;
+pub mod dns;
 pub mod engine;
 pub mod kubelet;
 pub mod node;
+pub mod services;

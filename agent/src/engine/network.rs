@@ -4,6 +4,8 @@
 //! so that a restart, a crash between two steps or a reboot never leaks an address; `teardown` is idempotent and
 //! works when the namespace is gone.
 
+pub mod bridge;
+
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
