@@ -5,7 +5,11 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Keeps the kernel's service table equal to the cluster's Services and EndpointSlices until `shutdown`.
-pub async fn run(_client: kube::Client, _config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    _client: kube::Client,
+    _config: Arc<Config>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     shutdown.cancelled().await;
     Ok(())
 }
