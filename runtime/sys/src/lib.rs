@@ -2,3 +2,9 @@
 //!
 //! This is the only crate that may hold `unsafe`; each block proves why it is sound. Errors read like a line of
 //! strace: the call, its arguments, the errno.
+
+pub mod error;
+pub mod mount;
+pub mod namespace;
+
+pub use error::{Error, Result};
