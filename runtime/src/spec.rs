@@ -87,7 +87,11 @@ pub struct ParseError {
 
 impl std::fmt::Display for ParseError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.field == "." { f.write_str(&self.message) } else { write!(f, "{}: {}", self.field, self.message) }
+        if self.field == "." {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.field, self.message)
+        }
     }
 }
 
@@ -165,7 +169,8 @@ mod tests {
 
     #[test]
     fn null_counts_as_absent() {
-        let spec: Spec = parse(br#"{"ociVersion":"1.0.2","mounts":null,"linux":{"namespaces":null}}"#).unwrap();
+        let spec: Spec =
+            parse(br#"{"ociVersion":"1.0.2","mounts":null,"linux":{"namespaces":null}}"#).unwrap();
         assert_eq!(spec.mounts, vec![]);
     }
 

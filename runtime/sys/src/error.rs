@@ -83,7 +83,11 @@ impl<T> Call<T> for std::io::Result<T> {
         self.map_err(|error| {
             let code = error.raw_os_error();
             let detail = code.is_none().then(|| error.to_string());
-            Error { call: describe().into(), errno: Errno::from_raw_os_error(code.unwrap_or(libc::EIO)), detail }
+            Error {
+                call: describe().into(),
+                errno: Errno::from_raw_os_error(code.unwrap_or(libc::EIO)),
+                detail,
+            }
         })
     }
 }

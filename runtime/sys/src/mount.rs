@@ -5,7 +5,8 @@ use crate::error::{Call, Error, Result};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags,
 };
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -50,7 +51,8 @@ pub mod attr {
 /// where `recursive`.
 pub fn clone_tree(dir: impl AsFd, path: impl AsRef<Path>, recursive: bool) -> Result<OwnedFd> {
     let (dir, path) = (dir.as_fd(), path.as_ref());
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
@@ -87,7 +89,12 @@ pub fn set_idmap(mount: impl AsFd, user_namespace: BorrowedFd<'_>, recursive: bo
     setattr(mount.as_fd(), attributes, recursive, Some(user_namespace))
 }
 
-fn setattr(mount: BorrowedFd<'_>, a: Attributes, recursive: bool, userns: Option<BorrowedFd<'_>>) -> Result<()> {
+fn setattr(
+    mount: BorrowedFd<'_>,
+    a: Attributes,
+    recursive: bool,
+    userns: Option<BorrowedFd<'_>>,
+) -> Result<()> {
     let raw = libc::mount_attr {
         attr_set: a.set,
         attr_clr: a.clear,
@@ -130,8 +137,8 @@ pub struct FsContext {
 impl FsContext {
     /// Begins a new instance of a file system.
     pub fn open(fs_type: &str) -> Result<Self> {
-        let context =
-            rustix::mount::fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC).call(|| format!("fsopen({fs_type:?})"))?;
+        let context = rustix::mount::fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)
+            .call(|| format!("fsopen({fs_type:?})"))?;
         Ok(FsContext { context, fs_type: fs_type.into() })
     }
 
@@ -190,7 +197,9 @@ impl FsContext {
             if length == 0 {
                 break;
             }
-            lines.push(String::from_utf8_lossy(line.get(2..length).unwrap_or_default()).trim_end().to_string());
+            lines.push(
+                String::from_utf8_lossy(line.get(2..length).unwrap_or_default()).trim_end().to_string(),
+            );
         }
         (!lines.is_empty()).then(|| lines.join("; "))
     }

@@ -94,7 +94,8 @@ pub fn within<T: Send>(
     work: impl FnOnce() -> std::io::Result<T> + Send,
 ) -> std::io::Result<T> {
     on_a_thread(|| {
-        let opened: Vec<_> = files.iter().map(|(kind, path)| Ok((*kind, open(path)?))).collect::<Result<_>>()?;
+        let opened: Vec<_> =
+            files.iter().map(|(kind, path)| Ok((*kind, open(path)?))).collect::<Result<_>>()?;
         for (kind, file) in &opened {
             join(file, *kind)?;
         }
