@@ -27,6 +27,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// The built-in pod network.
     pub network: NetworkConfig,
+    /// The network of stand-alone containers (`knarr run`): a bridge, a range and a table of their own.
+    pub run_network: NetworkConfig,
     /// The half that talks to a cluster.
     pub kubelet: KubeletConfig,
 }
@@ -98,6 +100,7 @@ impl Default for Config {
             monitor_binary: None,
             engine: EngineConfig::default(),
             network: NetworkConfig::default(),
+            run_network: NetworkConfig::for_stand_alone_containers(),
             kubelet: KubeletConfig::default(),
         }
     }
@@ -125,6 +128,19 @@ impl Default for NetworkConfig {
             cluster_cidr: "10.42.0.0/16".into(),
             service_cidr: "10.96.0.0/16".into(),
             mtu: None,
+        }
+    }
+}
+
+impl NetworkConfig {
+    /// Apart from the pods' in every name and address.
+    fn for_stand_alone_containers() -> Self {
+        Self {
+            bridge: "knarr-run0".into(),
+            table: "knarr-run".into(),
+            pod_cidr: "10.41.0.0/24".into(),
+            cluster_cidr: "10.41.0.0/24".into(),
+            ..Self::default()
         }
     }
 }

@@ -10,3 +10,6 @@ pub mod engine;
 pub mod kubelet;
 pub mod node;
 pub mod services;
+
+/// The traits that the engine offers, for those who drive it (`knarr run` does).
+pub use knarr_cri as cri;

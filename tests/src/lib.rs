@@ -1,1 +1,6 @@
-//! The lab in which end-to-end tests run.
+//! The lab in which end-to-end tests run: binaries under test, bundles, registries, clusters, and waiting.
+//!
+//! Nothing here links the product: tests write raw JSON and YAML and run the binaries, so that a bug cannot hide by
+//! being on both sides.
+
+pub mod eventually;

@@ -1,0 +1,67 @@
+# knarr: `make run` starts a node and shows a sample answering, `make test` is everything CI runs.
+#
+# Each target installs the Debian packages it needs (as root, only those that are missing) and says which.
+
+CARGO   ?= cargo
+PREFIX  ?= /usr/local
+DESTDIR ?=
+HOST    := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+BIN     := $(TARGET)/$(HOST)/release
+BINARIES := knarr knarr-runtime knarr-monitor
+
+RUN_PACKAGES  := gcc nftables iproute2 busybox-static docker-registry curl
+TEST_PACKAGES := $(RUN_PACKAGES) runc podman skopeo umoci buildah containerd conntrack jq cpio xz-utils kmod tmux \
+                 netcat-openbsd iputils-ping procps containernetworking-plugins qemu-system-x86 libseccomp-dev
+
+.PHONY: build run test bench soak lint install test-vm clean
+
+build:
+	$(CARGO) build --release --locked -p knarr -p knarr-runtime -p knarr-monitor
+
+# ONCE=1: the same, then stop everything and leave nothing behind.
+run:
+	@scripts/install-packages $(RUN_PACKAGES)
+	@$(MAKE) --no-print-directory build
+	@KNARR_BIN_DIR=$(abspath $(BIN)) ONCE=$(ONCE) scripts/run-sample
+
+test:
+	@scripts/install-packages $(TEST_PACKAGES)
+	@$(MAKE) --no-print-directory build
+	@KNARR_BIN_DIR=$(abspath $(BIN)) CARGO=$(CARGO) scripts/test
+
+# The kernel suites in a small virtual machine with pure cgroup v2.
+test-vm:
+	@scripts/install-packages $(TEST_PACKAGES)
+	@$(MAKE) --no-print-directory build
+	@KNARR_BIN_DIR=$(abspath $(BIN)) CARGO=$(CARGO) scripts/test-vm
+
+bench:
+	@scripts/install-packages $(TEST_PACKAGES) crun hyperfine
+	@$(MAKE) --no-print-directory build
+	@KNARR_BIN_DIR=$(abspath $(BIN)) scripts/bench
+
+soak:
+	@scripts/install-packages $(TEST_PACKAGES)
+	@$(MAKE) --no-print-directory build
+	@KNARR_BIN_DIR=$(abspath $(BIN)) CARGO=$(CARGO) scripts/soak
+
+lint:
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -m 0755 $(addprefix $(BIN)/,$(BINARIES)) $(DESTDIR)$(PREFIX)/bin
+	for unit in knarr knarr-agent knarr-server knarr-engine; do \
+	  sed 's|@BINDIR@|$(PREFIX)/bin|' packaging/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service; done
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	$(BIN)/knarr man $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(BIN)/knarr completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/knarr
+	$(BIN)/knarr completions zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_knarr
+	$(BIN)/knarr completions fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/knarr.fish
+
+clean:
+	$(CARGO) clean
