@@ -1,3 +1,11 @@
-//! A small Kubernetes-compatible control plane.
+//! A small Kubernetes-compatible control plane: API server, store, scheduler and controllers in one process.
+//!
+//! The way of a request: `server` (TLS, authentication, authorization, content negotiation) finds the row of the
+//! resource in `registry`, a generic verb runs the row's strategy around one change of the `store`, the store's
+//! writer makes it durable and publishes it to every watcher. `scheduler` and `controllers` are clients like any other.
 
+pub mod control_plane;
+pub mod controllers;
 pub mod registry;
+
+pub use control_plane::{ControlPlane, Options};
