@@ -38,12 +38,17 @@ impl Options {
 }
 
 /// A running control plane.
-#[derive(Debug)]
 pub struct ControlPlane {
     kubeconfig: PathBuf,
     ca_pem: String,
     address: SocketAddr,
     client: kube::Client,
+}
+
+impl std::fmt::Debug for ControlPlane {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ControlPlane").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 impl ControlPlane {
