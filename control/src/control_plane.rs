@@ -37,6 +37,12 @@ impl Options {
     }
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self::new(PathBuf::from("/var/lib/knarr"))
+    }
+}
+
 /// A running control plane.
 pub struct ControlPlane {
     kubeconfig: PathBuf,

@@ -7,5 +7,6 @@
 pub mod control_plane;
 pub mod controllers;
 pub mod registry;
+pub mod store;
 
 pub use control_plane::{ControlPlane, Options};

@@ -1,0 +1,227 @@
+//! Stored objects and their changes, as encoded bytes that are made once and shared by everyone who reads them.
+
+use super::Revision;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// An object that waits for its revision: encoded once, with a gap where `metadata.resourceVersion` goes.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    head: Vec<u8>,
+    tail: Vec<u8>,
+}
+
+impl Draft {
+    /// Encodes `object`; a `resourceVersion` in it is dropped.
+    pub fn of(object: &Value) -> Self {
+        let empty = serde_json::Map::new();
+        let fields = object.as_object().unwrap_or(&empty);
+        let mut head = vec![b'{'];
+        for name in ["kind", "apiVersion"] {
+            if let Some(value) = fields.get(name) {
+                field(&mut head, name, value);
+                head.push(b',');
+            }
+        }
+        head.extend_from_slice(br#""metadata":{"resourceVersion":""#);
+        let mut tail = vec![b'"'];
+        let metadata = fields.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
+        for (name, value) in metadata.iter().filter(|(name, _)| *name != "resourceVersion") {
+            tail.push(b',');
+            field(&mut tail, name, value);
+        }
+        tail.push(b'}');
+        for (name, value) in
+            fields.iter().filter(|(name, _)| !matches!(name.as_str(), "kind" | "apiVersion" | "metadata"))
+        {
+            tail.push(b',');
+            field(&mut tail, name, value);
+        }
+        tail.push(b'}');
+        Self { head, tail }
+    }
+
+    /// The object with its revision filled in.
+    pub fn seal(&self, revision: Revision) -> Bytes {
+        let number = revision.to_string();
+        let mut bytes = Vec::with_capacity(self.head.len() + number.len() + self.tail.len());
+        bytes.extend_from_slice(&self.head);
+        bytes.extend_from_slice(number.as_bytes());
+        bytes.extend_from_slice(&self.tail);
+        bytes.into()
+    }
+
+    /// Encoded length without the revision.
+    pub fn len(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+
+    /// Never: even an empty object has a frame.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: &Value) {
+    // Writing JSON values into memory cannot fail.
+    let _ = serde_json::to_writer(&mut *out, name);
+    out.push(b':');
+    let _ = serde_json::to_writer(&mut *out, value);
+}
+
+/// One object as stored.
+pub struct Entry {
+    /// `GROUP/RESOURCE/[NAMESPACE/]NAME`
+    pub key: Arc<str>,
+    /// Of the write that made this state.
+    pub revision: Revision,
+    /// The object as JSON, its `resourceVersion` included.
+    pub value: Bytes,
+    labels: OnceLock<HashMap<String, String>>,
+    /// What selectors asked of this object so far. Short sections without await.
+    fields: Mutex<Vec<(Box<str>, Box<str>)>>,
+}
+
+impl Entry {
+    /// An entry as read or written.
+    pub fn new(key: Arc<str>, revision: Revision, value: Bytes) -> Self {
+        Self { key, revision, value, labels: OnceLock::new(), fields: Mutex::default() }
+    }
+
+    /// The decoded object. Stored bytes are always valid JSON; anything else reads as null.
+    pub fn object(&self) -> Value {
+        serde_json::from_slice(&self.value).unwrap_or_default()
+    }
+
+    /// A label, decoded once however many selectors ask.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        #[derive(Default, Deserialize)]
+        struct Object {
+            #[serde(default)]
+            metadata: Metadata,
+        }
+        #[derive(Default, Deserialize)]
+        struct Metadata {
+            #[serde(default)]
+            labels: HashMap<String, String>,
+        }
+        let decode = || serde_json::from_slice::<Object>(&self.value).unwrap_or_default().metadata.labels;
+        self.labels.get_or_init(decode).get(key).map(String::as_str)
+    }
+
+    /// The value of a selectable field, computed once by `compute`.
+    pub fn field(&self, name: &str, compute: impl FnOnce(&Value) -> String) -> Box<str> {
+        let mut fields = self.fields.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, value)) = fields.iter().find(|(known, _)| &**known == name) {
+            return value.clone();
+        }
+        let value: Box<str> = compute(&self.object()).into();
+        fields.push((name.into(), value.clone()));
+        value
+    }
+
+    /// `metadata.name`, from the key.
+    pub fn name(&self) -> &str {
+        self.key.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}@{}", self.key, self.revision)
+    }
+}
+
+/// What happened to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// It came to be.
+    Added,
+    /// Its value changed.
+    Modified,
+    /// It is gone; the event carries its final state.
+    Deleted,
+}
+
+impl EventKind {
+    /// `type` of a watch event.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+}
+
+/// One change.
+#[derive(Debug)]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// The new state; of a deleted object its last one, at the revision of the deletion.
+    pub entry: Arc<Entry>,
+    /// The state before.
+    pub previous: Option<Arc<Entry>>,
+    frame: OnceLock<Bytes>,
+}
+
+impl Event {
+    /// A change as the writer publishes it.
+    pub fn new(kind: EventKind, entry: Arc<Entry>, previous: Option<Arc<Entry>>) -> Self {
+        Self { kind, entry, previous, frame: OnceLock::new() }
+    }
+
+    /// Of the write.
+    pub fn revision(&self) -> Revision {
+        self.entry.revision
+    }
+
+    /// The line of a watch response, encoded by the first watcher that wants it.
+    pub fn frame(&self) -> Bytes {
+        self.frame.get_or_init(|| frame(self.kind, &self.entry.value)).clone()
+    }
+}
+
+/// A line of a watch response about an encoded object.
+pub(crate) fn frame(kind: EventKind, object: &[u8]) -> Bytes {
+    let mut line = Vec::with_capacity(object.len() + 34);
+    line.extend_from_slice(br#"{"type":""#);
+    line.extend_from_slice(kind.as_str().as_bytes());
+    line.extend_from_slice(br#"","object":"#);
+    line.extend_from_slice(object);
+    line.extend_from_slice(b"}\n");
+    line.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_revision_goes_where_the_client_looks_for_it() {
+        let object = json!({"spec": {"a": 1}, "kind": "Pod", "apiVersion": "v1",
+            "metadata": {"name": "p", "resourceVersion": "stale"}});
+        let sealed: Value = serde_json::from_slice(&Draft::of(&object).seal(42)).unwrap();
+        let mut expected = object;
+        expected["metadata"]["resourceVersion"] = json!("42");
+        assert_eq!(sealed, expected);
+        let bare: Value = serde_json::from_slice(&Draft::of(&json!({})).seal(7)).unwrap();
+        assert_eq!(bare, json!({"metadata": {"resourceVersion": "7"}}));
+    }
+
+    #[test]
+    fn labels_and_fields_come_from_the_object() {
+        let value =
+            json!({"metadata": {"name": "p", "labels": {"a": "b"}}, "spec": {"nodeName": "n"}}).to_string();
+        let entry = Entry::new("core/pods/ns/p".into(), 1, value.into());
+        assert_eq!((entry.label("a"), entry.label("c"), entry.name()), (Some("b"), None, "p"));
+        let node = |object: &Value| object["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(&*entry.field("spec.nodeName", node), "n");
+        assert_eq!(&*entry.field("spec.nodeName", |_| unreachable!("computed once")), "n");
+    }
+}
