@@ -68,6 +68,15 @@ pub struct NetworkConfig {
     pub service_cidr: String,
     /// Bytes; the MTU of the default route's link where absent.
     pub mtu: Option<u32>,
+    /// Where addresses are booked; `DATA_DIR/network` where absent. All processes that share a bridge share it.
+    pub dir: Option<PathBuf>,
+}
+
+impl NetworkConfig {
+    /// Name of the nftables table that holds the rules of services.
+    pub fn services_table(&self) -> String {
+        format!("{}-services", self.table)
+    }
 }
 
 /// The kubelet half.
@@ -128,6 +137,7 @@ impl Default for NetworkConfig {
             cluster_cidr: "10.42.0.0/16".into(),
             service_cidr: "10.96.0.0/16".into(),
             mtu: None,
+            dir: None,
         }
     }
 }
@@ -160,6 +170,11 @@ impl Default for KubeletConfig {
 }
 
 impl Config {
+    /// Where addresses of pods are booked.
+    pub fn network_dir(&self) -> PathBuf {
+        self.network.dir.clone().unwrap_or_else(|| self.data_dir.join("network"))
+    }
+
     /// The CRI socket.
     pub fn cri_socket(&self) -> PathBuf {
         self.engine.listen.clone().unwrap_or_else(|| self.state_dir.join("cri.sock"))

@@ -8,6 +8,9 @@ pub mod config;
 pub mod dns;
 pub mod engine;
 pub mod kubelet;
+#[cfg(test)]
+mod network_lab;
+mod nft;
 pub mod node;
 pub mod services;
 

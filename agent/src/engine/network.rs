@@ -5,6 +5,12 @@
 //! works when the namespace is gone.
 
 pub mod bridge;
+pub mod cidr;
+mod inside;
+mod ledger;
+mod links;
+mod netlink;
+mod table;
 
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};

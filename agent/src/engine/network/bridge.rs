@@ -1,48 +1,276 @@
 //! The built-in pod network: one bridge, one veth pair per pod, addresses from the node's podCIDR.
+//!
+//! It acts; what should be is decided by `ledger` (who has which address), `table` (packet rules) and `links`
+//! (what a bridge and a pod's link look like). It holds no state: several processes may run one each on the same
+//! directory. What it changes on the host besides its own bridge, links and tables: `net.ipv4.ip_forward` becomes 1
+//! (and stays 1 after `remove_all`, because others may have come to rely on it).
 
+use super::cidr::Cidr;
+use super::inside::inside;
+use super::ledger::{Allocation, Ledger, LockedLedger};
+use super::links::{self, Bridge, PodLink};
+use super::netlink::Netlink;
+use super::table::{self, Frame};
 use super::{PodAttachment, PodNetwork};
 use crate::config::Config;
+use crate::nft;
+use anyhow::{Context, anyhow, ensure};
 use async_trait::async_trait;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs::{self, File};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::task::spawn_blocking;
 
-/// The built-in network of one node. It holds no state of its own: the files under `DATA_DIR/network` are the truth.
+/// The kernel's limit for the name of a link.
+const LINK_NAME_BYTES: usize = 15;
+/// Where there is no default route to learn from.
+const ETHERNET_MTU: u32 = 1500;
+
+/// The built-in network of one node.
 #[derive(Debug)]
 pub struct BridgeNetwork {
-    config: Arc<Config>,
+    worker: Arc<Worker>,
+}
+
+/// Everything checked once; its methods block.
+#[derive(Debug)]
+struct Worker {
+    ledger: Ledger,
+    frame: Frame,
+    owner: PathBuf,
+    configured_range: Cidr,
+    services: Cidr,
+    services_table: String,
+    mtu: Option<u32>,
 }
 
 impl BridgeNetwork {
     /// Checks the configuration; the kernel is touched by the first `ready`, `setup` or `collect_garbage`.
     pub fn new(config: Arc<Config>) -> anyhow::Result<Arc<Self>> {
-        Ok(Arc::new(Self { config }))
+        let network = &config.network;
+        ensure!(valid_link_name(&network.bridge), "network.bridge: {:?} is not a name for a link", network.bridge);
+        ensure!(valid_table_name(&network.table), "network.table: {:?} is not a name for a table", network.table);
+        let worker = Worker {
+            ledger: Ledger::new(config.network_dir()),
+            frame: Frame {
+                table: network.table.clone(),
+                bridge: network.bridge.clone(),
+                cluster: Cidr::parse(&network.cluster_cidr).context("network.cluster_cidr")?,
+            },
+            owner: config.data_dir.clone(),
+            configured_range: Cidr::parse_pod_range(&network.pod_cidr).context("network.pod_cidr")?,
+            services: Cidr::parse(&network.service_cidr).context("network.service_cidr")?,
+            services_table: network.services_table(),
+            mtu: network.mtu,
+        };
+        Ok(Arc::new(Self { worker: Arc::new(worker) }))
     }
+
+    /// Netlink and nft block, if only for milliseconds.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Worker) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let worker = self.worker.clone();
+        spawn_blocking(move || work(&worker)).await.context("the network's thread panicked")?
+    }
+}
+
+fn valid_link_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= LINK_NAME_BYTES && valid_table_name(name)
+}
+
+/// Also keeps quotes and braces out of the scripts that nft reads.
+fn valid_table_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.len() <= 64
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+/// The host's end of a pod's veth pair.
+fn host_end(sandbox_id: &str) -> String {
+    let mut name = "veth".to_owned();
+    for byte in Sha256::digest(sandbox_id.as_bytes()).iter().take(5) {
+        // Writing to a String cannot fail.
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
+}
+
+impl Worker {
+    fn setup(&self, pod: &PodAttachment) -> anyhow::Result<Vec<IpAddr>> {
+        let netns = File::open(&pod.netns).with_context(|| format!("open {}", pod.netns.display()))?;
+        let ledger = self.ledger.lock()?;
+        let range = self.range(&ledger)?;
+        let allocation = ledger.allocate(&pod.sandbox_id, &self.owner, range, &pod.host_ports)?;
+        let mut netlink = Netlink::open().context("open a netlink socket")?;
+        let (bridge, mtu) = self.ensure_bridge(&mut netlink, &ledger)?;
+        let empty = table::table(&self.frame, []);
+        let script = table::table(&self.frame, [&allocation]).difference(&empty);
+        if nft::apply(&script).is_err() {
+            // The table is gone or was changed by somebody: the ledger knows what it has to be.
+            self.replace_table(&ledger.all()?)?;
+        }
+        drop(ledger);
+        let link = PodLink {
+            host_end: host_end(&pod.sandbox_id),
+            mtu,
+            address: allocation.address,
+            gateway: allocation.gateway,
+        };
+        links::attach(&mut netlink, bridge, &link, &netns)?;
+        inside(&netns, || links::configure_pod(&link))?;
+        Ok(vec![allocation.address.into()])
+    }
+
+    fn teardown(&self, sandbox_id: &str) -> anyhow::Result<()> {
+        let ledger = self.ledger.lock()?;
+        self.release(&ledger, sandbox_id)
+    }
+
+    fn release(&self, ledger: &LockedLedger<'_>, sandbox_id: &str) -> anyhow::Result<()> {
+        let mut netlink = Netlink::open().context("open a netlink socket")?;
+        links::delete(&mut netlink, &host_end(sandbox_id))?;
+        let Some(allocation) = ledger.find(sandbox_id)? else { return Ok(()) };
+        let empty = table::table(&self.frame, []);
+        let script = empty.difference(&table::table(&self.frame, [&allocation]));
+        if nft::apply(&script).is_err() {
+            let others: Vec<_> = ledger.all()?.into_iter().filter(|other| other.sandbox_id != sandbox_id).collect();
+            self.replace_table(&others)?;
+        }
+        ledger.release(sandbox_id)
+    }
+
+    /// Ends what no living sandbox of ours needs, and puts bridge and table right whatever happened to them.
+    fn collect_garbage(&self, living: &BTreeSet<String>) -> anyhow::Result<()> {
+        let ledger = self.ledger.lock()?;
+        let mut errors = Vec::new();
+        for dead in ledger.all()?.iter().filter(|one| one.owner == self.owner && !living.contains(&one.sandbox_id)) {
+            errors.extend(self.release(&ledger, &dead.sandbox_id).err());
+        }
+        let pods = ledger.all()?;
+        let mut netlink = Netlink::open().context("open a netlink socket")?;
+        let (bridge, _) = self.ensure_bridge(&mut netlink, &ledger)?;
+        let known: BTreeSet<String> = pods.iter().map(|pod| host_end(&pod.sandbox_id)).collect();
+        for port in links::ports_of(&mut netlink, bridge).context("list the ports of the bridge")? {
+            if port.starts_with("veth") && !known.contains(&port) {
+                errors.extend(links::delete(&mut netlink, &port).err());
+            }
+        }
+        errors.extend(self.replace_table(&pods).err());
+        all_of(errors)
+    }
+
+    fn set_pod_cidr(&self, pod_cidr: &str) -> anyhow::Result<()> {
+        let range = Cidr::parse_pod_range(pod_cidr)?;
+        let ledger = self.ledger.lock()?;
+        if self.range(&ledger)? != range {
+            ledger.assign_range(range)?;
+        }
+        let mut netlink = Netlink::open().context("open a netlink socket")?;
+        self.ensure_bridge(&mut netlink, &ledger).map(drop)
+    }
+
+    fn ready(&self) -> anyhow::Result<()> {
+        let ledger = self.ledger.lock()?;
+        let mut netlink = Netlink::open().context("open a netlink socket")?;
+        self.ensure_bridge(&mut netlink, &ledger).map(drop)
+    }
+
+    fn remove_all(&self) -> anyhow::Result<()> {
+        let ledger = self.ledger.lock()?;
+        let mut errors = Vec::new();
+        let mut netlink = Netlink::open().context("open a netlink socket")?;
+        for pod in ledger.all()? {
+            errors.extend(links::delete(&mut netlink, &host_end(&pod.sandbox_id)).err());
+        }
+        errors.extend(links::delete(&mut netlink, &self.frame.bridge).err());
+        let script = nft::removal(&self.frame.table) + &nft::removal(&self.services_table);
+        errors.extend(nft::apply(&script).err());
+        errors.extend(ledger.clear().err());
+        all_of(errors)
+    }
+
+    /// The range for new pods: the one assigned by a cluster, else the configured one.
+    fn range(&self, ledger: &LockedLedger<'_>) -> anyhow::Result<Cidr> {
+        Ok(ledger.assigned_range()?.unwrap_or(self.configured_range))
+    }
+
+    fn replace_table(&self, pods: &[Allocation]) -> anyhow::Result<()> {
+        nft::apply(&table::table(&self.frame, pods).replacement()).context("write the table of the pod network")
+    }
+
+    /// The bridge keeps the gateways of all pods that live, also of those from an earlier range.
+    fn ensure_bridge(&self, netlink: &mut Netlink, ledger: &LockedLedger<'_>) -> anyhow::Result<(u32, u32)> {
+        let range = self.range(ledger)?;
+        let mut addresses: BTreeSet<_> = ledger.all()?.iter().map(|pod| (pod.gateway, pod.prefix)).collect();
+        addresses.insert((range.gateway(), range.prefix()));
+        let mtu = match self.mtu {
+            Some(mtu) => mtu,
+            None => links::uplink_mtu(netlink).context("find the default route")?.unwrap_or(ETHERNET_MTU),
+        };
+        let name = self.frame.bridge.clone();
+        let bridge = Bridge { name, mtu, addresses, services: self.services };
+        let index = links::ensure_bridge(netlink, &bridge)?;
+        set_sysctl("net/ipv4/ip_forward", "1")?;
+        set_sysctl(&format!("net/ipv4/conf/{}/route_localnet", bridge.name), "1")?;
+        Ok((index, mtu))
+    }
+}
+
+/// Writes only what differs: `/proc/sys` is read-only in many containers.
+fn set_sysctl(name: &str, value: &str) -> anyhow::Result<()> {
+    let path = PathBuf::from("/proc/sys").join(name);
+    let present = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    if present.trim() == value {
+        return Ok(());
+    }
+    fs::write(&path, value).with_context(|| format!("write {value} to {}", path.display()))
+}
+
+/// Clean-up goes on after an error; the caller sees all of them.
+fn all_of(errors: Vec<anyhow::Error>) -> anyhow::Result<()> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let texts: Vec<String> = errors.iter().map(|error| format!("{error:#}")).collect();
+    Err(anyhow!(texts.join("; ")))
 }
 
 #[async_trait]
 impl PodNetwork for BridgeNetwork {
-    async fn setup(&self, _pod: &PodAttachment) -> anyhow::Result<Vec<IpAddr>> {
-        anyhow::bail!("pod networks are not supported yet (bridge {})", self.config.network.bridge)
+    async fn setup(&self, pod: &PodAttachment) -> anyhow::Result<Vec<IpAddr>> {
+        let pod = pod.clone();
+        self.blocking(move |worker| worker.setup(&pod)).await
     }
 
-    async fn teardown(&self, _sandbox_id: &str) -> anyhow::Result<()> {
-        Ok(())
+    async fn teardown(&self, sandbox_id: &str) -> anyhow::Result<()> {
+        let sandbox_id = sandbox_id.to_owned();
+        self.blocking(move |worker| worker.teardown(&sandbox_id)).await
     }
 
-    async fn collect_garbage(&self, _living: &BTreeSet<String>) -> anyhow::Result<()> {
-        Ok(())
+    async fn collect_garbage(&self, living: &BTreeSet<String>) -> anyhow::Result<()> {
+        let living = living.clone();
+        self.blocking(move |worker| worker.collect_garbage(&living)).await
     }
 
-    async fn set_pod_cidr(&self, _pod_cidr: &str) -> anyhow::Result<()> {
-        Ok(())
+    async fn set_pod_cidr(&self, pod_cidr: &str) -> anyhow::Result<()> {
+        let pod_cidr = pod_cidr.to_owned();
+        self.blocking(move |worker| worker.set_pod_cidr(&pod_cidr)).await
     }
 
     async fn ready(&self) -> Result<(), String> {
-        Ok(())
+        self.blocking(Worker::ready).await.map_err(|error| format!("{error:#}"))
     }
 
     async fn remove_all(&self) -> anyhow::Result<()> {
-        Ok(())
+        self.blocking(Worker::remove_all).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! Which pod has which address and host ports: one small file per sandbox, the only truth of the built-in network.
+//!
+//! Several processes may share one directory (each `knarr run` is one), so there is no copy in memory: every change
+//! takes the lock, reads, decides and writes. An allocation is on disk before the kernel knows of it and leaves the
+//! disk after the kernel forgot it; a crash in between leaves a record that garbage collection finds. Files are
+//! renamed into place; they are not synced, because what they describe ends with the kernel that runs now.
+//!
+//! ```text
+//! DIR/lock               held during every change
+//! DIR/pod_cidr           the range assigned by a cluster, if any
+//! DIR/last               the address given last: the search for a free one starts behind it
+//! DIR/pods/SANDBOX_ID    the allocation, as JSON
+//! ```
+
+use super::HostPort;
+use super::cidr::Cidr;
+use anyhow::{Context, bail, ensure};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+/// What one sandbox has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Allocation {
+    pub(crate) sandbox_id: String,
+    /// The data directory of the agent or command that owns the sandbox: garbage collection takes only its own.
+    pub(crate) owner: PathBuf,
+    pub(crate) address: Ipv4Addr,
+    /// The bridge's address at that time, and the length of its prefix.
+    pub(crate) gateway: Ipv4Addr,
+    pub(crate) prefix: u8,
+    pub(crate) host_ports: Vec<PortRecord>,
+}
+
+/// A host port, as it is written to disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PortRecord {
+    pub(crate) protocol: String,
+    pub(crate) host_ip: Option<IpAddr>,
+    pub(crate) host_port: u16,
+    pub(crate) container_port: u16,
+}
+
+impl From<&HostPort> for PortRecord {
+    fn from(port: &HostPort) -> Self {
+        Self {
+            protocol: port.protocol.to_owned(),
+            host_ip: port.host_ip.filter(|address| !address.is_unspecified()),
+            host_port: port.host_port,
+            container_port: port.container_port,
+        }
+    }
+}
+
+/// The directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Ledger {
+    dir: PathBuf,
+}
+
+/// The directory while we hold its lock.
+#[derive(Debug)]
+pub(crate) struct LockedLedger<'a> {
+    dir: &'a Path,
+    /// Closing it releases the lock.
+    _lock: File,
+}
+
+impl Ledger {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// Waits for the lock; blocks.
+    pub(crate) fn lock(&self) -> anyhow::Result<LockedLedger<'_>> {
+        let pods = self.dir.join("pods");
+        fs::create_dir_all(&pods).with_context(|| format!("create {}", pods.display()))?;
+        let path = self.dir.join("lock");
+        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.with_context(|| format!("open {}", path.display()))?;
+        flock(&lock, FlockOperation::LockExclusive).with_context(|| format!("lock {}", path.display()))?;
+        Ok(LockedLedger { dir: &self.dir, _lock: lock })
+    }
+}
+
+impl LockedLedger<'_> {
+    /// All allocations. A file that cannot be read (a power failure cut it) describes nothing that still exists.
+    pub(crate) fn all(&self) -> anyhow::Result<Vec<Allocation>> {
+        let dir = self.dir.join("pods");
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&dir).with_context(|| format!("read {}", dir.display()))? {
+            let path = entry.with_context(|| format!("read {}", dir.display()))?.path();
+            found.extend(read(&path)?);
+        }
+        found.sort_by(|a: &Allocation, b| a.sandbox_id.cmp(&b.sandbox_id));
+        Ok(found)
+    }
+
+    /// The allocation of a sandbox.
+    pub(crate) fn find(&self, sandbox_id: &str) -> anyhow::Result<Option<Allocation>> {
+        read(&self.pod_file(sandbox_id)?)
+    }
+
+    /// Gives a free address of `range` to the sandbox and writes it down; a second call answers the first one's.
+    pub(crate) fn allocate(
+        &self,
+        sandbox_id: &str,
+        owner: &Path,
+        range: Cidr,
+        host_ports: &[HostPort],
+    ) -> anyhow::Result<Allocation> {
+        if let Some(known) = self.find(sandbox_id)? {
+            return Ok(known);
+        }
+        let used: BTreeSet<Ipv4Addr> = self.all()?.into_iter().map(|allocation| allocation.address).collect();
+        let free = range.pods_after(self.last()).find(|address| !used.contains(address));
+        let Some(address) = free else { bail!("no free address in pod CIDR {range} ({} in use)", used.len()) };
+        let allocation = Allocation {
+            sandbox_id: sandbox_id.to_owned(),
+            owner: owner.to_owned(),
+            address,
+            gateway: range.gateway(),
+            prefix: range.prefix(),
+            host_ports: host_ports.iter().filter(|port| port.host_port != 0).map(PortRecord::from).collect(),
+        };
+        write(&self.pod_file(sandbox_id)?, &serde_json::to_vec(&allocation)?)?;
+        write(&self.dir.join("last"), address.to_string().as_bytes())?;
+        Ok(allocation)
+    }
+
+    /// Forgets a sandbox; unknown ones are fine.
+    pub(crate) fn release(&self, sandbox_id: &str) -> anyhow::Result<()> {
+        let path = self.pod_file(sandbox_id)?;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The range that `assign` wrote, if any.
+    pub(crate) fn assigned_range(&self) -> anyhow::Result<Option<Cidr>> {
+        match fs::read_to_string(self.dir.join("pod_cidr")) {
+            Ok(text) => Ok(Cidr::parse_pod_range(text.trim()).ok()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).context("read the assigned pod CIDR"),
+        }
+    }
+
+    /// New pods take their addresses from this range.
+    pub(crate) fn assign_range(&self, range: Cidr) -> anyhow::Result<()> {
+        write(&self.dir.join("pod_cidr"), range.to_string().as_bytes())
+    }
+
+    /// Forgets everything but the lock (whose removal would let two processes hold "the" lock).
+    pub(crate) fn clear(&self) -> anyhow::Result<()> {
+        for name in ["pod_cidr", "last"] {
+            match fs::remove_file(self.dir.join(name)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("remove {name}"));
+                }
+                _ => {}
+            }
+        }
+        self.all()?.iter().try_for_each(|allocation| self.release(&allocation.sandbox_id))
+    }
+
+    fn last(&self) -> Option<Ipv4Addr> {
+        fs::read_to_string(self.dir.join("last")).ok()?.trim().parse().ok()
+    }
+
+    /// The id becomes a file name, so it may not be a path.
+    fn pod_file(&self, sandbox_id: &str) -> anyhow::Result<PathBuf> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        let valid = !sandbox_id.is_empty() && sandbox_id.len() <= 255 && !sandbox_id.starts_with('.');
+        ensure!(valid && sandbox_id.bytes().all(plain), "invalid sandbox id: {sandbox_id:?}");
+        Ok(self.dir.join("pods").join(sandbox_id))
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Option<Allocation>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+    }
+}
+
+/// The temporary file is outside `pods`, whose every entry is a record.
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let name = path.file_name().unwrap_or_default();
+    let dir = path.parent().and_then(|dir| if dir.ends_with("pods") { dir.parent() } else { Some(dir) });
+    let mut new = dir.unwrap_or(Path::new(".")).join(name);
+    new.as_mut_os_string().push(".new");
+    let written = File::create(&new).and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&new, path));
+    written.with_context(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn ledger() -> (tempfile::TempDir, Ledger) {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::new(dir.path().join("network"));
+        (dir, ledger)
+    }
+
+    fn range() -> Cidr {
+        Cidr::parse("10.42.0.0/28").unwrap()
+    }
+
+    #[test]
+    fn the_same_sandbox_has_the_same_address() {
+        let (_dir, ledger) = ledger();
+        let ledger = ledger.lock().unwrap();
+        let first = ledger.allocate("a", Path::new("/x"), range(), &[]).unwrap();
+        assert_eq!(ledger.allocate("a", Path::new("/x"), range(), &[]).unwrap(), first);
+        assert_ne!(ledger.allocate("b", Path::new("/x"), range(), &[]).unwrap().address, first.address);
+    }
+
+    #[test]
+    fn a_full_range_says_so() {
+        let (_dir, ledger) = ledger();
+        let ledger = ledger.lock().unwrap();
+        for n in 0..13 {
+            ledger.allocate(&format!("pod{n}"), Path::new("/x"), range(), &[]).unwrap();
+        }
+        let error = ledger.allocate("late", Path::new("/x"), range(), &[]).unwrap_err().to_string();
+        assert_eq!(error, "no free address in pod CIDR 10.42.0.0/28 (13 in use)");
+    }
+
+    #[test]
+    fn a_cut_record_is_no_record() {
+        let (dir, ledger) = ledger();
+        let ledger = ledger.lock().unwrap();
+        ledger.allocate("a", Path::new("/x"), range(), &[]).unwrap();
+        fs::write(dir.path().join("network/pods/a"), b"{\"sandbox").unwrap();
+        assert_eq!(ledger.all().unwrap(), []);
+        ledger.allocate("a", Path::new("/x"), range(), &[]).unwrap();
+        assert_eq!(ledger.all().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn ids_are_not_paths() {
+        let (_dir, ledger) = ledger();
+        let ledger = ledger.lock().unwrap();
+        for bad in ["", "..", "../x", "a/b", ".hidden", "a b", &"x".repeat(256)] {
+            assert!(ledger.find(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_address_is_held_twice_or_lost(steps in proptest::collection::vec((0u8..20, any::<bool>()), 1..60)) {
+            let (_dir, ledger) = ledger();
+            let ledger = ledger.lock().unwrap();
+            let mut model: BTreeMap<String, Ipv4Addr> = BTreeMap::new();
+            for (pod, arrives) in steps {
+                let id = format!("pod{pod}");
+                if arrives {
+                    match ledger.allocate(&id, Path::new("/x"), range(), &[]) {
+                        Ok(allocation) => { model.insert(id, allocation.address); }
+                        Err(_) => prop_assert_eq!(model.len(), 13),
+                    }
+                } else {
+                    ledger.release(&id).unwrap();
+                    model.remove(&id);
+                }
+                let held: BTreeMap<_, _> =
+                    ledger.all().unwrap().into_iter().map(|a| (a.sandbox_id, a.address)).collect();
+                let distinct: BTreeSet<_> = held.values().collect();
+                prop_assert_eq!(distinct.len(), held.len());
+                prop_assert_eq!(&held, &model);
+            }
+        }
+    }
+}
