@@ -32,7 +32,9 @@ impl Lab {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let test = test(Arc::new(Lab::new()));
-                tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test took over a minute");
+                tokio::time::timeout(Duration::from_secs(60), test)
+                    .await
+                    .expect("the test took over a minute");
             });
         });
         if let Err(panic) = thread.join() {
@@ -47,7 +49,8 @@ impl Lab {
             "ip link set lo up && ip link add uplink type veth peer name eth0 netns {pid} && ip link set uplink up \
              && ip addr add {UPLINK}/24 dev uplink && ip route add default via {WORLD}"
         ));
-        lab.world.shell(&format!("ip link set lo up && ip link set eth0 up && ip addr add {WORLD}/24 dev eth0"));
+        lab.world
+            .shell(&format!("ip link set lo up && ip link set eth0 up && ip addr add {WORLD}/24 dev eth0"));
         lab
     }
 
@@ -88,7 +91,12 @@ impl Lab {
     }
 
     /// A server on the host that answers every connection with `text`, until dropped.
-    pub(crate) fn serve_at(&self, address: &str, port: u16, text: &'static str) -> std::thread::JoinHandle<()> {
+    pub(crate) fn serve_at(
+        &self,
+        address: &str,
+        port: u16,
+        text: &'static str,
+    ) -> std::thread::JoinHandle<()> {
         let listener = TcpListener::bind((address, port)).unwrap();
         std::thread::spawn(move || answer(&listener, text, usize::MAX))
     }
@@ -103,7 +111,8 @@ impl Lab {
     pub(crate) fn assert_clean(&self) {
         assert_eq!(self.shell("nft list tables"), "");
         let links = self.shell("ip -o link");
-        let left: Vec<&str> = links.lines().filter(|line| line.contains("knarr") || line.contains(": veth")).collect();
+        let left: Vec<&str> =
+            links.lines().filter(|line| line.contains("knarr") || line.contains(": veth")).collect();
         assert!(left.is_empty(), "links are left: {left:?}");
         let pods = self.data.path().join("data/network/pods");
         assert!(fs::read_dir(pods).is_ok_and(|mut pods| pods.next().is_none()), "allocations are left");
@@ -121,7 +130,8 @@ impl Pod {
         let pod = Self { process };
         let own = fs::read_link("/proc/thread-self/ns/net").unwrap();
         wait_until("the pod has left our namespace", || {
-            let sleeps = fs::read(format!("/proc/{}/cmdline", pod.process.id())).is_ok_and(|c| c.starts_with(b"sleep"));
+            let sleeps = fs::read(format!("/proc/{}/cmdline", pod.process.id()))
+                .is_ok_and(|c| c.starts_with(b"sleep"));
             sleeps && fs::read_link(pod.netns()).is_ok_and(|netns| netns != own)
         });
         pod
@@ -133,7 +143,9 @@ impl Pod {
 
     /// Runs a command inside; it must succeed.
     pub(crate) fn shell(&self, script: &str) -> String {
-        run(Command::new("nsenter").arg(format!("--net={}", self.netns().display())).args(["sh", "-c", script]))
+        run(Command::new("nsenter")
+            .arg(format!("--net={}", self.netns().display()))
+            .args(["sh", "-c", script]))
     }
 
     /// Runs `work` on a thread that has entered the pod.
@@ -184,7 +196,8 @@ fn answer(listener: &TcpListener, text: &str, times: usize) {
 }
 
 fn read_from(address: IpAddr, port: u16) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address, port), Duration::from_secs(2)).ok()?;
+    let mut stream =
+        TcpStream::connect_timeout(&SocketAddr::new(address, port), Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;

@@ -191,12 +191,14 @@ pub(crate) fn apply(script: &str) -> anyhow::Result<()> {
     let written = child.stdin.take().map(|mut stdin| stdin.write_all(script.as_bytes()));
     let output = child.wait_with_output().context("wait for nft")?;
     if !output.status.success() {
-        bail!("nft: {}", String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("failed without a message"));
+        bail!(
+            "nft: {}",
+            String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("failed without a message")
+        );
     }
     written.transpose().context("write to nft")?;
     Ok(())
 }
-
 
 #[cfg(test)]
 mod tests {

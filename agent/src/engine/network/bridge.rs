@@ -52,8 +52,16 @@ impl BridgeNetwork {
     /// Checks the configuration; the kernel is touched by the first `ready`, `setup` or `collect_garbage`.
     pub fn new(config: Arc<Config>) -> anyhow::Result<Arc<Self>> {
         let network = &config.network;
-        ensure!(valid_link_name(&network.bridge), "network.bridge: {:?} is not a name for a link", network.bridge);
-        ensure!(valid_table_name(&network.table), "network.table: {:?} is not a name for a table", network.table);
+        ensure!(
+            valid_link_name(&network.bridge),
+            "network.bridge: {:?} is not a name for a link",
+            network.bridge
+        );
+        ensure!(
+            valid_table_name(&network.table),
+            "network.table: {:?} is not a name for a table",
+            network.table
+        );
         let worker = Worker {
             ledger: Ledger::new(config.network_dir()),
             frame: Frame {
@@ -139,7 +147,8 @@ impl Worker {
         let empty = table::table(&self.frame, []);
         let script = empty.difference(&table::table(&self.frame, [&allocation]));
         if nft::apply(&script).is_err() {
-            let others: Vec<_> = ledger.all()?.into_iter().filter(|other| other.sandbox_id != sandbox_id).collect();
+            let others: Vec<_> =
+                ledger.all()?.into_iter().filter(|other| other.sandbox_id != sandbox_id).collect();
             self.replace_table(&others)?;
         }
         ledger.release(sandbox_id)
@@ -149,7 +158,9 @@ impl Worker {
     fn collect_garbage(&self, living: &BTreeSet<String>) -> anyhow::Result<()> {
         let ledger = self.ledger.lock()?;
         let mut errors = Vec::new();
-        for dead in ledger.all()?.iter().filter(|one| one.owner == self.owner && !living.contains(&one.sandbox_id)) {
+        for dead in
+            ledger.all()?.iter().filter(|one| one.owner == self.owner && !living.contains(&one.sandbox_id))
+        {
             errors.extend(self.release(&ledger, &dead.sandbox_id).err());
         }
         let pods = ledger.all()?;
@@ -201,7 +212,8 @@ impl Worker {
     }
 
     fn replace_table(&self, pods: &[Allocation]) -> anyhow::Result<()> {
-        nft::apply(&table::table(&self.frame, pods).replacement()).context("write the table of the pod network")
+        nft::apply(&table::table(&self.frame, pods).replacement())
+            .context("write the table of the pod network")
     }
 
     /// The bridge keeps the gateways of all pods that live, also of those from an earlier range.

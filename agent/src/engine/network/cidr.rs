@@ -16,8 +16,10 @@ pub struct Cidr {
 impl Cidr {
     /// Reads `ADDRESS/PREFIX`; host bits must be zero, so that a typing mistake does not move a network.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let (address, prefix) = text.split_once('/').with_context(|| format!("invalid CIDR address: {text}"))?;
-        let network: Ipv4Addr = address.parse().with_context(|| format!("invalid IPv4 CIDR address: {text}"))?;
+        let (address, prefix) =
+            text.split_once('/').with_context(|| format!("invalid CIDR address: {text}"))?;
+        let network: Ipv4Addr =
+            address.parse().with_context(|| format!("invalid IPv4 CIDR address: {text}"))?;
         let prefix: u8 = prefix.parse().with_context(|| format!("invalid CIDR address: {text}"))?;
         ensure!(prefix <= 32, "invalid CIDR address: {text}: the prefix is longer than 32 bits");
         let cidr = Self { network, prefix };

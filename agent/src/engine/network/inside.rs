@@ -9,13 +9,19 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 /// Runs `work` in the network namespace that `netns` refers to. Blocks.
-pub(crate) fn inside<T: Send>(netns: &File, work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+pub(crate) fn inside<T: Send>(
+    netns: &File,
+    work: impl FnOnce() -> anyhow::Result<T> + Send,
+) -> anyhow::Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, || {
             move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
                 .context("setns(netns, CLONE_NEWNET)")?;
             work()
         });
-        thread.context("start a thread")?.join().map_err(|_| anyhow!("the thread in the pod's namespace panicked"))?
+        thread
+            .context("start a thread")?
+            .join()
+            .map_err(|_| anyhow!("the thread in the pod's namespace panicked"))?
     })
 }

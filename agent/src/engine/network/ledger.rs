@@ -118,7 +118,9 @@ impl LockedLedger<'_> {
         }
         let used: BTreeSet<Ipv4Addr> = self.all()?.into_iter().map(|allocation| allocation.address).collect();
         let free = range.pods_after(self.last()).find(|address| !used.contains(address));
-        let Some(address) = free else { bail!("no free address in pod CIDR {range} ({} in use)", used.len()) };
+        let Some(address) = free else {
+            bail!("no free address in pod CIDR {range} ({} in use)", used.len())
+        };
         let allocation = Allocation {
             sandbox_id: sandbox_id.to_owned(),
             owner: owner.to_owned(),
@@ -197,7 +199,8 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let dir = path.parent().and_then(|dir| if dir.ends_with("pods") { dir.parent() } else { Some(dir) });
     let mut new = dir.unwrap_or(Path::new(".")).join(name);
     new.as_mut_os_string().push(".new");
-    let written = File::create(&new).and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&new, path));
+    let written =
+        File::create(&new).and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&new, path));
     written.with_context(|| format!("write {}", path.display()))
 }
 

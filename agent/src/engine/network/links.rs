@@ -14,7 +14,8 @@ use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessa
 use rtnetlink::packet_route::route::{RouteAttribute, RouteScope};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{
-    AddressMessageBuilder, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    AddressMessageBuilder, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    RouteMessageBuilder,
 };
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -75,10 +76,11 @@ fn links(answers: Vec<RouteNetlinkMessage>) -> impl Iterator<Item = LinkMessage>
 
 /// Makes the bridge, or repairs it. Answers its index.
 pub(crate) fn ensure_bridge(netlink: &mut Netlink, bridge: &Bridge) -> anyhow::Result<u32> {
-    let index = match index_of(netlink, &bridge.name).with_context(|| format!("look up link {}", bridge.name))? {
-        Some(index) => index,
-        None => create_bridge(netlink, bridge)?,
-    };
+    let index =
+        match index_of(netlink, &bridge.name).with_context(|| format!("look up link {}", bridge.name))? {
+            Some(index) => index,
+            None => create_bridge(netlink, bridge)?,
+        };
     let up = LinkMessageBuilder::<LinkUnspec>::default().index(index).mtu(bridge.mtu).up().build();
     netlink
         .change(RouteNetlinkMessage::SetLink(up), 0)
@@ -178,7 +180,9 @@ pub(crate) fn configure_pod(pod: &PodLink) -> anyhow::Result<()> {
     netlink.change(RouteNetlinkMessage::SetLink(up), 0).context("set up the pod's loopback")?;
     let index = index_of(&mut netlink, POD_LINK)?.with_context(|| format!("the pod has no {POD_LINK}"))?;
     let up = LinkMessageBuilder::<LinkUnspec>::default().index(index).up().build();
-    netlink.change(RouteNetlinkMessage::SetLink(up), 0).with_context(|| format!("set up the pod's {POD_LINK}"))?;
+    netlink
+        .change(RouteNetlinkMessage::SetLink(up), 0)
+        .with_context(|| format!("set up the pod's {POD_LINK}"))?;
     set_addresses(&mut netlink, index, &BTreeSet::from([(pod.address, 32)]))
         .with_context(|| format!("give {} to the pod", pod.address))?;
     let to_gateway = RouteMessageBuilder::<Ipv4Addr>::new()

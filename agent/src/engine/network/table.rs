@@ -31,9 +31,9 @@ pub(crate) fn table<'a>(frame: &Frame, pods: impl IntoIterator<Item = &'a Alloca
         for port in &pod.host_ports {
             let target = format!("{} . {}", pod.address, port.container_port);
             match host_address(port) {
-                Some(address) => {
-                    bound.elements.insert(format!("{address} . {} . {}", port.protocol, port.host_port), target)
-                }
+                Some(address) => bound
+                    .elements
+                    .insert(format!("{address} . {} . {}", port.protocol, port.host_port), target),
                 None => any.elements.insert(format!("{} . {}", port.protocol, port.host_port), target),
             };
         }

@@ -96,7 +96,8 @@ fn a_start_puts_everything_right() {
     Lab::run(|lab| async move {
         let before = network(&lab);
         let (living, dead) = (Pod::new(), Pod::new());
-        let address = before.setup(&attachment("living", &living, vec![port(8080, 80, None)])).await.unwrap()[0];
+        let address =
+            before.setup(&attachment("living", &living, vec![port(8080, 80, None)])).await.unwrap()[0];
         before.setup(&attachment("dead", &dead, vec![port(8082, 80, None)])).await.unwrap();
         living.serve_many(80, "still here");
         lab.shell("nft flush ruleset; ip addr flush dev knarr0; ip link set knarr0 down");
