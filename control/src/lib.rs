@@ -6,6 +6,7 @@
 
 pub mod control_plane;
 pub mod controllers;
+pub mod discovery;
 pub mod registry;
 pub mod store;
 

@@ -6,9 +6,46 @@
 
 use serde_json::Value;
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
+mod builtin;
+mod cells;
+mod columns;
+mod faults;
+pub(crate) mod fields;
+mod row;
+mod rules;
+mod table;
+mod validation;
+
+mod containers;
+mod pod_spec;
+mod pod_status;
+mod pod_template;
+mod probes;
+mod resources;
+mod service_ports;
+mod volumes;
+
+mod configmaps;
+mod deployments;
+mod endpoints;
+mod endpointslices;
+mod events;
+mod leases;
+mod namespaces;
+mod nodes;
+mod pods;
+mod replicasets;
+mod secrets;
+mod serviceaccounts;
+mod services;
+
+pub use table::Table;
+
 /// One row: one resource in one version.
+#[derive(Clone)]
 pub struct Resource {
     /// API group, `""` for the core one.
     pub group: Cow<'static, str>,
@@ -34,6 +71,54 @@ pub struct Resource {
     pub columns: Vec<Column>,
     /// What is particular about this kind.
     pub strategy: Arc<dyn Strategy>,
+    /// Where its objects are stored, if not under its own group and plural: two versions of one kind share their
+    /// objects (events of the core group and of events.k8s.io, both versions of autoscalers).
+    pub stored_as: Option<StoredAs>,
+}
+
+impl Resource {
+    /// `v1`, `apps/v1`: what `apiVersion` says.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// `pods`, `deployments.apps`: how messages name it.
+    pub fn qualified_name(&self) -> String {
+        if self.group.is_empty() { self.plural.to_string() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// The subresource of that name.
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|subresource| subresource.name == name)
+    }
+
+    /// Whether `verb` may be used on it.
+    pub fn allows(&self, verb: &str) -> bool {
+        self.verbs.iter().any(|allowed| allowed == verb)
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Resource({} {})", self.api_version(), self.plural)
+    }
+}
+
+/// The row that holds the objects of another one, and the way between the two shapes.
+#[derive(Clone, Copy)]
+pub struct StoredAs {
+    /// Group, version and plural of the row whose objects these are.
+    pub row: (&'static str, &'static str, &'static str),
+    /// From this version to the stored one.
+    pub to_stored: fn(Value) -> Value,
+    /// From the stored version to this one.
+    pub from_stored: fn(Value) -> Value,
+}
+
+impl fmt::Debug for StoredAs {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "StoredAs({:?})", self.row)
+    }
 }
 
 /// A path below an object.
@@ -62,6 +147,12 @@ pub struct Column {
     pub priority: i32,
     /// The cell of one object at this moment.
     pub cell: Arc<dyn Fn(&Value, jiff::Timestamp) -> Value + Send + Sync>,
+}
+
+impl fmt::Debug for Column {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Column({})", self.name)
+    }
 }
 
 /// What is particular about one kind: pure functions over objects, called by the generic verbs in this order:

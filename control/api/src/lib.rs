@@ -9,6 +9,7 @@ pub mod label_selector;
 pub mod meta;
 pub mod names;
 pub mod patch;
+pub mod quantity;
 pub mod status;
 
 pub use field_selector::FieldSelector;

@@ -1,0 +1,221 @@
+//! Containers of a pod: defaults and rules.
+
+use super::faults::Faults;
+use super::service_ports::PROTOCOLS;
+use super::{fields, probes, resources, validation};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+
+const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
+
+/// The documented defaults of one container.
+pub(super) fn defaults(container: &mut Value, host_network: bool) {
+    fields::fill_text(container, "terminationMessagePath", "/dev/termination-log");
+    fields::fill_text(container, "terminationMessagePolicy", "File");
+    let policy = if is_moving_tag(fields::text(container, "/image")) { "Always" } else { "IfNotPresent" };
+    fields::fill_text(container, "imagePullPolicy", policy);
+    fields::fill(container, "resources", json!({}));
+    for port in fields::each(container, "ports") {
+        fields::fill_text(port, "protocol", "TCP");
+        if host_network {
+            let number = fields::int(port, "/containerPort").unwrap_or(0);
+            fields::fill_int(port, "hostPort", number);
+        }
+    }
+    for variable in fields::each(container, "env") {
+        if let Some(reference) = variable.pointer_mut("/valueFrom/fieldRef") {
+            fields::fill_text(reference, "apiVersion", "v1");
+        }
+        if let Some(reference) = variable.pointer_mut("/valueFrom/resourceFieldRef") {
+            fields::fill(reference, "divisor", "0");
+        }
+    }
+    probes::defaults(container);
+}
+
+/// Whether the tag of an image reference is `latest`, said or unsaid.
+fn is_moving_tag(image: &str) -> bool {
+    if image.contains('@') {
+        return false;
+    }
+    let last = image.rsplit('/').next().unwrap_or_default();
+    last.split_once(':').is_none_or(|(_, tag)| tag == "latest")
+}
+
+/// A container that limits a resource without asking for it asks for as much.
+pub(super) fn request_what_is_limited(container: &mut Value) {
+    let limits = container.pointer("/resources/limits").and_then(Value::as_object).cloned();
+    let Some(resources) = limits.as_ref().and_then(|_| container.get_mut("resources")) else { return };
+    let Some(requests) = fields::child(resources, "requests") else { return };
+    for (name, limit) in limits.unwrap_or_default() {
+        fields::fill(requests, &name, limit);
+    }
+}
+
+/// Every fault of the containers of a pod specification, init and ephemeral ones included.
+pub(super) fn validate_all(spec: &Value, path: &str, volumes: &BTreeSet<String>, faults: &mut Faults) {
+    let mut names = BTreeSet::new();
+    let host_network = fields::flag(spec, "/hostNetwork");
+    for group in ["containers", "initContainers", "ephemeralContainers"] {
+        for (index, container) in fields::list(spec, &format!("/{group}")).iter().enumerate() {
+            let path = format!("{path}.{group}[{index}]");
+            let name = fields::text(container, "/name");
+            match name {
+                "" => faults.required(format!("{path}.name"), ""),
+                name => validation::dns_label(&format!("{path}.name"), name, faults),
+            }
+            if !name.is_empty() && !names.insert(name.to_owned()) {
+                faults.duplicate(format!("{path}.name"), &json!(name));
+            }
+            validate(container, &path, host_network, volumes, faults);
+        }
+    }
+}
+
+fn validate(container: &Value, path: &str, host_network: bool, volumes: &BTreeSet<String>, faults: &mut Faults) {
+    match fields::text(container, "/image") {
+        "" => faults.required(format!("{path}.image"), ""),
+        image if image.trim() != image => {
+            faults.invalid(format!("{path}.image"), &json!(image), "must not have leading or trailing whitespace");
+        }
+        _ => {}
+    }
+    let policy = fields::text(container, "/imagePullPolicy");
+    if !PULL_POLICIES.contains(&policy) {
+        faults.not_supported(format!("{path}.imagePullPolicy"), policy, &PULL_POLICIES);
+    }
+    match fields::text(container, "/terminationMessagePolicy") {
+        "File" | "FallbackToLogsOnError" => {}
+        other => faults.not_supported(
+            format!("{path}.terminationMessagePolicy"),
+            other,
+            &["FallbackToLogsOnError", "File"],
+        ),
+    }
+    ports(container, path, host_network, faults);
+    environment(container, path, faults);
+    mounts(container, path, volumes, faults);
+    probes::validate(container, path, faults);
+    resources::validate(container.get("resources"), &format!("{path}.resources"), faults);
+    privileges(container, path, faults);
+}
+
+fn ports(container: &Value, path: &str, host_network: bool, faults: &mut Faults) {
+    let mut names = BTreeSet::new();
+    for (index, port) in fields::list(container, "/ports").iter().enumerate() {
+        let path = format!("{path}.ports[{index}]");
+        let name = fields::text(port, "/name");
+        if !name.is_empty() {
+            validation::port_name(&format!("{path}.name"), name, faults);
+            if !names.insert(name) {
+                faults.duplicate(format!("{path}.name"), &json!(name));
+            }
+        }
+        let number = fields::int(port, "/containerPort").unwrap_or(0);
+        match number {
+            0 => faults.required(format!("{path}.containerPort"), ""),
+            number => validation::port_number(&format!("{path}.containerPort"), number, faults),
+        }
+        if let Some(host) = fields::int(port, "/hostPort").filter(|host| *host != 0) {
+            validation::port_number(&format!("{path}.hostPort"), host, faults);
+            if host_network && host != number {
+                faults.invalid(format!("{path}.hostPort"), &json!(host), "must match `containerPort` when `hostNetwork` is true");
+            }
+        }
+        let protocol = fields::text(port, "/protocol");
+        if !PROTOCOLS.contains(&protocol) {
+            faults.not_supported(format!("{path}.protocol"), protocol, &PROTOCOLS);
+        }
+    }
+}
+
+fn environment(container: &Value, path: &str, faults: &mut Faults) {
+    for (index, variable) in fields::list(container, "/env").iter().enumerate() {
+        let path = format!("{path}.env[{index}]");
+        match fields::text(variable, "/name") {
+            "" => faults.required(format!("{path}.name"), ""),
+            name if name.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=') => {}
+            name => faults.invalid(
+                format!("{path}.name"),
+                &json!(name),
+                "a valid environment variable name must consist only of printable ASCII characters other than '='",
+            ),
+        }
+        let Some(source) = variable.get("valueFrom") else { continue };
+        if !fields::text(variable, "/value").is_empty() {
+            faults.invalid(format!("{path}.valueFrom"), &json!(""), "may not be specified when `value` is not empty");
+        }
+        match source.as_object().map_or(0, Map::len) {
+            1 => {}
+            0 => faults.invalid(
+                format!("{path}.valueFrom"),
+                &json!(""),
+                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
+            ),
+            _ => faults.invalid(
+                format!("{path}.valueFrom"),
+                &json!(""),
+                "may not have more than one field specified at a time",
+            ),
+        }
+    }
+}
+
+fn mounts(container: &Value, path: &str, volumes: &BTreeSet<String>, faults: &mut Faults) {
+    let mut paths = BTreeSet::new();
+    for (index, mount) in fields::list(container, "/volumeMounts").iter().enumerate() {
+        let path = format!("{path}.volumeMounts[{index}]");
+        match fields::text(mount, "/name") {
+            "" => faults.required(format!("{path}.name"), ""),
+            name if !volumes.contains(name) => faults.not_found(format!("{path}.name"), &json!(name)),
+            _ => {}
+        }
+        let target = fields::text(mount, "/mountPath");
+        if target.is_empty() {
+            faults.required(format!("{path}.mountPath"), "");
+        }
+        if !paths.insert(target) {
+            faults.invalid(format!("{path}.mountPath"), &json!(target), "must be unique");
+        }
+        let within = fields::text(mount, "/subPath");
+        if within.starts_with('/') {
+            faults.invalid(format!("{path}.subPath"), &json!(within), "must be a relative path");
+        }
+        if within.split('/').any(|part| part == "..") {
+            faults.invalid(format!("{path}.subPath"), &json!(within), "must not contain '..'");
+        }
+    }
+}
+
+fn privileges(container: &Value, path: &str, faults: &mut Faults) {
+    let Some(context) = container.get("securityContext") else { return };
+    for field in ["runAsUser", "runAsGroup"] {
+        if let Some(value) = fields::int(context, &format!("/{field}")).filter(|value| *value < 0) {
+            let detail = "must be between 0 and 2147483647, inclusive";
+            faults.invalid(format!("{path}.securityContext.{field}"), &json!(value), detail);
+        }
+    }
+    if fields::flag(context, "/privileged") && context.get("allowPrivilegeEscalation") == Some(&Value::Bool(false)) {
+        let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
+        faults.invalid(format!("{path}.securityContext"), context, detail);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_that_move_are_always_pulled() {
+        for (image, moving) in [
+            ("busybox", true),
+            ("busybox:latest", true),
+            ("busybox:1", false),
+            ("host:5000/busybox", true),
+            ("host:5000/busybox:1", false),
+            ("busybox@sha256:0", false),
+        ] {
+            assert_eq!(is_moving_tag(image), moving, "{image}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Collecting the faults of an object, each with the words that Kubernetes uses: clients and people match on them.
+
+use super::Cause;
+use serde_json::Value;
+
+/// The faults found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    causes: Vec<Cause>,
+}
+
+impl Faults {
+    /// A field that must be there is not. `detail` may be empty.
+    pub(crate) fn required(&mut self, field: impl Into<String>, detail: &str) {
+        self.push("FieldValueRequired", field, with_detail("Required value".to_owned(), detail));
+    }
+
+    /// A value breaks a rule.
+    pub(crate) fn invalid(&mut self, field: impl Into<String>, value: &Value, detail: &str) {
+        self.push("FieldValueInvalid", field, with_detail(format!("Invalid value: {}", shown(value)), detail));
+    }
+
+    /// A text that is none of the allowed ones.
+    pub(crate) fn not_supported(&mut self, field: impl Into<String>, value: &str, allowed: &[&str]) {
+        let mut allowed: Vec<String> = allowed.iter().map(|value| format!("{value:?}")).collect();
+        allowed.sort();
+        let message = format!("Unsupported value: {value:?}: supported values: {}", allowed.join(", "));
+        self.push("FieldValueNotSupported", field, message);
+    }
+
+    /// A value that may not be there at all, or not be changed.
+    pub(crate) fn forbidden(&mut self, field: impl Into<String>, detail: &str) {
+        self.push("FieldValueForbidden", field, with_detail("Forbidden".to_owned(), detail));
+    }
+
+    /// A value that occurs twice where it must be unique.
+    pub(crate) fn duplicate(&mut self, field: impl Into<String>, value: &Value) {
+        self.push("FieldValueDuplicate", field, format!("Duplicate value: {}", shown(value)));
+    }
+
+    /// A reference to something that is not there.
+    pub(crate) fn not_found(&mut self, field: impl Into<String>, value: &Value) {
+        self.push("FieldValueNotFound", field, format!("Not found: {}", shown(value)));
+    }
+
+    /// A text or list that is longer than `limit`.
+    pub(crate) fn too_long(&mut self, field: impl Into<String>, limit: usize) {
+        let unit = if limit == 1 { "byte" } else { "bytes" };
+        self.push("FieldValueTooLong", field, format!("Too long: may not be more than {limit} {unit}"));
+    }
+
+    /// A change of a field that never changes.
+    pub(crate) fn immutable(&mut self, field: impl Into<String>, value: &Value) {
+        self.invalid(field, value, "field is immutable");
+    }
+
+    /// Whether nothing was found.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.causes.is_empty()
+    }
+
+    /// What was found, in the order it was found.
+    pub(crate) fn into_causes(self) -> Vec<Cause> {
+        self.causes
+    }
+
+    fn push(&mut self, reason: &'static str, field: impl Into<String>, message: String) {
+        self.causes.push(Cause { reason, field: field.into(), message });
+    }
+}
+
+fn with_detail(message: String, detail: &str) -> String {
+    if detail.is_empty() { message } else { format!("{message}: {detail}") }
+}
+
+/// Texts are quoted, everything else is compact JSON.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        other => other.to_string(),
+    }
+}

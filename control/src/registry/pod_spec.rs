@@ -1,0 +1,240 @@
+//! The specification of a pod, alone or in the template of a workload: defaults and rules.
+
+use super::faults::Faults;
+use super::{containers, fields, validation, volumes};
+use knarr_api::quantity::Quantity;
+use serde_json::{Value, json};
+
+const DNS_POLICIES: [&str; 4] = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
+/// Seconds a pod stays on a node that is not ready or cannot be reached.
+const LOST_NODE_SECONDS: i64 = 300;
+const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+
+/// The documented defaults, as far as templates have them too.
+pub(super) fn template_defaults(spec: &mut Value) {
+    fields::fill_text(spec, "dnsPolicy", "ClusterFirst");
+    fields::fill_text(spec, "restartPolicy", "Always");
+    fields::fill(spec, "terminationGracePeriodSeconds", 30);
+    fields::fill_text(spec, "schedulerName", "default-scheduler");
+    fields::fill(spec, "securityContext", json!({}));
+    let own_account = fields::text(spec, "/serviceAccountName").to_owned();
+    if !own_account.is_empty() {
+        fields::fill_text(spec, "serviceAccount", &own_account);
+    }
+    let host_network = fields::flag(spec, "/hostNetwork");
+    for group in CONTAINERS {
+        for container in fields::each(spec, group) {
+            containers::defaults(container, host_network);
+        }
+    }
+    for volume in fields::each(spec, "volumes") {
+        volumes::defaults(volume);
+    }
+}
+
+/// The defaults of a pod itself.
+pub(super) fn defaults(spec: &mut Value) {
+    template_defaults(spec);
+    fields::fill(spec, "enableServiceLinks", true);
+    fields::fill_text(spec, "serviceAccountName", "default");
+    let account = fields::text(spec, "/serviceAccountName").to_owned();
+    fields::fill_text(spec, "serviceAccount", &account);
+    fields::fill(spec, "priority", 0);
+    fields::fill_text(spec, "preemptionPolicy", "PreemptLowerPriority");
+    for group in ["containers", "initContainers"] {
+        for container in fields::each(spec, group) {
+            containers::request_what_is_limited(container);
+        }
+    }
+}
+
+/// A pod leaves a lost node after five minutes, unless it says otherwise.
+pub(super) fn tolerate_lost_nodes(spec: &mut Value) {
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let mut tolerations = fields::list(spec, "/tolerations").to_vec();
+        let covered = tolerations.iter().any(|toleration| {
+            let (own, effect) = (fields::text(toleration, "/key"), fields::text(toleration, "/effect"));
+            (own == key || own.is_empty()) && matches!(effect, "NoExecute" | "")
+        });
+        if !covered {
+            tolerations.push(json!({
+                "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": LOST_NODE_SECONDS,
+            }));
+            fields::set(spec, "tolerations", tolerations.into());
+        }
+    }
+}
+
+/// `Guaranteed`, `Burstable` or `BestEffort`: how its resources rank when a node runs out of them.
+pub(super) fn quality_of_service(spec: &Value) -> &'static str {
+    let amount = |container: &Value, which: &str, name: &str| {
+        let text = fields::text(container, &format!("/resources/{which}/{name}"));
+        text.parse::<Quantity>().ok().filter(|quantity| !quantity.is_zero())
+    };
+    let (mut any, mut all_guaranteed) = (false, true);
+    for container in ["initContainers", "containers"].iter().flat_map(|group| fields::list(spec, &format!("/{group}"))) {
+        for name in ["cpu", "memory"] {
+            let (request, limit) = (amount(container, "requests", name), amount(container, "limits", name));
+            any |= request.is_some() || limit.is_some();
+            all_guaranteed &= limit.is_some() && request.unwrap_or(Quantity::ZERO) == limit.unwrap_or(Quantity::ZERO);
+        }
+    }
+    match (any, all_guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+/// Every fault of a pod specification at `path`.
+pub(super) fn validate(spec: &Value, path: &str, restart_policies: &[&str], faults: &mut Faults) {
+    let volumes = volumes::validate(spec, path, faults);
+    if fields::list(spec, "/containers").is_empty() {
+        faults.required(format!("{path}.containers"), "");
+    }
+    containers::validate_all(spec, path, &volumes, faults);
+    let restart = fields::text(spec, "/restartPolicy");
+    if !restart_policies.contains(&restart) {
+        faults.not_supported(format!("{path}.restartPolicy"), restart, restart_policies);
+    }
+    let dns = fields::text(spec, "/dnsPolicy");
+    if !DNS_POLICIES.contains(&dns) {
+        faults.not_supported(format!("{path}.dnsPolicy"), dns, &DNS_POLICIES);
+    }
+    if dns == "None" && fields::list(spec, "/dnsConfig/nameservers").is_empty() {
+        faults.required(format!("{path}.dnsConfig.nameservers"), "must provide at least one DNS nameserver when `dnsPolicy` is None");
+    }
+    numbers(spec, path, faults);
+    names(spec, path, faults);
+    for (index, toleration) in fields::list(spec, "/tolerations").iter().enumerate() {
+        tolerate(toleration, &format!("{path}.tolerations[{index}]"), faults);
+    }
+}
+
+fn numbers(spec: &Value, path: &str, faults: &mut Faults) {
+    for (field, least) in [("terminationGracePeriodSeconds", 0), ("activeDeadlineSeconds", 1)] {
+        if let Some(value) = fields::int(spec, &format!("/{field}")).filter(|value| *value < least) {
+            let detail = if least == 0 { "must be greater than or equal to 0" } else { "must be between 1 and 2147483647, inclusive" };
+            faults.invalid(format!("{path}.{field}"), &json!(value), detail);
+        }
+    }
+    for field in ["runAsUser", "runAsGroup", "fsGroup"] {
+        if let Some(value) = fields::int(spec, &format!("/securityContext/{field}")).filter(|value| *value < 0) {
+            let detail = "must be between 0 and 2147483647, inclusive";
+            faults.invalid(format!("{path}.securityContext.{field}"), &json!(value), detail);
+        }
+    }
+}
+
+fn names(spec: &Value, path: &str, faults: &mut Faults) {
+    for field in ["hostname", "subdomain"] {
+        let text = fields::text(spec, &format!("/{field}"));
+        if !text.is_empty() {
+            validation::dns_label(&format!("{path}.{field}"), text, faults);
+        }
+    }
+    for field in ["nodeName", "serviceAccountName", "priorityClassName"] {
+        let text = fields::text(spec, &format!("/{field}"));
+        if !text.is_empty() {
+            validation::named(&format!("{path}.{field}"), text, knarr_api::names::dns1123_subdomain, faults);
+        }
+    }
+    for (key, value) in fields::pairs(spec, "/nodeSelector") {
+        let path = format!("{path}.nodeSelector");
+        validation::named(&path, key, knarr_api::names::qualified_name, faults);
+        validation::named(&path, value.as_str().unwrap_or_default(), knarr_api::names::label_value, faults);
+    }
+}
+
+fn tolerate(toleration: &Value, path: &str, faults: &mut Faults) {
+    let (key, value) = (fields::text(toleration, "/key"), fields::text(toleration, "/value"));
+    let operator = fields::text(toleration, "/operator");
+    if !key.is_empty() {
+        validation::label_key(&format!("{path}.key"), key, faults);
+    } else if operator != "Exists" {
+        let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+        faults.invalid(format!("{path}.operator"), &json!(operator), detail);
+    }
+    match operator {
+        "" | "Equal" => validation::named(&format!("{path}.operator"), value, knarr_api::names::label_value, faults),
+        "Exists" if !value.is_empty() => {
+            let detail = "value must be empty when `operator` is 'Exists'";
+            faults.invalid(format!("{path}.operator"), toleration, detail);
+        }
+        "Exists" => {}
+        other => faults.not_supported(format!("{path}.operator"), other, &["Equal", "Exists"]),
+    }
+    let effect = fields::text(toleration, "/effect");
+    let effects = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
+    if !effect.is_empty() && !effects.contains(&effect) {
+        faults.not_supported(format!("{path}.effect"), effect, &effects);
+    }
+    if fields::int(toleration, "/tolerationSeconds").is_some() && effect != "NoExecute" {
+        let detail = "effect must be 'NoExecute' when `tolerationSeconds` is set";
+        faults.invalid(format!("{path}.effect"), &json!(effect), detail);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_kubernetes() {
+        let mut spec = json!({"containers": [{"name": "c", "image": "busybox", "ports": [{"containerPort": 80}],
+            "resources": {"limits": {"cpu": "1"}}, "readinessProbe": {"httpGet": {"port": 80}}}],
+            "volumes": [{"name": "v"}, {"name": "s", "secret": {"secretName": "s"}}]});
+        defaults(&mut spec);
+        tolerate_lost_nodes(&mut spec);
+        assert_eq!(spec["restartPolicy"], "Always");
+        assert_eq!(spec["terminationGracePeriodSeconds"], 30);
+        assert_eq!(spec["tolerations"].as_array().map(Vec::len), Some(2));
+        let container = &spec["containers"][0];
+        assert_eq!(container["imagePullPolicy"], "Always");
+        assert_eq!(container["terminationMessagePath"], "/dev/termination-log");
+        assert_eq!(container["ports"][0]["protocol"], "TCP");
+        assert_eq!(container["resources"]["requests"]["cpu"], "1");
+        let probe = json!({"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"}, "timeoutSeconds": 1,
+            "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3});
+        assert_eq!(container["readinessProbe"], probe);
+        assert_eq!(spec["volumes"][0]["emptyDir"], json!({}));
+        assert_eq!(spec["volumes"][1]["secret"]["defaultMode"], 420);
+        let once = spec.clone();
+        defaults(&mut spec);
+        tolerate_lost_nodes(&mut spec);
+        assert_eq!(spec, once, "defaulting twice changes nothing");
+    }
+
+    #[test]
+    fn quality_follows_requests_and_limits() {
+        let of = |resources: Value| quality_of_service(&json!({"containers": [{"resources": resources}]}));
+        assert_eq!(of(json!({})), "BestEffort");
+        assert_eq!(of(json!({"requests": {"cpu": "1"}})), "Burstable");
+        let same = json!({"cpu": "1", "memory": "1Gi"});
+        assert_eq!(of(json!({"requests": same, "limits": {"cpu": "1000m", "memory": "1024Mi"}})), "Guaranteed");
+    }
+
+    #[test]
+    fn faults_name_the_field() {
+        let check = |spec: Value| {
+            let (mut spec, mut faults) = (spec, Faults::default());
+            defaults(&mut spec);
+            validate(&spec, "spec", &["Always", "OnFailure", "Never"], &mut faults);
+            let causes = faults.into_causes().into_iter();
+            causes.map(|cause| format!("{}: {}", cause.field, cause.message)).collect::<Vec<_>>()
+        };
+        assert_eq!(check(json!({})), ["spec.containers: Required value"]);
+        assert_eq!(
+            check(json!({"containers": [{"name": "a"}, {"name": "a", "image": "i",
+                "volumeMounts": [{"name": "gone", "mountPath": "/x"}],
+                "resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}], "restartPolicy": "Sometimes"})),
+            [
+                "spec.containers[0].image: Required value",
+                "spec.containers[1].name: Duplicate value: \"a\"",
+                "spec.containers[1].volumeMounts[0].name: Not found: \"gone\"",
+                "spec.containers[1].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+                "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+            ]
+        );
+    }
+}

@@ -1,0 +1,20 @@
+//! The template from which a workload makes pods: `spec.template` of deployments, jobs and their like.
+
+use super::faults::Faults;
+use super::{fields, pod_spec, validation};
+use serde_json::{Map, Value};
+
+/// Defaults of `template` inside the spec of a workload.
+pub(super) fn defaults(workload_spec: &mut Value) {
+    if let Some(spec) = workload_spec.get_mut("template").and_then(|template| fields::child(template, "spec")) {
+        pod_spec::template_defaults(spec);
+    }
+}
+
+/// Every fault of the template at the dotted `path` of `object`.
+pub(super) fn validate(object: &Value, path: &str, restart_policies: &[&str], faults: &mut Faults) {
+    let empty = Value::Object(Map::new());
+    validation::labels(object, &format!("{path}.metadata.labels"), faults);
+    let spec = validation::at(object, &format!("{path}.spec")).unwrap_or(&empty);
+    pod_spec::validate(spec, &format!("{path}.spec"), restart_policies, faults);
+}

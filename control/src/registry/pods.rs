@@ -1,0 +1,178 @@
+//! Pods: the containers that run together on a node.
+
+use super::cells::or_none;
+use super::columns::{age, name, text, timed};
+use super::row::Row;
+use super::rules::Rules;
+use super::{Resource, cells, faults::Faults, fields, pod_spec, pod_status};
+use serde_json::{Map, Value, json};
+
+pub(super) fn row() -> Resource {
+    Row::namespaced("", "v1", "Pod", "pods")
+        .short(&["po"])
+        .category("all")
+        .status()
+        .part("ephemeralcontainers")
+        .part("resize")
+        .subresource("binding", Some(("", "v1", "Binding")), &["create"])
+        .subresource("eviction", Some(("policy", "v1", "Eviction")), &["create"])
+        .subresource("log", None, &["get"])
+        .subresource("exec", Some(("", "v1", "PodExecOptions")), &["create", "get"])
+        .subresource("attach", Some(("", "v1", "PodAttachOptions")), &["create", "get"])
+        .subresource("portforward", Some(("", "v1", "PodPortForwardOptions")), &["create", "get"])
+        .proxy("PodProxyOptions")
+        .columns(vec![
+            name(),
+            text("Ready", "Containers that are ready, of all.", pod_status::ready),
+            text("Status", "What the pod is doing, in one word.", pod_status::status),
+            timed("Restarts", "How often its containers were restarted, and when last.", pod_status::restarts),
+            age(),
+            text("IP", "Its address.", |pod| or_none(fields::text(pod, "/status/podIP"))).wide(),
+            text("Node", "Where it runs.", |pod| or_none(fields::text(pod, "/spec/nodeName"))).wide(),
+            text("Nominated Node", "Where room is being made for it.", |pod| {
+                or_none(fields::text(pod, "/status/nominatedNodeName"))
+            })
+            .wide(),
+            text("Readiness Gates", "Conditions that must hold besides, and how many do.", gates).wide(),
+        ])
+        .rules(Rules {
+            has_generation: true,
+            defaults,
+            on_create,
+            validate,
+            validate_update,
+            selectable,
+            deletion_grace,
+            ..Rules::NONE
+        })
+        .done()
+}
+
+fn gates(pod: &Value) -> String {
+    let gates = fields::list(pod, "/spec/readinessGates");
+    let held = gates.iter().filter(|gate| cells::condition_holds(pod, fields::text(gate, "/conditionType"))).count();
+    if gates.is_empty() { cells::NONE.to_owned() } else { format!("{held}/{}", gates.len()) }
+}
+
+fn defaults(pod: &mut Value) {
+    if let Some(spec) = fields::child(pod, "spec") {
+        pod_spec::defaults(spec);
+        pod_spec::tolerate_lost_nodes(spec);
+    }
+}
+
+fn on_create(pod: &mut Value) {
+    let quality = pod_spec::quality_of_service(pod.get("spec").unwrap_or(&Value::Null));
+    let mut status = json!({"phase": "Pending", "qosClass": quality});
+    if !fields::list(pod, "/spec/schedulingGates").is_empty() {
+        status["conditions"] = json!([{
+            "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+        }]);
+    }
+    fields::set(pod, "status", status);
+}
+
+fn validate(pod: &Value, faults: &mut Faults) {
+    let empty = Value::Object(Map::new());
+    let spec = pod.get("spec").unwrap_or(&empty);
+    pod_spec::validate(spec, "spec", &["Always", "OnFailure", "Never"], faults);
+}
+
+/// Of a pod that exists only a few fields may change.
+fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
+    const RULE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+    if fixed_part(new) != fixed_part(old) {
+        faults.forbidden("spec", RULE);
+        return;
+    }
+    let (before, after) = (fields::list(old, "/spec/tolerations"), fields::list(new, "/spec/tolerations"));
+    if !before.iter().all(|toleration| after.contains(toleration)) {
+        faults.forbidden(
+            "spec.tolerations",
+            "existing toleration can not be modified except its tolerationSeconds",
+        );
+    }
+    let deadline = |pod: &Value| fields::int(pod, "/spec/activeDeadlineSeconds");
+    match (deadline(old), deadline(new)) {
+        (Some(_), None) => {
+            faults.invalid("spec.activeDeadlineSeconds", &Value::Null, "must not update from a positive integer to nil value");
+        }
+        (Some(before), Some(after)) if after > before => {
+            let detail = "must be less than or equal to previous value";
+            faults.invalid("spec.activeDeadlineSeconds", &json!(after), detail);
+        }
+        _ => {}
+    }
+}
+
+/// The spec without what may change: images, deadline, tolerations, and the node and gates that scheduling settles.
+fn fixed_part(pod: &Value) -> Value {
+    let mut spec = pod.get("spec").cloned().unwrap_or_default();
+    for group in ["containers", "initContainers"] {
+        for container in fields::each(&mut spec, group) {
+            container.as_object_mut().map(|container| container.remove("image"));
+        }
+    }
+    if let Some(spec) = spec.as_object_mut() {
+        for free in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
+            spec.remove(free);
+        }
+    }
+    spec
+}
+
+fn selectable(pod: &Value, field: &str) -> Option<String> {
+    let pointer = match field {
+        "spec.hostNetwork" => return Some(fields::flag(pod, "/spec/hostNetwork").to_string()),
+        "spec.nodeName" | "spec.restartPolicy" | "spec.schedulerName" | "spec.serviceAccountName" | "status.phase"
+        | "status.podIP" | "status.nominatedNodeName" => format!("/{}", field.replace('.', "/")),
+        "status.podIPs" => return Some(fields::text(pod, "/status/podIPs/0/ip").to_owned()),
+        _ => return None,
+    };
+    Some(fields::text(pod, &pointer).to_owned())
+}
+
+/// A pod that no node has, or that has ended, goes at once.
+fn deletion_grace(pod: &Value, requested: Option<i64>) -> i64 {
+    let ended = matches!(fields::text(pod, "/status/phase"), "Failed" | "Succeeded");
+    if fields::text(pod, "/spec/nodeName").is_empty() || ended {
+        return 0;
+    }
+    let own = fields::int(pod, "/spec/terminationGracePeriodSeconds").unwrap_or(30);
+    requested.unwrap_or(own).max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod() -> Value {
+        json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i:1"}]}})
+    }
+
+    #[test]
+    fn only_few_fields_of_a_running_pod_change() {
+        let check = |edit: fn(&mut Value)| {
+            let (mut new, mut faults) = (pod(), Faults::default());
+            edit(&mut new);
+            validate_update(&new, &pod(), &mut faults);
+            faults.is_empty()
+        };
+        assert!(check(|pod| pod["spec"]["containers"][0]["image"] = json!("i:2")));
+        assert!(check(|pod| pod["spec"]["tolerations"] = json!([{"operator": "Exists"}])));
+        assert!(!check(|pod| pod["spec"]["containers"][0]["name"] = json!("d")));
+        assert!(!check(|pod| pod["spec"]["hostNetwork"] = json!(true)));
+    }
+
+    #[test]
+    fn grace_is_the_pods_own_unless_asked_otherwise() {
+        let mut on_node = pod();
+        assert_eq!(deletion_grace(&on_node, None), 30);
+        on_node["spec"]["terminationGracePeriodSeconds"] = json!(5);
+        assert_eq!((deletion_grace(&on_node, None), deletion_grace(&on_node, Some(1))), (5, 1));
+        on_node["status"] = json!({"phase": "Succeeded"});
+        assert_eq!(deletion_grace(&on_node, None), 0);
+        assert_eq!(deletion_grace(&json!({"spec": {}}), Some(30)), 0);
+    }
+}

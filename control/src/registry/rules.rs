@@ -1,0 +1,120 @@
+//! The strategy of a built-in kind as data: what almost every kind does alike is written once here, what is particular
+//! is a handful of plain functions.
+
+use super::faults::Faults;
+use super::{Cause, Strategy, fields};
+use serde_json::{Map, Value};
+
+/// What is particular about a kind. Start from [`Rules::NONE`].
+#[derive(Clone, Copy)]
+pub(super) struct Rules {
+    /// `.status` belongs to `/status` alone. Set by `Row::status`.
+    pub(super) has_status: bool,
+    /// `metadata.generation` counts changes of everything but metadata and status.
+    pub(super) has_generation: bool,
+    /// Fills in the documented defaults.
+    pub(super) defaults: fn(&mut Value),
+    /// What a new object starts with: its first status, a field that only the server may set.
+    pub(super) on_create: fn(&mut Value),
+    /// What an update may not change without saying so.
+    pub(super) on_update: fn(&mut Value, &Value),
+    /// Every fault of an object.
+    pub(super) validate: fn(&Value, &mut Faults),
+    /// Every fault of a change beyond those of the new object alone.
+    pub(super) validate_update: fn(&Value, &Value, &mut Faults),
+    /// Fields that selectors may name.
+    pub(super) selectable: fn(&Value, &str) -> Option<String>,
+    /// Seconds an object lives on after DELETE.
+    pub(super) deletion_grace: fn(&Value, Option<i64>) -> i64,
+}
+
+impl Rules {
+    /// A kind about which nothing is particular.
+    pub(super) const NONE: Rules = Rules {
+        has_status: false,
+        has_generation: false,
+        defaults: |_| {},
+        on_create: |_| {},
+        on_update: |_, _| {},
+        validate: |_, _| {},
+        validate_update: |_, _, _| {},
+        selectable: |_, _| None,
+        deletion_grace: |_, _| 0,
+    };
+}
+
+impl Strategy for Rules {
+    fn default(&self, object: &mut Value) {
+        (self.defaults)(object);
+    }
+
+    fn prepare_create(&self, object: &mut Value) {
+        if self.has_status {
+            fields::set(object, "status", Value::Object(Map::new()));
+        }
+        if self.has_generation {
+            fields::set_in(object, "metadata", "generation", 1.into());
+        }
+        (self.on_create)(object);
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        if self.has_status {
+            fields::copy(new, old, "status");
+        }
+        (self.on_update)(new, old);
+        if self.has_generation {
+            let generation = fields::int(old, "/metadata/generation").unwrap_or(0);
+            let next = if specification_differs(new, old) { generation + 1 } else { generation.max(1) };
+            fields::set_in(new, "metadata", "generation", next.into());
+        }
+    }
+
+    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        let status = new.get("status").cloned();
+        let metadata = new.get("metadata").cloned();
+        new.clone_from(old);
+        for (name, value) in [("status", status), ("metadata", metadata)] {
+            if let Some(value) = value {
+                fields::set(new, name, value);
+            }
+        }
+    }
+
+    fn validate(&self, object: &Value) -> Vec<Cause> {
+        let mut faults = Faults::default();
+        (self.validate)(object, &mut faults);
+        faults.into_causes()
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<Cause> {
+        let mut faults = Faults::default();
+        (self.validate)(new, &mut faults);
+        (self.validate_update)(new, old, &mut faults);
+        faults.into_causes()
+    }
+
+    fn selectable(&self, object: &Value, field: &str) -> Option<String> {
+        (self.selectable)(object, field)
+    }
+
+    fn deletion_grace_seconds(&self, object: &Value, requested: Option<i64>) -> i64 {
+        (self.deletion_grace)(object, requested)
+    }
+
+    fn has_generation(&self) -> bool {
+        self.has_generation
+    }
+}
+
+/// Whether anything but metadata and status changed.
+fn specification_differs(new: &Value, old: &Value) -> bool {
+    let parts = |object: &Value| -> Map<String, Value> {
+        let mut parts = object.as_object().cloned().unwrap_or_default();
+        for name in ["metadata", "status", "apiVersion", "kind"] {
+            parts.remove(name);
+        }
+        parts
+    };
+    parts(new) != parts(old)
+}

@@ -1,0 +1,60 @@
+//! Secrets: data that pods mount or read, kept apart from configuration.
+
+use super::columns::{age, integer, name, text};
+use super::row::Row;
+use super::rules::Rules;
+use super::{Resource, faults::Faults, fields, validation};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
+
+pub(super) fn row() -> Resource {
+    Row::namespaced("", "v1", "Secret", "secrets")
+        .columns(vec![
+            name(),
+            text("Type", "Kind of data, for those who handle it by program.", |object| fields::text(object, "/type").to_owned()),
+            integer("Data", "Number of keys.", |object| fields::pairs(object, "/data").count() as i64),
+            age(),
+        ])
+        .rules(Rules { defaults, validate, validate_update, selectable, ..Rules::NONE })
+        .done()
+}
+
+fn defaults(object: &mut Value) {
+    fields::fill_text(object, "type", "Opaque");
+    let Some(Value::Object(plain)) = object.as_object_mut().and_then(|map| map.remove("stringData")) else { return };
+    let Some(Value::Object(data)) = fields::child(object, "data") else { return };
+    for (key, value) in plain {
+        data.insert(key, STANDARD.encode(value.as_str().unwrap_or_default()).into());
+    }
+}
+
+fn validate(object: &Value, faults: &mut Faults) {
+    for (key, _) in fields::pairs(object, "/data") {
+        validation::config_key(&format!("data[{key}]"), key, faults);
+    }
+    let kind = fields::text(object, "/type");
+    let none = Map::new();
+    let data = object.get("data").and_then(Value::as_object).unwrap_or(&none);
+    let needed: &[&str] = match kind {
+        "kubernetes.io/dockercfg" => &[".dockercfg"],
+        "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
+        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
+        "kubernetes.io/tls" => &["tls.crt", "tls.key"],
+        _ => &[],
+    };
+    for key in needed.iter().filter(|key| !data.contains_key(**key)) {
+        faults.required(format!("data[{key}]"), "");
+    }
+}
+
+fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
+    if new.get("type") != old.get("type") {
+        faults.immutable("type", new.get("type").unwrap_or(&Value::Null));
+    }
+    super::configmaps::keep_immutable(new, old, faults);
+}
+
+fn selectable(object: &Value, field: &str) -> Option<String> {
+    (field == "type").then(|| fields::text(object, "/type").to_owned())
+}
