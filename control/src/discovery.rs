@@ -40,8 +40,12 @@ struct Group {
 
 /// `GET /api`: the versions of the core group.
 pub fn legacy_api(table: &Table) -> Value {
-    let versions: Vec<String> =
-        groups(table).into_iter().filter(|group| group.name.is_empty()).flat_map(|group| group.versions).map(|(version, _)| version).collect();
+    let versions: Vec<String> = groups(table)
+        .into_iter()
+        .filter(|group| group.name.is_empty())
+        .flat_map(|group| group.versions)
+        .map(|(version, _)| version)
+        .collect();
     json!({
         "kind": "APIVersions",
         "versions": versions,
@@ -60,7 +64,8 @@ pub fn api_versions(table: &Table) -> Vec<String> {
 
 /// `GET /apis`: every group but the core one.
 pub fn group_list(table: &Table) -> Value {
-    let listed: Vec<Value> = groups(table).iter().filter(|group| !group.name.is_empty()).map(group_entry).collect();
+    let listed: Vec<Value> =
+        groups(table).iter().filter(|group| !group.name.is_empty()).map(group_entry).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": listed})
 }
 

@@ -15,18 +15,8 @@ const LARGEST: i128 = i64::MAX as i128 * NANO;
 /// More digits of a fraction than this cannot matter to a billionth, not even with the largest suffix.
 const FRACTION_DIGITS: usize = 27;
 const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-const DECIMAL: [(&str, i32); 10] = [
-    ("n", -9),
-    ("u", -6),
-    ("m", -3),
-    ("", 0),
-    ("k", 3),
-    ("M", 6),
-    ("G", 9),
-    ("T", 12),
-    ("P", 15),
-    ("E", 18),
-];
+const DECIMAL: [(&str, i32); 10] =
+    [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
 
 /// An amount of cpu, memory, pods or any other resource.
 #[derive(Debug, Clone, Copy)]
@@ -189,7 +179,9 @@ fn scaled(number: &str, factor: i128, exponent: i32) -> Result<i128, QuantityErr
     let rest = i128::from(kept.len() < fraction.len());
     let digits = format!("{}{kept}", whole.trim_start_matches('0'));
     let digits = digits.trim_start_matches('0');
-    let Ok(mantissa) = (if digits.is_empty() { Ok(0) } else { digits.parse::<i128>() }) else { return Ok(LARGEST) };
+    let Ok(mantissa) = (if digits.is_empty() { Ok(0) } else { digits.parse::<i128>() }) else {
+        return Ok(LARGEST);
+    };
     let power = i64::from(exponent) + 9 - kept.len() as i64;
     let nanos = mantissa.checked_mul(factor).and_then(|product| shift(product, power, rest));
     Ok(nanos.map_or(LARGEST, |nanos| nanos.min(LARGEST)))

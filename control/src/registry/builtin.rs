@@ -2,8 +2,8 @@
 
 use super::Resource;
 use super::{
-    configmaps, deployments, endpoints, endpointslices, events, leases, namespaces, nodes, pods, replicasets, secrets,
-    serviceaccounts, services,
+    configmaps, deployments, endpoints, endpointslices, events, leases, namespaces, nodes, pods, replicasets,
+    secrets, serviceaccounts, services,
 };
 
 /// Every built-in row.

@@ -45,21 +45,28 @@ pub(super) fn duration(seconds: i64) -> String {
 }
 
 fn two(large: i64, large_unit: &str, small: i64, small_unit: &str) -> String {
-    if small == 0 { format!("{large}{large_unit}") } else { format!("{large}{large_unit}{small}{small_unit}") }
+    if small == 0 {
+        format!("{large}{large_unit}")
+    } else {
+        format!("{large}{large_unit}{small}{small_unit}")
+    }
 }
 
 /// One field of every container of a pod spec, joined by commas.
 pub(super) fn container_fields(object: &Value, pod_spec: &str, field: &str) -> String {
     let containers = fields::list(object, &format!("{pod_spec}/containers"));
-    let texts: Vec<&str> =
-        containers.iter().map(|container| container.get(field).and_then(Value::as_str).unwrap_or_default()).collect();
+    let texts: Vec<&str> = containers
+        .iter()
+        .map(|container| container.get(field).and_then(Value::as_str).unwrap_or_default())
+        .collect();
     texts.join(",")
 }
 
 /// A plain map of labels as `a=b,c=d`, or `<none>`.
 pub(super) fn labels(object: &Value, pointer: &str) -> String {
-    let mut pairs: Vec<String> =
-        fields::pairs(object, pointer).map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    let mut pairs: Vec<String> = fields::pairs(object, pointer)
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
     pairs.sort();
     or_none(&pairs.join(","))
 }
@@ -77,7 +84,8 @@ pub(super) fn label_selector(object: &Value, pointer: &str) -> String {
 
 fn requirement(expression: &Value) -> String {
     let key = fields::text(expression, "/key");
-    let mut values: Vec<&str> = fields::list(expression, "/values").iter().filter_map(Value::as_str).collect();
+    let mut values: Vec<&str> =
+        fields::list(expression, "/values").iter().filter_map(Value::as_str).collect();
     values.sort_unstable();
     let values = values.join(",");
     match fields::text(expression, "/operator") {
@@ -111,7 +119,9 @@ pub(super) fn int_or_text(object: &Value, pointer: &str, absent: &str) -> String
 
 /// The condition of that type.
 pub(super) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
-    fields::list(object, "/status/conditions").iter().find(|condition| fields::text(condition, "/type") == kind)
+    fields::list(object, "/status/conditions")
+        .iter()
+        .find(|condition| fields::text(condition, "/type") == kind)
 }
 
 /// Whether the condition of that type is `True`.

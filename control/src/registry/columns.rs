@@ -50,7 +50,11 @@ pub(super) fn integer(name: &'static str, description: &'static str, cell: fn(&V
 }
 
 /// A text that depends on the present moment.
-pub(super) fn timed(name: &'static str, description: &'static str, cell: fn(&Value, Timestamp) -> String) -> Column {
+pub(super) fn timed(
+    name: &'static str,
+    description: &'static str,
+    cell: fn(&Value, Timestamp) -> String,
+) -> Column {
     column(name, "string", description, Arc::new(move |object, now| cell(object, now).into()))
 }
 
@@ -68,8 +72,10 @@ pub(super) fn workload(with_selector: bool) -> Vec<Column> {
     ];
     if with_selector {
         columns.push(
-            text("Selector", "Labels of the pods that belong to it.", |object| cells::label_selector(object, "/spec/selector"))
-                .wide(),
+            text("Selector", "Labels of the pods that belong to it.", |object| {
+                cells::label_selector(object, "/spec/selector")
+            })
+            .wide(),
         );
     }
     columns

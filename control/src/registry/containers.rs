@@ -72,11 +72,21 @@ pub(super) fn validate_all(spec: &Value, path: &str, volumes: &BTreeSet<String>,
     }
 }
 
-fn validate(container: &Value, path: &str, host_network: bool, volumes: &BTreeSet<String>, faults: &mut Faults) {
+fn validate(
+    container: &Value,
+    path: &str,
+    host_network: bool,
+    volumes: &BTreeSet<String>,
+    faults: &mut Faults,
+) {
     match fields::text(container, "/image") {
         "" => faults.required(format!("{path}.image"), ""),
         image if image.trim() != image => {
-            faults.invalid(format!("{path}.image"), &json!(image), "must not have leading or trailing whitespace");
+            faults.invalid(
+                format!("{path}.image"),
+                &json!(image),
+                "must not have leading or trailing whitespace",
+            );
         }
         _ => {}
     }
@@ -119,7 +129,11 @@ fn ports(container: &Value, path: &str, host_network: bool, faults: &mut Faults)
         if let Some(host) = fields::int(port, "/hostPort").filter(|host| *host != 0) {
             validation::port_number(&format!("{path}.hostPort"), host, faults);
             if host_network && host != number {
-                faults.invalid(format!("{path}.hostPort"), &json!(host), "must match `containerPort` when `hostNetwork` is true");
+                faults.invalid(
+                    format!("{path}.hostPort"),
+                    &json!(host),
+                    "must match `containerPort` when `hostNetwork` is true",
+                );
             }
         }
         let protocol = fields::text(port, "/protocol");
@@ -143,7 +157,11 @@ fn environment(container: &Value, path: &str, faults: &mut Faults) {
         }
         let Some(source) = variable.get("valueFrom") else { continue };
         if !fields::text(variable, "/value").is_empty() {
-            faults.invalid(format!("{path}.valueFrom"), &json!(""), "may not be specified when `value` is not empty");
+            faults.invalid(
+                format!("{path}.valueFrom"),
+                &json!(""),
+                "may not be specified when `value` is not empty",
+            );
         }
         match source.as_object().map_or(0, Map::len) {
             1 => {}
@@ -195,7 +213,9 @@ fn privileges(container: &Value, path: &str, faults: &mut Faults) {
             faults.invalid(format!("{path}.securityContext.{field}"), &json!(value), detail);
         }
     }
-    if fields::flag(context, "/privileged") && context.get("allowPrivilegeEscalation") == Some(&Value::Bool(false)) {
+    if fields::flag(context, "/privileged")
+        && context.get("allowPrivilegeEscalation") == Some(&Value::Bool(false))
+    {
         let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
         faults.invalid(format!("{path}.securityContext"), context, detail);
     }

@@ -57,8 +57,14 @@ fn validate(object: &Value, faults: &mut Faults) {
     pod_template::validate(object, "spec.template", &["Always"], faults);
     strategy(object, faults);
     let minimum = fields::int(object, "/spec/minReadySeconds").unwrap_or(0);
-    if let Some(deadline) = fields::int(object, "/spec/progressDeadlineSeconds").filter(|deadline| *deadline <= minimum) {
-        faults.invalid("spec.progressDeadlineSeconds", &json!(deadline), "must be greater than minReadySeconds");
+    if let Some(deadline) =
+        fields::int(object, "/spec/progressDeadlineSeconds").filter(|deadline| *deadline <= minimum)
+    {
+        faults.invalid(
+            "spec.progressDeadlineSeconds",
+            &json!(deadline),
+            "must be greater than minReadySeconds",
+        );
     }
 }
 
@@ -73,8 +79,13 @@ fn strategy(object: &Value, faults: &mut Faults) {
                 value.is_some_and(|value| *value == 0 || *value == "0%")
             };
             if zero("maxUnavailable") && zero("maxSurge") {
-                let value = object.pointer("/spec/strategy/rollingUpdate/maxUnavailable").unwrap_or(&Value::Null);
-                faults.invalid("spec.strategy.rollingUpdate.maxUnavailable", value, "may not be 0 when `maxSurge` is 0");
+                let value =
+                    object.pointer("/spec/strategy/rollingUpdate/maxUnavailable").unwrap_or(&Value::Null);
+                faults.invalid(
+                    "spec.strategy.rollingUpdate.maxUnavailable",
+                    value,
+                    "may not be 0 when `maxSurge` is 0",
+                );
             }
         }
         "Recreate" => {

@@ -35,7 +35,9 @@ fn endpoints(object: &Value) -> String {
             let ip = fields::text(address, "/ip");
             let each = match ports {
                 [] => vec![ip.to_owned()],
-                ports => ports.iter().map(|port| host_port(ip, fields::int(port, "/port").unwrap_or(0))).collect(),
+                ports => {
+                    ports.iter().map(|port| host_port(ip, fields::int(port, "/port").unwrap_or(0))).collect()
+                }
             };
             total += each.len();
             shown.extend(each.into_iter().take(SHOWN.saturating_sub(shown.len())));
@@ -43,7 +45,9 @@ fn endpoints(object: &Value) -> String {
     }
     match (shown.len(), total) {
         (0, _) => NONE.to_owned(),
-        (shown_count, total) if shown_count < total => format!("{} + {} more...", shown.join(","), total - shown_count),
+        (shown_count, total) if shown_count < total => {
+            format!("{} + {} more...", shown.join(","), total - shown_count)
+        }
         _ => shown.join(","),
     }
 }

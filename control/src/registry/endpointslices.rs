@@ -14,7 +14,9 @@ pub(super) fn row() -> Resource {
     Row::namespaced("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
         .columns(vec![
             name(),
-            text("AddressType", "Family of the addresses.", |slice| fields::text(slice, "/addressType").to_owned()),
+            text("AddressType", "Family of the addresses.", |slice| {
+                fields::text(slice, "/addressType").to_owned()
+            }),
             text("Ports", "Ports of every address.", ports),
             text("Endpoints", "Addresses.", endpoints),
             age(),
@@ -58,7 +60,8 @@ fn ports(slice: &Value) -> String {
 }
 
 fn endpoints(slice: &Value) -> String {
-    let addresses = fields::list(slice, "/endpoints").iter().flat_map(|endpoint| fields::list(endpoint, "/addresses"));
+    let addresses =
+        fields::list(slice, "/endpoints").iter().flat_map(|endpoint| fields::list(endpoint, "/addresses"));
     limited(&addresses.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>())
 }
 

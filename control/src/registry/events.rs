@@ -18,7 +18,10 @@ pub(super) fn rows() -> Vec<Resource> {
         Row::namespaced("events.k8s.io", "v1", "Event", "events")
             .short(&["ev"])
             .columns(columns().into_iter().map(over_stored_shape).collect())
-            .rules(Rules { selectable: |event, field| selectable(&to_stored(event.clone()), &core_field(field)), ..Rules::NONE })
+            .rules(Rules {
+                selectable: |event, field| selectable(&to_stored(event.clone()), &core_field(field)),
+                ..Rules::NONE
+            })
             .stored_as(stored_as)
             .done(),
     ]
@@ -35,7 +38,10 @@ fn columns() -> Vec<Column> {
             let kind = fields::text(event, "/involvedObject/kind").to_lowercase();
             format!("{kind}/{}", fields::text(event, "/involvedObject/name"))
         }),
-        text("Subobject", "Part of the object.", |event| fields::text(event, "/involvedObject/fieldPath").to_owned()).wide(),
+        text("Subobject", "Part of the object.", |event| {
+            fields::text(event, "/involvedObject/fieldPath").to_owned()
+        })
+        .wide(),
         text("Source", "Who reports it.", source).wide(),
         text("Message", "What happened.", |event| fields::text(event, "/message").trim().to_owned()),
         timed("First Seen", "When it happened first.", first_seen).wide(),
@@ -80,9 +86,16 @@ fn source(event: &Value) -> String {
 
 fn selectable(event: &Value, field: &str) -> Option<String> {
     let pointer = match field {
-        "involvedObject.kind" | "involvedObject.namespace" | "involvedObject.name" | "involvedObject.uid"
-        | "involvedObject.apiVersion" | "involvedObject.resourceVersion" | "involvedObject.fieldPath" | "reason"
-        | "reportingComponent" | "type" => format!("/{}", field.replace('.', "/")),
+        "involvedObject.kind"
+        | "involvedObject.namespace"
+        | "involvedObject.name"
+        | "involvedObject.uid"
+        | "involvedObject.apiVersion"
+        | "involvedObject.resourceVersion"
+        | "involvedObject.fieldPath"
+        | "reason"
+        | "reportingComponent"
+        | "type" => format!("/{}", field.replace('.', "/")),
         "source" => {
             let component = fields::text(event, "/source/component");
             let fallback = fields::text(event, "/reportingComponent");
@@ -117,12 +130,15 @@ fn to_stored(event: Value) -> Value {
 }
 
 fn from_stored(event: Value) -> Value {
-    rename(event, "events.k8s.io/v1", |name| NAMES.iter().find(|(_, core)| *core == name).map(|(new, _)| *new))
+    rename(event, "events.k8s.io/v1", |name| {
+        NAMES.iter().find(|(_, core)| *core == name).map(|(new, _)| *new)
+    })
 }
 
 fn rename(event: Value, api_version: &str, name_of: impl Fn(&str) -> Option<&'static str>) -> Value {
     let Value::Object(map) = event else { return event };
-    let renamed = map.into_iter().map(|(name, value)| (name_of(&name).map(str::to_owned).unwrap_or(name), value));
+    let renamed =
+        map.into_iter().map(|(name, value)| (name_of(&name).map(str::to_owned).unwrap_or(name), value));
     let mut event: Map<String, Value> = renamed.collect();
     event.insert("apiVersion".to_owned(), api_version.into());
     Value::Object(event)

@@ -17,7 +17,11 @@ impl Faults {
 
     /// A value breaks a rule.
     pub(crate) fn invalid(&mut self, field: impl Into<String>, value: &Value, detail: &str) {
-        self.push("FieldValueInvalid", field, with_detail(format!("Invalid value: {}", shown(value)), detail));
+        self.push(
+            "FieldValueInvalid",
+            field,
+            with_detail(format!("Invalid value: {}", shown(value)), detail),
+        );
     }
 
     /// A text that is none of the allowed ones.

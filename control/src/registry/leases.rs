@@ -21,7 +21,8 @@ fn validate(lease: &Value, faults: &mut Faults) {
     for field in ["leaseDurationSeconds", "leaseTransitions"] {
         let least = i64::from(field == "leaseDurationSeconds");
         if let Some(value) = fields::int(lease, &format!("/spec/{field}")).filter(|value| *value < least) {
-            let rule = if least == 1 { "must be greater than 0" } else { "must be greater than or equal to 0" };
+            let rule =
+                if least == 1 { "must be greater than 0" } else { "must be greater than or equal to 0" };
             faults.invalid(format!("spec.{field}"), &json!(value), rule);
         }
     }

@@ -14,7 +14,9 @@ pub(super) fn row() -> Resource {
         .subresource("finalize", None, &["update"])
         .columns(vec![
             name(),
-            text("Status", "Whether it is in use or going away.", |object| fields::text(object, "/status/phase").to_owned()),
+            text("Status", "Whether it is in use or going away.", |object| {
+                fields::text(object, "/status/phase").to_owned()
+            }),
             age(),
         ])
         .rules(Rules { defaults, on_create, on_update, validate, selectable, ..Rules::NONE })

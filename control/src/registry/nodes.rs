@@ -17,11 +17,20 @@ pub(super) fn row() -> Resource {
             text("Status", "Whether it is ready for pods.", status),
             text("Roles", "Roles that labels give it.", roles),
             age(),
-            text("Version", "Version of its node agent.", |node| fields::text(node, "/status/nodeInfo/kubeletVersion").to_owned()),
+            text("Version", "Version of its node agent.", |node| {
+                fields::text(node, "/status/nodeInfo/kubeletVersion").to_owned()
+            }),
             text("Internal-IP", "Its address inside the cluster.", |node| address(node, "InternalIP")).wide(),
-            text("External-IP", "Its address outside the cluster.", |node| address(node, "ExternalIP")).wide(),
-            text("OS-Image", "Operating system.", |node| or_unknown(fields::text(node, "/status/nodeInfo/osImage"))).wide(),
-            text("Kernel-Version", "Kernel.", |node| or_unknown(fields::text(node, "/status/nodeInfo/kernelVersion"))).wide(),
+            text("External-IP", "Its address outside the cluster.", |node| address(node, "ExternalIP"))
+                .wide(),
+            text("OS-Image", "Operating system.", |node| {
+                or_unknown(fields::text(node, "/status/nodeInfo/osImage"))
+            })
+            .wide(),
+            text("Kernel-Version", "Kernel.", |node| {
+                or_unknown(fields::text(node, "/status/nodeInfo/kernelVersion"))
+            })
+            .wide(),
             text("Container-Runtime", "What runs its containers.", |node| {
                 or_unknown(fields::text(node, "/status/nodeInfo/containerRuntimeVersion"))
             })
@@ -54,7 +63,8 @@ fn roles(node: &Value) -> String {
 }
 
 fn address(node: &Value, kind: &str) -> String {
-    let found = fields::list(node, "/status/addresses").iter().find(|address| fields::text(address, "/type") == kind);
+    let found =
+        fields::list(node, "/status/addresses").iter().find(|address| fields::text(address, "/type") == kind);
     or_none(found.map(|address| fields::text(address, "/address")).unwrap_or_default())
 }
 

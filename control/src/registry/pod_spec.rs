@@ -72,11 +72,14 @@ pub(super) fn quality_of_service(spec: &Value) -> &'static str {
         text.parse::<Quantity>().ok().filter(|quantity| !quantity.is_zero())
     };
     let (mut any, mut all_guaranteed) = (false, true);
-    for container in ["initContainers", "containers"].iter().flat_map(|group| fields::list(spec, &format!("/{group}"))) {
+    for container in
+        ["initContainers", "containers"].iter().flat_map(|group| fields::list(spec, &format!("/{group}")))
+    {
         for name in ["cpu", "memory"] {
             let (request, limit) = (amount(container, "requests", name), amount(container, "limits", name));
             any |= request.is_some() || limit.is_some();
-            all_guaranteed &= limit.is_some() && request.unwrap_or(Quantity::ZERO) == limit.unwrap_or(Quantity::ZERO);
+            all_guaranteed &=
+                limit.is_some() && request.unwrap_or(Quantity::ZERO) == limit.unwrap_or(Quantity::ZERO);
         }
     }
     match (any, all_guaranteed) {
@@ -102,7 +105,10 @@ pub(super) fn validate(spec: &Value, path: &str, restart_policies: &[&str], faul
         faults.not_supported(format!("{path}.dnsPolicy"), dns, &DNS_POLICIES);
     }
     if dns == "None" && fields::list(spec, "/dnsConfig/nameservers").is_empty() {
-        faults.required(format!("{path}.dnsConfig.nameservers"), "must provide at least one DNS nameserver when `dnsPolicy` is None");
+        faults.required(
+            format!("{path}.dnsConfig.nameservers"),
+            "must provide at least one DNS nameserver when `dnsPolicy` is None",
+        );
     }
     numbers(spec, path, faults);
     names(spec, path, faults);
@@ -114,12 +120,18 @@ pub(super) fn validate(spec: &Value, path: &str, restart_policies: &[&str], faul
 fn numbers(spec: &Value, path: &str, faults: &mut Faults) {
     for (field, least) in [("terminationGracePeriodSeconds", 0), ("activeDeadlineSeconds", 1)] {
         if let Some(value) = fields::int(spec, &format!("/{field}")).filter(|value| *value < least) {
-            let detail = if least == 0 { "must be greater than or equal to 0" } else { "must be between 1 and 2147483647, inclusive" };
+            let detail = if least == 0 {
+                "must be greater than or equal to 0"
+            } else {
+                "must be between 1 and 2147483647, inclusive"
+            };
             faults.invalid(format!("{path}.{field}"), &json!(value), detail);
         }
     }
     for field in ["runAsUser", "runAsGroup", "fsGroup"] {
-        if let Some(value) = fields::int(spec, &format!("/securityContext/{field}")).filter(|value| *value < 0) {
+        if let Some(value) =
+            fields::int(spec, &format!("/securityContext/{field}")).filter(|value| *value < 0)
+        {
             let detail = "must be between 0 and 2147483647, inclusive";
             faults.invalid(format!("{path}.securityContext.{field}"), &json!(value), detail);
         }
@@ -152,11 +164,14 @@ fn tolerate(toleration: &Value, path: &str, faults: &mut Faults) {
     if !key.is_empty() {
         validation::label_key(&format!("{path}.key"), key, faults);
     } else if operator != "Exists" {
-        let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+        let detail =
+            "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
         faults.invalid(format!("{path}.operator"), &json!(operator), detail);
     }
     match operator {
-        "" | "Equal" => validation::named(&format!("{path}.operator"), value, knarr_api::names::label_value, faults),
+        "" | "Equal" => {
+            validation::named(&format!("{path}.operator"), value, knarr_api::names::label_value, faults)
+        }
         "Exists" if !value.is_empty() => {
             let detail = "value must be empty when `operator` is 'Exists'";
             faults.invalid(format!("{path}.operator"), toleration, detail);
@@ -211,7 +226,10 @@ mod tests {
         assert_eq!(of(json!({})), "BestEffort");
         assert_eq!(of(json!({"requests": {"cpu": "1"}})), "Burstable");
         let same = json!({"cpu": "1", "memory": "1Gi"});
-        assert_eq!(of(json!({"requests": same, "limits": {"cpu": "1000m", "memory": "1024Mi"}})), "Guaranteed");
+        assert_eq!(
+            of(json!({"requests": same, "limits": {"cpu": "1000m", "memory": "1024Mi"}})),
+            "Guaranteed"
+        );
     }
 
     #[test]

@@ -121,7 +121,9 @@ fn exit_reason(ended: &Value) -> String {
 fn containers(pod: &Value, summary: &mut Summary) {
     summary.restarts = 0;
     summary.last_restart.clear();
-    for status in fields::list(pod, "/status/initContainerStatuses").iter().filter(|status| is_sidecar(pod, status)) {
+    for status in
+        fields::list(pod, "/status/initContainerStatuses").iter().filter(|status| is_sidecar(pod, status))
+    {
         count_restarts(status, summary);
     }
     let mut has_running = false;
@@ -172,16 +174,36 @@ mod tests {
         let killed = json!({"state": {"terminated": {"exitCode": 137, "signal": 9}}});
         let table = [
             (json!({"phase": "Pending"}), "0/2", "Pending"),
-            (json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]}), "0/2", "SchedulingGated"),
-            (json!({"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}), "0/2", "ContainerCreating"),
+            (
+                json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]}),
+                "0/2",
+                "SchedulingGated",
+            ),
+            (
+                json!({"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}),
+                "0/2",
+                "ContainerCreating",
+            ),
             (json!({"phase": "Running", "containerStatuses": [running, running]}), "2/2", "Running"),
-            (json!({"phase": "Running", "containerStatuses": [running, crashing]}), "1/2", "CrashLoopBackOff"),
+            (
+                json!({"phase": "Running", "containerStatuses": [running, crashing]}),
+                "1/2",
+                "CrashLoopBackOff",
+            ),
             (json!({"phase": "Running", "containerStatuses": [completed, running]}), "1/2", "NotReady"),
             (json!({"phase": "Succeeded", "containerStatuses": [completed, completed]}), "0/2", "Completed"),
             (json!({"phase": "Failed", "containerStatuses": [killed]}), "0/2", "Signal:9"),
             (json!({"phase": "Failed", "reason": "Evicted"}), "0/2", "Evicted"),
-            (json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"running": {}}}]}), "0/2", "Init:0/1"),
-            (json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}]}), "0/2", "Init:Error"),
+            (
+                json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"running": {}}}]}),
+                "0/2",
+                "Init:0/1",
+            ),
+            (
+                json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}]}),
+                "0/2",
+                "Init:Error",
+            ),
         ];
         for (status_value, ready_cell, status_cell) in table {
             let pod = pod(status_value);

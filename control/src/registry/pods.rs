@@ -25,7 +25,11 @@ pub(super) fn row() -> Resource {
             name(),
             text("Ready", "Containers that are ready, of all.", pod_status::ready),
             text("Status", "What the pod is doing, in one word.", pod_status::status),
-            timed("Restarts", "How often its containers were restarted, and when last.", pod_status::restarts),
+            timed(
+                "Restarts",
+                "How often its containers were restarted, and when last.",
+                pod_status::restarts,
+            ),
             age(),
             text("IP", "Its address.", |pod| or_none(fields::text(pod, "/status/podIP"))).wide(),
             text("Node", "Where it runs.", |pod| or_none(fields::text(pod, "/spec/nodeName"))).wide(),
@@ -50,7 +54,8 @@ pub(super) fn row() -> Resource {
 
 fn gates(pod: &Value) -> String {
     let gates = fields::list(pod, "/spec/readinessGates");
-    let held = gates.iter().filter(|gate| cells::condition_holds(pod, fields::text(gate, "/conditionType"))).count();
+    let held =
+        gates.iter().filter(|gate| cells::condition_holds(pod, fields::text(gate, "/conditionType"))).count();
     if gates.is_empty() { cells::NONE.to_owned() } else { format!("{held}/{}", gates.len()) }
 }
 
@@ -96,7 +101,11 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     let deadline = |pod: &Value| fields::int(pod, "/spec/activeDeadlineSeconds");
     match (deadline(old), deadline(new)) {
         (Some(_), None) => {
-            faults.invalid("spec.activeDeadlineSeconds", &Value::Null, "must not update from a positive integer to nil value");
+            faults.invalid(
+                "spec.activeDeadlineSeconds",
+                &Value::Null,
+                "must not update from a positive integer to nil value",
+            );
         }
         (Some(before), Some(after)) if after > before => {
             let detail = "must be less than or equal to previous value";
@@ -125,8 +134,13 @@ fn fixed_part(pod: &Value) -> Value {
 fn selectable(pod: &Value, field: &str) -> Option<String> {
     let pointer = match field {
         "spec.hostNetwork" => return Some(fields::flag(pod, "/spec/hostNetwork").to_string()),
-        "spec.nodeName" | "spec.restartPolicy" | "spec.schedulerName" | "spec.serviceAccountName" | "status.phase"
-        | "status.podIP" | "status.nominatedNodeName" => format!("/{}", field.replace('.', "/")),
+        "spec.nodeName"
+        | "spec.restartPolicy"
+        | "spec.schedulerName"
+        | "spec.serviceAccountName"
+        | "status.phase"
+        | "status.podIP"
+        | "status.nominatedNodeName" => format!("/{}", field.replace('.', "/")),
         "status.podIPs" => return Some(fields::text(pod, "/status/podIPs/0/ip").to_owned()),
         _ => return None,
     };

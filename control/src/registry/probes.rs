@@ -11,7 +11,9 @@ const HANDLERS: [&str; 4] = ["exec", "grpc", "httpGet", "tcpSocket"];
 pub(super) fn defaults(container: &mut Value) {
     for name in PROBES {
         let Some(probe) = container.get_mut(name) else { continue };
-        for (field, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+        for (field, value) in
+            [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+        {
             fields::fill_int(probe, field, value);
         }
         handler_defaults(probe);
@@ -39,9 +41,15 @@ pub(super) fn validate(container: &Value, path: &str, faults: &mut Faults) {
         let Some(probe) = container.get(name) else { continue };
         let path = format!("{path}.{name}");
         handler(probe, &path, faults);
-        for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+        for field in
+            ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+        {
             if let Some(value) = fields::int(probe, &format!("/{field}")).filter(|value| *value < 0) {
-                faults.invalid(format!("{path}.{field}"), &json!(value), "must be greater than or equal to 0");
+                faults.invalid(
+                    format!("{path}.{field}"),
+                    &json!(value),
+                    "must be greater than or equal to 0",
+                );
             }
         }
         if name != "readinessProbe"

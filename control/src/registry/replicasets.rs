@@ -11,7 +11,9 @@ pub(super) fn row() -> Resource {
         name(),
         integer("Desired", "Pods wanted.", |object| fields::int(object, "/spec/replicas").unwrap_or(0)),
         integer("Current", "Pods that exist.", |object| fields::int(object, "/status/replicas").unwrap_or(0)),
-        integer("Ready", "Pods that are ready.", |object| fields::int(object, "/status/readyReplicas").unwrap_or(0)),
+        integer("Ready", "Pods that are ready.", |object| {
+            fields::int(object, "/status/readyReplicas").unwrap_or(0)
+        }),
         age(),
     ];
     columns.extend(columns::workload(true));
@@ -21,7 +23,15 @@ pub(super) fn row() -> Resource {
         .status()
         .scale()
         .columns(columns)
-        .rules(Rules { has_generation: true, defaults, on_create, validate, validate_update, selectable, ..Rules::NONE })
+        .rules(Rules {
+            has_generation: true,
+            defaults,
+            on_create,
+            validate,
+            validate_update,
+            selectable,
+            ..Rules::NONE
+        })
         .done()
 }
 

@@ -31,7 +31,8 @@ pub(super) fn amount_of(field: &str, name: &str, amount: &Value, faults: &mut Fa
     if quantity.is_negative() {
         faults.invalid(field, &json!(quantity.to_string()), "must be greater than or equal to 0");
     }
-    let countable = matches!(name, "pods" | "services" | "replicationcontrollers" | "resourcequotas" | "secrets");
+    let countable =
+        matches!(name, "pods" | "services" | "replicationcontrollers" | "resourcequotas" | "secrets");
     if countable && !quantity.is_whole() {
         faults.invalid(field, &json!(quantity.to_string()), "must be an integer");
     }

@@ -17,7 +17,12 @@ pub(super) struct Row {
 
 impl Row {
     /// A resource inside namespaces.
-    pub(super) fn namespaced(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Row {
+    pub(super) fn namespaced(
+        group: &'static str,
+        version: &'static str,
+        kind: &'static str,
+        plural: &'static str,
+    ) -> Row {
         let resource = Resource {
             group: group.into(),
             version: version.into(),
@@ -37,7 +42,12 @@ impl Row {
     }
 
     /// A resource of the cluster as a whole.
-    pub(super) fn cluster(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Row {
+    pub(super) fn cluster(
+        group: &'static str,
+        version: &'static str,
+        kind: &'static str,
+        plural: &'static str,
+    ) -> Row {
         let mut row = Row::namespaced(group, version, kind, plural);
         row.resource.namespaced = false;
         row

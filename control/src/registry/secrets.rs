@@ -12,7 +12,9 @@ pub(super) fn row() -> Resource {
     Row::namespaced("", "v1", "Secret", "secrets")
         .columns(vec![
             name(),
-            text("Type", "Kind of data, for those who handle it by program.", |object| fields::text(object, "/type").to_owned()),
+            text("Type", "Kind of data, for those who handle it by program.", |object| {
+                fields::text(object, "/type").to_owned()
+            }),
             integer("Data", "Number of keys.", |object| fields::pairs(object, "/data").count() as i64),
             age(),
         ])
@@ -22,7 +24,9 @@ pub(super) fn row() -> Resource {
 
 fn defaults(object: &mut Value) {
     fields::fill_text(object, "type", "Opaque");
-    let Some(Value::Object(plain)) = object.as_object_mut().and_then(|map| map.remove("stringData")) else { return };
+    let Some(Value::Object(plain)) = object.as_object_mut().and_then(|map| map.remove("stringData")) else {
+        return;
+    };
     let Some(Value::Object(data)) = fields::child(object, "data") else { return };
     for (key, value) in plain {
         data.insert(key, STANDARD.encode(value.as_str().unwrap_or_default()).into());

@@ -24,7 +24,8 @@ pub(super) fn keep_node_ports(spec: &mut Value, before: &Value, kind: &str) {
             port.as_object_mut().map(|port| port.remove("nodePort"));
             continue;
         }
-        let same = |old: &&Value| old.get("port") == port.get("port") && old.get("protocol") == port.get("protocol");
+        let same =
+            |old: &&Value| old.get("port") == port.get("port") && old.get("protocol") == port.get("protocol");
         let kept = old_ports.iter().find(same).and_then(|old| fields::int(old, "/nodePort"));
         if let Some(kept) = kept {
             fields::fill_int(port, "nodePort", kept);
@@ -44,7 +45,9 @@ pub(super) fn validate(service: &Value, faults: &mut Faults) {
             other => faults.not_supported(format!("{path}.protocol"), other, &PROTOCOLS),
         }
         validation::port_or_name(&format!("{path}.targetPort"), port.get("targetPort"), faults);
-        let same = |other: &Value| other.get("port") == port.get("port") && other.get("protocol") == port.get("protocol");
+        let same = |other: &Value| {
+            other.get("port") == port.get("port") && other.get("protocol") == port.get("protocol")
+        };
         if ports[..index].iter().any(same) {
             faults.duplicate(path, &json!({"protocol": port["protocol"], "port": port["port"]}));
         }

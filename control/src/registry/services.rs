@@ -19,11 +19,16 @@ pub(super) fn row() -> Resource {
         .columns(vec![
             name(),
             text("Type", "How it is reached.", |service| fields::text(service, "/spec/type").to_owned()),
-            text("Cluster-IP", "Its address inside the cluster.", |service| or_none(fields::text(service, "/spec/clusterIP"))),
+            text("Cluster-IP", "Its address inside the cluster.", |service| {
+                or_none(fields::text(service, "/spec/clusterIP"))
+            }),
             text("External-IP", "Its addresses outside the cluster.", external_addresses),
             text("Port(s)", "Its ports.", ports),
             age(),
-            text("Selector", "Labels of the pods behind it.", |service| cells::labels(service, "/spec/selector")).wide(),
+            text("Selector", "Labels of the pods behind it.", |service| {
+                cells::labels(service, "/spec/selector")
+            })
+            .wide(),
         ])
         .rules(Rules { defaults, on_create, on_update, validate, validate_update, selectable, ..Rules::NONE })
         .done()
@@ -63,7 +68,8 @@ fn defaults(service: &mut Value) {
         spec.as_object_mut().map(|spec| spec.remove("sessionAffinityConfig"));
     }
     if spec["sessionAffinity"] == "ClientIP" {
-        let config = fields::child(spec, "sessionAffinityConfig").and_then(|config| fields::child(config, "clientIP"));
+        let config =
+            fields::child(spec, "sessionAffinityConfig").and_then(|config| fields::child(config, "clientIP"));
         if let Some(config) = config {
             fields::fill(config, "timeoutSeconds", 10_800);
         }
@@ -109,7 +115,8 @@ fn on_update(new: &mut Value, old: &Value) {
     }
     if let Some(before) = old.get("spec").filter(|before| before["type"] != "ExternalName") {
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"] {
-            let absent = spec.get(field).is_none_or(|value| *value == "" || *value == json!([]) || *value == 0);
+            let absent =
+                spec.get(field).is_none_or(|value| *value == "" || *value == json!([]) || *value == 0);
             if absent {
                 fields::copy(spec, before, field);
             }
@@ -140,7 +147,11 @@ fn validate(service: &Value, faults: &mut Faults) {
     }
     let address = fields::text(service, "/spec/clusterIP");
     if !matches!(address, "" | "None") && address.parse::<std::net::IpAddr>().is_err() {
-        faults.invalid("spec.clusterIPs[0]", &json!(address), "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+        faults.invalid(
+            "spec.clusterIPs[0]",
+            &json!(address),
+            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        );
     }
     super::validation::labels(service, "spec.selector", faults);
     service_ports::validate(service, faults);
@@ -229,7 +240,9 @@ mod tests {
 
     #[test]
     fn cells_show_ports_and_addresses() {
-        let mut shown = service(json!({"type": "LoadBalancer", "ports": [{"port": 80, "nodePort": 30080}, {"port": 53, "protocol": "UDP"}]}));
+        let mut shown = service(
+            json!({"type": "LoadBalancer", "ports": [{"port": 80, "nodePort": 30080}, {"port": 53, "protocol": "UDP"}]}),
+        );
         assert_eq!(ports(&shown), "80:30080/TCP,53/UDP");
         assert_eq!(external_addresses(&shown), "<pending>");
         shown["spec"]["type"] = json!("ClusterIP");

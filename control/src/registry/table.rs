@@ -41,7 +41,8 @@ impl Table {
     /// The row of an object: `("apps", "v1", "Deployment")`.
     pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<Resource>> {
         let rows = self.snapshot();
-        let from = rows.sorted.partition_point(|row| (row.group.as_ref(), row.version.as_ref()) < (group, version));
+        let from =
+            rows.sorted.partition_point(|row| (row.group.as_ref(), row.version.as_ref()) < (group, version));
         let same_version =
             rows.sorted.iter().skip(from).take_while(|row| row.group == group && row.version == version);
         same_version.into_iter().find(|row| row.kind == kind).cloned()

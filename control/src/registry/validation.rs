@@ -152,7 +152,10 @@ pub(super) fn label_selector(selector: &Value, path: &str, faults: &mut Faults) 
         let values = fields::list(expression, "/values");
         match fields::text(expression, "/operator") {
             "In" | "NotIn" if values.is_empty() => {
-                faults.required(format!("{path}.values"), "must be specified when `operator` is 'In' or 'NotIn'");
+                faults.required(
+                    format!("{path}.values"),
+                    "must be specified when `operator` is 'In' or 'NotIn'",
+                );
             }
             "Exists" | "DoesNotExist" if !values.is_empty() => {
                 faults.forbidden(
@@ -161,7 +164,9 @@ pub(super) fn label_selector(selector: &Value, path: &str, faults: &mut Faults) 
                 );
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => faults.invalid(format!("{path}.operator"), &json!(other), "not a valid selector operator"),
+            other => {
+                faults.invalid(format!("{path}.operator"), &json!(other), "not a valid selector operator")
+            }
         }
         named(&format!("{path}.key"), fields::text(expression, "/key"), names::qualified_name, faults);
     }
@@ -176,7 +181,8 @@ fn labels_of(labels: Option<&Value>, path: &str, faults: &mut Faults) {
 
 /// Whether a selector asks for nothing.
 pub(super) fn is_empty_selector(selector: &Value) -> bool {
-    fields::pairs(selector, "/matchLabels").next().is_none() && fields::list(selector, "/matchExpressions").is_empty()
+    fields::pairs(selector, "/matchLabels").next().is_none()
+        && fields::list(selector, "/matchExpressions").is_empty()
 }
 
 /// A workload selects the pods that it makes: `spec.selector` must match the labels of `spec.template`.
@@ -193,7 +199,11 @@ pub(super) fn selector_matches_template(object: &Value, faults: &mut Faults) {
     let empty = Value::Null;
     let labels = object.pointer("/spec/template/metadata/labels").unwrap_or(&empty);
     if !selects(selector, labels) {
-        faults.invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`");
+        faults.invalid(
+            "spec.template.metadata.labels",
+            labels,
+            "`selector` does not match template `labels`",
+        );
     }
 }
 
@@ -221,7 +231,9 @@ mod tests {
 
     #[test]
     fn port_names_follow_iana() {
-        for (name, good) in [("http", true), ("a-1", true), ("80", false), ("a--b", false), ("-a", false), ("HTTP", false)] {
+        for (name, good) in
+            [("http", true), ("a-1", true), ("80", false), ("a--b", false), ("-a", false), ("HTTP", false)]
+        {
             let mut faults = Faults::default();
             port_name("f", name, &mut faults);
             assert_eq!(faults.is_empty(), good, "{name}");

@@ -60,7 +60,13 @@ pub(super) fn validate(spec: &Value, path: &str, faults: &mut Faults) -> BTreeSe
         if !name.is_empty() && !names.insert(name.to_owned()) {
             faults.duplicate(format!("{path}.name"), &json!(name));
         }
-        let sources: Vec<&str> = volume.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).filter(|key| *key != "name").collect();
+        let sources: Vec<&str> = volume
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, _)| key.as_str())
+            .filter(|key| *key != "name")
+            .collect();
         match sources.as_slice() {
             [] => faults.required(path.clone(), "must specify a volume type"),
             [_] => {}
@@ -90,7 +96,9 @@ fn source(volume: &Value, path: &str, faults: &mut Faults) {
         }
     }
     for kind in ["secret", "configMap", "downwardAPI", "projected"] {
-        if let Some(mode) = fields::int(volume, &format!("/{kind}/defaultMode")).filter(|mode| !(0..=0o777).contains(mode)) {
+        if let Some(mode) =
+            fields::int(volume, &format!("/{kind}/defaultMode")).filter(|mode| !(0..=0o777).contains(mode))
+        {
             let detail = "must be a number between 0 and 0777 (octal), both inclusive";
             faults.invalid(format!("{path}.{kind}.defaultMode"), &json!(mode), detail);
         }
