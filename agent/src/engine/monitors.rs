@@ -4,6 +4,14 @@
 //! exec` as its children), so it outlives us and is found again by its socket. What never needs a parent (`start`,
 //! `kill`, `delete`, `update`) the engine runs itself.
 
+mod attach;
+mod channel;
+mod exec;
+mod launch;
+mod unix;
+
+pub use unix::UnixMonitors;
+
 use async_trait::async_trait;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -45,20 +53,10 @@ pub struct ExecProcess {
     pub timeout: Option<Duration>,
 }
 
-/// How a container or an exec ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exit {
-    /// The process' status, or 128 + signal.
-    pub code: i32,
-    /// The kernel's OOM killer struck in this container's cgroup.
-    pub oom_killed: bool,
-    /// Nanoseconds since the epoch.
-    pub finished_at: i64,
-    /// The exec was killed by its own timeout.
-    pub timed_out: bool,
-}
+pub use knarr_monitor::exit_file::Exit;
 
 /// A running exec: the engine owns the near ends of its stdio. Dropping it kills the process tree.
+#[derive(Debug)]
 pub struct ExecSession {
     /// Near end of stdin; the pty master where `tty`.
     pub stdin: Option<OwnedFd>,
@@ -71,6 +69,7 @@ pub struct ExecSession {
 }
 
 /// A live connection to a container's stdio, many at a time.
+#[derive(Debug)]
 pub struct AttachSession {
     /// Bytes for the container's stdin; dropping it is end-of-file for this client.
     pub stdin: tokio::sync::mpsc::Sender<Vec<u8>>,

@@ -4,6 +4,7 @@
 //! strace: the call, its arguments, the errno.
 
 pub mod error;
+pub mod fork;
 pub mod mount;
 pub mod namespace;
 

@@ -1,0 +1,316 @@
+//! What the monitor does for each request.
+
+use crate::connection::{Attached, Phase};
+use crate::container::{Container, Key};
+use crate::kill_tree::kill_tree;
+use crate::monitor::{Awaited, Exec, Monitor, Purpose, exit_now};
+use crate::runtime_call::{Invocation, RuntimeCall, no_stdio, process_file};
+use crate::stdio::{self, NearEnds};
+use crate::{cri_log::Stream, oom};
+use knarr_monitor::protocol::{self, Answer, Create, Envelope, Request};
+use knarr_monitor::{exit_file, protocol::VERSION};
+use rustix::process::Pid;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+impl Monitor {
+    /// One whole request line has come.
+    pub(crate) fn handle(&mut self, connection: Key, line: &[u8]) {
+        let request = match serde_json::from_slice::<Envelope>(line) {
+            Ok(Envelope { version: VERSION, request }) => request,
+            Ok(Envelope { version, .. }) => {
+                let message =
+                    format!("protocol version {version} is not supported, this monitor speaks {VERSION}");
+                return self.refuse(connection, message);
+            }
+            Err(error) => return self.refuse(connection, format!("invalid request: {error}")),
+        };
+        if let Some(client) = self.connections.get_mut(&connection) {
+            client.phase = Phase::Waiting;
+        }
+        match request {
+            Request::Create(request) => self.create(connection, request),
+            Request::Exec(request) => self.exec(connection, request),
+            Request::Wait(container) => self.wait(connection, &container.id),
+            Request::Forget(container) => self.forget(connection, &container.id),
+            Request::ReopenLog(container) => self.reopen_log(connection, &container.id),
+            Request::Attach(container) => self.attach(connection, &container.id),
+            Request::Shutdown {} => self.shut_down(connection),
+        }
+    }
+
+    /// Opens the log first: a container whose output cannot be kept is not created.
+    fn create(&mut self, connection: Key, request: Create) {
+        let creating = self.calls.values().any(
+            |(_, purpose)| matches!(purpose, Purpose::Create { request: other, .. } if other.id == request.id),
+        );
+        if creating || self.find(&request.id).is_some() {
+            return self.refuse(connection, format!("container with id exists: {}", request.id));
+        }
+        let Some(path) = request.log_path.clone() else {
+            return self.run_create(connection, request, None);
+        };
+        match self.logs.open(path) {
+            Ok((log, ticket)) => {
+                self.tickets.insert(ticket, Awaited::Create { connection, request, log });
+            }
+            Err(error) => self.refuse(connection, format!("start the log writer: {error}")),
+        }
+    }
+
+    /// Runs `runtime create`.
+    pub(crate) fn run_create(&mut self, connection: Key, request: Create, log: Option<crate::logs::LogId>) {
+        let command = vec!["create".into(), "--bundle".into(), request.bundle.display().to_string()];
+        let invocation = Invocation { runtime: &request.runtime, command, id: &request.id, tty: request.tty };
+        let number = self.next_key();
+        match self.spawn(number, invocation, request.stdin) {
+            Ok(call) => {
+                self.calls.insert(number, (call, Purpose::Create { connection, request, log }));
+            }
+            Err(error) => {
+                self.close_log(log);
+                self.refuse(connection, error.to_string());
+            }
+        }
+    }
+
+    fn spawn(&self, number: u64, invocation: Invocation<'_>, stdin: bool) -> io::Result<RuntimeCall> {
+        let (near, far) =
+            if invocation.tty { (NearEnds::default(), no_stdio()) } else { stdio::pipes(stdin)? };
+        RuntimeCall::spawn(&self.directory, number, invocation, near, far)
+    }
+
+    /// `runtime create` has ended.
+    pub(crate) fn created(
+        &mut self,
+        connection: Key,
+        request: Create,
+        log: Option<crate::logs::LogId>,
+        result: Result<(Pid, NearEnds), String>,
+    ) {
+        let container = result.and_then(|(pid, near)| {
+            Container::new(request, pid, near, log).map(|c| (pid, c)).map_err(|error| error.to_string())
+        });
+        match container {
+            Ok((pid, mut container)) => {
+                let number = pid.as_raw_nonzero().get();
+                container.oom_counter = oom::counter_of(number, &self.cgroup_mounts);
+                let key = self.next_key();
+                self.containers.insert(key, container);
+                self.answer(connection, &Answer::Created { pid: number });
+                if let Some(code) = self.unclaimed.remove(&pid.as_raw_nonzero().get()) {
+                    self.container_ended(key, code);
+                }
+            }
+            Err(message) => {
+                self.close_log(log);
+                self.refuse(connection, message);
+            }
+        }
+    }
+
+    fn exec(&mut self, connection: Key, request: protocol::Exec) {
+        let number = self.next_key();
+        let process = process_file(&self.directory, number);
+        if let Err(error) = std::fs::write(&process, &request.process) {
+            return self.refuse(connection, format!("write {}: {error}", process.display()));
+        }
+        let command =
+            vec!["exec".into(), "--detach".into(), "--process".into(), process.display().to_string()];
+        let invocation =
+            Invocation { runtime: &request.runtime, command, id: &request.container_id, tty: request.tty };
+        match self.spawn(number, invocation, request.stdin) {
+            Ok(call) => {
+                let purpose = Purpose::Exec {
+                    connection,
+                    container_id: request.container_id,
+                    timeout: request.timeout,
+                };
+                self.calls.insert(number, (call, purpose));
+            }
+            Err(error) => self.refuse(connection, error.to_string()),
+        }
+    }
+
+    /// `runtime exec` has ended: hand the stdio over, or kill what nobody waits for any more.
+    pub(crate) fn exec_started(
+        &mut self,
+        connection: Key,
+        timeout: Option<std::time::Duration>,
+        result: Result<(Pid, NearEnds), String>,
+    ) {
+        let (pid, near) = match result {
+            Ok(started) => started,
+            Err(message) => return self.refuse(connection, message),
+        };
+        let descriptors: Vec<_> = [&near.stdin, &near.stdout, &near.stderr]
+            .into_iter()
+            .flatten()
+            .map(|descriptor| descriptor.as_fd())
+            .collect();
+        let answer = Answer::Started { pid: pid.as_raw_nonzero().get() };
+        let alive = self.answer_and_keep(connection, &answer, &descriptors, Phase::Waiting);
+        let exec = Exec {
+            pid,
+            connection: alive.then_some(connection),
+            deadline: timeout.map(|timeout| Instant::now() + timeout),
+            timed_out: false,
+        };
+        let key = self.next_key();
+        self.execs.insert(key, exec);
+        match self.unclaimed.remove(&pid.as_raw_nonzero().get()) {
+            Some(code) => self.exec_ended(key, code),
+            None if !alive => kill_tree(pid),
+            None => {}
+        }
+    }
+
+    fn wait(&mut self, connection: Key, id: &str) {
+        let Some(key) = self.find(id) else { return self.answer_recorded_exit(connection, id) };
+        if let Some(container) = self.containers.get_mut(&key) {
+            container.waiters.insert(connection);
+            if container.ended.is_some() && container.report_deadline().is_none() {
+                self.report_exit(key);
+            }
+        }
+    }
+
+    /// For a container of an earlier monitor of this pod.
+    fn answer_recorded_exit(&mut self, connection: Key, id: &str) {
+        match exit_file::read(&self.directory, id) {
+            Ok(Some(exit)) => self.answer(connection, &Answer::Exited(exit)),
+            Ok(None) => self.refuse(connection, format!("container {id} is not known to its monitor")),
+            Err(error) => self.refuse(connection, format!("read the exit of container {id}: {error}")),
+        }
+    }
+
+    /// Kills a call in flight (a runtime that hangs), drops stdio, log and exit. The processes of a living container
+    /// are not touched: ending them is the runtime's business.
+    fn forget(&mut self, connection: Key, id: &str) {
+        for (call, purpose) in self.calls.values() {
+            let of = match purpose {
+                Purpose::Create { request, .. } => &request.id,
+                Purpose::Exec { container_id, .. } => container_id,
+            };
+            if of == id {
+                kill_tree(call.child);
+            }
+        }
+        if let Some(container) = self.find(id).and_then(|key| self.containers.remove(&key)) {
+            self.close_log(container.log);
+            container.attached.iter().for_each(|client| drop(self.connections.remove(client)));
+            for waiter in container.waiters {
+                self.refuse(waiter, format!("container {id} was forgotten"));
+            }
+        }
+        match exit_file::remove(&self.directory, id) {
+            Ok(()) => self.answer(connection, &Answer::Done {}),
+            Err(error) => self.refuse(connection, format!("remove the exit of container {id}: {error}")),
+        }
+    }
+
+    fn reopen_log(&mut self, connection: Key, id: &str) {
+        let Some(container) = self.find(id).and_then(|key| self.containers.get(&key)) else {
+            return self.refuse(connection, format!("container {id} is not known to its monitor"));
+        };
+        match container.log {
+            Some(log) => {
+                let ticket = self.logs.reopen(log);
+                self.tickets.insert(ticket, Awaited::Reopen { connection });
+            }
+            None => self.answer(connection, &Answer::Done {}),
+        }
+    }
+
+    fn attach(&mut self, connection: Key, id: &str) {
+        let Some(key) = self.find(id) else {
+            return self.refuse(connection, format!("container {id} is not known to its monitor"));
+        };
+        let phase = Phase::Attached(Attached::new(key));
+        if !self.answer_and_keep(connection, &Answer::Done {}, &[], phase) {
+            return self.disconnect(connection);
+        }
+        if let Some(container) = self.containers.get_mut(&key) {
+            container.attached.insert(connection);
+        }
+        self.settle(key);
+    }
+
+    fn shut_down(&mut self, connection: Key) {
+        let living = self.containers.values().find(|container| container.pid.is_some());
+        match living.map(|container| container.id.clone()) {
+            Some(id) => self.refuse(connection, format!("container {id} is still running")),
+            None => {
+                self.stopping = true;
+                self.answer(connection, &Answer::Done {});
+            }
+        }
+    }
+
+    /// The log writer has answered.
+    pub(crate) fn log_answered(&mut self, ticket: u32, result: Result<(), String>) {
+        match (self.tickets.remove(&ticket), result) {
+            (Some(Awaited::Create { connection, request, log }), Ok(())) => {
+                self.run_create(connection, request, Some(log));
+            }
+            (Some(Awaited::Create { connection, log, .. }), Err(message)) => {
+                self.close_log(Some(log));
+                self.refuse(connection, message);
+            }
+            (Some(Awaited::Reopen { connection }), Ok(())) => self.answer(connection, &Answer::Done {}),
+            (Some(Awaited::Reopen { connection }), Err(message)) => self.refuse(connection, message),
+            (Some(Awaited::Drain { container }), _) => self.report_exit(container),
+            (None, Err(message)) => self.errors.note(&message),
+            (None, Ok(())) => {}
+        }
+    }
+
+    pub(crate) fn close_log(&mut self, log: Option<crate::logs::LogId>) {
+        if let Some(log) = log {
+            self.logs.close(log, crate::monitor::now());
+        }
+    }
+
+    /// A process started by exec has ended.
+    pub(crate) fn exec_ended(&mut self, key: Key, code: i32) {
+        let Some(exec) = self.execs.remove(&key) else { return };
+        if let Some(connection) = exec.connection {
+            let mut exit = exit_now(code);
+            exit.timed_out = exec.timed_out;
+            self.answer(connection, &Answer::Exited(exit));
+        }
+    }
+
+    /// A client has gone. An exec ends with its client; a container does not.
+    pub(crate) fn disconnect(&mut self, connection: Key) {
+        let client = self.connections.remove(&connection);
+        for container in self.containers.values_mut() {
+            container.waiters.remove(&connection);
+            container.attached.remove(&connection);
+        }
+        for (call, purpose) in self.calls.values() {
+            if matches!(purpose, Purpose::Exec { connection: of, .. } if *of == connection) {
+                kill_tree(call.child);
+            }
+        }
+        for exec in self.execs.values_mut().filter(|exec| exec.connection == Some(connection)) {
+            exec.connection = None;
+            kill_tree(exec.pid);
+        }
+        if let Some(Phase::Attached(attached)) = client.map(|client| client.phase) {
+            if !attached.input_ended {
+                self.end_input(attached.container);
+            }
+            self.settle(attached.container);
+        }
+    }
+
+    /// Closes both outputs that have ended.
+    pub(crate) fn close_output(&mut self, container: Key, stream: Stream) {
+        if let Some(container) = self.containers.get_mut(&container) {
+            *container.output(stream) = None;
+        }
+        self.settle(container);
+    }
+}
