@@ -157,5 +157,6 @@ impl Logs {
 /// A child that has been reaped has ended, too.
 fn ends_within(child: Pid, timeout: Timespec) -> bool {
     let Ok(pidfd) = rustix::process::pidfd_open(child, PidfdFlags::empty()) else { return true };
-    rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)).is_ok_and(|ready| ready > 0)
+    rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout))
+        .is_ok_and(|ready| ready > 0)
 }
