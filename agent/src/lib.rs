@@ -12,6 +12,7 @@ pub mod kubelet;
 mod network_lab;
 mod nft;
 pub mod node;
+mod service_watch;
 pub mod services;
 
 /// The traits that the engine offers, for those who drive it (`knarr run` does).

@@ -200,6 +200,18 @@ pub(crate) fn apply(script: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether the kernel has the table; blocks.
+pub(crate) fn exists(name: &str) -> anyhow::Result<bool> {
+    let status = Command::new("nft")
+        .args(["-t", "list", "table", "inet", name])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .context("cannot run nft (is the nftables package installed?)")?;
+    Ok(status.success())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

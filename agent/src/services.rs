@@ -1,15 +1,96 @@
 //! Services: the addresses that stand for a set of pods, made by nftables (the job of kube-proxy).
+//!
+//! Everything is computed from the whole cluster's Services and EndpointSlices (`ports`, `table`: pure) and committed
+//! as the difference to what the kernel has: one changed service costs one small transaction, however many there
+//! are. A new connection finds its service by one look-up in a map and its endpoint in turn; conntrack carries it
+//! from there, so a restart or an update disturbs no flow. On a start the first commit replaces the table as a whole,
+//! which also ends the chains of services that went away while we did not run. The table stays when we stop.
+
+mod ports;
+mod table;
 
 use crate::config::Config;
+use crate::engine::network::cidr::Cidr;
+use crate::nft::{self, Table};
+use crate::service_watch::ServiceWatch;
+use anyhow::Context;
 use std::sync::Arc;
+use std::time::Duration;
+use table::Frame;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+/// How soon a failed commit is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often we look whether somebody flushed our table.
+const INSPECTION: Duration = Duration::from_secs(60);
+
 /// Keeps the kernel's service table equal to the cluster's Services and EndpointSlices until `shutdown`.
-pub async fn run(
-    _client: kube::Client,
-    _config: Arc<Config>,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    shutdown.cancelled().await;
-    Ok(())
+pub async fn run(client: kube::Client, config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let frame = Frame {
+        table: config.network.services_table(),
+        cluster: Cidr::parse(&config.network.cluster_cidr).context("network.cluster_cidr")?,
+        services: Cidr::parse(&config.network.service_cidr).context("network.service_cidr")?,
+    };
+    let node = node_name(&config);
+    let (watch, feed) = ServiceWatch::new(client);
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        () = feed => Ok(()),
+        result = follow(watch, &frame, &node) => result,
+    }
 }
+
+/// The name under which this node's endpoints are listed.
+fn node_name(config: &Config) -> String {
+    let host = || rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    config.node_name.clone().unwrap_or_else(host)
+}
+
+async fn follow(mut watch: ServiceWatch, frame: &Frame, node: &str) -> anyhow::Result<()> {
+    watch.complete().await?;
+    let mut kernel: Option<Table> = None;
+    loop {
+        let ports = ports::ports(&watch.services.state(), &watch.slices.state(), node);
+        let wanted = table::table(frame, &ports);
+        let pause = match commit(kernel.take(), wanted).await {
+            Ok(table) => {
+                kernel = Some(table);
+                INSPECTION
+            }
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "services not written; trying again");
+                RETRY
+            }
+        };
+        match timeout(pause, watch.changed()).await {
+            Ok(changed) => changed?,
+            Err(_) => kernel = still_there(kernel).await,
+        }
+    }
+}
+
+/// Writes the difference, or, where the kernel does not have what we believe it has, everything.
+async fn commit(kernel: Option<Table>, wanted: Table) -> anyhow::Result<Table> {
+    let work = move || {
+        if let Some(kernel) = kernel
+            && nft::apply(&wanted.difference(&kernel)).is_ok()
+        {
+            return Ok(wanted);
+        }
+        nft::apply(&wanted.replacement())?;
+        Ok(wanted)
+    };
+    spawn_blocking(work).await.context("the thread that runs nft panicked")?
+}
+
+/// Forgets what we believe of a table that is gone (`nft flush ruleset`), so that it is written anew.
+async fn still_there(kernel: Option<Table>) -> Option<Table> {
+    let kernel = kernel?;
+    let look = move || nft::exists(&kernel.name).unwrap_or(false).then_some(kernel);
+    spawn_blocking(look).await.unwrap_or(None)
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,8 @@
 //! It acts; what should be is decided by `ledger` (who has which address), `table` (packet rules) and `links`
 //! (what a bridge and a pod's link look like). It holds no state: several processes may run one each on the same
 //! directory. What it changes on the host besides its own bridge, links and tables: `net.ipv4.ip_forward` becomes 1
-//! (and stays 1 after `remove_all`, because others may have come to rely on it).
+//! and `net.ipv4.conf.all.send_redirects` 0 (each other link's own setting stays in force); both stay so after
+//! `remove_all`, because others may have come to rely on them.
 
 use super::cidr::Cidr;
 use super::inside::inside;
@@ -229,6 +230,9 @@ impl Worker {
         let bridge = Bridge { name, mtu, addresses, services: self.services };
         let index = links::ensure_bridge(netlink, &bridge)?;
         set_sysctl("net/ipv4/ip_forward", "1")?;
+        // Redirects are sent where `all` or the link says so; other links keep their own value.
+        set_sysctl("net/ipv4/conf/all/send_redirects", "0")?;
+        set_sysctl(&format!("net/ipv4/conf/{}/send_redirects", bridge.name), "0")?;
         set_sysctl(&format!("net/ipv4/conf/{}/route_localnet", bridge.name), "1")?;
         Ok((index, mtu))
     }

@@ -101,6 +101,7 @@ fn add_chains(table: &mut Table, frame: &Frame) {
         ),
         (
             // Pods must keep sending through the bridge's address: a redirect would take the answer past conntrack.
+            // The bridge sends none (a sysctl), unless somebody changes the sysctl of all links.
             "no-redirects",
             Chain::base(
                 "type filter hook output priority filter; policy accept;",

@@ -1,0 +1,165 @@
+//! Which addresses and ports stand for which endpoints: Services and EndpointSlices joined, as data.
+//!
+//! Objects come from outside, so nothing in them is believed: what does not parse (an address, a port, a name that
+//! would not be an nftables identifier) is left out, and never fails the services of others.
+
+use k8s_openapi::api::core::v1::{Service, ServicePort as SpecPort};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+/// The label that ties a slice to its service.
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Seconds that ClientIP affinity lasts where the service does not say.
+const DEFAULT_AFFINITY: u32 = 10_800;
+
+/// Address and port of one endpoint.
+pub(crate) type Target = (Ipv4Addr, u16);
+
+/// One port of one service with all that leads to it and all that it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServicePort {
+    /// `NAMESPACE/NAME/PROTOCOL/PORTNAME`, unique in the cluster.
+    pub(crate) id: String,
+    pub(crate) protocol: &'static str,
+    pub(crate) port: u16,
+    pub(crate) cluster_ips: BTreeSet<Ipv4Addr>,
+    /// `externalIPs` and the addresses of the load balancer.
+    pub(crate) external_ips: BTreeSet<Ipv4Addr>,
+    pub(crate) node_port: Option<u16>,
+    /// Seconds for which a client keeps its endpoint.
+    pub(crate) affinity: Option<u32>,
+    /// Endpoints for clients that use a cluster address.
+    pub(crate) internal: BTreeSet<Target>,
+    /// Endpoints for clients from outside where they must be on this node (`externalTrafficPolicy: Local`).
+    pub(crate) local_only: Option<BTreeSet<Target>>,
+}
+
+/// All service ports of the cluster, seen from the node `node`.
+pub(crate) fn ports(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>], node: &str) -> Vec<ServicePort> {
+    let mut by_service: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
+    for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
+        let name = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
+        if let (Some(namespace), Some(name)) = (slice.metadata.namespace.as_deref(), name) {
+            by_service.entry((namespace, name)).or_default().push(slice);
+        }
+    }
+    let mut ports: Vec<ServicePort> = services
+        .iter()
+        .flat_map(|service| {
+            let key = (service.metadata.namespace.as_deref()?, service.metadata.name.as_deref()?);
+            Some(ports_of(service, by_service.get(&key).map_or(&[], Vec::as_slice), node))
+        })
+        .flatten()
+        .collect();
+    ports.sort_by(|a, b| a.id.cmp(&b.id));
+    ports
+}
+
+fn ports_of(service: &Service, slices: &[&EndpointSlice], node: &str) -> Vec<ServicePort> {
+    let Some(spec) = &service.spec else { return Vec::new() };
+    let cluster_ips = addresses(spec.cluster_ips.as_deref().unwrap_or(spec.cluster_ip.as_slice()));
+    if spec.type_.as_deref() == Some("ExternalName") || cluster_ips.is_empty() {
+        return Vec::new();
+    }
+    let local_internal = spec.internal_traffic_policy.as_deref() == Some("Local");
+    let local_external = spec.external_traffic_policy.as_deref() == Some("Local");
+    let mut external_ips = addresses(spec.external_ips.as_deref().unwrap_or_default());
+    external_ips.extend(load_balancer_addresses(service));
+    let one = |port: &SpecPort| {
+        let all = targets(slices, port, None);
+        let local = || targets(slices, port, Some(node));
+        Some(ServicePort {
+            id: id_of(service, port)?,
+            protocol: protocol_of(port.protocol.as_deref())?,
+            port: u16::try_from(port.port).ok()?,
+            cluster_ips: cluster_ips.clone(),
+            external_ips: external_ips.clone(),
+            node_port: port.node_port.and_then(|port| u16::try_from(port).ok()).filter(|&port| port != 0),
+            affinity: affinity(service),
+            internal: if local_internal { local() } else { all },
+            local_only: local_external.then(local),
+        })
+    };
+    spec.ports.iter().flatten().filter_map(one).collect()
+}
+
+fn addresses(texts: &[String]) -> BTreeSet<Ipv4Addr> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+fn load_balancer_addresses(service: &Service) -> BTreeSet<Ipv4Addr> {
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = status.and_then(|balancer| balancer.ingress.as_ref());
+    ingress.into_iter().flatten().filter_map(|one| one.ip.as_ref()?.parse().ok()).collect()
+}
+
+fn affinity(service: &Service) -> Option<u32> {
+    let spec = service.spec.as_ref().filter(|spec| spec.session_affinity.as_deref() == Some("ClientIP"))?;
+    let client = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
+    let seconds = client.and_then(|client| client.timeout_seconds).and_then(|seconds| u32::try_from(seconds).ok());
+    Some(seconds.filter(|&seconds| seconds > 0).unwrap_or(DEFAULT_AFFINITY))
+}
+
+/// The protocol in nftables' words; absent means TCP.
+fn protocol_of(text: Option<&str>) -> Option<&'static str> {
+    match text.unwrap_or("TCP") {
+        "TCP" => Some("tcp"),
+        "UDP" => Some("udp"),
+        "SCTP" => Some("sctp"),
+        _ => None,
+    }
+}
+
+fn id_of(service: &Service, port: &SpecPort) -> Option<String> {
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
+    let namespace = service.metadata.namespace.as_deref()?;
+    let name = service.metadata.name.as_deref()?;
+    let port_name = port.name.as_deref().unwrap_or_default();
+    let valid = [namespace, name, port_name].iter().all(|text| plain(text) && text.len() <= 63);
+    // Ports without a name are told apart by their number: a service with one unnamed port may change it.
+    let last = if port_name.is_empty() { port.port.to_string() } else { port_name.to_owned() };
+    valid.then(|| format!("{namespace}/{name}/{}/{last}", protocol_of(port.protocol.as_deref()).unwrap_or("tcp")))
+}
+
+/// The endpoints of a port, on one node or on all. Where none is ready, those that still serve while they terminate
+/// stand in, so that the last pod of a rolling update finishes its work.
+fn targets(slices: &[&EndpointSlice], port: &SpecPort, node: Option<&str>) -> BTreeSet<Target> {
+    let mut ready = BTreeSet::new();
+    let mut terminating = BTreeSet::new();
+    for slice in slices {
+        let Some(number) = port_in(slice, port) else { continue };
+        for endpoint in &slice.endpoints {
+            if node.is_some() && endpoint.node_name.as_deref() != node {
+                continue;
+            }
+            let addresses = endpoint.addresses.iter().filter_map(|text| text.parse().ok());
+            if is_ready(endpoint) {
+                ready.extend(addresses.map(|address| (address, number)));
+            } else if serves_while_terminating(endpoint) {
+                terminating.extend(addresses.map(|address| (address, number)));
+            }
+        }
+    }
+    if ready.is_empty() { terminating } else { ready }
+}
+
+/// A slice names its ports as the service does; the number is the target's.
+fn port_in(slice: &EndpointSlice, port: &SpecPort) -> Option<u16> {
+    let wanted = (port.name.as_deref().unwrap_or_default(), protocol_of(port.protocol.as_deref()));
+    let found = slice.ports.iter().flatten().find(|candidate| {
+        (candidate.name.as_deref().unwrap_or_default(), protocol_of(candidate.protocol.as_deref())) == wanted
+    })?;
+    u16::try_from(found.port?).ok().filter(|&number| number != 0)
+}
+
+/// An unknown condition counts as ready.
+pub(crate) fn is_ready(endpoint: &Endpoint) -> bool {
+    endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+}
+
+fn serves_while_terminating(endpoint: &Endpoint) -> bool {
+    let conditions = endpoint.conditions.as_ref();
+    conditions.is_some_and(|c| c.serving == Some(true) && c.terminating == Some(true))
+}

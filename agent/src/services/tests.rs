@@ -1,0 +1,232 @@
+//! Services on the real kernel: objects as JSON in, connections between namespaces out.
+
+use super::*;
+use crate::network_lab::{Lab, Pod};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+fn frame() -> Frame {
+    Frame {
+        table: "knarr-services".into(),
+        cluster: Cidr::parse("10.42.0.0/16").unwrap(),
+        services: Cidr::parse("10.96.0.0/16").unwrap(),
+    }
+}
+
+fn service(name: &str, spec: Value) -> Arc<Service> {
+    let object = json!({"metadata": {"namespace": "default", "name": name}, "spec": spec});
+    Arc::new(serde_json::from_value(object).unwrap())
+}
+
+/// Endpoints as (address, conditions, node).
+fn slice(service: &str, port: u16, endpoints: &[(&str, Value, &str)]) -> Arc<EndpointSlice> {
+    let endpoints: Vec<Value> = endpoints
+        .iter()
+        .map(|(address, conditions, node)| json!({"addresses": [address], "conditions": conditions, "nodeName": node}))
+        .collect();
+    let object = json!({
+        "metadata": {"namespace": "default", "name": format!("{service}-1"), "labels": {ports::SERVICE_NAME: service}},
+        "addressType": "IPv4", "endpoints": endpoints, "ports": [{"port": port, "protocol": "TCP"}],
+    });
+    Arc::new(serde_json::from_value(object).unwrap())
+}
+
+fn web(extra: Value) -> Arc<Service> {
+    let mut spec = json!({"clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10"], "ports": [{"port": 80}]});
+    let extra = extra.as_object().unwrap().clone();
+    spec.as_object_mut().unwrap().extend(extra);
+    service("web", spec)
+}
+
+fn table_of(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> Table {
+    table::table(&frame(), &ports::ports(services, slices, "here"))
+}
+
+/// A bridge with pods, without the rest of the agent.
+async fn pods(lab: &Lab, count: usize) -> (Arc<crate::engine::network::bridge::BridgeNetwork>, Vec<(Pod, String)>) {
+    use crate::engine::network::{PodAttachment, PodNetwork};
+    let network = crate::engine::network::bridge::BridgeNetwork::new(lab.config()).unwrap();
+    let mut pods = Vec::new();
+    for n in 0..count {
+        let pod = Pod::new();
+        let attachment = PodAttachment {
+            sandbox_id: format!("pod{n}"),
+            namespace: "default".into(),
+            name: format!("pod{n}"),
+            uid: format!("pod{n}"),
+            netns: pod.netns(),
+            host_ports: vec![],
+            annotations: Default::default(),
+        };
+        let address = network.setup(&attachment).await.unwrap()[0];
+        pods.push((pod, address.to_string()));
+    }
+    (network, pods)
+}
+
+fn vip() -> IpAddr {
+    "10.96.0.10".parse().unwrap()
+}
+
+const TEXTS: [&str; 3] = ["zero", "one", "two"];
+
+#[test]
+fn a_service_reaches_each_ready_pod_in_turn_from_everywhere() {
+    Lab::run(|lab| async move {
+        let (_network, pods) = pods(&lab, 3).await;
+        for (n, (pod, _)) in pods.iter().enumerate() {
+            pod.serve_many(8080, TEXTS[n]);
+        }
+        let ready: Vec<_> = pods.iter().map(|(_, address)| (address.as_str(), json!({"ready": true}), "here")).collect();
+        let extra = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}], "externalIPs": ["198.51.100.7"]});
+        let both = table_of(&[web(extra)], &[slice("web", 8080, &ready)]);
+        nft::apply(&both.replacement()).unwrap();
+        for client in &pods {
+            let answers: BTreeSet<String> = (0..3).map(|_| client.0.get(vip(), 80)).collect();
+            assert_eq!(answers.len(), 3, "from a pod, itself included: {answers:?}");
+        }
+        let answers: BTreeSet<String> = (0..3).map(|_| lab.get(vip(), 80)).collect();
+        assert_eq!(answers.len(), 3, "from the host: {answers:?}");
+        let world = lab.world();
+        world.shell(&format!("ip route add 198.51.100.7/32 via {}", lab.uplink_address()));
+        assert!(TEXTS.contains(&world.get("198.51.100.7".parse().unwrap(), 80).as_str()));
+        for (address, port) in [(lab.uplink_address(), 30080), ("10.42.0.1".parse().unwrap(), 30080)] {
+            assert!(TEXTS.contains(&lab.get(address, port).as_str()));
+            assert!(TEXTS.contains(&pods[0].0.get(address, port).as_str()));
+        }
+        assert!(TEXTS.contains(&world.get(lab.uplink_address(), 30080).as_str()));
+        assert!(TEXTS.contains(&lab.get("127.0.0.1".parse().unwrap(), 30080).as_str()));
+    });
+}
+
+#[test]
+fn without_a_ready_endpoint_connections_are_refused_at_once() {
+    Lab::run(|lab| async move {
+        let (_network, pods) = pods(&lab, 1).await;
+        let one = [(pods[0].1.as_str(), json!({"ready": false}), "here")];
+        nft::apply(&table_of(&[web(json!({}))], &[slice("web", 8080, &one)]).replacement()).unwrap();
+        let started = std::time::Instant::now();
+        for address in [vip(), "10.96.9.9".parse().unwrap()] {
+            assert!(pods[0].0.try_get(address, 80).is_none());
+            assert!(lab.try_get(address, 80).is_none());
+        }
+        assert!(started.elapsed() < Duration::from_secs(1), "rejected, not dropped");
+    });
+}
+
+#[test]
+fn an_endpoint_of_the_host_itself_is_reached() {
+    Lab::run(|lab| async move {
+        let (_network, pods) = pods(&lab, 1).await;
+        let node = lab.uplink_address().to_string();
+        let _server = lab.serve_at(&node, 6443, "api");
+        let slices = [slice("web", 6443, &[(&node, json!({}), "here")])];
+        nft::apply(&table_of(&[web(json!({}))], &slices).replacement()).unwrap();
+        assert_eq!(pods[0].0.get(vip(), 80), "api");
+        assert_eq!(lab.get(vip(), 80), "api");
+    });
+}
+
+#[test]
+fn affinity_keeps_a_client_at_its_endpoint() {
+    Lab::run(|lab| async move {
+        let (_network, pods) = pods(&lab, 3).await;
+        for (n, (pod, _)) in pods.iter().enumerate() {
+            pod.serve_many(8080, TEXTS[n]);
+        }
+        let ready: Vec<_> = pods.iter().map(|(_, address)| (address.as_str(), json!({}), "here")).collect();
+        let two = table_of(&[web(json!({"sessionAffinity": "ClientIP"}))], &[slice("web", 8080, &ready[..2])]);
+        nft::apply(&two.replacement()).unwrap();
+        let first = lab.get(vip(), 80);
+        let three = table_of(&[web(json!({"sessionAffinity": "ClientIP"}))], &[slice("web", 8080, &ready)]);
+        nft::apply(&three.difference(&two)).unwrap();
+        for _ in 0..6 {
+            assert_eq!(lab.get(vip(), 80), first, "also after another endpoint came");
+        }
+    });
+}
+
+#[test]
+fn local_traffic_policy_keeps_the_clients_address_and_the_node() {
+    let ready = [("10.42.0.5", json!({}), "here"), ("10.42.1.5", json!({}), "elsewhere")];
+    let extra = json!({"type": "NodePort", "externalTrafficPolicy": "Local", "ports": [{"port": 80, "nodePort": 30080}]});
+    let table = table_of(&[web(extra)], &[slice("web", 8080, &ready)]);
+    let local = &table.chains["local/default/web/tcp/80"].rules;
+    assert_eq!(local, &["meta l4proto tcp dnat ip to numgen inc mod 1 map { 0 : 10.42.0.5 . 8080 }"]);
+    assert!(table.chains["service/default/web/tcp/80"].rules[0].contains("mod 2"));
+    assert_eq!(table.sets["node-ports"].elements["tcp . 30080"], "goto external/default/web/tcp/80");
+}
+
+#[test]
+fn endpoints_that_terminate_serve_only_when_nothing_else_does() {
+    let terminating = json!({"ready": false, "serving": true, "terminating": true});
+    let mixed = [("10.42.0.5", terminating.clone(), "here"), ("10.42.0.6", json!({"ready": true}), "here")];
+    let found = ports::ports(&[web(json!({}))], &[slice("web", 8080, &mixed)], "here");
+    assert_eq!(found[0].internal, BTreeSet::from([("10.42.0.6".parse().unwrap(), 8080)]));
+    let found = ports::ports(&[web(json!({}))], &[slice("web", 8080, &mixed[..1])], "here");
+    assert_eq!(found[0].internal, BTreeSet::from([("10.42.0.5".parse().unwrap(), 8080)]));
+}
+
+#[test]
+fn headless_external_and_broken_services_have_no_rules() {
+    let services = [
+        service("headless", json!({"clusterIP": "None", "clusterIPs": ["None"], "ports": [{"port": 80}]})),
+        service("alias", json!({"type": "ExternalName", "externalName": "example.com"})),
+        service("broken", json!({"clusterIP": "10.96.0.300", "ports": [{"port": 80}]})),
+        service("odd port", json!({"clusterIP": "10.96.0.3", "ports": [{"port": 80}]})),
+        service("huge", json!({"clusterIP": "10.96.0.3", "ports": [{"port": 70000}]})),
+        service("pending", json!({"ports": [{"port": 80}]})),
+    ];
+    assert_eq!(ports::ports(&services, &[], "here"), []);
+}
+
+/// One service as a small vector: which of the options it has and how many endpoints.
+fn any_cluster() -> impl Strategy<Value = Table> {
+    let one = (0u8..4, 0u8..4, any::<bool>(), any::<bool>(), any::<bool>());
+    proptest::collection::vec(one, 0..4).prop_map(|services| {
+        let mut objects = (Vec::new(), Vec::new());
+        for (name, endpoints, affinity, outside, local) in services {
+            let mut spec = json!({"clusterIP": format!("10.96.0.{name}"), "ports": [{"port": 80}]});
+            if affinity {
+                spec["sessionAffinity"] = "ClientIP".into();
+            }
+            if outside {
+                spec["ports"][0]["nodePort"] = (30000 + u32::from(name)).into();
+                spec["externalTrafficPolicy"] = if local { "Local" } else { "Cluster" }.into();
+            }
+            let name = format!("s{name}");
+            let list: Vec<(String, Value, &str)> =
+                (0..endpoints).map(|n| (format!("10.42.0.{}", 5 + n), json!({}), if n == 0 { "here" } else { "there" })).collect();
+            let list: Vec<_> = list.iter().map(|(a, c, n)| (a.as_str(), c.clone(), *n)).collect();
+            objects.0.push(service(&name, spec));
+            objects.1.push(slice(&name, 8080, &list));
+        }
+        table_of(&objects.0, &objects.1)
+    })
+}
+
+/// However a table came about, by differences or at once, the kernel holds the same.
+#[test]
+fn differences_lead_to_the_same_table_as_a_fresh_start() {
+    Lab::run(|lab| async move {
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(12));
+        let steps = proptest::collection::vec(any_cluster(), 2..5);
+        let outcome = runner.run(&steps, |steps| {
+            let mut kernel = steps[0].clone();
+            nft::apply(&kernel.replacement()).unwrap();
+            for step in steps {
+                nft::apply(&step.difference(&kernel)).unwrap();
+                kernel = step;
+            }
+            let grown = lab.shell("nft list ruleset | sort");
+            nft::apply(&kernel.replacement()).unwrap();
+            prop_assert_eq!(grown, lab.shell("nft list ruleset | sort"));
+            Ok(())
+        });
+        outcome.unwrap();
+    });
+}
