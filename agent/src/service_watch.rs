@@ -55,10 +55,11 @@ where
     <K as Lookup>::DynamicType: Hash + Eq + Clone,
 {
     let (reader, writer) = store();
-    let events = watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff().modify(|object| {
-        // Never read here, and half of the memory of a big cluster's objects.
-        object.meta_mut().managed_fields = None;
-    });
+    let events =
+        watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff().modify(|object| {
+            // Never read here, and half of the memory of a big cluster's objects.
+            object.meta_mut().managed_fields = None;
+        });
     let feed = async move {
         let mut events = Box::pin(stream::StreamExt::fuse(reflector(writer, events)));
         while let Some(event) = events.next().await {

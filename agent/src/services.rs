@@ -27,7 +27,11 @@ const RETRY: Duration = Duration::from_secs(1);
 const INSPECTION: Duration = Duration::from_secs(60);
 
 /// Keeps the kernel's service table equal to the cluster's Services and EndpointSlices until `shutdown`.
-pub async fn run(client: kube::Client, config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    client: kube::Client,
+    config: Arc<Config>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let frame = Frame {
         table: config.network.services_table(),
         cluster: Cidr::parse(&config.network.cluster_cidr).context("network.cluster_cidr")?,

@@ -37,7 +37,11 @@ pub(crate) struct ServicePort {
 }
 
 /// All service ports of the cluster, seen from the node `node`.
-pub(crate) fn ports(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>], node: &str) -> Vec<ServicePort> {
+pub(crate) fn ports(
+    services: &[Arc<Service>],
+    slices: &[Arc<EndpointSlice>],
+    node: &str,
+) -> Vec<ServicePort> {
     let mut by_service: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
     for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
         let name = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
@@ -98,7 +102,8 @@ fn load_balancer_addresses(service: &Service) -> BTreeSet<Ipv4Addr> {
 fn affinity(service: &Service) -> Option<u32> {
     let spec = service.spec.as_ref().filter(|spec| spec.session_affinity.as_deref() == Some("ClientIP"))?;
     let client = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
-    let seconds = client.and_then(|client| client.timeout_seconds).and_then(|seconds| u32::try_from(seconds).ok());
+    let seconds =
+        client.and_then(|client| client.timeout_seconds).and_then(|seconds| u32::try_from(seconds).ok());
     Some(seconds.filter(|&seconds| seconds > 0).unwrap_or(DEFAULT_AFFINITY))
 }
 
@@ -113,14 +118,17 @@ fn protocol_of(text: Option<&str>) -> Option<&'static str> {
 }
 
 fn id_of(service: &Service, port: &SpecPort) -> Option<String> {
-    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
+    let plain =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
     let namespace = service.metadata.namespace.as_deref()?;
     let name = service.metadata.name.as_deref()?;
     let port_name = port.name.as_deref().unwrap_or_default();
     let valid = [namespace, name, port_name].iter().all(|text| plain(text) && text.len() <= 63);
     // Ports without a name are told apart by their number: a service with one unnamed port may change it.
     let last = if port_name.is_empty() { port.port.to_string() } else { port_name.to_owned() };
-    valid.then(|| format!("{namespace}/{name}/{}/{last}", protocol_of(port.protocol.as_deref()).unwrap_or("tcp")))
+    valid.then(|| {
+        format!("{namespace}/{name}/{}/{last}", protocol_of(port.protocol.as_deref()).unwrap_or("tcp"))
+    })
 }
 
 /// The endpoints of a port, on one node or on all. Where none is ready, those that still serve while they terminate

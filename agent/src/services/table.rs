@@ -68,14 +68,20 @@ fn add_base_chains(table: &mut Table, frame: &Frame) {
         ),
     ];
     let chains = [
-        ("prerouting", Chain::base("type nat hook prerouting priority dstnat; policy accept;", lookup.clone())),
+        (
+            "prerouting",
+            Chain::base("type nat hook prerouting priority dstnat; policy accept;", lookup.clone()),
+        ),
         ("output", Chain::base("type nat hook output priority -100; policy accept;", lookup)),
         ("postrouting", Chain::base("type nat hook postrouting priority srcnat; policy accept;", masquerade)),
         (
             "no-endpoints-forward",
             Chain::base("type filter hook forward priority filter; policy accept;", reject.clone()),
         ),
-        ("no-endpoints-output", Chain::base("type filter hook output priority filter; policy accept;", reject)),
+        (
+            "no-endpoints-output",
+            Chain::base("type filter hook output priority filter; policy accept;", reject),
+        ),
         ("services", Chain::plain(dispatch)),
     ];
     table.chains.extend(chains.map(|(name, chain)| (name.to_owned(), chain)));
@@ -132,7 +138,8 @@ fn local_rules(
     let mut rules = Vec::new();
     if !port.internal.is_empty() {
         rules.push(format!("ip saddr {} goto {service}", frame.cluster));
-        rules.push(format!("fib saddr type local meta mark set meta mark | {MASQUERADE_MARK} goto {service}"));
+        rules
+            .push(format!("fib saddr type local meta mark set meta mark | {MASQUERADE_MARK} goto {service}"));
     }
     if local.is_empty() {
         rules.push("drop".to_owned());
@@ -147,14 +154,19 @@ fn local_rules(
 /// Fills `chain` with the choice among the targets: one after the other, each new connection the next.
 fn balance(table: &mut Table, chain: &str, port: &ServicePort, targets: &BTreeSet<Target>) {
     let rules = match port.affinity {
-        None => vec![format!("meta l4proto {} dnat ip to {}", port.protocol, in_turn(targets, |(a, p)| format!("{a} . {p}")))],
+        None => vec![format!(
+            "meta l4proto {} dnat ip to {}",
+            port.protocol,
+            in_turn(targets, |(a, p)| format!("{a} . {p}"))
+        )],
         Some(seconds) => remembered(table, chain, port, targets, seconds),
     };
     table.chains.insert(chain.to_owned(), Chain::plain(rules));
 }
 
 fn in_turn(targets: &BTreeSet<Target>, value: impl Fn(&Target) -> String) -> String {
-    let list: Vec<String> = targets.iter().enumerate().map(|(n, target)| format!("{n} : {}", value(target))).collect();
+    let list: Vec<String> =
+        targets.iter().enumerate().map(|(n, target)| format!("{n} : {}", value(target))).collect();
     format!("numgen inc mod {} map {{ {} }}", targets.len(), list.join(", "))
 }
 

@@ -47,7 +47,10 @@ fn table_of(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> Table {
 }
 
 /// A bridge with pods, without the rest of the agent.
-async fn pods(lab: &Lab, count: usize) -> (Arc<crate::engine::network::bridge::BridgeNetwork>, Vec<(Pod, String)>) {
+async fn pods(
+    lab: &Lab,
+    count: usize,
+) -> (Arc<crate::engine::network::bridge::BridgeNetwork>, Vec<(Pod, String)>) {
     use crate::engine::network::{PodAttachment, PodNetwork};
     let network = crate::engine::network::bridge::BridgeNetwork::new(lab.config()).unwrap();
     let mut pods = Vec::new();
@@ -81,7 +84,8 @@ fn a_service_reaches_each_ready_pod_in_turn_from_everywhere() {
         for (n, (pod, _)) in pods.iter().enumerate() {
             pod.serve_many(8080, TEXTS[n]);
         }
-        let ready: Vec<_> = pods.iter().map(|(_, address)| (address.as_str(), json!({"ready": true}), "here")).collect();
+        let ready: Vec<_> =
+            pods.iter().map(|(_, address)| (address.as_str(), json!({"ready": true}), "here")).collect();
         let extra = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}], "externalIPs": ["198.51.100.7"]});
         let both = table_of(&[web(extra)], &[slice("web", 8080, &ready)]);
         nft::apply(&both.replacement()).unwrap();
@@ -139,7 +143,8 @@ fn affinity_keeps_a_client_at_its_endpoint() {
             pod.serve_many(8080, TEXTS[n]);
         }
         let ready: Vec<_> = pods.iter().map(|(_, address)| (address.as_str(), json!({}), "here")).collect();
-        let two = table_of(&[web(json!({"sessionAffinity": "ClientIP"}))], &[slice("web", 8080, &ready[..2])]);
+        let two =
+            table_of(&[web(json!({"sessionAffinity": "ClientIP"}))], &[slice("web", 8080, &ready[..2])]);
         nft::apply(&two.replacement()).unwrap();
         let first = lab.get(vip(), 80);
         let three = table_of(&[web(json!({"sessionAffinity": "ClientIP"}))], &[slice("web", 8080, &ready)]);
@@ -199,8 +204,9 @@ fn any_cluster() -> impl Strategy<Value = Table> {
                 spec["externalTrafficPolicy"] = if local { "Local" } else { "Cluster" }.into();
             }
             let name = format!("s{name}");
-            let list: Vec<(String, Value, &str)> =
-                (0..endpoints).map(|n| (format!("10.42.0.{}", 5 + n), json!({}), if n == 0 { "here" } else { "there" })).collect();
+            let list: Vec<(String, Value, &str)> = (0..endpoints)
+                .map(|n| (format!("10.42.0.{}", 5 + n), json!({}), if n == 0 { "here" } else { "there" }))
+                .collect();
             let list: Vec<_> = list.iter().map(|(a, c, n)| (a.as_str(), c.clone(), *n)).collect();
             objects.0.push(service(&name, spec));
             objects.1.push(slice(&name, 8080, &list));
