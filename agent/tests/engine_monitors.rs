@@ -3,6 +3,9 @@
 //!
 //! The runtime is `knarr-runtime` from the build directory, or the program that `KNARR_TEST_RUNTIME` names.
 
+// A test may panic, and so may what it is made of; clippy's own exception covers only the test functions.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 #[path = "engine_monitors/lab.rs"]
 mod lab;
 
@@ -118,6 +121,28 @@ async fn many_clients_attach_and_stdin_ends_once() {
     assert_eq!(second.output.recv().await, None);
     assert_eq!(lab.monitors.wait(lab.sandbox, "c").await.unwrap().code, 0);
     assert_eq!(lab.log_texts("c"), ["stdout F hi", "stdout F over"]);
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_attaches_first_gets_the_first_byte() {
+    let lab = Lab::new("early").await;
+    let mut early = lab.monitors.attach(lab.sandbox, "c").await.unwrap();
+    let never = lab.monitors.attach(lab.sandbox, "never").await.unwrap();
+    let mut request = lab.container("c", &["sh", "-c", "echo first; cat"]);
+    (request.stdin, request.stdin_once) = (true, true);
+    early.stdin.send(b"early input\n".to_vec()).await.unwrap();
+    drop(early.stdin);
+    lab.create(request).await.unwrap();
+    lab.start("c");
+    let mut said = Vec::new();
+    while let Some(AttachOutput::Stdout(data)) = early.output.recv().await {
+        said.extend(data);
+    }
+    assert_eq!(String::from_utf8(said).unwrap(), "first\nearly input\n");
+    lab.monitors.forget(lab.sandbox, "never").await.unwrap();
+    let mut output = never.output;
+    assert_eq!(output.recv().await, None);
     lab.end().await;
 }
 
@@ -245,5 +270,33 @@ async fn the_monitor_is_small() {
     // Debug builds are larger; the figure that counts is the release build's, printed here and held by the bench.
     println!("private KiB of the monitor and its log writer: {private:?}");
     assert!(private.iter().sum::<u64>() < 600, "{private:?}");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn the_init_of_a_shared_pid_namespace_reaps_and_ends_on_sigterm() {
+    let mut init = std::process::Command::new("unshare")
+        .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg(lab::built("knarr-monitor"))
+        .arg("init")
+        .spawn()
+        .unwrap();
+    let lab = Lab::new("init").await;
+    let children = format!("/proc/{0}/task/{0}/children", init.id());
+    let child = || std::fs::read_to_string(&children).unwrap_or_default().trim().to_owned();
+    let name = || std::fs::read_to_string(format!("/proc/{}/comm", child())).unwrap_or_default();
+    lab.eventually("it runs", || name().trim() == "knarr-monitor").await;
+    // An orphan of the namespace: its parent ends at once.
+    let orphan = std::process::Command::new("nsenter")
+        .args(["--target", &child(), "--pid", "sh", "-c", "sleep 0.05 &"])
+        .status();
+    assert!(orphan.unwrap().success());
+    let pid = child();
+    let reaped =
+        || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap().trim().is_empty();
+    lab.eventually("the orphan is reaped", reaped).await;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child().parse().unwrap()), nix::sys::signal::SIGTERM)
+        .unwrap();
+    assert!(init.wait().unwrap().success());
     lab.end().await;
 }

@@ -34,6 +34,8 @@ pub(crate) enum Phase {
     Request(Vec<u8>),
     /// The answer is not known yet, or another one follows.
     Waiting,
+    /// To be attached to the container of this id when it is created. What this client sends waits in its socket.
+    AwaitsContainer(String),
     /// Frames.
     Attached(Attached),
 }
@@ -85,7 +87,7 @@ impl Connection {
                 }
                 if line.len() > MAX_REQUEST { Arrival::Gone } else { Arrival::Nothing }
             }
-            Phase::Waiting => Arrival::Nothing,
+            Phase::Waiting | Phase::AwaitsContainer(_) => Arrival::Nothing,
             Phase::Attached(attached) => {
                 attached.decoder.push(data);
                 Arrival::Frames

@@ -1,9 +1,11 @@
 //! `knarr-monitor`: the process that stays with a pod. The library says who it is for; `poll_loop` is its heart.
 
+mod clients;
 mod connection;
 mod container;
 mod cri_log;
 mod error_log;
+mod init;
 mod input;
 mod kill_tree;
 mod log_frame;
@@ -25,7 +27,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match startup::Options::parse(std::env::args_os().skip(1)).and_then(live) {
+    let result = match std::env::args_os().nth(1) {
+        Some(command) if command == "init" => init::run(),
+        _ => startup::Options::parse(std::env::args_os().skip(1)).and_then(live),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The launcher reads it while we start; afterwards this is /dev/null and monitor.log has the story.

@@ -102,4 +102,12 @@ impl Monitor {
             .collect();
         overdue.into_iter().for_each(|key| self.report_exit(key));
     }
+
+    /// This output has ended.
+    fn close_output(&mut self, container: Key, stream: Stream) {
+        if let Some(container) = self.containers.get_mut(&container) {
+            *container.output(stream) = None;
+        }
+        self.settle(container);
+    }
 }

@@ -53,7 +53,7 @@ impl Monitor {
         let watched = self.watched();
         let mut polled: Vec<_> =
             watched.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-        let timeout = self.next_deadline().map(|deadline| until(deadline));
+        let timeout = self.next_deadline().map(until);
         match rustix::event::poll(&mut polled, timeout.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Vec::new()),
@@ -84,6 +84,7 @@ impl Monitor {
         for (key, connection) in &self.connections {
             let flags = match &connection.phase {
                 Phase::Request(_) | Phase::Waiting => PollFlags::IN,
+                Phase::AwaitsContainer(_) => PollFlags::empty(),
                 Phase::Attached(attached) => {
                     let mut flags = PollFlags::empty();
                     flags.set(PollFlags::IN, self.can_take_input(attached.container));

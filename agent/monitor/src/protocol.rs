@@ -5,7 +5,8 @@
 //! wait                                   request -> exited (when it has)
 //! exec      request -> started, with descriptors: [pty master] or [stdout, stderr] or [stdin, stdout, stderr]
 //!                   -> exited. Closing the connection before that kills the process tree.
-//! attach    request -> done; from then on both sides speak attach frames
+//! attach    request -> done; from then on both sides speak attach frames. It may come before the container is
+//!                   created; then no output is lost.
 //! ```
 //!
 //! Descriptors travel as SCM_RIGHTS with the first byte of their answer. The version is in every request: a monitor

@@ -1,12 +1,12 @@
 //! What the monitor does for each request.
 
-use crate::connection::{Attached, Phase};
+use crate::connection::Phase;
 use crate::container::{Container, Key};
 use crate::kill_tree::kill_tree;
 use crate::monitor::{Awaited, Exec, Monitor, Purpose, exit_now};
+use crate::oom;
 use crate::runtime_call::{Invocation, RuntimeCall, no_stdio, process_file};
 use crate::stdio::{self, NearEnds};
-use crate::{cri_log::Stream, oom};
 use knarr_monitor::protocol::{self, Answer, Create, Envelope, Request};
 use knarr_monitor::{exit_file, protocol::VERSION};
 use rustix::process::Pid;
@@ -89,6 +89,7 @@ impl Monitor {
         log: Option<crate::logs::LogId>,
         result: Result<(Pid, NearEnds), String>,
     ) {
+        let request_id = request.id.clone();
         let container = result.and_then(|(pid, near)| {
             Container::new(request, pid, near, log).map(|c| (pid, c)).map_err(|error| error.to_string())
         });
@@ -98,12 +99,14 @@ impl Monitor {
                 container.oom_counter = oom::counter_of(number, &self.cgroup_mounts);
                 let key = self.next_key();
                 self.containers.insert(key, container);
+                self.attach_early_clients(key);
                 self.answer(connection, &Answer::Created { pid: number });
                 if let Some(code) = self.unclaimed.remove(&pid.as_raw_nonzero().get()) {
                     self.container_ended(key, code);
                 }
             }
             Err(message) => {
+                self.drop_early_clients(&request_id);
                 self.close_log(log);
                 self.refuse(connection, message);
             }
@@ -204,6 +207,7 @@ impl Monitor {
                 self.refuse(waiter, format!("container {id} was forgotten"));
             }
         }
+        self.drop_early_clients(id);
         match exit_file::remove(&self.directory, id) {
             Ok(()) => self.answer(connection, &Answer::Done {}),
             Err(error) => self.refuse(connection, format!("remove the exit of container {id}: {error}")),
@@ -221,20 +225,6 @@ impl Monitor {
             }
             None => self.answer(connection, &Answer::Done {}),
         }
-    }
-
-    fn attach(&mut self, connection: Key, id: &str) {
-        let Some(key) = self.find(id) else {
-            return self.refuse(connection, format!("container {id} is not known to its monitor"));
-        };
-        let phase = Phase::Attached(Attached::new(key));
-        if !self.answer_and_keep(connection, &Answer::Done {}, &[], phase) {
-            return self.disconnect(connection);
-        }
-        if let Some(container) = self.containers.get_mut(&key) {
-            container.attached.insert(connection);
-        }
-        self.settle(key);
     }
 
     fn shut_down(&mut self, connection: Key) {
@@ -280,37 +270,5 @@ impl Monitor {
             exit.timed_out = exec.timed_out;
             self.answer(connection, &Answer::Exited(exit));
         }
-    }
-
-    /// A client has gone. An exec ends with its client; a container does not.
-    pub(crate) fn disconnect(&mut self, connection: Key) {
-        let client = self.connections.remove(&connection);
-        for container in self.containers.values_mut() {
-            container.waiters.remove(&connection);
-            container.attached.remove(&connection);
-        }
-        for (call, purpose) in self.calls.values() {
-            if matches!(purpose, Purpose::Exec { connection: of, .. } if *of == connection) {
-                kill_tree(call.child);
-            }
-        }
-        for exec in self.execs.values_mut().filter(|exec| exec.connection == Some(connection)) {
-            exec.connection = None;
-            kill_tree(exec.pid);
-        }
-        if let Some(Phase::Attached(attached)) = client.map(|client| client.phase) {
-            if !attached.input_ended {
-                self.end_input(attached.container);
-            }
-            self.settle(attached.container);
-        }
-    }
-
-    /// Closes both outputs that have ended.
-    pub(crate) fn close_output(&mut self, container: Key, stream: Stream) {
-        if let Some(container) = self.containers.get_mut(&container) {
-            *container.output(stream) = None;
-        }
-        self.settle(container);
     }
 }

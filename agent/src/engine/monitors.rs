@@ -118,6 +118,6 @@ pub trait Monitors: Send + Sync + 'static {
     /// Sets the size of an exec's terminal.
     fn resize_exec(&self, session: &ExecSession, columns: u16, rows: u16) -> anyhow::Result<()>;
 
-    /// Joins the container's own stdio.
+    /// Joins the container's own stdio. Before the container is created this waits for it, and no output is lost.
     async fn attach(&self, sandbox_id: &str, container_id: &str) -> anyhow::Result<AttachSession>;
 }

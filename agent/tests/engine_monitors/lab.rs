@@ -227,7 +227,7 @@ fn process(args: &[&str], tty: bool) -> serde_json::Value {
 }
 
 /// A program of this build.
-fn built(name: &str) -> PathBuf {
+pub(crate) fn built(name: &str) -> PathBuf {
     let directory = std::env::var_os("KNARR_BIN_DIR").map_or_else(
         || std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned(),
         PathBuf::from,
