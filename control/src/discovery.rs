@@ -224,21 +224,20 @@ fn groups(table: &Table) -> Vec<Group> {
     groups
 }
 
-/// Orders versions as Kubernetes does: stable before beta before alpha, higher numbers first.
+/// Orders versions as Kubernetes does: stable before beta before alpha before anything else, higher numbers first.
 fn version_rank(version: &str) -> (u8, u64, u64) {
-    let digits = |text: &str| -> (u64, String) {
-        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        (text[..end].parse().unwrap_or(0), text[end..].to_owned())
+    let number = |text: &str| text.parse::<u64>().ok();
+    let parse = || {
+        let rest = version.strip_prefix('v')?;
+        if let Some((major, minor)) = rest.split_once("beta") {
+            return Some((2, number(major)?, number(minor)?));
+        }
+        if let Some((major, minor)) = rest.split_once("alpha") {
+            return Some((1, number(major)?, number(minor)?));
+        }
+        Some((3, number(rest)?, 0))
     };
-    let (major, rest) = digits(version.strip_prefix('v').unwrap_or_default());
-    let (stability, minor) = if rest.is_empty() {
-        (2, String::new())
-    } else if let Some(minor) = rest.strip_prefix("beta") {
-        (1, minor.to_owned())
-    } else {
-        (0, rest.strip_prefix("alpha").unwrap_or_default().to_owned())
-    };
-    (stability, major, digits(&minor).0)
+    parse().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod control_plane;
 pub mod controllers;
 pub mod discovery;
 pub mod registry;
+pub mod schema;
 pub mod store;
 
 pub use control_plane::{ControlPlane, Options};

@@ -1,0 +1,19 @@
+//! What the objects of every served kind look like: the one source for checking request bodies, merging patches,
+//! reading protobuf and publishing OpenAPI documents.
+//!
+//! Types, field names and descriptions come from the generated Rust types of the Kubernetes API (`kinds.rs`), what those
+//! lack (field numbers, merge keys, list types) from a table of facts (`facts.txt`). Schemas are made the first time a
+//! kind is used and kept in a compact form without descriptions; the documents for people are made on demand.
+
+pub mod decode;
+pub mod duplicates;
+mod facts;
+pub(crate) mod kinds;
+pub mod patch;
+pub(crate) mod types;
+
+pub use decode::{DecodeError, Decoded, Strictness, decode};
+pub use duplicates::duplicate_fields;
+pub use patch::patch_schema;
+
+pub(crate) use facts::{Fact, fact};

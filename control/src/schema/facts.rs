@@ -1,0 +1,110 @@
+//! The facts about fields that the generated Rust types lack: `facts.txt`, in memory as the text it is.
+
+use std::sync::OnceLock;
+
+static TEXT: &str = include_str!("facts.txt");
+
+/// What is known about one field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fact {
+    /// JSON name; that of a message starts with `@` when JSON shows its fields among those of the parent.
+    pub(crate) name: &'static str,
+    /// Protobuf field number.
+    pub(crate) number: u32,
+    /// `merge`, `replace`, `retainKeys` or a comma separated list of them; empty for the default.
+    pub(crate) patch_strategy: &'static str,
+    /// Key of the elements of a merged list; may be empty.
+    pub(crate) merge_key: &'static str,
+    /// `atomic`, `set`, `map`, `granular`; empty for the default.
+    pub(crate) list_type: &'static str,
+    /// Comma separated keys of a list of type `map`.
+    pub(crate) map_keys: &'static str,
+}
+
+/// The fields of a type in wire order.
+pub(crate) fn wire_fields(type_name: &str) -> impl Iterator<Item = Fact> {
+    line(type_name).unwrap_or_default().split(' ').filter(|token| !token.is_empty()).map(parse)
+}
+
+/// What is known about one field of a type, also of one that the type takes over from an embedded message.
+pub(crate) fn fact(type_name: &str, field: &str) -> Option<Fact> {
+    wire_fields(type_name).find_map(|fact| match fact.name.strip_prefix('@') {
+        Some(embedded) => self::fact(&sibling(type_name, embedded)?, field),
+        None => (fact.name == field).then_some(fact),
+    })
+}
+
+/// The full name of a message that a type embeds: of the same package, or of the one that has it.
+pub(crate) fn sibling(type_name: &str, embedded: &str) -> Option<String> {
+    let package = type_name.rsplit_once('.').map(|(package, _)| package).unwrap_or_default();
+    let same = format!("{package}.{embedded}");
+    if line(&same).is_some() {
+        return Some(same);
+    }
+    let suffix = format!(".{embedded}");
+    lines().iter().find(|(name, _)| name.ends_with(&suffix)).map(|(name, _)| (*name).to_owned())
+}
+
+fn line(type_name: &str) -> Option<&'static str> {
+    let lines = lines();
+    let at = lines.binary_search_by(|(name, _)| (*name).cmp(type_name)).ok()?;
+    lines.get(at).map(|(_, fields)| *fields)
+}
+
+/// Names of types with the rest of their lines, sorted by name.
+fn lines() -> &'static [(&'static str, &'static str)] {
+    static LINES: OnceLock<Vec<(&str, &str)>> = OnceLock::new();
+    LINES.get_or_init(|| {
+        let types = TEXT.lines().filter(|line| !line.starts_with('#'));
+        let mut lines: Vec<_> = types.map(|line| line.split_once(' ').unwrap_or((line, ""))).collect();
+        lines.sort_unstable();
+        lines
+    })
+}
+
+/// `ports=6+merge(containerPort)*map(containerPort,protocol)`
+fn parse(token: &'static str) -> Fact {
+    let (name, rest) = token.split_once('=').unwrap_or((token, ""));
+    let (rest, list) = rest.split_once('*').unwrap_or((rest, ""));
+    let (number, patch) = rest.split_once('+').unwrap_or((rest, ""));
+    let (patch_strategy, merge_key) = with_argument(patch);
+    let (list_type, map_keys) = with_argument(list);
+    Fact { name, number: number.parse().unwrap_or(0), patch_strategy, merge_key, list_type, map_keys }
+}
+
+fn with_argument(text: &'static str) -> (&'static str, &'static str) {
+    let (name, argument) = text.split_once('(').unwrap_or((text, ""));
+    (name, argument.trim_end_matches(')'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_has_number_merge_key_and_list_type() {
+        let ports = fact("io.k8s.api.core.v1.Container", "ports").unwrap();
+        assert_eq!((ports.number, ports.patch_strategy, ports.merge_key), (6, "merge", "containerPort"));
+        assert_eq!((ports.list_type, ports.map_keys), ("map", "containerPort,protocol"));
+        assert_eq!(fact("io.k8s.api.core.v1.PodSpec", "volumes").unwrap().patch_strategy, "merge,retainKeys");
+    }
+
+    #[test]
+    fn embedded_messages_lend_their_fields() {
+        assert_eq!(fact("io.k8s.api.core.v1.Volume", "hostPath").unwrap().number, 1);
+        assert_eq!(fact("io.k8s.api.core.v1.EphemeralContainer", "env").unwrap().merge_key, "name");
+        assert_eq!(fact("io.k8s.api.core.v1.Volume", "gone"), None);
+    }
+
+    #[test]
+    fn every_line_is_well_formed() {
+        for (name, _) in lines() {
+            for field in wire_fields(name) {
+                assert!(field.number > 0, "{name} {field:?}");
+                if let Some(embedded) = field.name.strip_prefix('@') {
+                    assert!(sibling(name, embedded).is_some(), "{name} embeds {embedded}");
+                }
+            }
+        }
+    }
+}
