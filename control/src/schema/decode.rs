@@ -86,7 +86,11 @@ struct Place<'a> {
 impl Walk {
     fn object(&mut self, value: &mut Value, kind: &ObjectType) -> Result<(), String> {
         let Value::Object(map) = value else {
-            return Err(format!("json: cannot unmarshal {} into Go value of type {}", found(value), go_object(&kind.name)));
+            return Err(format!(
+                "json: cannot unmarshal {} into Go value of type {}",
+                found(value),
+                go_object(&kind.name)
+            ));
         };
         self.fields(map, kind)
     }
@@ -118,9 +122,16 @@ impl Walk {
 
     fn value(&mut self, value: &mut Value, kind: &Type, place: &Place<'_>) -> Result<(), String> {
         match (kind, &mut *value) {
-            (Type::Free, _) | (Type::Text, Value::String(_)) | (Type::Bool, Value::Bool(_)) | (Type::Number, Value::Number(_)) => Ok(()),
+            (Type::Free, _)
+            | (Type::Text, Value::String(_))
+            | (Type::Bool, Value::Bool(_))
+            | (Type::Number, Value::Number(_)) => Ok(()),
             (Type::Bytes, Value::String(text)) => base64(text),
-            (Type::Int32, Value::Number(number)) if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => Ok(()),
+            (Type::Int32, Value::Number(number))
+                if number.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) =>
+            {
+                Ok(())
+            }
             (Type::Int64, Value::Number(number)) if number.is_i64() => Ok(()),
             (Type::IntOrString, Value::String(_)) => Ok(()),
             (Type::IntOrString, Value::Number(number)) if number.is_i64() => Ok(()),

@@ -100,7 +100,10 @@ mod tests {
     #[test]
     fn fields_that_occur_twice_are_named_by_their_path() {
         let body = br#"{"spec": {"a": 1, "b": [{"c": 1, "c": 2}], "a": 2}, "x": null}"#;
-        assert_eq!(duplicate_fields(body), [r#"duplicate field "spec.b[0].c""#, r#"duplicate field "spec.a""#]);
+        assert_eq!(
+            duplicate_fields(body),
+            [r#"duplicate field "spec.b[0].c""#, r#"duplicate field "spec.a""#]
+        );
         assert_eq!(duplicate_fields(br#"{"a": 1}"#), Vec::<String>::new());
         assert_eq!(duplicate_fields(b"{"), Vec::<String>::new());
     }

@@ -88,8 +88,13 @@ fn types() -> &'static RwLock<HashMap<Arc<str>, Arc<ObjectType>>> {
 /// An object type with named fields; `None` for definitions of scalars and free content.
 fn object_type(name: &str, schema: &Value) -> Option<ObjectType> {
     let properties = schema.get("properties").and_then(Value::as_object)?;
-    let required: Vec<&str> =
-        schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     let mut fields: Vec<Field> = properties
         .iter()
         .map(|(field, schema)| Field {
@@ -135,7 +140,11 @@ fn referenced(name: &str) -> Type {
         "IntOrString" => Type::IntOrString,
         "Time" => Type::Time,
         "MicroTime" => Type::MicroTime,
-        "RawExtension" | "FieldsV1" | "JSON" | "JSONSchemaPropsOrArray" | "JSONSchemaPropsOrBool"
+        "RawExtension"
+        | "FieldsV1"
+        | "JSON"
+        | "JSONSchemaPropsOrArray"
+        | "JSONSchemaPropsOrBool"
         | "JSONSchemaPropsOrStringArray" => Type::Free,
         _ => Type::Object(name.into()),
     }
@@ -155,7 +164,10 @@ mod tests {
         assert_eq!(spec.field("overhead").unwrap().kind, Type::Map(Box::new(Type::Quantity)));
         let port = named("io.k8s.api.core.v1.HTTPGetAction").unwrap();
         assert_eq!(port.field("port").unwrap().kind, Type::IntOrString);
-        assert_eq!(of_kind("", "v1", "Secret").unwrap().field("data").unwrap().kind, Type::Map(Box::new(Type::Bytes)));
+        assert_eq!(
+            of_kind("", "v1", "Secret").unwrap().field("data").unwrap().kind,
+            Type::Map(Box::new(Type::Bytes))
+        );
         assert!(of_kind("stable.example.com", "v1", "CronTab").is_none());
     }
 }

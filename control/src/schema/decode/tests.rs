@@ -68,18 +68,23 @@ fn values_get_their_canonical_form() {
         "containers": [{"resources": {"limits": {"cpu": 0.5, "memory": "1024Mi"}}}]},
         "status": {"startTime": "2026-01-01T02:00:00+02:00"}});
     let decoded = decode("", "v1", "Pod", object, Vec::new(), Strictness::Strict).unwrap().object;
-    assert_eq!(decoded["spec"]["containers"][0]["resources"]["limits"], json!({"cpu": "500m", "memory": "1Gi"}));
+    assert_eq!(
+        decoded["spec"]["containers"][0]["resources"]["limits"],
+        json!({"cpu": "500m", "memory": "1Gi"})
+    );
     assert_eq!(decoded["status"]["startTime"], "2026-01-01T00:00:00Z");
     assert_eq!(decoded["metadata"], json!({"name": "p"}));
     let lease = json!({"spec": {"renewTime": "2026-01-01T00:00:00.5Z"}});
-    let decoded = decode("coordination.k8s.io", "v1", "Lease", lease, Vec::new(), Strictness::Strict).unwrap();
+    let decoded =
+        decode("coordination.k8s.io", "v1", "Lease", lease, Vec::new(), Strictness::Strict).unwrap();
     assert_eq!(decoded.object["spec"]["renewTime"], "2026-01-01T00:00:00.500000Z");
 }
 
 #[test]
 fn kinds_without_a_schema_pass() {
     let object = json!({"spec": {"anything": 1}});
-    let decoded = decode("stable.example.com", "v1", "CronTab", object.clone(), Vec::new(), Strictness::Strict);
+    let decoded =
+        decode("stable.example.com", "v1", "CronTab", object.clone(), Vec::new(), Strictness::Strict);
     assert_eq!(decoded.unwrap().object, object);
 }
 
@@ -91,7 +96,14 @@ fn any_json() -> impl Strategy<Value = Value> {
         any::<f64>().prop_map(Value::from),
         "[a-zA-Z0-9.]{0,8}".prop_map(Value::from),
     ];
-    let names = prop_oneof![Just("metadata"), Just("spec"), Just("containers"), Just("ports"), Just("labels"), Just("x")];
+    let names = prop_oneof![
+        Just("metadata"),
+        Just("spec"),
+        Just("containers"),
+        Just("ports"),
+        Just("labels"),
+        Just("x")
+    ];
     leaf.prop_recursive(6, 64, 6, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
