@@ -14,6 +14,7 @@ use crate::engine::network::cidr::Cidr;
 use crate::nft::{self, Table};
 use crate::service_watch::ServiceWatch;
 use anyhow::Context;
+pub(crate) use ports::{SERVICE_NAME, is_ready};
 use std::sync::Arc;
 use std::time::Duration;
 use table::Frame;
