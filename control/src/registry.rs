@@ -74,6 +74,8 @@ pub struct Resource {
     /// Where its objects are stored, if not under its own group and plural: two versions of one kind share their
     /// objects (events of the core group and of events.k8s.io, both versions of autoscalers).
     pub stored_as: Option<StoredAs>,
+    /// The OpenAPI schema of a custom resource; built-in kinds have theirs in `schema`.
+    pub schema: Option<Arc<Value>>,
 }
 
 impl Resource {

@@ -37,6 +37,7 @@ impl Row {
             columns: Vec::new(),
             strategy: Arc::new(Rules::NONE),
             stored_as: None,
+            schema: None,
         };
         Row { resource, rules: Rules::NONE }
     }

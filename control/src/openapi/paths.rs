@@ -1,0 +1,157 @@
+//! The paths of a document: where a kind is served, with which verbs and parameters. Clients read three things from
+//! them: which kind a path has, that it validates fields, that it has a dry run.
+
+use super::definitions::definition_name;
+use crate::registry::{Resource, Subresource};
+use crate::schema::kinds::REFERENCE;
+use serde_json::{Map, Value, json};
+
+/// What every writing request takes.
+const WRITE: [&str; 3] = ["dryRun", "fieldManager", "fieldValidation"];
+const LIST: [&str; 8] = [
+    "allowWatchBookmarks",
+    "continue",
+    "fieldSelector",
+    "labelSelector",
+    "limit",
+    "resourceVersion",
+    "timeoutSeconds",
+    "watch",
+];
+const DELETE: [&str; 3] = ["dryRun", "gracePeriodSeconds", "propagationPolicy"];
+const PATCHES: [&str; 4] = [
+    "application/apply-patch+yaml",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
+
+/// Adds the paths of a row and of its subresources.
+pub(super) fn add(row: &Resource, paths: &mut Map<String, Value>) {
+    let root = if row.group.is_empty() { format!("/api/{}", row.version) } else { format!("/apis/{}/{}", row.group, row.version) };
+    let scope = if row.namespaced { "/namespaces/{namespace}" } else { "" };
+    let collection = format!("{root}{scope}/{}", row.plural);
+    let item = format!("{collection}/{{name}}");
+    if row.namespaced && row.allows("list") {
+        let everywhere = operation("list", row, &LIST, None, &format!("{}List", row.kind), "get");
+        paths.insert(format!("{root}/{}", row.plural), json!({"get": everywhere}));
+    }
+    insert(paths, &collection, collection_operations(row), row.namespaced, false);
+    insert(paths, &item, item_operations(row), row.namespaced, true);
+    for subresource in &row.subresources {
+        let path = format!("{item}/{}", subresource.name);
+        insert(paths, &path, subresource_operations(row, subresource), row.namespaced, true);
+    }
+}
+
+fn insert(paths: &mut Map<String, Value>, path: &str, operations: Map<String, Value>, namespaced: bool, named: bool) {
+    if operations.is_empty() {
+        return;
+    }
+    let mut entry = operations;
+    let in_path = |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}});
+    let mut parameters = Vec::new();
+    parameters.extend(named.then(|| in_path("name")));
+    parameters.extend(namespaced.then(|| in_path("namespace")));
+    entry.insert("parameters".to_owned(), parameters.into());
+    paths.insert(path.to_owned(), Value::Object(entry));
+}
+
+fn collection_operations(row: &Resource) -> Map<String, Value> {
+    let (kind, list) = (row.kind.as_ref(), format!("{}List", row.kind));
+    let all = [
+        ("list", "get", operation("list", row, &LIST, None, &list, "get")),
+        ("create", "post", operation("post", row, &WRITE, Some(kind), kind, "post")),
+        ("deletecollection", "delete", operation("deletecollection", row, &DELETE, None, kind, "delete")),
+    ];
+    allowed(row, all)
+}
+
+fn item_operations(row: &Resource) -> Map<String, Value> {
+    let kind = row.kind.as_ref();
+    let all = [
+        ("get", "get", operation("get", row, &[], None, kind, "get")),
+        ("update", "put", operation("put", row, &WRITE, Some(kind), kind, "put")),
+        ("patch", "patch", operation("patch", row, &WRITE, Some(kind), kind, "patch")),
+        ("delete", "delete", operation("delete", row, &DELETE, None, kind, "delete")),
+    ];
+    allowed(row, all)
+}
+
+fn allowed<const N: usize>(row: &Resource, all: [(&str, &str, Value); N]) -> Map<String, Value> {
+    all.into_iter().filter(|(verb, ..)| row.allows(verb)).map(|(_, method, value)| (method.to_owned(), value)).collect()
+}
+
+fn subresource_operations(row: &Resource, subresource: &Subresource) -> Map<String, Value> {
+    let (group, version, kind) = match &subresource.body {
+        Some((group, version, kind)) => (group.as_ref(), version.as_ref(), kind.as_ref()),
+        None => (row.group.as_ref(), row.version.as_ref(), row.kind.as_ref()),
+    };
+    let described = crate::schema::kinds::find(group, version, kind).is_some();
+    let operations = subresource.verbs.iter().filter_map(|verb| {
+        let (method, action, body) = match verb.as_ref() {
+            "get" => ("get", "get", None),
+            "create" => ("post", "post", Some(kind)),
+            "update" => ("put", "put", Some(kind)),
+            "patch" => ("patch", "patch", Some(kind)),
+            _ => return None,
+        };
+        let parameters: &[&str] = if method == "get" { &[] } else { &WRITE };
+        if !described {
+            return Some((method.to_owned(), connect(group, version, kind)));
+        }
+        Some((method.to_owned(), operation_of((group, version, kind), action, parameters, body, kind, method)))
+    });
+    operations.collect()
+}
+
+/// A connection: no schema describes what goes through it.
+fn connect(group: &str, version: &str, kind: &str) -> Value {
+    json!({
+        "responses": {"200": {"description": "OK"}},
+        "x-kubernetes-action": "connect",
+        "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
+    })
+}
+
+fn operation(action: &str, row: &Resource, parameters: &[&str], body: Option<&str>, answer: &str, method: &str) -> Value {
+    operation_of((&row.group, &row.version, &row.kind), action, parameters, body, answer, method)
+}
+
+fn operation_of(
+    (group, version, kind): (&str, &str, &str),
+    action: &str,
+    parameters: &[&str],
+    body: Option<&str>,
+    answer: &str,
+    method: &str,
+) -> Value {
+    // The list of a kind is described next to the kind, whatever the type of the kind is called.
+    let list = if answer == kind { "" } else { "List" };
+    let reference = |suffix: &str| json!({"$ref": format!("{REFERENCE}{}{suffix}", definition_name(group, version, kind))});
+    let mut operation = json!({
+        "parameters": parameters.iter().map(|name| parameter(name)).collect::<Vec<_>>(),
+        "responses": {"200": {
+            "description": "OK",
+            "content": {"application/json": {"schema": reference(list)}},
+        }},
+        "x-kubernetes-action": action,
+        "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
+    });
+    if body.is_some() {
+        let types: &[&str] = if method == "patch" { &PATCHES } else { &["*/*"] };
+        let schema = if method == "patch" { json!({"type": "object"}) } else { reference("") };
+        let content: Map<String, Value> = types.iter().map(|kind| ((*kind).to_owned(), json!({"schema": schema}))).collect();
+        operation["requestBody"] = json!({"content": content, "required": true});
+    }
+    operation
+}
+
+fn parameter(name: &str) -> Value {
+    let kind = match name {
+        "limit" | "timeoutSeconds" | "gracePeriodSeconds" => "integer",
+        "watch" | "allowWatchBookmarks" => "boolean",
+        _ => "string",
+    };
+    json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}})
+}
