@@ -8,6 +8,7 @@ pub mod control_plane;
 pub mod controllers;
 pub mod discovery;
 pub mod openapi;
+pub mod protobuf;
 pub mod registry;
 pub mod schema;
 pub mod store;

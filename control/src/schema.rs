@@ -16,4 +16,4 @@ pub use decode::{DecodeError, Decoded, Strictness, decode};
 pub use duplicates::duplicate_fields;
 pub use patch::patch_schema;
 
-pub(crate) use facts::{Fact, fact};
+pub(crate) use facts::{Fact, fact, sibling as embedded, wire_fields};

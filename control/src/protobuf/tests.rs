@@ -1,0 +1,159 @@
+//! Bodies encoded by the published message types of Kubernetes, read by ours.
+
+use super::*;
+use k8s_pb::api::{apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization, batch::v1 as batch, core::v1 as core};
+use k8s_pb::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1 as meta, util::intstr::IntOrString};
+use proptest::prelude::*;
+use prost::Message;
+use serde_json::json;
+
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    prost::encoding::encode_varint(bytes.len() as u64, &mut out);
+    out.extend_from_slice(bytes);
+    out
+}
+
+fn body(api_version: &str, kind: &str, message: &impl Message) -> Vec<u8> {
+    let kind = [field(1, api_version.as_bytes()), field(2, kind.as_bytes())].concat();
+    [MAGIC.to_vec(), field(1, &kind), field(2, &message.encode_to_vec()), field(3, b""), field(4, b"")].concat()
+}
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+fn named(name: &str) -> Option<meta::ObjectMeta> {
+    // kubectl sends Go's zero values along.
+    Some(meta::ObjectMeta {
+        name: text(name),
+        namespace: text(""),
+        generation: Some(0),
+        creation_timestamp: Some(meta::Time::default()),
+        labels: [("app".to_owned(), "web".to_owned())].into(),
+        ..Default::default()
+    })
+}
+
+#[test]
+fn a_deployment_as_kubectl_create_sends_it() {
+    let container = core::Container {
+        name: text("nginx"),
+        image: text("nginx:1"),
+        working_dir: text(""),
+        stdin: Some(false),
+        resources: Some(core::ResourceRequirements {
+            limits: [("cpu".to_owned(), Quantity { string: text("500m") })].into(),
+            ..Default::default()
+        }),
+        ports: vec![core::ContainerPort { container_port: Some(80), host_port: Some(0), name: text(""), ..Default::default() }],
+        ..Default::default()
+    };
+    let deployment = apps::Deployment {
+        metadata: named("web"),
+        spec: Some(apps::DeploymentSpec {
+            replicas: Some(0),
+            paused: Some(false),
+            selector: Some(meta::LabelSelector {
+                match_labels: [("app".to_owned(), "web".to_owned())].into(),
+                ..Default::default()
+            }),
+            template: Some(core::PodTemplateSpec {
+                metadata: named(""),
+                spec: Some(core::PodSpec {
+                    containers: vec![container],
+                    volumes: vec![core::Volume {
+                        name: text("v"),
+                        volume_source: Some(core::VolumeSource {
+                            empty_dir: Some(core::EmptyDirVolumeSource::default()),
+                            ..Default::default()
+                        }),
+                    }],
+                    ..Default::default()
+                }),
+            }),
+            strategy: Some(apps::DeploymentStrategy {
+                rolling_update: Some(apps::RollingUpdateDeployment {
+                    max_surge: Some(IntOrString { r#type: Some(1), int_val: Some(0), str_val: text("25%") }),
+                    max_unavailable: Some(IntOrString { r#type: Some(0), int_val: Some(2), str_val: text("") }),
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        status: Some(apps::DeploymentStatus { replicas: Some(0), ..Default::default() }),
+    };
+    let expected = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "labels": {"app": "web"}},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": "web"}},
+            "strategy": {"rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 2}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {
+                    "containers": [{"name": "nginx", "image": "nginx:1", "ports": [{"containerPort": 80}],
+                        "resources": {"limits": {"cpu": "500m"}}}],
+                    "volumes": [{"name": "v", "emptyDir": {}}],
+                },
+            },
+        },
+        "status": {"replicas": 0},
+    });
+    assert_eq!(decode(&body("apps/v1", "Deployment", &deployment)).unwrap(), expected);
+}
+
+#[test]
+fn other_kinds_that_kubectl_sends() {
+    let secret = core::Secret {
+        metadata: named("s"),
+        data: [("key".to_owned(), b"\x00\xff".to_vec())].into(),
+        r#type: text("Opaque"),
+        ..Default::default()
+    };
+    let decoded = decode(&body("v1", "Secret", &secret)).unwrap();
+    assert_eq!((&decoded["data"], &decoded["type"]), (&json!({"key": "AP8="}), &json!("Opaque")));
+
+    let review = authorization::SelfSubjectAccessReview {
+        spec: Some(authorization::SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(authorization::ResourceAttributes { verb: text("get"), ..Default::default() }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let decoded = decode(&body("authorization.k8s.io/v1", "SelfSubjectAccessReview", &review)).unwrap();
+    assert_eq!(decoded["spec"], json!({"resourceAttributes": {"verb": "get"}}));
+
+    let token = authentication::TokenRequest {
+        spec: Some(authentication::TokenRequestSpec { expiration_seconds: Some(600), ..Default::default() }),
+        ..Default::default()
+    };
+    let decoded = decode(&body("authentication.k8s.io/v1", "TokenRequest", &token)).unwrap();
+    assert_eq!(decoded["spec"]["expirationSeconds"], 600);
+
+    let cron = batch::CronJob {
+        spec: Some(batch::CronJobSpec { schedule: text("* * * * *"), suspend: Some(false), ..Default::default() }),
+        ..Default::default()
+    };
+    let decoded = decode(&body("batch/v1", "CronJob", &cron)).unwrap();
+    assert_eq!(decoded["spec"], json!({"schedule": "* * * * *", "suspend": false}));
+}
+
+#[test]
+fn what_is_no_message_is_refused() {
+    assert_eq!(decode(b"{}"), Err(ProtobufError::Prefix));
+    assert_eq!(decode(b"k8s\0\x12\x7f"), Err(ProtobufError::Truncated));
+    let unheard = body("example.com/v1", "CronTab", &core::Pod::default());
+    assert!(matches!(decode(&unheard), Err(ProtobufError::UnknownKind { .. })));
+}
+
+proptest! {
+    #[test]
+    fn no_body_panics(noise in prop::collection::vec(any::<u8>(), 0..200), cut in 0_usize..200) {
+        let pod = body("v1", "Pod", &core::Pod { metadata: named("p"), ..Default::default() });
+        let _ = decode(&pod[..cut.min(pod.len())]);
+        let kind = [field(1, b"v1"), field(2, b"Pod")].concat();
+        let _ = decode(&[MAGIC.to_vec(), field(1, &kind), field(2, &noise)].concat());
+    }
+}
