@@ -30,7 +30,8 @@ impl Documents {
     /// `GET /openapi/v3`: where each document is, with its hash.
     pub fn v3_index(&self, table: &Table) -> Value {
         let rows = table.all();
-        let versions: BTreeSet<(&str, &str)> = rows.iter().map(|row| (row.group.as_ref(), row.version.as_ref())).collect();
+        let versions: BTreeSet<(&str, &str)> =
+            rows.iter().map(|row| (row.group.as_ref(), row.version.as_ref())).collect();
         let paths: Map<String, Value> = versions
             .into_iter()
             .map(|(group, version)| {
@@ -124,8 +125,10 @@ fn document(rows: &[Arc<Resource>]) -> Value {
         }
     }
     let generated = generator.take_definitions(false);
-    let mut schemas: Map<String, Value> =
-        generated.into_iter().map(|(name, schema)| (name.clone(), definitions::publish(&name, schema, &names))).collect();
+    let mut schemas: Map<String, Value> = generated
+        .into_iter()
+        .map(|(name, schema)| (name.clone(), definitions::publish(&name, schema, &names)))
+        .collect();
     for row in rows {
         definitions::add_custom(row, &mut schemas);
         definitions::add_list(row, &mut schemas);
@@ -145,7 +148,9 @@ fn document(rows: &[Arc<Resource>]) -> Value {
 /// The kinds of rows and of the bodies of their subresources.
 fn described_kinds(rows: &[Arc<Resource>]) -> BTreeSet<(&str, &str, &str)> {
     let own = rows.iter().map(|row| (row.group.as_ref(), row.version.as_ref(), row.kind.as_ref()));
-    let bodies = rows.iter().flat_map(|row| row.subresources.iter().filter_map(|subresource| subresource.body.as_ref()));
+    let bodies = rows
+        .iter()
+        .flat_map(|row| row.subresources.iter().filter_map(|subresource| subresource.body.as_ref()));
     let bodies = bodies.map(|(group, version, kind)| (group.as_ref(), version.as_ref(), kind.as_ref()));
     own.chain(bodies).chain([("meta.k8s.io", "v1", "DeleteOptions")]).collect()
 }
@@ -200,7 +205,10 @@ mod tests {
     fn documents_say_what_kubectl_asks() {
         let core = made("api/v1");
         let patch = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
-        assert_eq!(patch["x-kubernetes-group-version-kind"], json!({"group": "", "version": "v1", "kind": "Pod"}));
+        assert_eq!(
+            patch["x-kubernetes-group-version-kind"],
+            json!({"group": "", "version": "v1", "kind": "Pod"})
+        );
         let parameters = patch["parameters"].as_array().unwrap();
         assert!(parameters.iter().any(|parameter| parameter["name"] == "fieldValidation"));
         let schemas = &core["components"]["schemas"];

@@ -68,8 +68,12 @@ struct Envelope<'a> {
 
 impl<'a> Envelope<'a> {
     fn read(bytes: &'a [u8]) -> Result<Envelope<'a>, ProtobufError> {
-        let mut envelope =
-            Envelope { api_version: String::new(), kind: String::new(), raw: &[], content_type: String::new() };
+        let mut envelope = Envelope {
+            api_version: String::new(),
+            kind: String::new(),
+            raw: &[],
+            content_type: String::new(),
+        };
         let mut reader = Reader::new(bytes);
         while let Some((number, value)) = reader.next()? {
             match number {

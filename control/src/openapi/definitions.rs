@@ -1,8 +1,8 @@
 //! The schemas of a document: the generated ones, completed with what they lack.
 
 use crate::registry::Resource;
-use crate::schema::kinds::{self, REFERENCE};
 use crate::schema::fact;
+use crate::schema::kinds::{self, REFERENCE};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -35,7 +35,9 @@ pub(super) fn definition_name(group: &str, version: &str, kind: &str) -> String 
 pub(super) fn publish(name: &str, schema: Value, names: &Names) -> Value {
     let description = schema.get("description").cloned().unwrap_or_default();
     match name.rsplit('.').next() {
-        Some("Quantity") => return json!({"description": description, "oneOf": [{"type": "string"}, {"type": "number"}]}),
+        Some("Quantity") => {
+            return json!({"description": description, "oneOf": [{"type": "string"}, {"type": "number"}]});
+        }
         Some("IntOrString") => {
             return json!({
                 "description": description, "format": "int-or-string",
@@ -59,7 +61,8 @@ pub(super) fn publish(name: &str, schema: Value, names: &Names) -> Value {
 /// Adds the facts of one field. A reference cannot have siblings in OpenAPI 3.0, so it moves into `allOf`.
 fn complete(owner: &str, field: &str, property: &mut Value) {
     let Value::Object(map) = property else { return };
-    if map.contains_key("$ref") && map.len() > 1
+    if map.contains_key("$ref")
+        && map.len() > 1
         && let Some(reference) = map.remove("$ref")
     {
         map.insert("allOf".to_owned(), json!([{"$ref": reference}]));
@@ -94,12 +97,14 @@ pub(super) fn add_custom(row: &Resource, schemas: &mut Map<String, Value>) {
     if schemas.contains_key(&name) {
         return;
     }
-    let mut schema = row.schema.as_ref().map_or_else(|| json!({"type": "object"}), |schema| Value::clone(schema));
+    let mut schema =
+        row.schema.as_ref().map_or_else(|| json!({"type": "object"}), |schema| Value::clone(schema));
     schema["x-kubernetes-group-version-kind"] = json!([kind_entry(&row.group, &row.version, &row.kind)]);
     if !schema["properties"].is_object() {
         schema["properties"] = json!({});
     }
-    schema["properties"]["apiVersion"] = json!({"type": "string", "description": "Group and version of this object."});
+    schema["properties"]["apiVersion"] =
+        json!({"type": "string", "description": "Group and version of this object."});
     schema["properties"]["kind"] = json!({"type": "string", "description": "Kind of this object."});
     let meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
     if schemas.contains_key(meta) {

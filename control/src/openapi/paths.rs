@@ -28,7 +28,11 @@ const PATCHES: [&str; 4] = [
 
 /// Adds the paths of a row and of its subresources.
 pub(super) fn add(row: &Resource, paths: &mut Map<String, Value>) {
-    let root = if row.group.is_empty() { format!("/api/{}", row.version) } else { format!("/apis/{}/{}", row.group, row.version) };
+    let root = if row.group.is_empty() {
+        format!("/api/{}", row.version)
+    } else {
+        format!("/apis/{}/{}", row.group, row.version)
+    };
     let scope = if row.namespaced { "/namespaces/{namespace}" } else { "" };
     let collection = format!("{root}{scope}/{}", row.plural);
     let item = format!("{collection}/{{name}}");
@@ -44,12 +48,19 @@ pub(super) fn add(row: &Resource, paths: &mut Map<String, Value>) {
     }
 }
 
-fn insert(paths: &mut Map<String, Value>, path: &str, operations: Map<String, Value>, namespaced: bool, named: bool) {
+fn insert(
+    paths: &mut Map<String, Value>,
+    path: &str,
+    operations: Map<String, Value>,
+    namespaced: bool,
+    named: bool,
+) {
     if operations.is_empty() {
         return;
     }
     let mut entry = operations;
-    let in_path = |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}});
+    let in_path =
+        |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}});
     let mut parameters = Vec::new();
     parameters.extend(named.then(|| in_path("name")));
     parameters.extend(namespaced.then(|| in_path("namespace")));
@@ -79,7 +90,10 @@ fn item_operations(row: &Resource) -> Map<String, Value> {
 }
 
 fn allowed<const N: usize>(row: &Resource, all: [(&str, &str, Value); N]) -> Map<String, Value> {
-    all.into_iter().filter(|(verb, ..)| row.allows(verb)).map(|(_, method, value)| (method.to_owned(), value)).collect()
+    all.into_iter()
+        .filter(|(verb, ..)| row.allows(verb))
+        .map(|(_, method, value)| (method.to_owned(), value))
+        .collect()
 }
 
 fn subresource_operations(row: &Resource, subresource: &Subresource) -> Map<String, Value> {
@@ -100,7 +114,10 @@ fn subresource_operations(row: &Resource, subresource: &Subresource) -> Map<Stri
         if !described {
             return Some((method.to_owned(), connect(group, version, kind)));
         }
-        Some((method.to_owned(), operation_of((group, version, kind), action, parameters, body, kind, method)))
+        Some((
+            method.to_owned(),
+            operation_of((group, version, kind), action, parameters, body, kind, method),
+        ))
     });
     operations.collect()
 }
@@ -114,7 +131,14 @@ fn connect(group: &str, version: &str, kind: &str) -> Value {
     })
 }
 
-fn operation(action: &str, row: &Resource, parameters: &[&str], body: Option<&str>, answer: &str, method: &str) -> Value {
+fn operation(
+    action: &str,
+    row: &Resource,
+    parameters: &[&str],
+    body: Option<&str>,
+    answer: &str,
+    method: &str,
+) -> Value {
     operation_of((&row.group, &row.version, &row.kind), action, parameters, body, answer, method)
 }
 
@@ -141,7 +165,8 @@ fn operation_of(
     if body.is_some() {
         let types: &[&str] = if method == "patch" { &PATCHES } else { &["*/*"] };
         let schema = if method == "patch" { json!({"type": "object"}) } else { reference("") };
-        let content: Map<String, Value> = types.iter().map(|kind| ((*kind).to_owned(), json!({"schema": schema}))).collect();
+        let content: Map<String, Value> =
+            types.iter().map(|kind| ((*kind).to_owned(), json!({"schema": schema}))).collect();
         operation["requestBody"] = json!({"content": content, "required": true});
     }
     operation

@@ -62,7 +62,11 @@ const POINTERS: [&str; 45] = [
 ];
 
 /// Reads the message of an object type into `object`.
-pub(super) fn read_into(object: &mut Map<String, Value>, kind: &ObjectType, bytes: &[u8]) -> Result<(), ProtobufError> {
+pub(super) fn read_into(
+    object: &mut Map<String, Value>,
+    kind: &ObjectType,
+    bytes: &[u8],
+) -> Result<(), ProtobufError> {
     fields(object, kind, &kind.name, bytes, 0)
 }
 
@@ -112,8 +116,16 @@ fn is_left_out(name: &str, value: &Value, required: bool) -> bool {
     }
 }
 
-fn list(object: &mut Map<String, Value>, name: &str, item: &Type, wire: Wire<'_>, depth: usize) -> Result<(), ProtobufError> {
-    let Value::Array(items) = object.entry(name).or_insert_with(|| Value::Array(Vec::new())) else { return Ok(()) };
+fn list(
+    object: &mut Map<String, Value>,
+    name: &str,
+    item: &Type,
+    wire: Wire<'_>,
+    depth: usize,
+) -> Result<(), ProtobufError> {
+    let Value::Array(items) = object.entry(name).or_insert_with(|| Value::Array(Vec::new())) else {
+        return Ok(());
+    };
     match (item, wire) {
         (Type::Int32 | Type::Int64, Wire::Bytes(packed)) => {
             let mut reader = Reader::new(packed);
@@ -126,7 +138,13 @@ fn list(object: &mut Map<String, Value>, name: &str, item: &Type, wire: Wire<'_>
     Ok(())
 }
 
-fn entry(object: &mut Map<String, Value>, name: &str, values: &Type, wire: Wire<'_>, depth: usize) -> Result<(), ProtobufError> {
+fn entry(
+    object: &mut Map<String, Value>,
+    name: &str,
+    values: &Type,
+    wire: Wire<'_>,
+    depth: usize,
+) -> Result<(), ProtobufError> {
     let (mut key, mut found) = (String::new(), None);
     let mut reader = Reader::new(wire.bytes()?);
     while let Some((number, wire)) = reader.next()? {

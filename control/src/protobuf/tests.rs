@@ -1,7 +1,10 @@
 //! Bodies encoded by the published message types of Kubernetes, read by ours.
 
 use super::*;
-use k8s_pb::api::{apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization, batch::v1 as batch, core::v1 as core};
+use k8s_pb::api::{
+    apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
+    batch::v1 as batch, core::v1 as core,
+};
 use k8s_pb::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1 as meta, util::intstr::IntOrString};
 use proptest::prelude::*;
 use prost::Message;
@@ -16,7 +19,8 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
 
 fn body(api_version: &str, kind: &str, message: &impl Message) -> Vec<u8> {
     let kind = [field(1, api_version.as_bytes()), field(2, kind.as_bytes())].concat();
-    [MAGIC.to_vec(), field(1, &kind), field(2, &message.encode_to_vec()), field(3, b""), field(4, b"")].concat()
+    [MAGIC.to_vec(), field(1, &kind), field(2, &message.encode_to_vec()), field(3, b""), field(4, b"")]
+        .concat()
 }
 
 fn text(text: &str) -> Option<String> {
@@ -46,7 +50,12 @@ fn a_deployment_as_kubectl_create_sends_it() {
             limits: [("cpu".to_owned(), Quantity { string: text("500m") })].into(),
             ..Default::default()
         }),
-        ports: vec![core::ContainerPort { container_port: Some(80), host_port: Some(0), name: text(""), ..Default::default() }],
+        ports: vec![core::ContainerPort {
+            container_port: Some(80),
+            host_port: Some(0),
+            name: text(""),
+            ..Default::default()
+        }],
         ..Default::default()
     };
     let deployment = apps::Deployment {
@@ -75,7 +84,11 @@ fn a_deployment_as_kubectl_create_sends_it() {
             strategy: Some(apps::DeploymentStrategy {
                 rolling_update: Some(apps::RollingUpdateDeployment {
                     max_surge: Some(IntOrString { r#type: Some(1), int_val: Some(0), str_val: text("25%") }),
-                    max_unavailable: Some(IntOrString { r#type: Some(0), int_val: Some(2), str_val: text("") }),
+                    max_unavailable: Some(IntOrString {
+                        r#type: Some(0),
+                        int_val: Some(2),
+                        str_val: text(""),
+                    }),
                 }),
                 ..Default::default()
             }),
@@ -117,7 +130,10 @@ fn other_kinds_that_kubectl_sends() {
 
     let review = authorization::SelfSubjectAccessReview {
         spec: Some(authorization::SelfSubjectAccessReviewSpec {
-            resource_attributes: Some(authorization::ResourceAttributes { verb: text("get"), ..Default::default() }),
+            resource_attributes: Some(authorization::ResourceAttributes {
+                verb: text("get"),
+                ..Default::default()
+            }),
             ..Default::default()
         }),
         ..Default::default()
@@ -133,7 +149,11 @@ fn other_kinds_that_kubectl_sends() {
     assert_eq!(decoded["spec"]["expirationSeconds"], 600);
 
     let cron = batch::CronJob {
-        spec: Some(batch::CronJobSpec { schedule: text("* * * * *"), suspend: Some(false), ..Default::default() }),
+        spec: Some(batch::CronJobSpec {
+            schedule: text("* * * * *"),
+            suspend: Some(false),
+            ..Default::default()
+        }),
         ..Default::default()
     };
     let decoded = decode(&body("batch/v1", "CronJob", &cron)).unwrap();
