@@ -1,5 +1,127 @@
 //! The engine: pods and containers behind the Container Runtime Interface.
+//!
+//! Read in this order: `records` (what is remembered), `lifecycle` (what is done, in which order), `spec` (what a
+//! container is made of), `calls` (what CRI asks), `recover` (what a restart finds). Four seams keep the rest out:
+//! the image store, [`network::PodNetwork`], [`monitors::Monitors`] and the OCI runtime, which is a program.
+//!
+//! The engine holds no container: each pod's monitor does. It may die or be replaced at any moment and the next one
+//! finds everything from records on disk, monitors and the kernel.
+
+mod blocking;
+mod bundle;
+mod calls;
+mod cgroups;
+mod core;
+mod events;
+mod exec_process;
+mod failures;
+mod host;
+mod ids;
+mod lifecycle;
+mod mount_sources;
+mod oci_runtime;
+mod paths;
+mod pod_files;
+mod pod_init;
+mod pod_namespaces;
+mod record_store;
+mod records;
+mod recover;
+mod registry;
+mod rootfs_file;
+mod serve;
+mod service;
+mod spec;
+mod state_mount;
+mod stop_signal;
 
 pub mod monitors;
 pub mod network;
 pub mod stream_target;
+
+pub use serve::serve;
+
+use self::core::Core;
+use self::failures::Failures;
+use self::lifecycle::sandboxes;
+use self::monitors::{AttachSession, ExecSession, Monitors};
+use self::network::PodNetwork;
+use self::stream_target::StreamTarget;
+use crate::config::Config;
+use async_trait::async_trait;
+use knarr_cri::Status;
+use knarr_images::ImageStore;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// All pods of one state directory.
+#[derive(Debug)]
+pub struct Engine {
+    core: Arc<Core>,
+}
+
+impl Engine {
+    /// Starts an engine and recovers what an earlier one left: the same sandboxes, containers and processes.
+    pub async fn start(
+        config: Arc<Config>,
+        images: ImageStore,
+        network: Arc<dyn PodNetwork>,
+        monitors: Arc<dyn Monitors>,
+    ) -> anyhow::Result<Arc<Engine>> {
+        let core = blocking::blocking(move || {
+            let core = Arc::new(Core::new(config, images, network, monitors)?);
+            state_mount::make(&core.paths.state())?;
+            Ok(core)
+        })
+        .await?;
+        recover::recover(&core).await?;
+        Ok(Arc::new(Engine { core }))
+    }
+
+    /// Removes every pod and container this engine made, and what they share. Every error on the way is returned.
+    pub async fn remove_all(&self) -> Vec<anyhow::Error> {
+        let mut failures = Failures::default();
+        let sandboxes = self.core.registry.all_sandboxes();
+        let removals = sandboxes.iter().map(|sandbox| async {
+            let _gate = sandbox.gate.write().await;
+            sandboxes::remove(&self.core, sandbox).await
+        });
+        for result in futures_util::future::join_all(removals).await {
+            failures.note("removing a pod", result);
+        }
+        let state = self.core.paths.state();
+        failures.note("unmounting the state directory", blocking::blocking(move || state_mount::remove(&state)).await);
+        failures.into_errors()
+    }
+}
+
+#[async_trait]
+impl StreamTarget for Engine {
+    async fn exec_session(
+        &self,
+        container_id: &str,
+        cmd: Vec<String>,
+        tty: bool,
+        stdin: bool,
+    ) -> Result<ExecSession, Status> {
+        exec_process::start(&self.core, container_id, cmd, tty, stdin, None).await.map_err(failures::status)
+    }
+
+    fn resize_exec(&self, session: &ExecSession, columns: u16, rows: u16) -> anyhow::Result<()> {
+        self.core.monitors.resize_exec(session, columns, rows)
+    }
+
+    async fn attach_session(&self, container_id: &str) -> Result<AttachSession, Status> {
+        let container = self.core.registry.container(container_id)?;
+        if container.record.with(|record| record.exit.is_some()) {
+            return Err(Status::failed_precondition("container is in CONTAINER_EXITED state"));
+        }
+        self.core.monitors.attach(&container.sandbox_id, &container.id).await.map_err(failures::status)
+    }
+
+    async fn netns_of(&self, sandbox_id: &str) -> Result<Option<PathBuf>, Status> {
+        let sandbox = self.core.registry.sandbox(sandbox_id)?;
+        let host = sandbox.record.with(|record| record.host_network());
+        Ok((!host).then(|| self.core.paths.namespace(&sandbox.id, "net")))
+    }
+}

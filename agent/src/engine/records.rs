@@ -132,8 +132,10 @@ pub(crate) struct ContainerRecord {
     pub(crate) sandbox_id: String,
     pub(crate) boot_id: String,
     pub(crate) config: ContainerConfig,
-    /// Digest of the image's config: CRI's image id and image ref are the same here.
+    /// Digest of the image's config.
     pub(crate) image_id: String,
+    /// Repository and digest the image was pulled by; the image id where it was not pulled.
+    pub(crate) image_ref: String,
     /// Nanoseconds since the epoch, as is `started_at`, which is 0 before the start.
     pub(crate) created_at: i64,
     pub(crate) started_at: i64,

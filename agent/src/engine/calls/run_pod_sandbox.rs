@@ -1,0 +1,121 @@
+//! RunPodSandbox: a pod's namespaces, files, monitor and network.
+//!
+//! Asking again for a pod that runs (after a deadline that passed on the way) answers its id; a name that another
+//! configuration holds is refused.
+
+use crate::engine::core::{Core, now};
+use crate::engine::failures::status;
+use crate::engine::lifecycle::sandboxes;
+use crate::engine::records::{SandboxPhase, SandboxRecord, name_key, namespace_options};
+use crate::engine::registry::Sandbox;
+use crate::engine::{blocking::blocking, cgroups, events, ids, pod_files, pod_namespaces};
+use anyhow::Context;
+use knarr_cri::Status;
+use knarr_cri::v1::{
+    ContainerEventType, NamespaceMode, PodSandboxConfig, RunPodSandboxRequest, RunPodSandboxResponse,
+};
+use std::sync::Arc;
+
+pub(crate) async fn call(core: Arc<Core>, request: RunPodSandboxRequest) -> Result<RunPodSandboxResponse, Status> {
+    let record = new_record(&core, request)?;
+    let id = record.id.clone();
+    if let Err(owner) = core.registry.reserve(&record.name_key(), &id) {
+        return existing(&core, &owner, &record).await;
+    }
+    let sandbox = core.registry.insert_sandbox(record.clone());
+    let _gate = sandbox.gate.clone().write_owned().await;
+    match start(&core, &sandbox).await {
+        Ok(()) => Ok(RunPodSandboxResponse { pod_sandbox_id: id }),
+        Err(error) => {
+            // What cannot be undone now stays in the registry, stopped, for a later removal.
+            if let Err(left) = sandboxes::remove(&core, &sandbox).await {
+                tracing::error!("sandbox {id}: undoing a failed start: {left:#}");
+                core.registry.release(&id);
+                drop(sandbox.record.update(|record| record.phase = SandboxPhase::Stopped).await);
+            }
+            Err(status(error))
+        }
+    }
+}
+
+async fn start(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Result<()> {
+    // On disk before anything is made, so that a crash leaves nothing nameless.
+    let (shared, record) = (core.clone(), sandbox.record.get());
+    blocking(move || shared.registry.sandbox_records.put(&record.id, &record)).await?;
+    let addresses = sandboxes::set_up(core, sandbox).await?;
+    let ready = sandbox.record.update(move |record| {
+        record.addresses = addresses;
+        record.phase = SandboxPhase::Ready;
+    });
+    ready.await.context("recording the sandbox")?;
+    for kind in [ContainerEventType::ContainerCreatedEvent, ContainerEventType::ContainerStartedEvent] {
+        events::tell(core, &sandbox.id, &sandbox.id, kind);
+    }
+    Ok(())
+}
+
+/// The answer to a repeated request.
+async fn existing(core: &Core, owner: &str, wanted: &SandboxRecord) -> Result<RunPodSandboxResponse, Status> {
+    let taken = || {
+        let name = wanted.name_key();
+        Status::already_exists(format!("failed to reserve sandbox name {name:?}: name {name:?} is reserved for {owner:?}"))
+    };
+    let sandbox = core.registry.sandbox(owner).map_err(|_| taken())?;
+    let _set_up = sandbox.gate.read().await;
+    let same = sandbox.record.with(|record| {
+        record.phase == SandboxPhase::Ready
+            && record.config == wanted.config
+            && record.runtime_handler == wanted.runtime_handler
+    });
+    if same { Ok(RunPodSandboxResponse { pod_sandbox_id: owner.to_owned() }) } else { Err(taken()) }
+}
+
+fn new_record(core: &Core, request: RunPodSandboxRequest) -> Result<SandboxRecord, Status> {
+    let config = request.config.ok_or_else(|| Status::invalid_argument("config is required"))?;
+    check(core, &config, &request.runtime_handler)?;
+    let id = ids::new_id().map_err(|error| Status::internal(error.to_string()))?;
+    let requested = config.linux.as_ref().map(|linux| linux.cgroup_parent.clone()).unwrap_or_default();
+    let cgroup_parent = cgroups::parent_of(&requested, &id);
+    let record = SandboxRecord {
+        owns_cgroup_parent: !core.hierarchies.exists(&cgroup_parent),
+        id,
+        created_at: now(),
+        boot_id: core.host.boot_id.clone(),
+        phase: SandboxPhase::Starting,
+        config,
+        runtime_handler: request.runtime_handler,
+        cgroup_parent,
+        addresses: Vec::new(),
+    };
+    pod_namespaces::check_sysctls(&record)?;
+    Ok(record)
+}
+
+fn check(core: &Core, config: &PodSandboxConfig, handler: &str) -> Result<(), Status> {
+    if config.metadata.as_ref().is_none_or(|metadata| metadata.name.is_empty()) {
+        return Err(Status::invalid_argument(format!("sandbox config metadata is required: {:?}", name_key(config))));
+    }
+    core.runtime(handler)?;
+    pod_files::check(config)?;
+    check_user_namespace(config)?;
+    let parent = config.linux.as_ref().map(|linux| linux.cgroup_parent.as_str()).unwrap_or_default();
+    if parent.split('/').any(|part| part == "..") {
+        return Err(Status::invalid_argument(format!("cgroup_parent {parent:?} must not contain '..'")));
+    }
+    if parent.ends_with(".slice") {
+        return Err(Status::invalid_argument(format!(
+            "cgroup_parent {parent:?} is a systemd slice: the systemd cgroup driver is not supported yet"
+        )));
+    }
+    Ok(())
+}
+
+fn check_user_namespace(config: &PodSandboxConfig) -> Result<(), Status> {
+    let Some(user) = namespace_options(config).userns_options else { return Ok(()) };
+    match user.mode() {
+        NamespaceMode::Node if user.uids.is_empty() && user.gids.is_empty() => Ok(()),
+        NamespaceMode::Node => Err(Status::invalid_argument("userns_options: mappings need mode POD")),
+        NamespaceMode::Pod => Err(Status::unimplemented("userns_options: user namespaces are not supported yet")),
+        mode => Err(Status::invalid_argument(format!("userns_options: mode {} is not possible", mode.as_str_name()))),
+    }
+}

@@ -1,0 +1,121 @@
+//! Containers: started by the runtime through the monitor, ended by force if need be, and removed with everything
+//! they had.
+
+use super::exits;
+use crate::engine::core::{Core, now};
+use crate::engine::failures::{DeadlineExceeded, Failures};
+use crate::engine::monitors::CreateContainer;
+use crate::engine::records::ExitRecord;
+use crate::engine::registry::Container;
+use crate::engine::{blocking::blocking, bundle, events};
+use anyhow::Context;
+use knarr_cri::v1::ContainerEventType;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// `runtime create` mounts, sets limits and runs hooks; far longer than any of it takes.
+const CREATE_DEADLINE: Duration = Duration::from_secs(120);
+/// How long the kernel may take to end killed processes (they may hang in uninterruptible IO).
+const KILL_DEADLINE: Duration = Duration::from_secs(30);
+/// After this a killed container's whole cgroup is killed too.
+const KILL_AGAIN: Duration = Duration::from_secs(2);
+
+/// Makes the process and lets it run. Its gate is held by the caller.
+///
+/// A start that fails leaves an exited container (code 128, reason `StartError`), as containerd does: the kubelet
+/// shows its message and starts another one.
+pub(crate) async fn start(core: &Arc<Core>, container: &Arc<Container>) -> anyhow::Result<()> {
+    match create_and_start(core, container).await {
+        Ok(()) => {
+            events::tell(core, &container.id, &container.sandbox_id, ContainerEventType::ContainerStartedEvent);
+            exits::watch(core, container);
+            Ok(())
+        }
+        Err(error) => {
+            let undone = discard(core, container).await;
+            let exit = ExitRecord::start_error(format!("{error:#}"), now());
+            let recorded = container.record.update(move |record| record.exit = Some(exit)).await;
+            events::tell(core, &container.id, &container.sandbox_id, ContainerEventType::ContainerStoppedEvent);
+            for result in [undone, recorded] {
+                result.unwrap_or_else(|left| tracing::warn!("container {}: after a failed start: {left:#}", container.id));
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn create_and_start(core: &Arc<Core>, container: &Arc<Container>) -> anyhow::Result<()> {
+    let record = container.record.get();
+    let runtime = core.runtime_of(&container.sandbox_id)?;
+    let create = CreateContainer {
+        id: container.id.clone(),
+        runtime: runtime.argv(),
+        bundle: core.paths.bundle(&container.id),
+        log_path: record.log_path.clone(),
+        tty: record.config.tty,
+        stdin: record.config.stdin,
+        stdin_once: record.config.stdin_once,
+    };
+    let created = core.monitors.create_container(&container.sandbox_id, create);
+    let pid = tokio::time::timeout(CREATE_DEADLINE, created)
+        .await
+        .map_err(|_| DeadlineExceeded("runtime create".into()))?
+        .context("failed to create container: OCI runtime create failed")?;
+    // Written before the process can run, so that the next engine looks for it.
+    let started_at = now();
+    container.record.update(move |record| (record.pid, record.started_at) = (Some(pid), started_at)).await?;
+    runtime.start(&container.id).await.context("failed to start container: OCI runtime start failed")
+}
+
+/// Removes what runtime and monitor hold of a container.
+pub(crate) async fn discard(core: &Arc<Core>, container: &Container) -> anyhow::Result<()> {
+    let mut failures = Failures::default();
+    failures.note("runtime delete", core.runtime_of(&container.sandbox_id)?.delete(&container.id).await);
+    failures.note("monitor", core.monitors.forget(&container.sandbox_id, &container.id).await);
+    failures.into_result()
+}
+
+/// Ends a running container with SIGKILL and waits until its exit is recorded. One that does not run is fine.
+pub(crate) async fn kill(core: &Arc<Core>, container: &Container) -> anyhow::Result<()> {
+    if !container.record.with(|record| record.is_running()) {
+        return Ok(());
+    }
+    let sent = core.runtime_of(&container.sandbox_id)?.kill(&container.id, "KILL").await;
+    if sent.is_ok() && tokio::time::timeout(KILL_AGAIN, container.ended()).await.is_ok() {
+        return Ok(());
+    }
+    if let Some(group) = core.cgroup_of(&container.sandbox_id, &container.id) {
+        let shared = core.clone();
+        blocking(move || {
+            shared.hierarchies.kill(&group);
+            Ok(())
+        })
+        .await?;
+    }
+    match tokio::time::timeout(KILL_DEADLINE, container.ended()).await {
+        Ok(()) => Ok(()),
+        Err(_) => {
+            let late = DeadlineExceeded(format!("container {} does not end after SIGKILL", container.id));
+            Err(anyhow::Error::from(late).context(sent.err().map(|error| format!("{error:#}")).unwrap_or_default()))
+        }
+    }
+}
+
+/// Ends and removes a container with its files, snapshot and records. Idempotent.
+pub(crate) async fn remove(core: &Arc<Core>, container: &Arc<Container>) -> anyhow::Result<()> {
+    kill(core, container).await?;
+    let _gate = container.gate.lock().await;
+    let mut failures = Failures::default();
+    failures.note("discarding", discard(core, container).await);
+    let (shared, id) = (core.clone(), container.id.clone());
+    let mounts = container.record.with(|record| record.config.mounts.len());
+    let removed = blocking(move || {
+        bundle::remove(&shared, &id, mounts)?;
+        shared.registry.container_records.remove(&id)
+    });
+    failures.note("removing the bundle", removed.await);
+    failures.into_result()?;
+    core.registry.remove_container(&container.id);
+    events::tell(core, &container.id, &container.sandbox_id, ContainerEventType::ContainerDeletedEvent);
+    Ok(())
+}

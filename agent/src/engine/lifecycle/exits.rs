@@ -1,0 +1,71 @@
+//! Learning that a container has ended: from its monitor, or, where that has died, from the kernel.
+//!
+//! One task per running container waits. The exit is recorded first, then the runtime's remains (its cgroup, processes
+//! that outlived pid 1) are cleared away.
+
+use crate::engine::core::{Core, now};
+use crate::engine::events;
+use crate::engine::records::ExitRecord;
+use crate::engine::registry::Container;
+use anyhow::anyhow;
+use knarr_cri::v1::ContainerEventType;
+use rustix::process::{Pid, PidfdFlags};
+use std::sync::Arc;
+use tokio::io::unix::AsyncFd;
+
+/// The exit code of a process whose end nobody saw.
+const UNSEEN: i32 = 137;
+/// How often a lost monitor is replaced before only the process itself is watched.
+const ATTEMPTS: usize = 3;
+
+/// Waits for the end of a running container, in a task of its own.
+pub(crate) fn watch(core: &Arc<Core>, container: &Arc<Container>) {
+    let (core, container) = (core.clone(), container.clone());
+    tokio::spawn(async move {
+        let exit = observe(&core, &container).await;
+        record(&core, &container, exit).await;
+    });
+}
+
+async fn observe(core: &Core, container: &Container) -> ExitRecord {
+    for _ in 0..ATTEMPTS {
+        match core.monitors.wait(&container.sandbox_id, &container.id).await {
+            Ok(exit) => return ExitRecord::observed(&exit),
+            Err(error) => tracing::warn!("container {}: waiting for its end: {error:#}", container.id),
+        }
+        if let Err(error) = core.monitors.ensure(&container.sandbox_id).await {
+            tracing::warn!("container {}: replacing its monitor: {error:#}", container.id);
+        }
+    }
+    if let Err(error) = process_end(container.record.with(|record| record.pid)).await {
+        tracing::warn!("container {}: watching its process: {error:#}", container.id);
+    }
+    ExitRecord::unseen(UNSEEN, now())
+}
+
+/// Returns when the process is gone.
+async fn process_end(pid: Option<i32>) -> anyhow::Result<()> {
+    let pid = pid.and_then(Pid::from_raw).ok_or_else(|| anyhow!("its pid is unknown"))?;
+    match rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK) {
+        Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(process) => {
+            let process = AsyncFd::with_interest(process, tokio::io::Interest::READABLE)?;
+            process.readable().await?.retain_ready();
+            Ok(())
+        }
+    }
+}
+
+/// Makes an end known, and clears away what the runtime keeps.
+pub(crate) async fn record(core: &Arc<Core>, container: &Arc<Container>, exit: ExitRecord) {
+    let recorded = container.record.update(move |record| record.exit = Some(exit)).await;
+    recorded.unwrap_or_else(|error| tracing::error!("container {}: recording its exit: {error:#}", container.id));
+    events::tell(core, &container.id, &container.sandbox_id, ContainerEventType::ContainerStoppedEvent);
+    let _gate = container.gate.lock().await;
+    let cleared = match core.runtime_of(&container.sandbox_id) {
+        Ok(runtime) => runtime.delete(&container.id).await,
+        Err(error) => Err(error),
+    };
+    cleared.unwrap_or_else(|error| tracing::warn!("container {}: after its end: {error:#}", container.id));
+}

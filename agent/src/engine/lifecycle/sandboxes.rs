@@ -1,0 +1,131 @@
+//! Sandboxes: namespaces, files, monitor and network made together, and taken down again whatever is left of them.
+
+use super::containers;
+use crate::engine::core::Core;
+use crate::engine::failures::Failures;
+use crate::engine::network::{HostPort, PodAttachment};
+use crate::engine::records::{SandboxPhase, SandboxRecord};
+use crate::engine::registry::Sandbox;
+use crate::engine::{blocking::blocking, cgroups, events, pod_files, pod_init, pod_namespaces};
+use anyhow::Context;
+use knarr_cri::v1::{ContainerEventType, Protocol};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Makes everything a pod needs before its first container; the gate is held exclusively by the caller.
+pub(crate) async fn set_up(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Result<Vec<IpAddr>> {
+    let record = sandbox.record.get();
+    // Both run to their end even if the other fails: a half-cancelled step could finish after the teardown.
+    let (monitor, addresses) = tokio::join!(core.monitors.ensure(&sandbox.id), connect(core, &record));
+    monitor.context("starting the pod's monitor")?;
+    let addresses = addresses?;
+    if pod_init::is_wanted(&record) {
+        pod_init::start(core, &record).await?;
+    }
+    Ok(addresses)
+}
+
+/// Namespaces and files, then the network that needs them.
+async fn connect(core: &Arc<Core>, record: &SandboxRecord) -> anyhow::Result<Vec<IpAddr>> {
+    let (shared, copy) = (core.clone(), record.clone());
+    blocking(move || {
+        pod_namespaces::pin(&shared.paths, &copy, &pod_files::hostname(&copy))?;
+        pod_files::make(&shared.paths, &copy)
+    })
+    .await?;
+    if record.host_network() {
+        return Ok(Vec::new());
+    }
+    core.network.setup(&attachment(core, record)).await.context("failed to setup network for sandbox")
+}
+
+fn attachment(core: &Core, record: &SandboxRecord) -> PodAttachment {
+    let metadata = record.config.metadata.clone().unwrap_or_default();
+    PodAttachment {
+        sandbox_id: record.id.clone(),
+        namespace: metadata.namespace,
+        name: metadata.name,
+        uid: metadata.uid,
+        netns: core.paths.namespace(&record.id, "net"),
+        host_ports: host_ports(record),
+        annotations: record.config.annotations.clone().into_iter().collect(),
+    }
+}
+
+fn host_ports(record: &SandboxRecord) -> Vec<HostPort> {
+    let convert = |mapping: &knarr_cri::v1::PortMapping| {
+        let host_port = u16::try_from(mapping.host_port).ok().filter(|&port| port > 0)?;
+        Some(HostPort {
+            protocol: match mapping.protocol() {
+                Protocol::Tcp => "tcp",
+                Protocol::Udp => "udp",
+                Protocol::Sctp => "sctp",
+            },
+            host_ip: mapping.host_ip.parse().ok(),
+            host_port,
+            container_port: u16::try_from(mapping.container_port).ok()?,
+        })
+    };
+    record.config.port_mappings.iter().filter_map(convert).collect()
+}
+
+/// Ends every container and gives network and namespaces back. Idempotent; the gate is held by the caller.
+pub(crate) async fn stop(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Result<()> {
+    let record = sandbox.record.get();
+    let mut failures = Failures::default();
+    let containers = core.registry.containers_of(&sandbox.id);
+    let ends = containers.iter().map(|container| containers::kill(core, container));
+    for result in futures_util::future::join_all(ends).await {
+        failures.note("stopping a container", result);
+    }
+    failures.note("stopping the pod's init", pod_init::stop(core, &record).await);
+    if !record.host_network() {
+        failures.note("releasing the network", core.network.teardown(&sandbox.id).await);
+    }
+    let (shared, id) = (core.clone(), sandbox.id.clone());
+    failures.note("namespaces", blocking(move || pod_namespaces::unpin(&shared.paths, &id)).await);
+    // Whatever could not be undone, the pod is not usable any more.
+    if record.phase == SandboxPhase::Ready {
+        let update = sandbox.record.update(|record| record.phase = SandboxPhase::Stopped).await;
+        failures.note("recording the stop", update);
+        events::tell(core, &sandbox.id, &sandbox.id, ContainerEventType::ContainerStoppedEvent);
+    }
+    failures.into_result()
+}
+
+/// Stops, and removes every trace. What could not be removed keeps its record, so that it can be tried again.
+pub(crate) async fn remove(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Result<()> {
+    let record = sandbox.record.get();
+    let mut failures = Failures::default();
+    for container in core.registry.containers_of(&sandbox.id) {
+        failures.note("removing a container", containers::remove(core, &container).await);
+    }
+    failures.note("stopping the sandbox", stop(core, sandbox).await);
+    failures.note("ending the pod's monitor", core.monitors.remove(&sandbox.id).await);
+    let shared = core.clone();
+    failures.note("removing the pod's files", blocking(move || remove_files(&shared, &record)).await);
+    failures.into_result()?;
+    core.registry.remove_sandbox(&sandbox.id);
+    events::tell(core, &sandbox.id, &sandbox.id, ContainerEventType::ContainerDeletedEvent);
+    Ok(())
+}
+
+fn remove_files(core: &Core, record: &SandboxRecord) -> anyhow::Result<()> {
+    let mut failures = Failures::default();
+    failures.note("pod files", pod_files::remove(&core.paths, &record.id));
+    if record.owns_cgroup_parent {
+        failures.note("pod cgroup", core.hierarchies.remove(&record.cgroup_parent));
+        core.hierarchies.remove_if_empty(cgroups::default_parent());
+    }
+    failures.note("pod directory", remove_pod_directory(core, &record.id));
+    failures.into_result()?;
+    core.registry.sandbox_records.remove(&record.id)
+}
+
+/// By then it must be empty: nothing is removed recursively where something could still be mounted.
+fn remove_pod_directory(core: &Core, id: &str) -> std::io::Result<()> {
+    match std::fs::remove_dir(core.paths.pod(id)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

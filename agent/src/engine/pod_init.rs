@@ -1,0 +1,114 @@
+//! The init of a pod whose containers share a pid namespace: pid 1 there, reaping what they orphan.
+//!
+//! It is `knarr-monitor init`, run through the pod's own OCI runtime as a container named like the sandbox, in a root
+//! file system that holds nothing but that program. Its pid namespace is pinned like the others; when it goes, the
+//! kernel ends every process of the pod, which is also how the namespace is released.
+
+use super::core::{Core, sibling_binary};
+use super::monitors::CreateContainer;
+use super::records::SandboxRecord;
+use super::{cgroups, pod_namespaces};
+use anyhow::Context;
+use knarr_cri::v1::NamespaceMode;
+use knarr_runtime::spec::{
+    Capabilities, Linux, Mount, Namespace, NamespaceKind, Process, Root, Spec, User, VERSION,
+};
+use knarr_sys::mount;
+use std::path::{Path, PathBuf};
+
+/// Where the program is in its own root file system.
+const PROGRAM: &str = "/knarr-monitor";
+
+/// The pod asked for one pid namespace.
+pub(crate) fn is_wanted(sandbox: &SandboxRecord) -> bool {
+    sandbox.namespace_options().pid() == NamespaceMode::Pod
+}
+
+/// Starts it and pins its pid namespace. The monitor must run.
+pub(crate) async fn start(core: &Core, sandbox: &SandboxRecord) -> anyhow::Result<()> {
+    let bundle = bundle(core, &sandbox.id);
+    let binary = core.config.monitor_binary.clone().unwrap_or_else(|| sibling_binary("knarr-monitor"));
+    make_bundle(&bundle, &spec(core, sandbox, &binary))?;
+    let runtime = core.runtime(&sandbox.runtime_handler)?;
+    let create = CreateContainer {
+        id: sandbox.id.clone(),
+        runtime: runtime.argv(),
+        bundle,
+        log_path: None,
+        tty: false,
+        stdin: false,
+        stdin_once: false,
+    };
+    let pid = core.monitors.create_container(&sandbox.id, create).await.context("starting the pod's init")?;
+    let target = core.paths.namespace(&sandbox.id, "pid");
+    std::fs::write(&target, "")?;
+    let source = format!("/proc/{pid}/ns/pid");
+    mount::mount(Path::new(&source), &target, "", rustix::mount::MountFlags::BIND.bits().into(), None)?;
+    runtime.start(&sandbox.id).await.context("starting the pod's init")
+}
+
+/// Ends it; fine if there is none.
+pub(crate) async fn stop(core: &Core, sandbox: &SandboxRecord) -> anyhow::Result<()> {
+    if !is_wanted(sandbox) {
+        return Ok(());
+    }
+    core.runtime_of(&sandbox.id)?.delete(&sandbox.id).await?;
+    core.monitors.forget(&sandbox.id, &sandbox.id).await?;
+    let bundle = bundle(core, &sandbox.id);
+    match std::fs::remove_dir_all(&bundle) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", bundle.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn bundle(core: &Core, sandbox_id: &str) -> PathBuf {
+    core.paths.pod(sandbox_id).join("init")
+}
+
+fn make_bundle(bundle: &Path, spec: &Spec) -> anyhow::Result<()> {
+    std::fs::create_dir_all(bundle.join("rootfs/proc"))?;
+    std::fs::write(bundle.join("rootfs").join(PROGRAM.trim_start_matches('/')), "")?;
+    Ok(std::fs::write(bundle.join("config.json"), serde_json::to_vec(spec)?)?)
+}
+
+fn spec(core: &Core, sandbox: &SandboxRecord, binary: &Path) -> Spec {
+    let joined = pod_namespaces::own(&core.paths, sandbox)
+        .into_iter()
+        .map(|(kind, path)| Namespace { kind, path: path.to_string_lossy().into_owned() });
+    let new = [NamespaceKind::Mount, NamespaceKind::Pid].map(|kind| Namespace { kind, path: String::new() });
+    let bind = Mount {
+        destination: PROGRAM.into(),
+        fs_type: "bind".into(),
+        source: binary.to_string_lossy().into_owned(),
+        options: ["bind", "ro"].map(str::to_owned).to_vec(),
+        ..Mount::default()
+    };
+    let proc = Mount {
+        destination: "/proc".into(),
+        fs_type: "proc".into(),
+        source: "proc".into(),
+        options: ["nosuid", "noexec", "nodev"].map(str::to_owned).to_vec(),
+        ..Mount::default()
+    };
+    Spec {
+        oci_version: VERSION.into(),
+        root: Some(Root { path: "rootfs".into(), readonly: true }),
+        process: Some(Process {
+            user: User::default(),
+            args: vec![PROGRAM.into(), "init".into()],
+            cwd: "/".into(),
+            capabilities: Some(Capabilities::default()),
+            no_new_privileges: true,
+            ..Process::default()
+        }),
+        mounts: vec![proc, bind],
+        linux: Some(Linux {
+            namespaces: new.into_iter().chain(joined).collect(),
+            cgroups_path: cgroups::container_path(&sandbox.cgroup_parent, &sandbox.id),
+            ..Linux::default()
+        }),
+        ..Spec::default()
+    }
+}

@@ -1,0 +1,242 @@
+//! After a start: what an earlier engine left is observed, a pure plan says what to do about it, and that is done.
+//!
+//! Pods whose monitors and processes live go on as they are, with the same ids and pids. After a reboot nothing lives:
+//! sandboxes become NOTREADY, containers EXITED, addresses are given back. What was half made is removed.
+
+use super::core::{Core, now};
+use super::lifecycle::{containers, exits, sandboxes};
+use super::records::{ContainerRecord, ExitRecord, SandboxPhase, SandboxRecord};
+use super::registry::{Container, Sandbox};
+use super::{blocking::blocking, bundle};
+use anyhow::Context;
+use knarr_cri::v1::ContainerState;
+use knarr_runtime::state::Status as RuntimeStatus;
+use std::sync::Arc;
+
+/// What to do about a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SandboxAction {
+    /// Find its monitor again (or give it a new one).
+    Adopt,
+    /// It was never completed: remove it.
+    Remove,
+    /// It lived before the reboot: nothing of it is in the kernel, its address is still taken.
+    Stop,
+    /// Nothing.
+    Leave,
+}
+
+fn plan_sandbox(record: &SandboxRecord, boot_id: &str) -> SandboxAction {
+    match (record.phase, record.boot_id == boot_id) {
+        (SandboxPhase::Starting, _) => SandboxAction::Remove,
+        (SandboxPhase::Ready, true) => SandboxAction::Adopt,
+        (SandboxPhase::Ready, false) => SandboxAction::Stop,
+        (SandboxPhase::Stopped, _) => SandboxAction::Leave,
+    }
+}
+
+/// What to do about a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ContainerAction {
+    /// Wait for its end.
+    Watch,
+    /// It was made and told to run, but `start` was never called: call it.
+    Start,
+    /// A start may have been under way: clear away what it made, so that it can be started again.
+    Reset,
+    /// It ended, with a code that nobody will ever know.
+    Lost,
+    /// Nothing.
+    Leave,
+}
+
+fn plan_container(record: &ContainerRecord, boot_id: &str, runtime: Option<RuntimeStatus>) -> ContainerAction {
+    match (record.state(), record.boot_id == boot_id) {
+        (ContainerState::ContainerExited | ContainerState::ContainerUnknown, _) => ContainerAction::Leave,
+        (_, false) => ContainerAction::Lost,
+        (ContainerState::ContainerCreated, true) => match runtime {
+            None => ContainerAction::Leave,
+            Some(_) => ContainerAction::Reset,
+        },
+        (ContainerState::ContainerRunning, true) => match runtime {
+            Some(RuntimeStatus::Created) => ContainerAction::Start,
+            // The monitor knows the exit even where the runtime has forgotten the container.
+            _ => ContainerAction::Watch,
+        },
+    }
+}
+
+/// The code of a container that a reboot ended.
+const LOST: i32 = 255;
+
+/// Brings the registry back. Errors of single pods are logged; they stay visible and can be removed.
+pub(crate) async fn recover(core: &Arc<Core>) -> anyhow::Result<()> {
+    let shared = core.clone();
+    let (pods, processes) = blocking(move || {
+        Ok((shared.registry.sandbox_records.load()?, shared.registry.container_records.load()?))
+    })
+    .await?;
+    for record in pods.records {
+        drop(core.registry.reserve(&record.name_key(), &record.id));
+        core.registry.insert_sandbox(record);
+    }
+    for record in processes.records {
+        let name = super::records::container_name_key(&record.sandbox_id, &record.config);
+        drop(core.registry.reserve(&name, &record.id));
+        core.registry.insert_container(record);
+    }
+    let recovered = core.registry.all_sandboxes().into_iter().map(|sandbox| recover_pod(core, sandbox));
+    futures_util::future::join_all(recovered).await;
+    for (id, error) in processes.unreadable {
+        tracing::error!("container {id}: its record is lost: {error:#}");
+        report(&id, discard_container(core, &id).await);
+    }
+    for (id, error) in pods.unreadable {
+        tracing::error!("sandbox {id}: its record is lost: {error:#}");
+        report(&id, discard_sandbox(core, &id).await);
+    }
+    Ok(())
+}
+
+async fn recover_pod(core: &Arc<Core>, sandbox: Arc<Sandbox>) {
+    let record = sandbox.record.get();
+    let _gate = sandbox.gate.write().await;
+    let action = plan_sandbox(&record, &core.host.boot_id);
+    if action == SandboxAction::Adopt {
+        report(&sandbox.id, core.monitors.ensure(&sandbox.id).await.context("finding its monitor"));
+    }
+    for container in core.registry.containers_of(&sandbox.id) {
+        report(&container.id, recover_container(core, &container).await);
+    }
+    report(
+        &sandbox.id,
+        match action {
+            SandboxAction::Remove => sandboxes::remove(core, &sandbox).await,
+            SandboxAction::Stop => sandboxes::stop(core, &sandbox).await,
+            SandboxAction::Adopt | SandboxAction::Leave => Ok(()),
+        },
+    );
+}
+
+async fn recover_container(core: &Arc<Core>, container: &Arc<Container>) -> anyhow::Result<()> {
+    let record = container.record.get();
+    let alive = record.exit.is_none() && record.boot_id == core.host.boot_id;
+    let seen = if alive { core.runtime_of(&record.sandbox_id)?.state(&record.id).await? } else { None };
+    match plan_container(&record, &core.host.boot_id, seen.map(|state| state.status)) {
+        ContainerAction::Leave => Ok(()),
+        ContainerAction::Watch => {
+            exits::watch(core, container);
+            Ok(())
+        }
+        ContainerAction::Start => {
+            core.runtime_of(&record.sandbox_id)?.start(&record.id).await?;
+            exits::watch(core, container);
+            Ok(())
+        }
+        ContainerAction::Reset => containers::discard(core, container).await,
+        ContainerAction::Lost => {
+            let exit = ExitRecord::unseen(LOST, now());
+            container.record.update(move |record| record.exit = Some(exit)).await
+        }
+    }
+}
+
+/// All that can be found by an id alone.
+async fn discard_container(core: &Arc<Core>, id: &str) -> anyhow::Result<()> {
+    core.runtime_of("")?.delete(id).await?;
+    let (shared, id) = (core.clone(), id.to_owned());
+    blocking(move || {
+        bundle::remove(&shared, &id, MOST_MOUNTS)?;
+        shared.registry.container_records.remove(&id)
+    })
+    .await
+}
+
+/// More image volumes than any container has.
+const MOST_MOUNTS: usize = 64;
+
+async fn discard_sandbox(core: &Arc<Core>, id: &str) -> anyhow::Result<()> {
+    let sandbox = core.registry.insert_sandbox(SandboxRecord {
+        id: id.to_owned(),
+        created_at: now(),
+        boot_id: core.host.boot_id.clone(),
+        phase: SandboxPhase::Stopped,
+        config: Default::default(),
+        runtime_handler: String::new(),
+        cgroup_parent: super::cgroups::parent_of("", id),
+        owns_cgroup_parent: true,
+        addresses: Vec::new(),
+    });
+    sandboxes::remove(core, &sandbox).await
+}
+
+fn report(id: &str, result: anyhow::Result<()>) {
+    result.unwrap_or_else(|error| tracing::error!("recovering {id}: {error:#}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sandbox(phase: SandboxPhase) -> SandboxRecord {
+        SandboxRecord {
+            id: "s".into(),
+            created_at: 1,
+            boot_id: "now".into(),
+            phase,
+            config: Default::default(),
+            runtime_handler: String::new(),
+            cgroup_parent: String::new(),
+            owns_cgroup_parent: false,
+            addresses: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn sandboxes_are_adopted_stopped_or_removed() {
+        use SandboxPhase::{Ready, Starting, Stopped};
+        for (phase, boot, action) in [
+            (Ready, "now", SandboxAction::Adopt),
+            (Ready, "later", SandboxAction::Stop),
+            (Starting, "now", SandboxAction::Remove),
+            (Starting, "later", SandboxAction::Remove),
+            (Stopped, "later", SandboxAction::Leave),
+        ] {
+            assert_eq!(plan_sandbox(&sandbox(phase), boot), action, "{phase:?} {boot}");
+        }
+    }
+
+    #[test]
+    fn containers_are_watched_started_reset_or_lost() {
+        use RuntimeStatus::{Created, Running, Stopped};
+        let record = |started_at, exited: bool| ContainerRecord {
+            id: "c".into(),
+            sandbox_id: "s".into(),
+            boot_id: "now".into(),
+            config: Default::default(),
+            image_id: String::new(),
+            image_ref: String::new(),
+            created_at: 1,
+            started_at,
+            pid: None,
+            exit: exited.then(|| ExitRecord::unseen(1, 1)),
+            log_path: None,
+            user: Default::default(),
+            stop_signal: String::new(),
+            mounts: Vec::new(),
+        };
+        for (started_at, exited, boot, runtime, action) in [
+            (5, false, "now", Some(Running), ContainerAction::Watch),
+            (5, false, "now", Some(Stopped), ContainerAction::Watch),
+            (5, false, "now", None, ContainerAction::Watch),
+            (5, false, "now", Some(Created), ContainerAction::Start),
+            (5, false, "later", None, ContainerAction::Lost),
+            (0, false, "later", None, ContainerAction::Lost),
+            (0, false, "now", Some(Created), ContainerAction::Reset),
+            (0, false, "now", None, ContainerAction::Leave),
+            (5, true, "later", None, ContainerAction::Leave),
+        ] {
+            assert_eq!(plan_container(&record(started_at, exited), boot, runtime), action, "{started_at} {boot}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! `knarr engine`: the engine behind a CRI socket, for a foreign kubelet or crictl.
+
+use super::Engine;
+use super::monitors::Monitors;
+use super::network::PodNetwork;
+use crate::config::Config;
+use anyhow::Context;
+use knarr_images::ImageStore;
+use rustix::fs::Mode;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::{UnixListener, UnixStream};
+
+/// Serves until `shutdown` resolves. Pods go on without us.
+pub async fn serve(config: Arc<Config>, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let images = ImageStore::open(&config.data_dir.join("images"))?;
+    let network: Arc<dyn PodNetwork> = super::network::bridge::BridgeNetwork::new(config.clone())?;
+    let monitors: Arc<dyn Monitors> = Arc::new(super::monitors::UnixMonitors::new(config.clone()));
+    let engine = Engine::start(config.clone(), images, network, monitors).await?;
+    serve_engine(engine, &config.cri_socket(), shutdown).await
+}
+
+/// Offers a running engine on a socket that only root can reach.
+pub async fn serve_engine(
+    engine: Arc<Engine>,
+    socket: &Path,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let listener = listen(socket).await.with_context(|| format!("listening on {}", socket.display()))?;
+    let served = knarr_cri::server::serve(listener, engine.clone(), engine, shutdown).await;
+    drop(std::fs::remove_file(socket));
+    served.with_context(|| format!("serving {}", socket.display()))
+}
+
+/// A socket file that a dead process left is replaced; one that somebody serves is not.
+async fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
+    if let Some(directory) = socket.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    if socket.exists() {
+        anyhow::ensure!(UnixStream::connect(socket).await.is_err(), "another process serves this socket");
+        std::fs::remove_file(socket)?;
+    }
+    let listener = UnixListener::bind(socket)?;
+    rustix::fs::chmod(socket, Mode::RUSR | Mode::WUSR)?;
+    Ok(listener)
+}

@@ -1,0 +1,8 @@
+//! Where in the cgroup tree a container goes: below the parent that the kubelet made for the pod.
+
+use super::Input;
+
+/// cgroupfs form, relative to each hierarchy's root: `PARENT/CONTAINER_ID`.
+pub(super) fn path(input: &Input<'_>) -> String {
+    super::super::cgroups::container_path(&input.sandbox.cgroup_parent, input.id)
+}
