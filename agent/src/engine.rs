@@ -39,25 +39,32 @@ pub mod monitors;
 pub mod network;
 pub mod stream_target;
 
-pub use serve::serve;
+pub use serve::{serve, serve_engine};
 
 use self::core::Core;
 use self::failures::Failures;
 use self::lifecycle::sandboxes;
 use self::monitors::{AttachSession, ExecSession, Monitors};
 use self::network::PodNetwork;
-use self::stream_target::StreamTarget;
+use self::stream_target::{StreamTarget, StreamUrls};
 use crate::config::Config;
 use async_trait::async_trait;
 use knarr_cri::Status;
 use knarr_images::ImageStore;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// All pods of one state directory.
-#[derive(Debug)]
 pub struct Engine {
     core: Arc<Core>,
+    /// Set once, right after the engine exists: the server knows the engine and the engine the server.
+    streaming: OnceLock<Arc<dyn StreamUrls>>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("core", &self.core).finish_non_exhaustive()
+    }
 }
 
 impl Engine {
@@ -75,7 +82,19 @@ impl Engine {
         })
         .await?;
         recover::recover(&core).await?;
-        Ok(Arc::new(Engine { core }))
+        Ok(Arc::new(Engine { core, streaming: OnceLock::new() }))
+    }
+
+    /// Gives the engine its streaming server; only the first one counts.
+    pub fn set_streaming(&self, server: Arc<dyn StreamUrls>) {
+        drop(self.streaming.set(server));
+    }
+
+    fn streaming(&self) -> Result<&dyn StreamUrls, Status> {
+        self.streaming
+            .get()
+            .map(Arc::as_ref)
+            .ok_or_else(|| Status::unavailable("this engine runs without a streaming server"))
     }
 
     /// Removes every pod and container this engine made, and what they share. Every error on the way is returned.
@@ -90,7 +109,10 @@ impl Engine {
             failures.note("removing a pod", result);
         }
         let state = self.core.paths.state();
-        failures.note("unmounting the state directory", blocking::blocking(move || state_mount::remove(&state)).await);
+        failures.note(
+            "unmounting the state directory",
+            blocking::blocking(move || state_mount::remove(&state)).await,
+        );
         failures.into_errors()
     }
 }

@@ -31,10 +31,12 @@ pub(crate) fn make(
     let wanted = user::wanted(&security, &defaults.user)?;
     mount_rootfs(core, id, image)?;
     let rootfs = core.paths.rootfs(id);
-    let (passwd, group) = (rootfs_file::read(&rootfs, "etc/passwd")?, rootfs_file::read(&rootfs, "etc/group")?);
+    let (passwd, group) =
+        (rootfs_file::read(&rootfs, "etc/passwd")?, rootfs_file::read(&rootfs, "etc/group")?);
     let user = user::resolve(&wanted, &security, &passwd, &group)?;
     let mounts = mount_sources::resolve(core, id, &config.mounts)?;
-    let volumes = if security.readonly_rootfs { make_volumes(core, id, &defaults, config)? } else { Vec::new() };
+    let volumes =
+        if security.readonly_rootfs { make_volumes(core, id, &defaults, config)? } else { Vec::new() };
     let spec = spec::build(&spec::Input {
         id,
         sandbox,
@@ -168,7 +170,8 @@ fn devices(config: &ContainerConfig, privileged: bool) -> anyhow::Result<spec::d
         return Err(Status::unimplemented("CDI devices: not supported yet").into());
     }
     for device in &config.devices {
-        let resolved = spec::devices::resolve(device).with_context(|| format!("device {:?}", device.host_path))?;
+        let resolved =
+            spec::devices::resolve(device).with_context(|| format!("device {:?}", device.host_path))?;
         found.devices.retain(|(known, _)| resolved.devices.iter().all(|(new, _)| new.path != known.path));
         found.devices.extend(resolved.devices);
     }
@@ -202,11 +205,17 @@ fn target_pid_namespace(core: &Core, sandbox: &SandboxRecord, target: &str) -> a
     let target = core.registry.container(target)?;
     let record = target.record.get();
     if record.sandbox_id != sandbox.id {
-        return Err(Status::invalid_argument(format!("target container {} is not in this sandbox", record.id)).into());
+        return Err(Status::invalid_argument(format!(
+            "target container {} is not in this sandbox",
+            record.id
+        ))
+        .into());
     }
     match record.pid.filter(|_| record.is_running()) {
         Some(pid) => Ok(format!("/proc/{pid}/ns/pid").into()),
-        None => Err(Status::failed_precondition(format!("target container {} is not running", record.id)).into()),
+        None => {
+            Err(Status::failed_precondition(format!("target container {} is not running", record.id)).into())
+        }
     }
 }
 
@@ -215,7 +224,8 @@ fn localhost_seccomp(security: &v1::LinuxContainerSecurityContext) -> anyhow::Re
         return Ok(None);
     }
     let Some(file) = spec::seccomp::localhost_file(security) else { return Ok(None) };
-    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot load seccomp profile {file:?}"))?;
+    let text =
+        std::fs::read_to_string(&file).with_context(|| format!("cannot load seccomp profile {file:?}"))?;
     Ok(Some(text))
 }
 

@@ -65,7 +65,8 @@ impl Hierarchies {
 
     /// The root of every tree, each once.
     fn roots(&self) -> Vec<&Path> {
-        let mut roots: Vec<&Path> = self.controllers.values().chain(&self.unified).map(PathBuf::as_path).collect();
+        let mut roots: Vec<&Path> =
+            self.controllers.values().chain(&self.unified).map(PathBuf::as_path).collect();
         roots.sort_unstable();
         roots.dedup();
         roots
@@ -94,7 +95,7 @@ impl Hierarchies {
             drop(std::fs::write(below(unified, group).join("cgroup.kill"), "1"));
         }
         for pid in self.processes(group).into_iter().filter_map(rustix::process::Pid::from_raw) {
-            drop(rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+            let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     }
 
@@ -124,7 +125,11 @@ impl Hierarchies {
 
 /// The parent for the containers of a pod: as CRI says, else one of our own.
 pub(crate) fn parent_of(requested: &str, sandbox_id: &str) -> String {
-    if requested.is_empty() { format!("{DEFAULT_PARENT}/{sandbox_id}") } else { format!("/{}", requested.trim_matches('/')) }
+    if requested.is_empty() {
+        format!("{DEFAULT_PARENT}/{sandbox_id}")
+    } else {
+        format!("/{}", requested.trim_matches('/'))
+    }
 }
 
 /// The group above all pods that name no parent.
@@ -193,7 +198,8 @@ mod tests {
 
     #[test]
     fn one_tree_holds_every_controller() {
-        let found = Hierarchies::parse("41 31 0:38 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
+        let found =
+            Hierarchies::parse("41 31 0:38 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
         assert!(found.is_unified());
         assert_eq!(found.controller("memory").unwrap(), Path::new("/sys/fs/cgroup"));
     }

@@ -47,7 +47,18 @@ impl Core {
             RecordStore::open(paths.container_records())?,
         );
         let runtimes = runtimes(&config, &paths)?;
-        Ok(Self { config, images, network, monitors, registry, events: Events::new(), paths, hierarchies, host, runtimes })
+        Ok(Self {
+            config,
+            images,
+            network,
+            monitors,
+            registry,
+            events: Events::new(),
+            paths,
+            hierarchies,
+            host,
+            runtimes,
+        })
     }
 
     /// The runtime behind a RuntimeClass handler.
@@ -76,7 +87,9 @@ impl Core {
     /// The group of a container's processes.
     pub(crate) fn cgroup_of(&self, sandbox_id: &str, container_id: &str) -> Option<String> {
         let sandbox = self.registry.find_sandbox(sandbox_id).ok().flatten()?;
-        Some(sandbox.record.with(|record| super::cgroups::container_path(&record.cgroup_parent, container_id)))
+        Some(
+            sandbox.record.with(|record| super::cgroups::container_path(&record.cgroup_parent, container_id)),
+        )
     }
 }
 
@@ -105,7 +118,8 @@ fn runtimes(config: &Config, paths: &Paths) -> anyhow::Result<BTreeMap<String, O
 
 /// A program installed beside this one; left to PATH where it is not.
 pub(crate) fn sibling_binary(name: &str) -> PathBuf {
-    let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(|directory| directory.join(name)));
+    let beside =
+        std::env::current_exe().ok().and_then(|exe| exe.parent().map(|directory| directory.join(name)));
     beside.filter(|path| path.exists()).unwrap_or_else(|| Path::new(name).to_owned())
 }
 

@@ -71,7 +71,10 @@ mod tests {
             ..Process::default()
         };
         let made = process(Some(own), vec!["sh".into()], true).unwrap();
-        assert_eq!((made.args, made.env), (vec!["sh".to_owned()], vec!["X=1".to_owned(), "TERM=xterm".to_owned()]));
+        assert_eq!(
+            (made.args, made.env),
+            (vec!["sh".to_owned()], vec!["X=1".to_owned(), "TERM=xterm".to_owned()])
+        );
         assert!(made.terminal && made.no_new_privileges);
         assert_eq!(made.cwd, "/w");
     }

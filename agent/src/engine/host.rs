@@ -23,7 +23,10 @@ const CAP_SYS_RESOURCE: &str = "CAP_SYS_RESOURCE";
 
 impl HostFacts {
     /// Reads `/proc` and `/sys`.
-    pub(crate) fn detect(clamp_denied_limits: bool, hierarchies: &super::cgroups::Hierarchies) -> std::io::Result<Self> {
+    pub(crate) fn detect(
+        clamp_denied_limits: bool,
+        hierarchies: &super::cgroups::Hierarchies,
+    ) -> std::io::Result<Self> {
         let capabilities = permitted(&std::fs::read_to_string("/proc/self/status")?);
         let denied = clamp_denied_limits && !capabilities.iter().any(|name| name == CAP_SYS_RESOURCE);
         let own_score = std::fs::read_to_string("/proc/self/oom_score_adj")?.trim().parse().unwrap_or(0);
@@ -31,10 +34,11 @@ impl HostFacts {
         Ok(Self {
             lowest_oom_score_adj: denied.then_some(own_score),
             unified_cgroups: hierarchies.is_unified(),
-            swap_limit: hierarchies
-                .controller("memory")
-                .is_some_and(|root| hierarchies.is_unified() || root.join("memory.memsw.limit_in_bytes").exists()),
-            apparmor: apparmor.is_ok_and(|text| text.starts_with('Y')) && Path::new("/sys/kernel/security/apparmor").exists(),
+            swap_limit: hierarchies.controller("memory").is_some_and(|root| {
+                hierarchies.is_unified() || root.join("memory.memsw.limit_in_bytes").exists()
+            }),
+            apparmor: apparmor.is_ok_and(|text| text.starts_with('Y'))
+                && Path::new("/sys/kernel/security/apparmor").exists(),
             boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned(),
             capabilities,
         })

@@ -48,7 +48,8 @@ mod tests {
     #[test]
     fn a_unique_prefix_is_enough_and_a_shared_one_is_refused() {
         let entries: BTreeMap<String, u8> =
-            [("abc1".to_owned(), 1), ("abc2".to_owned(), 2), ("abc".to_owned(), 0), ("b".to_owned(), 3)].into();
+            [("abc1".to_owned(), 1), ("abc2".to_owned(), 2), ("abc".to_owned(), 0), ("b".to_owned(), 3)]
+                .into();
         for (given, found) in [("abc1", Some(1)), ("abc", Some(0)), ("b", Some(3)), ("c", None), ("", None)] {
             assert_eq!(find(&entries, given).unwrap().copied(), found, "{given}");
         }

@@ -13,10 +13,16 @@ use knarr_images::Mount as ImageMount;
 use std::path::{Path, PathBuf};
 
 /// Resolves every mount of a container. Blocking.
-pub(crate) fn resolve(core: &Core, container_id: &str, mounts: &[v1::Mount]) -> anyhow::Result<Vec<ResolvedMount>> {
+pub(crate) fn resolve(
+    core: &Core,
+    container_id: &str,
+    mounts: &[v1::Mount],
+) -> anyhow::Result<Vec<ResolvedMount>> {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let resolve_one = |(index, mount): (usize, &v1::Mount)| match &mount.image {
-        Some(image) if !image.image.is_empty() => image_volume(core, container_id, index, mount, &image.image),
+        Some(image) if !image.image.is_empty() => {
+            image_volume(core, container_id, index, mount, &image.image)
+        }
         _ => host_path(mount, &mountinfo),
     };
     mounts.iter().enumerate().map(resolve_one).collect()
@@ -24,7 +30,9 @@ pub(crate) fn resolve(core: &Core, container_id: &str, mounts: &[v1::Mount]) -> 
 
 fn host_path(mount: &v1::Mount, mountinfo: &str) -> anyhow::Result<ResolvedMount> {
     if !mount.host_path.starts_with('/') {
-        return Err(Status::invalid_argument(format!("host_path {:?} is not absolute", mount.host_path)).into());
+        return Err(
+            Status::invalid_argument(format!("host_path {:?} is not absolute", mount.host_path)).into()
+        );
     }
     let source = std::fs::canonicalize(&mount.host_path)
         .with_context(|| format!("failed to stat {:?}", mount.host_path))?;
@@ -38,7 +46,9 @@ fn check_propagation(source: &Path, wanted: MountPropagation, mountinfo: &str) -
     let shared = tags.contains("shared:");
     let (fine, kind) = match wanted {
         MountPropagation::PropagationPrivate => (true, ""),
-        MountPropagation::PropagationHostToContainer => (shared || tags.contains("master:"), "shared or slave"),
+        MountPropagation::PropagationHostToContainer => {
+            (shared || tags.contains("master:"), "shared or slave")
+        }
         MountPropagation::PropagationBidirectional => (shared, "shared"),
     };
     anyhow::ensure!(
@@ -72,7 +82,8 @@ fn image_volume(
     mount: &v1::Mount,
     name: &str,
 ) -> anyhow::Result<ResolvedMount> {
-    let image = core.images.find(name)?.ok_or_else(|| Status::not_found(format!("image {name:?} not found")))?;
+    let image =
+        core.images.find(name)?.ok_or_else(|| Status::not_found(format!("image {name:?} not found")))?;
     let target = core.paths.image_volume(container_id, index);
     std::fs::create_dir_all(&target)?;
     for layer in core.images.view(&snapshot_key(container_id, index), &image)? {
@@ -91,7 +102,9 @@ fn image_volume(
 
 fn sub_directory(root: &Path, sub_path: &str) -> anyhow::Result<PathBuf> {
     if Path::new(sub_path).components().any(|part| part == std::path::Component::ParentDir) {
-        return Err(Status::invalid_argument(format!("image_sub_path {sub_path:?} must not contain '..'")).into());
+        return Err(
+            Status::invalid_argument(format!("image_sub_path {sub_path:?} must not contain '..'")).into()
+        );
     }
     rootfs_file::locate(root, sub_path)
         .map_err(|error| anyhow!("image_sub_path {sub_path:?} does not exist in the image: {error}"))

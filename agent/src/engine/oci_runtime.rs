@@ -70,11 +70,18 @@ impl OciRuntime {
         }
     }
 
-    async fn call(&self, arguments: &[&str], stdin: Option<Vec<u8>>, deadline: Duration) -> anyhow::Result<Vec<u8>> {
+    async fn call(
+        &self,
+        arguments: &[&str],
+        stdin: Option<Vec<u8>>,
+        deadline: Duration,
+    ) -> anyhow::Result<Vec<u8>> {
         let command = arguments.first().copied().unwrap_or_default();
         match tokio::time::timeout(deadline, self.run(arguments, stdin)).await {
             Ok(result) => result,
-            Err(_) => Err(DeadlineExceeded(format!("runtime {command} did not end within {deadline:?}")).into()),
+            Err(_) => {
+                Err(DeadlineExceeded(format!("runtime {command} did not end within {deadline:?}")).into())
+            }
         }
     }
 

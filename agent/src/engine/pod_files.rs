@@ -88,12 +88,14 @@ fn resolv_conf(dns: &v1::DnsConfig) -> String {
 
 /// Refuses names that would write lines of their own into the files.
 pub(crate) fn check(config: &v1::PodSandboxConfig) -> Result<(), Status> {
-    let one_word = |text: &String| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    let one_word =
+        |text: &String| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
     if config.hostname.len() > 64 || !(config.hostname.is_empty() || one_word(&config.hostname)) {
         return Err(Status::invalid_argument(format!("hostname {:?} is not valid", config.hostname)));
     }
     let dns = config.dns_config.clone().unwrap_or_default();
-    for (field, values) in [("servers", &dns.servers), ("searches", &dns.searches), ("options", &dns.options)] {
+    for (field, values) in [("servers", &dns.servers), ("searches", &dns.searches), ("options", &dns.options)]
+    {
         if let Some(bad) = values.iter().find(|value| !one_word(value)) {
             return Err(Status::invalid_argument(format!("dns_config.{field}: {bad:?} is not valid")));
         }

@@ -42,8 +42,9 @@ pub(crate) fn pin(paths: &Paths, sandbox: &SandboxRecord, hostname: &str) -> any
             rustix::system::sethostname(hostname.as_bytes())?;
         }
         for (file, value) in &sysctls {
-            std::fs::write(file, value)
-                .map_err(|error| std::io::Error::new(error.kind(), format!("write {}: {error}", file.display())))?;
+            std::fs::write(file, value).map_err(|error| {
+                std::io::Error::new(error.kind(), format!("write {}: {error}", file.display()))
+            })?;
         }
         Ok(())
     };

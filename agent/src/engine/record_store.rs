@@ -49,7 +49,9 @@ impl<T: Serialize + DeserializeOwned> RecordStore<T> {
             std::io::Write::write_all(&mut file, &serde_json::to_vec(record)?)?;
             std::fs::rename(&temporary, &path)
         };
-        write().inspect_err(|_| drop(std::fs::remove_file(&temporary))).with_context(|| format!("writing {}", path.display()))
+        write()
+            .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+            .with_context(|| format!("writing {}", path.display()))
     }
 
     /// Removes the record of `id`; fine if there is none.
@@ -68,7 +70,9 @@ impl<T: Serialize + DeserializeOwned> RecordStore<T> {
         let mut loaded = Loaded { records: Vec::new(), unreadable: Vec::new() };
         for entry in std::fs::read_dir(&self.directory)? {
             let path = entry?.path();
-            let Some(id) = path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned) else { continue };
+            let Some(id) = path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned) else {
+                continue;
+            };
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some("json") => match read(&path) {
                     Ok(record) => loaded.records.push(record),

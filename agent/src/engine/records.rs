@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn reasons_follow_code_and_oom() {
-        let cases = [(0, false, "Completed"), (0, true, "Completed"), (1, false, "Error"), (137, true, "OOMKilled")];
+        let cases =
+            [(0, false, "Completed"), (0, true, "Completed"), (1, false, "Error"), (137, true, "OOMKilled")];
         for (code, oom_killed, reason) in cases {
             let exit = Exit { code, oom_killed, finished_at: 1, timed_out: false };
             assert_eq!(ExitRecord::observed(&exit).reason, reason, "{code} {oom_killed}");

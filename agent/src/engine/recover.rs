@@ -50,7 +50,11 @@ enum ContainerAction {
     Leave,
 }
 
-fn plan_container(record: &ContainerRecord, boot_id: &str, runtime: Option<RuntimeStatus>) -> ContainerAction {
+fn plan_container(
+    record: &ContainerRecord,
+    boot_id: &str,
+    runtime: Option<RuntimeStatus>,
+) -> ContainerAction {
     match (record.state(), record.boot_id == boot_id) {
         (ContainerState::ContainerExited | ContainerState::ContainerUnknown, _) => ContainerAction::Leave,
         (_, false) => ContainerAction::Lost,
@@ -236,7 +240,11 @@ mod tests {
             (0, false, "now", None, ContainerAction::Leave),
             (5, true, "later", None, ContainerAction::Leave),
         ] {
-            assert_eq!(plan_container(&record(started_at, exited), boot, runtime), action, "{started_at} {boot}");
+            assert_eq!(
+                plan_container(&record(started_at, exited), boot, runtime),
+                action,
+                "{started_at} {boot}"
+            );
         }
     }
 }

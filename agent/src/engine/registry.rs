@@ -108,7 +108,10 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn new(sandboxes: RecordStore<SandboxRecord>, containers: RecordStore<ContainerRecord>) -> Self {
+    pub(crate) fn new(
+        sandboxes: RecordStore<SandboxRecord>,
+        containers: RecordStore<ContainerRecord>,
+    ) -> Self {
         Self {
             entries: RwLock::default(),
             sandbox_records: Arc::new(sandboxes),
@@ -184,14 +187,16 @@ impl Registry {
 
     /// The sandbox, or CRI's NotFound.
     pub(crate) fn sandbox(&self, id: &str) -> Result<Arc<Sandbox>, Status> {
-        self.find_sandbox(id)?
-            .ok_or_else(|| Status::not_found(format!("an error occurred when try to find sandbox {id:?}: not found")))
+        self.find_sandbox(id)?.ok_or_else(|| {
+            Status::not_found(format!("an error occurred when try to find sandbox {id:?}: not found"))
+        })
     }
 
     /// The container, or CRI's NotFound.
     pub(crate) fn container(&self, id: &str) -> Result<Arc<Container>, Status> {
-        self.find_container(id)?
-            .ok_or_else(|| Status::not_found(format!("an error occurred when try to find container {id:?}: not found")))
+        self.find_container(id)?.ok_or_else(|| {
+            Status::not_found(format!("an error occurred when try to find container {id:?}: not found"))
+        })
     }
 
     /// Every sandbox whose set-up is complete.

@@ -34,7 +34,8 @@ pub(crate) fn locate(root: &Path, path: &str) -> std::io::Result<PathBuf> {
 }
 
 fn open(rootfs: &Path, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let root = rustix::fs::openat(CWD, rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let root =
+        rustix::fs::openat(CWD, rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(root, path.trim_start_matches('/'), flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }

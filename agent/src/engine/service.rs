@@ -13,7 +13,9 @@ use std::future::Future;
 async fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, Status>> + Send + 'static,
 ) -> Result<T, Status> {
-    tokio::spawn(work).await.unwrap_or_else(|broken| Err(Status::internal(format!("the call broke off: {broken}"))))
+    tokio::spawn(work)
+        .await
+        .unwrap_or_else(|broken| Err(Status::internal(format!("the call broke off: {broken}"))))
 }
 
 #[async_trait::async_trait]
@@ -36,7 +38,10 @@ impl RuntimeService for Engine {
     async fn run_pod_sandbox(&self, request: RunPodSandboxRequest) -> Result<RunPodSandboxResponse, Status> {
         detached(run_pod_sandbox::call(self.core.clone(), request)).await
     }
-    async fn stop_pod_sandbox(&self, request: StopPodSandboxRequest) -> Result<StopPodSandboxResponse, Status> {
+    async fn stop_pod_sandbox(
+        &self,
+        request: StopPodSandboxRequest,
+    ) -> Result<StopPodSandboxResponse, Status> {
         detached(stop_pod_sandbox::call(self.core.clone(), request)).await
     }
     async fn remove_pod_sandbox(
@@ -51,7 +56,10 @@ impl RuntimeService for Engine {
     ) -> Result<PodSandboxStatusResponse, Status> {
         pod_sandbox_status::call(&self.core, request)
     }
-    async fn list_pod_sandbox(&self, request: ListPodSandboxRequest) -> Result<ListPodSandboxResponse, Status> {
+    async fn list_pod_sandbox(
+        &self,
+        request: ListPodSandboxRequest,
+    ) -> Result<ListPodSandboxResponse, Status> {
         list_pod_sandbox::call(&self.core, request)
     }
     async fn stream_pod_sandboxes(
@@ -66,22 +74,37 @@ impl RuntimeService for Engine {
     ) -> Result<UpdatePodSandboxResourcesResponse, Status> {
         detached(update_pod_sandbox_resources::call(self.core.clone(), request)).await
     }
-    async fn create_container(&self, request: CreateContainerRequest) -> Result<CreateContainerResponse, Status> {
+    async fn create_container(
+        &self,
+        request: CreateContainerRequest,
+    ) -> Result<CreateContainerResponse, Status> {
         detached(create_container::call(self.core.clone(), request)).await
     }
-    async fn start_container(&self, request: StartContainerRequest) -> Result<StartContainerResponse, Status> {
+    async fn start_container(
+        &self,
+        request: StartContainerRequest,
+    ) -> Result<StartContainerResponse, Status> {
         detached(start_container::call(self.core.clone(), request)).await
     }
     async fn stop_container(&self, request: StopContainerRequest) -> Result<StopContainerResponse, Status> {
         detached(stop_container::call(self.core.clone(), request)).await
     }
-    async fn remove_container(&self, request: RemoveContainerRequest) -> Result<RemoveContainerResponse, Status> {
+    async fn remove_container(
+        &self,
+        request: RemoveContainerRequest,
+    ) -> Result<RemoveContainerResponse, Status> {
         detached(remove_container::call(self.core.clone(), request)).await
     }
-    async fn container_status(&self, request: ContainerStatusRequest) -> Result<ContainerStatusResponse, Status> {
+    async fn container_status(
+        &self,
+        request: ContainerStatusRequest,
+    ) -> Result<ContainerStatusResponse, Status> {
         container_status::call(&self.core, request).await
     }
-    async fn list_containers(&self, request: ListContainersRequest) -> Result<ListContainersResponse, Status> {
+    async fn list_containers(
+        &self,
+        request: ListContainersRequest,
+    ) -> Result<ListContainersResponse, Status> {
         list_containers::call(&self.core, request)
     }
     async fn stream_containers(
@@ -114,7 +137,10 @@ impl RuntimeService for Engine {
     async fn port_forward(&self, request: PortForwardRequest) -> Result<PortForwardResponse, Status> {
         port_forward::call(self, &request)
     }
-    async fn container_stats(&self, request: ContainerStatsRequest) -> Result<ContainerStatsResponse, Status> {
+    async fn container_stats(
+        &self,
+        request: ContainerStatsRequest,
+    ) -> Result<ContainerStatsResponse, Status> {
         container_stats::call(self.core.clone(), request).await
     }
     async fn list_container_stats(
@@ -129,7 +155,10 @@ impl RuntimeService for Engine {
     ) -> Result<MessageStream<StreamContainerStatsResponse>, Status> {
         list_container_stats::stream(self.core.clone(), request).await
     }
-    async fn pod_sandbox_stats(&self, request: PodSandboxStatsRequest) -> Result<PodSandboxStatsResponse, Status> {
+    async fn pod_sandbox_stats(
+        &self,
+        request: PodSandboxStatsRequest,
+    ) -> Result<PodSandboxStatsResponse, Status> {
         pod_sandbox_stats::call(self.core.clone(), request).await
     }
     async fn list_pod_sandbox_stats(

@@ -3,12 +3,11 @@
 //!
 //! The engine checks the request (container running, terminal or not) when it hands out the URL *and* when the URL
 //! is redeemed, because up to a minute may lie between the two. The server holds the engine weakly
-//! (`StreamingServer::start(address, Weak<dyn StreamTarget>)`), the engine owns the server; its `exec_url`,
-//! `attach_url` and `port_forward_url` take the CRI requests and answer single-use URLs.
+//! (`StreamingServer::start(address, Weak<dyn StreamTarget>)`), the engine owns the server as [`StreamUrls`].
 
 use super::monitors::{AttachSession, ExecSession};
 use async_trait::async_trait;
-use knarr_cri::Status;
+use knarr_cri::{Status, v1};
 use std::path::PathBuf;
 
 /// The engine as the streaming server sees it.
@@ -31,4 +30,14 @@ pub trait StreamTarget: Send + Sync + 'static {
 
     /// Where the pod's network namespace is pinned; `None` for a pod in the host's network.
     async fn netns_of(&self, sandbox_id: &str) -> Result<Option<PathBuf>, Status>;
+}
+
+/// The streaming server as the engine sees it: a URL, good once and for a minute, for each request.
+pub trait StreamUrls: Send + Sync + 'static {
+    #[allow(missing_docs)]
+    fn exec_url(&self, request: &v1::ExecRequest) -> Result<String, Status>;
+    #[allow(missing_docs)]
+    fn attach_url(&self, request: &v1::AttachRequest) -> Result<String, Status>;
+    #[allow(missing_docs)]
+    fn port_forward_url(&self, request: &v1::PortForwardRequest) -> Result<String, Status>;
 }

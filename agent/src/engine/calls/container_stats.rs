@@ -1,11 +1,11 @@
 //! ContainerStats: what one container uses, from its cgroup and its snapshot.
 
+use crate::engine::blocking::blocking;
 use crate::engine::cgroups::{self, Usage};
 use crate::engine::core::{Core, now};
 use crate::engine::failures::status;
 use crate::engine::records::ContainerRecord;
 use crate::engine::registry::Container;
-use crate::engine::blocking::blocking;
 use knarr_cri::Status;
 use knarr_cri::v1::{
     ContainerAttributes, ContainerStats, ContainerStatsRequest, ContainerStatsResponse, CpuUsage,
@@ -13,7 +13,10 @@ use knarr_cri::v1::{
 };
 use std::sync::{Arc, PoisonError};
 
-pub(crate) async fn call(core: Arc<Core>, request: ContainerStatsRequest) -> Result<ContainerStatsResponse, Status> {
+pub(crate) async fn call(
+    core: Arc<Core>,
+    request: ContainerStatsRequest,
+) -> Result<ContainerStatsResponse, Status> {
     let container = core.registry.container(&request.container_id)?;
     let stats = blocking(move || Ok(stats(&core, &container))).await.map_err(status)?;
     Ok(ContainerStatsResponse { stats: Some(stats) })
@@ -70,8 +73,10 @@ pub(super) fn cpu(usage: &Usage, timestamp: i64, rate: Option<u64>) -> CpuUsage 
 
 /// Memory figures; also used for a whole pod.
 pub(super) fn memory(usage: &Usage, timestamp: i64) -> MemoryUsage {
-    let available =
-        usage.memory_limit.zip(usage.working_set).map(|(limit, working_set)| limit.saturating_sub(working_set));
+    let available = usage
+        .memory_limit
+        .zip(usage.working_set)
+        .map(|(limit, working_set)| limit.saturating_sub(working_set));
     MemoryUsage {
         timestamp,
         working_set_bytes: usage.working_set.map(number),

@@ -5,8 +5,8 @@ use crate::engine::records::ContainerRecord;
 use crate::engine::{bundle, stop_signal};
 use knarr_cri::Status;
 use knarr_cri::v1::{
-    ContainerResources, ContainerStatus, ContainerStatusRequest, ContainerStatusResponse, ContainerUser, ImageSpec,
-    LinuxContainerUser,
+    ContainerResources, ContainerStatus, ContainerStatusRequest, ContainerStatusResponse, ContainerUser,
+    ImageSpec, LinuxContainerUser,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,7 +39,11 @@ pub(crate) fn status(record: &ContainerRecord) -> ContainerStatus {
         labels: record.config.labels.clone(),
         annotations: record.config.annotations.clone(),
         mounts: record.mounts.clone(),
-        log_path: record.log_path.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
+        log_path: record
+            .log_path
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default(),
         resources: record
             .resources()
             .map(|linux| ContainerResources { linux: Some(linux.clone()), windows: None }),

@@ -73,7 +73,8 @@ fn make_bundle(
 ) -> anyhow::Result<ContainerRecord> {
     let name = config.image.as_ref().map(|image| image.image.as_str()).unwrap_or_default();
     let image = core.images.find(name).with_context(|| format!("failed to resolve image {name:?}"))?;
-    let image = image.ok_or_else(|| Status::not_found(format!("failed to resolve image {name:?}: not found")))?;
+    let image =
+        image.ok_or_else(|| Status::not_found(format!("failed to resolve image {name:?}: not found")))?;
     let record = bundle::make(core, id, pod, config, &image)?;
     if let Some(directory) = record.log_path.as_ref().and_then(|path| path.parent()) {
         std::fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
@@ -89,7 +90,9 @@ fn existing(
     config: &ContainerConfig,
 ) -> Result<CreateContainerResponse, Status> {
     let same = core.registry.container(owner).is_ok_and(|container| {
-        container.record.with(|record| record.state() == ContainerState::ContainerCreated && record.config == *config)
+        container
+            .record
+            .with(|record| record.state() == ContainerState::ContainerCreated && record.config == *config)
     });
     if same {
         return Ok(CreateContainerResponse { container_id: owner.to_owned() });

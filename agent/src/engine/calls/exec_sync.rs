@@ -32,14 +32,19 @@ pub(crate) async fn call(core: &Core, request: ExecSyncRequest) -> Result<ExecSy
     let run = run(core, &request, timeout);
     match timeout {
         None => run.await,
-        Some(timeout) => {
-            tokio::time::timeout(timeout + SLACK, run).await.map_err(|_| too_late(timeout)).and_then(|result| result)
-        }
+        Some(timeout) => tokio::time::timeout(timeout + SLACK, run)
+            .await
+            .map_err(|_| too_late(timeout))
+            .and_then(|result| result),
     }
     .map_err(status)
 }
 
-async fn run(core: &Core, request: &ExecSyncRequest, timeout: Option<Duration>) -> anyhow::Result<ExecSyncResponse> {
+async fn run(
+    core: &Core,
+    request: &ExecSyncRequest,
+    timeout: Option<Duration>,
+) -> anyhow::Result<ExecSyncResponse> {
     let session =
         exec_process::start(core, &request.container_id, request.cmd.clone(), false, false, timeout).await?;
     let enough = CancellationToken::new();
@@ -47,8 +52,11 @@ async fn run(core: &Core, request: &ExecSyncRequest, timeout: Option<Duration>) 
     let _end_readers = enough.clone().drop_guard();
     let stdout = tokio::spawn(collect(Some(session.stdout), enough.clone()));
     let stderr = tokio::spawn(collect(session.stderr, enough.clone()));
-    let exit: Exit =
-        session.exit.await.map_err(|_| anyhow!("the monitor went away"))?.map_err(|error| anyhow!("{error}"))?;
+    let exit: Exit = session
+        .exit
+        .await
+        .map_err(|_| anyhow!("the monitor went away"))?
+        .map_err(|error| anyhow!("{error}"))?;
     let both = async { tokio::join!(stdout, stderr) };
     tokio::pin!(both);
     let (stdout, stderr) = tokio::select! {

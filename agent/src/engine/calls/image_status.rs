@@ -8,7 +8,10 @@ use knarr_cri::v1::{Image, ImageSpec, ImageStatusRequest, ImageStatusResponse, I
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub(crate) async fn call(core: Arc<Core>, request: ImageStatusRequest) -> Result<ImageStatusResponse, Status> {
+pub(crate) async fn call(
+    core: Arc<Core>,
+    request: ImageStatusRequest,
+) -> Result<ImageStatusResponse, Status> {
     let name = request.image.map(|image| image.image).unwrap_or_default();
     if name.is_empty() {
         return Err(Status::invalid_argument("image is required"));
@@ -26,7 +29,8 @@ pub(crate) async fn call(core: Arc<Core>, request: ImageStatusRequest) -> Result
 /// An image in CRI's words. The user is a number or a name, never both. Blocking.
 pub(super) fn shown(core: &Core, image: &knarr_images::Image) -> Image {
     let config = core.images.config(image).ok();
-    let user = config.as_ref().and_then(|config| config.config().as_ref()?.user().clone()).unwrap_or_default();
+    let user =
+        config.as_ref().and_then(|config| config.config().as_ref()?.user().clone()).unwrap_or_default();
     let (uid, username) = user_of(&user);
     Image {
         id: image.id.clone(),

@@ -55,7 +55,8 @@ pub(super) fn stats(core: &Core, sandbox: &Sandbox) -> PodSandboxStats {
 /// The counters of the network namespace that a process is in.
 fn network(pid: i32, timestamp: i64) -> NetworkUsage {
     let interfaces = parse(&std::fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default());
-    let (default, others): (Vec<_>, Vec<_>) = interfaces.into_iter().partition(|link| link.name == DEFAULT_INTERFACE);
+    let (default, others): (Vec<_>, Vec<_>) =
+        interfaces.into_iter().partition(|link| link.name == DEFAULT_INTERFACE);
     NetworkUsage { timestamp, default_interface: default.into_iter().next(), interfaces: others }
 }
 

@@ -5,12 +5,15 @@ use crate::engine::core::{Core, now};
 use crate::engine::records::SandboxRecord;
 use knarr_cri::Status;
 use knarr_cri::v1::{
-    LinuxPodSandboxStatus, Namespace, PodIp, PodSandboxNetworkStatus, PodSandboxStatus, PodSandboxStatusRequest,
-    PodSandboxStatusResponse,
+    LinuxPodSandboxStatus, Namespace, PodIp, PodSandboxNetworkStatus, PodSandboxStatus,
+    PodSandboxStatusRequest, PodSandboxStatusResponse,
 };
 use std::collections::HashMap;
 
-pub(crate) fn call(core: &Core, request: PodSandboxStatusRequest) -> Result<PodSandboxStatusResponse, Status> {
+pub(crate) fn call(
+    core: &Core,
+    request: PodSandboxStatusRequest,
+) -> Result<PodSandboxStatusResponse, Status> {
     let sandbox = core.registry.sandbox(&request.pod_sandbox_id)?;
     let record = sandbox.record.get();
     let containers = core.registry.containers_of(&sandbox.id);

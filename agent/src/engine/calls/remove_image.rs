@@ -8,7 +8,10 @@ use knarr_cri::v1::{RemoveImageRequest, RemoveImageResponse};
 use knarr_images::ErrorKind;
 use std::sync::Arc;
 
-pub(crate) async fn call(core: Arc<Core>, request: RemoveImageRequest) -> Result<RemoveImageResponse, Status> {
+pub(crate) async fn call(
+    core: Arc<Core>,
+    request: RemoveImageRequest,
+) -> Result<RemoveImageResponse, Status> {
     let name = request.image.map(|image| image.image).unwrap_or_default();
     if name.is_empty() {
         return Err(Status::invalid_argument("image is required"));

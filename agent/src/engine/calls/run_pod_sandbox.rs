@@ -16,7 +16,10 @@ use knarr_cri::v1::{
 };
 use std::sync::Arc;
 
-pub(crate) async fn call(core: Arc<Core>, request: RunPodSandboxRequest) -> Result<RunPodSandboxResponse, Status> {
+pub(crate) async fn call(
+    core: Arc<Core>,
+    request: RunPodSandboxRequest,
+) -> Result<RunPodSandboxResponse, Status> {
     let record = new_record(&core, request)?;
     let id = record.id.clone();
     if let Err(owner) = core.registry.reserve(&record.name_key(), &id) {
@@ -58,7 +61,9 @@ async fn start(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Result<()> {
 async fn existing(core: &Core, owner: &str, wanted: &SandboxRecord) -> Result<RunPodSandboxResponse, Status> {
     let taken = || {
         let name = wanted.name_key();
-        Status::already_exists(format!("failed to reserve sandbox name {name:?}: name {name:?} is reserved for {owner:?}"))
+        Status::already_exists(format!(
+            "failed to reserve sandbox name {name:?}: name {name:?} is reserved for {owner:?}"
+        ))
     };
     let sandbox = core.registry.sandbox(owner).map_err(|_| taken())?;
     let _set_up = sandbox.gate.read().await;
@@ -93,7 +98,10 @@ fn new_record(core: &Core, request: RunPodSandboxRequest) -> Result<SandboxRecor
 
 fn check(core: &Core, config: &PodSandboxConfig, handler: &str) -> Result<(), Status> {
     if config.metadata.as_ref().is_none_or(|metadata| metadata.name.is_empty()) {
-        return Err(Status::invalid_argument(format!("sandbox config metadata is required: {:?}", name_key(config))));
+        return Err(Status::invalid_argument(format!(
+            "sandbox config metadata is required: {:?}",
+            name_key(config)
+        )));
     }
     core.runtime(handler)?;
     pod_files::check(config)?;
@@ -115,7 +123,12 @@ fn check_user_namespace(config: &PodSandboxConfig) -> Result<(), Status> {
     match user.mode() {
         NamespaceMode::Node if user.uids.is_empty() && user.gids.is_empty() => Ok(()),
         NamespaceMode::Node => Err(Status::invalid_argument("userns_options: mappings need mode POD")),
-        NamespaceMode::Pod => Err(Status::unimplemented("userns_options: user namespaces are not supported yet")),
-        mode => Err(Status::invalid_argument(format!("userns_options: mode {} is not possible", mode.as_str_name()))),
+        NamespaceMode::Pod => {
+            Err(Status::unimplemented("userns_options: user namespaces are not supported yet"))
+        }
+        mode => Err(Status::invalid_argument(format!(
+            "userns_options: mode {} is not possible",
+            mode.as_str_name()
+        ))),
     }
 }

@@ -7,7 +7,10 @@ use knarr_cri::Status;
 use knarr_cri::v1::{ContainerState, PodSandboxState, StartContainerRequest, StartContainerResponse};
 use std::sync::Arc;
 
-pub(crate) async fn call(core: Arc<Core>, request: StartContainerRequest) -> Result<StartContainerResponse, Status> {
+pub(crate) async fn call(
+    core: Arc<Core>,
+    request: StartContainerRequest,
+) -> Result<StartContainerResponse, Status> {
     let container = core.registry.container(&request.container_id)?;
     let sandbox = core.registry.sandbox(&container.sandbox_id)?;
     let _pod = sandbox.gate.read().await;
@@ -21,7 +24,10 @@ pub(crate) async fn call(core: Arc<Core>, request: StartContainerRequest) -> Res
         )));
     }
     if sandbox.record.with(|record| record.state()) != PodSandboxState::SandboxReady {
-        return Err(Status::failed_precondition(format!("sandbox container {:?} is not running", sandbox.id)));
+        return Err(Status::failed_precondition(format!(
+            "sandbox container {:?} is not running",
+            sandbox.id
+        )));
     }
     containers::start(&core, &container).await.map_err(status)?;
     Ok(StartContainerResponse {})

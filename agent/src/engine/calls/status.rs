@@ -44,7 +44,8 @@ fn handler(name: &str) -> RuntimeHandler {
 
 /// Each value is JSON.
 fn info(core: &Core) -> Result<HashMap<String, String>, Status> {
-    let json = |value: Result<String, serde_json::Error>| value.map_err(|error| Status::internal(error.to_string()));
+    let json =
+        |value: Result<String, serde_json::Error>| value.map_err(|error| Status::internal(error.to_string()));
     Ok(HashMap::from([
         ("config".to_owned(), json(serde_json::to_string(&*core.config))?),
         ("version".to_owned(), json(serde_json::to_string(env!("CARGO_PKG_VERSION")))?),

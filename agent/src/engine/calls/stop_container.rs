@@ -10,7 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// No locks are held here: a second call with a shorter grace must be able to overtake the first.
-pub(crate) async fn call(core: Arc<Core>, request: StopContainerRequest) -> Result<StopContainerResponse, Status> {
+pub(crate) async fn call(
+    core: Arc<Core>,
+    request: StopContainerRequest,
+) -> Result<StopContainerResponse, Status> {
     let Some(container) = core.registry.find_container(&request.container_id)? else {
         return Ok(StopContainerResponse {});
     };

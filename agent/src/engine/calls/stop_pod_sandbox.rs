@@ -7,7 +7,10 @@ use knarr_cri::Status;
 use knarr_cri::v1::{StopPodSandboxRequest, StopPodSandboxResponse};
 use std::sync::Arc;
 
-pub(crate) async fn call(core: Arc<Core>, request: StopPodSandboxRequest) -> Result<StopPodSandboxResponse, Status> {
+pub(crate) async fn call(
+    core: Arc<Core>,
+    request: StopPodSandboxRequest,
+) -> Result<StopPodSandboxResponse, Status> {
     if let Some(sandbox) = core.registry.find_sandbox(&request.pod_sandbox_id)? {
         let _gate = sandbox.gate.write().await;
         sandboxes::stop(&core, &sandbox).await.map_err(status)?;

@@ -9,7 +9,8 @@ use crate::engine::spec::{merge_resources, oci_resources};
 use crate::engine::{blocking::blocking, bundle};
 use knarr_cri::Status;
 use knarr_cri::v1::{
-    ContainerState, LinuxContainerResources, UpdateContainerResourcesRequest, UpdateContainerResourcesResponse,
+    ContainerState, LinuxContainerResources, UpdateContainerResourcesRequest,
+    UpdateContainerResourcesResponse,
 };
 use std::sync::Arc;
 
@@ -40,7 +41,11 @@ pub(crate) async fn call(
     Ok(UpdateContainerResourcesResponse {})
 }
 
-async fn rewrite(core: &Arc<Core>, container: &Container, merged: &LinuxContainerResources) -> anyhow::Result<()> {
+async fn rewrite(
+    core: &Arc<Core>,
+    container: &Container,
+    merged: &LinuxContainerResources,
+) -> anyhow::Result<()> {
     let resources = oci_resources(merged, core.host.swap_limit);
     let (core, id) = (core.clone(), container.id.clone());
     blocking(move || {

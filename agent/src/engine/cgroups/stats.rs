@@ -114,7 +114,10 @@ mod tests {
             std::fs::write(directory.path().join(file), content).unwrap();
         }
         let usage = unified(directory.path());
-        assert_eq!((usage.cpu_nanoseconds, usage.working_set, usage.memory_limit), (Some(12_000), Some(800), None));
+        assert_eq!(
+            (usage.cpu_nanoseconds, usage.working_set, usage.memory_limit),
+            (Some(12_000), Some(800), None)
+        );
         assert_eq!((usage.rss, usage.page_faults, usage.swap), (Some(300), Some(5), None));
     }
 }

@@ -27,7 +27,12 @@ const KILL_AGAIN: Duration = Duration::from_secs(2);
 pub(crate) async fn start(core: &Arc<Core>, container: &Arc<Container>) -> anyhow::Result<()> {
     match create_and_start(core, container).await {
         Ok(()) => {
-            events::tell(core, &container.id, &container.sandbox_id, ContainerEventType::ContainerStartedEvent);
+            events::tell(
+                core,
+                &container.id,
+                &container.sandbox_id,
+                ContainerEventType::ContainerStartedEvent,
+            );
             exits::watch(core, container);
             Ok(())
         }
@@ -35,9 +40,16 @@ pub(crate) async fn start(core: &Arc<Core>, container: &Arc<Container>) -> anyho
             let undone = discard(core, container).await;
             let exit = ExitRecord::start_error(format!("{error:#}"), now());
             let recorded = container.record.update(move |record| record.exit = Some(exit)).await;
-            events::tell(core, &container.id, &container.sandbox_id, ContainerEventType::ContainerStoppedEvent);
+            events::tell(
+                core,
+                &container.id,
+                &container.sandbox_id,
+                ContainerEventType::ContainerStoppedEvent,
+            );
             for result in [undone, recorded] {
-                result.unwrap_or_else(|left| tracing::warn!("container {}: after a failed start: {left:#}", container.id));
+                result.unwrap_or_else(|left| {
+                    tracing::warn!("container {}: after a failed start: {left:#}", container.id)
+                });
             }
             Err(error)
         }
@@ -96,7 +108,8 @@ pub(crate) async fn kill(core: &Arc<Core>, container: &Container) -> anyhow::Res
         Ok(()) => Ok(()),
         Err(_) => {
             let late = DeadlineExceeded(format!("container {} does not end after SIGKILL", container.id));
-            Err(anyhow::Error::from(late).context(sent.err().map(|error| format!("{error:#}")).unwrap_or_default()))
+            Err(anyhow::Error::from(late)
+                .context(sent.err().map(|error| format!("{error:#}")).unwrap_or_default()))
         }
     }
 }

@@ -9,9 +9,10 @@ use crate::engine::records::ExitRecord;
 use crate::engine::registry::Container;
 use anyhow::anyhow;
 use knarr_cri::v1::ContainerEventType;
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 use std::sync::Arc;
-use tokio::io::unix::AsyncFd;
 
 /// The exit code of a process whose end nobody saw.
 const UNSEEN: i32 = 137;
@@ -43,24 +44,28 @@ async fn observe(core: &Core, container: &Container) -> ExitRecord {
     ExitRecord::unseen(UNSEEN, now())
 }
 
-/// Returns when the process is gone.
+/// Returns when the process is gone. The thread that waits belongs to nobody, so it never holds up our own end.
 async fn process_end(pid: Option<i32>) -> anyhow::Result<()> {
     let pid = pid.and_then(Pid::from_raw).ok_or_else(|| anyhow!("its pid is unknown"))?;
-    match rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK) {
-        Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(error.into()),
-        Ok(process) => {
-            let process = AsyncFd::with_interest(process, tokio::io::Interest::READABLE)?;
-            process.readable().await?.retain_ready();
-            Ok(())
-        }
-    }
+    let process = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Ok(()),
+        other => other?,
+    };
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("process-end".into()).spawn(move || {
+        let mut watched = [PollFd::new(&process, PollFlags::IN)];
+        while let Err(Errno::INTR) = rustix::event::poll(&mut watched, None) {}
+        // Nobody waits any more where the engine is going away.
+        let _nobody = ended.send(());
+    })?;
+    Ok(end.await?)
 }
 
 /// Makes an end known, and clears away what the runtime keeps.
 pub(crate) async fn record(core: &Arc<Core>, container: &Arc<Container>, exit: ExitRecord) {
     let recorded = container.record.update(move |record| record.exit = Some(exit)).await;
-    recorded.unwrap_or_else(|error| tracing::error!("container {}: recording its exit: {error:#}", container.id));
+    recorded
+        .unwrap_or_else(|error| tracing::error!("container {}: recording its exit: {error:#}", container.id));
     events::tell(core, &container.id, &container.sandbox_id, ContainerEventType::ContainerStoppedEvent);
     let _gate = container.gate.lock().await;
     let cleared = match core.runtime_of(&container.sandbox_id) {

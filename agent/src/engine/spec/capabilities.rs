@@ -74,7 +74,8 @@ pub(crate) const NAMES: [&str; 41] = [
 pub(super) fn build(input: &Input<'_>) -> Result<Capabilities, Status> {
     let set = effective(input)?;
     let requested = input.security().capabilities.unwrap_or_default();
-    let ambient = requested.add_ambient_capabilities.iter().map(|name| known(name)).collect::<Result<_, _>>()?;
+    let ambient =
+        requested.add_ambient_capabilities.iter().map(|name| known(name)).collect::<Result<_, _>>()?;
     let ambient: BTreeSet<String> = ambient;
     let mut held = set;
     held.extend(ambient.iter().cloned());

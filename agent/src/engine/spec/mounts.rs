@@ -114,9 +114,7 @@ fn check(request: &v1::Mount) -> Result<(), Status> {
     if request.recursive_read_only && !request.readonly {
         return refuse("recursive_read_only requires readonly");
     }
-    if request.recursive_read_only
-        && request.propagation() != v1::MountPropagation::PropagationPrivate
-    {
+    if request.recursive_read_only && request.propagation() != v1::MountPropagation::PropagationPrivate {
         return refuse("recursive_read_only requires propagation to be PROPAGATION_PRIVATE");
     }
     if request.image.is_some() && !request.readonly {

@@ -23,9 +23,9 @@ pub(super) fn build(input: &Input<'_>) -> Result<Process, Status> {
         capabilities: Some(capabilities::build(input)?),
         no_new_privileges: security.no_new_privs && !security.privileged,
         apparmor_profile: super::security::apparmor(input)?,
-        oom_score_adj: input.config.linux.as_ref().and_then(|linux| linux.resources.as_ref()).map(|resources| {
-            input.host.allowed_oom_score_adj(resources.oom_score_adj.clamp(-1000, 1000) as i32)
-        }),
+        oom_score_adj: input.config.linux.as_ref().and_then(|linux| linux.resources.as_ref()).map(
+            |resources| input.host.allowed_oom_score_adj(resources.oom_score_adj.clamp(-1000, 1000) as i32),
+        ),
         ..Process::default()
     })
 }

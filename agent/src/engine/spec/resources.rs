@@ -6,7 +6,8 @@ use knarr_runtime::spec::{Cpu, HugepageLimit, Memory, Resources};
 
 pub(super) fn build(input: &Input<'_>) -> Resources {
     let requested = input.config.linux.as_ref().and_then(|linux| linux.resources.as_ref());
-    let mut resources = requested.map(|resources| to_oci(resources, input.host.swap_limit)).unwrap_or_default();
+    let mut resources =
+        requested.map(|resources| to_oci(resources, input.host.swap_limit)).unwrap_or_default();
     resources.devices = devices::rules(input);
     resources
 }
@@ -21,7 +22,8 @@ pub(crate) fn to_oci(from: &LinuxContainerResources, swap_limit_works: bool) -> 
         mems: from.cpuset_mems.clone(),
         ..Cpu::default()
     };
-    let swap = (swap_limit_works && from.memory_swap_limit_in_bytes != 0).then_some(from.memory_swap_limit_in_bytes);
+    let swap =
+        (swap_limit_works && from.memory_swap_limit_in_bytes != 0).then_some(from.memory_swap_limit_in_bytes);
     let memory = Memory {
         limit: (from.memory_limit_in_bytes != 0).then_some(from.memory_limit_in_bytes),
         swap,
@@ -41,7 +43,10 @@ pub(crate) fn to_oci(from: &LinuxContainerResources, swap_limit_works: bool) -> 
 }
 
 /// The limits that hold after an update: what the update names replaces, the rest stays.
-pub(crate) fn merge(old: &LinuxContainerResources, update: &LinuxContainerResources) -> LinuxContainerResources {
+pub(crate) fn merge(
+    old: &LinuxContainerResources,
+    update: &LinuxContainerResources,
+) -> LinuxContainerResources {
     let number = |new: i64, old: i64| if new != 0 { new } else { old };
     let text = |new: &str, old: &str| if new.is_empty() { old.to_owned() } else { new.to_owned() };
     let mut unified = old.unified.clone();

@@ -80,7 +80,11 @@ pub(super) fn default_profile(capabilities: &BTreeSet<String>) -> Seccomp {
     if !capabilities.contains("CAP_SYS_ADMIN") {
         syscalls.push(allow_if("clone", argument("SCMP_CMP_MASKED_EQ", NAMESPACE_FLAGS, Some(0))));
         // clone3's flags lie in memory where a filter cannot look; ENOSYS makes libraries fall back to clone.
-        syscalls.push(Syscall { errno_ret: Some(ENOSYS), action: "SCMP_ACT_ERRNO".into(), ..allow(["clone3"]) });
+        syscalls.push(Syscall {
+            errno_ret: Some(ENOSYS),
+            action: "SCMP_ACT_ERRNO".into(),
+            ..allow(["clone3"])
+        });
     }
     Seccomp {
         default_action: "SCMP_ACT_ERRNO".into(),
@@ -125,10 +129,9 @@ mod tests {
 
     fn allowed(capabilities: &[&str], name: &str) -> bool {
         let capabilities = capabilities.iter().map(|&name| name.to_owned()).collect();
-        default_profile(&capabilities)
-            .syscalls
-            .iter()
-            .any(|rule| rule.action == "SCMP_ACT_ALLOW" && rule.args.is_empty() && rule.names.iter().any(|n| n == name))
+        default_profile(&capabilities).syscalls.iter().any(|rule| {
+            rule.action == "SCMP_ACT_ALLOW" && rule.args.is_empty() && rule.names.iter().any(|n| n == name)
+        })
     }
 
     #[test]

@@ -78,7 +78,9 @@ fn find_user(user: &str, passwd: &str) -> Result<Found, Status> {
     match number {
         Some(uid) => Ok(lines.find(|line| line.uid == uid).unwrap_or(Found { name: None, uid, gid: 0 })),
         None => lines.find(|line| line.name.as_deref() == Some(user)).ok_or_else(|| {
-            Status::invalid_argument(format!("unable to find user {user}: no matching entries in passwd file"))
+            Status::invalid_argument(format!(
+                "unable to find user {user}: no matching entries in passwd file"
+            ))
         }),
     }
 }
@@ -123,7 +125,8 @@ mod tests {
     use proptest::prelude::*;
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbroken\nwww-data:x:33:34::/:/bin/false\n";
-    const GROUP: &str = "root:x:0:\nwww:x:34:\naudio:x:29:www-data,other\nvideo:x:44:www-data\nx:x:bad:www-data\n";
+    const GROUP: &str =
+        "root:x:0:\nwww:x:34:\naudio:x:29:www-data,other\nvideo:x:44:www-data\nx:x:bad:www-data\n";
 
     fn run(security: LinuxContainerSecurityContext, image: &str) -> Result<UserRecord, String> {
         wanted(&security, image)
@@ -161,7 +164,8 @@ mod tests {
 
     #[test]
     fn strict_ignores_the_groups_of_the_image() {
-        let mut security = LinuxContainerSecurityContext { supplemental_groups: vec![1234, 29], ..Default::default() };
+        let mut security =
+            LinuxContainerSecurityContext { supplemental_groups: vec![1234, 29], ..Default::default() };
         assert_eq!(run(security.clone(), "www-data"), user(33, 34, &[34, 29, 44, 1234]));
         security.supplemental_groups_policy = SupplementalGroupsPolicy::Strict as i32;
         assert_eq!(run(security, "www-data"), user(33, 34, &[34, 1234, 29]));
