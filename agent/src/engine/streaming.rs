@@ -23,7 +23,8 @@ mod websocket;
 mod websocket_remote;
 mod websocket_tunnel;
 
-use super::stream_target::StreamTarget;
+use super::Engine;
+use super::stream_target::{StreamTarget, StreamUrls};
 use anyhow::Context;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -61,7 +62,8 @@ struct Shared {
 impl StreamingServer {
     /// Listens on `address` (port 0 takes a free one). Must be called inside a tokio runtime.
     pub fn start(address: SocketAddr, target: Weak<dyn StreamTarget>) -> anyhow::Result<Self> {
-        let listener = std::net::TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
+        let listener =
+            std::net::TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let tokens = Arc::new(Tokens::default());
@@ -71,13 +73,26 @@ impl StreamingServer {
         Ok(Self { address, tokens, _running: stop.drop_guard() })
     }
 
+    /// Starts a server for this engine and makes the engine hand out its URLs.
+    pub fn join(engine: &Arc<Engine>, address: SocketAddr) -> anyhow::Result<()> {
+        let target: Weak<Engine> = Arc::downgrade(engine);
+        engine.set_streaming(Arc::new(Self::start(address, target)?));
+        Ok(())
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A URL for one exec.
-    pub fn exec_url(&self, request: &ExecRequest) -> Result<String, Status> {
+    fn url(&self, kind: &str, session: Session) -> Result<String, Status> {
+        let token = self.tokens.insert(session)?;
+        Ok(format!("http://{}/{kind}/{token}", self.address))
+    }
+}
+
+impl StreamUrls for StreamingServer {
+    fn exec_url(&self, request: &ExecRequest) -> Result<String, Status> {
         if request.cmd.is_empty() {
             return Err(Status::invalid_argument("cmd: must not be empty"));
         }
@@ -86,20 +101,13 @@ impl StreamingServer {
         self.url("exec", Session::Exec { container_id, cmd, stdio })
     }
 
-    /// A URL for one attach.
-    pub fn attach_url(&self, request: &AttachRequest) -> Result<String, Status> {
+    fn attach_url(&self, request: &AttachRequest) -> Result<String, Status> {
         let stdio = Stdio::checked(request.stdin, request.stdout, request.stderr, request.tty)?;
         self.url("attach", Session::Attach { container_id: request.container_id.clone(), stdio })
     }
 
-    /// A URL for one session of port forwarding.
-    pub fn port_forward_url(&self, request: &PortForwardRequest) -> Result<String, Status> {
+    fn port_forward_url(&self, request: &PortForwardRequest) -> Result<String, Status> {
         self.url("portforward", Session::PortForward { sandbox_id: request.pod_sandbox_id.clone() })
-    }
-
-    fn url(&self, kind: &str, session: Session) -> Result<String, Status> {
-        let token = self.tokens.insert(session)?;
-        Ok(format!("http://{}/{kind}/{token}", self.address))
     }
 }
 

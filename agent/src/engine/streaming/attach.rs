@@ -16,11 +16,11 @@ pub(super) async fn run(
     stdio: Stdio,
     mut remote: Remote,
 ) -> io::Result<()> {
-    let out = remote.out.clone();
+    let (out, gone) = (remote.out.clone(), remote.gone.clone());
     let outcome = match target.attach_session(container_id).await {
         Ok(session) => tokio::select! {
             () = talk(session, stdio, &mut remote) => Outcome::Success,
-            () = remote.gone.cancelled() => return Ok(()),
+            () = gone.cancelled() => return Ok(()),
         },
         Err(status) => Outcome::Failure(format!("error attaching to container: {}", status.message())),
     };

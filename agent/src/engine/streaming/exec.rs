@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Most bytes passed on at a time.
 const PIECE: usize = 32 << 10;
@@ -28,11 +29,11 @@ pub(super) async fn run(
     stdio: Stdio,
     mut remote: Remote,
 ) -> io::Result<()> {
-    let out = remote.out.clone();
+    let (out, gone) = (remote.out.clone(), remote.gone.clone());
     let outcome = match target.exec_session(container_id, cmd, stdio.tty, stdio.stdin).await {
         Ok(session) => tokio::select! {
             outcome = talk(target, session, stdio, &mut remote) => outcome?,
-            () = remote.gone.cancelled() => return Ok(()),
+            () = gone.cancelled() => return Ok(()),
         },
         Err(status) => {
             Outcome::Failure(format!("error executing command in container: {}", status.message()))
@@ -51,11 +52,12 @@ async fn talk(
     let input = session.stdin.take();
     let stdout = session.stdout.try_clone()?;
     let stderr = session.stderr.take();
+    let exited = CancellationToken::new();
     let input = feed(input, stdin);
     let output = async {
         tokio::join!(
-            pass_on(Some(stdout), stdio.stdout.then_some(out.clone()), Output::Stdout),
-            pass_on(stderr, stdio.stderr.then_some(out.clone()), Output::Stderr),
+            pass_on(Some(stdout), stdio.stdout.then_some(out.clone()), Output::Stdout, &exited),
+            pass_on(stderr, stdio.stderr.then_some(out.clone()), Output::Stderr, &exited),
         )
     };
     tokio::pin!(input, output);
@@ -72,6 +74,7 @@ async fn talk(
             }
         }
     };
+    exited.cancel();
     if !drained {
         output.await;
     }
@@ -96,16 +99,29 @@ async fn feed(to: Option<OwnedFd>, stdin: &mut mpsc::Receiver<Bytes>) {
     }
 }
 
+async fn quiet_after(exited: &CancellationToken) {
+    exited.cancelled().await;
+    tokio::time::sleep(OUTPUT_GRACE).await;
+}
+
 /// Reads one output to its end; without a client for it, throws it away.
-async fn pass_on(from: Option<OwnedFd>, out: Option<mpsc::Sender<Outgoing>>, output: Output) {
+async fn pass_on(
+    from: Option<OwnedFd>,
+    out: Option<mpsc::Sender<Outgoing>>,
+    output: Output,
+    exited: &CancellationToken,
+) {
     let Some(Ok(mut from)) = from.map(pipe::Receiver::from_owned_fd_unchecked) else { return };
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(PIECE);
+        let read = tokio::select! {
+            read = from.read_buf(&mut buffer) => read,
+            () = quiet_after(exited) => break,
+        };
         // A pty says EIO when its other end has closed.
-        match from.read_buf(&mut buffer).await {
-            Ok(0) | Err(_) => break,
-            Ok(_) => {}
+        if !read.is_ok_and(|count| count > 0) {
+            break;
         }
         let data = buffer.split().freeze();
         if let Some(out) = &out

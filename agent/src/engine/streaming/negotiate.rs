@@ -138,7 +138,11 @@ mod tests {
         let key = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
         assert_eq!(
             ask(
-                &[spdy, (SPDY_VERSION, "channel.k8s.io"), (SPDY_VERSION, "v3.channel.k8s.io, v4.channel.k8s.io")],
+                &[
+                    spdy,
+                    (SPDY_VERSION, "channel.k8s.io"),
+                    (SPDY_VERSION, "v3.channel.k8s.io, v4.channel.k8s.io")
+                ],
                 false
             ),
             Ok(("v4.channel.k8s.io", 4))

@@ -13,7 +13,7 @@ use knarr_sys::namespace::{self, Kind};
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -39,7 +39,8 @@ pub(super) async fn run<T>(
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let netns = target.netns_of(sandbox_id).await.map_err(|status| io::Error::other(status.message().to_owned()))?;
+    let netns =
+        target.netns_of(sandbox_id).await.map_err(|status| io::Error::other(status.message().to_owned()))?;
     drop(target);
     match protocol.transport {
         Transport::SpdyInWebSocket => serve(websocket_tunnel::open(io).await, netns).await,
@@ -114,7 +115,8 @@ impl Client {
             return self.writer.send(Command::Reset(stream, PROTOCOL_ERROR)).await;
         };
         self.writer.send(Command::Reply(stream)).await?;
-        let request = headers.get("requestid").map_or_else(|| pair_without_id(stream, is_data), str::to_owned);
+        let request =
+            headers.get("requestid").map_or_else(|| pair_without_id(stream, is_data), str::to_owned);
         match self.waiting.remove(&request) {
             Some(other) if other.is_data != is_data => {
                 let (data, error) = if is_data { (stream, other.stream) } else { (other.stream, stream) };
@@ -173,7 +175,9 @@ async fn forward(
         }
         Err(error) => {
             writer.send(Command::Data(data, Bytes::new(), true)).await?;
-            Some(format!("an error occurred forwarding {port}: failed to connect to localhost:{port} inside the pod: {error}"))
+            Some(format!(
+                "an error occurred forwarding {port}: failed to connect to localhost:{port} inside the pod: {error}"
+            ))
         }
     };
     writer.send(Command::Data(error, message.unwrap_or_default().into(), true)).await
@@ -223,17 +227,12 @@ async fn exchange(
 /// Connects to the pod's loopback: IPv4, else IPv6.
 async fn connect(netns: Option<PathBuf>, port: u16) -> io::Result<TcpStream> {
     let connect = move || match netns {
-        Some(netns) => connect_within(&netns, port),
+        Some(netns) => namespace::within(&[(Kind::Network, &netns)], || connect_here(port)),
         None => connect_here(port),
     };
     let stream = tokio::task::spawn_blocking(connect).await.map_err(io::Error::other)??;
     stream.set_nonblocking(true)?;
     TcpStream::from_std(stream)
-}
-
-fn connect_within(netns: &Path, port: u16) -> io::Result<std::net::TcpStream> {
-    let file = namespace::open(netns).map_err(io::Error::other)?;
-    namespace::within(&[(Kind::Network, &file)], move || Ok(connect_here(port))).map_err(io::Error::other)?
 }
 
 fn connect_here(port: u16) -> io::Result<std::net::TcpStream> {

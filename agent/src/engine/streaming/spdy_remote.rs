@@ -93,8 +93,12 @@ impl<T: AsyncRead + Unpin> Session<ReadHalf<T>> {
                 () = &mut overdue => return,
             };
             match frame {
-                Ok(Some(frame)) if self.take(frame).await.is_ok() => {}
-                Ok(_) => return,
+                Ok(Some(frame)) => {
+                    if self.take(frame).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => return,
                 Err(error) => {
                     tracing::debug!(%error, "SPDY client");
                     return;

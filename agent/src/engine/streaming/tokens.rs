@@ -52,8 +52,10 @@ impl Tokens {
     /// A new token.
     pub(super) fn insert(&self, session: Session) -> Result<String, Status> {
         let mut random = [0; 24];
-        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
-            .map_err(|errno| Status::internal(format!("getrandom: {errno}")))?;
+        rustls::crypto::ring::default_provider()
+            .secure_random
+            .fill(&mut random)
+            .map_err(|_| Status::internal("the kernel has no random numbers"))?;
         let token = URL_SAFE_NO_PAD.encode(random);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

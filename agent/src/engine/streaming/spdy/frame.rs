@@ -68,13 +68,19 @@ impl FrameHeader {
 }
 
 /// Parses a whole control frame.
-pub(super) fn parse_control(header: FrameHeader, payload: &[u8], inflater: &mut Inflater) -> io::Result<Frame> {
+pub(super) fn parse_control(
+    header: FrameHeader,
+    payload: &[u8],
+    inflater: &mut Inflater,
+) -> io::Result<Frame> {
     if header.version() != VERSION {
         return Err(invalid(format!("SPDY version {} is not supported", header.version())));
     }
     let number = |at: usize| {
         let bytes = payload.get(at..).and_then(|rest| rest.first_chunk());
-        bytes.map(|bytes| u32::from_be_bytes(*bytes)).ok_or_else(|| invalid("SPDY frame is too short".to_owned()))
+        bytes
+            .map(|bytes| u32::from_be_bytes(*bytes))
+            .ok_or_else(|| invalid("SPDY frame is too short".to_owned()))
     };
     let stream = || Ok::<_, io::Error>(number(0)? & 0x7fff_ffff);
     Ok(match header.kind() {

@@ -60,8 +60,9 @@ impl Inflater {
     }
 
     fn prime<'a>(&mut self, block: &'a [u8]) -> io::Result<&'a [u8]> {
-        let (head, rest) =
-            block.split_at_checked(ZLIB_HEAD).ok_or_else(|| invalid("SPDY header block is too short".to_owned()))?;
+        let (head, rest) = block
+            .split_at_checked(ZLIB_HEAD)
+            .ok_or_else(|| invalid("SPDY header block is too short".to_owned()))?;
         if head.get(2..) != Some(CHECKSUM.to_be_bytes().as_slice()) {
             return Err(invalid("SPDY header block names another dictionary".to_owned()));
         }
@@ -77,7 +78,9 @@ impl Inflater {
             let taken = usize::try_from(self.stream.total_in() - start).unwrap_or(usize::MAX);
             let rest = block.get(taken..).unwrap_or_default();
             let before = plain.len();
-            self.stream.decompress_vec(rest, &mut plain, FlushDecompress::Sync).map_err(|e| invalid(e.to_string()))?;
+            self.stream
+                .decompress_vec(rest, &mut plain, FlushDecompress::Sync)
+                .map_err(|e| invalid(e.to_string()))?;
             if plain.len() < plain.capacity() || plain.len() == before {
                 return Ok(plain);
             }
