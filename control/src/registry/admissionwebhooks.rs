@@ -12,21 +12,35 @@ const GROUP: &str = "admissionregistration.k8s.io";
 pub(super) fn rows() -> Vec<Resource> {
     let rules = Rules { has_generation: true, defaults, validate, ..Rules::NONE };
     let columns = || {
-        let count = integer("Webhooks", "Number of webhooks.", |object| fields::list(object, "/webhooks").len() as i64);
+        let count = integer("Webhooks", "Number of webhooks.", |object| {
+            fields::list(object, "/webhooks").len() as i64
+        });
         vec![name(), count, age()]
     };
     let row = |kind, plural| Row::cluster(GROUP, "v1", kind, plural).category("api-extensions");
     vec![
-        row("MutatingWebhookConfiguration", "mutatingwebhookconfigurations").columns(columns()).rules(rules).done(),
-        row("ValidatingWebhookConfiguration", "validatingwebhookconfigurations").columns(columns()).rules(rules).done(),
+        row("MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
+            .columns(columns())
+            .rules(rules)
+            .done(),
+        row("ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
+            .columns(columns())
+            .rules(rules)
+            .done(),
         row("ValidatingAdmissionPolicy", "validatingadmissionpolicies")
             .status()
             .columns(vec![
                 name(),
-                integer("Validations", "Number of rules.", |object| fields::list(object, "/spec/validations").len() as i64),
-                text("ParamKind", "Kind of its parameters.", |object| match object.pointer("/spec/paramKind") {
-                    Some(kind) => format!("{}/{}", fields::text(kind, "/apiVersion"), fields::text(kind, "/kind")),
-                    None => "<unset>".to_owned(),
+                integer("Validations", "Number of rules.", |object| {
+                    fields::list(object, "/spec/validations").len() as i64
+                }),
+                text("ParamKind", "Kind of its parameters.", |object| {
+                    match object.pointer("/spec/paramKind") {
+                        Some(kind) => {
+                            format!("{}/{}", fields::text(kind, "/apiVersion"), fields::text(kind, "/kind"))
+                        }
+                        None => "<unset>".to_owned(),
+                    }
                 }),
                 age(),
             ])
@@ -35,8 +49,12 @@ pub(super) fn rows() -> Vec<Resource> {
         row("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
             .columns(vec![
                 name(),
-                text("PolicyName", "The policy.", |object| fields::text(object, "/spec/policyName").to_owned()),
-                text("ParamRef", "Its parameters.", |object| cells::int_or_text(object, "/spec/paramRef/name", "<unset>")),
+                text("PolicyName", "The policy.", |object| {
+                    fields::text(object, "/spec/policyName").to_owned()
+                }),
+                text("ParamRef", "Its parameters.", |object| {
+                    cells::int_or_text(object, "/spec/paramRef/name", "<unset>")
+                }),
                 age(),
             ])
             .rules(Rules { has_generation: true, ..Rules::NONE })

@@ -14,7 +14,11 @@ pub(super) fn row() -> Resource {
             name(),
             text("Service", "Who serves it.", |object| {
                 let part = |field: &str| fields::text(object, &format!("/spec/service/{field}")).to_owned();
-                if object.pointer("/spec/service").is_some() { format!("{}/{}", part("namespace"), part("name")) } else { "Local".to_owned() }
+                if object.pointer("/spec/service").is_some() {
+                    format!("{}/{}", part("namespace"), part("name"))
+                } else {
+                    "Local".to_owned()
+                }
             }),
             text("Available", "Whether it answers.", available),
             age(),
@@ -27,6 +31,8 @@ fn available(object: &Value) -> String {
     match cells::condition(object, "Available") {
         None => "Unknown".to_owned(),
         Some(condition) if fields::text(condition, "/status") == "True" => "True".to_owned(),
-        Some(condition) => format!("{} ({})", fields::text(condition, "/status"), fields::text(condition, "/reason")),
+        Some(condition) => {
+            format!("{} ({})", fields::text(condition, "/status"), fields::text(condition, "/reason"))
+        }
     }
 }

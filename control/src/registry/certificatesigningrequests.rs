@@ -15,10 +15,13 @@ pub(super) fn row() -> Resource {
         .columns(vec![
             name(),
             age(),
-            text("SignerName", "Who should sign.", |request| fields::text(request, "/spec/signerName").to_owned()),
+            text("SignerName", "Who should sign.", |request| {
+                fields::text(request, "/spec/signerName").to_owned()
+            }),
             text("Requestor", "Who asks.", |request| fields::text(request, "/spec/username").to_owned()),
             text("RequestedDuration", "How long it should be valid.", |request| {
-                fields::int(request, "/spec/expirationSeconds").map_or_else(|| NONE.to_owned(), cells::duration)
+                fields::int(request, "/spec/expirationSeconds")
+                    .map_or_else(|| NONE.to_owned(), cells::duration)
             }),
             text("Condition", "How far it is.", condition),
         ])

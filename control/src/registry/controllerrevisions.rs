@@ -11,7 +11,9 @@ pub(super) fn row() -> Resource {
         .columns(vec![
             name(),
             text("Controller", "Whose template it is.", controller),
-            integer("Revision", "Its number in the order of changes.", |object| fields::int(object, "/revision").unwrap_or(0)),
+            integer("Revision", "Its number in the order of changes.", |object| {
+                fields::int(object, "/revision").unwrap_or(0)
+            }),
             age(),
         ])
         .rules(Rules { validate, validate_update, ..Rules::NONE })
@@ -20,7 +22,9 @@ pub(super) fn row() -> Resource {
 
 fn controller(object: &Value) -> String {
     let owners = fields::list(object, "/metadata/ownerReferences");
-    let Some(owner) = owners.iter().find(|owner| fields::flag(owner, "/controller")) else { return cells::NONE.to_owned() };
+    let Some(owner) = owners.iter().find(|owner| fields::flag(owner, "/controller")) else {
+        return cells::NONE.to_owned();
+    };
     let group = fields::text(owner, "/apiVersion").split_once('/').map_or("", |(group, _)| group);
     let kind = fields::text(owner, "/kind").to_lowercase();
     let dot = if group.is_empty() { "" } else { "." };

@@ -15,8 +15,12 @@ pub(super) fn row() -> Resource {
         .status()
         .columns(vec![
             name(),
-            text("Schedule", "When jobs are started.", |object| fields::text(object, "/spec/schedule").to_owned()),
-            text("Timezone", "Whose clock counts.", |object| cells::or_none(fields::text(object, "/spec/timeZone"))),
+            text("Schedule", "When jobs are started.", |object| {
+                fields::text(object, "/spec/schedule").to_owned()
+            }),
+            text("Timezone", "Whose clock counts.", |object| {
+                cells::or_none(fields::text(object, "/spec/timeZone"))
+            }),
             text("Suspend", "Whether it rests.", |object| {
                 match object.pointer("/spec/suspend").and_then(Value::as_bool) {
                     Some(true) => "True".to_owned(),
@@ -24,7 +28,9 @@ pub(super) fn row() -> Resource {
                     None => "<unset>".to_owned(),
                 }
             }),
-            integer("Active", "Jobs that run now.", |object| fields::list(object, "/status/active").len() as i64),
+            integer("Active", "Jobs that run now.", |object| {
+                fields::list(object, "/status/active").len() as i64
+            }),
             timed("Last Schedule", "When a job was last started.", |object, now| {
                 match fields::text(object, "/status/lastScheduleTime") {
                     "" => cells::NONE.to_owned(),
@@ -32,10 +38,18 @@ pub(super) fn row() -> Resource {
                 }
             }),
             age(),
-            text("Containers", "Names of the containers.", |object| cells::container_fields(object, POD, "name")).wide(),
-            text("Images", "Images of the containers.", |object| cells::container_fields(object, POD, "image")).wide(),
-            text("Selector", "Labels of its pods.", |object| cells::label_selector(object, "/spec/jobTemplate/spec/selector"))
-                .wide(),
+            text("Containers", "Names of the containers.", |object| {
+                cells::container_fields(object, POD, "name")
+            })
+            .wide(),
+            text("Images", "Images of the containers.", |object| {
+                cells::container_fields(object, POD, "image")
+            })
+            .wide(),
+            text("Selector", "Labels of its pods.", |object| {
+                cells::label_selector(object, "/spec/jobTemplate/spec/selector")
+            })
+            .wide(),
         ])
         .rules(Rules { has_generation: true, defaults, validate, ..Rules::NONE })
         .done()
@@ -47,11 +61,19 @@ fn defaults(object: &mut Value) {
     fields::fill(spec, "suspend", false);
     fields::fill(spec, "successfulJobsHistoryLimit", 3);
     fields::fill(spec, "failedJobsHistoryLimit", 1);
-    if let Some(job) = fields::child(spec, "jobTemplate").and_then(|template| fields::child(template, "spec")) {
+    if let Some(job) = fields::child(spec, "jobTemplate").and_then(|template| fields::child(template, "spec"))
+    {
         let given = job.clone();
         jobs::spec_defaults(job);
         // A template keeps open what only a job itself settles.
-        for field in ["completions", "parallelism", "backoffLimit", "completionMode", "suspend", "podReplacementPolicy"] {
+        for field in [
+            "completions",
+            "parallelism",
+            "backoffLimit",
+            "completionMode",
+            "suspend",
+            "podReplacementPolicy",
+        ] {
             fields::copy(job, &given, field);
         }
     }
@@ -80,7 +102,11 @@ fn schedule(object: &Value, faults: &mut Faults) {
     match schedule {
         "" => faults.required("spec.schedule", ""),
         text if text.contains("TZ") => {
-            faults.invalid("spec.schedule", &json!(text), "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
+            faults.invalid(
+                "spec.schedule",
+                &json!(text),
+                "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+            );
         }
         text if text.starts_with('@') || words == 5 => {}
         text => {

@@ -21,14 +21,17 @@ pub(super) fn row() -> Resource {
             }),
             text("TokenRequests", "Audiences of the tokens it wants.", |object| {
                 let requests = fields::list(object, "/spec/tokenRequests").iter();
-                let audiences: Vec<&str> = requests.map(|request| fields::text(request, "/audience")).collect();
+                let audiences: Vec<&str> =
+                    requests.map(|request| fields::text(request, "/audience")).collect();
                 if audiences.is_empty() { "<unset>".to_owned() } else { audiences.join(",") }
             }),
             text("RequiresRepublish", "Whether mounts are renewed.", |object| {
                 fields::flag(object, "/spec/requiresRepublish").to_string()
             }),
             text("Modes", "Lives of its volumes.", |object| {
-                cells::joined(fields::list(object, "/spec/volumeLifecycleModes").iter().filter_map(Value::as_str))
+                cells::joined(
+                    fields::list(object, "/spec/volumeLifecycleModes").iter().filter_map(Value::as_str),
+                )
             }),
             age(),
         ])

@@ -8,7 +8,9 @@ pub(super) fn row() -> Resource {
     Row::cluster("storage.k8s.io", "v1", "CSINode", "csinodes")
         .columns(vec![
             name(),
-            integer("Drivers", "Number of drivers.", |object| fields::list(object, "/spec/drivers").len() as i64),
+            integer("Drivers", "Number of drivers.", |object| {
+                fields::list(object, "/spec/drivers").len() as i64
+            }),
             age(),
         ])
         .done()

@@ -27,10 +27,15 @@ fn defaults(definition: &mut Value) {
 }
 
 fn on_create(definition: &mut Value) {
-    let stored = fields::list(definition, "/spec/versions").iter().filter(|version| fields::flag(version, "/storage"));
+    let stored =
+        fields::list(definition, "/spec/versions").iter().filter(|version| fields::flag(version, "/storage"));
     let versions: Vec<Value> = stored.map(|version| version["name"].clone()).collect();
     let names = json!({"kind": "", "plural": ""});
-    fields::set(definition, "status", json!({"acceptedNames": names, "conditions": [], "storedVersions": versions}));
+    fields::set(
+        definition,
+        "status",
+        json!({"acceptedNames": names, "conditions": [], "storedVersions": versions}),
+    );
 }
 
 fn validate(definition: &Value, faults: &mut Faults) {

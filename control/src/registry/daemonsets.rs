@@ -9,11 +9,17 @@ use serde_json::{Value, json};
 pub(super) fn row() -> Resource {
     let mut columns = vec![
         name(),
-        integer("Desired", "Nodes that should run its pod.", |object| status(object, "desiredNumberScheduled")),
+        integer("Desired", "Nodes that should run its pod.", |object| {
+            status(object, "desiredNumberScheduled")
+        }),
         integer("Current", "Nodes that run its pod.", |object| status(object, "currentNumberScheduled")),
         integer("Ready", "Nodes where the pod is ready.", |object| status(object, "numberReady")),
-        integer("Up-to-date", "Nodes with a pod of the current template.", |object| status(object, "updatedNumberScheduled")),
-        integer("Available", "Nodes where the pod has been ready for long enough.", |object| status(object, "numberAvailable")),
+        integer("Up-to-date", "Nodes with a pod of the current template.", |object| {
+            status(object, "updatedNumberScheduled")
+        }),
+        integer("Available", "Nodes where the pod has been ready for long enough.", |object| {
+            status(object, "numberAvailable")
+        }),
         text("Node Selector", "Labels of the nodes that suit it.", |object| {
             cells::labels(object, "/spec/template/spec/nodeSelector")
         }),

@@ -18,7 +18,11 @@ pub(super) fn rows() -> Vec<Resource> {
     };
     let first_rules = Rules { defaults: |object| fill_minimum(object), validate, ..Rules::NONE };
     vec![
-        row("v1").columns(columns(|object| targets(&to_stored(object.clone())))).rules(first_rules).stored_as(first).done(),
+        row("v1")
+            .columns(columns(|object| targets(&to_stored(object.clone()))))
+            .rules(first_rules)
+            .stored_as(first)
+            .done(),
         row("v2").columns(columns(targets)).rules(rules).done(),
     ]
 }
@@ -27,13 +31,18 @@ fn columns(targets: fn(&Value) -> String) -> Vec<Column> {
     vec![
         name(),
         text("Reference", "What is scaled.", |object| {
-            let target = |field: &str| fields::text(object, &format!("/spec/scaleTargetRef/{field}")).to_owned();
+            let target =
+                |field: &str| fields::text(object, &format!("/spec/scaleTargetRef/{field}")).to_owned();
             format!("{}/{}", target("kind"), target("name"))
         }),
         text("Targets", "Load and the load aimed at.", targets),
-        text("MinPods", "No fewer pods.", |object| cells::int_or_text(object, "/spec/minReplicas", "<unset>")),
+        text("MinPods", "No fewer pods.", |object| {
+            cells::int_or_text(object, "/spec/minReplicas", "<unset>")
+        }),
         integer("MaxPods", "No more pods.", |object| fields::int(object, "/spec/maxReplicas").unwrap_or(0)),
-        integer("Replicas", "Pods now.", |object| fields::int(object, "/status/currentReplicas").unwrap_or(0)),
+        integer("Replicas", "Pods now.", |object| {
+            fields::int(object, "/status/currentReplicas").unwrap_or(0)
+        }),
         age(),
     ]
 }
@@ -71,7 +80,8 @@ fn target(metric: &Value, current: Option<&Value>) -> String {
     let unknown = || "<unknown>".to_owned();
     let prefix = if what.is_empty() { String::new() } else { format!("{what}: ") };
     if let Some(aim) = number(Some(metric), "target", "averageUtilization") {
-        let now = number(current, "current", "averageUtilization").map_or_else(unknown, |now| format!("{now}%"));
+        let now =
+            number(current, "current", "averageUtilization").map_or_else(unknown, |now| format!("{now}%"));
         return format!("{prefix}{now}/{aim}%");
     }
     for (field, suffix) in [("averageValue", " (avg)"), ("value", "")] {
@@ -113,7 +123,10 @@ fn validate(object: &Value, faults: &mut Faults) {
             faults.required(format!("spec.scaleTargetRef.{field}"), "");
         }
     }
-    let (least, most) = (fields::int(object, "/spec/minReplicas").unwrap_or(1), fields::int(object, "/spec/maxReplicas").unwrap_or(0));
+    let (least, most) = (
+        fields::int(object, "/spec/minReplicas").unwrap_or(1),
+        fields::int(object, "/spec/maxReplicas").unwrap_or(0),
+    );
     validation::positive(object, "spec.minReplicas", faults);
     if most < 1 {
         faults.invalid("spec.maxReplicas", &json!(most), "must be greater than 0");

@@ -11,7 +11,8 @@ pub(super) fn row() -> Resource {
             name(),
             text("Controller", "The program.", |object| fields::text(object, "/spec/controller").to_owned()),
             text("Parameters", "Its settings.", |object| {
-                let part = |field: &str| fields::text(object, &format!("/spec/parameters/{field}")).to_owned();
+                let part =
+                    |field: &str| fields::text(object, &format!("/spec/parameters/{field}")).to_owned();
                 match (part("apiGroup"), part("kind")) {
                     (_, kind) if kind.is_empty() => cells::NONE.to_owned(),
                     (group, kind) if group.is_empty() => format!("{kind}/{}", part("name")),

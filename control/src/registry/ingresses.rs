@@ -17,7 +17,9 @@ pub(super) fn row() -> Resource {
             name(),
             text("Class", "Who serves it.", |object| {
                 let class = fields::text(object, "/spec/ingressClassName");
-                let annotated = object.pointer("/metadata/annotations/kubernetes.io~1ingress.class").and_then(Value::as_str);
+                let annotated = object
+                    .pointer("/metadata/annotations/kubernetes.io~1ingress.class")
+                    .and_then(Value::as_str);
                 or_none(if class.is_empty() { annotated.unwrap_or_default() } else { class })
             }),
             text("Hosts", "Names it answers to.", hosts),
@@ -55,7 +57,11 @@ fn on_create(object: &mut Value) {
 fn validate(object: &Value, faults: &mut Faults) {
     let rules = fields::list(object, "/spec/rules");
     if rules.is_empty() && object.pointer("/spec/defaultBackend").is_none() {
-        faults.invalid("spec", object.get("spec").unwrap_or(&Value::Null), "either `defaultBackend` or `rules` must be specified");
+        faults.invalid(
+            "spec",
+            object.get("spec").unwrap_or(&Value::Null),
+            "either `defaultBackend` or `rules` must be specified",
+        );
     }
     for (at, rule) in rules.iter().enumerate() {
         let base = format!("spec.rules[{at}].http.paths");
@@ -72,7 +78,9 @@ fn path_of(path: &Value, field: &str, faults: &mut Faults) {
     let (kind, value) = (fields::text(path, "/pathType"), fields::text(path, "/path"));
     match kind {
         "" => faults.required(format!("{field}.pathType"), "pathType must be specified"),
-        kind if !PATH_TYPES.contains(&kind) => faults.not_supported(format!("{field}.pathType"), kind, &PATH_TYPES),
+        kind if !PATH_TYPES.contains(&kind) => {
+            faults.not_supported(format!("{field}.pathType"), kind, &PATH_TYPES)
+        }
         "ImplementationSpecific" => {}
         _ if !value.starts_with('/') => {
             faults.invalid(format!("{field}.path"), &Value::from(value), "must be an absolute path");

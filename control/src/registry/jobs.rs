@@ -58,7 +58,8 @@ fn completions(job: &Value) -> String {
 
 fn duration(job: &Value, now: Timestamp) -> String {
     let time = |pointer: &str| fields::text(job, pointer).parse::<Timestamp>().ok();
-    let failed = || fields::text(cells::condition(job, "Failed")?, "/lastTransitionTime").parse::<Timestamp>().ok();
+    let failed =
+        || fields::text(cells::condition(job, "Failed")?, "/lastTransitionTime").parse::<Timestamp>().ok();
     let Some(start) = time("/status/startTime") else { return String::new() };
     let end = time("/status/completionTime").or_else(failed).unwrap_or(now);
     cells::duration(end.as_second() - start.as_second())
@@ -97,7 +98,12 @@ fn on_create(job: &mut Value) {
         .and_then(|template| fields::child(template, "metadata"))
         .and_then(|metadata| fields::child(metadata, "labels"))
     {
-        for (key, value) in [("controller-uid", &uid), (UID_LABEL, &uid), ("job-name", &name), ("batch.kubernetes.io/job-name", &name)] {
+        for (key, value) in [
+            ("controller-uid", &uid),
+            (UID_LABEL, &uid),
+            ("job-name", &name),
+            ("batch.kubernetes.io/job-name", &name),
+        ] {
             fields::set(labels, key, value.as_str().into());
         }
     }
@@ -113,11 +119,14 @@ fn validate(job: &Value, faults: &mut Faults) {
 
 /// Every fault of the job specification at the dotted `path`.
 pub(super) fn validate_spec(object: &Value, path: &str, faults: &mut Faults) {
-    for field in ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"] {
+    for field in
+        ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"]
+    {
         validation::not_negative(object, &format!("{path}.{field}"), faults);
     }
     validation::one_of(object, &format!("{path}.completionMode"), &["Indexed", "NonIndexed"], faults);
-    let indexed = validation::at(object, &format!("{path}.completionMode")).is_some_and(|mode| mode == "Indexed");
+    let indexed =
+        validation::at(object, &format!("{path}.completionMode")).is_some_and(|mode| mode == "Indexed");
     if indexed && validation::at(object, &format!("{path}.completions")).is_none() {
         faults.required(format!("{path}.completions"), "when completion mode is Indexed");
     }
@@ -151,7 +160,10 @@ mod tests {
         let mut job = json!({"metadata": {}, "spec": {"completions": 3, "parallelism": 1}, "status": {
             "succeeded": 1, "startTime": "2026-01-01T00:00:00Z"}});
         let now = "2026-01-01T00:01:00Z".parse().unwrap();
-        assert_eq!((status(&job).as_str(), completions(&job).as_str(), duration(&job, now).as_str()), ("Running", "1/3", "60s"));
+        assert_eq!(
+            (status(&job).as_str(), completions(&job).as_str(), duration(&job, now).as_str()),
+            ("Running", "1/3", "60s")
+        );
         job["status"]["conditions"] = json!([{"type": "Complete", "status": "True"}]);
         job["status"]["completionTime"] = json!("2026-01-01T00:00:10Z");
         assert_eq!((status(&job).as_str(), duration(&job, now).as_str()), ("Complete", "10s"));

@@ -11,7 +11,9 @@ pub(super) fn row() -> Resource {
         .short(&["netpol"])
         .columns(vec![
             name(),
-            text("Pod-Selector", "Labels of the pods it protects.", |object| cells::label_selector(object, "/spec/podSelector")),
+            text("Pod-Selector", "Labels of the pods it protects.", |object| {
+                cells::label_selector(object, "/spec/podSelector")
+            }),
             age(),
         ])
         .rules(Rules { has_generation: true, defaults, validate, ..Rules::NONE })
@@ -22,7 +24,11 @@ fn defaults(object: &mut Value) {
     let Some(spec) = fields::child(object, "spec") else { return };
     fields::fill(spec, "podSelector", json!({}));
     if fields::list(spec, "/policyTypes").is_empty() {
-        let kinds = if fields::list(spec, "/egress").is_empty() { json!(["Ingress"]) } else { json!(["Ingress", "Egress"]) };
+        let kinds = if fields::list(spec, "/egress").is_empty() {
+            json!(["Ingress"])
+        } else {
+            json!(["Ingress", "Egress"])
+        };
         fields::set(spec, "policyTypes", kinds);
     }
     for direction in ["ingress", "egress"] {
@@ -36,8 +42,14 @@ fn defaults(object: &mut Value) {
 
 fn validate(object: &Value, faults: &mut Faults) {
     let empty = Value::Object(Map::new());
-    validation::label_selector(object.pointer("/spec/podSelector").unwrap_or(&empty), "spec.podSelector", faults);
-    for (index, kind) in fields::list(object, "/spec/policyTypes").iter().filter_map(Value::as_str).enumerate() {
+    validation::label_selector(
+        object.pointer("/spec/podSelector").unwrap_or(&empty),
+        "spec.podSelector",
+        faults,
+    );
+    for (index, kind) in
+        fields::list(object, "/spec/policyTypes").iter().filter_map(Value::as_str).enumerate()
+    {
         if !matches!(kind, "Ingress" | "Egress") {
             faults.not_supported(format!("spec.policyTypes[{index}]"), kind, &["Egress", "Ingress"]);
         }

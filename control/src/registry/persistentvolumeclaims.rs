@@ -15,16 +15,23 @@ pub(super) fn row() -> Resource {
             name(),
             text("Status", "Whether it has a volume.", phase),
             text("Volume", "Its volume.", |object| fields::text(object, "/spec/volumeName").to_owned()),
-            text("Capacity", "How large the volume is.", |object| bound(object, cells::int_or_text(object, "/status/capacity/storage", "0"))),
+            text("Capacity", "How large the volume is.", |object| {
+                bound(object, cells::int_or_text(object, "/status/capacity/storage", "0"))
+            }),
             text("Access Modes", "How the volume may be mounted.", |object| {
                 bound(object, cells::access_modes(object, "/status/accessModes"))
             }),
-            text("StorageClass", "The class asked for.", |object| fields::text(object, "/spec/storageClassName").to_owned()),
+            text("StorageClass", "The class asked for.", |object| {
+                fields::text(object, "/spec/storageClassName").to_owned()
+            }),
             text("VolumeAttributesClass", "The class of attributes asked for.", |object| {
                 cells::int_or_text(object, "/spec/volumeAttributesClassName", "<unset>")
             }),
             age(),
-            text("VolumeMode", "Files or raw blocks.", |object| cells::int_or_text(object, "/spec/volumeMode", "<unset>")).wide(),
+            text("VolumeMode", "Files or raw blocks.", |object| {
+                cells::int_or_text(object, "/spec/volumeMode", "<unset>")
+            })
+            .wide(),
         ])
         .rules(Rules { defaults, on_create, validate, validate_update, ..Rules::NONE })
         .done()
@@ -74,7 +81,8 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
         );
     }
-    let asked = |object: &Value| object.pointer("/spec/resources/requests/storage").and_then(resources::parse);
+    let asked =
+        |object: &Value| object.pointer("/spec/resources/requests/storage").and_then(resources::parse);
     if let (Some(before), Some(after)) = (asked(old), asked(new))
         && after < before
     {

@@ -6,7 +6,8 @@ use super::rules::Rules;
 use super::{Resource, cells, faults::Faults, fields, resources, validation};
 use serde_json::{Value, json};
 
-pub(super) const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+pub(super) const ACCESS_MODES: [&str; 4] =
+    ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 
 pub(super) fn row() -> Resource {
     Row::cluster("", "v1", "PersistentVolume", "persistentvolumes")
@@ -14,23 +15,38 @@ pub(super) fn row() -> Resource {
         .status()
         .columns(vec![
             name(),
-            text("Capacity", "How large it is.", |object| cells::int_or_text(object, "/spec/capacity/storage", "0")),
-            text("Access Modes", "How it may be mounted.", |object| cells::access_modes(object, "/spec/accessModes")),
+            text("Capacity", "How large it is.", |object| {
+                cells::int_or_text(object, "/spec/capacity/storage", "0")
+            }),
+            text("Access Modes", "How it may be mounted.", |object| {
+                cells::access_modes(object, "/spec/accessModes")
+            }),
             text("Reclaim Policy", "What becomes of it when its claim goes.", |object| {
                 fields::text(object, "/spec/persistentVolumeReclaimPolicy").to_owned()
             }),
             text("Status", "Whether it is in use.", phase),
             text("Claim", "Who has it.", |object| {
                 let claim = |field: &str| fields::text(object, &format!("/spec/claimRef/{field}")).to_owned();
-                if object.pointer("/spec/claimRef").is_some() { format!("{}/{}", claim("namespace"), claim("name")) } else { String::new() }
+                if object.pointer("/spec/claimRef").is_some() {
+                    format!("{}/{}", claim("namespace"), claim("name"))
+                } else {
+                    String::new()
+                }
             }),
-            text("StorageClass", "Its class.", |object| fields::text(object, "/spec/storageClassName").to_owned()),
+            text("StorageClass", "Its class.", |object| {
+                fields::text(object, "/spec/storageClassName").to_owned()
+            }),
             text("VolumeAttributesClass", "Its class of attributes.", |object| {
                 cells::int_or_text(object, "/spec/volumeAttributesClassName", "<unset>")
             }),
-            text("Reason", "Why it is in this state.", |object| fields::text(object, "/status/reason").to_owned()),
+            text("Reason", "Why it is in this state.", |object| {
+                fields::text(object, "/status/reason").to_owned()
+            }),
             age(),
-            text("VolumeMode", "Files or raw blocks.", |object| cells::int_or_text(object, "/spec/volumeMode", "<unset>")).wide(),
+            text("VolumeMode", "Files or raw blocks.", |object| {
+                cells::int_or_text(object, "/spec/volumeMode", "<unset>")
+            })
+            .wide(),
         ])
         .rules(Rules { defaults, on_create, validate, ..Rules::NONE })
         .done()
@@ -64,7 +80,12 @@ fn validate(object: &Value, faults: &mut Faults) {
         None => faults.required("spec.capacity", ""),
         Some(amount) => resources::amount_of("spec.capacity[storage]", "storage", amount, faults),
     }
-    validation::one_of(object, "spec.persistentVolumeReclaimPolicy", &["Delete", "Recycle", "Retain"], faults);
+    validation::one_of(
+        object,
+        "spec.persistentVolumeReclaimPolicy",
+        &["Delete", "Recycle", "Retain"],
+        faults,
+    );
     validation::one_of(object, "spec.volumeMode", &["Block", "Filesystem"], faults);
 }
 

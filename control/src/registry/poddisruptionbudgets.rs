@@ -12,7 +12,9 @@ pub(super) fn row() -> Resource {
         .status()
         .columns(vec![
             name(),
-            text("Min Available", "Pods that must stay.", |object| cells::int_or_text(object, "/spec/minAvailable", "N/A")),
+            text("Min Available", "Pods that must stay.", |object| {
+                cells::int_or_text(object, "/spec/minAvailable", "N/A")
+            }),
             text("Max Unavailable", "Pods that may be missing.", |object| {
                 cells::int_or_text(object, "/spec/maxUnavailable", "N/A")
             }),

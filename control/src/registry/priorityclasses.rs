@@ -36,7 +36,10 @@ fn validate(class: &Value, faults: &mut Faults) {
     let (name, value) = (fields::text(class, "/metadata/name"), fields::int(class, "/value").unwrap_or(0));
     let of_system = matches!(name, "system-node-critical" | "system-cluster-critical");
     if name.starts_with("system-") && !of_system {
-        faults.forbidden("metadata.name", "priority class names with 'system-' prefix are reserved for system use only");
+        faults.forbidden(
+            "metadata.name",
+            "priority class names with 'system-' prefix are reserved for system use only",
+        );
     } else if value > HIGHEST && !of_system {
         faults.forbidden("value", &format!("maximum allowed value of a user defined priority is {HIGHEST}"));
     }

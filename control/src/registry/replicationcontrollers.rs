@@ -15,8 +15,12 @@ pub(super) fn row() -> Resource {
         .columns(vec![
             name(),
             integer("Desired", "Pods wanted.", |object| fields::int(object, "/spec/replicas").unwrap_or(0)),
-            integer("Current", "Pods that exist.", |object| fields::int(object, "/status/replicas").unwrap_or(0)),
-            integer("Ready", "Pods that are ready.", |object| fields::int(object, "/status/readyReplicas").unwrap_or(0)),
+            integer("Current", "Pods that exist.", |object| {
+                fields::int(object, "/status/replicas").unwrap_or(0)
+            }),
+            integer("Ready", "Pods that are ready.", |object| {
+                fields::int(object, "/status/readyReplicas").unwrap_or(0)
+            }),
             age(),
             text("Containers", "Names of the containers.", |object| {
                 cells::container_fields(object, "/spec/template/spec", "name")
@@ -61,10 +65,15 @@ fn validate(object: &Value, faults: &mut Faults) {
         faults.required("spec.template", "");
         return;
     }
-    let label = |key: &str| object.pointer("/spec/template/metadata/labels").and_then(|labels| labels.get(key));
+    let label =
+        |key: &str| object.pointer("/spec/template/metadata/labels").and_then(|labels| labels.get(key));
     if !fields::pairs(object, "/spec/selector").all(|(key, value)| label(key) == Some(value)) {
         let labels = object.pointer("/spec/template/metadata/labels").unwrap_or(&Value::Null);
-        faults.invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`");
+        faults.invalid(
+            "spec.template.metadata.labels",
+            labels,
+            "`selector` does not match template `labels`",
+        );
     }
     pod_template::validate(object, "spec.template", &["Always"], faults);
 }

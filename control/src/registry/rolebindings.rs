@@ -14,23 +14,34 @@ pub(super) fn rows() -> Vec<Resource> {
         vec![
             name(),
             text("Role", "The role.", |binding| {
-                format!("{}/{}", fields::text(binding, "/roleRef/kind"), fields::text(binding, "/roleRef/name"))
+                format!(
+                    "{}/{}",
+                    fields::text(binding, "/roleRef/kind"),
+                    fields::text(binding, "/roleRef/name")
+                )
             }),
             age(),
             text("Users", "Users that have it.", |binding| subjects(binding, "User")).wide(),
             text("Groups", "Groups that have it.", |binding| subjects(binding, "Group")).wide(),
-            text("ServiceAccounts", "Service accounts that have it.", |binding| subjects(binding, "ServiceAccount")).wide(),
+            text("ServiceAccounts", "Service accounts that have it.", |binding| {
+                subjects(binding, "ServiceAccount")
+            })
+            .wide(),
         ]
     };
     let rules = Rules { defaults, validate, validate_update, ..Rules::NONE };
     vec![
         Row::namespaced(GROUP, "v1", "RoleBinding", "rolebindings").columns(columns()).rules(rules).done(),
-        Row::cluster(GROUP, "v1", "ClusterRoleBinding", "clusterrolebindings").columns(columns()).rules(rules).done(),
+        Row::cluster(GROUP, "v1", "ClusterRoleBinding", "clusterrolebindings")
+            .columns(columns())
+            .rules(rules)
+            .done(),
     ]
 }
 
 fn subjects(binding: &Value, kind: &str) -> String {
-    let all = fields::list(binding, "/subjects").iter().filter(|subject| fields::text(subject, "/kind") == kind);
+    let all =
+        fields::list(binding, "/subjects").iter().filter(|subject| fields::text(subject, "/kind") == kind);
     let names = all.map(|subject| match (kind, fields::text(subject, "/namespace")) {
         ("ServiceAccount", namespace) => format!("{namespace}/{}", fields::text(subject, "/name")),
         _ => fields::text(subject, "/name").to_owned(),
@@ -50,7 +61,8 @@ fn defaults(binding: &mut Value) {
 }
 
 fn validate(binding: &Value, faults: &mut Faults) {
-    let kinds: &[&str] = if binding["kind"] == "ClusterRoleBinding" { &["ClusterRole"] } else { &["ClusterRole", "Role"] };
+    let kinds: &[&str] =
+        if binding["kind"] == "ClusterRoleBinding" { &["ClusterRole"] } else { &["ClusterRole", "Role"] };
     let role = fields::text(binding, "/roleRef/kind");
     if !kinds.contains(&role) {
         faults.not_supported("roleRef.kind", role, kinds);
@@ -71,7 +83,9 @@ fn validate(binding: &Value, faults: &mut Faults) {
                 }
             }
             "ServiceAccount" => {}
-            other => faults.not_supported(format!("{path}.kind"), other, &["Group", "ServiceAccount", "User"]),
+            other => {
+                faults.not_supported(format!("{path}.kind"), other, &["Group", "ServiceAccount", "User"])
+            }
         }
     }
 }

@@ -12,7 +12,10 @@ pub(super) fn rows() -> Vec<Resource> {
     let group = super::rolebindings::GROUP;
     vec![
         Row::namespaced(group, "v1", "Role", "roles").columns(vec![name(), created_at()]).rules(rules).done(),
-        Row::cluster(group, "v1", "ClusterRole", "clusterroles").columns(vec![name(), created_at()]).rules(rules).done(),
+        Row::cluster(group, "v1", "ClusterRole", "clusterroles")
+            .columns(vec![name(), created_at()])
+            .rules(rules)
+            .done(),
     ]
 }
 

@@ -10,7 +10,9 @@ pub(super) fn row() -> Resource {
     Row::cluster("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses")
         .columns(vec![
             name(),
-            text("Handler", "What the node calls the runtime.", |class| fields::text(class, "/handler").to_owned()),
+            text("Handler", "What the node calls the runtime.", |class| {
+                fields::text(class, "/handler").to_owned()
+            }),
             age(),
         ])
         .rules(Rules {

@@ -18,7 +18,9 @@ pub(super) fn row() -> Resource {
         .short(&["sc"])
         .columns(vec![
             identity,
-            text("Provisioner", "Who makes the volumes.", |class| fields::text(class, "/provisioner").to_owned()),
+            text("Provisioner", "Who makes the volumes.", |class| {
+                fields::text(class, "/provisioner").to_owned()
+            }),
             text("ReclaimPolicy", "What becomes of a volume when its claim goes.", |class| {
                 fields::text(class, "/reclaimPolicy").to_owned()
             }),

@@ -10,9 +10,13 @@ pub(super) fn row() -> Resource {
         .columns(vec![
             name(),
             text("Attacher", "Who plugs it in.", |object| fields::text(object, "/spec/attacher").to_owned()),
-            text("PV", "The volume.", |object| fields::text(object, "/spec/source/persistentVolumeName").to_owned()),
+            text("PV", "The volume.", |object| {
+                fields::text(object, "/spec/source/persistentVolumeName").to_owned()
+            }),
             text("Node", "The node.", |object| fields::text(object, "/spec/nodeName").to_owned()),
-            text("Attached", "Whether it is done.", |object| fields::flag(object, "/status/attached").to_string()),
+            text("Attached", "Whether it is done.", |object| {
+                fields::flag(object, "/status/attached").to_string()
+            }),
             age(),
         ])
         .done()

@@ -23,7 +23,8 @@ fn every_listed_kind_has_columns_that_start_with_its_name() {
 #[test]
 fn defaults_fit_the_schema() {
     for row in rows() {
-        let mut object = json!({"apiVersion": row.api_version(), "kind": row.kind, "metadata": {"name": "x"}});
+        let mut object =
+            json!({"apiVersion": row.api_version(), "kind": row.kind, "metadata": {"name": "x"}});
         row.strategy.prepare_create(&mut object);
         row.strategy.default(&mut object);
         let decoded = decode(&row.group, &row.version, &row.kind, object, Vec::new(), Strictness::Strict);
@@ -39,8 +40,27 @@ fn any_object() -> impl proptest::strategy::Strategy<Value = Value> {
         "[a-z0-9%./-]{0,6}".prop_map(Value::from),
     ];
     let names = [
-        "metadata", "spec", "status", "template", "containers", "volumes", "ports", "selector", "matchLabels", "name", "data",
-        "jobTemplate", "webhooks", "limits", "strategy", "type", "kind", "rules", "env", "resources", "conditions",
+        "metadata",
+        "spec",
+        "status",
+        "template",
+        "containers",
+        "volumes",
+        "ports",
+        "selector",
+        "matchLabels",
+        "name",
+        "data",
+        "jobTemplate",
+        "webhooks",
+        "limits",
+        "strategy",
+        "type",
+        "kind",
+        "rules",
+        "env",
+        "resources",
+        "conditions",
     ];
     leaf.prop_recursive(6, 96, 5, move |inner| {
         prop_oneof![
