@@ -25,7 +25,10 @@ async fn a_container_lives_from_create_to_remove() {
         assert!(status.started_at >= status.created_at && status.created_at > 0);
         assert_eq!(lab.start(&id).await.unwrap_err().code(), Code::FailedPrecondition);
         let log = lab.path("logs/c.log");
-        lab.eventually(async || std::fs::read_to_string(&log).ok().filter(|log| log.contains("stdout F hello"))).await;
+        lab.eventually(async || {
+            std::fs::read_to_string(&log).ok().filter(|log| log.contains("stdout F hello"))
+        })
+        .await;
         lab.stop(&id, 0).await;
         let status = lab.status(&id).await;
         assert_eq!((status.state(), status.exit_code), (ContainerState::ContainerExited, 137));
@@ -33,7 +36,8 @@ async fn a_container_lives_from_create_to_remove() {
         let request = RemoveContainerRequest { container_id: id.clone() };
         lab.engine.remove_container(request.clone()).await.unwrap();
         lab.engine.remove_container(request).await.unwrap();
-        let gone = lab.engine.container_status(ContainerStatusRequest { container_id: id, verbose: false }).await;
+        let gone =
+            lab.engine.container_status(ContainerStatusRequest { container_id: id, verbose: false }).await;
         assert_eq!(gone.unwrap_err().code(), Code::NotFound);
     })
     .await;
@@ -44,7 +48,10 @@ async fn what_is_unknown_is_stopped_and_removed_already() {
     lab::with(async |lab| {
         let pod_sandbox_id = "no-such-pod".to_owned();
         let container_id = "no-such-container".to_owned();
-        lab.engine.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() }).await.unwrap();
+        lab.engine
+            .stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() })
+            .await
+            .unwrap();
         lab.engine
             .remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() })
             .await
@@ -87,7 +94,10 @@ async fn exec_sync_answers_output_code_and_deadline() {
         let pod = lab.run_pod(lab.pod("exec")).await.unwrap();
         let id = lab.run(&pod, lab.container("c", &["sleep", "1000"])).await;
         let answer = lab.exec(&id, &["sh", "-c", "echo out; echo err >&2; exit 5"]).await.unwrap();
-        assert_eq!((answer.stdout.as_slice(), answer.stderr.as_slice()), (b"out\n".as_slice(), b"err\n".as_slice()));
+        assert_eq!(
+            (answer.stdout.as_slice(), answer.stderr.as_slice()),
+            (b"out\n".as_slice(), b"err\n".as_slice())
+        );
         assert_eq!(answer.exit_code, 5);
         let slow = ExecSyncRequest {
             container_id: id.clone(),
@@ -122,7 +132,12 @@ async fn a_new_engine_finds_the_same_processes_and_the_exits_it_missed() {
     lab::with(async |mut lab| {
         let pod = lab.run_pod(lab.pod("restart")).await.unwrap();
         let stays = lab.run(&pod, lab.container("stays", &["sleep", "1000"])).await;
-        let ends = lab.run(&pod, lab.container("ends", &["sh", "-c", "while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 9"])).await;
+        let ends = lab
+            .run(
+                &pod,
+                lab.container("ends", &["sh", "-c", "while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 9"]),
+            )
+            .await;
         let created = lab.create(&pod, lab.container("created", &["true"])).await.unwrap();
         let before = pid_of(&lab, &stays).await;
         lab.restart().await;
@@ -179,7 +194,10 @@ async fn lists_pass_every_part_of_a_filter() {
         let state = |state: PodSandboxState| Some(PodSandboxStateValue { state: state as i32 });
         let label = |value: &str| [("app".to_owned(), value.to_owned())].into();
         assert_eq!(list(PodSandboxFilter::default()).await.len(), 2);
-        assert_eq!(list(PodSandboxFilter { id: one[..13].into(), ..Default::default() }).await, [one.clone()]);
+        assert_eq!(
+            list(PodSandboxFilter { id: one[..13].into(), ..Default::default() }).await,
+            [one.clone()]
+        );
         let ready = PodSandboxFilter { state: state(PodSandboxState::SandboxReady), ..Default::default() };
         assert_eq!(list(ready).await, [one.clone()]);
         let stopped_a = PodSandboxFilter {
@@ -188,7 +206,10 @@ async fn lists_pass_every_part_of_a_filter() {
             ..Default::default()
         };
         assert_eq!(list(stopped_a).await, Vec::<String>::new());
-        assert_eq!(list(PodSandboxFilter { label_selector: label("b"), ..Default::default() }).await.len(), 0);
+        assert_eq!(
+            list(PodSandboxFilter { label_selector: label("b"), ..Default::default() }).await.len(),
+            0
+        );
         let error = lab.create(&two, lab.container("c", &["true"])).await.unwrap_err();
         assert_eq!(error.code(), Code::FailedPrecondition);
     })

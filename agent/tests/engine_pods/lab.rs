@@ -19,8 +19,8 @@ pub(crate) const IMAGE: &str = "localhost/busybox:test";
 
 /// Applets that images of tests need; `ls` is a file of its own because a test masks it.
 const APPLETS: [&str; 22] = [
-    "sh", "sleep", "cat", "echo", "ls", "id", "dd", "touch", "mkdir", "hostname", "pgrep", "ps", "mount", "grep", "wget",
-    "httpd", "nc", "ip", "kill", "true", "env", "stat",
+    "sh", "sleep", "cat", "echo", "ls", "id", "dd", "touch", "mkdir", "hostname", "pgrep", "ps", "mount",
+    "grep", "wget", "httpd", "nc", "ip", "kill", "true", "env", "stat",
 ];
 
 pub(crate) struct Lab {
@@ -39,7 +39,9 @@ pub(crate) async fn with(test: impl AsyncFnOnce(Lab)) {
     let engine = start(&config, &images).await;
     let errors = engine.remove_all().await;
     let leftovers = leftovers(root.path());
-    knarr_agent::engine::network::PodNetwork::remove_all(&*BridgeNetwork::new(config).unwrap()).await.unwrap();
+    knarr_agent::engine::network::PodNetwork::remove_all(&*BridgeNetwork::new(config).unwrap())
+        .await
+        .unwrap();
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic);
     }
@@ -77,7 +79,8 @@ impl Lab {
             monitor_binary: Some(built("knarr-monitor")),
             ..Config::default()
         };
-        let runtime = std::env::var_os("KNARR_TEST_RUNTIME").map_or_else(|| built("knarr-runtime"), PathBuf::from);
+        let runtime =
+            std::env::var_os("KNARR_TEST_RUNTIME").map_or_else(|| built("knarr-runtime"), PathBuf::from);
         config.engine.runtimes.insert(String::new(), runtime);
         config.engine.monitor_cgroup = format!("/knarr-test-{unique}-{number}");
         config.network.bridge = format!("kt{unique}x{number}");
@@ -188,7 +191,11 @@ impl Lab {
         let log = self.path("logs").join(&config.log_path);
         let id = self.run(pod, config).await;
         self.ended(&id).await;
-        std::fs::read_to_string(log).unwrap().lines().map(|line| line.splitn(4, ' ').nth(3).unwrap().to_owned() + "\n").collect()
+        std::fs::read_to_string(log)
+            .unwrap()
+            .lines()
+            .map(|line| line.splitn(4, ' ').nth(3).unwrap().to_owned() + "\n")
+            .collect()
     }
 
     pub(crate) async fn exec(&self, id: &str, command: &[&str]) -> Result<ExecSyncResponse, Status> {
@@ -225,7 +232,8 @@ fn import_busybox(images: &ImageStore, root: &Path) {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
     }
-    std::fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nwww-data:x:33:33::/:/bin/sh\n").unwrap();
+    std::fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nwww-data:x:33:33::/:/bin/sh\n")
+        .unwrap();
     std::fs::write(root.join("etc/group"), "root:x:0:\nwww-data:x:33:\naudio:x:29:www-data\n").unwrap();
     let config = ImportConfig { cmd: vec!["sh".into()], env: vec!["PATH=/bin".into()], ..Default::default() };
     images.import(root, IMAGE, config).unwrap();
