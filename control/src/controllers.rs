@@ -1,6 +1,30 @@
 //! The controllers: each watches some kinds and writes what brings the world closer to what their objects ask for.
 //!
-//! They are ordinary clients of the API, handed a `kube::Client` whose transport is the server itself.
+//! They are ordinary clients of the API, handed a `kube::Client` whose transport is the server itself. Each kind is
+//! watched once, whoever cares about it ([`informer`]); a change puts keys into queues ([`work_queue`]), workers
+//! reconcile them ([`runner`]). What a reconcile decides is a pure function of the copies; what it does are API calls
+//! with the resource version it decided on, so that a decision on old facts fails and is made again.
+
+mod deployment;
+mod dynamic;
+mod endpoint_slice;
+mod endpoints;
+mod event_ttl;
+pub(crate) mod events;
+pub(crate) mod expectations;
+mod garbage_collector;
+pub(crate) mod informer;
+mod namespace;
+mod node_cidr;
+pub(crate) mod node_lifecycle;
+pub(crate) mod ownership;
+mod pod_gc;
+pub(crate) mod pods;
+mod replica_set;
+pub(crate) mod runner;
+mod service_account;
+mod wiring;
+pub(crate) mod work_queue;
 
 use std::net::IpAddr;
 use tokio::sync::watch;
@@ -22,7 +46,9 @@ pub struct ControllerOptions {
 
 /// Starts the scheduler and every controller; returns when `shutdown` turns true and all of them have stopped.
 pub async fn run_all(client: kube::Client, options: ControllerOptions, mut shutdown: watch::Receiver<bool>) {
-    let _ = (client, options);
-    // An error means that the sender is gone, which is a shutdown as well.
-    let _ = shutdown.wait_for(|stop| *stop).await;
+    tokio::select! {
+        () = wiring::run(client, options) => {}
+        // An error means that the sender is gone, which is a shutdown as well.
+        _ = shutdown.wait_for(|stop| *stop) => {}
+    }
 }

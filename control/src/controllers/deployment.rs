@@ -1,0 +1,256 @@
+//! Deployment: one ReplicaSet per version of the template, and an orderly way from the old to the new.
+
+mod conditions;
+mod hash;
+mod revision;
+mod rolling;
+mod status;
+
+use super::events::{Recorder, Severity};
+use super::informer::{Key, Lister};
+use super::ownership::{self, Claim};
+use super::runner::{Next, Reconcile, ignore_not_found};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use std::sync::Arc;
+
+/// Everything one reconcile needs.
+pub(crate) struct Deployments {
+    pub(crate) client: Client,
+    pub(crate) deployments: Lister<Deployment>,
+    pub(crate) replica_sets: Lister<ReplicaSet>,
+    pub(crate) pods: Lister<Pod>,
+    pub(crate) recorder: Recorder,
+}
+
+impl Reconcile for Deployments {
+    /// Brings one Deployment closer to what it asks for.
+    async fn reconcile(&self, key: Key) -> Result<Next, kube::Error> {
+        let Some(deployment) = self.deployments.get(&key) else { return Ok(Next::Wait) };
+        let sets = self.claim(&deployment, &key.namespace).await?;
+        let world = World::new(&deployment, sets);
+        if deployment.metadata.deletion_timestamp.is_some() {
+            return self.write_status(&world, None).await;
+        }
+        if world.paused() {
+            self.scale_proportionally(&world).await?;
+            return self.write_status(&world, None).await;
+        }
+        let mut world = world;
+        let mut failure = None;
+        if world.new_set.is_none() {
+            match self.create_new_set(&world).await {
+                Ok(set) => world.new_set = Some(Arc::new(set)),
+                Err(error) => failure = Some(error),
+            }
+        } else {
+            self.number(&world).await?;
+        }
+        if failure.is_none() {
+            self.roll(&world).await?;
+            self.clean_up(&world).await?;
+        }
+        let next = self.write_status(&world, failure.as_ref().map(ToString::to_string)).await?;
+        failure.map_or(Ok(next), Err)
+    }
+}
+
+impl Deployments {
+    async fn claim(
+        &self,
+        deployment: &Deployment,
+        namespace: &str,
+    ) -> Result<Vec<Arc<ReplicaSet>>, kube::Error> {
+        let (Some(spec), Some(uid)) = (&deployment.spec, deployment.uid()) else { return Ok(Vec::new()) };
+        let mut owned = Vec::new();
+        for set in self.replica_sets.in_namespace(namespace) {
+            match ownership::claim(&uid, &spec.selector, &set.metadata) {
+                Claim::Owned => owned.push(set),
+                Claim::Adopt if deployment.metadata.deletion_timestamp.is_none() => {
+                    self.set_owner(&set, json!([ownership::controlled_by(deployment)])).await?;
+                }
+                Claim::Release => self.set_owner(&set, json!([{"$patch": "delete", "uid": uid}])).await?,
+                Claim::Adopt | Claim::Foreign => {}
+            }
+        }
+        Ok(owned)
+    }
+
+    async fn set_owner(&self, set: &ReplicaSet, references: serde_json::Value) -> Result<(), kube::Error> {
+        let patch = json!({"metadata": {"uid": set.uid(), "ownerReferences": references}});
+        let api = self.sets_api(set);
+        ignore_not_found(api.patch(&set.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await)
+    }
+
+    fn sets_api(&self, object: &impl ResourceExt) -> Api<ReplicaSet> {
+        Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default())
+    }
+
+    /// The set of the present template; made with no pods under `Recreate` as long as old ones run.
+    async fn create_new_set(&self, world: &World) -> Result<ReplicaSet, kube::Error> {
+        let set = revision::new_set(world);
+        match self.sets_api(&*world.deployment).create(&PostParams::default(), &set).await {
+            Ok(created) => {
+                self.write_revision(world, &created).await?;
+                let replicas = created.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
+                if replicas > 0 {
+                    let message =
+                        format!("Scaled up replica set {} from 0 to {replicas}", created.name_any());
+                    self.recorder.record(&*world.deployment, Severity::Normal, "ScalingReplicaSet", message);
+                }
+                Ok(created)
+            }
+            Err(error) => {
+                if !super::runner::is_conflict(&error) {
+                    let message = format!("Failed to create new replica set {:?}: {error}", set.name_any());
+                    self.recorder.record(
+                        &*world.deployment,
+                        Severity::Warning,
+                        "ReplicaSetCreateError",
+                        message,
+                    );
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A set whose template is wanted again gets a new revision number (this is what a rollback is).
+    async fn number(&self, world: &World) -> Result<(), kube::Error> {
+        let Some(set) = &world.new_set else { return Ok(()) };
+        if let Some(annotations) = revision::renumbered(world, set) {
+            let patch = json!({"metadata": {"annotations": annotations}});
+            let api = self.sets_api(&**set);
+            let patched = api.patch(&set.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+            return self.write_revision(world, &patched).await;
+        }
+        self.write_revision(world, set).await
+    }
+
+    async fn write_revision(&self, world: &World, set: &ReplicaSet) -> Result<(), kube::Error> {
+        let Some(number) = set.annotations().get(revision::ANNOTATION) else { return Ok(()) };
+        if world.deployment.annotations().get(revision::ANNOTATION) == Some(number) {
+            return Ok(());
+        }
+        let patch = json!({"metadata": {"annotations": {revision::ANNOTATION: number}}});
+        self.patch(&world.deployment, patch).await
+    }
+
+    async fn patch(&self, deployment: &Deployment, patch: serde_json::Value) -> Result<(), kube::Error> {
+        let api: Api<Deployment> =
+            Api::namespaced(self.client.clone(), &deployment.namespace().unwrap_or_default());
+        ignore_not_found(
+            api.patch(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await,
+        )
+    }
+
+    /// One step of the way: scaling as a whole when only the size changed, else towards the new set.
+    async fn roll(&self, world: &World) -> Result<(), kube::Error> {
+        if rolling::is_scaling(world) {
+            return self.scale_proportionally(world).await;
+        }
+        let pods = self.pods.in_namespace(&world.namespace());
+        for step in rolling::steps(world, &pods) {
+            self.scale(world, &step.set, step.replicas).await?;
+        }
+        Ok(())
+    }
+
+    async fn scale_proportionally(&self, world: &World) -> Result<(), kube::Error> {
+        for step in rolling::proportional(world) {
+            self.scale(world, &step.set, step.replicas).await?;
+        }
+        Ok(())
+    }
+
+    async fn scale(&self, world: &World, set: &ReplicaSet, replicas: i32) -> Result<(), kube::Error> {
+        let old = rolling::replicas_of(set);
+        let annotations = revision::size_annotations(world);
+        if old == replicas && annotations.iter().all(|(key, value)| set.annotations().get(key) == Some(value))
+        {
+            return Ok(());
+        }
+        let patch = json!({
+            "metadata": {"annotations": annotations, "resourceVersion": set.resource_version()},
+            "spec": {"replicas": replicas},
+        });
+        let api = self.sets_api(set);
+        api.patch(&set.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+        if old != replicas {
+            let direction = if replicas > old { "up" } else { "down" };
+            let message =
+                format!("Scaled {direction} replica set {} from {old} to {replicas}", set.name_any());
+            self.recorder.record(&*world.deployment, Severity::Normal, "ScalingReplicaSet", message);
+        }
+        Ok(())
+    }
+
+    /// Old sets without pods beyond the history limit.
+    async fn clean_up(&self, world: &World) -> Result<(), kube::Error> {
+        if !status::is_complete(world) {
+            return Ok(());
+        }
+        for set in revision::beyond_history(world) {
+            ignore_not_found(
+                self.sets_api(&*set).delete(&set.name_any(), &DeleteParams::background()).await,
+            )?;
+        }
+        Ok(())
+    }
+
+    async fn write_status(&self, world: &World, failure: Option<String>) -> Result<Next, kube::Error> {
+        let now = Timestamp::now();
+        let status = status::of(world, failure, now);
+        let deployment = &world.deployment;
+        if deployment.status.as_ref() != Some(&status) {
+            let api: Api<Deployment> = Api::namespaced(self.client.clone(), &world.namespace());
+            let patch =
+                json!({"metadata": {"resourceVersion": deployment.resource_version()}, "status": status});
+            ignore_not_found(
+                api.patch_status(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await,
+            )?;
+        }
+        Ok(conditions::next_deadline(world, &status, now))
+    }
+}
+
+/// A Deployment and its sets, sorted into the one of the present template and the others.
+pub(crate) struct World {
+    deployment: Arc<Deployment>,
+    new_set: Option<Arc<ReplicaSet>>,
+    /// Oldest first.
+    old_sets: Vec<Arc<ReplicaSet>>,
+}
+
+impl World {
+    fn new(deployment: &Arc<Deployment>, mut sets: Vec<Arc<ReplicaSet>>) -> Self {
+        sets.sort_by_key(|set| (set.creation_timestamp(), set.name_any()));
+        let template = deployment.spec.as_ref().map(|spec| &spec.template);
+        let new = sets.iter().position(|set| {
+            let of_set = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
+            hash::same_template(template, of_set)
+        });
+        let new_set = new.map(|at| sets.remove(at));
+        Self { deployment: deployment.clone(), new_set, old_sets: sets }
+    }
+
+    fn namespace(&self) -> String {
+        self.deployment.namespace().unwrap_or_default()
+    }
+
+    fn paused(&self) -> bool {
+        self.deployment.spec.as_ref().and_then(|spec| spec.paused).unwrap_or(false)
+    }
+
+    fn replicas(&self) -> i32 {
+        self.deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+    }
+
+    fn all_sets(&self) -> impl Iterator<Item = &Arc<ReplicaSet>> {
+        self.old_sets.iter().chain(&self.new_set)
+    }
+}

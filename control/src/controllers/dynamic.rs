@@ -1,0 +1,49 @@
+//! Every kind that the server lists, for the two controllers that care about all of them: namespace deletion and
+//! garbage collection.
+
+use kube::api::DynamicObject;
+use kube::core::PartialObjectMeta;
+use kube::discovery::{ApiCapabilities, ApiResource, Discovery, Scope, verbs};
+use kube::{Api, Client};
+
+/// A kind and where its objects live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) resource: ApiResource,
+    pub(crate) namespaced: bool,
+}
+
+/// Kinds that can be listed and deleted, one version each.
+pub(crate) async fn deletable(client: &Client) -> Result<Vec<Kind>, kube::Error> {
+    let discovery = Discovery::new(client.clone()).run().await?;
+    let kinds = discovery.groups().flat_map(|group| group.recommended_resources());
+    Ok(kinds
+        .filter(usable)
+        .map(|(resource, capabilities)| Kind {
+            resource,
+            namespaced: capabilities.scope == Scope::Namespaced,
+        })
+        .collect())
+}
+
+fn usable((resource, capabilities): &(ApiResource, ApiCapabilities)) -> bool {
+    let supports = |verb| capabilities.supports_operation(verb);
+    // Events exist twice, under two groups, as the same objects.
+    let second_view = resource.group == "events.k8s.io";
+    supports(verbs::LIST) && supports(verbs::DELETE) && supports(verbs::WATCH) && !second_view
+}
+
+impl Kind {
+    /// The metadata of all objects.
+    pub(crate) fn metadata(&self, client: &Client) -> Api<PartialObjectMeta<DynamicObject>> {
+        Api::all_with(client.clone(), &self.resource)
+    }
+
+    /// The objects of one namespace, or of the cluster.
+    pub(crate) fn api(&self, client: &Client, namespace: Option<&str>) -> Api<DynamicObject> {
+        match namespace.filter(|_| self.namespaced) {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &self.resource),
+            None => Api::all_with(client.clone(), &self.resource),
+        }
+    }
+}

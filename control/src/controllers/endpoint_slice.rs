@@ -1,0 +1,297 @@
+//! EndpointSlice: for each service with a selector, the addresses of the pods behind it, at most 100 to a slice.
+//!
+//! The same facts are written as an `Endpoints` object by [`super::endpoints`], for clients that still read those.
+
+use super::informer::{Key, Lister};
+use super::ownership;
+use super::pods;
+use super::runner::{Next, Reconcile, ignore_not_found};
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Endpoints per slice.
+const MOST_ENDPOINTS: usize = 100;
+/// Whose slices these are.
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+const MANAGER: &str = "endpointslice-controller.k8s.io";
+/// The service of a slice.
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Everything one reconcile needs.
+pub(crate) struct EndpointSlices {
+    pub(crate) client: Client,
+    pub(crate) services: Lister<Service>,
+    pub(crate) pods: Lister<Pod>,
+    pub(crate) slices: Lister<EndpointSlice>,
+}
+
+/// A slice before it has a name.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Wanted {
+    pub(crate) ports: Vec<EndpointPort>,
+    pub(crate) endpoints: Vec<Endpoint>,
+}
+
+impl Reconcile for EndpointSlices {
+    /// Brings the slices of one service in line with its pods.
+    async fn reconcile(&self, key: Key) -> Result<Next, kube::Error> {
+        let existing: Vec<Arc<EndpointSlice>> = self
+            .slices
+            .in_namespace(&key.namespace)
+            .into_iter()
+            .filter(|slice| is_ours(slice, &key.name))
+            .collect();
+        let service = self.services.get(&key).filter(|service| service.metadata.deletion_timestamp.is_none());
+        let Some(service) = service.filter(|service| selector(service).is_some()) else {
+            for slice in existing {
+                self.delete(&slice).await?;
+            }
+            return Ok(Next::Wait);
+        };
+        let wanted = wanted(&service, &self.pods.in_namespace(&key.namespace));
+        self.apply(&service, existing, wanted).await?;
+        Ok(Next::Wait)
+    }
+}
+
+impl EndpointSlices {
+    /// Keeps slices that are right, rewrites others, creates and deletes the difference.
+    async fn apply(
+        &self,
+        service: &Service,
+        existing: Vec<Arc<EndpointSlice>>,
+        mut wanted: Vec<Wanted>,
+    ) -> Result<(), kube::Error> {
+        let mut wrong = Vec::new();
+        for slice in existing {
+            match wanted.iter().position(|wanted| is_right(&slice, wanted)) {
+                Some(at) => drop(wanted.remove(at)),
+                None => wrong.push(slice),
+            }
+        }
+        let api: Api<EndpointSlice> =
+            Api::namespaced(self.client.clone(), &service.namespace().unwrap_or_default());
+        for wanted in wanted {
+            match wrong.pop() {
+                Some(slice) => {
+                    let patch = json!({"ports": wanted.ports, "endpoints": wanted.endpoints});
+                    let parameters = PatchParams::default();
+                    ignore_not_found(api.patch(&slice.name_any(), &parameters, &Patch::Merge(patch)).await)?;
+                }
+                None => drop(api.create(&PostParams::default(), &slice_of(service, wanted)).await?),
+            }
+        }
+        for slice in wrong {
+            self.delete(&slice).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, slice: &EndpointSlice) -> Result<(), kube::Error> {
+        let api: Api<EndpointSlice> =
+            Api::namespaced(self.client.clone(), &slice.namespace().unwrap_or_default());
+        ignore_not_found(api.delete(&slice.name_any(), &DeleteParams::default()).await)
+    }
+}
+
+fn is_ours(slice: &EndpointSlice, service: &str) -> bool {
+    let label = |name: &str| slice.labels().get(name).map(String::as_str);
+    label(SERVICE_NAME) == Some(service) && label(MANAGED_BY) == Some(MANAGER)
+}
+
+fn is_right(slice: &EndpointSlice, wanted: &Wanted) -> bool {
+    slice.endpoints == wanted.endpoints && slice.ports.clone().unwrap_or_default() == wanted.ports
+}
+
+/// The service's selector; one without any is managed by somebody else.
+pub(crate) fn selector(service: &Service) -> Option<&BTreeMap<String, String>> {
+    let spec = service.spec.as_ref()?;
+    if spec.type_.as_deref() == Some("ExternalName") {
+        return None;
+    }
+    spec.selector.as_ref().filter(|selector| !selector.is_empty())
+}
+
+fn slice_of(service: &Service, wanted: Wanted) -> EndpointSlice {
+    let mut labels: BTreeMap<String, String> = service.labels().clone();
+    labels.insert(SERVICE_NAME.into(), service.name_any());
+    labels.insert(MANAGED_BY.into(), MANAGER.into());
+    EndpointSlice {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{}-", service.name_any())),
+            namespace: service.namespace(),
+            labels: Some(labels),
+            owner_references: Some(vec![ownership::controlled_by(service)]),
+            ..ObjectMeta::default()
+        },
+        address_type: "IPv4".into(),
+        ports: Some(wanted.ports),
+        endpoints: wanted.endpoints,
+    }
+}
+
+/// The slices of one service: pods whose named ports have the same numbers share slices.
+pub(crate) fn wanted(service: &Service, pods: &[Arc<Pod>]) -> Vec<Wanted> {
+    let Some(selector) = selector(service) else { return Vec::new() };
+    let mut by_ports: Vec<Wanted> = Vec::new();
+    for pod in pods {
+        let labels = pod.labels();
+        if !selector.iter().all(|(key, value)| labels.get(key) == Some(value)) {
+            continue;
+        }
+        let Some(endpoint) = endpoint(service, pod) else { continue };
+        let ports = ports(service, pod);
+        match by_ports.iter_mut().find(|wanted| wanted.ports == ports) {
+            Some(wanted) => wanted.endpoints.push(endpoint),
+            None => by_ports.push(Wanted { ports, endpoints: vec![endpoint] }),
+        }
+    }
+    by_ports.into_iter().flat_map(split).collect()
+}
+
+fn split(wanted: Wanted) -> Vec<Wanted> {
+    wanted
+        .endpoints
+        .chunks(MOST_ENDPOINTS)
+        .map(|endpoints| Wanted { ports: wanted.ports.clone(), endpoints: endpoints.to_vec() })
+        .collect()
+}
+
+/// A pod with an address that is not finished; ready, serving and terminating say what it is good for.
+fn endpoint(service: &Service, pod: &Pod) -> Option<Endpoint> {
+    let status = pod.status.as_ref()?;
+    let ip = status.pod_ip.clone().filter(|ip| !ip.is_empty())?;
+    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    let serving = pods::ready_since(pod).is_some();
+    let terminating = pod.metadata.deletion_timestamp.is_some();
+    let anyway = service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses).unwrap_or(false);
+    let spec = pod.spec.as_ref()?;
+    let in_subdomain =
+        spec.subdomain.as_deref() == service.metadata.name.as_deref() && spec.subdomain.is_some();
+    Some(Endpoint {
+        addresses: vec![ip],
+        conditions: Some(EndpointConditions {
+            ready: Some(anyway || (serving && !terminating)),
+            serving: Some(serving),
+            terminating: Some(terminating),
+        }),
+        hostname: spec.hostname.clone().filter(|_| in_subdomain),
+        node_name: pods::node_of(pod).map(str::to_owned),
+        target_ref: Some(reference(pod)),
+        ..Endpoint::default()
+    })
+}
+
+fn reference(pod: &Pod) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Pod".into()),
+        namespace: pod.namespace(),
+        name: pod.metadata.name.clone(),
+        uid: pod.uid(),
+        ..ObjectReference::default()
+    }
+}
+
+/// The service's ports as this pod has them; a named port that the pod lacks is left out.
+fn ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    ports
+        .filter_map(|port| {
+            Some(EndpointPort {
+                name: Some(port.name.clone().unwrap_or_default()),
+                port: Some(target(port, pod)?),
+                protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".into())),
+                app_protocol: port.app_protocol.clone(),
+            })
+        })
+        .collect()
+}
+
+fn target(port: &ServicePort, pod: &Pod) -> Option<i32> {
+    match &port.target_port {
+        None => Some(port.port),
+        Some(IntOrString::Int(0)) => Some(port.port),
+        Some(IntOrString::Int(number)) => Some(*number),
+        Some(IntOrString::String(name)) => named(name, port.protocol.as_deref().unwrap_or("TCP"), pod),
+    }
+}
+
+fn named(name: &str, protocol: &str, pod: &Pod) -> Option<i32> {
+    let spec = pod.spec.as_ref()?;
+    let restartable = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
+    let sidecars = spec.init_containers.iter().flatten().filter(restartable);
+    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
+    let matches = |port: &&k8s_openapi::api::core::v1::ContainerPort| {
+        port.name.as_deref() == Some(name) && port.protocol.as_deref().unwrap_or("TCP") == protocol
+    };
+    ports.into_iter().find(matches).map(|port| port.container_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(port: serde_json::Value) -> Service {
+        serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"selector": {"app": "web"}, "ports": [port]},
+        }))
+        .unwrap()
+    }
+
+    fn pod(name: &str, label: &str, ready: &str, phase: &str) -> Arc<Pod> {
+        Arc::new(
+            serde_json::from_value(json!({
+                "metadata": {"name": name, "namespace": "default", "labels": {"app": label}},
+                "spec": {"nodeName": "n", "containers": [{"name": "c", "ports": [{"name": "http", "containerPort": 8080}]}]},
+                "status": {"phase": phase, "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": ready}]},
+            }))
+            .unwrap(),
+        )
+    }
+
+    #[test]
+    fn ready_and_unready_pods_are_listed_and_finished_ones_not() {
+        let pods = [
+            pod("a", "web", "True", "Running"),
+            pod("b", "web", "False", "Running"),
+            pod("c", "web", "False", "Succeeded"),
+            pod("d", "other", "True", "Running"),
+        ];
+        let slices = wanted(&service(json!({"port": 80, "targetPort": "http"})), &pods);
+        assert_eq!(slices.len(), 1);
+        assert_eq!(slices[0].ports[0].port, Some(8080));
+        let ready: Vec<_> = slices[0]
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.conditions.as_ref().unwrap().ready.unwrap())
+            .collect();
+        assert_eq!(ready, [true, false]);
+    }
+
+    #[test]
+    fn a_named_port_that_the_pod_lacks_is_left_out() {
+        let slices = wanted(
+            &service(json!({"port": 80, "targetPort": "https"})),
+            &[pod("a", "web", "True", "Running")],
+        );
+        assert!(slices[0].ports.is_empty());
+    }
+
+    #[test]
+    fn slices_hold_a_hundred() {
+        let pods: Vec<_> = (0..250).map(|i| pod(&format!("p{i}"), "web", "True", "Running")).collect();
+        let sizes: Vec<_> =
+            wanted(&service(json!({"port": 80})), &pods).iter().map(|s| s.endpoints.len()).collect();
+        assert_eq!(sizes, [100, 100, 50]);
+    }
+}

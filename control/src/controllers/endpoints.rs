@@ -1,0 +1,96 @@
+//! Endpoints: the older form of a service's addresses, written from the same facts as its slices.
+
+use super::endpoint_slice::{self, Wanted};
+use super::informer::{Key, Lister};
+use super::runner::{Next, Reconcile, ignore_not_found};
+use k8s_openapi::api::core::v1::{
+    EndpointAddress, EndpointPort, EndpointSubset, Endpoints as Object, Pod, Service,
+};
+use k8s_openapi::api::discovery::v1::Endpoint;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+/// Everything one reconcile needs.
+pub(crate) struct Endpoints {
+    pub(crate) client: Client,
+    pub(crate) services: Lister<Service>,
+    pub(crate) pods: Lister<Pod>,
+    pub(crate) endpoints: Lister<Object>,
+}
+
+impl Reconcile for Endpoints {
+    /// Brings the Endpoints of one service in line with its pods.
+    async fn reconcile(&self, key: Key) -> Result<Next, kube::Error> {
+        let api: Api<Object> = Api::namespaced(self.client.clone(), &key.namespace);
+        let existing = self.endpoints.get(&key);
+        let Some(service) = self.services.get(&key) else {
+            if existing.is_some() {
+                ignore_not_found(api.delete(&key.name, &DeleteParams::default()).await)?;
+            }
+            return Ok(Next::Wait);
+        };
+        if endpoint_slice::selector(&service).is_none() {
+            return Ok(Next::Wait);
+        }
+        let subsets = subsets(&endpoint_slice::wanted(&service, &self.pods.in_namespace(&key.namespace)));
+        match existing {
+            Some(existing) if existing.subsets.clone().unwrap_or_default() == subsets => {}
+            Some(_) => {
+                let patch = Patch::Merge(json!({"subsets": subsets}));
+                ignore_not_found(api.patch(&key.name, &PatchParams::default(), &patch).await)?;
+            }
+            None => drop(api.create(&PostParams::default(), &object(&service, subsets)).await?),
+        }
+        Ok(Next::Wait)
+    }
+}
+
+fn object(service: &Service, subsets: Vec<EndpointSubset>) -> Object {
+    Object {
+        metadata: ObjectMeta {
+            name: service.metadata.name.clone(),
+            namespace: service.namespace(),
+            labels: service.metadata.labels.clone(),
+            ..ObjectMeta::default()
+        },
+        subsets: Some(subsets),
+    }
+}
+
+fn subsets(wanted: &[Wanted]) -> Vec<EndpointSubset> {
+    wanted.iter().filter(|wanted| !wanted.endpoints.is_empty()).map(subset).collect()
+}
+
+fn subset(wanted: &Wanted) -> EndpointSubset {
+    let is_ready = |endpoint: &&Endpoint| endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
+    let is_terminating =
+        |endpoint: &Endpoint| endpoint.conditions.as_ref().and_then(|c| c.terminating).unwrap_or(false);
+    let (ready, not_ready): (Vec<&Endpoint>, Vec<&Endpoint>) =
+        wanted.endpoints.iter().filter(|endpoint| !is_terminating(endpoint)).partition(is_ready);
+    let addresses = |endpoints: Vec<&Endpoint>| {
+        Some(endpoints.into_iter().flat_map(address).collect::<Vec<_>>())
+            .filter(|addresses| !addresses.is_empty())
+    };
+    let ports = wanted.ports.iter().map(|port| EndpointPort {
+        name: port.name.clone().filter(|name| !name.is_empty()),
+        port: port.port.unwrap_or(0),
+        protocol: port.protocol.clone(),
+        app_protocol: port.app_protocol.clone(),
+    });
+    EndpointSubset {
+        addresses: addresses(ready),
+        not_ready_addresses: addresses(not_ready),
+        ports: Some(ports.collect()),
+    }
+}
+
+fn address(endpoint: &Endpoint) -> Option<EndpointAddress> {
+    Some(EndpointAddress {
+        ip: endpoint.addresses.first()?.clone(),
+        hostname: endpoint.hostname.clone(),
+        node_name: endpoint.node_name.clone(),
+        target_ref: endpoint.target_ref.clone(),
+    })
+}

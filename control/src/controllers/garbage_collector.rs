@@ -1,0 +1,220 @@
+//! Garbage collection by owner references: an object goes when the last of its owners is gone (background), an
+//! owner waits for its dependents (foreground), or leaves them behind as orphans.
+//!
+//! Metadata of every kind is watched. An owner counts as gone only when the API server, asked directly, does not
+//! have an object of that uid: a copy that lags must never delete anything.
+
+mod graph;
+
+use super::dynamic::{self, Kind};
+use super::informer::Key;
+use super::runner::{Next, Reconcile, ignore_not_found};
+use super::work_queue::WorkQueue;
+use futures_util::StreamExt;
+use graph::{Graph, Node, Verdict};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::core::PartialObjectMeta;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often new kinds are looked for.
+const DISCOVERY_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The collector. Its keys are uids (in the key's name).
+pub(crate) struct GarbageCollector {
+    client: Client,
+    graph: Mutex<Graph>,
+    queue: WorkQueue<Key>,
+}
+
+impl Reconcile for GarbageCollector {
+    /// Looks at one object.
+    async fn reconcile(&self, key: Key) -> Result<Next, kube::Error> {
+        let node = self.graph.lock().unwrap_or_else(PoisonError::into_inner).get(&key.name);
+        let Some(node) = node else { return Ok(Next::Wait) };
+        if node.deleting {
+            return self.finish(&node).await;
+        }
+        if node.owners.is_empty() {
+            return Ok(Next::Wait);
+        }
+        let mut solid = 0;
+        let mut waiting = 0;
+        let mut dangling = Vec::new();
+        for owner in &node.owners {
+            match self.look_up(&node, owner).await? {
+                Owner::Gone => dangling.push(owner.uid.clone()),
+                Owner::WaitsForDependents => waiting += 1,
+                Owner::Lives => solid += 1,
+            }
+        }
+        match graph::verdict(solid, waiting, dangling.len()) {
+            Verdict::Keep => Ok(Next::Wait),
+            Verdict::DropOwners => self.drop_owners(&node, &dangling).await,
+            Verdict::Delete(policy) => self.delete(&node, policy).await,
+        }
+    }
+}
+
+impl GarbageCollector {
+    /// A collector that knows nothing yet.
+    pub(crate) fn new(client: Client) -> Arc<Self> {
+        Arc::new(Self { client, graph: Mutex::default(), queue: WorkQueue::new() })
+    }
+
+    /// The queue of uids to look at.
+    pub(crate) fn queue(&self) -> WorkQueue<Key> {
+        self.queue.clone()
+    }
+
+    /// Watches every kind there is, and every kind that is added, until the future is dropped.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        let mut watched = HashMap::new();
+        loop {
+            match dynamic::deletable(&self.client).await {
+                Ok(kinds) => {
+                    let gone: Vec<String> = watched
+                        .keys()
+                        .filter(|id| !kinds.iter().any(|kind| id_of(kind) == **id))
+                        .cloned()
+                        .collect();
+                    gone.iter().for_each(|id| drop(watched.remove(id)));
+                    for kind in kinds {
+                        watched
+                            .entry(id_of(&kind))
+                            .or_insert_with(|| AbortOnDrop(tokio::spawn(self.clone().watch_kind(kind))));
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "discovery for garbage collection"),
+            }
+            tokio::time::sleep(DISCOVERY_INTERVAL).await;
+        }
+    }
+
+    async fn watch_kind(self: Arc<Self>, kind: Kind) {
+        let events = watcher(kind.metadata(&self.client), watcher::Config::default()).default_backoff();
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                    self.seen(&kind, &object)
+                }
+                Ok(watcher::Event::Delete(object)) => self.gone(&object),
+                Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
+                Err(error) => tracing::debug!(kind = kind.resource.kind, %error, "watch"),
+            }
+        }
+    }
+
+    fn seen(&self, kind: &Kind, object: &PartialObjectMeta<kube::api::DynamicObject>) {
+        let Some(node) = Node::of(kind, &object.metadata) else { return };
+        let affected = self.graph.lock().unwrap_or_else(PoisonError::into_inner).upsert(node);
+        affected.into_iter().for_each(|uid| self.queue.add(Key::new("", &uid)));
+    }
+
+    fn gone(&self, object: &PartialObjectMeta<kube::api::DynamicObject>) {
+        let Some(uid) = object.uid() else { return };
+        let affected = self.graph.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+        affected.into_iter().for_each(|uid| self.queue.add(Key::new("", &uid)));
+    }
+
+    /// Asks the server about an owner, by name, and compares the uid.
+    async fn look_up(&self, node: &Node, owner: &OwnerReference) -> Result<Owner, kube::Error> {
+        let known = self.graph.lock().unwrap_or_else(PoisonError::into_inner).get(&owner.uid);
+        if let Some(known) = known {
+            return Ok(if known.waits_for_dependents() { Owner::WaitsForDependents } else { Owner::Lives });
+        }
+        let kinds = dynamic::deletable(&self.client).await?;
+        let wanted = |kind: &&Kind| {
+            kind.resource.kind == owner.kind && group_of(&owner.api_version) == kind.resource.group
+        };
+        let Some(kind) = kinds.iter().find(wanted) else {
+            // An owner of a kind that nobody serves cannot be judged: leave its dependents alone.
+            return Ok(Owner::Lives);
+        };
+        let found = kind.api(&self.client, node.namespace.as_deref()).get_metadata_opt(&owner.name).await?;
+        Ok(match found {
+            Some(object) if object.metadata.uid.as_deref() == Some(owner.uid.as_str()) => {
+                let finalizers = object.metadata.finalizers.unwrap_or_default();
+                let foreground = object.metadata.deletion_timestamp.is_some()
+                    && finalizers.iter().any(|name| name == graph::FOREGROUND);
+                if foreground { Owner::WaitsForDependents } else { Owner::Lives }
+            }
+            _ => Owner::Gone,
+        })
+    }
+
+    async fn delete(&self, node: &Node, policy: PropagationPolicy) -> Result<Next, kube::Error> {
+        let parameters = DeleteParams { propagation_policy: Some(policy), ..DeleteParams::default() }
+            .preconditions(Preconditions { uid: Some(node.uid.clone()), resource_version: None });
+        let api = node.kind.api(&self.client, node.namespace.as_deref());
+        ignore_not_found(api.delete(&node.name, &parameters).await)?;
+        Ok(Next::Wait)
+    }
+
+    async fn drop_owners(&self, node: &Node, gone: &[String]) -> Result<Next, kube::Error> {
+        let kept: Vec<&OwnerReference> =
+            node.owners.iter().filter(|owner| !gone.contains(&owner.uid)).collect();
+        self.patch(node, json!({"metadata": {"uid": node.uid, "ownerReferences": kept}})).await?;
+        Ok(Next::Wait)
+    }
+
+    /// A dying object with one of our finalizers: wait for its dependents, or set them free.
+    async fn finish(&self, node: &Node) -> Result<Next, kube::Error> {
+        let dependents = self.graph.lock().unwrap_or_else(PoisonError::into_inner).dependents(&node.uid);
+        if node.finalizers.iter().any(|name| name == graph::ORPHAN) {
+            for dependent in &dependents {
+                self.drop_owners(dependent, std::slice::from_ref(&node.uid)).await?;
+            }
+            return self.drop_finalizer(node, graph::ORPHAN).await;
+        }
+        if !node.waits_for_dependents() {
+            return Ok(Next::Wait);
+        }
+        let blocking: Vec<&Node> =
+            dependents.iter().filter(|dependent| dependent.blocks(&node.uid)).collect();
+        if blocking.is_empty() {
+            return self.drop_finalizer(node, graph::FOREGROUND).await;
+        }
+        dependents.iter().for_each(|dependent| self.queue.add(Key::new("", &dependent.uid)));
+        Ok(Next::Wait)
+    }
+
+    async fn drop_finalizer(&self, node: &Node, finalizer: &str) -> Result<Next, kube::Error> {
+        let kept: Vec<&String> = node.finalizers.iter().filter(|name| *name != finalizer).collect();
+        self.patch(node, json!({"metadata": {"uid": node.uid, "resourceVersion": node.resource_version, "finalizers": kept}})).await?;
+        Ok(Next::Wait)
+    }
+
+    async fn patch(&self, node: &Node, patch: serde_json::Value) -> Result<(), kube::Error> {
+        let api = node.kind.api(&self.client, node.namespace.as_deref());
+        ignore_not_found(api.patch_metadata(&node.name, &PatchParams::default(), &Patch::Merge(patch)).await)
+    }
+}
+
+enum Owner {
+    Lives,
+    WaitsForDependents,
+    Gone,
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn id_of(kind: &Kind) -> String {
+    format!("{}/{}", kind.resource.group, kind.resource.plural)
+}
+
+fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}

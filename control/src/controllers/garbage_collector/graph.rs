@@ -1,0 +1,140 @@
+//! Who owns whom, by uid, and what follows from it.
+
+use crate::controllers::dynamic::Kind;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::PropagationPolicy;
+use std::collections::{HashMap, HashSet};
+
+/// Finalizer of an owner that waits for its dependents.
+pub(super) const FOREGROUND: &str = "foregroundDeletion";
+/// Finalizer of an owner that leaves its dependents behind.
+pub(super) const ORPHAN: &str = "orphan";
+
+/// What matters of one object.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) kind: Kind,
+    pub(super) uid: String,
+    pub(super) namespace: Option<String>,
+    pub(super) name: String,
+    pub(super) resource_version: Option<String>,
+    pub(super) owners: Vec<OwnerReference>,
+    pub(super) finalizers: Vec<String>,
+    pub(super) deleting: bool,
+}
+
+impl Node {
+    /// The node of an object; one without a uid or name cannot be tracked.
+    pub(super) fn of(kind: &Kind, meta: &ObjectMeta) -> Option<Self> {
+        Some(Self {
+            kind: kind.clone(),
+            uid: meta.uid.clone()?,
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone()?,
+            resource_version: meta.resource_version.clone(),
+            owners: meta.owner_references.clone().unwrap_or_default(),
+            finalizers: meta.finalizers.clone().unwrap_or_default(),
+            deleting: meta.deletion_timestamp.is_some(),
+        })
+    }
+
+    /// On its way out, and held by the foreground finalizer.
+    pub(super) fn waits_for_dependents(&self) -> bool {
+        self.deleting && self.finalizers.iter().any(|name| name == FOREGROUND)
+    }
+
+    /// Its owner must wait for it.
+    pub(super) fn blocks(&self, owner: &str) -> bool {
+        self.owners
+            .iter()
+            .any(|reference| reference.uid == owner && reference.block_owner_deletion == Some(true))
+    }
+}
+
+/// What to do with an object.
+#[derive(Debug, PartialEq)]
+pub(super) enum Verdict {
+    Keep,
+    DropOwners,
+    Delete(PropagationPolicy),
+}
+
+/// One living owner keeps it (owners that are gone are struck off); else one that waits for its dependents takes it
+/// along in the foreground; else, with all owners gone, it goes in the background.
+pub(super) fn verdict(living: usize, waiting: usize, gone: usize) -> Verdict {
+    match (living, waiting, gone) {
+        (1.., _, 0) => Verdict::Keep,
+        (1.., _, _) => Verdict::DropOwners,
+        (0, 1.., _) => Verdict::Delete(PropagationPolicy::Foreground),
+        (0, 0, 1..) => Verdict::Delete(PropagationPolicy::Background),
+        (0, 0, 0) => Verdict::Keep,
+    }
+}
+
+/// All objects that own or are owned.
+#[derive(Debug, Default)]
+pub(super) struct Graph {
+    nodes: HashMap<String, Node>,
+    dependents: HashMap<String, HashSet<String>>,
+}
+
+impl Graph {
+    /// Takes in an object's present state; answers the uids to look at.
+    pub(super) fn upsert(&mut self, node: Node) -> Vec<String> {
+        let uid = node.uid.clone();
+        if let Some(old) = self.nodes.get(&uid) {
+            let owners: Vec<String> = old.owners.iter().map(|owner| owner.uid.clone()).collect();
+            owners.iter().for_each(|owner| self.unlink(owner, &uid));
+        }
+        for owner in &node.owners {
+            self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
+        }
+        let interesting = node.deleting || !node.owners.is_empty();
+        self.nodes.insert(uid.clone(), node);
+        if interesting { vec![uid] } else { Vec::new() }
+    }
+
+    /// Takes out an object; answers the uids to look at: its dependents, and owners that waited for it.
+    pub(super) fn remove(&mut self, uid: &str) -> Vec<String> {
+        let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
+        let mut affected: Vec<String> = self.dependents.get(uid).into_iter().flatten().cloned().collect();
+        for owner in &node.owners {
+            self.unlink(&owner.uid, uid);
+            affected.push(owner.uid.clone());
+        }
+        affected
+    }
+
+    fn unlink(&mut self, owner: &str, dependent: &str) {
+        if let Some(dependents) = self.dependents.get_mut(owner) {
+            dependents.remove(dependent);
+            if dependents.is_empty() {
+                self.dependents.remove(owner);
+            }
+        }
+    }
+
+    /// One object.
+    pub(super) fn get(&self, uid: &str) -> Option<Node> {
+        self.nodes.get(uid).cloned()
+    }
+
+    /// Objects owned by `uid`.
+    pub(super) fn dependents(&self, uid: &str) -> Vec<Node> {
+        self.dependents.get(uid).into_iter().flatten().filter_map(|uid| self.get(uid)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verdict() {
+        assert_eq!(verdict(1, 0, 0), Verdict::Keep);
+        assert_eq!(verdict(1, 1, 1), Verdict::DropOwners);
+        assert_eq!(verdict(0, 1, 1), Verdict::Delete(PropagationPolicy::Foreground));
+        assert_eq!(verdict(0, 0, 2), Verdict::Delete(PropagationPolicy::Background));
+        assert_eq!(verdict(0, 0, 0), Verdict::Keep);
+    }
+}

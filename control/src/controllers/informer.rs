@@ -1,0 +1,171 @@
+//! One list-and-watch per kind, shared by everybody: a local copy of the objects, and a call for each change.
+//!
+//! Handlers run on the watch's own task, in order, with the state before and after; they only put keys into work
+//! queues, so they never block. After a lost watch the new list is compared with the copy, so a handler sees the
+//! difference and nothing twice.
+
+use futures_util::{StreamExt, TryStreamExt};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::watch;
+
+/// Namespace (empty for cluster-scoped kinds) and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl Key {
+    /// The key of an object.
+    pub(crate) fn of<K: Resource>(object: &K) -> Self {
+        let meta = object.meta();
+        Self {
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+        }
+    }
+
+    /// A key of its parts.
+    pub(crate) fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
+type Objects<K> = BTreeMap<Key, Arc<K>>;
+type Handler<K> = Box<dyn Fn(Option<&Arc<K>>, Option<&Arc<K>>) + Send + Sync>;
+
+/// The copy, for readers. Cheap to clone.
+pub(crate) struct Lister<K> {
+    objects: Arc<RwLock<Objects<K>>>,
+    synced: watch::Receiver<bool>,
+}
+
+impl<K> Clone for Lister<K> {
+    fn clone(&self) -> Self {
+        Self { objects: self.objects.clone(), synced: self.synced.clone() }
+    }
+}
+
+impl<K> Lister<K> {
+    /// One object.
+    pub(crate) fn get(&self, key: &Key) -> Option<Arc<K>> {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// Every object, in the order of keys.
+    pub(crate) fn all(&self) -> Vec<Arc<K>> {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Every object of one namespace.
+    pub(crate) fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+        let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
+        let from = Key::new(namespace, "");
+        objects
+            .range(from..)
+            .take_while(|(key, _)| key.namespace == namespace)
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
+    /// Resolves once the first list is complete.
+    pub(crate) async fn synced(&self) {
+        // The sender lives as long as the informer; its end is the end of everything here.
+        let mut synced = self.synced.clone();
+        let _ended = synced.wait_for(|synced| *synced).await;
+    }
+}
+
+/// A list-and-watch before it runs.
+pub(crate) struct Informer<K> {
+    api: Api<K>,
+    objects: Arc<RwLock<Objects<K>>>,
+    handlers: Vec<Handler<K>>,
+    synced: watch::Sender<bool>,
+}
+
+impl<K> Informer<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    /// An informer over all namespaces.
+    pub(crate) fn new(client: &Client) -> Self {
+        Self {
+            api: Api::all(client.clone()),
+            objects: Arc::default(),
+            handlers: Vec::new(),
+            synced: watch::channel(false).0,
+        }
+    }
+
+    /// The copy this informer keeps.
+    pub(crate) fn lister(&self) -> Lister<K> {
+        Lister { objects: self.objects.clone(), synced: self.synced.subscribe() }
+    }
+
+    /// Calls `handler` with (before, after) for every change from the first list on.
+    pub(crate) fn on_change(
+        &mut self,
+        handler: impl Fn(Option<&Arc<K>>, Option<&Arc<K>>) + Send + Sync + 'static,
+    ) {
+        self.handlers.push(Box::new(handler));
+    }
+
+    /// Watches until the future is dropped; errors of the connection are retried with back-off.
+    pub(crate) async fn run(self) {
+        let mut events = watcher(self.api.clone(), watcher::Config::default()).default_backoff().boxed();
+        let mut listing = Objects::new();
+        loop {
+            match events.try_next().await {
+                Ok(Some(event)) => self.handle(event, &mut listing),
+                Ok(None) => return,
+                Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch"),
+            }
+        }
+    }
+
+    fn handle(&self, event: watcher::Event<K>, listing: &mut Objects<K>) {
+        match event {
+            watcher::Event::Init => listing.clear(),
+            watcher::Event::InitApply(object) => {
+                listing.insert(Key::of(&object), Arc::new(object));
+            }
+            watcher::Event::InitDone => self.replace(std::mem::take(listing)),
+            watcher::Event::Apply(object) => self.set(Key::of(&object), Some(Arc::new(object))),
+            watcher::Event::Delete(object) => self.set(Key::of(&object), None),
+        }
+    }
+
+    /// Takes a whole list as the new state.
+    fn replace(&self, listing: Objects<K>) {
+        let gone: Vec<Key> = {
+            let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
+            objects.keys().filter(|key| !listing.contains_key(*key)).cloned().collect()
+        };
+        gone.into_iter().for_each(|key| self.set(key, None));
+        listing.into_iter().for_each(|(key, object)| self.set(key, Some(object)));
+        self.synced.send_replace(true);
+    }
+
+    fn set(&self, key: Key, new: Option<Arc<K>>) {
+        let old = {
+            let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
+            match &new {
+                Some(object) => objects.insert(key, object.clone()),
+                None => objects.remove(&key),
+            }
+        };
+        let version = |object: &Option<Arc<K>>| {
+            object.as_ref().and_then(|object| object.meta().resource_version.clone())
+        };
+        if old.is_some() && new.is_some() && version(&old) == version(&new) {
+            return;
+        }
+        self.handlers.iter().for_each(|handler| handler(old.as_ref(), new.as_ref()));
+    }
+}

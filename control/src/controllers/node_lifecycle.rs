@@ -1,0 +1,273 @@
+//! Nodes that stop reporting: their Ready condition becomes Unknown, they are tainted, and pods that do not tolerate
+//! that are evicted after their `tolerationSeconds`.
+
+use super::informer::{Key, Lister};
+use super::pods;
+use super::runner::{Next, Reconcile, ignore_not_found};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A node that neither renewed its lease nor reported its status for so long is not heard of.
+const GRACE: SignedDuration = SignedDuration::from_secs(50);
+/// How often every node is looked at.
+const PERIOD: Duration = Duration::from_secs(5);
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+
+/// Everything one reconcile needs.
+pub(crate) struct NodeLifecycle {
+    pub(crate) client: Client,
+    pub(crate) nodes: Lister<Node>,
+    pub(crate) leases: Lister<Lease>,
+    pub(crate) pods: Lister<Pod>,
+    /// Before this nobody is declared silent: after a restart of ours, nodes get time to report again.
+    pub(crate) started: Timestamp,
+}
+
+impl Reconcile for NodeLifecycle {
+    /// Looks at one node, and again in a while.
+    async fn reconcile(&self, key: Key) -> Result<Next, kube::Error> {
+        let Some(node) = self.nodes.get(&key) else {
+            return Ok(Next::Wait);
+        };
+        let now = Timestamp::now();
+        if self.silent_for(&node, now) > GRACE && ready_status(&node) != "Unknown" {
+            self.mark_unknown(&node, now).await?;
+            return Ok(Next::After(Duration::ZERO));
+        }
+        let wanted = taints(&node, now);
+        if wanted.as_slice() != node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
+        {
+            let patch =
+                json!({"metadata": {"resourceVersion": node.resource_version()}, "spec": {"taints": wanted}});
+            self.patch_node(&node, patch).await?;
+        }
+        let next = self.evict(&node, &wanted, now).await?;
+        Ok(Next::After(next.min(PERIOD)))
+    }
+}
+
+impl NodeLifecycle {
+    /// Since the last sign of life: the lease's renewal or the newest heartbeat of a condition.
+    fn silent_for(&self, node: &Node, now: Timestamp) -> SignedDuration {
+        let lease = self.leases.get(&Key::new("kube-node-lease", &node.name_any()));
+        let renewed =
+            lease.and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref().map(|MicroTime(at)| *at));
+        let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let heartbeats =
+            conditions.filter_map(|condition| condition.last_heartbeat_time.as_ref().map(|Time(at)| *at));
+        let created = node.creation_timestamp().map(|Time(at)| at);
+        let last = heartbeats.chain(renewed).chain(created).chain([self.started]).max().unwrap_or(now);
+        now.duration_since(last)
+    }
+
+    async fn mark_unknown(&self, node: &Node, now: Timestamp) -> Result<(), kube::Error> {
+        let mut conditions =
+            node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+        for kind in ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"] {
+            match conditions.iter_mut().find(|condition| condition.type_ == kind) {
+                Some(condition) => {
+                    silence(condition, "NodeStatusUnknown", "Kubelet stopped posting node status.", now)
+                }
+                None => {
+                    let mut condition = NodeCondition { type_: kind.into(), ..NodeCondition::default() };
+                    silence(
+                        &mut condition,
+                        "NodeStatusNeverUpdated",
+                        "Kubelet never posted node status.",
+                        now,
+                    );
+                    conditions.push(condition);
+                }
+            }
+        }
+        self.mark_pods_not_ready(node, now).await?;
+        let api: Api<Node> = Api::all(self.client.clone());
+        let patch = json!({"metadata": {"resourceVersion": node.resource_version()}, "status": {"conditions": conditions}});
+        ignore_not_found(
+            api.patch_status(&node.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await,
+        )
+    }
+
+    /// Services must not send traffic to a node that nobody hears of.
+    async fn mark_pods_not_ready(&self, node: &Node, now: Timestamp) -> Result<(), kube::Error> {
+        for pod in self.pods_on(node) {
+            if pods::ready_since(&pod).is_none() {
+                continue;
+            }
+            let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime": Time(now)});
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
+            let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
+            ignore_not_found(api.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await)?;
+        }
+        Ok(())
+    }
+
+    fn pods_on(&self, node: &Node) -> Vec<Arc<Pod>> {
+        let name = node.name_any();
+        self.pods.all().into_iter().filter(|pod| pods::node_of(pod) == Some(name.as_str())).collect()
+    }
+
+    async fn patch_node(&self, node: &Node, patch: serde_json::Value) -> Result<(), kube::Error> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        ignore_not_found(api.patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await)
+    }
+
+    /// Deletes pods whose time on a node with NoExecute taints is over; answers when the next one's is.
+    async fn evict(&self, node: &Node, taints: &[Taint], now: Timestamp) -> Result<Duration, kube::Error> {
+        let mut next = PERIOD;
+        if !taints.iter().any(|taint| taint.effect == "NoExecute") {
+            return Ok(next);
+        }
+        for pod in self.pods_on(node).into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+            match stays_for(&pod, taints, now) {
+                None => {}
+                Some(left) if left > SignedDuration::ZERO => {
+                    next = next.min(Duration::try_from(left).unwrap_or(PERIOD));
+                }
+                Some(_) => {
+                    let api: Api<Pod> =
+                        Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
+                    ignore_not_found(api.delete(&pod.name_any(), &DeleteParams::default()).await)?;
+                }
+            }
+        }
+        Ok(next)
+    }
+}
+
+fn silence(condition: &mut NodeCondition, reason: &str, message: &str, now: Timestamp) {
+    condition.status = "Unknown".into();
+    condition.reason = Some(reason.into());
+    condition.message = Some(message.into());
+    condition.last_transition_time = Some(Time(now));
+}
+
+fn ready_status(node: &Node) -> &str {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready =
+        conditions.and_then(|conditions| conditions.iter().find(|condition| condition.type_ == "Ready"));
+    ready.map_or("Unknown", |condition| condition.status.as_str())
+}
+
+/// The taints a node should have: its own, plus ours for not ready, unreachable and cordoned. A taint that is
+/// there already keeps its time.
+fn taints(node: &Node, now: Timestamp) -> Vec<Taint> {
+    let existing = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
+    let unschedulable = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
+    let mut wanted: Vec<(&str, &str)> = match ready_status(node) {
+        "True" => Vec::new(),
+        "False" => vec![(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")],
+        _ => vec![(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")],
+    };
+    if unschedulable {
+        wanted.push((UNSCHEDULABLE, "NoSchedule"));
+    }
+    let ours = |taint: &Taint| [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&taint.key.as_str());
+    let is_wanted =
+        |taint: &Taint| wanted.iter().any(|(key, effect)| taint.key == *key && taint.effect == *effect);
+    let mut taints: Vec<Taint> =
+        existing.into_iter().filter(|taint| !ours(taint) || is_wanted(taint)).collect();
+    for (key, effect) in &wanted {
+        if !taints.iter().any(|taint| taint.key == *key && taint.effect == *effect) {
+            let time_added = (*effect == "NoExecute" || *key != UNSCHEDULABLE).then_some(Time(now));
+            taints.push(Taint { key: (*key).into(), effect: (*effect).into(), value: None, time_added });
+        }
+    }
+    taints
+}
+
+/// How long a pod may stay under these taints: `None` is for ever.
+fn stays_for(pod: &Pod, taints: &[Taint], now: Timestamp) -> Option<SignedDuration> {
+    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+    let mut shortest: Option<SignedDuration> = None;
+    for taint in taints.iter().filter(|taint| taint.effect == "NoExecute") {
+        let added = taint.time_added.as_ref().map_or(now, |Time(at)| *at);
+        let left = match tolerations.iter().find(|toleration| tolerates(toleration, taint)) {
+            None => SignedDuration::ZERO,
+            Some(Toleration { toleration_seconds: None, .. }) => continue,
+            Some(Toleration { toleration_seconds: Some(seconds), .. }) => {
+                SignedDuration::from_secs((*seconds).max(0)) - now.duration_since(added)
+            }
+        };
+        shortest = Some(shortest.map_or(left, |shortest| shortest.min(left)));
+    }
+    shortest
+}
+
+/// Whether a toleration covers a taint (an empty key with Exists covers all, an empty effect every effect).
+pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let of = |field: &Option<String>| field.as_deref().unwrap_or_default().to_owned();
+    let (key, effect) = (of(&toleration.key), of(&toleration.effect));
+    if !effect.is_empty() && effect != taint.effect {
+        return false;
+    }
+    if !key.is_empty() && key != taint.key {
+        return false;
+    }
+    match of(&toleration.operator).as_str() {
+        "Exists" => true,
+        "" | "Equal" => !key.is_empty() && of(&toleration.value) == of(&taint.value),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taint(effect: &str) -> Taint {
+        let at = "2026-01-01T00:00:00Z".parse().unwrap();
+        Taint { key: UNREACHABLE.into(), effect: effect.into(), value: None, time_added: Some(Time(at)) }
+    }
+
+    fn pod(tolerations: serde_json::Value) -> Pod {
+        serde_json::from_value(
+            json!({"metadata": {}, "spec": {"containers": [], "tolerations": tolerations}}),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn pods_stay_as_long_as_they_tolerate() {
+        let now = "2026-01-01T00:01:00Z".parse().unwrap();
+        let taints = [taint("NoExecute"), taint("NoSchedule")];
+        let exists = |seconds: Option<i64>| json!([{"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}]);
+        assert_eq!(stays_for(&pod(json!([])), &taints, now), Some(SignedDuration::ZERO));
+        assert_eq!(stays_for(&pod(exists(Some(300))), &taints, now), Some(SignedDuration::from_secs(240)));
+        assert_eq!(stays_for(&pod(exists(None)), &taints, now), None);
+        assert_eq!(stays_for(&pod(json!([{"operator": "Exists"}])), &taints, now), None);
+    }
+
+    #[test]
+    fn taints_follow_the_conditions() {
+        let node = |ready: &str, cordoned: bool| -> Node {
+            serde_json::from_value(json!({
+                "metadata": {"name": "n"},
+                "spec": {"unschedulable": cordoned, "taints": [{"key": "own", "effect": "NoSchedule"}]},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]},
+            }))
+            .unwrap()
+        };
+        let keys = |node: &Node| -> Vec<String> {
+            taints(node, Timestamp::now())
+                .into_iter()
+                .map(|taint| format!("{}:{}", taint.key, taint.effect))
+                .collect()
+        };
+        assert_eq!(keys(&node("True", false)), ["own:NoSchedule"]);
+        assert_eq!(
+            keys(&node("True", true)),
+            ["own:NoSchedule", "node.kubernetes.io/unschedulable:NoSchedule"]
+        );
+        assert_eq!(keys(&node("Unknown", false)).len(), 3);
+    }
+}

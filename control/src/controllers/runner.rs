@@ -1,0 +1,81 @@
+//! Runs one controller: workers that take keys from its queue and reconcile them until shutdown.
+
+use super::informer::Key;
+use super::work_queue::WorkQueue;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a successful reconcile asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing until something changes.
+    Wait,
+    /// Look again after this.
+    After(Duration),
+}
+
+/// A controller: brings what one key stands for closer to what is asked for.
+pub(crate) trait Reconcile: Send + Sync + 'static {
+    /// Looks at the present state and takes the next steps; called again after every change.
+    fn reconcile(&self, key: Key) -> impl Future<Output = Result<Next, kube::Error>> + Send;
+}
+
+/// Works on keys with `workers` tasks at a time, until the future is dropped.
+///
+/// A conflict means that somebody else wrote first: it is retried without a word. Any other error is logged here,
+/// once, and retried with back-off.
+pub(crate) async fn run(
+    name: &'static str,
+    queue: WorkQueue<Key>,
+    workers: usize,
+    controller: Arc<impl Reconcile>,
+) {
+    let work = |_| {
+        let (queue, controller) = (queue.clone(), controller.clone());
+        async move {
+            loop {
+                let key = queue.next().await;
+                let result = controller.reconcile(key.clone()).await;
+                settle(name, &queue, &key, result);
+            }
+        }
+    };
+    futures_util::future::join_all((0..workers).map(work)).await;
+}
+
+fn settle(name: &str, queue: &WorkQueue<Key>, key: &Key, result: Result<Next, kube::Error>) {
+    match result {
+        Ok(next) => {
+            queue.forget(key);
+            if let Next::After(delay) = next {
+                queue.add_after(key.clone(), delay);
+            }
+        }
+        Err(error) => {
+            if !is_conflict(&error) {
+                tracing::warn!(controller = name, namespace = key.namespace, name = key.name, %error, "reconcile");
+            }
+            queue.retry(key.clone());
+        }
+    }
+    queue.done(key);
+}
+
+/// 409 with reason Conflict: our copy was old.
+pub(crate) fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409 && status.reason == "Conflict")
+}
+
+/// 404.
+pub(crate) fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// A write to something that is gone was not needed any more.
+pub(crate) fn ignore_not_found<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        Err(error) if !is_not_found(&error) => Err(error),
+        _ => Ok(()),
+    }
+}

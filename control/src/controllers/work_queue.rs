@@ -1,0 +1,188 @@
+//! Keys that wait for a worker: each at most once, never two workers on one key, retries with back-off.
+//!
+//! The semantics are those every Kubernetes controller relies on: a key that is added while it is worked on is
+//! worked on again afterwards, so no change is ever missed.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// First retry of a key that failed.
+const FIRST_RETRY: Duration = Duration::from_millis(5);
+/// Longest wait between two retries.
+const LAST_RETRY: Duration = Duration::from_secs(1000);
+
+struct State<K> {
+    ready: VecDeque<K>,
+    waiting: HashSet<K>,
+    working: HashSet<K>,
+    delayed: BTreeMap<(Instant, u64), K>,
+    failures: HashMap<K, u32>,
+    sequence: u64,
+}
+
+/// A queue; cheap to clone.
+pub(crate) struct WorkQueue<K> {
+    state: Arc<Mutex<State<K>>>,
+    changed: Arc<Notify>,
+}
+
+impl<K> Clone for WorkQueue<K> {
+    fn clone(&self) -> Self {
+        Self { state: self.state.clone(), changed: self.changed.clone() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> WorkQueue<K> {
+    /// An empty queue.
+    pub(crate) fn new() -> Self {
+        let state = State {
+            ready: VecDeque::new(),
+            waiting: HashSet::new(),
+            working: HashSet::new(),
+            delayed: BTreeMap::new(),
+            failures: HashMap::new(),
+            sequence: 0,
+        };
+        Self { state: Arc::new(Mutex::new(state)), changed: Arc::new(Notify::new()) }
+    }
+
+    /// Never held across an await.
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a key, unless it waits already.
+    pub(crate) fn add(&self, key: K) {
+        self.lock().add(key);
+        self.changed.notify_one();
+    }
+
+    /// Adds a key later.
+    pub(crate) fn add_after(&self, key: K, delay: Duration) {
+        if delay.is_zero() {
+            return self.add(key);
+        }
+        let mut state = self.lock();
+        state.sequence += 1;
+        let at = (Instant::now() + delay, state.sequence);
+        state.delayed.insert(at, key);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Adds a key that failed: 5 ms, doubled each time, at most 1000 s.
+    pub(crate) fn retry(&self, key: K) {
+        let failures = {
+            let mut state = self.lock();
+            let failures = state.failures.entry(key.clone()).or_insert(0);
+            *failures += 1;
+            *failures - 1
+        };
+        self.add_after(key, FIRST_RETRY.saturating_mul(1 << failures.min(20)).min(LAST_RETRY));
+    }
+
+    /// Forgets that a key failed.
+    pub(crate) fn forget(&self, key: &K) {
+        self.lock().failures.remove(key);
+    }
+
+    /// The next key; nobody else gets it before `done`.
+    pub(crate) async fn next(&self) -> K {
+        loop {
+            let due = {
+                let mut state = self.lock();
+                state.promote(Instant::now());
+                if let Some(key) = state.take() {
+                    if !state.ready.is_empty() {
+                        self.changed.notify_one();
+                    }
+                    return key;
+                }
+                state.delayed.keys().next().map(|(at, _)| *at)
+            };
+            match due {
+                Some(at) => tokio::select! {
+                    () = self.changed.notified() => {}
+                    () = tokio::time::sleep_until(at) => {}
+                },
+                None => self.changed.notified().await,
+            }
+        }
+    }
+
+    /// Gives a key back; if it was added meanwhile, it is ready again.
+    pub(crate) fn done(&self, key: &K) {
+        let mut state = self.lock();
+        state.working.remove(key);
+        if state.waiting.contains(key) {
+            state.ready.push_back(key.clone());
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash> State<K> {
+    fn add(&mut self, key: K) {
+        if self.waiting.insert(key.clone()) && !self.working.contains(&key) {
+            self.ready.push_back(key);
+        }
+    }
+
+    fn promote(&mut self, now: Instant) {
+        while let Some(entry) = self.delayed.first_entry()
+            && entry.key().0 <= now
+        {
+            let key = entry.remove();
+            self.add(key);
+        }
+    }
+
+    fn take(&mut self) -> Option<K> {
+        let key = self.ready.pop_front()?;
+        self.waiting.remove(&key);
+        self.working.insert(key.clone());
+        Some(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[tokio::test]
+    async fn a_key_waits_once_and_is_worked_on_by_one() {
+        let queue = WorkQueue::new();
+        queue.add("a");
+        queue.add("a");
+        assert_eq!(queue.next().await, "a");
+        queue.add("a");
+        assert!(queue.next().now_or_never().is_none(), "still worked on");
+        queue.done(&"a");
+        assert_eq!(queue.next().await, "a");
+        queue.done(&"a");
+        assert!(queue.next().now_or_never().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retries_back_off_and_are_forgotten() {
+        let queue = WorkQueue::new();
+        let begin = Instant::now();
+        for _ in 0..4 {
+            queue.retry("a");
+            let key = queue.next().await;
+            queue.done(&key);
+        }
+        assert_eq!(begin.elapsed().as_millis(), 5 + 10 + 20 + 40);
+        queue.forget(&"a");
+        let begin = Instant::now();
+        queue.retry("a");
+        queue.next().await;
+        assert_eq!(begin.elapsed().as_millis(), 5);
+    }
+}
