@@ -12,6 +12,8 @@ pub mod kubelet;
 mod network_lab;
 mod nft;
 pub mod node;
+#[cfg(test)]
+mod scripted_api;
 mod service_watch;
 pub mod services;
 

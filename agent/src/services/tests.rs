@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::network_lab::{Lab, Pod};
+use crate::scripted_api::ScriptedApi;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use proptest::prelude::*;
@@ -235,4 +236,49 @@ fn differences_lead_to_the_same_table_as_a_fresh_start() {
         });
         outcome.unwrap();
     });
+}
+
+const SERVICES: &str = "/api/v1/services";
+const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
+
+/// The whole way: objects at the API server, packets in the kernel; through changes, a server that restarts, a
+/// restart of ours and somebody who flushes the rules while we are away.
+#[test]
+fn the_table_follows_the_cluster() {
+    Lab::run(|lab| async move {
+        let api = ScriptedApi::default();
+        let (_network, pods) = pods(&lab, 1).await;
+        pods[0].0.serve_many(8080, "pod");
+        let shutdown = CancellationToken::new();
+        let mut task = tokio::spawn(run(api.client(), lab.config(), shutdown.clone()));
+        let get = |address: &'static str| {
+            let lab = lab.clone();
+            async move { eventually(move || lab.try_get(address.parse().unwrap(), 80).is_some()).await }
+        };
+        let put = |name: &str, address: &str| {
+            api.put(SERVICES, json!({"metadata": {"name": name}, "spec": {"clusterIP": address, "ports": [{"port": 80}]}}));
+            let mut slice = serde_json::to_value(&*slice(name, 8080, &[(&pods[0].1, json!({}), "here")])).unwrap();
+            slice["metadata"]["name"] = format!("{name}-1").into();
+            api.put(SLICES, slice);
+        };
+        put("one", "10.96.0.11");
+        get("10.96.0.11").await;
+        api.hang_up();
+        put("two", "10.96.0.12");
+        get("10.96.0.12").await;
+        shutdown.cancel();
+        task.await.unwrap().unwrap();
+        assert!(lab.try_get("10.96.0.11".parse().unwrap(), 80).is_some(), "services go on without us");
+        api.delete(SERVICES, "one");
+        put("three", "10.96.0.13");
+        task = tokio::spawn(run(api.client(), lab.config(), CancellationToken::new()));
+        get("10.96.0.13").await;
+        assert!(!lab.shell("nft list ruleset").contains("default/one"), "stale chains are gone");
+        task.abort();
+    });
+}
+
+/// Waits for a condition without holding the runtime's only thread, at most ten seconds.
+async fn eventually(condition: impl FnMut() -> bool + Send + 'static) {
+    tokio::task::spawn_blocking(|| crate::network_lab::wait_until("the answer", condition)).await.unwrap();
 }

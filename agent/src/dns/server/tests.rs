@@ -109,3 +109,37 @@ fn tcp_streams_carry_many_questions() {
         }
     });
 }
+
+/// The whole way: a service at the API server is a name within a second, and none when it is deleted.
+#[test]
+fn names_follow_the_cluster() {
+    Lab::run(|lab| async move {
+        let api = crate::scripted_api::ScriptedApi::default();
+        let address: SocketAddr = "127.0.0.1:5300".parse().unwrap();
+        let shutdown = tokio_util::sync::CancellationToken::new();
+        let task = tokio::spawn(crate::dns::run(Some(api.client()), vec![address], lab.config(), shutdown.clone()));
+        let code = || async {
+            let mut query = Message::query();
+            let name = hickory_proto::rr::Name::from_ascii("new.default.svc.cluster.local.").unwrap();
+            query.add_query(hickory_proto::op::Query::query(name, hickory_proto::rr::RecordType::A));
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let mut buffer = [0; 512];
+            socket.send_to(&query.to_vec().unwrap(), address).await.unwrap();
+            let length = socket.recv(&mut buffer).await.unwrap();
+            Message::from_vec(&buffer[..length]).unwrap().metadata.response_code
+        };
+        let until = |wanted| async move {
+            while code().await != wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        until(ResponseCode::NXDomain).await;
+        let service = json!({"metadata": {"name": "new"}, "spec": {"clusterIP": "10.96.0.20"}});
+        api.put("/api/v1/services", service);
+        timeout(Duration::from_secs(1), until(ResponseCode::NoError)).await.unwrap();
+        api.delete("/api/v1/services", "new");
+        timeout(Duration::from_secs(1), until(ResponseCode::NXDomain)).await.unwrap();
+        shutdown.cancel();
+        task.await.unwrap().unwrap();
+    });
+}
