@@ -83,7 +83,8 @@ impl State {
             let lines = UnboundedReceiverStream::new(receiver).map(|line| Ok(Frame::data(line)));
             return Response::new(BodyExt::boxed(StreamBody::new(lines)));
         }
-        let items: Vec<&Value> = self.objects.iter().filter(|((at, _), _)| at == path).map(|(_, item)| item).collect();
+        let items: Vec<&Value> =
+            self.objects.iter().filter(|((at, _), _)| at == path).map(|(_, item)| item).collect();
         let list = json!({"metadata": {"resourceVersion": self.revision.to_string()}, "items": items});
         Response::new(BodyExt::boxed(Full::new(Bytes::from(list.to_string()))))
     }

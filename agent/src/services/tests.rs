@@ -256,8 +256,12 @@ fn the_table_follows_the_cluster() {
             async move { eventually(move || lab.try_get(address.parse().unwrap(), 80).is_some()).await }
         };
         let put = |name: &str, address: &str| {
-            api.put(SERVICES, json!({"metadata": {"name": name}, "spec": {"clusterIP": address, "ports": [{"port": 80}]}}));
-            let mut slice = serde_json::to_value(&*slice(name, 8080, &[(&pods[0].1, json!({}), "here")])).unwrap();
+            api.put(
+                SERVICES,
+                json!({"metadata": {"name": name}, "spec": {"clusterIP": address, "ports": [{"port": 80}]}}),
+            );
+            let mut slice =
+                serde_json::to_value(&*slice(name, 8080, &[(&pods[0].1, json!({}), "here")])).unwrap();
             slice["metadata"]["name"] = format!("{name}-1").into();
             api.put(SLICES, slice);
         };

@@ -117,7 +117,8 @@ fn names_follow_the_cluster() {
         let api = crate::scripted_api::ScriptedApi::default();
         let address: SocketAddr = "127.0.0.1:5300".parse().unwrap();
         let shutdown = tokio_util::sync::CancellationToken::new();
-        let task = tokio::spawn(crate::dns::run(Some(api.client()), vec![address], lab.config(), shutdown.clone()));
+        let task =
+            tokio::spawn(crate::dns::run(Some(api.client()), vec![address], lab.config(), shutdown.clone()));
         let code = || async {
             let mut query = Message::query();
             let name = hickory_proto::rr::Name::from_ascii("new.default.svc.cluster.local.").unwrap();
