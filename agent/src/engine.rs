@@ -38,6 +38,7 @@ mod stop_signal;
 pub mod monitors;
 pub mod network;
 pub mod stream_target;
+pub mod streaming;
 
 pub use serve::{serve, serve_engine};
 

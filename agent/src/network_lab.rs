@@ -114,8 +114,13 @@ impl Lab {
         let left: Vec<&str> =
             links.lines().filter(|line| line.contains("knarr") || line.contains(": veth")).collect();
         assert!(left.is_empty(), "links are left: {left:?}");
-        let pods = self.data.path().join("data/network/pods");
-        assert!(fs::read_dir(pods).is_ok_and(|mut pods| pods.next().is_none()), "allocations are left");
+        for kind in ["pods", "leaving"] {
+            let dir = self.data.path().join("data/network").join(kind);
+            assert!(
+                fs::read_dir(dir).is_ok_and(|mut pods| pods.next().is_none()),
+                "allocations are left: {kind}"
+            );
+        }
     }
 }
 

@@ -1,7 +1,28 @@
 //! The whole control plane as one value: started, used through its client and its kubeconfig, shut down.
 
-use std::net::{IpAddr, SocketAddr};
+use crate::authn::{MASTERS, Tokens, User};
+use crate::client;
+use crate::controllers::{self, ControllerOptions};
+use crate::openapi::Documents;
+use crate::pki::{self, Pki, Subject};
+use crate::registry::Table;
+use crate::server::{Kubelets, Server, ServiceAddresses, listener, tls};
+use crate::store::{self, Store};
+use addresses::ServerNames;
+use anyhow::Context as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+mod addresses;
+mod kubeconfig;
+
+/// Controllers that do not stop by themselves within this are cut off.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything `knarr server` and `knarr up` decide about their control plane.
 #[derive(Debug, Clone)]
@@ -45,10 +66,13 @@ impl Default for Options {
 
 /// A running control plane.
 pub struct ControlPlane {
+    server: Arc<Server>,
+    client: kube::Client,
     kubeconfig: PathBuf,
     ca_pem: String,
     address: SocketAddr,
-    client: kube::Client,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
 }
 
 impl std::fmt::Debug for ControlPlane {
@@ -60,7 +84,59 @@ impl std::fmt::Debug for ControlPlane {
 impl ControlPlane {
     /// Opens the store, serves HTTPS, starts scheduler and controllers. Returns when the server is ready.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        anyhow::bail!("the control plane in {} is not supported yet", options.data_dir.display())
+        let store = open_store(&options).await?;
+        let directory = options.data_dir.join("pki");
+        let pki = tokio::task::spawn_blocking(move || Pki::open(&directory)).await??;
+        let listener = TcpListener::bind(options.listen)
+            .await
+            .with_context(|| format!("listen on {}", options.listen))?;
+        let address = listener.local_addr()?;
+        let advertise = options.advertise.unwrap_or_else(|| addresses::advertised(address.ip()));
+        let addresses = ServiceAddresses::new(&options.service_cidr)?;
+        let names = ServerNames { advertise, service: addresses.kubernetes().into(), listen: address.ip() };
+        let certificate = tls::ServerCertificate::new(&names.identity(&pki)?)?;
+        let admin = pki.identity(
+            "admin",
+            &Subject { common_name: "kubernetes-admin", organization: Some(MASTERS), names: &[] },
+        )?;
+        let kubelet =
+            Subject { common_name: "kube-apiserver-kubelet-client", organization: Some(MASTERS), names: &[] };
+        let kubelets = Kubelets::new(&pki.identity("kubelet-client", &kubelet)?)?;
+        let mut tokens = Tokens::default();
+        let token = pki.secret("admin.token", || Ok(crate::random::token()))?;
+        tokens.insert(token, User::new("kubernetes-admin", &[MASTERS]));
+        let (stop, shutdown) = watch::channel(false);
+        let table = Table::builtin();
+        let in_flight = Server::semaphore();
+        let server = Arc::new(Server {
+            store,
+            table,
+            openapi: Documents::default(),
+            tokens,
+            addresses,
+            kubelets,
+            shutdown,
+            in_flight,
+        });
+        server.bootstrap(SocketAddr::new(advertise, address.port())).await?;
+        let kubeconfig = options.data_dir.join("admin.kubeconfig");
+        let url = format!("https://{}", SocketAddr::new(reachable(address.ip()), address.port()));
+        pki::write_private(&kubeconfig, &kubeconfig::render(&url, pki.ca_pem(), &admin))?;
+        let client = client::in_process(server.clone(), User::server());
+        let config = Arc::new(tls::server(pki.ca_pem(), certificate.clone())?);
+        let ca_pem = pki.ca_pem().to_owned();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(listener::serve(server.clone(), listener, config, stop.subscribe()));
+        tasks.spawn(addresses::renew(pki, names, certificate, stop.subscribe()));
+        let controllers = ControllerOptions {
+            cluster_cidr: options.cluster_cidr,
+            service_cidr: options.service_cidr,
+            node_cidr_mask: options.node_cidr_mask,
+            advertise,
+            ca_pem: ca_pem.clone(),
+        };
+        tasks.spawn(controllers::run_all(client.clone(), controllers, stop.subscribe()));
+        Ok(Self { server, client, kubeconfig, ca_pem, address, stop, tasks })
     }
 
     /// A client of full rights with no socket in between.
@@ -70,8 +146,7 @@ impl ControlPlane {
 
     /// The same with the rights of a node, for the agent of this process.
     pub fn client_for_node(&self, name: &str) -> kube::Client {
-        let _ = name;
-        self.client.clone()
+        client::in_process(self.server.clone(), User::node(name))
     }
 
     /// `admin.kubeconfig`, readable by its owner only.
@@ -89,8 +164,36 @@ impl ControlPlane {
         self.address
     }
 
-    /// Stops the controllers, then the server, then the store; every acknowledged write is on disk already.
-    pub async fn shutdown(self) -> anyhow::Result<()> {
+    /// Stops controllers and server; every acknowledged write is on disk already. Streams to nodes are cut off.
+    pub async fn shutdown(mut self) -> anyhow::Result<()> {
+        self.stop.send_replace(true);
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await.is_err() {
+            self.tasks.shutdown().await;
+        }
+        let store = self.server.store.clone();
+        tokio::task::spawn_blocking(move || store.close()).await?;
         Ok(())
+    }
+}
+
+async fn open_store(options: &Options) -> anyhow::Result<Arc<dyn Store>> {
+    if !options.etcd.is_empty() {
+        return Ok(store::connect_etcd(&options.etcd)?);
+    }
+    let directory = options.data_dir.clone();
+    let open = move || -> anyhow::Result<Arc<dyn Store>> {
+        std::fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
+        Ok(Arc::new(store::Embedded::open(&directory.join("store.redb"))?))
+    };
+    tokio::task::spawn_blocking(open).await?
+}
+
+/// The address by which this machine reaches its own server.
+fn reachable(listen: IpAddr) -> IpAddr {
+    match listen {
+        IpAddr::V4(address) if address.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(address) if address.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        address => address,
     }
 }

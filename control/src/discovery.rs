@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(aggregated(&table, "v2beta1", true)["items"].as_array().map(Vec::len), Some(1));
         assert_eq!(aggregated(&table, "v2", false)["apiVersion"], "apidiscovery.k8s.io/v2");
         assert!(group_list(&table)["groups"].as_array().unwrap().iter().all(|group| group["name"] != ""));
-        assert_eq!(api_versions(&table)[..2], ["v1", "apps/v1"]);
+        assert_eq!(api_versions(&table)[..3], ["v1", "apiregistration.k8s.io/v1", "apps/v1"]);
     }
 
     #[test]

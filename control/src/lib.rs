@@ -4,14 +4,20 @@
 //! resource in `registry`, a generic verb runs the row's strategy around one change of the `store`, the store's
 //! writer makes it durable and publishes it to every watcher. `scheduler` and `controllers` are clients like any other.
 
+pub mod authn;
+pub mod authz;
+pub(crate) mod client;
 pub mod control_plane;
 pub mod controllers;
 pub mod discovery;
 pub mod openapi;
+pub mod pki;
 pub mod protobuf;
+pub(crate) mod random;
 pub mod registry;
 mod scheduler;
 pub mod schema;
+pub(crate) mod server;
 pub mod store;
 
 pub use control_plane::{ControlPlane, Options};

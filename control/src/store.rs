@@ -56,6 +56,9 @@ pub trait Store: Send + Sync + 'static {
     /// Follows the changes below `prefix` (at least `GROUP/RESOURCE/`) that come after revision `from`.
     fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, StoreError>;
 
+    /// Lets the writes on their way end, then refuses more. Blocks.
+    fn close(&self);
+
     /// Forgets the history up to and including `revision`.
     async fn compact(&self, revision: Revision) -> Result<(), StoreError>;
 }

@@ -59,7 +59,7 @@ impl Monitor {
             kill_tree(exec.pid);
         }
         if let Some(Phase::Attached(attached)) = client.map(|client| client.phase) {
-            if !attached.input_ended {
+            if attached.has_input && !attached.input_ended {
                 self.end_input(attached.container);
             }
             self.settle(attached.container);

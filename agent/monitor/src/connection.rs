@@ -59,6 +59,8 @@ pub(crate) struct Attached {
     unread: VecDeque<u8>,
     /// When the unread output last became smaller (or began).
     progress: Instant,
+    /// The client has sent input, so its going is the end of it. One that only watched leaves the input alone.
+    pub(crate) has_input: bool,
     /// The client has ended its input.
     pub(crate) input_ended: bool,
     /// The client reads nothing any more.
@@ -130,6 +132,7 @@ impl Attached {
             decoder: Decoder::default(),
             unread: VecDeque::new(),
             progress: Instant::now(),
+            has_input: false,
             input_ended: false,
             deaf: false,
             finishing: false,

@@ -24,7 +24,10 @@ impl Monitor {
                     attached.input_ended = true;
                     self.end_input(container);
                 }
-                Ok(Some((Kind::Stdin, data))) => self.push_input(container, &data),
+                Ok(Some((Kind::Stdin, data))) => {
+                    attached.has_input = true;
+                    self.push_input(container, &data);
+                }
                 Ok(Some((Kind::Resize, data))) => self.resize(container, &data),
                 Ok(Some((Kind::Stdout | Kind::Stderr, _))) => {}
             }

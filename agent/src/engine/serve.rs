@@ -18,6 +18,7 @@ pub async fn serve(config: Arc<Config>, shutdown: impl Future<Output = ()>) -> a
     let network: Arc<dyn PodNetwork> = super::network::bridge::BridgeNetwork::new(config.clone())?;
     let monitors: Arc<dyn Monitors> = Arc::new(super::monitors::UnixMonitors::new(config.clone()));
     let engine = Engine::start(config.clone(), images, network, monitors).await?;
+    super::streaming::StreamingServer::join(&engine, config.engine.streaming_listen)?;
     serve_engine(engine, &config.cri_socket(), shutdown).await
 }
 

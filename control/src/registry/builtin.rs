@@ -1,27 +1,69 @@
-//! The catalogue of built-in resources, one file each.
+//! The catalogue of built-in resources, a file for each or for a few that are alike.
 
 use super::Resource;
 use super::{
-    configmaps, deployments, endpoints, endpointslices, events, leases, namespaces, nodes, pods, replicasets,
-    secrets, serviceaccounts, services,
+    admissionwebhooks, apiservices, certificatesigningrequests, configmaps, controllerrevisions, cronjobs,
+    csidrivers, csinodes, csistoragecapacities, customresourcedefinitions, daemonsets, deployments,
+    endpoints, endpointslices, events, horizontalpodautoscalers, ingressclasses, ingresses, jobs, leases,
+    limitranges, namespaces, networkpolicies, nodes, persistentvolumeclaims, persistentvolumes,
+    poddisruptionbudgets, pods, podtemplates, priorityclasses, replicasets, replicationcontrollers,
+    resourcequotas, reviews, rolebindings, roles, runtimeclasses, secrets, serviceaccounts, services,
+    statefulsets, storageclasses, volumeattachments,
 };
 
 /// Every built-in row.
 pub(super) fn rows() -> Vec<Resource> {
     let mut rows = vec![
+        apiservices::row(),
+        certificatesigningrequests::row(),
         configmaps::row(),
+        controllerrevisions::row(),
+        cronjobs::row(),
+        csidrivers::row(),
+        csinodes::row(),
+        csistoragecapacities::row(),
+        customresourcedefinitions::row(),
+        daemonsets::row(),
         deployments::row(),
         endpoints::row(),
         endpointslices::row(),
+        ingressclasses::row(),
+        ingresses::row(),
+        jobs::row(),
         leases::row(),
+        limitranges::row(),
         namespaces::row(),
+        networkpolicies::row(),
         nodes::row(),
+        persistentvolumeclaims::row(),
+        persistentvolumes::row(),
+        poddisruptionbudgets::row(),
         pods::row(),
+        podtemplates::row(),
+        priorityclasses::row(),
         replicasets::row(),
+        replicationcontrollers::row(),
+        resourcequotas::row(),
+        runtimeclasses::row(),
         secrets::row(),
         serviceaccounts::row(),
         services::row(),
+        statefulsets::row(),
+        storageclasses::row(),
+        volumeattachments::row(),
     ];
-    rows.extend(events::rows());
+    for group in [
+        admissionwebhooks::rows(),
+        events::rows(),
+        horizontalpodautoscalers::rows(),
+        reviews::rows(),
+        rolebindings::rows(),
+        roles::rows(),
+    ] {
+        rows.extend(group);
+    }
     rows
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,15 +40,6 @@ impl Embedded {
         Ok(Self { cache, requests: Mutex::new(Some(sender)), writer: Mutex::new(Some(thread)) })
     }
 
-    /// Waits for the writes on their way, then closes the file. Later writes fail.
-    pub fn close(&self) {
-        drop(self.requests.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the store's writer ended with a panic");
-        }
-    }
-
     async fn write(&self, key: &str, change: Change) -> Result<Arc<Entry>, StoreError> {
         let closed = || StoreError::Unavailable("the store is closed".to_owned());
         let (reply, answer) = oneshot::channel();
@@ -103,6 +94,14 @@ impl Store for Embedded {
 
     fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, StoreError> {
         self.cache.watch(prefix, from)
+    }
+
+    fn close(&self) {
+        drop(self.requests.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the store's writer ended with a panic");
+        }
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), StoreError> {

@@ -25,8 +25,8 @@ pub(super) async fn start(mut channel: Channel, container_id: &str) -> anyhow::R
     let (stdin, stdin_queue) = mpsc::channel(QUEUE);
     let (resize, resize_queue) = mpsc::channel(QUEUE);
     let (output_queue, output) = mpsc::channel(QUEUE);
+    tokio::spawn(pump_input(write, stdin_queue, resize_queue, output_queue.downgrade()));
     tokio::spawn(pump_output(read, ahead, output_queue));
-    tokio::spawn(pump_input(write, stdin_queue, resize_queue));
     Ok(AttachSession { stdin, output, resize })
 }
 
@@ -52,17 +52,22 @@ async fn pump_output(mut read: OwnedReadHalf, ahead: Vec<u8>, queue: mpsc::Sende
     }
 }
 
-/// Ends when the client has dropped both senders, or the container has ended.
+/// Ends when the client has dropped both senders, or the container has ended. A client that ends its input while it
+/// still listens says so to the container; one that drops everything has just left.
 async fn pump_input(
     mut write: OwnedWriteHalf,
     mut stdin: mpsc::Receiver<Vec<u8>>,
     mut resize: mpsc::Receiver<(u16, u16)>,
+    output: mpsc::WeakSender<AttachOutput>,
 ) {
     let (mut stdin_open, mut resize_open) = (true, true);
     while stdin_open || resize_open {
         let sent = tokio::select! {
             data = stdin.recv(), if stdin_open => {
                 stdin_open = data.is_some();
+                if !stdin_open && output.upgrade().is_none_or(|output| output.is_closed()) {
+                    return;
+                }
                 send_input(&mut write, data.as_deref()).await
             }
             size = resize.recv(), if resize_open => match size {

@@ -21,9 +21,9 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::spawn_blocking;
 
 /// The kernel's limit for the name of a link.
@@ -47,6 +47,8 @@ struct Worker {
     services: Cidr,
     services_table: String,
     mtu: Option<u32>,
+    /// Addresses whose pods this process is taking apart; never held while anything blocks.
+    departing: Mutex<BTreeSet<Ipv4Addr>>,
 }
 
 impl BridgeNetwork {
@@ -75,6 +77,7 @@ impl BridgeNetwork {
             services: Cidr::parse(&network.service_cidr).context("network.service_cidr")?,
             services_table: network.services_table(),
             mtu: network.mtu,
+            departing: Mutex::default(),
         };
         Ok(Arc::new(Self { worker: Arc::new(worker) }))
     }
@@ -100,10 +103,13 @@ fn valid_table_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// The host's end of a pod's veth pair.
-fn host_end(sandbox_id: &str) -> String {
+/// The host's end of a pod's veth pair. The address is part of it: a sandbox that comes back under its old id has
+/// another link, while the kernel still takes the old one apart.
+fn host_end(pod: &Allocation) -> String {
     let mut name = "veth".to_owned();
-    for byte in Sha256::digest(sandbox_id.as_bytes()).iter().take(5) {
+    let hash =
+        Sha256::new().chain_update(pod.sandbox_id.as_bytes()).chain_update(pod.address.octets()).finalize();
+    for byte in hash.iter().take(5) {
         // Writing to a String cannot fail.
         let _ = write!(name, "{byte:02x}");
     }
@@ -114,6 +120,7 @@ impl Worker {
     fn setup(&self, pod: &PodAttachment) -> anyhow::Result<Vec<IpAddr>> {
         let netns = File::open(&pod.netns).with_context(|| format!("open {}", pod.netns.display()))?;
         let ledger = self.ledger.lock()?;
+        self.finish_departures(&ledger)?;
         let range = self.range(&ledger)?;
         let allocation = ledger.allocate(&pod.sandbox_id, &self.owner, range, &pod.host_ports)?;
         let mut netlink = Netlink::open().context("open a netlink socket")?;
@@ -126,7 +133,7 @@ impl Worker {
         }
         drop(ledger);
         let link = PodLink {
-            host_end: host_end(&pod.sandbox_id),
+            host_end: host_end(&allocation),
             mtu,
             address: allocation.address,
             gateway: allocation.gateway,
@@ -136,38 +143,71 @@ impl Worker {
         Ok(vec![allocation.address.into()])
     }
 
-    fn teardown(&self, sandbox_id: &str) -> anyhow::Result<()> {
+    /// Books the pod out. What the kernel has of it is still to go (`depart`): it needs tens of milliseconds to take
+    /// links and rules apart, and nobody has to wait for that. The address is not free until then.
+    fn teardown(&self, sandbox_id: &str) -> anyhow::Result<Option<Allocation>> {
         let ledger = self.ledger.lock()?;
-        self.release(&ledger, sandbox_id)
+        let Some(pod) = ledger.find(sandbox_id)? else { return Ok(None) };
+        self.departing.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.address);
+        ledger.leave(&pod)?;
+        Ok(Some(pod))
     }
 
-    fn release(&self, ledger: &LockedLedger<'_>, sandbox_id: &str) -> anyhow::Result<()> {
-        let mut netlink = Netlink::open().context("open a netlink socket")?;
-        links::delete(&mut netlink, &host_end(sandbox_id))?;
-        let Some(allocation) = ledger.find(sandbox_id)? else { return Ok(()) };
+    /// Removes rules and link, and then frees the address.
+    fn depart(&self, pod: &Allocation) -> anyhow::Result<()> {
+        let result = self.take_apart(pod);
+        self.departing.lock().unwrap_or_else(PoisonError::into_inner).remove(&pod.address);
+        result
+    }
+
+    fn take_apart(&self, pod: &Allocation) -> anyhow::Result<()> {
+        let ledger = self.ledger.lock()?;
         let empty = table::table(&self.frame, []);
-        let script = empty.difference(&table::table(&self.frame, [&allocation]));
-        if nft::apply(&script).is_err() {
-            let others: Vec<_> =
-                ledger.all()?.into_iter().filter(|other| other.sandbox_id != sandbox_id).collect();
-            self.replace_table(&others)?;
+        if nft::apply(&empty.difference(&table::table(&self.frame, [pod]))).is_err() {
+            self.replace_table(&ledger.all()?)?;
         }
-        ledger.release(sandbox_id)
+        drop(ledger);
+        let mut netlink = Netlink::open().context("open a netlink socket")?;
+        links::delete(&mut netlink, &host_end(pod))?;
+        self.ledger.lock()?.release(pod)
+    }
+
+    /// Does what a process that was killed left undone.
+    fn finish_departures(&self, ledger: &LockedLedger<'_>) -> anyhow::Result<()> {
+        let departing = self.departing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let abandoned = ledger.leaving()?.into_iter().filter(|pod| !departing.contains(&pod.address));
+        let abandoned: Vec<Allocation> = abandoned.collect();
+        if abandoned.is_empty() {
+            return Ok(());
+        }
+        let mut netlink = Netlink::open().context("open a netlink socket")?;
+        self.replace_table(&ledger.all()?)?;
+        for pod in abandoned {
+            links::delete(&mut netlink, &host_end(&pod))?;
+            ledger.release(&pod)?;
+        }
+        Ok(())
     }
 
     /// Ends what no living sandbox of ours needs, and puts bridge and table right whatever happened to them.
     fn collect_garbage(&self, living: &BTreeSet<String>) -> anyhow::Result<()> {
         let ledger = self.ledger.lock()?;
         let mut errors = Vec::new();
-        for dead in
-            ledger.all()?.iter().filter(|one| one.owner == self.owner && !living.contains(&one.sandbox_id))
-        {
-            errors.extend(self.release(&ledger, &dead.sandbox_id).err());
+        let mut netlink = Netlink::open().context("open a netlink socket")?;
+        for pod in ledger.all()? {
+            if pod.owner == self.owner && !living.contains(&pod.sandbox_id) {
+                ledger.leave(&pod)?;
+            }
+        }
+        for pod in ledger.leaving()? {
+            match links::delete(&mut netlink, &host_end(&pod)) {
+                Ok(()) => errors.extend(ledger.release(&pod).err()),
+                Err(error) => errors.push(error),
+            }
         }
         let pods = ledger.all()?;
-        let mut netlink = Netlink::open().context("open a netlink socket")?;
         let (bridge, _) = self.ensure_bridge(&mut netlink, &ledger)?;
-        let known: BTreeSet<String> = pods.iter().map(|pod| host_end(&pod.sandbox_id)).collect();
+        let known: BTreeSet<String> = pods.iter().map(host_end).collect();
         for port in links::ports_of(&mut netlink, bridge).context("list the ports of the bridge")? {
             if port.starts_with("veth") && !known.contains(&port) {
                 errors.extend(links::delete(&mut netlink, &port).err());
@@ -197,8 +237,8 @@ impl Worker {
         let ledger = self.ledger.lock()?;
         let mut errors = Vec::new();
         let mut netlink = Netlink::open().context("open a netlink socket")?;
-        for pod in ledger.all()? {
-            errors.extend(links::delete(&mut netlink, &host_end(&pod.sandbox_id)).err());
+        for pod in ledger.all()?.into_iter().chain(ledger.leaving()?) {
+            errors.extend(links::delete(&mut netlink, &host_end(&pod)).err());
         }
         errors.extend(links::delete(&mut netlink, &self.frame.bridge).err());
         let script = nft::removal(&self.frame.table) + &nft::removal(&self.services_table);
@@ -266,7 +306,22 @@ impl PodNetwork for BridgeNetwork {
 
     async fn teardown(&self, sandbox_id: &str) -> anyhow::Result<()> {
         let sandbox_id = sandbox_id.to_owned();
-        self.blocking(move |worker| worker.teardown(&sandbox_id)).await
+        let Some(pod) = self.blocking(move |worker| worker.teardown(&sandbox_id)).await? else {
+            return Ok(());
+        };
+        let worker = self.worker.clone();
+        // A runtime that shuts down waits for blocking work that has begun. If we are killed first, the link ends
+        // with the pod's namespace, and the next `setup` does the rest.
+        spawn_blocking(move || {
+            if let Err(error) = worker.depart(&pod) {
+                tracing::warn!(
+                    sandbox = pod.sandbox_id,
+                    error = format!("{error:#}"),
+                    "pod network not removed"
+                );
+            }
+        });
+        Ok(())
     }
 
     async fn collect_garbage(&self, living: &BTreeSet<String>) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@
 //! DIR/pod_cidr           the range assigned by a cluster, if any
 //! DIR/last               the address given last: the search for a free one starts behind it
 //! DIR/pods/SANDBOX_ID    the allocation, as JSON
+//! DIR/leaving/ADDRESS    the same, while the kernel still takes the link apart: the address is not free yet
 //! ```
 
 use super::HostPort;
@@ -56,6 +57,9 @@ impl From<&HostPort> for PortRecord {
     }
 }
 
+const PODS: &str = "pods";
+const LEAVING: &str = "leaving";
+
 /// The directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Ledger {
@@ -77,8 +81,9 @@ impl Ledger {
 
     /// Waits for the lock; blocks.
     pub(crate) fn lock(&self) -> anyhow::Result<LockedLedger<'_>> {
-        let pods = self.dir.join("pods");
-        fs::create_dir_all(&pods).with_context(|| format!("create {}", pods.display()))?;
+        for dir in [PODS, LEAVING].map(|name| self.dir.join(name)) {
+            fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+        }
         let path = self.dir.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path);
         let lock = lock.with_context(|| format!("open {}", path.display()))?;
@@ -88,9 +93,19 @@ impl Ledger {
 }
 
 impl LockedLedger<'_> {
-    /// All allocations. A file that cannot be read (a power failure cut it) describes nothing that still exists.
+    /// All allocations of pods.
     pub(crate) fn all(&self) -> anyhow::Result<Vec<Allocation>> {
-        let dir = self.dir.join("pods");
+        self.list(PODS)
+    }
+
+    /// Allocations whose links are being deleted.
+    pub(crate) fn leaving(&self) -> anyhow::Result<Vec<Allocation>> {
+        self.list(LEAVING)
+    }
+
+    /// A file that cannot be read (a power failure cut it) describes nothing that still exists.
+    fn list(&self, kind: &str) -> anyhow::Result<Vec<Allocation>> {
+        let dir = self.dir.join(kind);
         let mut found = Vec::new();
         for entry in fs::read_dir(&dir).with_context(|| format!("read {}", dir.display()))? {
             let path = entry.with_context(|| format!("read {}", dir.display()))?.path();
@@ -116,7 +131,8 @@ impl LockedLedger<'_> {
         if let Some(known) = self.find(sandbox_id)? {
             return Ok(known);
         }
-        let used: BTreeSet<Ipv4Addr> = self.all()?.into_iter().map(|allocation| allocation.address).collect();
+        let held = self.all()?.into_iter().chain(self.leaving()?);
+        let used: BTreeSet<Ipv4Addr> = held.map(|allocation| allocation.address).collect();
         let free = range.pods_after(self.last()).find(|address| !used.contains(address));
         let Some(address) = free else {
             bail!("no free address in pod CIDR {range} ({} in use)", used.len())
@@ -134,15 +150,17 @@ impl LockedLedger<'_> {
         Ok(allocation)
     }
 
-    /// Forgets a sandbox; unknown ones are fine.
-    pub(crate) fn release(&self, sandbox_id: &str) -> anyhow::Result<()> {
-        let path = self.pod_file(sandbox_id)?;
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("remove {}", path.display()))
-            }
-            _ => Ok(()),
-        }
+    /// The pod is gone, its address is not free yet. Unknown ones are fine.
+    pub(crate) fn leave(&self, pod: &Allocation) -> anyhow::Result<()> {
+        let path = self.pod_file(&pod.sandbox_id)?;
+        absent_is_fine(fs::rename(&path, self.departed(pod)))
+            .with_context(|| format!("move {} aside", path.display()))
+    }
+
+    /// The link is gone and the address is free; done twice is fine.
+    pub(crate) fn release(&self, pod: &Allocation) -> anyhow::Result<()> {
+        let path = self.departed(pod);
+        absent_is_fine(fs::remove_file(&path)).with_context(|| format!("remove {}", path.display()))
     }
 
     /// The range that `assign` wrote, if any.
@@ -162,14 +180,16 @@ impl LockedLedger<'_> {
     /// Forgets everything but the lock (whose removal would let two processes hold "the" lock).
     pub(crate) fn clear(&self) -> anyhow::Result<()> {
         for name in ["pod_cidr", "last"] {
-            match fs::remove_file(self.dir.join(name)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("remove {name}"));
-                }
-                _ => {}
-            }
+            absent_is_fine(fs::remove_file(self.dir.join(name))).with_context(|| format!("remove {name}"))?;
         }
-        self.all()?.iter().try_for_each(|allocation| self.release(&allocation.sandbox_id))
+        for pod in self.all()? {
+            self.leave(&pod)?;
+        }
+        self.leaving()?.iter().try_for_each(|pod| self.release(pod))
+    }
+
+    fn departed(&self, pod: &Allocation) -> PathBuf {
+        self.dir.join(LEAVING).join(pod.address.to_string())
     }
 
     fn last(&self) -> Option<Ipv4Addr> {
@@ -181,7 +201,14 @@ impl LockedLedger<'_> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         let valid = !sandbox_id.is_empty() && sandbox_id.len() <= 255 && !sandbox_id.starts_with('.');
         ensure!(valid && sandbox_id.bytes().all(plain), "invalid sandbox id: {sandbox_id:?}");
-        Ok(self.dir.join("pods").join(sandbox_id))
+        Ok(self.dir.join(PODS).join(sandbox_id))
+    }
+}
+
+fn absent_is_fine(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -196,7 +223,7 @@ fn read(path: &Path) -> anyhow::Result<Option<Allocation>> {
 /// The temporary file is outside `pods`, whose every entry is a record.
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let name = path.file_name().unwrap_or_default();
-    let dir = path.parent().and_then(|dir| if dir.ends_with("pods") { dir.parent() } else { Some(dir) });
+    let dir = path.parent().and_then(|dir| if dir.ends_with(PODS) { dir.parent() } else { Some(dir) });
     let mut new = dir.unwrap_or(Path::new(".")).join(name);
     new.as_mut_os_string().push(".new");
     let written =
@@ -241,6 +268,19 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_not_free_before_its_link_is_gone() {
+        let (_dir, ledger) = ledger();
+        let ledger = ledger.lock().unwrap();
+        let tiny = Cidr::parse("10.42.0.0/30").unwrap();
+        let first = ledger.allocate("a", Path::new("/x"), tiny, &[]).unwrap();
+        ledger.leave(&first).unwrap();
+        assert_eq!((ledger.all().unwrap(), ledger.leaving().unwrap()), (vec![], vec![first.clone()]));
+        assert!(ledger.allocate("b", Path::new("/x"), tiny, &[]).is_err());
+        ledger.release(&first).unwrap();
+        assert_eq!(ledger.allocate("b", Path::new("/x"), tiny, &[]).unwrap().address, first.address);
+    }
+
+    #[test]
     fn a_cut_record_is_no_record() {
         let (dir, ledger) = ledger();
         let ledger = ledger.lock().unwrap();
@@ -275,7 +315,10 @@ mod tests {
                         Err(_) => prop_assert_eq!(model.len(), 13),
                     }
                 } else {
-                    ledger.release(&id).unwrap();
+                    if let Some(pod) = ledger.find(&id).unwrap() {
+                        ledger.leave(&pod).unwrap();
+                        ledger.release(&pod).unwrap();
+                    }
                     model.remove(&id);
                 }
                 let held: BTreeMap<_, _> =

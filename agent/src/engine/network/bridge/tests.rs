@@ -1,7 +1,7 @@
 //! The built-in network on the real kernel: each test in a network namespace of its own, with processes in "pods".
 
 use super::*;
-use crate::network_lab::{Lab, Pod};
+use crate::network_lab::{Lab, Pod, wait_until};
 use std::time::Instant;
 
 fn network(lab: &Lab) -> Arc<BridgeNetwork> {
@@ -65,7 +65,7 @@ fn host_ports_answer_from_everywhere() {
         assert_eq!(pod.get(lab.uplink_address(), 8080), "hello");
         assert!(lab.try_get("127.0.0.1".parse().unwrap(), 8081).is_none(), "bound to another address");
         network.teardown("a").await.unwrap();
-        assert!(world.try_get(lab.uplink_address(), 8080).is_none());
+        wait_until("the port is closed", || world.try_get(lab.uplink_address(), 8080).is_none());
         network.remove_all().await.unwrap();
         lab.assert_clean();
     });
@@ -82,10 +82,63 @@ fn teardown_needs_no_namespace() {
         network.teardown("a").await.unwrap();
         network.teardown("a").await.unwrap();
         network.teardown("never").await.unwrap();
-        assert_eq!(lab.links_of_pods(), Vec::<String>::new());
+        wait_until("the link is gone", || lab.links_of_pods().is_empty());
         let again = network.setup(&attachment("b", &Pod::new(), vec![])).await.unwrap();
         assert_ne!(first, again, "an address rests before it is used again");
         network.remove_all().await.unwrap();
+        lab.assert_clean();
+    });
+}
+
+/// A pod that comes back at once, under its old id, has its network; and the old link's end does not take the new.
+#[test]
+fn a_sandbox_may_come_back_at_once() {
+    Lab::run(|lab| async move {
+        let network = network(&lab);
+        for _ in 0..5 {
+            let pod = Pod::new();
+            let address = network.setup(&attachment("a", &pod, vec![])).await.unwrap()[0];
+            pod.serve(80, "here");
+            assert_eq!(lab.get(address, 80), "here");
+            network.teardown("a").await.unwrap();
+        }
+        wait_until("the link is gone", || lab.links_of_pods().is_empty());
+        network.remove_all().await.unwrap();
+        lab.assert_clean();
+    });
+}
+
+/// A host port moves from a pod to the next at once, while the first is still being taken apart.
+#[test]
+fn a_host_port_moves_at_once() {
+    Lab::run(|lab| async move {
+        let network = network(&lab);
+        let (first, second) = (Pod::new(), Pod::new());
+        network.setup(&attachment("first", &first, vec![port(8080, 80, None)])).await.unwrap();
+        network.teardown("first").await.unwrap();
+        network.setup(&attachment("second", &second, vec![port(8080, 80, None)])).await.unwrap();
+        second.serve_many(80, "second");
+        assert_eq!(lab.get(lab.uplink_address(), 8080), "second");
+        wait_until("the first link is gone", || lab.links_of_pods().len() == 1);
+        assert_eq!(lab.get(lab.uplink_address(), 8080), "second");
+        network.remove_all().await.unwrap();
+        lab.assert_clean();
+    });
+}
+
+/// What a killed process left half removed is finished by the next pod of any process.
+#[test]
+fn an_abandoned_departure_is_finished() {
+    Lab::run(|lab| async move {
+        let killed = network(&lab);
+        let (old, new) = (Pod::new(), Pod::new());
+        killed.setup(&attachment("old", &old, vec![port(8080, 80, None)])).await.unwrap();
+        killed.worker.teardown("old").unwrap();
+        let after = network(&lab);
+        after.setup(&attachment("new", &new, vec![])).await.unwrap();
+        assert_eq!(lab.links_of_pods().len(), 1);
+        assert!(!lab.shell("nft list ruleset").contains("8080"));
+        after.remove_all().await.unwrap();
         lab.assert_clean();
     });
 }
@@ -125,7 +178,7 @@ fn a_lost_table_is_rebuilt_by_the_next_pod() {
         assert_eq!(lab.get("127.0.0.1".parse().unwrap(), 8080), "a");
         lab.shell("nft flush ruleset");
         network.teardown("b").await.unwrap();
-        assert!(lab.shell("nft list ruleset").contains("8080"));
+        wait_until("the table is back", || lab.shell("nft list ruleset").contains("8080"));
         network.remove_all().await.unwrap();
         lab.assert_clean();
     });

@@ -1,0 +1,185 @@
+//! Authorization: what a user may do. Members of `system:masters` may do everything, agents what a node needs;
+//! health and version are open to all; everything else is refused in Kubernetes' words.
+//!
+//! Rules of Role and ClusterRole objects are not supported yet; they will be evaluated here, after the fixed ones.
+
+use crate::authn::{AUTHENTICATED, MASTERS, NODES, User};
+use knarr_api::{Status, status::qualified};
+
+/// What a request wants to do, as far as authorization must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attributes<'a> {
+    /// A path that is no resource.
+    Path {
+        /// Lower-case HTTP method.
+        verb: &'a str,
+        /// `/openapi/v3`
+        path: &'a str,
+    },
+    /// An object, or a whole resource where `name` is empty.
+    Resource {
+        /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`
+        verb: &'a str,
+        /// API group.
+        group: &'a str,
+        /// Plural.
+        resource: &'a str,
+        /// Empty where there is none.
+        subresource: &'a str,
+        /// Empty at the cluster scope.
+        namespace: &'a str,
+        /// Of the object.
+        name: &'a str,
+    },
+}
+
+/// Paths that need no authentication.
+fn is_open(path: &str) -> bool {
+    let below =
+        |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    path == "/version" || ["/livez", "/readyz", "/healthz"].into_iter().any(below)
+}
+
+/// Paths that every authenticated user may read: what a client needs to find its way.
+fn is_discovery(path: &str) -> bool {
+    ["/api", "/apis", "/openapi", "/version"]
+        .iter()
+        .any(|root| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+}
+
+/// Whether `user` may do it.
+pub fn allows(user: &User, attributes: &Attributes<'_>) -> bool {
+    if user.is_in(MASTERS) {
+        return true;
+    }
+    match *attributes {
+        Attributes::Path { verb, path } => {
+            let reads = matches!(verb, "get" | "head");
+            reads && (is_open(path) || user.is_in(AUTHENTICATED) && is_discovery(path))
+        }
+        Attributes::Resource { verb, group, resource, subresource, .. } => {
+            is_self_review(group, resource) && verb == "create" && user.is_in(AUTHENTICATED)
+                || user.is_in(NODES) && node_may(verb, group, resource, subresource)
+        }
+    }
+}
+
+/// Asking what one may do oneself is everybody's right.
+fn is_self_review(group: &str, resource: &str) -> bool {
+    matches!(
+        (group, resource),
+        ("authorization.k8s.io", "selfsubjectaccessreviews" | "selfsubjectrulesreviews")
+            | ("authentication.k8s.io", "selfsubjectreviews")
+    )
+}
+
+/// What an agent needs: its node and lease, the pods it runs and what they mount, services for its proxy.
+fn node_may(verb: &str, group: &str, resource: &str, subresource: &str) -> bool {
+    let reads = matches!(verb, "get" | "list" | "watch");
+    let writes = matches!(verb, "create" | "update" | "patch" | "delete");
+    match (group, resource, subresource) {
+        ("", "nodes", "" | "status") | ("coordination.k8s.io", "leases", "") => reads || writes,
+        ("", "pods", "") => reads || matches!(verb, "create" | "delete"),
+        ("", "pods", "status") => reads || matches!(verb, "update" | "patch"),
+        ("", "pods", "eviction") | ("", "serviceaccounts", "token") => verb == "create",
+        ("" | "events.k8s.io", "events", "") => matches!(verb, "create" | "update" | "patch"),
+        ("", "services" | "endpoints" | "namespaces" | "configmaps" | "secrets" | "serviceaccounts", "")
+        | ("", "persistentvolumeclaims" | "persistentvolumes", "")
+        | ("discovery.k8s.io", "endpointslices", "")
+        | ("node.k8s.io", "runtimeclasses", "")
+        | ("storage.k8s.io", "csidrivers" | "volumeattachments", "") => reads,
+        ("storage.k8s.io", "csinodes", "") => reads || writes,
+        ("authentication.k8s.io", "tokenreviews", "")
+        | ("authorization.k8s.io", "subjectaccessreviews", "") => verb == "create",
+        ("certificates.k8s.io", "certificatesigningrequests", "") => reads || verb == "create",
+        _ => false,
+    }
+}
+
+/// The answer to whom [`allows`] says no.
+pub fn refusal(user: &User, attributes: &Attributes<'_>) -> Status {
+    match *attributes {
+        Attributes::Path { verb, path } => Status::forbidden_path(&user.name, verb, path),
+        Attributes::Resource { verb, group, resource, subresource, namespace, name } => {
+            let full = if subresource.is_empty() {
+                resource.to_owned()
+            } else {
+                format!("{resource}/{subresource}")
+            };
+            let place = match namespace {
+                "" => "at the cluster scope".to_owned(),
+                namespace => format!("in the namespace {namespace:?}"),
+            };
+            let user = &user.name;
+            let why = format!("User {user:?} cannot {verb} resource {full:?} in API group {group:?} {place}");
+            let mut status = Status::forbidden(group, resource, name, &why);
+            if !subresource.is_empty() {
+                let about = if name.is_empty() { String::new() } else { format!(" {name:?}") };
+                status.message = format!("{}{about} is forbidden: {why}", qualified(group, resource));
+            }
+            status
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on<'a>(verb: &'a str, resource: &'a str, namespace: &'a str) -> Attributes<'a> {
+        Attributes::Resource { verb, group: "", resource, subresource: "", namespace, name: "" }
+    }
+
+    #[test]
+    fn refusals_are_worded_as_kubernetes_words_them() {
+        let bob = User::new("bob", &[]);
+        let cases = [
+            (
+                on("list", "pods", "default"),
+                r#"pods is forbidden: User "bob" cannot list resource "pods" in API group "" in the namespace "default""#,
+            ),
+            (
+                on("list", "nodes", ""),
+                r#"nodes is forbidden: User "bob" cannot list resource "nodes" in API group "" at the cluster scope"#,
+            ),
+            (
+                Attributes::Path { verb: "get", path: "/metrics" },
+                r#"forbidden: User "bob" cannot get path "/metrics""#,
+            ),
+        ];
+        for (attributes, message) in cases {
+            assert!(!allows(&bob, &attributes));
+            assert_eq!(refusal(&bob, &attributes).message, message);
+        }
+    }
+
+    #[test]
+    fn anonymous_users_see_health_and_version_only() {
+        let anonymous = User::anonymous();
+        for (path, open) in [
+            ("/version", true),
+            ("/livez", true),
+            ("/readyz/ping", true),
+            ("/api", false),
+            ("/livezz", false),
+        ] {
+            assert_eq!(allows(&anonymous, &Attributes::Path { verb: "get", path }), open, "{path}");
+        }
+        assert!(!allows(&anonymous, &on("get", "pods", "default")));
+    }
+
+    #[test]
+    fn nodes_may_do_their_work_and_no_more() {
+        let node = User::node("n");
+        for (verb, resource, may) in [
+            ("watch", "pods", true),
+            ("create", "nodes", true),
+            ("list", "secrets", true),
+            ("create", "secrets", false),
+            ("update", "services", false),
+        ] {
+            assert_eq!(allows(&node, &on(verb, resource, "")), may, "{verb} {resource}");
+        }
+        assert!(allows(&User::server(), &on("delete", "namespaces", "")));
+    }
+}

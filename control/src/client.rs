@@ -1,0 +1,38 @@
+//! A `kube::Client` whose transport is the server itself: no socket, no TLS, and a user that is known beforehand.
+
+use crate::authn::User;
+use crate::server::{Answer, Server, TransportUser};
+use http::Request;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Requests of one user to the server of this process.
+#[derive(Clone)]
+struct InProcess {
+    server: Arc<Server>,
+    user: User,
+}
+
+impl tower::Service<Request<kube::client::Body>> for InProcess {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<kube::client::Body>) -> Self::Future {
+        request.extensions_mut().insert(TransportUser(self.user.clone()));
+        let server = self.server.clone();
+        Box::pin(async move { Ok(server.handle(request).await) })
+    }
+}
+
+/// A client with the rights of `user`. Must be called within a tokio runtime.
+pub(crate) fn in_process(server: Arc<Server>, user: User) -> kube::Client {
+    kube::Client::new(InProcess { server, user }, "default")
+}

@@ -1,0 +1,66 @@
+//! Certificate signing requests: a key that wants a certificate of the cluster.
+
+use super::cells::NONE;
+use super::columns::{age, name, text};
+use super::row::Row;
+use super::rules::Rules;
+use super::{Resource, cells, faults::Faults, fields};
+use serde_json::Value;
+
+pub(super) fn row() -> Resource {
+    Row::cluster("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests")
+        .short(&["csr"])
+        .status()
+        .part("approval")
+        .columns(vec![
+            name(),
+            age(),
+            text("SignerName", "Who should sign.", |request| {
+                fields::text(request, "/spec/signerName").to_owned()
+            }),
+            text("Requestor", "Who asks.", |request| fields::text(request, "/spec/username").to_owned()),
+            text("RequestedDuration", "How long it should be valid.", |request| {
+                fields::int(request, "/spec/expirationSeconds")
+                    .map_or_else(|| NONE.to_owned(), cells::duration)
+            }),
+            text("Condition", "How far it is.", condition),
+        ])
+        .rules(Rules { validate, validate_update, selectable, ..Rules::NONE })
+        .done()
+}
+
+fn condition(request: &Value) -> String {
+    let held = |kind: &str| cells::condition(request, kind).is_some();
+    let mut words = match (held("Approved"), held("Denied")) {
+        (_, true) => "Denied",
+        (true, false) => "Approved",
+        (false, false) => "Pending",
+    }
+    .to_owned();
+    if held("Failed") {
+        words.push_str(",Failed");
+    }
+    if !fields::text(request, "/status/certificate").is_empty() {
+        words.push_str(",Issued");
+    }
+    words
+}
+
+fn validate(request: &Value, faults: &mut Faults) {
+    for field in ["request", "signerName"] {
+        if fields::text(request, &format!("/spec/{field}")).is_empty() {
+            faults.required(format!("spec.{field}"), "");
+        }
+    }
+    if fields::list(request, "/spec/usages").is_empty() {
+        faults.required("spec.usages", "usages required");
+    }
+}
+
+fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
+    super::validation::unchanged(new, old, "spec", faults);
+}
+
+fn selectable(request: &Value, field: &str) -> Option<String> {
+    (field == "spec.signerName").then(|| fields::text(request, "/spec/signerName").to_owned())
+}

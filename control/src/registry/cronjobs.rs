@@ -1,0 +1,121 @@
+//! Cron jobs: jobs that are started by the clock.
+
+use super::columns::{age, integer, name, text, timed};
+use super::row::Row;
+use super::rules::Rules;
+use super::{Resource, cells, faults::Faults, fields, jobs, validation};
+use serde_json::{Value, json};
+
+const POD: &str = "/spec/jobTemplate/spec/template/spec";
+
+pub(super) fn row() -> Resource {
+    Row::namespaced("batch", "v1", "CronJob", "cronjobs")
+        .short(&["cj"])
+        .category("all")
+        .status()
+        .columns(vec![
+            name(),
+            text("Schedule", "When jobs are started.", |object| {
+                fields::text(object, "/spec/schedule").to_owned()
+            }),
+            text("Timezone", "Whose clock counts.", |object| {
+                cells::or_none(fields::text(object, "/spec/timeZone"))
+            }),
+            text("Suspend", "Whether it rests.", |object| {
+                match object.pointer("/spec/suspend").and_then(Value::as_bool) {
+                    Some(true) => "True".to_owned(),
+                    Some(false) => "False".to_owned(),
+                    None => "<unset>".to_owned(),
+                }
+            }),
+            integer("Active", "Jobs that run now.", |object| {
+                fields::list(object, "/status/active").len() as i64
+            }),
+            timed("Last Schedule", "When a job was last started.", |object, now| {
+                match fields::text(object, "/status/lastScheduleTime") {
+                    "" => cells::NONE.to_owned(),
+                    last => cells::since(last, now),
+                }
+            }),
+            age(),
+            text("Containers", "Names of the containers.", |object| {
+                cells::container_fields(object, POD, "name")
+            })
+            .wide(),
+            text("Images", "Images of the containers.", |object| {
+                cells::container_fields(object, POD, "image")
+            })
+            .wide(),
+            text("Selector", "Labels of its pods.", |object| {
+                cells::label_selector(object, "/spec/jobTemplate/spec/selector")
+            })
+            .wide(),
+        ])
+        .rules(Rules { has_generation: true, defaults, validate, ..Rules::NONE })
+        .done()
+}
+
+fn defaults(object: &mut Value) {
+    let Some(spec) = fields::child(object, "spec") else { return };
+    fields::fill_text(spec, "concurrencyPolicy", "Allow");
+    fields::fill(spec, "suspend", false);
+    fields::fill(spec, "successfulJobsHistoryLimit", 3);
+    fields::fill(spec, "failedJobsHistoryLimit", 1);
+    if let Some(job) = fields::child(spec, "jobTemplate").and_then(|template| fields::child(template, "spec"))
+    {
+        let given = job.clone();
+        jobs::spec_defaults(job);
+        // A template keeps open what only a job itself settles.
+        for field in [
+            "completions",
+            "parallelism",
+            "backoffLimit",
+            "completionMode",
+            "suspend",
+            "podReplacementPolicy",
+        ] {
+            fields::copy(job, &given, field);
+        }
+    }
+}
+
+fn validate(object: &Value, faults: &mut Faults) {
+    let name = fields::text(object, "/metadata/name");
+    if name.len() > 52 {
+        faults.invalid("metadata.name", &json!(name), "must be no more than 52 characters");
+    }
+    schedule(object, faults);
+    validation::one_of(object, "spec.concurrencyPolicy", &["Allow", "Forbid", "Replace"], faults);
+    for field in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
+        validation::not_negative(object, &format!("spec.{field}"), faults);
+    }
+    let mut settled = object.clone();
+    if let Some(job) = settled.pointer_mut("/spec/jobTemplate/spec") {
+        jobs::spec_defaults(job);
+    }
+    jobs::validate_spec(&settled, "spec.jobTemplate.spec", faults);
+}
+
+fn schedule(object: &Value, faults: &mut Faults) {
+    let schedule = fields::text(object, "/spec/schedule");
+    let words = schedule.split_whitespace().count();
+    match schedule {
+        "" => faults.required("spec.schedule", ""),
+        text if text.contains("TZ") => {
+            faults.invalid(
+                "spec.schedule",
+                &json!(text),
+                "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+            );
+        }
+        text if text.starts_with('@') || words == 5 => {}
+        text => {
+            let detail = format!("expected exactly 5 fields, found {words}: [{text}]");
+            faults.invalid("spec.schedule", &json!(text), &detail);
+        }
+    }
+    let zone = fields::text(object, "/spec/timeZone");
+    if !zone.is_empty() && jiff::tz::TimeZone::get(zone).is_err() {
+        faults.invalid("spec.timeZone", &json!(zone), &format!("unknown time zone {zone}"));
+    }
+}

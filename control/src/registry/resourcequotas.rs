@@ -1,0 +1,39 @@
+//! Resource quotas: how much a namespace may use.
+
+use super::columns::{age, name, text};
+use super::row::Row;
+use super::rules::Rules;
+use super::{Resource, faults::Faults, fields, resources};
+use serde_json::Value;
+
+pub(super) fn row() -> Resource {
+    Row::namespaced("", "v1", "ResourceQuota", "resourcequotas")
+        .short(&["quota"])
+        .status()
+        .columns(vec![
+            name(),
+            text("Request", "Used of what may be requested.", |quota| usage(quota, false)),
+            text("Limit", "Used of what limits may sum up to.", |quota| usage(quota, true)),
+            age(),
+        ])
+        .rules(Rules { validate, ..Rules::NONE })
+        .done()
+}
+
+fn usage(quota: &Value, limits: bool) -> String {
+    let mut entries: Vec<(&str, String)> = fields::pairs(quota, "/status/hard")
+        .filter(|(name, _)| name.starts_with("limits") == limits)
+        .map(|(name, hard)| {
+            let used = quota.pointer("/status/used").and_then(|used| used.get(name)).and_then(Value::as_str);
+            (name, format!("{name}: {}/{}", used.unwrap_or("0"), hard.as_str().unwrap_or_default()))
+        })
+        .collect();
+    entries.sort();
+    entries.into_iter().map(|(_, entry)| entry).collect::<Vec<_>>().join(", ")
+}
+
+fn validate(quota: &Value, faults: &mut Faults) {
+    for (name, amount) in fields::pairs(quota, "/spec/hard") {
+        resources::amount_of(&format!("spec.hard[{name}]"), name, amount, faults);
+    }
+}

@@ -1,0 +1,105 @@
+//! Responses: bodies, encodings and the shapes an object can be asked in.
+
+use super::negotiate::{Accept, Encoding, Shape};
+use super::{BoxError, Call, table};
+use bytes::Bytes;
+use futures_util::Stream;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::Frame;
+use knarr_api::Status;
+use serde_json::Value;
+
+/// The body of every answer.
+pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+/// A response.
+pub(crate) type Answer = Response<Body>;
+
+/// A body that is all there.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body that comes piece by piece.
+pub(crate) fn stream(chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Body {
+    use futures_util::StreamExt as _;
+    StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))).boxed_unsync()
+}
+
+pub(crate) fn with_type(code: u16, content_type: &'static str, body: Body) -> Answer {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// Encoded JSON.
+pub(crate) fn json_bytes(code: u16, bytes: impl Into<Bytes>) -> Answer {
+    with_type(code, "application/json", full(bytes))
+}
+
+/// A value in the encoding that the client wants.
+pub(crate) fn value(code: u16, encoding: Encoding, value: &Value) -> Answer {
+    match encoding {
+        Encoding::Json => json_bytes(code, value.to_string()),
+        Encoding::Yaml => match serde_saphyr::to_string(value) {
+            Ok(text) => with_type(code, "application/yaml", full(text)),
+            Err(error) => json_bytes(500, Status::internal(error).to_value().to_string()),
+        },
+    }
+}
+
+/// Plain text.
+pub(crate) fn text(code: u16, text: impl Into<Bytes>) -> Answer {
+    with_type(code, "text/plain; charset=utf-8", full(text))
+}
+
+/// A failure.
+pub(crate) fn refuse(status: &Status, accept: &Accept) -> Answer {
+    let mut answer = value(status.code, accept.encoding(), &status.to_value());
+    if let Some(seconds) = status.details.retry_after_seconds {
+        answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    answer
+}
+
+/// One object in the shape that the client wants; `bytes` are sent as they are where nothing is to be changed.
+pub(crate) fn object(call: &Call, code: u16, bytes: Bytes) -> Result<Answer, Status> {
+    let (encoding, shape) = call.accept.get()?;
+    if (encoding, shape) == (Encoding::Json, Shape::Object) {
+        return Ok(json_bytes(code, bytes));
+    }
+    let object: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
+    Ok(value(code, encoding, &shaped(call, shape, object)?))
+}
+
+/// One object as it is, as a Table of one row, or its metadata.
+pub(crate) fn shaped(call: &Call, shape: Shape, object: Value) -> Result<Value, Status> {
+    match shape {
+        Shape::Object => Ok(object),
+        Shape::Metadata => Ok(metadata_only(&object)),
+        Shape::Table(version) => {
+            let include = table::Include::from_query(&call.query)?;
+            let resource_version = knarr_api::meta::resource_version(&object).to_owned();
+            let rows = vec![table::row(&call.resource, object, include)];
+            let list = serde_json::json!({"resourceVersion": resource_version});
+            Ok(table::table(&call.resource, version, list, rows, true))
+        }
+    }
+}
+
+/// PartialObjectMetadata.
+pub(crate) fn metadata_only(object: &Value) -> Value {
+    serde_json::json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+}
+
+/// Adds a `Warning` header, as kubectl prints them.
+pub(crate) fn warn(answer: &mut Answer, warnings: &[String]) {
+    for warning in warnings {
+        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(header) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            answer.headers_mut().append(header::WARNING, header);
+        }
+    }
+}

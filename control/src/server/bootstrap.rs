@@ -1,0 +1,98 @@
+//! The objects that every cluster has from the beginning: the first namespaces, and the service by which pods reach
+//! the API server.
+
+use super::Server;
+use crate::registry::Resource;
+use crate::store::{Draft, StoreError};
+use knarr_api::{Status, meta};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+impl Server {
+    /// Creates what is missing; `advertised` is where the API server can be reached.
+    pub(crate) async fn bootstrap(&self, advertised: SocketAddr) -> Result<(), Status> {
+        let namespaces = self.row("", "v1", "namespaces")?;
+        for name in NAMESPACES {
+            let labels = json!({"kubernetes.io/metadata.name": name});
+            self.ensure(&namespaces, "", json!({"metadata": {"name": name, "labels": labels}})).await?;
+        }
+        self.kubernetes_service(advertised).await
+    }
+
+    fn row(&self, group: &str, version: &str, plural: &str) -> Result<Arc<Resource>, Status> {
+        self.table
+            .find(group, version, plural)
+            .ok_or_else(|| Status::internal(format!("no resource {plural}")))
+    }
+
+    /// Creates an object unless it is there.
+    pub(crate) async fn ensure(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        mut object: Value,
+    ) -> Result<(), Status> {
+        object["apiVersion"] = resource.api_version().into();
+        object["kind"] = (&*resource.kind).into();
+        let key = super::stored::key(resource, namespace, meta::name(&object));
+        if self.store.get(&key).await.map_err(Status::internal)?.is_some() {
+            return Ok(());
+        }
+        match self.insert(resource, namespace, object, false).await {
+            Err(status) if status.reason == "AlreadyExists" => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// `default/kubernetes` and its endpoints, which follow the server when its address changes.
+    async fn kubernetes_service(&self, advertised: SocketAddr) -> Result<(), Status> {
+        let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+        let port = json!({"name": "https", "port": 443, "protocol": "TCP", "targetPort": advertised.port()});
+        let service = json!({
+            "metadata": {"name": "kubernetes", "labels": labels},
+            "spec": {"type": "ClusterIP", "clusterIP": self.addresses.kubernetes().to_string(), "ports": [port]},
+        });
+        let services = self.row("", "v1", "services")?;
+        self.ensure(&services, "default", service).await?;
+        let port = json!({"name": "https", "port": advertised.port(), "protocol": "TCP"});
+        let address = advertised.ip().to_string();
+        let slice = json!({
+            "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+            "addressType": if advertised.is_ipv4() { "IPv4" } else { "IPv6" },
+            "endpoints": [{"addresses": [address.clone()], "conditions": {"ready": true}}],
+            "ports": [port.clone()],
+        });
+        let endpoints = json!({
+            "metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+            "subsets": [{"addresses": [{"ip": address}], "ports": [port]}],
+        });
+        let slices = self.row("discovery.k8s.io", "v1", "endpointslices")?;
+        self.put(&slices, "default", slice).await?;
+        let row = self.row("", "v1", "endpoints")?;
+        self.put(&row, "default", endpoints).await
+    }
+
+    /// Creates an object, or makes its content what it must be.
+    async fn put(&self, resource: &Resource, namespace: &str, wanted: Value) -> Result<(), Status> {
+        self.ensure(resource, namespace, wanted.clone()).await?;
+        let key = super::stored::key(resource, namespace, meta::name(&wanted));
+        let Some(entry) = self.store.get(&key).await.map_err(Status::internal)? else { return Ok(()) };
+        let mut object = entry.object();
+        for (field, value) in
+            wanted.as_object().into_iter().flatten().filter(|(field, _)| *field != "metadata")
+        {
+            object[field.as_str()] = value.clone();
+        }
+        if object == entry.object() {
+            return Ok(());
+        }
+        match self.store.update(&key, entry.revision, Draft::of(&object)).await {
+            // Another server of the same store was faster.
+            Ok(_) | Err(StoreError::Conflict) => Ok(()),
+            Err(error) => Err(Status::internal(error)),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The two ways an object comes to a new state, each with the strategy of its kind around one store operation:
+//! [`Server::insert`] for one that is not there, [`Server::modify`] for one that is.
+
+use super::{Server, object_meta, stored};
+use crate::registry::{Cause, Resource};
+use crate::store::{Draft, Entry, StoreError};
+use bytes::Bytes;
+use knarr_api::{Status, StatusCause, meta};
+use serde_json::Value;
+
+/// Attempts at a change whose precondition somebody else keeps breaking.
+const MAX_ATTEMPTS: usize = 64;
+/// Attempts at a generated name.
+const MAX_NAMES: usize = 8;
+
+/// Which part of an object a change is about: decides what the strategy lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything but the status.
+    Main,
+    /// The status only.
+    Status,
+    /// What the verb itself decides (binding, finalize).
+    Internal,
+    /// The marks of a dying object.
+    Deletion,
+}
+
+/// The result of a write.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// The object as it is now, encoded.
+    pub(crate) bytes: Bytes,
+    /// It was not there before.
+    pub(crate) created: bool,
+    /// It is gone.
+    pub(crate) deleted: bool,
+}
+
+/// Which object.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At<'a> {
+    pub(crate) resource: &'a Resource,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+}
+
+impl At<'_> {
+    fn key(&self) -> String {
+        stored::key(self.resource, self.namespace, self.name)
+    }
+
+    pub(crate) fn not_found(&self) -> Status {
+        Status::not_found(&self.resource.group, &self.resource.plural, self.name)
+    }
+
+    fn refusal(&self, error: StoreError) -> Status {
+        stored::refusal(self.resource, self.name, error)
+    }
+}
+
+fn written(entry: &Entry, resource: &Resource, created: bool, deleted: bool) -> Written {
+    Written { bytes: stored::encoded(resource, entry), created, deleted }
+}
+
+impl Server {
+    /// The entry of an object that must exist.
+    pub(crate) async fn entry(&self, at: At<'_>) -> Result<std::sync::Arc<Entry>, Status> {
+        let found = self.store.get(&at.key()).await.map_err(|error| at.refusal(error))?;
+        found.ok_or_else(|| at.not_found())
+    }
+
+    /// Creates an object: metadata, defaults, admission, validation, store.
+    pub(crate) async fn insert(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        object: Value,
+        dry_run: bool,
+    ) -> Result<Written, Status> {
+        self.admit_into_namespace(resource, namespace).await?;
+        let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
+        let mut attempts = if generated { MAX_NAMES } else { 1 };
+        loop {
+            attempts -= 1;
+            match self.insert_once(resource, namespace, object.clone(), dry_run).await {
+                Err(status) if status.reason == "AlreadyExists" && attempts > 0 => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn insert_once(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        mut object: Value,
+        dry_run: bool,
+    ) -> Result<Written, Status> {
+        object_meta::begin(&mut object, resource, namespace)?;
+        resource.strategy.default(&mut object);
+        resource.strategy.prepare_create(&mut object);
+        let _addresses = self.assign_addresses(resource, &mut object, None).await?;
+        let mut causes = object_meta::validate(&object);
+        causes.extend(resource.strategy.validate(&object));
+        refuse_invalid(resource, &object, causes)?;
+        let name = meta::name(&object).to_owned();
+        let at = At { resource, namespace, name: &name };
+        if dry_run {
+            let taken = self.store.get(&at.key()).await.map_err(|error| at.refusal(error))?.is_some();
+            return if taken { Err(at.refusal(StoreError::Exists)) } else { Ok(imagined(&object, true)) };
+        }
+        let draft = Draft::of(&stored::to_stored(resource, object));
+        let entry = self.store.create(&at.key(), draft).await.map_err(|error| at.refusal(error))?;
+        Ok(written(&entry, resource, true, false))
+    }
+
+    /// Changes an object: `change` makes the new state of the present one, and is run again when somebody else
+    /// wrote in between. A `resourceVersion` that it leaves in the object must be the present one.
+    pub(crate) async fn modify(
+        &self,
+        at: At<'_>,
+        part: Part,
+        dry_run: bool,
+        change: impl Fn(&Value) -> Result<Value, Status> + Send + Sync,
+    ) -> Result<Written, Status> {
+        for _ in 0..MAX_ATTEMPTS {
+            let entry = self.entry(at).await?;
+            let old = stored::decode(at.resource, &entry);
+            let mut new = change(&old)?;
+            check_preconditions(at, &old, &new)?;
+            if part != Part::Deletion {
+                object_meta::carry_over(&old, &mut new);
+            }
+            let _addresses = self.prepare(at.resource, part, &mut new, &old).await?;
+            if same(&old, &new) {
+                return Ok(written(&entry, at.resource, false, false));
+            }
+            match self.replace(at, &entry, new, dry_run).await {
+                Err(StoreError::Conflict) => {}
+                other => return other.map_err(|error| at.refusal(error)),
+            }
+        }
+        Err(at.refusal(StoreError::Conflict))
+    }
+
+    async fn prepare(
+        &self,
+        resource: &Resource,
+        part: Part,
+        new: &mut Value,
+        old: &Value,
+    ) -> Result<Option<super::service_address::Held<'_>>, Status> {
+        let strategy = &resource.strategy;
+        let mut held = None;
+        match part {
+            Part::Main => {
+                held = self.assign_addresses(resource, new, Some(old)).await?;
+                strategy.default(new);
+                strategy.prepare_update(new, old);
+            }
+            Part::Status => strategy.prepare_status_update(new, old),
+            Part::Internal | Part::Deletion => return Ok(None),
+        }
+        let mut causes = object_meta::validate_update(new, old);
+        if part == Part::Main {
+            causes.extend(strategy.validate_update(new, old));
+        }
+        refuse_invalid(resource, new, causes)?;
+        Ok(held)
+    }
+
+    /// Writes the new state, or removes the object if nothing keeps it any more.
+    async fn replace(
+        &self,
+        at: At<'_>,
+        entry: &Entry,
+        new: Value,
+        dry_run: bool,
+    ) -> Result<Written, StoreError> {
+        let gone = is_finished(&new);
+        if dry_run {
+            return Ok(Written { deleted: gone, ..imagined(&new, false) });
+        }
+        let draft = Draft::of(&stored::to_stored(at.resource, new));
+        let entry = if gone {
+            self.store.delete(&at.key(), entry.revision, draft).await?
+        } else {
+            self.store.update(&at.key(), entry.revision, draft).await?
+        };
+        Ok(written(&entry, at.resource, false, gone))
+    }
+}
+
+/// What a dry run answers: the object as it would be, at the revision it has.
+fn imagined(object: &Value, created: bool) -> Written {
+    Written { bytes: object.to_string().into(), created, deleted: false }
+}
+
+/// Whether nothing keeps a dying object: its grace is over and nobody waits to clean up after it.
+pub(crate) fn is_finished(object: &Value) -> bool {
+    let dying = meta::deletion_timestamp(object).is_some();
+    let grace = meta::deletion_grace_period_seconds(object).unwrap_or(0);
+    dying && grace == 0 && meta::finalizers(object).next().is_none() && !has_namespace_finalizers(object)
+}
+
+/// A namespace is also kept by `spec.finalizers`: its content is not gone yet.
+pub(crate) fn has_namespace_finalizers(object: &Value) -> bool {
+    let finalizers = object.pointer("/spec/finalizers").and_then(Value::as_array);
+    object["kind"] == "Namespace"
+        && object["apiVersion"] == "v1"
+        && finalizers.is_some_and(|list| !list.is_empty())
+}
+
+/// The version and the uid that the client knows, where it names them, must be the present ones.
+fn check_preconditions(at: At<'_>, old: &Value, new: &Value) -> Result<(), Status> {
+    let (wanted, found) = (meta::resource_version(new), meta::resource_version(old));
+    let (group, plural) = (&at.resource.group, &at.resource.plural);
+    if !wanted.is_empty() && wanted != found {
+        if wanted.parse::<u64>().is_err() {
+            return Err(Status::bad_request(format!("Invalid value: {wanted:?}: invalid resourceVersion")));
+        }
+        return Err(Status::modified(group, plural, at.name));
+    }
+    let (wanted, found) = (meta::uid(new), meta::uid(old));
+    if !wanted.is_empty() && wanted != found {
+        let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}");
+        return Err(Status::conflict(group, plural, at.name, &why));
+    }
+    Ok(())
+}
+
+/// Whether a write would change nothing: it is then left out, so that no watcher is woken.
+fn same(old: &Value, new: &Value) -> bool {
+    old == new
+}
+
+/// 422 with every fault, if there is one.
+pub(crate) fn refuse_invalid(resource: &Resource, object: &Value, causes: Vec<Cause>) -> Result<(), Status> {
+    if causes.is_empty() {
+        return Ok(());
+    }
+    let cause = |cause: Cause| StatusCause {
+        reason: cause.reason.to_owned(),
+        message: cause.message,
+        field: cause.field,
+    };
+    let causes = causes.into_iter().map(cause).collect();
+    Err(Status::invalid(&resource.group, &resource.kind, meta::name(object), causes))
+}

@@ -1,0 +1,132 @@
+//! Paths that are no objects: health, version, discovery, OpenAPI.
+
+use super::Server;
+use super::answer::{self, Answer};
+use super::negotiate::{Accept, Encoding};
+use crate::discovery;
+use http::{Method, header};
+use knarr_api::Status;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// What `/version` announces: kubectl chooses its behaviour by it.
+pub(crate) const MAJOR: &str = "1";
+pub(crate) const MINOR: &str = "33";
+pub(crate) const GIT_VERSION: &str = "v1.33.0+knarr";
+
+const AGGREGATED_V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+const AGGREGATED_V2_BETA: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+
+pub(crate) async fn answer(
+    server: &Arc<Server>,
+    method: &Method,
+    path: &str,
+    accept: &Accept,
+) -> Result<Answer, Status> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(Status::unknown_method());
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let document = match parts.as_slice() {
+        ["livez" | "healthz", ..] => return Ok(answer::text(200, "ok")),
+        ["readyz", ..] => return Ok(readiness(server)),
+        ["version"] => version(),
+        ["api"] | ["apis"] => return Ok(groups(server, parts == ["api"], accept)),
+        ["api", version] => found(discovery::resource_list(&server.table, "", version))?,
+        ["apis", group] => found(discovery::group(&server.table, group))?,
+        ["apis", group, version] => found(discovery::resource_list(&server.table, group, version))?,
+        ["openapi", rest @ ..] => return openapi(server, rest).await,
+        [] => json!({"paths": root_paths(server)}),
+        _ => return Ok(answer::text(404, "404 page not found\n")),
+    };
+    Ok(answer::value(200, accept.encoding(), &document))
+}
+
+fn found(document: Option<Value>) -> Result<Value, Status> {
+    document.ok_or_else(Status::no_such_resource)
+}
+
+fn readiness(server: &Server) -> Answer {
+    if *server.shutdown.borrow() {
+        answer::text(500, "[-]shutdown failed: reason withheld\n")
+    } else {
+        answer::text(200, "ok")
+    }
+}
+
+fn version() -> Value {
+    json!({
+        "major": MAJOR, "minor": MINOR, "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc", "platform": platform(),
+    })
+}
+
+fn platform() -> String {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("linux/{architecture}")
+}
+
+fn root_paths(server: &Server) -> Vec<String> {
+    let mut paths: Vec<String> =
+        ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]
+            .map(str::to_owned)
+            .into();
+    let group_versions = discovery::api_versions(&server.table).into_iter();
+    paths.extend(
+        group_versions
+            .map(|name| if name.contains('/') { format!("/apis/{name}") } else { format!("/api/{name}") }),
+    );
+    paths.sort();
+    paths
+}
+
+/// `/api` and `/apis`: in the aggregated form if the client knows it. The first media type that fits counts: a client
+/// that asks for v2beta1 only does not understand v2.
+fn groups(server: &Server, core: bool, accept: &Accept) -> Answer {
+    for range in accept.header.split(',').map(|range| range.replace(' ', "")) {
+        let wants = |version: &str| {
+            let has = |part: &str| range.split(';').any(|found| found == part);
+            range.starts_with("application/json")
+                && has("as=APIGroupDiscoveryList")
+                && has("g=apidiscovery.k8s.io")
+                && has(&format!("v={version}"))
+        };
+        for (version, content_type) in [("v2", AGGREGATED_V2), ("v2beta1", AGGREGATED_V2_BETA)] {
+            if wants(version) {
+                let document = discovery::aggregated(&server.table, version, core).to_string();
+                let mut answer = answer::with_type(200, content_type, answer::full(document));
+                answer.headers_mut().insert(header::VARY, header::HeaderValue::from_static("Accept"));
+                return answer;
+            }
+        }
+        if matches!(range.split(';').next(), Some("application/json" | "*/*")) && !range.contains("as=") {
+            break;
+        }
+    }
+    let document =
+        if core { discovery::legacy_api(&server.table) } else { discovery::group_list(&server.table) };
+    answer::value(
+        200,
+        if accept.encoding() == Encoding::Yaml { Encoding::Yaml } else { Encoding::Json },
+        &document,
+    )
+}
+
+/// The index, or the document of one group version. Making a document takes a while: not on a worker thread.
+async fn openapi(server: &Arc<Server>, rest: &[&str]) -> Result<Answer, Status> {
+    match rest {
+        ["v3"] => Ok(answer::value(200, Encoding::Json, &server.openapi.v3_index(&server.table))),
+        ["v3", path @ ..] => {
+            let (server, path) = (server.clone(), path.join("/"));
+            let make = move || server.openapi.v3_document(&server.table, &path);
+            let made = tokio::task::spawn_blocking(make).await.map_err(Status::internal)?;
+            let document = made.map_err(Status::internal)?.ok_or_else(Status::no_such_resource)?;
+            Ok(answer::json_bytes(200, document))
+        }
+        _ => Err(Status::no_such_resource()),
+    }
+}

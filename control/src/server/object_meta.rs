@@ -1,0 +1,213 @@
+//! The rules of `metadata` that hold for every kind: what the server fills in, what a client cannot change, and what
+//! makes it invalid.
+
+use crate::random;
+use crate::registry::{Cause, Resource};
+use jiff::Timestamp;
+use knarr_api::{Status, meta, names};
+use serde_json::Value;
+
+/// Names are cut to this before five characters are added.
+const MAX_GENERATED_PREFIX: usize = 58;
+/// All annotations of an object together, bytes.
+const MAX_ANNOTATIONS: usize = 256 << 10;
+
+/// The current time as Kubernetes writes it, in whole seconds.
+pub(crate) fn now() -> String {
+    timestamp(Timestamp::now())
+}
+
+/// RFC 3339 in whole seconds.
+pub(crate) fn timestamp(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
+}
+
+/// What a new object gets: a name if it wants one, its namespace, an identity. Server-owned fields are taken away.
+pub(crate) fn begin(object: &mut Value, resource: &Resource, namespace: &str) -> Result<(), Status> {
+    if !meta::resource_version(object).is_empty() {
+        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    place(object, resource, namespace)?;
+    if meta::name(object).is_empty() && !meta::generate_name(object).is_empty() {
+        let prefix: String = meta::generate_name(object).chars().take(MAX_GENERATED_PREFIX).collect();
+        meta::set(object, "name", format!("{prefix}{}", random::suffix(5)));
+    }
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
+        meta::remove(object, field);
+    }
+    meta::set(object, "uid", random::uid());
+    meta::set(object, "creationTimestamp", now());
+    if resource.strategy.has_generation() {
+        meta::set(object, "generation", 1);
+    }
+    Ok(())
+}
+
+/// The namespace of the path is the object's; another one in the body is a mistake.
+pub(crate) fn place(object: &mut Value, resource: &Resource, namespace: &str) -> Result<(), Status> {
+    if !resource.namespaced {
+        meta::remove(object, "namespace");
+        return Ok(());
+    }
+    let found = meta::namespace(object);
+    if !found.is_empty() && found != namespace {
+        let text = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(text));
+    }
+    meta::set(object, "namespace", namespace);
+    Ok(())
+}
+
+/// The name in the body, where there is one, must be the one in the path.
+pub(crate) fn check_name(object: &mut Value, name: &str) -> Result<(), Status> {
+    let found = meta::name(object);
+    if !found.is_empty() && found != name {
+        let text = format!("the name of the object ({found}) does not match the name on the URL ({name})");
+        return Err(Status::bad_request(text));
+    }
+    meta::set(object, "name", name);
+    Ok(())
+}
+
+/// What an update cannot change is what it was.
+pub(crate) fn carry_over(old: &Value, new: &mut Value) {
+    let kept = [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "namespace",
+        "name",
+        "generateName",
+        "resourceVersion",
+    ];
+    for field in kept {
+        meta::copy(old, new, field);
+    }
+    if new.pointer("/metadata/managedFields").is_none() {
+        meta::copy(old, new, "managedFields");
+    }
+}
+
+/// Every fault of the metadata of a new object.
+pub(crate) fn validate(object: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let name = meta::name(object);
+    if name.is_empty() {
+        let message = "Required value: name or generateName is required".to_owned();
+        causes.push(Cause { reason: "FieldValueRequired", field: "metadata.name".into(), message });
+    }
+    causes.extend(names::path_segment(name).iter().map(|fault| invalid("metadata.name", name, fault)));
+    validate_labels(object, &mut causes);
+    validate_annotations(object, &mut causes);
+    for (index, finalizer) in meta::finalizers(object).enumerate() {
+        let field = format!("metadata.finalizers[{index}]");
+        causes.extend(names::qualified_name(finalizer).iter().map(|fault| invalid(&field, finalizer, fault)));
+    }
+    causes
+}
+
+/// Every fault of an update of the metadata: besides the above, no finalizer may come while the object goes.
+pub(crate) fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut causes = validate(new);
+    if meta::deletion_timestamp(old).is_some() {
+        let known: Vec<&str> = meta::finalizers(old).collect();
+        let added: Vec<String> = meta::finalizers(new)
+            .filter(|name| !known.contains(name))
+            .map(|name| format!("{name:?}"))
+            .collect();
+        if !added.is_empty() {
+            let list = added.join(", ");
+            let message = format!(
+                "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}"
+            );
+            causes.push(Cause {
+                reason: "FieldValueForbidden",
+                field: "metadata.finalizers".into(),
+                message,
+            });
+        }
+    }
+    causes
+}
+
+fn invalid(field: &str, value: &str, fault: &str) -> Cause {
+    let message = format!("Invalid value: {value:?}: {fault}");
+    Cause { reason: "FieldValueInvalid", field: field.to_owned(), message }
+}
+
+fn validate_labels(object: &Value, causes: &mut Vec<Cause>) {
+    for (key, value) in meta::labels(object).into_iter().flatten() {
+        let value = value.as_str().unwrap_or_default();
+        causes.extend(names::qualified_name(key).iter().map(|fault| invalid("metadata.labels", key, fault)));
+        causes.extend(names::label_value(value).iter().map(|fault| invalid("metadata.labels", value, fault)));
+    }
+}
+
+fn validate_annotations(object: &Value, causes: &mut Vec<Cause>) {
+    let Some(annotations) = object.pointer("/metadata/annotations").and_then(Value::as_object) else {
+        return;
+    };
+    let mut size = 0;
+    for (key, value) in annotations {
+        size += key.len() + value.as_str().map_or(0, str::len);
+        let lower = key.to_ascii_lowercase();
+        causes.extend(
+            names::qualified_name(&lower).iter().map(|fault| invalid("metadata.annotations", key, fault)),
+        );
+    }
+    if size > MAX_ANNOTATIONS {
+        let message = format!("Too long: may not be more than {MAX_ANNOTATIONS} bytes");
+        causes.push(Cause { reason: "FieldValueTooLong", field: "metadata.annotations".into(), message });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn fields(object: Value) -> Vec<String> {
+        validate(&object).into_iter().map(|cause| cause.field).collect()
+    }
+
+    #[test]
+    fn every_fault_names_its_field() {
+        assert_eq!(fields(json!({"metadata": {"name": "a", "labels": {"b/c": "d"}}})), Vec::<String>::new());
+        assert_eq!(fields(json!({})), ["metadata.name"]);
+        assert_eq!(fields(json!({"metadata": {"name": "a/b"}})), ["metadata.name"]);
+        assert_eq!(fields(json!({"metadata": {"name": "a", "labels": {"-": "-"}}})).len(), 2);
+        assert_eq!(
+            fields(json!({"metadata": {"name": "a", "finalizers": ["ok/x", ""]}}))[0],
+            "metadata.finalizers[1]"
+        );
+        let long = "x".repeat(MAX_ANNOTATIONS);
+        assert_eq!(
+            fields(json!({"metadata": {"name": "a", "annotations": {"a": long}}})),
+            ["metadata.annotations"]
+        );
+    }
+
+    #[test]
+    fn a_dying_object_gets_no_new_finalizers() {
+        let old = json!({"metadata": {"name": "a", "deletionTimestamp": "2024-01-01T00:00:00Z", "finalizers": ["a/b"]}});
+        let mut new = old.clone();
+        meta::set_finalizers(&mut new, vec!["a/b".into(), "c/d".into()]);
+        assert!(validate_update(&new, &old)[0].message.ends_with(r#"found new finalizers []string{"c/d"}"#));
+        meta::set_finalizers(&mut new, vec![]);
+        assert!(validate_update(&new, &old).is_empty());
+    }
+
+    #[test]
+    fn an_update_cannot_change_the_identity() {
+        let old = json!({"metadata": {"name": "a", "uid": "1", "creationTimestamp": "t", "generation": 2}});
+        let mut new =
+            json!({"metadata": {"name": "b", "uid": "2", "deletionTimestamp": "now", "labels": {"x": "y"}}});
+        carry_over(&old, &mut new);
+        assert_eq!(
+            new["metadata"],
+            json!({"name": "a", "uid": "1", "creationTimestamp": "t", "generation": 2, "labels": {"x": "y"}})
+        );
+    }
+}

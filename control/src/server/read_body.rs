@@ -1,0 +1,109 @@
+//! Request bodies: JSON, YAML or protobuf, decoded into one JSON object whose apiVersion and kind are what the path
+//! demands.
+
+use super::Call;
+use crate::schema::{self, Strictness};
+use http::header;
+use knarr_api::Status;
+use serde_json::Value;
+
+const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+/// The content type without its parameters; JSON where absent.
+pub(crate) fn content_type(call: &Call) -> &str {
+    let header =
+        call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    header.split(';').next().unwrap_or_default().trim()
+}
+
+fn format(call: &Call) -> Result<Format, Status> {
+    match content_type(call) {
+        "" | "application/json" => Ok(Format::Json),
+        "application/yaml" => Ok(Format::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(Format::Protobuf),
+        _ => Err(Status::unsupported_media_type(ACCEPTED)),
+    }
+}
+
+/// The body, whatever it holds; `None` when empty.
+pub(crate) fn any(call: &Call) -> Result<Option<Value>, Status> {
+    if call.body.is_empty() {
+        return Ok(None);
+    }
+    let object = match format(call)? {
+        Format::Json => json(&call.body)?,
+        Format::Yaml => yaml(&call.body)?,
+        Format::Protobuf => protobuf(&call.body)?,
+    };
+    if object.is_object() { Ok(Some(object)) } else { Err(Status::bad_request("the body must be an object")) }
+}
+
+/// JSON, with the parser's words about where it is broken.
+pub(crate) fn json(body: &[u8]) -> Result<Value, Status> {
+    serde_json::from_slice(body).map_err(|error| Status::bad_request(format!("error decoding JSON: {error}")))
+}
+
+/// YAML (and so JSON as well).
+pub(crate) fn yaml(body: &[u8]) -> Result<Value, Status> {
+    serde_saphyr::from_slice(body)
+        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))
+}
+
+fn protobuf(body: &[u8]) -> Result<Value, Status> {
+    crate::protobuf::decode(body).map_err(|error| Status::bad_request(error.to_string()))
+}
+
+/// An object of exactly this kind; apiVersion and kind are filled in where the body leaves them out.
+pub(crate) fn object(call: &Call, group_version_kind: (&str, &str, &str)) -> Result<Value, Status> {
+    let (group, version, kind) = group_version_kind;
+    let mut object = any(call)?.ok_or_else(|| Status::bad_request("EOF"))?;
+    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let found = object["apiVersion"].as_str().unwrap_or_default().to_owned();
+    let found_kind = object["kind"].as_str().unwrap_or_default().to_owned();
+    if !found_kind.is_empty() && found_kind != kind {
+        let text = format!(
+            "{found_kind} in version {found:?} cannot be handled as a {kind}: converting ({found}.{found_kind}) to ({api_version}.{kind}): unknown conversion"
+        );
+        return Err(Status::bad_request(text));
+    }
+    if !found.is_empty() && found != api_version {
+        let text = format!(
+            "the API version in the data ({found}) does not match the expected API version ({api_version})"
+        );
+        return Err(Status::bad_request(text));
+    }
+    object["apiVersion"] = api_version.into();
+    object["kind"] = kind.into();
+    Ok(object)
+}
+
+/// What the schema of the kind says about an object: unknown fields are refused, warned of or dropped as
+/// `fieldValidation` says; a value of the wrong type is refused always.
+pub(crate) fn checked(call: &Call, object: Value) -> Result<(Value, Vec<String>), Status> {
+    let strictness = match call.query.get("fieldValidation") {
+        None | Some("Warn") => Strictness::Warn,
+        Some("Strict") => Strictness::Strict,
+        Some("Ignore") => Strictness::Ignore,
+        Some(other) => {
+            let text = format!(
+                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+            );
+            return Err(Status::bad_request(text));
+        }
+    };
+    let sent_json = matches!(content_type(call), "" | "application/json");
+    let duplicates = if sent_json { schema::duplicate_fields(&call.body) } else { Vec::new() };
+    let resource = &call.resource;
+    let decoded =
+        schema::decode(&resource.group, &resource.version, &resource.kind, object, duplicates, strictness);
+    let decoded = decoded.map_err(|error| Status::bad_request(error.to_string()))?;
+    Ok((decoded.object, decoded.warnings))
+}

@@ -1,0 +1,65 @@
+//! Which objects of a list or watch a client wants: label and field selectors, evaluated on stored entries.
+
+use super::{Call, stored};
+use crate::registry::Resource;
+use crate::store::Entry;
+use knarr_api::{FieldSelector, LabelSelector, Status, meta};
+use serde_json::{Value, json};
+
+/// Both selectors of a request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Selection {
+    labels: LabelSelector,
+    fields: FieldSelector,
+}
+
+impl Selection {
+    /// From the query; a request for a whole resource that names one object selects by that name.
+    pub(crate) fn of(call: &Call) -> Result<Self, Status> {
+        let labels = LabelSelector::parse(call.query.get("labelSelector").unwrap_or_default());
+        let labels = labels
+            .map_err(|error| Status::bad_request(format!("unable to parse label selector: {error}")))?;
+        let fields = FieldSelector::parse(call.query.get("fieldSelector").unwrap_or_default());
+        let fields = fields.map_err(Status::bad_request)?;
+        let empty = json!({});
+        for term in &fields.terms {
+            if !is_metadata(&term.field) && call.resource.strategy.selectable(&empty, &term.field).is_none() {
+                return Err(Status::bad_request(format!("field label not supported: {}", term.field)));
+            }
+        }
+        Ok(Self { labels, fields })
+    }
+
+    pub(crate) fn is_everything(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// The one name that can match, where a term says so.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.fields.exact("metadata.name")
+    }
+
+    pub(crate) fn matches(&self, resource: &Resource, entry: &Entry) -> bool {
+        self.labels.matches(|key| entry.label(key))
+            && self.fields.matches(|field| value(resource, entry, field))
+    }
+}
+
+fn is_metadata(field: &str) -> bool {
+    matches!(field, "metadata.name" | "metadata.namespace")
+}
+
+fn value(resource: &Resource, entry: &Entry, field: &str) -> String {
+    if field == "metadata.name" {
+        return entry.name().to_owned();
+    }
+    let compute = |object: &Value| match field {
+        "metadata.namespace" => meta::namespace(object).to_owned(),
+        field => {
+            let object = stored::served(resource, object.clone());
+            resource.strategy.selectable(&object, field).unwrap_or_default()
+        }
+    };
+    // Two versions of one stored kind may name different fields alike.
+    entry.field(&format!("{}/{}:{field}", resource.group, resource.version), compute).into()
+}

@@ -1,0 +1,280 @@
+//! Addresses and node ports of services: handed out when a service is written, taken back when it is gone.
+//!
+//! What is taken is read from the services themselves, so there is no second record that could disagree with them.
+//! One lock spans reading and writing: two services never get the same address.
+
+use super::{Server, stored};
+use crate::random;
+use crate::registry::{Cause, Resource};
+use crate::store::ListQuery;
+use knarr_api::{Status, meta};
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+const NODE_PORTS: std::ops::RangeInclusive<u64> = 30_000..=32_767;
+
+/// The range of service addresses.
+#[derive(Debug)]
+pub(crate) struct ServiceAddresses {
+    cidr: String,
+    first: u32,
+    size: u32,
+    lock: tokio::sync::Mutex<()>,
+}
+
+/// Nobody else is handed an address while this lives.
+pub(crate) type Held<'a> = tokio::sync::MutexGuard<'a, ()>;
+
+/// What existing services have.
+#[derive(Debug, Default)]
+struct Taken {
+    addresses: HashSet<String>,
+    ports: HashSet<u64>,
+}
+
+impl ServiceAddresses {
+    /// `10.96.0.0/16`; IPv4, between /8 and /30.
+    pub(crate) fn new(cidr: &str) -> anyhow::Result<Self> {
+        let fault = || anyhow::anyhow!("service CIDR {cidr:?}: want an IPv4 network such as 10.96.0.0/16");
+        let (address, prefix) = cidr.split_once('/').ok_or_else(fault)?;
+        let (address, prefix): (Ipv4Addr, u32) =
+            (address.parse().map_err(|_| fault())?, prefix.parse().map_err(|_| fault())?);
+        anyhow::ensure!((8..=30).contains(&prefix), fault());
+        let size = 1u32 << (32 - prefix);
+        let first = u32::from(address) & !(size - 1);
+        Ok(Self { cidr: cidr.to_owned(), first, size, lock: tokio::sync::Mutex::new(()) })
+    }
+
+    /// The address of `default/kubernetes`.
+    pub(crate) fn kubernetes(&self) -> Ipv4Addr {
+        Ipv4Addr::from(self.first + 1)
+    }
+
+    fn contains(&self, address: &str) -> bool {
+        let last = self.first + (self.size - 1);
+        address.parse::<Ipv4Addr>().is_ok_and(|address| (self.first + 1..last).contains(&u32::from(address)))
+    }
+
+    /// A free address; the lowest part of the range is left to services that ask for a certain one (DNS).
+    fn pick(&self, taken: &HashSet<String>) -> Option<String> {
+        let reserved = (self.size / 16).clamp(2, 256);
+        let free = |offset: &u32| !taken.contains(&Ipv4Addr::from(self.first + offset).to_string());
+        let start = reserved + u32::try_from(random::below(u64::from(self.size - 1 - reserved))).unwrap_or(0);
+        let offset = (start..self.size - 1).chain(reserved..start).chain(1..reserved).find(free)?;
+        Some(Ipv4Addr::from(self.first + offset).to_string())
+    }
+}
+
+impl Server {
+    /// Gives a service what it lacks, or refuses what it wants and cannot have.
+    pub(crate) async fn assign_addresses(
+        &self,
+        resource: &Resource,
+        new: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<Option<Held<'_>>, Status> {
+        if !resource.group.is_empty() || resource.plural != "services" {
+            return Ok(None);
+        }
+        let held = self.addresses.lock.lock().await;
+        if let Some(old) = old {
+            carry_over(new, old);
+        }
+        let own = old.map(|old| (meta::namespace(old), meta::name(old)));
+        let taken = self.taken(resource, own).await?;
+        let mut causes = Vec::new();
+        assign_address(&self.addresses, new, &taken.addresses, &mut causes);
+        assign_ports(new, taken.ports, &mut causes);
+        super::change::refuse_invalid(resource, new, causes)?;
+        Ok(Some(held))
+    }
+
+    async fn taken(&self, resource: &Resource, own: Option<(&str, &str)>) -> Result<Taken, Status> {
+        let query = ListQuery { prefix: "core/services/", ..ListQuery::default() };
+        let page = self.store.list(query).await.map_err(|error| stored::refusal(resource, "", error))?;
+        let own = own.map(|(namespace, name)| stored::key(resource, namespace, name));
+        let mut taken = Taken::default();
+        for entry in page.entries.iter().filter(|entry| own.as_deref() != Some(&*entry.key)) {
+            let service = entry.object();
+            taken.addresses.extend(service["spec"]["clusterIP"].as_str().map(str::to_owned));
+            taken.ports.extend(ports(&service).iter().filter_map(|port| port["nodePort"].as_u64()));
+        }
+        Ok(taken)
+    }
+}
+
+fn ports(service: &Value) -> &[Value] {
+    service.pointer("/spec/ports").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn kind(service: &Value) -> &str {
+    service["spec"]["type"].as_str().unwrap_or("ClusterIP")
+}
+
+fn has_node_ports(service: &Value) -> bool {
+    matches!(kind(service), "NodePort" | "LoadBalancer")
+}
+
+/// An update that leaves out what was assigned keeps it.
+fn carry_over(new: &mut Value, old: &Value) {
+    if kind(new) == "ExternalName" || kind(old) == "ExternalName" {
+        return;
+    }
+    if new["spec"]["clusterIP"].as_str().unwrap_or_default().is_empty() {
+        for field in ["clusterIP", "clusterIPs"] {
+            if let Some(value) = old["spec"].get(field) {
+                new["spec"][field] = value.clone();
+            }
+        }
+    }
+    if !has_node_ports(new) {
+        return;
+    }
+    let known: Vec<Value> = ports(old).to_vec();
+    for port in new.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        let same = |other: &&Value| other["port"] == port["port"] && other["protocol"] == port["protocol"];
+        if port["nodePort"].as_u64().unwrap_or(0) == 0 {
+            if let Some(number) = known.iter().find(same).and_then(|other| other["nodePort"].as_u64()) {
+                port["nodePort"] = number.into();
+            }
+        }
+    }
+}
+
+fn assign_address(
+    range: &ServiceAddresses,
+    service: &mut Value,
+    taken: &HashSet<String>,
+    causes: &mut Vec<Cause>,
+) {
+    if !service["spec"].is_object() {
+        return;
+    }
+    if kind(service) == "ExternalName" {
+        for field in ["clusterIP", "clusterIPs"] {
+            service["spec"].as_object_mut().map(|spec| spec.remove(field));
+        }
+        return;
+    }
+    let wanted = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
+    let address = match wanted.as_str() {
+        "None" => wanted,
+        "" => match range.pick(taken) {
+            Some(address) => address,
+            None => return causes.push(address_fault("", "range is full")),
+        },
+        wanted if !range.contains(wanted) => {
+            let why = format!(
+                "the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {}",
+                range.cidr
+            );
+            return causes.push(address_fault(wanted, &why));
+        }
+        wanted if taken.contains(wanted) => {
+            return causes.push(address_fault(wanted, "provided IP is already allocated"));
+        }
+        wanted => wanted.to_owned(),
+    };
+    service["spec"]["clusterIPs"] = json!([address]);
+    service["spec"]["clusterIP"] = address.into();
+}
+
+fn address_fault(address: &str, why: &str) -> Cause {
+    let message = format!("Invalid value: []string{{{address:?}}}: failed to allocate IP {address}: {why}");
+    Cause { reason: "FieldValueInvalid", field: "spec.clusterIPs".into(), message }
+}
+
+fn assign_ports(service: &mut Value, mut taken: HashSet<u64>, causes: &mut Vec<Cause>) {
+    if !has_node_ports(service) {
+        return;
+    }
+    let start = NODE_PORTS.start() + random::below(NODE_PORTS.end() - NODE_PORTS.start());
+    let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
+    for (index, port) in ports.into_iter().flatten().enumerate() {
+        let wanted = port["nodePort"].as_u64().unwrap_or(0);
+        let mut fault = |why: &str| {
+            let message = format!("Invalid value: {wanted}: {why}");
+            let field = format!("spec.ports[{index}].nodePort");
+            causes.push(Cause { reason: "FieldValueInvalid", field, message });
+        };
+        if wanted == 0 {
+            let free = (start..=*NODE_PORTS.end()).chain(NODE_PORTS).find(|number| !taken.contains(number));
+            match free {
+                Some(number) => port["nodePort"] = number.into(),
+                None => fault("range is full"),
+            }
+        } else if !NODE_PORTS.contains(&wanted) {
+            fault("provided port is not in the valid range. The range of valid ports is 30000-32767");
+        } else if taken.contains(&wanted) {
+            fault("provided port is already allocated");
+        }
+        taken.extend(port["nodePort"].as_u64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(kind: &str, address: &str, node_port: u64) -> Value {
+        json!({"spec": {"type": kind, "clusterIP": address, "ports": [{"port": 80, "nodePort": node_port}]}})
+    }
+
+    fn assign(mut service: Value, taken: &[&str], ports: &[u64]) -> (Value, Vec<String>) {
+        let range = ServiceAddresses::new("10.96.0.0/28").unwrap();
+        let mut causes = Vec::new();
+        assign_address(
+            &range,
+            &mut service,
+            &taken.iter().map(|address| (*address).to_owned()).collect(),
+            &mut causes,
+        );
+        assign_ports(&mut service, ports.iter().copied().collect(), &mut causes);
+        (service, causes.into_iter().map(|cause| cause.message).collect())
+    }
+
+    #[test]
+    fn what_is_missing_is_assigned() {
+        let (given, faults) = assign(service("NodePort", "", 0), &[], &[]);
+        assert!(faults.is_empty());
+        assert!(
+            ServiceAddresses::new("10.96.0.0/28")
+                .unwrap()
+                .contains(given["spec"]["clusterIP"].as_str().unwrap())
+        );
+        assert_eq!(given["spec"]["clusterIPs"][0], given["spec"]["clusterIP"]);
+        assert!(NODE_PORTS.contains(&given["spec"]["ports"][0]["nodePort"].as_u64().unwrap()));
+        let (headless, _) = assign(service("ClusterIP", "None", 0), &[], &[]);
+        assert_eq!(headless["spec"]["clusterIP"], "None");
+        let (external, _) = assign(service("ExternalName", "10.96.0.5", 0), &[], &[]);
+        assert!(external["spec"].get("clusterIP").is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_refused() {
+        let cases = [
+            (service("ClusterIP", "1.2.3.4", 0), "The range of valid IPs is 10.96.0.0/28"),
+            (service("ClusterIP", "10.96.0.5", 0), "provided IP is already allocated"),
+            (service("NodePort", "", 80), "The range of valid ports is 30000-32767"),
+            (service("NodePort", "", 30000), "provided port is already allocated"),
+        ];
+        for (wanted, message) in cases {
+            let (_, faults) = assign(wanted, &["10.96.0.5"], &[30000]);
+            assert!(faults[0].contains(message), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn every_address_can_be_handed_out_and_none_twice() {
+        let range = ServiceAddresses::new("10.96.0.0/28").unwrap();
+        let mut taken = HashSet::new();
+        while let Some(address) = range.pick(&taken) {
+            assert!(range.contains(&address) && taken.insert(address));
+        }
+        assert_eq!(taken.len(), 14);
+        assert!(
+            ServiceAddresses::new("10.96.0.0").is_err() && ServiceAddresses::new("10.96.0.0/31").is_err()
+        );
+    }
+}

@@ -1,0 +1,132 @@
+//! The verbs of the API, one file each, generic over the table of resources; and those subresources that are more
+//! than a part of their object.
+
+use super::answer::Answer;
+use super::query::Query;
+use super::route::ResourcePath;
+use super::{BoxError, Call, Server, collect};
+use bytes::Bytes;
+use http::Method;
+use knarr_api::Status;
+use std::sync::Arc;
+
+mod binding;
+mod connect;
+mod create;
+mod delete;
+mod delete_collection;
+mod eviction;
+mod finalize;
+mod get;
+mod list;
+mod patch;
+mod review;
+mod scale;
+mod token;
+mod update;
+mod watch;
+
+/// The verb of a request, as authorization and audit name it.
+pub(crate) fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Result<&'static str, Status> {
+    let named = path.name.is_some();
+    match *method {
+        Method::GET | Method::HEAD if path.subresource.is_none() && query.flag("watch") => Ok("watch"),
+        Method::GET | Method::HEAD if named => Ok("get"),
+        Method::GET | Method::HEAD => Ok("list"),
+        Method::POST => Ok("create"),
+        Method::PUT if named => Ok("update"),
+        Method::PATCH if named => Ok("patch"),
+        Method::DELETE if named => Ok("delete"),
+        Method::DELETE => Ok("deletecollection"),
+        _ => Err(Status::unknown_method()),
+    }
+}
+
+/// Whether the answer may last longer than a request should: no deadline, no place among the requests in work.
+pub(crate) fn is_stream(verb: &str, call: &Call) -> bool {
+    verb == "watch" || connect::SUBRESOURCES.contains(&call.path.subresource())
+}
+
+/// Runs a request whose answer may go on for long.
+pub(crate) async fn stream<B>(
+    server: Arc<Server>,
+    mut call: Call,
+    verb: &str,
+    body: B,
+    upgrade: hyper::upgrade::OnUpgrade,
+) -> Result<Answer, Status>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    check(&call, verb)?;
+    if verb == "watch" {
+        return watch::run(server, call).await;
+    }
+    call.body = collect(body).await?;
+    connect::run(&server, call, upgrade).await
+}
+
+/// Runs a request that ends soon.
+pub(crate) async fn run(server: &Server, call: &Call, verb: &str) -> Result<Answer, Status> {
+    check(call, verb)?;
+    match (verb, call.path.subresource()) {
+        (_, "") if review::is_review(call) => review::run(call).await,
+        ("get", "" | "status" | "approval" | "ephemeralcontainers" | "resize") => {
+            get::run(server, call).await
+        }
+        ("list", "") => list::run(server, call).await,
+        ("create", "") => create::run(server, call).await,
+        ("update", "" | "status" | "approval" | "ephemeralcontainers" | "resize") => {
+            update::run(server, call).await
+        }
+        ("patch", "" | "status" | "approval" | "ephemeralcontainers" | "resize") => {
+            patch::run(server, call).await
+        }
+        ("delete", "") => delete::run(server, call).await,
+        ("deletecollection", "") => delete_collection::run(server, call).await,
+        ("get" | "update" | "patch", "scale") => scale::run(server, call, verb).await,
+        ("create", "binding") => binding::run(server, call).await,
+        ("create", "eviction") => eviction::run(server, call).await,
+        ("create", "token") => token::run(server, call).await,
+        ("update", "finalize") => finalize::run(server, call).await,
+        _ => Err(Status::no_such_resource()),
+    }
+}
+
+/// Whether the resource offers the verb at all.
+fn check(call: &Call, verb: &str) -> Result<(), Status> {
+    let resource = &call.resource;
+    let (offered, exists) = match call.path.subresource.as_deref() {
+        None => (resource.allows(verb), true),
+        Some(name) => {
+            let found = resource.subresources.iter().find(|subresource| subresource.name == name);
+            let offers = |verbs: &[std::borrow::Cow<'_, str>]| verbs.iter().any(|offered| offered == verb);
+            let connects = connect::SUBRESOURCES.contains(&name);
+            (found.is_some_and(|found| connects || offers(&found.verbs)), found.is_some())
+        }
+    };
+    match (offered, exists) {
+        (true, _) => Ok(()),
+        (false, true) => Err(Status::method_not_allowed(&resource.group, &resource.plural, verb)),
+        (false, false) => Err(Status::no_such_resource()),
+    }
+}
+
+/// `dryRun=All` of a write; any other value is a mistake.
+fn dry_run(call: &Call) -> Result<bool, Status> {
+    let mut values = call.query.all("dryRun");
+    match values.find(|value| !value.is_empty()) {
+        None => Ok(false),
+        Some("All") => Ok(true),
+        Some(other) => {
+            let message = format!("Unsupported value: {other:?}: supported values: \"All\"");
+            let cause = knarr_api::StatusCause {
+                reason: "FieldValueNotSupported".into(),
+                message,
+                field: "dryRun".into(),
+            };
+            Err(Status::invalid("meta.k8s.io", "CreateOptions", "", vec![cause]))
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Subresources that are connections to a node: log, exec, attach, portforward and proxy. The server checks the
+//! request, finds the agent, and then passes bytes on: it understands neither WebSocket nor SPDY.
+
+use super::super::change::At;
+use super::super::query::percent_encode;
+use super::super::{Body, Call, Server, answer, stored};
+use crate::server::Answer;
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use knarr_api::Status;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+/// What is passed on to a node.
+pub(crate) const SUBRESOURCES: [&str; 5] = ["log", "exec", "attach", "portforward", "proxy"];
+
+/// Where a request goes.
+struct Backend {
+    address: std::net::IpAddr,
+    port: u16,
+    tls: bool,
+    /// Path and query at the other side.
+    path: String,
+}
+
+pub(super) async fn run(server: &Server, call: Call, upgrade: OnUpgrade) -> Result<Answer, Status> {
+    let backend = match (&*call.resource.plural, call.path.subresource()) {
+        ("pods", "proxy") => pod_proxy(server, &call).await?,
+        ("services", "proxy") => service_proxy(server, &call).await?,
+        ("nodes", "proxy") => node_proxy(server, &call).await?,
+        ("pods", subresource) => pod_stream(server, &call, subresource).await?,
+        _ => return Err(Status::no_such_resource()),
+    };
+    let request = outgoing(&call, &backend)?;
+    if backend.tls {
+        let stream = server.kubelets.connect(backend.address, backend.port).await?;
+        forward(stream, request, upgrade).await
+    } else {
+        let target = (backend.address, backend.port);
+        let dial = |error: std::io::Error| {
+            let message =
+                format!("error trying to reach service: dial tcp {}:{}: {error}", target.0, target.1);
+            Status::unavailable(message)
+        };
+        let stream = TcpStream::connect(target).await.map_err(dial)?;
+        forward(stream, request, upgrade).await
+    }
+}
+
+async fn pod(server: &Server, call: &Call, name: &str) -> Result<Value, Status> {
+    let at = At { resource: &call.resource, namespace: call.path.namespace(), name };
+    Ok(stored::decode(at.resource, &*server.entry(at).await?))
+}
+
+/// log, exec, attach and portforward: a path of the kubelet API.
+async fn pod_stream(server: &Server, call: &Call, subresource: &str) -> Result<Backend, Status> {
+    let name = call.path.name();
+    let pod = pod(server, call, name).await?;
+    let container = if subresource == "portforward" { String::new() } else { container(&pod, call)? };
+    let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+    if node.is_empty() {
+        // A log that nobody writes yet is empty; the rest has nobody to talk to.
+        return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
+    }
+    let (address, port) = server.kubelet_address(node).await?;
+    let namespace = call.path.namespace();
+    let path = match subresource {
+        "log" => format!("/containerLogs/{namespace}/{name}/{container}?{}", pass(call, LOG_PARAMETERS)),
+        "exec" => format!("/exec/{namespace}/{name}/{container}?{}", stream_parameters(call)),
+        "attach" => format!("/attach/{namespace}/{name}/{container}?{}", stream_parameters(call)),
+        _ => format!("/portForward/{namespace}/{name}?{}", pass(call, &["ports"])),
+    };
+    Ok(Backend { address, port, tls: true, path })
+}
+
+/// The container that is meant: named, or the only one.
+fn container(pod: &Value, call: &Call) -> Result<String, Status> {
+    let names = |field: &str| {
+        let list = pod.pointer(&format!("/spec/{field}")).and_then(Value::as_array);
+        let list = list.into_iter().flatten().filter_map(|container| container["name"].as_str());
+        list.map(str::to_owned).collect::<Vec<String>>()
+    };
+    let name = call.path.name();
+    let (own, init) = (names("containers"), names("initContainers"));
+    match call.query.get("container") {
+        Some(wanted) => {
+            let known =
+                own.iter().chain(&init).chain(&names("ephemeralContainers")).any(|name| name == wanted);
+            if known {
+                Ok(wanted.to_owned())
+            } else {
+                Err(Status::bad_request(format!("container {wanted} is not valid for pod {name}")))
+            }
+        }
+        None => match own.as_slice() {
+            [only] => Ok(only.clone()),
+            _ => {
+                let mut text = format!(
+                    "a container name must be specified for pod {name}, choose one of: [{}]",
+                    own.join(" ")
+                );
+                if !init.is_empty() {
+                    text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+                }
+                Err(Status::bad_request(text))
+            }
+        },
+    }
+}
+
+const LOG_PARAMETERS: &[&str] =
+    &["follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream"];
+
+/// The named parameters as they came.
+fn pass(call: &Call, names: &[&str]) -> String {
+    let pair = |name: &str, value: &str| format!("{name}={}", percent_encode(value));
+    let pairs = names.iter().flat_map(|name| call.query.all(name).map(|value| pair(name, value)));
+    pairs.collect::<Vec<_>>().join("&")
+}
+
+/// The kubelet's names of the parameters of exec and attach.
+fn stream_parameters(call: &Call) -> String {
+    let mut pairs: Vec<String> =
+        call.query.all("command").map(|value| format!("command={}", percent_encode(value))).collect();
+    for (ours, theirs) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
+        if call.query.flag(ours) {
+            pairs.push(format!("{theirs}=1"));
+        }
+    }
+    pairs.join("&")
+}
+
+/// `scheme:name:port`, the last two parts optional.
+fn split_target(name: &str) -> (&str, &str, &str) {
+    match name.split(':').collect::<Vec<_>>().as_slice() {
+        [scheme @ ("http" | "https"), name, port] => (scheme, name, port),
+        [name, port] => ("http", name, port),
+        _ => ("http", name, ""),
+    }
+}
+
+fn proxied_path(call: &Call) -> String {
+    let path = format!("/{}", call.path.rest.as_deref().unwrap_or_default());
+    if call.query.raw.is_empty() { path } else { format!("{path}?{}", call.query.raw) }
+}
+
+async fn pod_proxy(server: &Server, call: &Call) -> Result<Backend, Status> {
+    let (scheme, name, port) = split_target(call.path.name());
+    if scheme == "https" {
+        return Err(Status::not_supported("a proxy to pods over https"));
+    }
+    let pod = pod(server, call, name).await?;
+    let address =
+        pod.pointer("/status/podIP").and_then(Value::as_str).and_then(|address| address.parse().ok());
+    let address = address.ok_or_else(|| Status::unavailable(format!("pod {name:?} has no address")))?;
+    let declared = pod.pointer("/spec/containers/0/ports/0/containerPort").and_then(Value::as_u64);
+    let port = port.parse().ok().or_else(|| declared.and_then(|port| u16::try_from(port).ok())).unwrap_or(80);
+    Ok(Backend { address, port, tls: false, path: proxied_path(call) })
+}
+
+async fn service_proxy(server: &Server, call: &Call) -> Result<Backend, Status> {
+    let (scheme, name, wanted) = split_target(call.path.name());
+    if scheme == "https" {
+        return Err(Status::not_supported("a proxy to services over https"));
+    }
+    let service = pod(server, call, name).await?;
+    let no_endpoints = || Status::unavailable(format!("no endpoints available for service {name:?}"));
+    let ports = service.pointer("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
+    let is_wanted =
+        |port: &&Value| wanted.is_empty() || port["name"] == wanted || port["port"].to_string() == wanted;
+    let port = ports.iter().find(is_wanted).ok_or_else(no_endpoints)?;
+    let address =
+        service.pointer("/spec/clusterIP").and_then(Value::as_str).and_then(|address| address.parse().ok());
+    let port = port["port"].as_u64().and_then(|port| u16::try_from(port).ok());
+    let (Some(address), Some(port)) = (address, port) else { return Err(no_endpoints()) };
+    Ok(Backend { address, port, tls: false, path: proxied_path(call) })
+}
+
+async fn node_proxy(server: &Server, call: &Call) -> Result<Backend, Status> {
+    let (_, name, wanted) = split_target(call.path.name());
+    let (address, port) = server.kubelet_address(name).await?;
+    let port = wanted.parse().unwrap_or(port);
+    Ok(Backend { address, port, tls: true, path: proxied_path(call) })
+}
+
+/// Headers that belong to one connection, and those by which the client proved who it is: not the node's business.
+const DROPPED: [HeaderName; 5] =
+    [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::TE];
+
+fn outgoing(call: &Call, backend: &Backend) -> Result<Request<Full<bytes::Bytes>>, Status> {
+    let uri: Uri =
+        backend.path.parse().map_err(|error| Status::bad_request(format!("proxy path: {error}")))?;
+    let mut request = Request::new(Full::new(call.body.clone()));
+    *request.method_mut() = call.method.clone();
+    *request.uri_mut() = uri;
+    let upgrades = call.headers.contains_key(header::UPGRADE);
+    for (name, value) in &call.headers {
+        let hop = !upgrades && matches!(*name, header::CONNECTION | header::UPGRADE);
+        if !hop && !DROPPED.contains(name) {
+            request.headers_mut().append(name, value.clone());
+        }
+    }
+    let host = match backend.address {
+        std::net::IpAddr::V6(address) => format!("[{address}]:{}", backend.port),
+        std::net::IpAddr::V4(address) => format!("{address}:{}", backend.port),
+    };
+    let host = host.parse().map_err(Status::internal)?;
+    request.headers_mut().insert(header::HOST, host);
+    Ok(request)
+}
+
+/// Sends the request and passes the answer back; after 101 both directions are bytes until either side ends.
+async fn forward<S>(
+    stream: S,
+    request: Request<Full<bytes::Bytes>>,
+    upgrade: OnUpgrade,
+) -> Result<Answer, Status>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let failed = |error: hyper::Error| Status::internal(format!("error dialing backend: {error}"));
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!("connection to a node: {error}");
+        }
+    });
+    let mut response = sender.send_request(request).await.map_err(failed)?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let backend = hyper::upgrade::on(&mut response);
+        tokio::spawn(splice(backend, upgrade));
+        let mut answer = Response::new(answer::full(bytes::Bytes::new()));
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *answer.headers_mut() = response.headers().clone();
+        return Ok(answer);
+    }
+    Ok(passed(response))
+}
+
+fn passed(response: Response<Incoming>) -> Answer {
+    let (parts, body) = response.into_parts();
+    let body: Body = body.map_err(Into::into).boxed_unsync();
+    let mut answer = Response::new(body);
+    *answer.status_mut() = parts.status;
+    *answer.headers_mut() = end_to_end(&parts.headers);
+    answer
+}
+
+fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let hop = [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE];
+    let kept = headers.iter().filter(|(name, _)| !hop.contains(name));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+async fn splice(backend: OnUpgrade, client: OnUpgrade) {
+    let (backend, client) = match tokio::try_join!(backend, client) {
+        Ok(both) => both,
+        Err(error) => return tracing::debug!("upgrade: {error}"),
+    };
+    let (mut backend, mut client) = (TokioIo::new(backend), TokioIo::new(client));
+    if let Err(error) = tokio::io::copy_bidirectional(&mut backend, &mut client).await {
+        tracing::debug!("upgraded connection: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxy_targets() {
+        for (name, expected) in [
+            ("web", ("http", "web", "")),
+            ("web:80", ("http", "web", "80")),
+            ("https:web:443", ("https", "web", "443")),
+            ("http:web:", ("http", "web", "")),
+        ] {
+            assert_eq!(split_target(name), expected);
+        }
+    }
+}

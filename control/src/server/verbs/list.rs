@@ -1,0 +1,219 @@
+//! LIST: the objects of a resource at one revision, whole or in pages. The answer is put together from the stored
+//! bytes while it is sent, so a long list needs no memory of its own.
+
+use super::super::answer::{self, Answer};
+use super::super::negotiate::{Encoding, Shape};
+use super::super::selection::Selection;
+use super::super::{BoxError, Call, Server, stored, table};
+use crate::registry::Resource;
+use crate::store::{Entry, ListQuery, Page, Revision, StoreError};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use knarr_api::Status;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a client that knows a newer revision than we do is made to wait.
+const REVISION_TIMEOUT: Duration = Duration::from_secs(3);
+/// Pieces of a long answer, bytes.
+const CHUNK: usize = 64 << 10;
+
+/// Where the next page begins. Opaque to clients.
+#[derive(Debug, Serialize, Deserialize)]
+struct Continue {
+    v: u8,
+    /// Every page shows the state at this revision.
+    rv: Revision,
+    /// The last key of the page before.
+    after: String,
+}
+
+pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
+    let selection = Selection::of(call)?;
+    let (page, metadata) = select(server, call, &selection).await?;
+    let (encoding, shape) = call.accept.get()?;
+    let resource = &call.resource;
+    match (encoding, shape) {
+        (Encoding::Json, Shape::Object) => Ok(stream(resource.clone(), page, &metadata)),
+        (_, Shape::Table(version)) => {
+            let include = table::Include::from_query(&call.query)?;
+            let row = |entry: &Arc<Entry>| table::row(resource, stored::decode(resource, entry), include);
+            let rows = page.iter().map(row).collect();
+            Ok(answer::value(200, encoding, &table::table(resource, version, metadata, rows, true)))
+        }
+        (_, shape) => {
+            let item = |entry: &Arc<Entry>| match shape {
+                Shape::Metadata => answer::metadata_only(&entry.object()),
+                _ => stored::decode(resource, entry),
+            };
+            let items: Vec<Value> = page.iter().map(item).collect();
+            let (kind, api_version) = match shape {
+                Shape::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+                _ => (format!("{}List", resource.kind), api_version(resource)),
+            };
+            let list = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items});
+            Ok(answer::value(200, encoding, &list))
+        }
+    }
+}
+
+fn api_version(resource: &Resource) -> String {
+    match &*resource.group {
+        "" => resource.version.to_string(),
+        group => format!("{group}/{}", resource.version),
+    }
+}
+
+/// The entries that a list request wants, and the metadata of the list.
+pub(super) async fn select(
+    server: &Server,
+    call: &Call,
+    selection: &Selection,
+) -> Result<(Vec<Arc<Entry>>, Value), Status> {
+    let revision = wait_for_revision(server, call).await?;
+    let limit = call.query.number::<usize>("limit")?.filter(|limit| *limit > 0);
+    let prefix = stored::prefix(&call.resource, &call.path);
+    let (after, revision) = match call.query.get("continue") {
+        None => (None, revision),
+        Some(token) => {
+            let token = read_token(token)?;
+            (Some(token.after).filter(|after| after.starts_with(&prefix)), Some(token.rv))
+        }
+    };
+    // With a selector the limit counts what it lets through, so the store cannot apply it.
+    let at_store = limit.filter(|_| selection.is_everything());
+    let query = ListQuery { prefix: &prefix, after: after.as_deref(), limit: at_store, revision };
+    let page = server.store.list(query).await.map_err(|error| expired(call, error))?;
+    Ok(cut(call, page, limit, selection))
+}
+
+fn cut(call: &Call, page: Page, limit: Option<usize>, selection: &Selection) -> (Vec<Arc<Entry>>, Value) {
+    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+    let everything = selection.is_everything();
+    let mut wanted =
+        page.entries.into_iter().filter(|entry| everything || selection.matches(&call.resource, entry));
+    let entries: Vec<Arc<Entry>> = wanted.by_ref().take(limit.unwrap_or(usize::MAX)).collect();
+    let more = page.remaining > 0 || wanted.next().is_some();
+    if let Some(last) = entries.last().filter(|_| more) {
+        let token = Continue { v: 1, rv: page.revision, after: last.key.to_string() };
+        let text = serde_json::to_vec(&token).unwrap_or_default();
+        metadata["continue"] = URL_SAFE_NO_PAD.encode(text).into();
+        if everything {
+            metadata["remainingItemCount"] = page.remaining.into();
+        }
+    }
+    (entries, metadata)
+}
+
+fn read_token(token: &str) -> Result<Continue, Status> {
+    let fault = |why: String| Status::bad_request(format!("invalid continue token: {why}"));
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|error| fault(error.to_string()))?;
+    serde_json::from_slice(&bytes).map_err(|error| fault(error.to_string()))
+}
+
+fn expired(call: &Call, error: StoreError) -> Status {
+    match error {
+        StoreError::Compacted { .. } if call.query.get("continue").is_some() => Status::expired(
+            "The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.",
+        ),
+        other => stored::refusal(&call.resource, "", other),
+    }
+}
+
+/// Reads `resourceVersion` and `resourceVersionMatch`: waits until the store is as new as the client demands; gives
+/// the revision that the list must show, if it must show a certain one.
+pub(super) async fn wait_for_revision(server: &Server, call: &Call) -> Result<Option<Revision>, Status> {
+    let exact = match (call.query.get("resourceVersionMatch"), call.query.get("resourceVersion")) {
+        (None, _) => call.query.get("limit").is_some() && call.query.get("continue").is_none(),
+        (Some("Exact"), Some(version)) if version != "0" => true,
+        (Some("NotOlderThan"), Some(_)) => false,
+        (Some("Exact"), Some(_)) => {
+            return Err(Status::bad_request(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+            ));
+        }
+        (Some("Exact" | "NotOlderThan"), None) => {
+            return Err(Status::bad_request(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ));
+        }
+        (Some(other), _) => {
+            return Err(Status::bad_request(format!(
+                "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
+            )));
+        }
+    };
+    let wanted = revision(call)?.filter(|wanted| *wanted > 0);
+    let Some(wanted) = wanted else { return Ok(None) };
+    if tokio::time::timeout(REVISION_TIMEOUT, server.store.wait_for(wanted)).await.is_err() {
+        let error = StoreError::Future { wanted, current: server.store.revision() };
+        return Err(stored::refusal(&call.resource, "", error));
+    }
+    Ok(Some(wanted).filter(|_| exact))
+}
+
+/// The `resourceVersion` of the query.
+pub(super) fn revision(call: &Call) -> Result<Option<Revision>, Status> {
+    let parse = |text: &str| {
+        text.parse().map_err(|_| {
+            Status::bad_request(format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
+        })
+    };
+    call.query.get("resourceVersion").map(parse).transpose()
+}
+
+/// `{"kind":...,"items":[` one entry after the other `]}`, in pieces of about 64 KiB.
+fn stream(resource: Arc<Resource>, entries: Vec<Arc<Entry>>, metadata: &Value) -> Answer {
+    let head = format!(
+        r#"{{"kind":"{}List","apiVersion":"{}","metadata":{metadata},"items":["#,
+        resource.kind,
+        api_version(&resource)
+    );
+    let pieces = Pieces {
+        resource,
+        entries: entries.into_iter(),
+        pending: head.into_bytes(),
+        first: true,
+        done: false,
+    };
+    let mut pieces = pieces.peekable();
+    let Some(first) = pieces.next() else { return answer::json_bytes(200, Bytes::new()) };
+    if pieces.peek().is_none() {
+        return answer::json_bytes(200, first);
+    }
+    let all = std::iter::once(first).chain(pieces).map(Ok::<Bytes, BoxError>);
+    answer::with_type(200, "application/json", answer::stream(futures_util::stream::iter(all)))
+}
+
+struct Pieces {
+    resource: Arc<Resource>,
+    entries: std::vec::IntoIter<Arc<Entry>>,
+    pending: Vec<u8>,
+    first: bool,
+    done: bool,
+}
+
+impl Iterator for Pieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.done {
+            return None;
+        }
+        while self.pending.len() < CHUNK {
+            let Some(entry) = self.entries.next() else {
+                self.pending.extend_from_slice(b"]}");
+                self.done = true;
+                break;
+            };
+            if !std::mem::take(&mut self.first) {
+                self.pending.push(b',');
+            }
+            self.pending.extend_from_slice(&stored::encoded(&self.resource, &entry));
+        }
+        Some(std::mem::take(&mut self.pending).into())
+    }
+}

@@ -1,0 +1,100 @@
+//! `/scale`: the number of replicas of any kind that has one, as an `autoscaling/v1 Scale`.
+
+use super::super::change::{At, Part};
+use super::super::{Call, Server, answer, read_body, stored};
+use super::patch::Patch;
+use crate::server::Answer;
+use knarr_api::{LabelSelector, Status, meta};
+use serde_json::{Value, json};
+
+pub(super) async fn run(server: &Server, call: &Call, verb: &str) -> Result<Answer, Status> {
+    let at = At { resource: &call.resource, namespace: call.path.namespace(), name: call.path.name() };
+    let bytes = match verb {
+        "get" => stored::encoded(at.resource, &*server.entry(at).await?),
+        "update" => {
+            let scale = read_body::object(call, ("autoscaling", "v1", "Scale"))?;
+            change(server, call, at, |_| Ok(scale.clone())).await?
+        }
+        _ => {
+            let patch = Patch::read(call)?;
+            change(server, call, at, |old| patch.apply(at.resource, &scale_of(old))).await?
+        }
+    };
+    let object: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
+    let scale = scale_of(&object);
+    answer::object(call, 200, scale.to_string().into())
+}
+
+async fn change(
+    server: &Server,
+    call: &Call,
+    at: At<'_>,
+    scale: impl Fn(&Value) -> Result<Value, Status> + Send + Sync,
+) -> Result<bytes::Bytes, Status> {
+    let change = |old: &Value| {
+        let wanted = scale(old)?;
+        let replicas = wanted.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+        if replicas < 0 {
+            let message = format!("Invalid value: {replicas}: must be greater than or equal to 0");
+            let cause = knarr_api::StatusCause {
+                reason: "FieldValueInvalid".into(),
+                message,
+                field: "spec.replicas".into(),
+            };
+            return Err(Status::invalid("autoscaling", "Scale", at.name, vec![cause]));
+        }
+        let mut new = old.clone();
+        new["spec"]["replicas"] = replicas.into();
+        let version = meta::resource_version(&wanted);
+        if !version.is_empty() {
+            meta::set(&mut new, "resourceVersion", version);
+        }
+        Ok(new)
+    };
+    Ok(server.modify(at, Part::Main, super::dry_run(call)?, change).await?.bytes)
+}
+
+fn scale_of(object: &Value) -> Value {
+    let mut metadata = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = object["metadata"].get(field) {
+            metadata[field] = value.clone();
+        }
+    }
+    let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
+    json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+        "spec": {"replicas": number("/spec/replicas")},
+        "status": {"replicas": number("/status/replicas"), "selector": selector(object)},
+    })
+}
+
+/// The selector in its text form; that of a ReplicationController is a plain map.
+fn selector(object: &Value) -> String {
+    let Some(selector) = object.pointer("/spec/selector").and_then(Value::as_object) else {
+        return String::new();
+    };
+    let is_structured = selector.contains_key("matchLabels") || selector.contains_key("matchExpressions");
+    if !is_structured {
+        return LabelSelector::from_map(selector).to_string();
+    }
+    LabelSelector::from_object(&object["spec"]["selector"])
+        .map(|selector| selector.to_string())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scale_of_an_object() {
+        let deployment = json!({"metadata": {"name": "web", "labels": {}}, "spec": {"replicas": 3,
+            "selector": {"matchLabels": {"app": "web"}}}, "status": {"replicas": 2}});
+        let scale = scale_of(&deployment);
+        assert_eq!(scale["metadata"], json!({"name": "web"}));
+        assert_eq!(scale["spec"]["replicas"], 3);
+        assert_eq!(scale["status"], json!({"replicas": 2, "selector": "app=web"}));
+        assert_eq!(selector(&json!({"spec": {"selector": {"a": "b"}}})), "a=b");
+    }
+}

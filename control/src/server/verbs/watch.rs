@@ -1,0 +1,265 @@
+//! WATCH: the changes of a resource after a revision, as a stream of JSON lines, until the client leaves, the time is
+//! over or its position has left the history (an ERROR event with code 410).
+//!
+//! An object that comes to fit the selectors is ADDED for this watcher, one that ceases to is DELETED.
+
+use super::super::answer::{self, Answer};
+use super::super::negotiate::{Encoding, Shape};
+use super::super::selection::Selection;
+use super::super::{BoxError, Call, Server, stored};
+use crate::random;
+use crate::store::{Draft, Entry, Event, EventKind, ListQuery, Revision, StoreError, Watch, frame};
+use bytes::Bytes;
+use knarr_api::Status;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A watch without `timeoutSeconds` ends after a random time between this and twice this, so that not all of them
+/// come back at once.
+const MIN_SECONDS: u64 = 1800;
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Everything one watcher needs between two pieces of its answer.
+struct Watcher {
+    server: Arc<Server>,
+    call: Call,
+    selection: Selection,
+    shape: Shape,
+    watch: Watch,
+    /// What is there at the beginning and not yet sent.
+    initial: VecDeque<Arc<Entry>>,
+    /// After the last of them a bookmark must say so.
+    announce_end: bool,
+    start: Revision,
+    deadline: Instant,
+    next_bookmark: Instant,
+    bookmarks: bool,
+    /// Column definitions go with the first Table only.
+    defined: bool,
+    over: bool,
+}
+
+pub(super) async fn run(server: Arc<Server>, call: Call) -> Result<Answer, Status> {
+    let watcher = start(server, call).await;
+    let watcher = match watcher {
+        Err(status) if status.code == 410 => return Ok(expired(&status)),
+        other => other?,
+    };
+    let lines = futures_util::stream::unfold(watcher, |mut watcher| async move {
+        let lines = watcher.next().await?;
+        Some((Ok::<Bytes, BoxError>(lines), watcher))
+    });
+    Ok(answer::with_type(200, "application/json", answer::stream(lines)))
+}
+
+/// The client learns from a stream that its revision is too old: that is where it looks.
+fn expired(status: &Status) -> Answer {
+    answer::json_bytes(200, error_line(status))
+}
+
+fn error_line(status: &Status) -> Bytes {
+    let mut line = json!({"type": "ERROR", "object": status.to_value()}).to_string();
+    line.push('\n');
+    line.into()
+}
+
+async fn start(server: Arc<Server>, mut call: Call) -> Result<Watcher, Status> {
+    let (encoding, shape) = call.accept.get()?;
+    if encoding != Encoding::Json {
+        return Err(Status::not_acceptable());
+    }
+    // A watch of one object is a watch of its resource with a selector.
+    if let Some(name) = call.path.name.take() {
+        let raw = format!(
+            "{}&fieldSelector=metadata.name%3D{}",
+            call.query.raw,
+            super::super::query::percent_encode(&name)
+        );
+        call.query = super::super::query::Query::parse(&raw);
+    }
+    let selection = Selection::of(&call)?;
+    let seconds = call.query.number::<u64>("timeoutSeconds")?.filter(|seconds| *seconds > 0);
+    let seconds = seconds.unwrap_or_else(|| MIN_SECONDS + random::below(MIN_SECONDS));
+    let (initial, from) = begin(&server, &call).await?;
+    let prefix = stored::prefix(&call.resource, &call.path);
+    let watch =
+        server.store.watch(&prefix, from).map_err(|error| stored::refusal(&call.resource, "", error))?;
+    Ok(Watcher {
+        announce_end: call.query.flag("sendInitialEvents"),
+        bookmarks: call.query.flag("allowWatchBookmarks"),
+        deadline: Instant::now() + Duration::from_secs(seconds),
+        next_bookmark: Instant::now() + BOOKMARK_INTERVAL,
+        initial: initial.into_iter().filter(|entry| selection.matches(&call.resource, entry)).collect(),
+        server,
+        call,
+        selection,
+        shape,
+        watch,
+        start: from,
+        defined: false,
+        over: false,
+    })
+}
+
+/// The present objects, where the client wants them first, and the revision after which its changes begin.
+async fn begin(server: &Server, call: &Call) -> Result<(Vec<Arc<Entry>>, Revision), Status> {
+    let wanted = super::list::revision(call)?;
+    let replay = match wanted {
+        None | Some(0) => {
+            call.query.get("sendInitialEvents").is_none() || call.query.flag("sendInitialEvents")
+        }
+        Some(_) => call.query.flag("sendInitialEvents"),
+    };
+    super::list::wait_for_revision(server, call).await?;
+    if !replay {
+        let from = wanted.filter(|revision| *revision > 0).unwrap_or_else(|| server.store.revision());
+        return Ok((Vec::new(), from));
+    }
+    let prefix = stored::prefix(&call.resource, &call.path);
+    let query = ListQuery { prefix: &prefix, ..ListQuery::default() };
+    let page = server.store.list(query).await.map_err(|error| stored::refusal(&call.resource, "", error))?;
+    Ok((page.entries, page.revision))
+}
+
+impl Watcher {
+    /// The next lines, at least one; `None` when the watch is over.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.over {
+            return None;
+        }
+        if !self.initial.is_empty() || self.announce_end {
+            return Some(self.next_initial());
+        }
+        loop {
+            let mut shutdown = self.server.shutdown.clone();
+            tokio::select! {
+                events = self.watch.next() => match events {
+                    Ok(events) => {
+                        let lines = self.lines(&events);
+                        if !lines.is_empty() {
+                            return Some(lines);
+                        }
+                    }
+                    Err(error) => {
+                        self.over = true;
+                        return Some(error_line(&watch_error(&self.call, error)));
+                    }
+                },
+                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
+                    self.next_bookmark = Instant::now() + BOOKMARK_INTERVAL;
+                    if let Some(revision) = self.watch.progress() {
+                        return Some(self.bookmark(revision, false));
+                    }
+                }
+                () = tokio::time::sleep_until(self.deadline) => return None,
+                () = super::super::stopped(&mut shutdown) => return None,
+            }
+        }
+    }
+
+    fn next_initial(&mut self) -> Bytes {
+        let mut lines = Vec::new();
+        while let Some(entry) = self.initial.pop_front() {
+            lines.extend_from_slice(&self.line(EventKind::Added, &entry, None));
+            if lines.len() > (64 << 10) {
+                return lines.into();
+            }
+        }
+        if std::mem::take(&mut self.announce_end) {
+            lines.extend_from_slice(&self.bookmark(self.start, true));
+        }
+        lines.into()
+    }
+
+    fn lines(&mut self, events: &[Arc<Event>]) -> Bytes {
+        let mut lines = Vec::new();
+        for event in events {
+            match self.seen_as(event) {
+                Some(kind) if kind == event.kind => {
+                    lines.extend_from_slice(&self.line(kind, &event.entry, Some(event)));
+                }
+                // It left the selection: the watcher gets the state it knows, at the revision of the change.
+                Some(EventKind::Deleted) => {
+                    let known = event.previous.as_ref().map(|entry| entry.object()).unwrap_or_default();
+                    let value = Draft::of(&known).seal(event.revision());
+                    let entry = Entry::new(event.entry.key.clone(), event.revision(), value);
+                    lines.extend_from_slice(&self.line(EventKind::Deleted, &entry, None));
+                }
+                Some(kind) => lines.extend_from_slice(&self.line(kind, &event.entry, None)),
+                None => {}
+            }
+        }
+        lines.into()
+    }
+
+    /// What an event is for this watcher, if it is anything.
+    fn seen_as(&self, event: &Event) -> Option<EventKind> {
+        if self.selection.is_everything() {
+            return Some(event.kind);
+        }
+        let matches = |entry: &Arc<Entry>| self.selection.matches(&self.call.resource, entry);
+        let before = event.previous.as_ref().is_some_and(matches);
+        let after = event.kind != EventKind::Deleted && matches(&event.entry);
+        match (before, after) {
+            (false, true) => Some(EventKind::Added),
+            (true, true) => Some(EventKind::Modified),
+            (true, false) => Some(EventKind::Deleted),
+            (false, false) => None,
+        }
+    }
+
+    /// One line in the shape the client wants. `event` is given where its own encoding can be used.
+    fn line(&mut self, kind: EventKind, entry: &Entry, event: Option<&Event>) -> Bytes {
+        let resource = self.call.resource.clone();
+        if self.shape == Shape::Object {
+            return match event {
+                Some(event) if resource.stored_as.is_none() => event.frame(),
+                _ => frame(kind, &stored::encoded(&resource, entry)),
+            };
+        }
+        let object = self.shape_of(stored::decode(&resource, entry));
+        frame(kind, object.to_string().as_bytes())
+    }
+
+    fn shape_of(&mut self, object: Value) -> Value {
+        let mut shaped = answer::shaped(&self.call, self.shape, object).unwrap_or_default();
+        if matches!(self.shape, Shape::Table(_)) && std::mem::replace(&mut self.defined, true) {
+            shaped["columnDefinitions"] = json!([]);
+        }
+        shaped
+    }
+
+    /// An object that says nothing but how far this watcher has come.
+    fn bookmark(&mut self, revision: Revision, initial_end: bool) -> Bytes {
+        let resource = &self.call.resource;
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = match self.shape {
+            Shape::Table(version) => super::super::table::table(
+                resource,
+                version,
+                metadata,
+                Vec::new(),
+                !std::mem::replace(&mut self.defined, true),
+            ),
+            Shape::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
+            Shape::Object => {
+                json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata})
+            }
+        };
+        let mut line = json!({"type": "BOOKMARK", "object": object}).to_string();
+        line.push('\n');
+        line.into()
+    }
+}
+
+fn watch_error(call: &Call, error: StoreError) -> Status {
+    stored::refusal(&call.resource, "", error)
+}
