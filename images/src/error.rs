@@ -1,4 +1,9 @@
 //! What can go wrong with an image, as kinds that callers branch on, with the cause in words.
+//!
+//! The message is complete by itself (cause included): the engine puts it into events and the command line prints
+//! it, and neither should have to walk a chain.
+
+use std::path::Path;
 
 /// Kinds of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,20 +26,22 @@ pub enum ErrorKind {
     Io,
 }
 
+/// Short for results of this crate.
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
 /// One failure: a kind and a sentence.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     kind: ErrorKind,
     message: String,
-    #[source]
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    errno: Option<i32>,
 }
 
 impl Error {
     /// A failure with no further cause.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), errno: None }
     }
 
     /// Something this version does not do.
@@ -42,8 +49,48 @@ impl Error {
         Self::new(ErrorKind::Unsupported, format!("{what}: not supported yet"))
     }
 
+    /// Malformed input: names the field and what is wrong with it.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, message)
+    }
+
+    /// An error of the machine, with what was being done. Keeps an error of ours that travelled inside an
+    /// `io::Error` through a `Read` (a limit in the middle of a stream) as what it was.
+    pub(crate) fn io(doing: impl std::fmt::Display, cause: impl Into<std::io::Error>) -> Self {
+        let cause: std::io::Error = cause.into();
+        let errno = cause.raw_os_error();
+        let message = format!("{doing}: {cause}");
+        match cause.into_inner().map(|inner| inner.downcast::<Self>()) {
+            Some(Ok(ours)) => ours.context(doing),
+            _ => Self { kind: ErrorKind::Io, message, errno },
+        }
+    }
+
+    /// The same for an operation on one path.
+    pub(crate) fn path(call: &str, path: &Path, cause: impl Into<std::io::Error>) -> Self {
+        Self::io(format_args!("{call} {}", path.display()), cause)
+    }
+
+    /// Says what was being done when this happened.
+    pub(crate) fn context(mut self, doing: impl std::fmt::Display) -> Self {
+        self.message = format!("{doing}: {}", self.message);
+        self
+    }
+
     /// What a caller may branch on.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// The system's error number, where there was one.
+    pub fn errno(&self) -> Option<i32> {
+        self.errno
+    }
+}
+
+impl From<Error> for std::io::Error {
+    /// Lets an error of ours pass through a `Read` or `Write`; `Error::io` takes it out again.
+    fn from(error: Error) -> Self {
+        Self::other(error)
     }
 }

@@ -1,21 +1,43 @@
 //! The image store: pull, keep by digest, unpack, snapshot.
 
 mod archive;
+mod catalog;
+mod content;
 mod credentials;
+mod digest;
 mod error;
+mod gc;
+mod image;
 mod import;
 mod inspect;
+mod install;
+mod layer;
+mod lease;
+mod lock;
+mod manifest;
+mod media_type;
 mod mount;
 mod options;
+mod platform;
 mod prune;
+mod pull;
+mod push;
+mod reference;
+mod registry;
+mod snapshot;
 mod store;
 
 pub use archive::Format;
 pub use credentials::Credentials;
+pub use digest::Digest;
 pub use error::{Error, ErrorKind};
+pub use image::{Image, Progress, Pull};
 pub use import::ImportConfig;
 pub use inspect::{Inspect, LayerInfo};
+pub use manifest::Descriptor;
 pub use mount::Mount;
 pub use options::{LayerKind, Options};
+pub use platform::Platform;
 pub use prune::{Prune, Pruned};
-pub use store::{Image, ImageStore, Progress, Pull};
+pub use reference::Reference;
+pub use store::ImageStore;

@@ -1,153 +1,153 @@
 //! The store as its users see it: images by name, id or digest; snapshots by key.
 //!
 //! Every method may be called from many tasks and, for one directory, from many processes at once (the command
-//! line beside a running agent). Nothing is listed that is not whole on disk.
+//! line beside a running agent). Nothing is listed that is not whole on disk. Methods that are not `async` block on
+//! the disk: call them from a thread that may.
 
-use crate::archive::Format;
+use crate::archive::{Format, load, save};
+use crate::catalog::Catalog;
+use crate::content::ContentStore;
 use crate::credentials::Credentials;
-use crate::import::ImportConfig;
-use crate::inspect::Inspect;
+use crate::error::{Error, ErrorKind};
+use crate::image::{Image, Progress, Pull};
+use crate::import::{ImportConfig, import};
+use crate::inspect::{Inspect, inspect, read_json};
+use crate::mount::Mount;
 use crate::options::Options;
-use crate::prune::{Prune, Pruned};
-use crate::{Error, Mount};
+use crate::prune::{Prune, Pruned, prune};
+use crate::reference::Reference;
+use crate::snapshot::Access;
+use parts::Parts;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::sync::mpsc::UnboundedSender;
 
-/// An image that is whole on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Image {
-    /// Digest of the image's config: `sha256:...`.
-    pub id: String,
-    /// Names with a tag, as given: `127.0.0.1:5000/busybox:1`.
-    pub tags: Vec<String>,
-    /// Names with a digest of the manifest (or index) that was pulled: `127.0.0.1:5000/busybox@sha256:...`.
-    pub digests: Vec<String>,
-    /// Bytes of the compressed layers and the config.
-    pub size: u64,
-    /// Never collected.
-    pub pinned: bool,
-}
+mod find;
+pub(crate) mod parts;
 
-/// One pull.
-#[derive(Debug, Clone, Default)]
-pub struct Pull {
-    /// `busybox`, `127.0.0.1:5000/busybox:1`, `name@sha256:...`; normalised as Docker does.
-    pub reference: String,
-    /// Anonymous where absent.
-    pub credentials: Option<Credentials>,
-    /// `linux/amd64`; this machine's where absent.
-    pub platform: Option<String>,
-    /// Told about every step; dropped events are harmless.
-    pub progress: Option<tokio::sync::mpsc::UnboundedSender<Progress>>,
-}
-
-/// A step of a pull, for progress bars.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
-    /// The manifest is known: these layers (digest, bytes) make the image.
-    Resolved { digest: String, layers: Vec<(String, u64)> },
-    /// So many bytes of a layer have arrived.
-    Downloaded { layer: String, bytes: u64 },
-    /// The layer is whole: downloaded and unpacked, or already there.
-    Done { layer: String, already_present: bool },
-}
+type Result<T> = std::result::Result<T, Error>;
 
 /// The store in one directory. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ImageStore {
-    #[allow(dead_code)]
-    inner: Arc<()>,
+    inner: Arc<Parts>,
 }
 
 impl ImageStore {
     /// Opens or creates the store, and reclaims what a crash left half made.
-    pub fn open(root: &Path) -> Result<Self, Error> {
+    pub fn open(root: &Path) -> Result<Self> {
         Self::open_with(root, Options::default())
     }
 
     /// The same with everything that can be set.
-    pub fn open_with(root: &Path, options: Options) -> Result<Self, Error> {
-        let _ = (root, options);
-        Err(Error::unsupported("the image store"))
+    pub fn open_with(root: &Path, options: Options) -> Result<Self> {
+        Ok(Self { inner: Arc::new(Parts::open(root, options)?) })
     }
 
     /// Pulls and unpacks; durable when it returns. Answers the image under the name that was asked for.
-    pub async fn pull(&self, pull: Pull) -> Result<Image, Error> {
-        Err(Error::unsupported(&pull.reference))
+    pub async fn pull(&self, pull: Pull) -> Result<Image> {
+        crate::pull::pull(self.inner.clone(), pull).await
     }
 
     /// Every image.
-    pub fn list(&self) -> Result<Vec<Image>, Error> {
-        Err(Error::unsupported("list"))
+    pub fn list(&self) -> Result<Vec<Image>> {
+        Ok(self.inner.catalog.read()?.images.iter().map(|(id, record)| record.image(id)).collect())
     }
 
     /// By name (`busybox` finds `docker.io/library/busybox:latest`), by id or unique id prefix, or by digest.
-    pub fn find(&self, name: &str) -> Result<Option<Image>, Error> {
-        Err(Error::unsupported(name))
+    pub fn find(&self, name: &str) -> Result<Option<Image>> {
+        find::find(&self.inner.catalog.read()?, name)
     }
 
     /// The image's config: command, environment, user, diff ids.
-    pub fn config(&self, image: &Image) -> Result<oci_spec::image::ImageConfiguration, Error> {
-        Err(Error::unsupported(&image.id))
+    pub fn config(&self, image: &Image) -> Result<oci_spec::image::ImageConfiguration> {
+        let value = read_json(&self.inner, &image.id)?;
+        serde_json::from_value(value).map_err(|e| Error::new(ErrorKind::Invalid, format!("config {}: {e}", image.id)))
     }
 
     /// Gives an image another name, taking it from whichever image had it.
-    pub fn tag(&self, image: &Image, name: &str) -> Result<(), Error> {
-        let _ = image;
-        Err(Error::unsupported(name))
+    pub fn tag(&self, image: &Image, name: &str) -> Result<()> {
+        let tag = Reference::parse(name)?.tagged();
+        let tag = tag.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("{name}: a tag cannot hold a digest")))?;
+        self.change(image, |catalog, image| {
+            catalog.release(&tag);
+            if let Some(record) = catalog.images.get_mut(image) {
+                record.tags.insert(tag);
+            }
+        })
     }
 
     /// Removes the image with all its names (as CRI wants it); layers that nobody else uses go too. Idempotent.
-    pub fn remove(&self, image: &Image) -> Result<(), Error> {
-        Err(Error::unsupported(&image.id))
+    pub fn remove(&self, image: &Image) -> Result<()> {
+        let forget = |catalog: &mut Catalog| {
+            catalog.images.retain(|id, _| id.as_str() != image.id);
+            Ok(())
+        };
+        self.inner.update_and_collect(forget).map(drop)
     }
 
     /// Removes one name; the image goes with its last one.
-    pub fn untag(&self, name: &str) -> Result<(), Error> {
-        Err(Error::unsupported(name))
+    pub fn untag(&self, name: &str) -> Result<()> {
+        self.inner.update_and_collect(|catalog| find::untag(catalog, name)).map(drop)
     }
 
     /// Makes a writable snapshot on top of the image. Again with the same key: the same snapshot.
-    pub fn prepare(&self, key: &str, image: &Image) -> Result<Vec<Mount>, Error> {
-        let _ = key;
-        Err(Error::unsupported(&image.id))
+    pub fn prepare(&self, key: &str, image: &Image) -> Result<Vec<Mount>> {
+        self.snapshot(key, image, Access::ReadWrite)
     }
 
     /// A read-only view of the image (image volumes, `knarr image mount`).
-    pub fn view(&self, key: &str, image: &Image) -> Result<Vec<Mount>, Error> {
-        let _ = key;
-        Err(Error::unsupported(&image.id))
+    pub fn view(&self, key: &str, image: &Image) -> Result<Vec<Mount>> {
+        self.snapshot(key, image, Access::ReadOnly)
     }
 
-    /// Removes a snapshot and what was written to it. Idempotent.
-    pub fn remove_snapshot(&self, key: &str) -> Result<(), Error> {
-        Err(Error::unsupported(key))
-    }
-
-    /// Keys of all snapshots.
-    pub fn snapshots(&self) -> Result<Vec<String>, Error> {
-        Err(Error::unsupported("snapshots"))
-    }
-
-    /// Bytes and inodes that a snapshot's own writes take.
-    pub fn snapshot_usage(&self, key: &str) -> Result<(u64, u64), Error> {
-        Err(Error::unsupported(key))
-    }
-
-    /// Bytes and inodes of the whole store (CRI ImageFsInfo).
-    pub fn usage(&self) -> Result<(u64, u64), Error> {
-        Err(Error::unsupported("usage"))
+    fn snapshot(&self, key: &str, image: &Image, access: Access) -> Result<Vec<Mount>> {
+        self.inner.without_collector(|| {
+            let catalog = self.inner.catalog.read()?;
+            let (_, record) = catalog.expect(&image.id)?;
+            self.inner.snapshots.prepare(key, record.top(), access)
+        })
     }
 
     /// The mounts of a snapshot that exists (after a reboot, for instance).
-    pub fn mounts(&self, key: &str) -> Result<Vec<Mount>, Error> {
-        Err(Error::unsupported(key))
+    pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
+        self.inner.snapshots.mounts(key)
+    }
+
+    /// Removes a snapshot and what was written to it. Idempotent. Its files are deleted in the background.
+    pub fn remove_snapshot(&self, key: &str) -> Result<()> {
+        self.inner.snapshots.remove(key)?;
+        self.inner.empty_trash();
+        Ok(())
+    }
+
+    /// Keys of all snapshots.
+    pub fn snapshots(&self) -> Result<Vec<String>> {
+        Ok(self.inner.snapshots.walk()?.into_iter().map(|(key, _)| key).collect())
+    }
+
+    /// Bytes and inodes that a snapshot's own writes take.
+    pub fn snapshot_usage(&self, key: &str) -> Result<(u64, u64)> {
+        self.inner.snapshots.usage(key)
+    }
+
+    /// Bytes and inodes of the images: blobs and unpacked layers (CRI ImageFsInfo).
+    pub fn usage(&self) -> Result<(u64, u64)> {
+        let mut total = (0, 0);
+        for (_, bytes) in self.inner.content.walk()? {
+            total = (total.0 + bytes, total.1 + 1);
+        }
+        for chain in self.inner.layers.walk()? {
+            if let Some(record) = self.inner.layers.record(&chain)? {
+                total = (total.0 + record.bytes, total.1 + record.inodes);
+            }
+        }
+        Ok(total)
     }
 
     /// Turns a directory or a tar archive into an image of one layer under this name.
-    pub fn import(&self, source: &Path, name: &str, config: ImportConfig) -> Result<Image, Error> {
-        let _ = (source, config);
-        Err(Error::unsupported(name))
+    pub fn import(&self, source: &Path, name: &str, config: ImportConfig) -> Result<Image> {
+        import(&self.inner, source, name, &config)
     }
 
     /// Sends an image to the registry that `name` names, which then answers for that name; what it already has is
@@ -157,10 +157,9 @@ impl ImageStore {
         image: &Image,
         name: &str,
         credentials: Option<Credentials>,
-        progress: Option<tokio::sync::mpsc::UnboundedSender<Progress>>,
-    ) -> Result<String, Error> {
-        let _ = (image, credentials, progress);
-        Err(Error::unsupported(name))
+        progress: Option<UnboundedSender<Progress>>,
+    ) -> Result<String> {
+        crate::push::push(self.inner.clone(), image, name, credentials, progress).await
     }
 
     /// Copies from registry to registry without keeping anything: every platform of an index, blobs as they are.
@@ -169,52 +168,51 @@ impl ImageStore {
         &self,
         from: (&str, Option<Credentials>),
         to: (&str, Option<Credentials>),
-    ) -> Result<String, Error> {
-        let _ = to;
-        Err(Error::unsupported(from.0))
+    ) -> Result<String> {
+        crate::push::copy(self.inner.clone(), from, to).await
     }
 
     /// Tags of a repository in its registry.
-    pub async fn list_tags(
-        &self,
-        name: &str,
-        credentials: Option<Credentials>,
-    ) -> Result<Vec<String>, Error> {
-        let _ = credentials;
-        Err(Error::unsupported(name))
+    pub async fn list_tags(&self, name: &str, credentials: Option<Credentials>) -> Result<Vec<String>> {
+        use crate::registry::Registry;
+        let reference = Reference::parse(name)?;
+        self.inner.registry(&reference, credentials).await?.tags(&reference).await
     }
 
     /// Writes images as one archive.
-    pub fn save(
-        &self,
-        names: &[String],
-        format: Format,
-        writer: &mut dyn std::io::Write,
-    ) -> Result<(), Error> {
-        let _ = (names, format, writer);
-        Err(Error::unsupported("save"))
+    pub fn save(&self, names: &[String], format: Format, writer: &mut dyn std::io::Write) -> Result<()> {
+        save(&self.inner, names, format, writer)
     }
 
     /// Reads an archive of either format, plain or compressed, and answers the images that were in it.
-    pub fn load(&self, reader: &mut dyn std::io::Read) -> Result<Vec<Image>, Error> {
-        let _ = reader;
-        Err(Error::unsupported("load"))
+    pub fn load(&self, reader: &mut dyn std::io::Read) -> Result<Vec<Image>> {
+        load(&self.inner, reader)
     }
 
     /// Removes images that nobody uses, and whatever nothing refers to any more.
-    pub fn prune(&self, prune: &Prune) -> Result<Pruned, Error> {
-        let _ = prune;
-        Err(Error::unsupported("prune"))
+    pub fn prune(&self, options: &Prune) -> Result<Pruned> {
+        prune(&self.inner, options)
     }
 
     /// Everything known about an image.
-    pub fn inspect(&self, image: &Image) -> Result<Inspect, Error> {
-        Err(Error::unsupported(&image.id))
+    pub fn inspect(&self, image: &Image) -> Result<Inspect> {
+        inspect(&self.inner, image)
     }
 
     /// Keeps an image from being collected, or lets it go.
-    pub fn pin(&self, image: &Image, pinned: bool) -> Result<(), Error> {
-        let _ = pinned;
-        Err(Error::unsupported(&image.id))
+    pub fn pin(&self, image: &Image, pinned: bool) -> Result<()> {
+        self.change(image, |catalog, image| {
+            if let Some(record) = catalog.images.get_mut(image) {
+                record.pinned = pinned;
+            }
+        })
+    }
+
+    fn change(&self, image: &Image, change: impl FnOnce(&mut Catalog, &crate::digest::Digest)) -> Result<()> {
+        self.inner.update(|catalog| {
+            let id = catalog.expect(&image.id)?.0.clone();
+            change(catalog, &id);
+            Ok(())
+        })
     }
 }

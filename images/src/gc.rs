@@ -1,0 +1,68 @@
+//! Takes away what nothing refers to: blobs and layers without an image, a snapshot or a lease.
+//!
+//! Marking and taking away happen under the store's exclusive lock and are only renames, so nobody waits long; the
+//! files are deleted afterwards. Nobody may look for a blob or layer and then rely on it without a lease, an image
+//! record or a snapshot that was written under the same lock: that is the whole rule against races.
+
+use crate::content::ContentStore;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::layer::removal::remove_path;
+use crate::store::parts::Parts;
+use std::collections::HashSet;
+use std::path::Path;
+
+/// What a collection took away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Collected {
+    pub(crate) bytes: u64,
+}
+
+/// Collects. The caller holds the store's lock exclusively.
+pub(crate) fn collect(parts: &Parts) -> Result<Collected> {
+    let (blobs, layers) = roots(parts)?;
+    let mut collected = Collected::default();
+    for (digest, size) in parts.content.walk()? {
+        if !blobs.contains(&digest) {
+            parts.discard_blob(&digest)?;
+            collected.bytes += size;
+        }
+    }
+    for chain in parts.layers.walk()? {
+        if !layers.contains(&chain) {
+            collected.bytes += parts.layers.record(&chain).ok().flatten().map_or(0, |record| record.bytes);
+            parts.layers.remove(&chain)?;
+        }
+    }
+    Ok(collected)
+}
+
+/// Everything that something refers to.
+fn roots(parts: &Parts) -> Result<(HashSet<Digest>, HashSet<Digest>)> {
+    let mut blobs = parts.leases.protected()?;
+    let mut tops: HashSet<Digest> = blobs.clone();
+    for (id, record) in &parts.catalog.read()?.images {
+        blobs.insert(id.clone());
+        blobs.extend(record.content().cloned());
+        tops.extend(record.top().cloned());
+    }
+    tops.extend(parts.snapshots.walk()?.into_iter().filter_map(|(_, parent)| parent));
+    let mut layers = HashSet::new();
+    for top in tops {
+        let mut next = Some(top);
+        while let Some(chain) = next.take().filter(|chain| !layers.contains(chain)) {
+            next = parts.layers.record(&chain)?.and_then(|record| record.parent);
+            layers.insert(chain);
+        }
+    }
+    Ok((blobs, layers))
+}
+
+/// Deletes what was taken away. Others may do the same at the same time.
+pub(crate) fn empty_trash(trash: &Path) -> Result<()> {
+    let failed = |e| Error::path("readdir", trash, e);
+    for entry in std::fs::read_dir(trash).map_err(failed)? {
+        remove_path(&entry.map_err(failed)?.path())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Turns a compressed stream into a committed layer, and a set of installed layers into a listed image.
+//!
+//! This is the one way in which a layer comes to exist, whether its bytes come from a registry, an archive or a
+//! directory: hash what is compressed, decompress, hash what is not, unpack, and compare both digests before the
+//! layer gets its name.
+
+use crate::catalog::Record;
+use crate::content::{ContentStore, Ingest};
+use crate::digest::{Digest, Hashing};
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::Image;
+use crate::layer::compression::decompress;
+use crate::layer::limits::Limits;
+use crate::layer::unpack::{Unpacked, unpack};
+use crate::manifest::LayerPlan;
+use crate::snapshot::layers::Stage;
+use crate::store::parts::Parts;
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts the compressed bytes, so that the uncompressed ones can be held against them.
+struct Counting<R> {
+    inner: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.count.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+/// Ends a stream that expands too far.
+struct Bounded<R> {
+    inner: R,
+    limits: Limits,
+    compressed: Arc<AtomicU64>,
+    uncompressed: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.uncompressed += count as u64;
+        self.limits.check_expansion(self.compressed.load(Ordering::Relaxed), self.uncompressed)?;
+        Ok(count)
+    }
+}
+
+/// Unpacks a compressed stream into a stage and checks its diff id. The stream is read to its end.
+pub(crate) fn unpack_into(stage: &Stage, plan: &LayerPlan, mut stream: impl Read) -> Result<Unpacked> {
+    let compressed = Arc::new(AtomicU64::new(0));
+    let counting = Counting { inner: &mut stream, count: compressed.clone() };
+    let limits = Limits::default();
+    let bounded = Bounded { inner: decompress(counting)?, limits, compressed, uncompressed: 0 };
+    let mut hashing = Hashing::new(bounded);
+    let mut sink = stage.sink()?;
+    let unpacked = unpack(&mut hashing, limits, sink.as_mut())?;
+    let (digest, ..) = hashing.finish();
+    // Whatever follows the compressed data belongs to the blob's digest all the same.
+    std::io::copy(&mut stream, &mut std::io::sink()).map_err(|e| Error::io("read layer", e))?;
+    plan.diff_id.verify(&digest, &format!("layer {}: diff id", plan.blob.digest))?;
+    Ok(unpacked)
+}
+
+/// Reads what an earlier attempt kept, then what arrives; writes the latter down. Both are hashed by the ingest.
+pub(crate) struct Tee<'a, R> {
+    pub(crate) ingest: &'a mut dyn Ingest,
+    pub(crate) arriving: R,
+    pub(crate) replayed: bool,
+}
+
+impl<R: Read> Read for Tee<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if !self.replayed {
+            let count = self.ingest.replay(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            self.replayed = true;
+        }
+        let count = self.arriving.read(buffer)?;
+        self.ingest.write(buffer.get(..count).unwrap_or_default())?;
+        Ok(count)
+    }
+}
+
+/// Installs a layer whose blob is in the content store.
+pub(crate) fn install_stored(parts: &Parts, plan: &LayerPlan) -> Result<()> {
+    let Some(stage) = parts.layers.stage(plan)? else { return Ok(()) };
+    let blob = parts.content.open(&plan.blob.digest)?;
+    let unpacked = unpack_into(&stage, plan, blob)?;
+    stage.commit(&unpacked)
+}
+
+/// What a new record says besides its layers.
+pub(crate) struct Naming {
+    pub(crate) manifest: Digest,
+    pub(crate) index: Option<Digest>,
+    pub(crate) config: Digest,
+    pub(crate) size: u64,
+    pub(crate) tag: Option<String>,
+    pub(crate) digest: Option<String>,
+}
+
+/// Lists an image whose content is all there: makes it durable first.
+pub(crate) fn list_image(parts: &Parts, plan: &[LayerPlan], naming: Naming) -> Result<Image> {
+    let record = Record {
+        manifest: naming.manifest,
+        index: naming.index,
+        blobs: plan.iter().map(|layer| layer.blob.digest.clone()).collect(),
+        chain: plan.iter().map(|layer| layer.chain_id.clone()).collect(),
+        size: naming.size,
+        pinned: false,
+        pulled: std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs()),
+        tags: naming.tag.into_iter().collect::<BTreeSet<_>>(),
+        digests: naming.digest.into_iter().collect::<BTreeSet<_>>(),
+    };
+    parts.sync()?;
+    parts.update(|catalog| {
+        catalog.insert(&naming.config, record);
+        let record = catalog.images.get(&naming.config);
+        let record = record.ok_or_else(|| Error::new(ErrorKind::Io, "the image was not listed"))?;
+        Ok(record.image(&naming.config))
+    })
+}

@@ -1,0 +1,18 @@
+//! A layer: a tar stream, perhaps compressed, that says how one directory tree differs from the one beneath it.
+//!
+//! `compression` undoes the compression, `tar_reader` finds the entries, `entry` makes sense of them, and a sink
+//! (`directory`, or the EROFS writer) holds the result. Everything that reads is a pull parser over `Read`:
+//! nothing is buffered whole, every size is bounded by `Limits`, and the archive decides about no path outside
+//! its own root.
+
+pub(crate) mod compression;
+pub(crate) mod directory;
+pub(crate) mod entry;
+pub(crate) mod inherit;
+pub(crate) mod limits;
+pub(crate) mod pack;
+pub(crate) mod pax;
+pub(crate) mod removal;
+pub(crate) mod tar_reader;
+pub(crate) mod unpack;
+pub(crate) mod whiteout;

@@ -1,0 +1,1 @@
+//! What hostile and odd archives leave on the disk.

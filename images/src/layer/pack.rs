@@ -1,0 +1,131 @@
+//! Writes a directory as a tar stream: the same tree always gives the same bytes.
+//!
+//! Names are sorted, times are whole seconds where they can be, owners are numbers. Sockets are left out, as every
+//! other tool does.
+
+use crate::error::{Error, Result};
+use crate::layer::inherit::xattrs_of;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Packs everything beneath `root`, the root directory itself included.
+pub(crate) fn pack(root: &Path, out: impl Write) -> Result<()> {
+    let mut packer = Packer { builder: tar::Builder::new(out), links: HashMap::new(), root: root.to_owned() };
+    packer.tree(Path::new(""))?;
+    packer.builder.finish().map_err(|e| Error::io("write archive", e))
+}
+
+struct Packer<W: Write> {
+    builder: tar::Builder<W>,
+    /// The first name of each file that has several.
+    links: HashMap<(u64, u64), PathBuf>,
+    root: PathBuf,
+}
+
+impl<W: Write> Packer<W> {
+    /// Depth first, names sorted by their bytes.
+    fn tree(&mut self, top: &Path) -> Result<()> {
+        let mut pending = vec![top.to_owned()];
+        while let Some(path) = pending.pop() {
+            let source = self.root.join(&path);
+            let meta = std::fs::symlink_metadata(&source).map_err(|e| Error::path("stat", &source, e))?;
+            self.entry(&path, &source, &meta)?;
+            if meta.is_dir() {
+                let failed = |e| Error::path("readdir", &source, e);
+                let mut names = Vec::new();
+                for entry in std::fs::read_dir(&source).map_err(failed)? {
+                    names.push(path.join(entry.map_err(failed)?.file_name()));
+                }
+                names.sort_by(|a, b| b.cmp(a));
+                pending.append(&mut names);
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, path: &Path, source: &Path, meta: &Metadata) -> Result<()> {
+        let failed = |e| Error::path("pack", source, e);
+        let mut header = header(meta);
+        let name = if path.as_os_str().is_empty() { Path::new("./") } else { path };
+        if meta.nlink() > 1 && !meta.is_dir() {
+            if let Some(first) = self.links.get(&(meta.dev(), meta.ino())).cloned() {
+                header.set_entry_type(tar::EntryType::Link);
+                header.set_size(0);
+                return self.builder.append_link(&mut header, name, first).map_err(failed);
+            }
+            self.links.insert((meta.dev(), meta.ino()), path.to_owned());
+        }
+        let kind = meta.file_type();
+        if kind.is_file() {
+            let file = File::open(source).map_err(failed)?;
+            self.extensions(meta, Some(&file)).map_err(|error| error.context(source.display()))?;
+            return self.builder.append_data(&mut header, name, file).map_err(failed);
+        }
+        if kind.is_symlink() {
+            let target = std::fs::read_link(source).map_err(failed)?;
+            self.extensions(meta, None)?;
+            return self.builder.append_link(&mut header, name, target).map_err(failed);
+        }
+        if kind.is_dir() {
+            let dir = File::open(source).map_err(failed)?;
+            self.extensions(meta, Some(&dir))?;
+            let mut slashed = name.as_os_str().as_bytes().to_vec();
+            if !slashed.ends_with(b"/") {
+                slashed.push(b'/');
+            }
+            return self.builder.append_data(&mut header, OsStr::from_bytes(&slashed), &[][..]).map_err(failed);
+        }
+        if kind.is_socket() {
+            return Ok(());
+        }
+        let device = meta.rdev();
+        header.set_device_major(rustix::fs::major(device)).map_err(failed)?;
+        header.set_device_minor(rustix::fs::minor(device)).map_err(failed)?;
+        self.builder.append_data(&mut header, name, &[][..]).map_err(failed)
+    }
+
+    /// What only PAX can say: extended attributes.
+    fn extensions(&mut self, meta: &Metadata, file: Option<&File>) -> Result<()> {
+        let Some(file) = file else { return Ok(()) };
+        let xattrs = xattrs_of(file)?;
+        debug_assert!(meta.is_file() || meta.is_dir());
+        let named: Vec<(String, Vec<u8>)> = xattrs
+            .into_iter()
+            .filter_map(|(name, value)| Some((format!("SCHILY.xattr.{}", String::from_utf8(name).ok()?), value)))
+            .collect();
+        if named.is_empty() {
+            return Ok(());
+        }
+        let records = named.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        self.builder.append_pax_extensions(records).map_err(|e| Error::io("write archive", e))
+    }
+}
+
+fn header(meta: &Metadata) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    let kind = meta.file_type();
+    header.set_entry_type(if kind.is_dir() {
+        tar::EntryType::Directory
+    } else if kind.is_symlink() {
+        tar::EntryType::Symlink
+    } else if kind.is_char_device() {
+        tar::EntryType::Char
+    } else if kind.is_block_device() {
+        tar::EntryType::Block
+    } else if kind.is_fifo() {
+        tar::EntryType::Fifo
+    } else {
+        tar::EntryType::Regular
+    });
+    header.set_mode(meta.mode() & 0o7777);
+    header.set_uid(u64::from(meta.uid()));
+    header.set_gid(u64::from(meta.gid()));
+    header.set_mtime(u64::try_from(meta.mtime()).unwrap_or(0));
+    header.set_size(if kind.is_file() { meta.len() } else { 0 });
+    header
+}

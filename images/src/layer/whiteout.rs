@@ -1,0 +1,52 @@
+//! Deletions, which a layer spells as file names (image spec, "Whiteouts").
+
+use crate::error::{Error, Result};
+
+const PREFIX: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+const RESERVED: &[u8] = b".wh..wh.";
+
+/// What a file name asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Name<'a> {
+    /// An ordinary file.
+    Ordinary,
+    /// Hides this name of the layers beneath.
+    Whiteout(&'a [u8]),
+    /// Hides everything that the layers beneath have in this directory.
+    Opaque,
+    /// Bookkeeping of aufs, which means nothing here.
+    Ignored,
+}
+
+/// Reads a name. Whiteouts of nothing, of the directory itself and of its parent are refused: unpackers have
+/// deleted whole trees on them.
+pub(crate) fn classify(name: &[u8]) -> Result<Name<'_>> {
+    let Some(hidden) = name.strip_prefix(PREFIX) else { return Ok(Name::Ordinary) };
+    match hidden {
+        _ if name == OPAQUE => Ok(Name::Opaque),
+        b"" | b"." | b".." => {
+            Err(Error::invalid(format!("invalid whiteout name {:?}", String::from_utf8_lossy(name))))
+        }
+        _ if name.starts_with(RESERVED) => Ok(Name::Ignored),
+        _ => Ok(Name::Whiteout(hidden)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert_eq!(classify(b"file").unwrap(), Name::Ordinary);
+        assert_eq!(classify(b".whale").unwrap(), Name::Ordinary);
+        assert_eq!(classify(b".wh.file").unwrap(), Name::Whiteout(b"file"));
+        assert_eq!(classify(b".wh..hidden").unwrap(), Name::Whiteout(b".hidden"));
+        assert_eq!(classify(b".wh..wh..opq").unwrap(), Name::Opaque);
+        assert_eq!(classify(b".wh..wh.plnk").unwrap(), Name::Ignored);
+        for bad in [&b".wh."[..], b".wh..", b".wh..."] {
+            assert!(classify(bad).unwrap_err().to_string().starts_with("invalid whiteout name"));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! A blob's bytes, in one unbroken stream whatever the connections under it do.
+//!
+//! A transfer that breaks is resumed where it stopped; one that stalls is cut off and resumed the same way. More
+//! bytes than promised end it at once, before they cost anything.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::Descriptor;
+use crate::reference::Reference;
+use crate::registry::retry::{Attempts, Patience};
+use crate::registry::{ByteStream, Registry};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+/// Fetches a blob from `offset` to its end and hands every piece to `deliver`, which may refuse by an error.
+pub(crate) async fn download<F, D>(
+    registry: &dyn Registry,
+    reference: &Reference,
+    blob: &Descriptor,
+    offset: u64,
+    patience: Patience,
+    mut deliver: D,
+) -> Result<()>
+where
+    D: FnMut(Bytes) -> F + Send,
+    F: Future<Output = Result<()>> + Send,
+{
+    let mut attempts = Attempts::new(patience);
+    let mut received = offset;
+    while received < blob.size {
+        let before = received;
+        let broken = match registry.fetch(reference, blob, received).await {
+            Err(error) => error,
+            Ok(mut stream) => loop {
+                match stream.next().await {
+                    Some(Ok(bytes)) => {
+                        received += bytes.len() as u64;
+                        if received > blob.size {
+                            let message = format!("blob {}: more than the promised {} bytes", blob.digest, blob.size);
+                            return Err(Error::new(ErrorKind::Mismatch, message));
+                        }
+                        deliver(bytes).await?;
+                    }
+                    Some(Err(error)) => break error,
+                    None if received == blob.size => return Ok(()),
+                    None => {
+                        let message = format!("blob {}: ended after {received} of {} bytes", blob.digest, blob.size);
+                        break Error::new(ErrorKind::Unavailable, message);
+                    }
+                }
+            },
+        };
+        if received > before {
+            attempts.progress();
+        }
+        attempts.again(broken, None).await?;
+    }
+    Ok(())
+}
+
+/// A response's body as a stream, with its first bytes left out and a limit on how slow it may be.
+pub(crate) fn body_stream(body: Incoming, skip: u64, patience: Patience) -> ByteStream {
+    let state = Flow { body, skip, patience, window: Instant::now(), in_window: 0, ended: false };
+    futures_util::stream::unfold(state, |mut flow| async move {
+        if flow.ended {
+            return None;
+        }
+        let next = flow.next().await;
+        flow.ended = !matches!(next, Some(Ok(_)));
+        next.map(|next| (next, flow))
+    })
+    .boxed()
+}
+
+struct Flow {
+    body: Incoming,
+    skip: u64,
+    patience: Patience,
+    window: Instant,
+    in_window: u64,
+    ended: bool,
+}
+
+impl Flow {
+    async fn next(&mut self) -> Option<Result<Bytes>> {
+        loop {
+            let stalled = |_| Error::new(ErrorKind::Unavailable, format!("no data within {:?}", self.patience.idle));
+            let frame = match tokio::time::timeout(self.patience.idle, self.body.frame()).await.map_err(stalled) {
+                Ok(None) => return None,
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => {
+                    return Some(Err(Error::new(ErrorKind::Unavailable, format!("transfer broke: {error}"))));
+                }
+                Err(error) => return Some(Err(error)),
+            };
+            let Ok(mut data) = frame.into_data() else { continue };
+            if let Err(error) = self.pace(data.len() as u64) {
+                return Some(Err(error));
+            }
+            let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(data.len());
+            self.skip -= skipped as u64;
+            let data = data.split_off(skipped);
+            if !data.is_empty() {
+                return Some(Ok(data));
+            }
+        }
+    }
+
+    /// Time in which nobody asked for data (a busy disk) counts too, but then the next piece is already there and
+    /// large.
+    fn pace(&mut self, bytes: u64) -> Result<()> {
+        self.in_window += bytes;
+        if self.window.elapsed() < self.patience.window {
+            return Ok(());
+        }
+        if self.in_window < self.patience.slowest {
+            let (got, window) = (self.in_window, self.patience.window);
+            return Err(Error::new(ErrorKind::Unavailable, format!("stalled: {got} bytes within {window:?}")));
+        }
+        (self.window, self.in_window) = (Instant::now(), 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! Unpacked layers by chain id, shared by every image and container that stands on them.
+//!
+//! ```text
+//! layers/HEX/layer.json     parent, diff id, size; its age says when the layer was last used
+//! layers/HEX/fs/            the layer's files: overlay's lower directory
+//! staging/HEX.lock, HEX/    a layer being unpacked, and by whom
+//! ```
+//!
+//! A layer appears by one rename, whole. It is trusted without looking inside: whoever opens the store first after
+//! a boot drops every layer that no durable image record names (see `store::open`).
+
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layer::directory::DirectorySink;
+use crate::layer::inherit::inherit;
+use crate::layer::removal::remove_path;
+use crate::layer::unpack::{LayerSink, Unpacked};
+use crate::lock::FileLock;
+use crate::manifest::LayerPlan;
+use crate::snapshot::discard;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// What is known about an unpacked layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LayerRecord {
+    pub(crate) parent: Option<Digest>,
+    pub(crate) diff_id: Digest,
+    /// Bytes and inodes of its files.
+    pub(crate) bytes: u64,
+    pub(crate) inodes: u64,
+}
+
+/// All layers of a store.
+#[derive(Debug, Clone)]
+pub(crate) struct Layers {
+    layers: PathBuf,
+    staging: PathBuf,
+    trash: PathBuf,
+}
+
+const RECORD: &str = "layer.json";
+const FILES: &str = "fs";
+
+impl Layers {
+    pub(crate) fn open(root: &Path) -> Result<Self> {
+        let layers = Self { layers: root.join("layers"), staging: root.join("staging"), trash: root.join("trash") };
+        for dir in [&layers.layers, &layers.staging, &layers.trash] {
+            std::fs::create_dir_all(dir).map_err(|e| Error::path("mkdir", dir, e))?;
+        }
+        Ok(layers)
+    }
+
+    fn path(&self, chain: &Digest) -> PathBuf {
+        self.layers.join(chain.hex())
+    }
+
+    /// What is known about a layer, where it is there.
+    pub(crate) fn record(&self, chain: &Digest) -> Result<Option<LayerRecord>> {
+        let path = self.path(chain).join(RECORD);
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|e| Error::new(ErrorKind::Io, format!("{}: {e}", path.display()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::path("read", &path, error)),
+        }
+    }
+
+    /// The lower directories from this layer down, the topmost first.
+    pub(crate) fn roots(&self, chain: Option<&Digest>) -> Result<Vec<PathBuf>> {
+        let mut roots = Vec::new();
+        let mut next = chain.cloned();
+        while let Some(chain) = next {
+            let record = self.record(&chain)?;
+            let record =
+                record.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("layer {chain}: not found")))?;
+            roots.push(self.path(&chain).join(FILES));
+            next = record.parent;
+        }
+        Ok(roots)
+    }
+
+    /// Remembers that a layer was used just now.
+    pub(crate) fn touch(&self, chain: &Digest) -> Result<()> {
+        let path = self.path(chain).join(RECORD);
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+        rustix::fs::utimensat(rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::empty())
+            .map_err(|e| Error::path("utimensat", &path, e))
+    }
+
+    /// When a layer was last used.
+    pub(crate) fn used(&self, chain: &Digest) -> Option<std::time::SystemTime> {
+        std::fs::metadata(self.path(chain).join(RECORD)).and_then(|meta| meta.modified()).ok()
+    }
+
+    /// Starts unpacking a layer, after waiting for anybody else who does. None where it is there.
+    pub(crate) fn stage(&self, plan: &LayerPlan) -> Result<Option<Stage>> {
+        if self.record(&plan.chain_id)?.is_some() {
+            return Ok(None);
+        }
+        let directory = self.staging.join(plan.chain_id.hex());
+        let lock = FileLock::exclusive(&directory.with_extension("lock"))?;
+        if self.record(&plan.chain_id)?.is_some() {
+            lock.remove()?;
+            return Ok(None);
+        }
+        // What a dead owner left.
+        remove_path(&directory)?;
+        let files = directory.join(FILES);
+        std::fs::create_dir_all(&files).map_err(|e| Error::path("mkdir", &files, e))?;
+        Ok(Some(Stage { layers: self.clone(), plan: plan.clone(), directory, lock: Some(lock) }))
+    }
+
+    /// Takes a layer away; its files go with the trash. Nothing there is no error.
+    pub(crate) fn remove(&self, chain: &Digest) -> Result<()> {
+        discard(&self.path(chain), &self.trash)
+    }
+
+    pub(crate) fn walk(&self) -> Result<Vec<Digest>> {
+        let failed = |e| Error::path("readdir", &self.layers, e);
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.layers).map_err(failed)? {
+            let name = format!("sha256:{}", entry.map_err(failed)?.file_name().to_string_lossy());
+            found.extend(Digest::parse(&name).ok());
+        }
+        Ok(found)
+    }
+
+    /// Removes what dead owners left half made. A lock that can be had proves that its owner is dead.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        let failed = |e| Error::path("readdir", &self.staging, e);
+        for entry in std::fs::read_dir(&self.staging).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_none() && path.file_name().is_some_and(|name| name.len() == 64)
+                && let Some(lock) = FileLock::try_exclusive(&path.with_extension("lock"))?
+            {
+                remove_path(&path)?;
+                lock.remove()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A layer being unpacked. Dropping it removes what was unpacked.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    layers: Layers,
+    plan: LayerPlan,
+    directory: PathBuf,
+    lock: Option<FileLock>,
+}
+
+impl Stage {
+    /// Where the layer's entries go.
+    pub(crate) fn sink(&self) -> Result<Box<dyn LayerSink>> {
+        Ok(Box::new(DirectorySink::new(&self.directory.join(FILES))?))
+    }
+
+    /// Gives the layer its name. Its parent must be there.
+    pub(crate) fn commit(mut self, unpacked: &Unpacked) -> Result<()> {
+        let parents = self.layers.roots(self.plan.parent.as_ref())?;
+        inherit(&self.directory.join(FILES), &unpacked.implicit, &parents)?;
+        let record = LayerRecord {
+            parent: self.plan.parent.clone(),
+            diff_id: self.plan.diff_id.clone(),
+            bytes: unpacked.bytes,
+            inodes: unpacked.inodes,
+        };
+        let text = serde_json::to_vec(&record).map_err(|e| Error::invalid(e.to_string()))?;
+        let path = self.directory.join(RECORD);
+        std::fs::write(&path, text).map_err(|e| Error::path("write", &path, e))?;
+        let destination = self.layers.path(&self.plan.chain_id);
+        std::fs::rename(&self.directory, &destination).map_err(|e| Error::path("rename to", &destination, e))?;
+        self.lock.take().map_or(Ok(()), FileLock::remove)
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(lock) = self.lock.take() {
+            // An error here leaves files behind that the next start sweeps.
+            let _ = remove_path(&self.directory);
+            let _ = lock.remove();
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Snapshots by overlayfs: nothing is copied, a container's writes go to a directory of its own.
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::mount::{Mount, escape};
+use crate::snapshot::layers::Layers;
+use crate::snapshot::usage::usage_of;
+use crate::snapshot::{Access, Record, Shelf, Snapshotter};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+const UPPER: &str = "fs";
+const WORK: &str = "work";
+
+/// The default.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    shelf: Shelf,
+    layers: Layers,
+}
+
+impl Overlay {
+    pub(crate) fn open(root: &Path) -> Result<Self> {
+        Ok(Self { shelf: Shelf::open(root)?, layers: Layers::open(root)? })
+    }
+
+    fn mounts_of(&self, key: &str, record: &Record) -> Result<Vec<Mount>> {
+        let directory = self.shelf.path(key)?;
+        let lower = self.layers.roots(record.parent.as_ref())?;
+        let upper = directory.join(UPPER);
+        let lowerdir = || {
+            let escaped: Vec<String> = lower.iter().map(|path| escape(path)).collect();
+            format!("lowerdir={}", escaped.join(":"))
+        };
+        let options = match (&lower[..], record.access) {
+            ([], access) => return Ok(vec![Mount::bind(&upper, access == Access::ReadOnly)]),
+            ([only], Access::ReadOnly) => return Ok(vec![Mount::bind(only, true)]),
+            (_, Access::ReadOnly) => vec!["ro".to_owned(), lowerdir()],
+            (_, Access::ReadWrite) => vec![
+                lowerdir(),
+                format!("upperdir={}", escape(&upper)),
+                format!("workdir={}", escape(&directory.join(WORK))),
+            ],
+        };
+        Ok(vec![Mount { fs_type: "overlay".to_owned(), source: "overlay".to_owned(), options }])
+    }
+
+    /// The root directory of the merged tree is the upper one, so it must look like the image's.
+    fn fill(&self, directory: &Path, parent: Option<&Digest>) -> Result<()> {
+        let (upper, work) = (directory.join(UPPER), directory.join(WORK));
+        for dir in [&upper, &work] {
+            std::fs::create_dir(dir).map_err(|e| Error::path("mkdir", dir, e))?;
+        }
+        let (mode, uid, gid) = match self.layers.roots(parent)?.first() {
+            None => (0o755, 0, 0),
+            Some(top) => {
+                let meta = std::fs::metadata(top).map_err(|e| Error::path("stat", top, e))?;
+                (meta.mode() & 0o7777, meta.uid(), meta.gid())
+            }
+        };
+        std::os::unix::fs::chown(&upper, Some(uid), Some(gid)).map_err(|e| Error::path("chown", &upper, e))?;
+        std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(mode))
+            .map_err(|e| Error::path("chmod", &upper, e))
+    }
+}
+
+impl Snapshotter for Overlay {
+    fn prepare(&self, key: &str, parent: Option<&Digest>, access: Access) -> Result<Vec<Mount>> {
+        let wanted = Record { parent: parent.cloned(), access };
+        if self.shelf.record(key)?.is_none() {
+            self.shelf.create(key, &wanted, |directory| self.fill(directory, parent))?;
+        }
+        let record = self.shelf.expect(key)?;
+        if record != wanted {
+            return Err(Error::invalid(format!("snapshot {key}: already exists with another parent or access")));
+        }
+        if let Some(parent) = parent {
+            self.layers.touch(parent)?;
+        }
+        self.mounts_of(key, &record)
+    }
+
+    fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
+        self.mounts_of(key, &self.shelf.expect(key)?)
+    }
+
+    fn remove(&self, key: &str) -> Result<()> {
+        self.shelf.remove(key)
+    }
+
+    fn walk(&self) -> Result<Vec<(String, Option<Digest>)>> {
+        self.shelf.walk()
+    }
+
+    fn usage(&self, key: &str) -> Result<(u64, u64)> {
+        self.shelf.expect(key)?;
+        usage_of(&self.shelf.path(key)?.join(UPPER))
+    }
+}
