@@ -40,7 +40,8 @@ pub struct ImportConfig {
 /// Imports under a name. The same input always gives the same image.
 pub(crate) fn import(parts: &Parts, source: &Path, name: &str, config: &ImportConfig) -> Result<Image> {
     let reference = Reference::parse(name)?;
-    let tag = reference.tagged().ok_or_else(|| Error::invalid(format!("{name}: cannot import under a digest")))?;
+    let tag =
+        reference.tagged().ok_or_else(|| Error::invalid(format!("{name}: cannot import under a digest")))?;
     let (file, blob, diff_id) = compress_layer(parts, source)?;
     let config = config_document(config, &diff_id, &Platform::host())?;
     let config_blob = Descriptor::of(media_type::OCI_CONFIG, &config);

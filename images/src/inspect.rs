@@ -53,7 +53,8 @@ pub(crate) fn inspect(parts: &Parts, image: &Image) -> Result<Inspect> {
     let mut layers = Vec::new();
     for (blob, chain) in record.blobs.iter().zip(&record.chain) {
         let layer = parts.layers.record(chain)?;
-        let layer = layer.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("layer {chain}: not found")))?;
+        let layer =
+            layer.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("layer {chain}: not found")))?;
         layers.push(LayerInfo {
             digest: blob.to_string(),
             diff_id: layer.diff_id.to_string(),

@@ -35,7 +35,8 @@ impl FileLock {
     fn acquire(path: &Path, operation: FlockOperation) -> Result<Option<Self>> {
         loop {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let file = open(path, flags, Mode::RUSR | Mode::WUSR).map_err(|e| Error::path("open", path, e))?;
+            let file =
+                open(path, flags, Mode::RUSR | Mode::WUSR).map_err(|e| Error::path("open", path, e))?;
             match flock(&file, operation) {
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
                 Err(rustix::io::Errno::INTR) => continue,

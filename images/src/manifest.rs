@@ -62,7 +62,7 @@ impl Descriptor {
 /// One image for one platform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Manifest {
+pub(crate) struct Manifest {
     pub(crate) schema_version: u32,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) media_type: String,
@@ -75,7 +75,7 @@ pub struct Manifest {
 /// Manifests for several platforms.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Index {
+pub(crate) struct Index {
     pub(crate) schema_version: u32,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) media_type: String,
@@ -86,7 +86,7 @@ pub struct Index {
 
 /// What a reference may name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Document {
+pub(crate) enum Document {
     /// One image.
     Manifest(Manifest),
     /// Several.
@@ -112,7 +112,7 @@ struct Shape {
 impl Document {
     /// Reads one. `content_type` is what the registry said it was; the document's own word must agree with its
     /// shape.
-    pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Self> {
+    pub(crate) fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Self> {
         if bytes.len() as u64 > MAX_MANIFEST {
             return Err(Error::invalid(format!("manifest: larger than {MAX_MANIFEST} bytes")));
         }
@@ -130,7 +130,9 @@ impl Document {
         let says_manifest = [media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST].contains(&claimed);
         match (shape.manifests.is_some(), shape.layers.is_some()) {
             (true, true) => Err(Error::invalid("manifest: has both layers and manifests")),
-            (true, false) if says_manifest => Err(Error::invalid("manifest: is an index but claims not to be")),
+            (true, false) if says_manifest => {
+                Err(Error::invalid("manifest: is an index but claims not to be"))
+            }
             (false, true) if says_index => Err(Error::invalid("manifest: claims to be an index but is not")),
             (true, false) => Ok(Self::Index(serde_json::from_slice(bytes).map_err(invalid)?)),
             (false, true) => Manifest::parse(bytes).map(Self::Manifest),
@@ -145,7 +147,9 @@ impl Manifest {
             serde_json::from_slice(bytes).map_err(|error| Error::invalid(format!("manifest: {error}")))?;
         if manifest.layers.len() > MAX_LAYERS {
             let count = manifest.layers.len();
-            return Err(Error::invalid(format!("manifest: {count} layers, at most {MAX_LAYERS} can be stacked")));
+            return Err(Error::invalid(format!(
+                "manifest: {count} layers, at most {MAX_LAYERS} can be stacked"
+            )));
         }
         if manifest.config.size > MAX_CONFIG {
             return Err(Error::invalid(format!("manifest: config larger than {MAX_CONFIG} bytes")));
@@ -159,7 +163,9 @@ impl Manifest {
 
     /// Fails unless every layer can be part of a container's root.
     pub(crate) fn check_layers(&self) -> Result<()> {
-        self.layers.iter().try_for_each(|layer| media_type::check_layer(&layer.media_type, !layer.urls.is_empty()))
+        self.layers
+            .iter()
+            .try_for_each(|layer| media_type::check_layer(&layer.media_type, !layer.urls.is_empty()))
     }
 
     /// Bytes of the config and the compressed layers.
@@ -189,18 +195,21 @@ struct RootFs {
 impl ConfigCore {
     /// Reads a config and checks it against its manifest before any layer is fetched.
     pub(crate) fn parse(bytes: &[u8], manifest: &Manifest) -> Result<Vec<LayerPlan>> {
-        let core: Self = serde_json::from_slice(bytes)
-            .map_err(|error| Error::new(ErrorKind::Unsupported, format!("not a container image: config: {error}")))?;
+        let core: Self = serde_json::from_slice(bytes).map_err(|error| {
+            Error::new(ErrorKind::Unsupported, format!("not a container image: config: {error}"))
+        })?;
         let (diff_ids, layers) = (core.rootfs.diff_ids, &manifest.layers);
         if diff_ids.len() != layers.len() {
             let (ids, layers) = (diff_ids.len(), layers.len());
             return Err(Error::invalid(format!("config: {ids} diff_ids for {layers} layers")));
         }
         let chain = chain_ids(&diff_ids);
-        let plan = chain.iter().zip(&diff_ids).zip(layers).enumerate().map(|(index, ((chain_id, diff_id), blob))| {
-            let parent = index.checked_sub(1).and_then(|below| chain.get(below)).cloned();
-            LayerPlan { blob: blob.clone(), diff_id: diff_id.clone(), chain_id: chain_id.clone(), parent }
-        });
+        let plan = chain.iter().zip(&diff_ids).zip(layers).enumerate().map(
+            |(index, ((chain_id, diff_id), blob))| {
+                let parent = index.checked_sub(1).and_then(|below| chain.get(below)).cloned();
+                LayerPlan { blob: blob.clone(), diff_id: diff_id.clone(), chain_id: chain_id.clone(), parent }
+            },
+        );
         Ok(plan.collect())
     }
 }

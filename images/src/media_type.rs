@@ -35,7 +35,10 @@ pub(crate) fn check_layer(media_type: &str, has_urls: bool) -> Result<()> {
     if known && !media_type.contains("encrypted") {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Unsupported, format!("layer of type {media_type}: not a container image layer")))
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        format!("layer of type {media_type}: not a container image layer"),
+    ))
 }
 
 #[cfg(test)]

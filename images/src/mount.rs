@@ -49,7 +49,9 @@ impl Mount {
     pub fn unmount(target: &Path) -> std::result::Result<(), Error> {
         loop {
             let result = match rustix::mount::unmount(target, UnmountFlags::NOFOLLOW) {
-                Err(Errno::BUSY) => rustix::mount::unmount(target, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH),
+                Err(Errno::BUSY) => {
+                    rustix::mount::unmount(target, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
+                }
                 result => result,
             };
             match result {
@@ -69,7 +71,7 @@ impl Mount {
         rustix::mount::mount_bind_recursive(self.source.as_str(), target).map_err(failed)?;
         if self.has("ro") {
             let flags = MountFlags::BIND | MountFlags::RDONLY;
-            let read_only = rustix::mount::mount_remount(target, flags, None::<&std::ffi::CStr>).map_err(failed);
+            let read_only = rustix::mount::mount_remount(target, flags, c"").map_err(failed);
             if let Err(error) = read_only {
                 Self::unmount(target)?;
                 return Err(error);
@@ -80,15 +82,19 @@ impl Mount {
 
     /// By fsopen and fsmount: no limit on the number of layers, and the kernel says in words what it dislikes.
     fn mount_by_parts(&self, target: &Path) -> Result<()> {
-        let failed = |call: &str, e| Error::io(format_args!("{call} {} at {}", self.fs_type, target.display()), e);
-        let context = fsopen(self.fs_type.as_str(), FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| failed("fsopen", e))?;
+        let failed =
+            |call: &str, e| Error::io(format_args!("{call} {} at {}", self.fs_type, target.display()), e);
+        let context =
+            fsopen(self.fs_type.as_str(), FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| failed("fsopen", e))?;
         let mut attributes = MountAttrFlags::empty();
         set_string(&context, "source", &self.source).map_err(|e| failed("fsconfig", e))?;
         for option in &self.options {
             match attribute(option) {
                 Some(attribute) => attributes |= attribute,
                 None => {
-                    set(&context, option).map_err(|e| complain(&context, failed(&format!("mount option {option:?} for"), e)))?;
+                    set(&context, option).map_err(|e| {
+                        complain(&context, failed(&format!("mount option {option:?} for"), e))
+                    })?;
                 }
             }
         }
@@ -117,8 +123,10 @@ impl Mount {
             }
         }
         let failed = |e| Error::io(format_args!("mount {} at {}", self.fs_type, target.display()), e);
-        let data = std::ffi::CString::new(data.join(",")).map_err(|_| Error::invalid("mount option with a zero byte"))?;
-        rustix::mount::mount(self.source.as_str(), target, self.fs_type.as_str(), flags, data.as_c_str()).map_err(failed)
+        let data = std::ffi::CString::new(data.join(","))
+            .map_err(|_| Error::invalid("mount option with a zero byte"))?;
+        rustix::mount::mount(self.source.as_str(), target, self.fs_type.as_str(), flags, data.as_c_str())
+            .map_err(failed)
     }
 }
 

@@ -37,7 +37,8 @@ impl Platform {
     pub fn parse(text: &str) -> Result<Self> {
         let parts: Vec<&str> = text.split('/').collect();
         let valid = |part: &&str| {
-            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+            !part.is_empty()
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
         };
         if !parts.iter().all(valid) {
             return Err(Error::invalid(format!("invalid platform {text:?}: expected OS/ARCH[/VARIANT]")));

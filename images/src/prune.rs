@@ -30,15 +30,20 @@ pub struct Pruned {
 pub(crate) fn prune(parts: &Parts, options: &Prune) -> Result<Pruned> {
     let partial = parts.content.forget_partial(Duration::ZERO)?;
     let (images, collected) = parts.update_and_collect(|catalog| {
-        let used: HashSet<Digest> = parts.snapshots.walk()?.into_iter().filter_map(|(_, parent)| parent).collect();
+        let used: HashSet<Digest> =
+            parts.snapshots.walk()?.into_iter().filter_map(|(_, parent)| parent).collect();
         let now = SystemTime::now();
         let goes = |record: &Record| {
             let last = record.top().and_then(|top| parts.layers.used(top));
             let last = last.unwrap_or(UNIX_EPOCH).max(UNIX_EPOCH + Duration::from_secs(record.pulled));
             should_go(record, options, &used, now.duration_since(last).unwrap_or_default())
         };
-        let gone: Vec<Image> =
-            catalog.images.iter().filter(|(_, record)| goes(record)).map(|(id, record)| record.image(id)).collect();
+        let gone: Vec<Image> = catalog
+            .images
+            .iter()
+            .filter(|(_, record)| goes(record))
+            .map(|(id, record)| record.image(id))
+            .collect();
         catalog.images.retain(|id, _| !gone.iter().any(|image| image.id == id.as_str()));
         Ok(gone)
     })?;

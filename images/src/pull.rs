@@ -48,7 +48,9 @@ pub(crate) async fn pull(parts: Arc<Parts>, pull: Pull) -> Result<Image> {
 }
 
 /// Runs what blocks on a thread that may.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let result = tokio::task::spawn_blocking(work).await;
     result.map_err(|e| Error::new(ErrorKind::Io, format!("image store: worker failed: {e}")))?
 }
@@ -78,7 +80,8 @@ impl Source {
                     let message = format!("manifest {}: {size} bytes, expected {expected}", chosen.digest);
                     return Err(Error::new(ErrorKind::Mismatch, message));
                 }
-                let Document::Manifest(manifest) = Document::parse(&resolved.bytes, resolved.content_type.as_deref())?
+                let Document::Manifest(manifest) =
+                    Document::parse(&resolved.bytes, resolved.content_type.as_deref())?
                 else {
                     return Err(Error::invalid("manifest: an index inside an index"));
                 };
@@ -194,17 +197,19 @@ impl Work {
             blocking(move || stage.commit(&unpacked)).await?;
         }
         finished.send_replace(true);
-        tell(self.progress.as_ref(), Progress::Done { layer: layer.blob.digest.to_string(), already_present });
+        tell(
+            self.progress.as_ref(),
+            Progress::Done { layer: layer.blob.digest.to_string(), already_present },
+        );
         Ok(())
     }
 
     /// None where both the blob and the unpacked layer are there already.
     async fn fetch_and_unpack(&self, layer: &LayerPlan) -> Result<Option<(Option<Stage>, Unpacked)>> {
         let (parts, plan) = (self.parts.clone(), layer.clone());
-        let mut wanted = blocking(move || {
-            Ok((parts.layers.stage(&plan)?, parts.content.ingest(&plan.blob.digest)?))
-        })
-        .await?;
+        let mut wanted =
+            blocking(move || Ok((parts.layers.stage(&plan)?, parts.content.ingest(&plan.blob.digest)?)))
+                .await?;
         let (sender, receiver) = channel(PIECES);
         let offset = wanted.1.as_ref().map_or(layer.blob.size, |ingest| ingest.kept().min(layer.blob.size));
         if wanted.0.is_none() && wanted.1.is_none() {
@@ -225,7 +230,12 @@ impl Work {
         }
     }
 
-    async fn transfer(&self, layer: &LayerPlan, offset: u64, sender: tokio::sync::mpsc::Sender<Piece>) -> Result<()> {
+    async fn transfer(
+        &self,
+        layer: &LayerPlan,
+        offset: u64,
+        sender: tokio::sync::mpsc::Sender<Piece>,
+    ) -> Result<()> {
         let name = layer.blob.digest.to_string();
         let mut bytes = offset;
         let deliver = |piece: Bytes| {

@@ -56,9 +56,9 @@ pub(crate) async fn push(
     blocking(move || {
         parts.update(|catalog| {
             let record = catalog.images.iter_mut().find(|(known, _)| known.as_str() == id);
-            record.into_iter().for_each(|(_, record)| {
+            if let Some((_, record)) = record {
                 record.digests.insert(named);
-            });
+            }
             Ok(())
         })
     })
@@ -115,7 +115,11 @@ impl Sending<'_> {
     }
 
     /// True where nothing had to be sent.
-    async fn blob(&self, blob: &Descriptor, source: &(dyn Fn(&Descriptor) -> BlobSource + Sync)) -> Result<bool> {
+    async fn blob(
+        &self,
+        blob: &Descriptor,
+        source: &(dyn Fn(&Descriptor) -> BlobSource + Sync),
+    ) -> Result<bool> {
         if self.registry.has_blob(self.reference, &blob.digest).await? {
             return Ok(true);
         }
@@ -175,7 +179,9 @@ impl Copying {
     async fn manifest(&self, descriptor: &Descriptor, send: &Sending<'_>) -> Result<()> {
         let exact = |name: &Reference| Reference { digest: Some(descriptor.digest.clone()), ..name.clone() };
         let resolved = self.source.resolve(&exact(&self.from)).await?;
-        let Document::Manifest(manifest) = Document::parse(&resolved.bytes, resolved.content_type.as_deref())? else {
+        let Document::Manifest(manifest) =
+            Document::parse(&resolved.bytes, resolved.content_type.as_deref())?
+        else {
             return Err(Error::invalid("copy: an index inside an index"));
         };
         self.image(&manifest, send).await?;

@@ -191,8 +191,30 @@ mod tests {
         let long = "a".repeat(256);
         let hex = "a".repeat(64);
         let bad = [
-            "", ":", "a:", "/a", "a/", "a//b", "A/b/../c", "a/../b", "UPPER", "a:b:c", "a@b", "a b", "a\n", "-a", "a-",
-            "a._b", "host:99999/a", "host:x/a", "a:-t", "x.y/", "[::1/a", "é", &long, &hex,
+            "",
+            ":",
+            "a:",
+            "/a",
+            "a/",
+            "a//b",
+            "A/b/../c",
+            "a/../b",
+            "UPPER",
+            "a:b:c",
+            "a@b",
+            "a b",
+            "a\n",
+            "-a",
+            "a-",
+            "a._b",
+            "host:99999/a",
+            "host:x/a",
+            "a:-t",
+            "x.y/",
+            "[::1/a",
+            "é",
+            &long,
+            &hex,
         ];
         for name in bad {
             assert!(Reference::parse(name).is_err(), "{name:?}");

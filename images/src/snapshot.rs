@@ -63,8 +63,11 @@ const RECORD: &str = "snapshot.json";
 
 impl Shelf {
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        let shelf =
-            Self { snapshots: root.join("snapshots"), staging: root.join("staging"), trash: root.join("trash") };
+        let shelf = Self {
+            snapshots: root.join("snapshots"),
+            staging: root.join("staging"),
+            trash: root.join("trash"),
+        };
         for dir in [&shelf.snapshots, &shelf.staging, &shelf.trash] {
             std::fs::create_dir_all(dir).map_err(|e| Error::path("mkdir", dir, e))?;
         }
@@ -97,7 +100,12 @@ impl Shelf {
     }
 
     /// Builds a snapshot's directory aside and then gives it its name, so that it is there whole or not at all.
-    pub(crate) fn create(&self, key: &str, record: &Record, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    pub(crate) fn create(
+        &self,
+        key: &str,
+        record: &Record,
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
         let destination = self.path(key)?;
         let staging = tempfile::Builder::new().prefix("snapshot-").tempdir_in(&self.staging);
         let staging = staging.map_err(|e| Error::path("mkdir in", &self.staging, e))?;

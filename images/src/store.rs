@@ -62,13 +62,15 @@ impl ImageStore {
     /// The image's config: command, environment, user, diff ids.
     pub fn config(&self, image: &Image) -> Result<oci_spec::image::ImageConfiguration> {
         let value = read_json(&self.inner, &image.id)?;
-        serde_json::from_value(value).map_err(|e| Error::new(ErrorKind::Invalid, format!("config {}: {e}", image.id)))
+        serde_json::from_value(value)
+            .map_err(|e| Error::new(ErrorKind::Invalid, format!("config {}: {e}", image.id)))
     }
 
     /// Gives an image another name, taking it from whichever image had it.
     pub fn tag(&self, image: &Image, name: &str) -> Result<()> {
         let tag = Reference::parse(name)?.tagged();
-        let tag = tag.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("{name}: a tag cannot hold a digest")))?;
+        let tag =
+            tag.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("{name}: a tag cannot hold a digest")))?;
         self.change(image, |catalog, image| {
             catalog.release(&tag);
             if let Some(record) = catalog.images.get_mut(image) {

@@ -44,7 +44,9 @@ impl ContentStore for BlobDirectory {
     fn open(&self, digest: &Digest) -> Result<File> {
         let path = self.path(digest);
         File::open(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::new(ErrorKind::NotFound, format!("blob {digest}: not found")),
+            std::io::ErrorKind::NotFound => {
+                Error::new(ErrorKind::NotFound, format!("blob {digest}: not found"))
+            }
             _ => Error::path("open", &path, error),
         })
     }

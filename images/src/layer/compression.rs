@@ -42,8 +42,8 @@ pub(crate) fn decompress<'a, R: Read + 'a>(input: R) -> Result<Box<dyn Read + 'a
         Compression::Plain => Ok(Box::new(input)),
         Compression::Gzip => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
         Compression::Zstd => {
-            let mut decoder =
-                zstd::stream::read::Decoder::with_buffer(input).map_err(|e| Error::io("open zstd stream", e))?;
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(input)
+                .map_err(|e| Error::io("open zstd stream", e))?;
             decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(|e| Error::io("limit zstd window", e))?;
             Ok(Box::new(decoder))
         }

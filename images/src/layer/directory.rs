@@ -159,11 +159,18 @@ impl DirectorySink {
         Ok((parent, created.map_err(|e| Error::io("create", e))?))
     }
 
-    fn file(&mut self, entry: &Entry, sparse: Option<&[(u64, u64)]>, size: u64, data: &mut dyn BufRead) -> Result<()> {
+    fn file(
+        &mut self,
+        entry: &Entry,
+        sparse: Option<&[(u64, u64)]>,
+        size: u64,
+        data: &mut dyn BufRead,
+    ) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = entry.meta.mode;
-        let (_, fd) = self
-            .leaf(&entry.path, |dir, name| rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(mode & 0o777)))?;
+        let (_, fd) = self.leaf(&entry.path, |dir, name| {
+            rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(mode & 0o777))
+        })?;
         let mut file = std::fs::File::from(fd);
         match sparse {
             None => self.write(&mut file, data, size)?,
@@ -226,7 +233,8 @@ impl DirectorySink {
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
         if meta.uid != 0 || meta.gid != 0 {
             let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-            rustix::fs::chownat(dir, name, Some(uid), Some(gid), nofollow).map_err(|e| Error::io("chown", e))?;
+            rustix::fs::chownat(dir, name, Some(uid), Some(gid), nofollow)
+                .map_err(|e| Error::io("chown", e))?;
         }
         if !symlink {
             // Not a link and nobody else writes here, so the call that follows links cannot be misled.
@@ -256,7 +264,8 @@ impl DirectorySink {
         }
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let from = rustix::fs::openat2(&self.root, above.as_bytes(), flags, Mode::empty(), resolve).map_err(missing)?;
+        let from = rustix::fs::openat2(&self.root, above.as_bytes(), flags, Mode::empty(), resolve)
+            .map_err(missing)?;
         let stat = rustix::fs::statat(&from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(missing)?;
         if is_whiteout(&stat) || FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return Err(missing(Errno::NOENT));
@@ -306,7 +315,8 @@ impl LayerSink for DirectorySink {
             Kind::Directory => self.directory(entry.path, entry.meta),
             Kind::File { size, sparse } => self.file(&entry, sparse.as_deref(), *size, content),
             Kind::Symlink(target) => {
-                let (dir, ()) = self.leaf(&entry.path, |dir, name| rustix::fs::symlinkat(&target[..], dir, name))?;
+                let (dir, ()) =
+                    self.leaf(&entry.path, |dir, name| rustix::fs::symlinkat(&target[..], dir, name))?;
                 self.leaf_meta(&dir, &entry.path, &entry.meta, true)
             }
             Kind::Hardlink(target) => self.hardlink(&entry.path, target),

@@ -60,7 +60,8 @@ impl TreePath {
     }
 
     pub(crate) fn is_within(&self, above: &Self) -> bool {
-        above.is_root() || self.0.strip_prefix(&above.0[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        above.is_root()
+            || self.0.strip_prefix(&above.0[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     }
 
     /// For system calls relative to the root.
@@ -91,7 +92,10 @@ pub(crate) struct Meta {
 pub(crate) enum Kind {
     Directory,
     /// Bytes with holes, and where the stored ones belong.
-    File { size: u64, sparse: Option<Vec<(u64, u64)>> },
+    File {
+        size: u64,
+        sparse: Option<Vec<(u64, u64)>>,
+    },
     Symlink(Vec<u8>),
     /// Another name for a file of the same layer.
     Hardlink(TreePath),

@@ -39,8 +39,10 @@ impl Limits {
             return Err(Error::invalid(format!("layer: larger than {} bytes uncompressed", self.bytes)));
         }
         if uncompressed > self.ratio_from && uncompressed / compressed.max(1) > self.ratio {
-            let message =
-                format!("layer: {compressed} bytes expand to more than {uncompressed} (limit: {} times)", self.ratio);
+            let message = format!(
+                "layer: {compressed} bytes expand to more than {uncompressed} (limit: {} times)",
+                self.ratio
+            );
             return Err(Error::invalid(message));
         }
         Ok(())

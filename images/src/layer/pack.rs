@@ -78,7 +78,10 @@ impl<W: Write> Packer<W> {
             if !slashed.ends_with(b"/") {
                 slashed.push(b'/');
             }
-            return self.builder.append_data(&mut header, OsStr::from_bytes(&slashed), &[][..]).map_err(failed);
+            return self
+                .builder
+                .append_data(&mut header, OsStr::from_bytes(&slashed), &[][..])
+                .map_err(failed);
         }
         if kind.is_socket() {
             return Ok(());
@@ -96,7 +99,9 @@ impl<W: Write> Packer<W> {
         debug_assert!(meta.is_file() || meta.is_dir());
         let named: Vec<(String, Vec<u8>)> = xattrs
             .into_iter()
-            .filter_map(|(name, value)| Some((format!("SCHILY.xattr.{}", String::from_utf8(name).ok()?), value)))
+            .filter_map(|(name, value)| {
+                Some((format!("SCHILY.xattr.{}", String::from_utf8(name).ok()?), value))
+            })
             .collect();
         if named.is_empty() {
             return Ok(());

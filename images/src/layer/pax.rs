@@ -62,8 +62,10 @@ impl Pax {
             b"gid" => self.gid = Some(number(key, value)?),
             b"mtime" => self.mtime = Some(time(value)?),
             _ => {
-                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.").or(key.strip_prefix(b"RHT.security.")) {
-                    let name = if key.starts_with(b"RHT") { [b"security.", name].concat() } else { name.to_vec() };
+                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.").or(key.strip_prefix(b"RHT.security."))
+                {
+                    let name =
+                        if key.starts_with(b"RHT") { [b"security.", name].concat() } else { name.to_vec() };
                     self.xattrs.insert(no_nul(key, &name)?, value.to_vec());
                 } else if let Some(name) = key.strip_prefix(b"GNU.sparse.") {
                     self.set_sparse(name, key, value)?;
@@ -157,16 +159,24 @@ mod tests {
         pax.extend(text.as_bytes()).map(|()| pax)
     }
 
+    /// A well-formed record: its length counts its own digits.
+    fn record(body: &str) -> String {
+        let length =
+            (body.len()..).find(|length| length.to_string().len() + 2 + body.len() == *length).unwrap();
+        format!("{length} {body}\n")
+    }
+
     #[test]
     fn reads_records() {
-        let pax = parse("12 path=a/b\n13 size=1234\n20 mtime=12.5000000\n").unwrap();
+        let text = record("path=a/b") + &record("size=1234") + &record("mtime=12.5000000");
+        let pax = parse(&text).unwrap();
         assert_eq!(pax.path.as_deref(), Some(&b"a/b"[..]));
         assert_eq!(pax.size, Some(1234));
         assert_eq!(pax.mtime, Some((12, 500_000_000)));
-        let pax = parse("30 SCHILY.xattr.user.a=x=y\nz\0\n").unwrap();
+        let pax = parse(&record("SCHILY.xattr.user.a=x=y\nz\0")).unwrap();
         assert_eq!(pax.xattrs[&b"user.a"[..]], b"x=y\nz\0");
-        assert_eq!(parse("14 mtime=-1.5\n").unwrap().mtime, Some((-2, 500_000_000)));
-        assert_eq!(parse("25 GNU.sparse.map=0,1,5,2\n").unwrap().sparse.map, [(0, 1), (5, 2)]);
+        assert_eq!(parse(&record("mtime=-1.5")).unwrap().mtime, Some((-2, 500_000_000)));
+        assert_eq!(parse(&record("GNU.sparse.map=0,1,5,2")).unwrap().sparse.map, [(0, 1), (5, 2)]);
     }
 
     #[test]

@@ -91,7 +91,10 @@ impl<R: BufRead> TarReader<R> {
         let mut entry = RawEntry {
             kind,
             path: pax.path.or(long_path).unwrap_or_else(|| header.path_bytes().into_owned()),
-            link: pax.link.or(long_link).unwrap_or_else(|| header.link_name_bytes().unwrap_or_default().into_owned()),
+            link: pax
+                .link
+                .or(long_link)
+                .unwrap_or_else(|| header.link_name_bytes().unwrap_or_default().into_owned()),
             mode: header.mode().map_err(field("mode"))?,
             uid: pax.uid.map_or_else(|| header.uid().map_err(field("uid")), Ok)?,
             gid: pax.gid.map_or_else(|| header.gid().map_err(field("gid")), Ok)?,

@@ -35,7 +35,9 @@ fn refuses_what_could_be_read_two_ways() {
     let negative = manifest(1, "").replace("\"size\":3", "\"size\":-3");
     let traversal = manifest(1, "").replace("sha256:", "sha256:../");
     let huge = manifest(3, "").replace("\"size\":3", "\"size\":9223372036854775807");
-    for bad in [&both, &claims_index, &negative, &traversal, &huge, &manifest(501, ""), "[]", "", "{}", "null"] {
+    for bad in
+        [&both, &claims_index, &negative, &traversal, &huge, &manifest(501, ""), "[]", "", "{}", "null"]
+    {
         let error = kind(bad, None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{}: {error}", bad.chars().take(80).collect::<String>());
     }

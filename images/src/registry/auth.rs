@@ -91,7 +91,10 @@ impl Authenticator {
                 (Challenge::Basic, _) => continue,
                 (Challenge::Bearer { realm, service, scope: asked }, _) => {
                     let scope = asked.as_deref().unwrap_or(scope);
-                    Some(fetch_token(transport, endpoint, credentials, realm, service.as_deref(), scope).await?)
+                    Some(
+                        fetch_token(transport, endpoint, credentials, realm, service.as_deref(), scope)
+                            .await?,
+                    )
                 }
             };
             break;
@@ -138,7 +141,9 @@ async fn fetch_token(
     let body = read_all(response.into_body(), MAX_ANSWER, &transport.patience()).await?;
     if !status.is_success() {
         let kind = match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => ErrorKind::Unauthorized,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
+                ErrorKind::Unauthorized
+            }
             _ => ErrorKind::Unavailable,
         };
         return Err(Error::new(kind, format!("failed to fetch a token from {realm}: {status}")));
@@ -146,8 +151,8 @@ async fn fetch_token(
     let answer: TokenAnswer = serde_json::from_slice(&body)
         .map_err(|e| Error::new(ErrorKind::Unauthorized, format!("token server {realm}: {e}")))?;
     let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
-    let token =
-        token.ok_or_else(|| Error::new(ErrorKind::Unauthorized, format!("token server {realm}: sent no token")))?;
+    let token = token
+        .ok_or_else(|| Error::new(ErrorKind::Unauthorized, format!("token server {realm}: sent no token")))?;
     // A little early, so that it does not expire on the way.
     let lifetime = answer.expires_in.unwrap_or(DEFAULT_LIFETIME).clamp(10, 86_400) * 9 / 10;
     Ok(Proof { header: bearer(&token)?, until: Some(started + Duration::from_secs(lifetime)) })
@@ -173,7 +178,9 @@ fn token_request(
     let build = |result: http::Result<Request<Body>>| {
         result.map_err(|e| Error::new(ErrorKind::Unauthorized, format!("token server {realm}: {e}")))
     };
-    if let Some(token) = credentials.map(|known| known.identity_token.as_str()).filter(|token| !token.is_empty()) {
+    if let Some(token) =
+        credentials.map(|known| known.identity_token.as_str()).filter(|token| !token.is_empty())
+    {
         query.extend([("grant_type", "refresh_token"), ("client_id", "knarr"), ("refresh_token", token)]);
         let form = encode(&query);
         let request = Request::builder().method(Method::POST).uri(realm.clone());

@@ -36,7 +36,8 @@ pub(crate) fn parse(header: &str) -> Vec<Challenge> {
 
 fn token(text: &str) -> (&str, &str) {
     let text = text.trim_start_matches([' ', '\t', ',']);
-    let end = text.find(|char: char| char.is_whitespace() || matches!(char, '=' | ',' | '"')).unwrap_or(text.len());
+    let end =
+        text.find(|char: char| char.is_whitespace() || matches!(char, '=' | ',' | '"')).unwrap_or(text.len());
     text.split_at(end)
 }
 
@@ -46,7 +47,9 @@ fn parameters(text: &str) -> (Vec<(String, String)>, &str) {
     let mut rest = text;
     loop {
         let (key, after) = token(rest);
-        let Some(value) = after.trim_start().strip_prefix('=') else { return (found, rest.trim_start_matches([' ', ','])) };
+        let Some(value) = after.trim_start().strip_prefix('=') else {
+            return (found, rest.trim_start_matches([' ', ',']));
+        };
         if key.is_empty() {
             return (found, "");
         }

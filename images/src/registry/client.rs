@@ -55,7 +55,8 @@ impl RegistryClient {
         scope: &str,
         headers: &[(HeaderName, String)],
     ) -> Result<Response<Incoming>> {
-        let mut last = Error::new(ErrorKind::Unavailable, format!("{}: no host is configured for this", self.registry));
+        let mut last =
+            Error::new(ErrorKind::Unavailable, format!("{}: no host is configured for this", self.registry));
         for endpoint in self.endpoints.iter().filter(|endpoint| may(endpoint)) {
             let target = self.on_behalf(endpoint, path);
             let headers = headers.to_vec();
@@ -79,7 +80,9 @@ impl RegistryClient {
 
     pub(crate) fn push_endpoint(&self) -> Result<&Endpoint> {
         let endpoint = self.endpoints.iter().find(|endpoint| endpoint.push);
-        endpoint.ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("{}: no host takes pushes", self.registry)))
+        endpoint.ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, format!("{}: no host takes pushes", self.registry))
+        })
     }
 }
 
@@ -94,7 +97,9 @@ fn explain(error: Error, reference: &Reference) -> Error {
         ErrorKind::NotFound => Error::new(ErrorKind::NotFound, format!("{reference}: not found")),
         ErrorKind::Unauthorized => Error::new(
             ErrorKind::Unauthorized,
-            format!("pull access denied for {name}, repository does not exist or may require authorization: {error}"),
+            format!(
+                "pull access denied for {name}, repository does not exist or may require authorization: {error}"
+            ),
         ),
         _ => error.context(reference),
     }
@@ -108,9 +113,12 @@ impl Registry for RegistryClient {
         let scope = scope(reference, "pull");
         let response = self.first(|endpoint| endpoint.resolve, Method::GET, &path, &scope, &accept).await;
         let response = response.map_err(|error| explain(error, reference))?;
-        let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let text = |name: &str| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        };
         let promised = text("docker-content-digest").and_then(|digest| Digest::parse(&digest).ok());
-        let content_type = text("content-type").map(|full| full.split(';').next().unwrap_or_default().trim().to_owned());
+        let content_type =
+            text("content-type").map(|full| full.split(';').next().unwrap_or_default().trim().to_owned());
         let patience = self.exchange.transport.patience();
         let bytes = read_all(response.into_body(), MAX_MANIFEST, &patience).await?;
         let digest = Digest::of(&bytes);
@@ -130,7 +138,10 @@ impl Registry for RegistryClient {
         let response = self.first(|endpoint| endpoint.pull, Method::GET, &path, &scope, &headers).await?;
         // A server without ranges sends everything again: the first part is skipped then.
         let starts_at = if response.status() == StatusCode::PARTIAL_CONTENT { offset } else { 0 };
-        let length = response.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let length = response
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse().ok());
         if let Some(length) = length.filter(|length: &u64| starts_at.saturating_add(*length) != blob.size) {
             let (digest, size, sent) = (&blob.digest, blob.size, starts_at.saturating_add(length));
             let message = format!("blob {digest}: the registry has {sent} bytes, expected {size}");
@@ -143,8 +154,14 @@ impl Registry for RegistryClient {
         let endpoint = self.push_endpoint()?;
         let scope = scope(reference, "pull,push");
         let target = format!("/{}/blobs/{digest}", reference.repository);
-        let call =
-            Call { endpoint, method: Method::HEAD, target, scope: &scope, headers: Vec::new(), uploads: false };
+        let call = Call {
+            endpoint,
+            method: Method::HEAD,
+            target,
+            scope: &scope,
+            headers: Vec::new(),
+            uploads: false,
+        };
         match self.exchange.call(&call, &|| full("")).await {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
@@ -178,9 +195,10 @@ impl Registry for RegistryClient {
             let response = self.first(|endpoint| endpoint.resolve, Method::GET, &path, &scope, &[]).await;
             let response = response.map_err(|error| explain(error, reference))?;
             let next = response.headers().get(header::LINK).and_then(|value| next_page(value.to_str().ok()?));
-            let body = read_all(response.into_body(), MAX_MANIFEST, &self.exchange.transport.patience()).await?;
-            let page: TagList =
-                serde_json::from_slice(&body).map_err(|e| Error::invalid(format!("tags of {reference}: {e}")))?;
+            let body =
+                read_all(response.into_body(), MAX_MANIFEST, &self.exchange.transport.patience()).await?;
+            let page: TagList = serde_json::from_slice(&body)
+                .map_err(|e| Error::invalid(format!("tags of {reference}: {e}")))?;
             tags.extend(page.tags.unwrap_or_default());
             match next.and_then(|next| next.split_once("/tags/list").map(|(_, query)| query.to_owned())) {
                 Some(query) => path = format!("/{}/tags/list{query}", reference.repository),

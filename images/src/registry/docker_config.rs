@@ -60,8 +60,8 @@ pub(crate) async fn lookup(path: &Path, registry: &str, repository: &str) -> Res
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(|e| Error::path("read", path, e))?,
     };
-    let config: ConfigFile = serde_json::from_slice(&bytes)
-        .map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
+    let config: ConfigFile =
+        serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
     let server = if registry == "docker.io" { DOCKER_HUB } else { registry };
     let helper = config.cred_helpers.get(registry).or_else(|| config.cred_helpers.get(server));
     match helper.or(Some(&config.creds_store)).filter(|name| !name.is_empty()) {
@@ -160,7 +160,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.json");
         std::fs::write(&path, text).unwrap();
-        lookup(&path, registry, repository).await.unwrap().map(|found| format!("{}:{}", found.username, found.password))
+        lookup(&path, registry, repository)
+            .await
+            .unwrap()
+            .map(|found| format!("{}:{}", found.username, found.password))
     }
 
     #[tokio::test]

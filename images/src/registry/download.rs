@@ -38,7 +38,8 @@ where
                     Some(Ok(bytes)) => {
                         received += bytes.len() as u64;
                         if received > blob.size {
-                            let message = format!("blob {}: more than the promised {} bytes", blob.digest, blob.size);
+                            let message =
+                                format!("blob {}: more than the promised {} bytes", blob.digest, blob.size);
                             return Err(Error::new(ErrorKind::Mismatch, message));
                         }
                         deliver(bytes).await?;
@@ -46,7 +47,8 @@ where
                     Some(Err(error)) => break error,
                     None if received == blob.size => return Ok(()),
                     None => {
-                        let message = format!("blob {}: ended after {received} of {} bytes", blob.digest, blob.size);
+                        let message =
+                            format!("blob {}: ended after {received} of {} bytes", blob.digest, blob.size);
                         break Error::new(ErrorKind::Unavailable, message);
                     }
                 }
@@ -86,8 +88,12 @@ struct Flow {
 impl Flow {
     async fn next(&mut self) -> Option<Result<Bytes>> {
         loop {
-            let stalled = |_| Error::new(ErrorKind::Unavailable, format!("no data within {:?}", self.patience.idle));
-            let frame = match tokio::time::timeout(self.patience.idle, self.body.frame()).await.map_err(stalled) {
+            let stalled =
+                |_| Error::new(ErrorKind::Unavailable, format!("no data within {:?}", self.patience.idle));
+            let frame = match tokio::time::timeout(self.patience.idle, self.body.frame())
+                .await
+                .map_err(stalled)
+            {
                 Ok(None) => return None,
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => {
@@ -117,7 +123,10 @@ impl Flow {
         }
         if self.in_window < self.patience.slowest {
             let (got, window) = (self.in_window, self.patience.window);
-            return Err(Error::new(ErrorKind::Unavailable, format!("stalled: {got} bytes within {window:?}")));
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("stalled: {got} bytes within {window:?}"),
+            ));
         }
         (self.window, self.in_window) = (Instant::now(), 0);
         Ok(())

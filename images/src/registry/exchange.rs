@@ -48,7 +48,11 @@ enum Outcome {
 
 impl Exchange {
     /// Asks, and answers any successful response.
-    pub(crate) async fn call(&self, call: &Call<'_>, body: &(dyn Fn() -> Body + Sync)) -> Result<Response<Incoming>> {
+    pub(crate) async fn call(
+        &self,
+        call: &Call<'_>,
+        body: &(dyn Fn() -> Body + Sync),
+    ) -> Result<Response<Incoming>> {
         let mut attempts = Attempts::new(self.transport.patience());
         loop {
             match self.attempt(call, body).await {
@@ -127,7 +131,8 @@ impl Exchange {
         if status.is_success() {
             return Ok(response);
         }
-        let asked = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let asked =
+            response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let kind = match status {
             StatusCode::NOT_FOUND => ErrorKind::NotFound,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ErrorKind::Unauthorized,
@@ -251,7 +256,9 @@ fn words(body: &[u8]) -> Option<String> {
         .errors
         .iter()
         .take(3)
-        .map(|error| format!("{}: {}", error.code.to_lowercase(), error.message.chars().take(200).collect::<String>()))
+        .map(|error| {
+            format!("{}: {}", error.code.to_lowercase(), error.message.chars().take(200).collect::<String>())
+        })
         .collect();
     (!texts.is_empty()).then(|| texts.join("; "))
 }
@@ -272,7 +279,11 @@ mod tests {
             ("file:///etc/passwd", None),
         ];
         for (location, expected) in cases {
-            assert_eq!(resolve(&from, location).ok().map(|uri| uri.to_string()).as_deref(), expected, "{location}");
+            assert_eq!(
+                resolve(&from, location).ok().map(|uri| uri.to_string()).as_deref(),
+                expected,
+                "{location}"
+            );
         }
         let plain: Uri = "http://127.0.0.1:1/a".parse().unwrap();
         assert!(resolve(&plain, "http://127.0.0.1:2/b").is_ok());

@@ -60,7 +60,11 @@ enum OneOrMany {
 }
 
 /// Every endpoint of a registry, in the order in which they are to be tried.
-pub(crate) fn endpoints(hosts_dir: Option<&Path>, registry: &str, plain_http: &[String]) -> Result<Vec<Endpoint>> {
+pub(crate) fn endpoints(
+    hosts_dir: Option<&Path>,
+    registry: &str,
+    plain_http: &[String],
+) -> Result<Vec<Endpoint>> {
     let server = default_server(registry, plain_http);
     let Some((path, text)) = hosts_dir.map_or(Ok(None), |dir| find(dir, registry))? else {
         return Ok(vec![endpoint(&server, &HostTable::default(), Path::new(""), false)?]);
@@ -86,7 +90,11 @@ fn find(dir: &Path, registry: &str) -> Result<Option<(PathBuf, String)>> {
         let path = dir.join(name).join("hosts.toml");
         match std::fs::read_to_string(&path) {
             Ok(text) => return Ok(Some((path, text))),
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) => {}
             Err(error) => return Err(Error::path("read", &path, error)),
         }
     }
@@ -119,7 +127,10 @@ fn endpoint(url: &str, table: &HostTable, directory: &Path, mirror: bool) -> Res
     let authority = parsed.authority().map(ToString::to_string).unwrap_or_default();
     let base = format!("{}://{authority}{path}{version}", parsed.scheme_str().unwrap_or("https"));
     let can = |what: &str| {
-        table.capabilities.as_ref().map_or(!mirror || what != "push", |known| known.iter().any(|given| given == what))
+        table
+            .capabilities
+            .as_ref()
+            .map_or(!mirror || what != "push", |known| known.iter().any(|given| given == what))
     };
     Ok(Endpoint {
         base,
@@ -141,7 +152,9 @@ fn tls(table: &HostTable, directory: &Path) -> Result<TlsSettings> {
     let pair = |value: &toml::Value| match value {
         toml::Value::String(both) => Some((directory.join(both), directory.join(both))),
         toml::Value::Array(pair) => match &pair[..] {
-            [toml::Value::String(cert), toml::Value::String(key)] => Some((directory.join(cert), directory.join(key))),
+            [toml::Value::String(cert), toml::Value::String(key)] => {
+                Some((directory.join(cert), directory.join(key)))
+            }
             _ => None,
         },
         _ => None,
@@ -162,7 +175,9 @@ fn headers(table: &HostTable) -> Result<Vec<(String, String)>> {
     for (name, value) in &table.header {
         let values = match value {
             toml::Value::String(one) => vec![one.clone()],
-            toml::Value::Array(many) => many.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect(),
+            toml::Value::Array(many) => {
+                many.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect()
+            }
             _ => return Err(Error::invalid(format!("header {name}: expected a string or a list"))),
         };
         headers.extend(values.into_iter().map(|value| (name.clone(), value)));
@@ -211,8 +226,11 @@ x-one = "1"
         std::fs::write(dir.path().join("docker.io/hosts.toml"), text).unwrap();
         let found = endpoints(Some(dir.path()), "docker.io", &[]).unwrap();
         let bases: Vec<&str> = found.iter().map(|endpoint| endpoint.base.as_str()).collect();
-        let expected =
-            ["http://127.0.0.1:5001/v2", "https://mirror.example/prefix/v2", "https://registry-1.docker.io/v2"];
+        let expected = [
+            "http://127.0.0.1:5001/v2",
+            "https://mirror.example/prefix/v2",
+            "https://registry-1.docker.io/v2",
+        ];
         assert_eq!(bases, expected);
         assert!(!found[0].push && found[0].mirror && found[2].push && !found[2].mirror);
         assert_eq!(found[1].tls.roots, [dir.path().join("docker.io/ca.pem")]);

@@ -69,7 +69,8 @@ impl Attempts {
 
 /// Exponential, and at least what the server asked for, within reason.
 fn pause(patience: &Patience, failed: u32, asked: Option<Duration>) -> Duration {
-    let doubled = patience.pause.saturating_mul(1u32.checked_shl(failed.saturating_sub(1)).unwrap_or(u32::MAX));
+    let doubled =
+        patience.pause.saturating_mul(1u32.checked_shl(failed.saturating_sub(1)).unwrap_or(u32::MAX));
     doubled.max(asked.unwrap_or_default()).min(patience.longest_pause)
 }
 

@@ -45,7 +45,12 @@ impl Transport {
 
     /// Sends one request and waits for the head of its response. `deadline` is for the whole upload; none for
     /// requests without a body worth mentioning.
-    pub(crate) async fn send(&self, tls: &TlsSettings, request: Request<Body>, uploads: bool) -> Result<Response<Incoming>> {
+    pub(crate) async fn send(
+        &self,
+        tls: &TlsSettings,
+        request: Request<Body>,
+        uploads: bool,
+    ) -> Result<Response<Incoming>> {
         let pool = self.pool(tls).await?;
         let target = request.uri().clone();
         let host = target.authority().map(ToString::to_string).unwrap_or_default();
@@ -166,7 +171,12 @@ impl rustls::client::danger::ServerCertVerifier for AcceptAnything {
         cert: &CertificateDer<'_>,
         signature: &rustls::DigitallySignedStruct,
     ) -> std::result::Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, signature, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -175,7 +185,12 @@ impl rustls::client::danger::ServerCertVerifier for AcceptAnything {
         cert: &CertificateDer<'_>,
         signature: &rustls::DigitallySignedStruct,
     ) -> std::result::Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, signature, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {

@@ -28,14 +28,23 @@ impl RegistryClient {
     pub(crate) async fn mount(&self, reference: &Reference, digest: &Digest, from: &str) -> Result<bool> {
         let endpoint = self.push_endpoint()?;
         let both = format!("{} repository:{from}:pull", scope(reference, "pull,push"));
-        let target =
-            format!("/{}/blobs/uploads/?mount={}&from={}", reference.repository, percent_encode(digest.as_str()), percent_encode(from));
+        let target = format!(
+            "/{}/blobs/uploads/?mount={}&from={}",
+            reference.repository,
+            percent_encode(digest.as_str()),
+            percent_encode(from)
+        );
         let headers = vec![(header::CONTENT_LENGTH, "0".to_owned())];
         let call = Call { endpoint, method: Method::POST, target, scope: &both, headers, uploads: false };
         match self.exchange.call(&call, &|| full("")).await {
             Ok(response) => Ok(response.status() == StatusCode::CREATED),
             // Not allowed to read there, or not there: then it has to be sent.
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unauthorized | ErrorKind::Invalid) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::Unauthorized | ErrorKind::Invalid
+                ) =>
+            {
                 Ok(false)
             }
             Err(error) => Err(error),
@@ -43,13 +52,19 @@ impl RegistryClient {
     }
 
     /// Sends a blob, again from its start where an attempt fails.
-    pub(crate) async fn upload(&self, reference: &Reference, blob: &Descriptor, source: BlobSource) -> Result<()> {
+    pub(crate) async fn upload(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+        source: BlobSource,
+    ) -> Result<()> {
         let mut attempts = Attempts::new(self.exchange.transport.patience());
         loop {
             match self.upload_once(reference, blob, &source).await {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    attempts.again(error.context(format_args!("push {} to {}", blob.digest, reference.name())), None).await?;
+                    let error = error.context(format_args!("push {} to {}", blob.digest, reference.name()));
+                    attempts.again(error, None).await?;
                 }
             }
         }
@@ -81,14 +96,23 @@ impl RegistryClient {
 }
 
 /// Gives up when neither bytes leave nor an answer arrives.
-async fn stall_guard<T>(sending: impl Future<Output = Result<T>>, sent: &AtomicU64, patience: Patience) -> Result<T> {
+async fn stall_guard<T>(
+    sending: impl Future<Output = Result<T>>,
+    sent: &AtomicU64,
+    patience: Patience,
+) -> Result<T> {
     let mut sending = std::pin::pin!(sending);
     loop {
         let before = sent.load(Ordering::Relaxed);
         match tokio::time::timeout(patience.window, &mut sending).await {
             Ok(result) => return result,
             Err(_) if sent.load(Ordering::Relaxed) > before => {}
-            Err(_) => return Err(Error::new(ErrorKind::Unavailable, format!("no progress within {:?}", patience.window))),
+            Err(_) => {
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    format!("no progress within {:?}", patience.window),
+                ));
+            }
         }
     }
 }

@@ -47,7 +47,9 @@ impl Snapshotter for Copy {
         }
         let record = self.shelf.expect(key)?;
         if record != wanted {
-            return Err(Error::invalid(format!("snapshot {key}: already exists with another parent or access")));
+            return Err(Error::invalid(format!(
+                "snapshot {key}: already exists with another parent or access"
+            )));
         }
         if let Some(parent) = parent {
             self.layers.touch(parent)?;
@@ -127,7 +129,8 @@ impl Merge {
         }
         if stat.st_nlink > 1 {
             if let Some(first) = self.links.get(&stat.st_ino) {
-                return rustix::fs::linkat(&self.tree, &first[..], to, name, AtFlags::empty()).map_err(failed("link"));
+                return rustix::fs::linkat(&self.tree, &first[..], to, name, AtFlags::empty())
+                    .map_err(failed("link"));
             }
             self.links.insert(stat.st_ino, path.to_vec());
         }
@@ -147,7 +150,8 @@ impl Merge {
         match rustix::fs::mkdirat(to, name, Mode::RWXU) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
-                let stat = rustix::fs::statat(to, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("lstat"))?;
+                let stat =
+                    rustix::fs::statat(to, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("lstat"))?;
                 if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
                     remove_at(to, name)?;
                     rustix::fs::mkdirat(to, name, Mode::RWXU).map_err(failed("mkdir"))?;

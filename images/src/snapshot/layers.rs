@@ -44,7 +44,8 @@ const FILES: &str = "fs";
 
 impl Layers {
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        let layers = Self { layers: root.join("layers"), staging: root.join("staging"), trash: root.join("trash") };
+        let layers =
+            Self { layers: root.join("layers"), staging: root.join("staging"), trash: root.join("trash") };
         for dir in [&layers.layers, &layers.staging, &layers.trash] {
             std::fs::create_dir_all(dir).map_err(|e| Error::path("mkdir", dir, e))?;
         }
@@ -133,7 +134,8 @@ impl Layers {
         let failed = |e| Error::path("readdir", &self.staging, e);
         for entry in std::fs::read_dir(&self.staging).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if path.extension().is_none() && path.file_name().is_some_and(|name| name.len() == 64)
+            if path.extension().is_none()
+                && path.file_name().is_some_and(|name| name.len() == 64)
                 && let Some(lock) = FileLock::try_exclusive(&path.with_extension("lock"))?
             {
                 remove_path(&path)?;
@@ -173,7 +175,8 @@ impl Stage {
         let path = self.directory.join(RECORD);
         std::fs::write(&path, text).map_err(|e| Error::path("write", &path, e))?;
         let destination = self.layers.path(&self.plan.chain_id);
-        std::fs::rename(&self.directory, &destination).map_err(|e| Error::path("rename to", &destination, e))?;
+        std::fs::rename(&self.directory, &destination)
+            .map_err(|e| Error::path("rename to", &destination, e))?;
         self.lock.take().map_or(Ok(()), FileLock::remove)
     }
 }

@@ -58,7 +58,8 @@ impl Overlay {
                 (meta.mode() & 0o7777, meta.uid(), meta.gid())
             }
         };
-        std::os::unix::fs::chown(&upper, Some(uid), Some(gid)).map_err(|e| Error::path("chown", &upper, e))?;
+        std::os::unix::fs::chown(&upper, Some(uid), Some(gid))
+            .map_err(|e| Error::path("chown", &upper, e))?;
         std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(mode))
             .map_err(|e| Error::path("chmod", &upper, e))
     }
@@ -72,7 +73,9 @@ impl Snapshotter for Overlay {
         }
         let record = self.shelf.expect(key)?;
         if record != wanted {
-            return Err(Error::invalid(format!("snapshot {key}: already exists with another parent or access")));
+            return Err(Error::invalid(format!(
+                "snapshot {key}: already exists with another parent or access"
+            )));
         }
         if let Some(parent) = parent {
             self.layers.touch(parent)?;

@@ -95,7 +95,8 @@ mod tests {
     fn by_every_name() {
         let (catalog, id) = catalog();
         let digest = format!("busybox@{}", Digest::of(b"docker.io/library/busybox:latest"));
-        for name in ["busybox", "docker.io/library/busybox", id.as_str(), id.hex(), &id.hex()[..12], &digest] {
+        for name in ["busybox", "docker.io/library/busybox", id.as_str(), id.hex(), &id.hex()[..12], &digest]
+        {
             assert_eq!(find(&catalog, name).unwrap().unwrap().id, id.as_str(), "{name}");
         }
         for name in ["busybox:2", "nothing", "", "ffffffffffff", "!!"] {
@@ -109,7 +110,8 @@ mod tests {
         let (mut catalog, id) = catalog();
         let record = catalog.images[&id].clone();
         let first = &id.hex()[..1];
-        let twin = (0u32..).map(|n| Digest::of(&n.to_le_bytes())).find(|d| d.hex().starts_with(first)).unwrap();
+        let twin =
+            (0u32..).map(|n| Digest::of(&n.to_le_bytes())).find(|d| d.hex().starts_with(first)).unwrap();
         catalog.images.insert(twin, record);
         assert!(find(&catalog, first).unwrap_err().to_string().contains("ambiguous"));
     }

@@ -70,7 +70,8 @@ impl Parts {
     /// names is dropped; within one boot the page cache is as good as the disk.
     fn recover(&self) -> Result<()> {
         let boot_file = self.root.join("boot");
-        let boot = std::fs::read("/proc/sys/kernel/random/boot_id").map_err(|e| Error::io("read boot_id", e))?;
+        let boot =
+            std::fs::read("/proc/sys/kernel/random/boot_id").map_err(|e| Error::io("read boot_id", e))?;
         if std::fs::read(&boot_file).ok().as_ref() != Some(&boot) {
             let _alone = FileLock::exclusive(&self.lock)?;
             collect(self)?;
@@ -150,7 +151,9 @@ impl Parts {
     ) -> Result<Arc<RegistryClient>> {
         let credentials = match (credentials, &self.options.docker_config) {
             (Some(given), _) => Some(given),
-            (None, Some(path)) => docker_config::lookup(path, &reference.registry, &reference.repository).await?,
+            (None, Some(path)) => {
+                docker_config::lookup(path, &reference.registry, &reference.repository).await?
+            }
             (None, None) => None,
         };
         let hosts_dir = self.options.hosts_dir.as_deref();

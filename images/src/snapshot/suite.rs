@@ -1,0 +1,1 @@
+//! What every snapshotter must do, with every way to hold a layer.

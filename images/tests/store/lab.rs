@@ -1,0 +1,128 @@
+//! What the tests stand on: a registry of their own, small image trees, and deadlines instead of sleeps.
+
+use knarr_images::{Image, ImageStore, Mount, Pull};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A docker-registry that ends with the test.
+pub(crate) struct Registry {
+    child: Child,
+    pub(crate) address: String,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl Registry {
+    pub(crate) fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let config = format!(
+            "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: '{address}'}}\n",
+            dir.path().join("data").display()
+        );
+        std::fs::write(dir.path().join("config.yml"), config).unwrap();
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(dir.path().join("config.yml"))
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("docker-registry (Debian package of this name) is needed");
+        eventually("registry answers", || TcpStream::connect(&address).is_ok());
+        Self { child, address, dir }
+    }
+
+    /// `address/name`.
+    pub(crate) fn name(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
+
+    /// Requests of this kind that were answered so far, from the registry's own log.
+    pub(crate) fn requests(&self, method: &str, part: &str) -> usize {
+        let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap();
+        let matches = |line: &&str| line.contains(&format!("\"{method} ")) && line.contains(part);
+        log.lines().filter(matches).count()
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Waits for a condition, at most ten seconds.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A store in a directory that goes with it.
+pub(crate) struct Store {
+    pub(crate) store: ImageStore,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl Store {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ImageStore::open(&dir.path().join("images")).unwrap();
+        Self { store, dir }
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.dir.path().join("images")
+    }
+
+    pub(crate) async fn pull(&self, name: &str) -> Image {
+        self.store.pull(Pull { reference: name.to_owned(), ..Pull::default() }).await.unwrap()
+    }
+
+    /// Mounts a snapshot for the time of one look at it.
+    pub(crate) fn with_mount<T>(&self, mounts: &[Mount], look: impl FnOnce(&Path) -> T) -> T {
+        let target = tempfile::tempdir().unwrap();
+        for mount in mounts {
+            mount.mount_at(target.path()).unwrap();
+        }
+        let seen = look(target.path());
+        Mount::unmount(target.path()).unwrap();
+        seen
+    }
+
+    /// Names in one of the store's directories.
+    pub(crate) fn names(&self, part: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.root().join(part)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+/// A tree with the static busybox of this machine.
+pub(crate) fn busybox_tree() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["bin", "etc", "tmp"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    std::fs::copy("/bin/busybox", dir.path().join("bin/busybox")).unwrap();
+    std::os::unix::fs::symlink("busybox", dir.path().join("bin/sh")).unwrap();
+    std::fs::write(dir.path().join("etc/motd"), "hello from knarr\n").unwrap();
+    std::fs::set_permissions(dir.path().join("tmp"), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
+/// Runs a program to success and answers what it printed.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}
