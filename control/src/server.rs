@@ -31,6 +31,8 @@ mod selection;
 mod service_address;
 mod stored;
 mod table;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tls;
 mod verbs;
 
@@ -127,7 +129,12 @@ impl Server {
         self.authorize(&user, &path.attributes(verb))?;
         let found = self.table.find(&path.group, &path.version, &path.plural);
         let resource = found.ok_or_else(Status::no_such_resource)?;
-        if path.namespace.is_some() != resource.namespaced && path.name.is_some() {
+        let misplaced = if resource.namespaced {
+            path.name.is_some() && path.namespace.is_none()
+        } else {
+            path.namespace.is_some()
+        };
+        if misplaced {
             return Err(Status::no_such_resource());
         }
         let mut call = Call {

@@ -78,7 +78,7 @@ impl Server {
         object: Value,
         dry_run: bool,
     ) -> Result<Written, Status> {
-        self.admit_into_namespace(resource, namespace).await?;
+        self.admit_into_namespace(resource, namespace, meta::name(&object)).await?;
         let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
         let mut attempts = if generated { MAX_NAMES } else { 1 };
         loop {
@@ -155,8 +155,8 @@ impl Server {
         let mut held = None;
         match part {
             Part::Main => {
-                held = self.assign_addresses(resource, new, Some(old)).await?;
                 strategy.default(new);
+                held = self.assign_addresses(resource, new, Some(old)).await?;
                 strategy.prepare_update(new, old);
             }
             Part::Status => strategy.prepare_status_update(new, old),

@@ -14,6 +14,7 @@ impl Server {
         &self,
         resource: &Resource,
         namespace: &str,
+        name: &str,
     ) -> Result<(), Status> {
         if !resource.namespaced {
             return Ok(());
@@ -29,7 +30,7 @@ impl Server {
             let why = format!(
                 "unable to create new content in namespace {namespace} because it is being terminated"
             );
-            let status = Status::forbidden(&resource.group, &resource.plural, "", &why);
+            let status = Status::forbidden(&resource.group, &resource.plural, name, &why);
             let message = format!("namespace {namespace} is being terminated");
             return Err(status.with_cause("NamespaceTerminating", &message));
         }

@@ -1,0 +1,127 @@
+//! The server as a client sees it: requests in, responses out, over a real store. One file per topic.
+
+use super::*;
+use crate::pki::{Pki, Subject};
+use crate::store::Embedded;
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+mod deletion;
+mod lists;
+mod objects;
+mod streams;
+mod watches;
+
+/// A server with the bootstrap objects, in a directory of its own.
+struct Lab {
+    server: Arc<Server>,
+    stop: watch::Sender<bool>,
+    runtime: tokio::runtime::Runtime,
+    _directory: tempfile::TempDir,
+}
+
+/// A response, read to its end.
+#[derive(Debug)]
+struct Response {
+    code: u16,
+    headers: HeaderMap,
+    body: Value,
+}
+
+fn lab() -> Lab {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let pki = Pki::open(&directory.path().join("pki")).unwrap();
+    let identity = pki.sign(&Subject { common_name: "server", organization: None, names: &[] }).unwrap();
+    let (stop, shutdown) = watch::channel(false);
+    let server = Server {
+        store: Arc::new(Embedded::open(&directory.path().join("store.redb")).unwrap()),
+        table: Table::builtin(),
+        openapi: crate::openapi::Documents::default(),
+        tokens: Tokens::default(),
+        addresses: ServiceAddresses::new("10.96.0.0/16").unwrap(),
+        kubelets: Kubelets::new(&identity).unwrap(),
+        shutdown,
+        in_flight: Server::semaphore(),
+    };
+    let server = Arc::new(server);
+    runtime.block_on(server.bootstrap("127.0.0.1:6443".parse().unwrap())).unwrap();
+    Lab { server, stop, runtime, _directory: directory }
+}
+
+impl Lab {
+    fn send(&self, user: User, method: &str, path: &str, content_type: &str, body: Vec<u8>) -> Answer {
+        let request = Request::builder().method(method).uri(path).header("content-type", content_type);
+        let mut request = request.body(Full::new(Bytes::from(body))).unwrap();
+        request.extensions_mut().insert(TransportUser(user));
+        self.runtime.block_on(self.server.clone().handle(request))
+    }
+
+    fn read(&self, answer: Answer) -> Response {
+        let (parts, body) = answer.into_parts();
+        let bytes = self.runtime.block_on(body.collect()).unwrap().to_bytes();
+        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into());
+        Response { code: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    fn call(&self, method: &str, path: &str, content_type: &str, body: &Value) -> Response {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        self.read(self.send(User::server(), method, path, content_type, body))
+    }
+
+    fn get(&self, path: &str) -> Response {
+        self.call("GET", path, "", &Value::Null)
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Response {
+        self.call("POST", path, "application/json", body)
+    }
+
+    fn put(&self, path: &str, body: &Value) -> Response {
+        self.call("PUT", path, "application/json", body)
+    }
+
+    fn patch(&self, path: &str, kind: &str, body: &Value) -> Response {
+        self.call("PATCH", path, &format!("application/{kind}-patch+json"), body)
+    }
+
+    fn delete(&self, path: &str, options: &Value) -> Response {
+        self.call("DELETE", path, "application/json", options)
+    }
+
+    /// Creates a config map `name` with one datum; gives its revision.
+    fn config_map(&self, name: &str, value: &str) -> String {
+        let object = json!({"metadata": {"name": name, "labels": {"value": value}}, "data": {"a": value}});
+        let created = self.post(CONFIG_MAPS, &object);
+        assert_eq!(created.code, 201, "{created:?}");
+        created.text("/metadata/resourceVersion")
+    }
+}
+
+impl Response {
+    fn at(&self, pointer: &str) -> &Value {
+        self.body.pointer(pointer).unwrap_or(&Value::Null)
+    }
+
+    fn text(&self, pointer: &str) -> String {
+        self.at(pointer).as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Code and message of a refusal.
+    fn refusal(&self) -> (u16, String) {
+        assert_eq!(self.body["kind"], "Status", "{self:?}");
+        (self.code, self.text("/message"))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let items = self.at("/items").as_array().cloned().unwrap_or_default();
+        items.iter().map(|item| item["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+}
+
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+fn pod(name: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"app": name}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}})
+}

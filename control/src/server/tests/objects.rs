@@ -1,0 +1,256 @@
+//! Creating, reading and changing objects: what comes back, and what is refused in which words.
+
+use super::*;
+
+#[test]
+fn an_object_gets_its_identity_on_create() {
+    let lab = lab();
+    let created = lab.post(CONFIG_MAPS, &json!({"metadata": {"generateName": "x-"}, "data": {"a": "1"}}));
+    assert_eq!(created.code, 201);
+    let name = created.text("/metadata/name");
+    assert!(name.starts_with("x-") && name.len() == 7, "{name}");
+    for field in ["uid", "creationTimestamp", "resourceVersion", "namespace"] {
+        assert!(!created.text(&format!("/metadata/{field}")).is_empty(), "{field}");
+    }
+    assert_eq!((created.text("/kind"), created.text("/apiVersion")), ("ConfigMap".into(), "v1".into()));
+    assert_eq!(lab.get(&format!("{CONFIG_MAPS}/{name}")).body, created.body);
+}
+
+#[test]
+fn refusals_have_the_words_that_clients_look_for() {
+    let lab = lab();
+    lab.config_map("a", "1");
+    let named = |name: &str| json!({"metadata": {"name": name}});
+    let cases = [
+        (lab.get(&format!("{CONFIG_MAPS}/nope")), 404, r#"configmaps "nope" not found"#),
+        (
+            lab.get("/apis/apps/v1/namespaces/default/nope"),
+            404,
+            "the server could not find the requested resource",
+        ),
+        (lab.post(CONFIG_MAPS, &named("a")), 409, r#"configmaps "a" already exists"#),
+        (lab.post("/api/v1/namespaces/none/configmaps", &named("a")), 404, r#"namespaces "none" not found"#),
+        (
+            lab.post(CONFIG_MAPS, &json!({"metadata": {}})),
+            422,
+            r#"ConfigMap "" is invalid: metadata.name: Required value: name or generateName is required"#,
+        ),
+        (
+            lab.post(CONFIG_MAPS, &json!({"metadata": {"name": "b", "namespace": "other"}})),
+            400,
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            lab.put(&format!("{CONFIG_MAPS}/a"), &named("b")),
+            400,
+            "the name of the object (b) does not match the name on the URL (a)",
+        ),
+        (
+            lab.put(&format!("{CONFIG_MAPS}/a"), &json!({"metadata": {"name": "a", "resourceVersion": "1"}})),
+            409,
+            r#"Operation cannot be fulfilled on configmaps "a": the object has been modified; please apply your changes to the latest version and try again"#,
+        ),
+        (
+            lab.delete("/api/v1/namespaces/default", &Value::Null),
+            403,
+            r#"namespaces "default" is forbidden: this namespace may not be deleted"#,
+        ),
+    ];
+    for (response, code, message) in cases {
+        assert_eq!(response.refusal(), (code, message.to_owned()));
+    }
+}
+
+#[test]
+fn bodies_that_are_no_objects_are_refused() {
+    let lab = lab();
+    let send = |content_type: &str, body: &[u8]| {
+        lab.read(lab.send(User::server(), "POST", CONFIG_MAPS, content_type, body.to_vec())).code
+    };
+    let deep = "[".repeat(100_000);
+    for (content_type, body, code) in [
+        ("application/json", &b"{"[..], 400),
+        ("application/json", b"[]", 400),
+        ("application/json", b"", 400),
+        ("application/json", deep.as_bytes(), 400),
+        ("application/yaml", b"a: [", 400),
+        ("application/vnd.kubernetes.protobuf", b"k8s\0\xff\xff\xff", 400),
+        ("text/plain", b"{}", 415),
+        ("application/json", br#"{"kind":"Pod","apiVersion":"v1"}"#, 400),
+        ("application/json", br#"{"kind":"ConfigMap","apiVersion":"v2"}"#, 400),
+        ("application/json", br#"{"metadata":{"name":"a"},"data":{"a":1}}"#, 400),
+        ("application/json", &vec![b' '; 4 << 20], 413),
+        ("application/yaml", b"metadata: {name: yaml}\ndata: {a: b}", 201),
+    ] {
+        assert_eq!(send(content_type, body), code, "{content_type} {:?}", &body[..body.len().min(40)]);
+    }
+}
+
+#[test]
+fn unknown_fields_are_judged_as_the_client_asks() {
+    let lab = lab();
+    let object = |name: &str| json!({"metadata": {"name": name}, "foo": 1});
+    let strict = lab.post(&format!("{CONFIG_MAPS}?fieldValidation=Strict"), &object("a"));
+    assert_eq!(strict.code, 400);
+    assert!(strict.text("/message").contains(r#"strict decoding error: unknown field "foo""#), "{strict:?}");
+    let warned = lab.post(CONFIG_MAPS, &object("b"));
+    assert_eq!(
+        (warned.code, warned.headers[header::WARNING].to_str().unwrap()),
+        (201, r#"299 - "unknown field \"foo\"""#)
+    );
+    assert_eq!(warned.at("/foo"), &Value::Null);
+    assert!(
+        lab.post(&format!("{CONFIG_MAPS}?fieldValidation=Ignore"), &object("c"))
+            .headers
+            .get(header::WARNING)
+            .is_none()
+    );
+}
+
+#[test]
+fn every_patch_type_changes_the_object() {
+    let lab = lab();
+    assert_eq!(lab.post(PODS, &pod("p")).code, 201);
+    let path = format!("{PODS}/p");
+    let strategic =
+        json!({"spec": {"containers": [{"name": "c", "image": "i:2"}]}, "metadata": {"labels": {"x": "y"}}});
+    assert_eq!(lab.patch(&path, "strategic-merge", &strategic).at("/spec/containers/0/image"), "i:2");
+    assert_eq!(
+        lab.patch(&path, "merge", &json!({"metadata": {"labels": {"x": null}}})).at("/metadata/labels"),
+        &json!({"app": "p"})
+    );
+    let operations = json!([{"op": "replace", "path": "/metadata/labels/app", "value": "q"}]);
+    assert_eq!(lab.patch(&path, "json", &operations).at("/metadata/labels/app"), "q");
+    assert_eq!(lab.patch(&path, "json", &json!([{"op": "remove", "path": "/none"}])).code, 422);
+    assert_eq!(lab.patch(&path, "json", &json!({"a": 1})).code, 400);
+    assert_eq!(lab.patch(&path, "unknown", &json!({})).code, 415);
+    assert_eq!(lab.patch(&path, "merge", &json!({"metadata": {"name": "other"}})).code, 400);
+    assert_eq!(lab.patch(&path, "merge", &json!({"metadata": {"resourceVersion": "1"}})).code, 409);
+    assert_eq!(lab.patch(&path, "merge", &json!({"metadata": {"uid": "other"}})).code, 409);
+}
+
+#[test]
+fn a_write_that_changes_nothing_makes_no_revision() {
+    let lab = lab();
+    let revision = lab.config_map("a", "1");
+    let object = lab.get(&format!("{CONFIG_MAPS}/a")).body;
+    assert_eq!(lab.put(&format!("{CONFIG_MAPS}/a"), &object).text("/metadata/resourceVersion"), revision);
+    let patched = lab.patch(&format!("{CONFIG_MAPS}/a"), "merge", &json!({"data": {"a": "1"}}));
+    assert_eq!(patched.text("/metadata/resourceVersion"), revision);
+}
+
+#[test]
+fn a_dry_run_answers_and_leaves_nothing() {
+    let lab = lab();
+    let before = lab.server.store.revision();
+    let dry = lab.post(&format!("{CONFIG_MAPS}?dryRun=All"), &json!({"metadata": {"name": "a"}}));
+    assert_eq!((dry.code, dry.text("/metadata/name")), (201, "a".into()));
+    lab.config_map("b", "1");
+    let patched = lab.patch(&format!("{CONFIG_MAPS}/b?dryRun=All"), "merge", &json!({"data": {"a": "2"}}));
+    assert_eq!(patched.at("/data/a"), "2");
+    assert_eq!(lab.delete(&format!("{CONFIG_MAPS}/b?dryRun=All"), &Value::Null).code, 200);
+    assert_eq!(lab.get(&format!("{CONFIG_MAPS}/b")).at("/data/a"), "1");
+    assert_eq!(lab.server.store.revision(), before + 1);
+    assert_eq!(
+        lab.post(&format!("{CONFIG_MAPS}?dryRun=Some"), &json!({"metadata": {"name": "a"}})).code,
+        422
+    );
+}
+
+#[test]
+fn status_and_spec_are_written_apart() {
+    let lab = lab();
+    lab.post(PODS, &pod("p"));
+    let path = format!("{PODS}/p");
+    let status = json!({"status": {"phase": "Running"}, "metadata": {"labels": {"app": "changed"}}});
+    let patched = lab.patch(&format!("{path}/status"), "merge", &status);
+    assert_eq!(patched.at("/status/phase"), "Running");
+    let plain = lab.patch(&path, "merge", &json!({"status": {"phase": "Failed"}}));
+    assert_eq!((plain.code, plain.at("/status/phase").as_str()), (200, Some("Running")));
+    assert_eq!(plain.at("/spec/containers/0/image"), "i:1");
+}
+
+#[test]
+fn a_pod_is_bound_through_its_subresource() {
+    let lab = lab();
+    lab.post(PODS, &pod("p"));
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    let bound = lab.post(&format!("{PODS}/p/binding"), &binding);
+    assert_eq!((bound.code, bound.text("/status")), (201, "Success".into()), "{bound:?}");
+    assert_eq!(lab.get(&format!("{PODS}/p")).at("/spec/nodeName"), "n");
+    assert_eq!(lab.post(&format!("{PODS}/p/binding"), &binding).code, 409);
+    assert_eq!(lab.get(&format!("{PODS}?fieldSelector=spec.nodeName%3Dn")).names(), ["p"]);
+}
+
+#[test]
+fn replicas_are_scaled_through_their_subresource() {
+    let lab = lab();
+    let template =
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}});
+    let deployment = json!({"metadata": {"name": "web"}, "spec": {"replicas": 2, "selector": {"matchLabels": {"a": "b"}}, "template": template}});
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    let created = lab.post(path, &deployment);
+    assert_eq!(created.code, 201, "{created:?}");
+    let scaled = lab.patch(&format!("{path}/web/scale"), "merge", &json!({"spec": {"replicas": 3}}));
+    assert_eq!((scaled.text("/kind"), scaled.at("/spec/replicas")), ("Scale".into(), &json!(3)));
+    assert_eq!(scaled.text("/status/selector"), "a=b");
+    assert_eq!(lab.get(&format!("{path}/web")).at("/spec/replicas"), 3);
+    assert_eq!(lab.get(&format!("{path}/web")).at("/metadata/generation"), 2);
+    assert_eq!(
+        lab.patch(&format!("{path}/web/scale"), "merge", &json!({"spec": {"replicas": -1}})).code,
+        422
+    );
+}
+
+#[test]
+fn concurrent_writers_lose_nothing() {
+    let lab = lab();
+    lab.config_map("a", "1");
+    let patch = |index: usize| {
+        let request =
+            Request::patch(format!("{CONFIG_MAPS}/a")).header("content-type", "application/merge-patch+json");
+        let body = json!({"data": {format!("k{index}"): "v"}}).to_string();
+        let mut request = request.body(Full::new(Bytes::from(body))).unwrap();
+        request.extensions_mut().insert(TransportUser(User::server()));
+        lab.server.clone().handle(request)
+    };
+    lab.runtime.block_on(async {
+        let answers = futures_util::future::join_all((0..20).map(patch)).await;
+        assert!(answers.iter().all(|answer| answer.status() == 200));
+    });
+    assert_eq!(lab.get(&format!("{CONFIG_MAPS}/a")).at("/data").as_object().unwrap().len(), 21);
+}
+
+#[test]
+fn only_health_and_version_are_open_to_all() {
+    let lab = lab();
+    let anonymous = |path: &str| lab.read(lab.send(User::anonymous(), "GET", path, "", Vec::new()));
+    for path in ["/livez", "/readyz", "/healthz", "/version"] {
+        assert_eq!(anonymous(path).code, 200, "{path}");
+    }
+    let (code, message) = anonymous("/api").refusal();
+    assert_eq!((code, &*message), (403, r#"forbidden: User "system:anonymous" cannot get path "/api""#));
+    let (code, message) = anonymous("/api/v1/nodes").refusal();
+    let expected = r#"nodes is forbidden: User "system:anonymous" cannot list resource "nodes" in API group "" at the cluster scope"#;
+    assert_eq!((code, &*message), (403, expected));
+}
+
+#[test]
+fn services_get_addresses_that_nobody_else_has() {
+    let lab = lab();
+    let path = "/api/v1/namespaces/default/services";
+    let service = |name: &str, address: &str| json!({"metadata": {"name": name}, "spec": {"clusterIP": address, "ports": [{"port": 80}], "type": "NodePort"}});
+    let first = lab.post(path, &service("a", ""));
+    assert_eq!(first.code, 201, "{first:?}");
+    let address = first.text("/spec/clusterIP");
+    assert!(address.starts_with("10.96."), "{address}");
+    let taken = lab.post(path, &service("b", &address));
+    assert_eq!(taken.code, 422);
+    assert!(taken.text("/message").contains("provided IP is already allocated"), "{taken:?}");
+    let update = json!({"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}], "type": "NodePort", "selector": {"x": "y"}}});
+    let updated = lab.put(&format!("{path}/a"), &update);
+    assert_eq!(updated.text("/spec/clusterIP"), address);
+    assert_eq!(updated.at("/spec/ports/0/nodePort"), first.at("/spec/ports/0/nodePort"));
+    lab.delete(&format!("{path}/a"), &Value::Null);
+    assert_eq!(lab.post(path, &service("b", &address)).code, 201);
+}
