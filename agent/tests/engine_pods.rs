@@ -8,6 +8,12 @@
 
 #[path = "engine_pods/lab.rs"]
 mod lab;
+#[path = "engine_pods/mounts.rs"]
+mod mounts;
+#[path = "engine_pods/network.rs"]
+mod network;
+#[path = "engine_pods/security.rs"]
+mod security;
 
 use knarr_cri::v1::*;
 use knarr_cri::{Code, RuntimeService};
@@ -212,6 +218,80 @@ async fn lists_pass_every_part_of_a_filter() {
         );
         let error = lab.create(&two, lab.container("c", &["true"])).await.unwrap_err();
         assert_eq!(error.code(), Code::FailedPrecondition);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_set_up_leaves_nothing_and_frees_the_name() {
+    lab::with(async |mut lab| {
+        let mut broken = (*lab.config).clone();
+        broken.monitor_binary = Some("/bin/false".into());
+        let good = std::mem::replace(&mut lab.config, std::sync::Arc::new(broken));
+        lab.restart().await;
+        let error = lab.run_pod(lab.pod("p")).await.unwrap_err();
+        assert!(error.message().contains("monitor"), "{error}");
+        let left = std::fs::read_dir(lab.path("state/pods")).map_or(0, Iterator::count);
+        assert_eq!(left, 0);
+        lab.config = good;
+        lab.restart().await;
+        lab.run_pod(lab.pod("p")).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_reboot_pods_are_not_ready_and_containers_have_exited() {
+    lab::with(async |mut lab| {
+        let pod = lab.run_pod(lab.pod("reboot")).await.unwrap();
+        let id = lab.run(&pod, lab.container("c", &["sleep", "1000"])).await;
+        for (kind, id) in [("sandboxes", &pod), ("containers", &id)] {
+            let path = lab.path("data/engine").join(kind).join(format!("{id}.json"));
+            let mut record: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            record["boot_id"] = "another boot".into();
+            std::fs::write(&path, record.to_string()).unwrap();
+        }
+        lab.restart().await;
+        let status = lab.status(&id).await;
+        assert_eq!((status.state(), status.exit_code), (ContainerState::ContainerExited, 255));
+        let request = PodSandboxStatusRequest { pod_sandbox_id: pod, verbose: false };
+        let status = lab.engine.pod_sandbox_status(request).await.unwrap().status.unwrap();
+        assert_eq!(status.state(), PodSandboxState::SandboxNotready);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_can_be_changed_and_usage_is_told() {
+    lab::with(async |lab| {
+        let pod = lab.run_pod(lab.pod("limits")).await.unwrap();
+        let mut config = lab.container("c", &["sleep", "1000"]);
+        let resources = LinuxContainerResources {
+            memory_limit_in_bytes: 64 << 20,
+            cpu_shares: 512,
+            ..Default::default()
+        };
+        config.linux.as_mut().unwrap().resources = Some(resources);
+        let id = lab.run(&pod, config).await;
+        let request = UpdateContainerResourcesRequest {
+            container_id: id.clone(),
+            linux: Some(LinuxContainerResources { memory_limit_in_bytes: 32 << 20, ..Default::default() }),
+            ..Default::default()
+        };
+        lab.engine.update_container_resources(request).await.unwrap();
+        let limits = lab.status(&id).await.resources.unwrap().linux.unwrap();
+        assert_eq!((limits.memory_limit_in_bytes, limits.cpu_shares), (32 << 20, 512));
+        let stats =
+            lab.engine.container_stats(ContainerStatsRequest { container_id: id.clone() }).await.unwrap();
+        let memory = stats.stats.unwrap().memory.unwrap();
+        assert!(memory.usage_bytes.unwrap().value > 0);
+        assert!(memory.available_bytes.unwrap().value < 32 << 20);
+        let all = lab.engine.list_container_stats(ListContainerStatsRequest::default()).await.unwrap();
+        assert_eq!(all.stats.len(), 1);
+        lab.stop(&id, 0).await;
+        let none = lab.engine.list_container_stats(ListContainerStatsRequest::default()).await.unwrap();
+        assert_eq!(none.stats.len(), 0);
     })
     .await;
 }
