@@ -1,1 +1,288 @@
 //! The kubelet half: pods from a cluster or a directory, kept as they should be through the CRI traits.
+//!
+//! Reading order. What a pod is: `pod`, `resources`, `facts`, `env`, `dns`, `security`. What the runtime shows:
+//! `observed`, `pleg`. What to do about the difference, purely: `plan`; how it looks from outside: `status`. Doing
+//! it: `act`, driven by one `pod_worker` per pod. Around them: `pods` (which workers there are), `pod_source` (which
+//! pods there should be), `probes`, `volumes`, `images`, `events`, and the node itself (`machine`, `node_object`,
+//! `node_status`).
+//!
+//! Nothing here knows the engine: a runtime is whatever implements the two traits of `knarr-cri`, and a cluster is
+//! whatever a `kube::Client` reaches.
+
+pub mod act;
+pub mod admission;
+pub mod backoff;
+pub mod cluster_objects;
+pub mod container_config;
+pub mod dns;
+pub mod env;
+pub mod events;
+pub mod facts;
+pub mod hooks;
+pub mod host;
+pub mod hosts_file;
+pub mod http_call;
+pub mod images;
+pub mod labels;
+pub mod machine;
+pub mod node_object;
+pub mod node_status;
+pub mod observed;
+pub mod paths;
+pub mod plan;
+pub mod pleg;
+pub mod pod;
+pub mod pod_cgroup;
+pub mod pod_source;
+pub mod pod_worker;
+pub mod pods;
+pub mod probes;
+pub mod references;
+pub mod resources;
+pub mod sandbox_config;
+pub mod security;
+pub mod status;
+pub mod status_writer;
+pub mod termination_message;
+pub mod volumes;
+
+use crate::config::Config;
+use admission::NodeLimits;
+use events::{Recorder, Severity};
+use host::{CALL_DEADLINE, Host, within};
+use k8s_openapi::api::core::v1::Service;
+use knarr_cri::v1::VersionRequest;
+use knarr_cri::{ImageService, RuntimeService};
+use kube::Api;
+use kube::runtime::{WatchStreamExt, reflector, watcher};
+use machine::Machine;
+use node_object::Identity;
+use node_status::NodeWriter;
+use paths::Paths;
+use pleg::Pleg;
+use pod_source::manifests::{LocalObjects, ManifestDirectory};
+use pod_source::{Origin, cluster};
+use pods::{Inputs, Manager, Workers};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Pulls under way at once on one node.
+const PARALLEL_PULLS: usize = 5;
+/// How long the first pods wait for the cluster to give this node its range of addresses.
+const POD_CIDR_PATIENCE: Duration = Duration::from_secs(5);
+/// How long stopping every pod may take beyond their grace periods.
+const STOP_DEADLINE: Duration = Duration::from_secs(120);
+
+/// What a kubelet is made of.
+pub struct Parts {
+    #[allow(missing_docs)]
+    pub config: Arc<Config>,
+    /// Of the Node object.
+    pub node_name: String,
+    #[allow(missing_docs)]
+    pub client: Option<kube::Client>,
+    #[allow(missing_docs)]
+    pub runtime: Arc<dyn RuntimeService>,
+    #[allow(missing_docs)]
+    pub images: Arc<dyn ImageService>,
+    /// What the node says it has.
+    pub machine: Machine,
+    /// Containers, files and cgroups are imaginary.
+    pub imaginary: bool,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("node_name", &self.node_name).finish_non_exhaustive()
+    }
+}
+
+/// A running kubelet.
+#[derive(Debug)]
+pub struct Kubelet {
+    workers: Workers,
+    ready: watch::Receiver<bool>,
+    pod_cidr: watch::Receiver<Option<String>>,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Kubelet {
+    /// Starts every task of a kubelet.
+    pub async fn start(parts: Parts) -> anyhow::Result<Kubelet> {
+        let shutdown = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let recorder = Recorder::start(parts.client.clone(), &parts.node_name, shutdown.clone());
+        let version = within(CALL_DEADLINE, parts.runtime.version(VersionRequest { version: "0.1.0".into() })).await;
+        let version = version.map_err(|status| anyhow::anyhow!("container runtime: {}", status.message()))?;
+        let identity = identity(&parts, format!("{}://{}", version.runtime_name, version.runtime_version));
+        let (changed, changes) = mpsc::unbounded_channel();
+        let pleg = Pleg::start(parts.runtime.clone(), changed, shutdown.clone());
+        let (set_ready, ready) = watch::channel(false);
+        let (set_pod_cidr, pod_cidr) = watch::channel(None);
+        let writer = NodeWriter {
+            client: parts.client.clone(),
+            identity: identity.clone(),
+            runtime: parts.runtime.clone(),
+            images: parts.images.clone(),
+            pleg: pleg.clone(),
+            data_dir: parts.config.data_dir.clone(),
+            ready: set_ready,
+            pod_cidr: set_pod_cidr,
+        };
+        tasks.spawn(shutdown.clone().run_until_cancelled_owned(writer.run()));
+        recorder.node(&parts.node_name, Severity::Normal, "Starting", "Starting kubelet.");
+        let local = Arc::new(LocalObjects::default());
+        let services = services(parts.client.clone(), &shutdown, &tasks);
+        let host = host(&parts, &identity, version.runtime_name, recorder, local.clone(), services, pod_cidr.clone())?;
+        let limits = NodeLimits {
+            name: parts.node_name.clone(),
+            allocatable: host.allocatable.clone(),
+            labels: node_object::labels(&identity),
+        };
+        let (sources, events) = mpsc::unbounded_channel();
+        let origins = start_sources(&parts, local, sources, pod_cidr.clone(), &shutdown, &tasks);
+        let manager = Manager::new(Arc::new(host), pleg, limits, origins);
+        let workers = manager.workers();
+        let inputs = Inputs { sources: events, changed: changes, shutdown: shutdown.clone() };
+        tasks.spawn(manager.run(inputs));
+        tasks.close();
+        Ok(Kubelet { workers, ready, pod_cidr, shutdown, tasks })
+    }
+
+    /// Every pod of this node with its present status.
+    pub fn workers(&self) -> Workers {
+        self.workers.clone()
+    }
+
+    /// The range of this node's pods, once the cluster has given one.
+    pub fn pod_cidr(&self) -> watch::Receiver<Option<String>> {
+        self.pod_cidr.clone()
+    }
+
+    /// Returns when the node is ready and, in a cluster, says so.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        let mut ready = self.ready.clone();
+        ready.wait_for(|ready| *ready).await?;
+        Ok(())
+    }
+
+    /// Ends every task. Pods go on, unless `stop_pods`.
+    pub async fn shutdown(self, stop_pods: bool) -> anyhow::Result<()> {
+        let stopped = if stop_pods { pods::stop_all(&self.workers, STOP_DEADLINE).await } else { Ok(()) };
+        self.shutdown.cancel();
+        self.tasks.wait().await;
+        stopped.map_err(anyhow::Error::msg)
+    }
+}
+
+fn identity(parts: &Parts, runtime_version: String) -> Identity {
+    let address = parts.config.kubelet.node_ip.unwrap_or_else(machine::address);
+    Identity {
+        name: parts.node_name.clone(),
+        host_name: parts.node_name.clone(),
+        addresses: vec![address.to_string()],
+        machine: parts.machine.clone(),
+        max_pods: parts.config.kubelet.max_pods,
+        port: parts.config.kubelet.listen.port(),
+        runtime_version,
+    }
+}
+
+fn host(
+    parts: &Parts,
+    identity: &Identity,
+    runtime_name: String,
+    recorder: Recorder,
+    local: Arc<LocalObjects>,
+    services: Option<reflector::Store<Service>>,
+    pod_cidr: watch::Receiver<Option<String>>,
+) -> anyhow::Result<Host> {
+    let config = &parts.config;
+    let client = parts.client.clone();
+    let objects: Arc<dyn references::ObjectSource> = match client.clone() {
+        Some(client) => Arc::new(cluster_objects::ClusterObjects::new(client)),
+        None => local,
+    };
+    let tokens = client.clone().map(|client| {
+        let tokens: Arc<dyn volumes::TokenSource> = Arc::new(volumes::ClusterTokens::new(client));
+        tokens
+    });
+    Ok(Host {
+        runtime: parts.runtime.clone(),
+        images: parts.images.clone(),
+        recorder,
+        paths: Paths::new(&config.data_dir, &config.pod_logs_dir),
+        objects,
+        tokens,
+        services,
+        client,
+        node_name: parts.node_name.clone(),
+        node_ips: identity.addresses.clone(),
+        node_memory: i64::try_from(parts.machine.memory)?,
+        allocatable: parts.machine.allocatable(config.kubelet.max_pods),
+        name_servers: config.kubelet.cluster_dns.clone(),
+        first_pod_cidr: config.network.pod_cidr.clone(),
+        pod_cidr,
+        cluster_domain: config.kubelet.cluster_domain.clone(),
+        cgroup_root: config.kubelet.cgroup_root.clone(),
+        hierarchies: if parts.imaginary { None } else { Some(pod_cgroup::hierarchies()?) },
+        runtime_name,
+        pulls: Semaphore::new(PARALLEL_PULLS),
+    })
+}
+
+/// Follows all services, for the environment of containers.
+fn services(
+    client: Option<kube::Client>,
+    shutdown: &CancellationToken,
+    tasks: &TaskTracker,
+) -> Option<reflector::Store<Service>> {
+    let (store, writer) = reflector::store();
+    let watch = watcher(Api::<Service>::all(client?), watcher::Config::default()).default_backoff();
+    let follow = async move {
+        let mut events = std::pin::pin!(reflector(writer, watch));
+        while let Some(event) = events.next().await {
+            if let Err(error) = event {
+                tracing::warn!("watch of services: {error}");
+            }
+        }
+    };
+    tasks.spawn(shutdown.clone().run_until_cancelled_owned(follow));
+    Some(store)
+}
+
+/// Starts what tells the manager which pods there should be.
+fn start_sources(
+    parts: &Parts,
+    local: Arc<LocalObjects>,
+    events: mpsc::UnboundedSender<pod_source::SourceEvent>,
+    mut pod_cidr: watch::Receiver<Option<String>>,
+    shutdown: &CancellationToken,
+    tasks: &TaskTracker,
+) -> Vec<Origin> {
+    let mut origins = Vec::new();
+    if let Some(client) = parts.client.clone() {
+        let (node, events) = (parts.node_name.clone(), events.clone());
+        let imaginary = parts.imaginary;
+        let follow = async move {
+            if !imaginary {
+                // A cluster without ranges never gives one: its pods' addresses are another component's business.
+                let _ = tokio::time::timeout(POD_CIDR_PATIENCE, pod_cidr.wait_for(Option::is_some)).await;
+            }
+            cluster::watch(client, node, events).await;
+        };
+        tasks.spawn(shutdown.clone().run_until_cancelled_owned(follow));
+        origins.push(Origin::Cluster);
+    }
+    if let Some(directory) = &parts.config.kubelet.manifests {
+        let directory = ManifestDirectory::new(directory, &parts.node_name, local);
+        tasks.spawn(shutdown.clone().run_until_cancelled_owned(directory.watch(events)));
+        origins.push(Origin::Manifests);
+    }
+    origins
+}

@@ -1,0 +1,107 @@
+//! Carries out what the plan says: thin, in order, telling the worker what became of each step. An action that
+//! fails leaves the rest of its batch to be planned anew from what is then observed.
+
+mod kill;
+mod sandbox;
+mod start;
+
+use crate::kubelet::host::{CALL_DEADLINE, Host, within};
+use crate::kubelet::observed::ObservedPod;
+use crate::kubelet::plan::Action;
+use k8s_openapi::api::core::v1::Pod;
+use knarr_cri::v1::{RemoveContainerRequest, RemovePodSandboxRequest};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// What became of an action, for the worker's memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// No sandbox; try again later.
+    SandboxFailed,
+    /// There is a sandbox now.
+    SandboxCreated,
+    /// A container could not be started.
+    StartFailed {
+        #[allow(missing_docs)]
+        container: String,
+        /// `ErrImagePull`, `CreateContainerError`, ...
+        reason: String,
+        #[allow(missing_docs)]
+        message: String,
+        /// The image, where pulling it was what failed.
+        pull_of: Option<String>,
+    },
+    /// A container runs, and its postStart hook has returned.
+    Started {
+        #[allow(missing_docs)]
+        container: String,
+        #[allow(missing_docs)]
+        id: String,
+    },
+}
+
+/// One batch of actions on one pod.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    #[allow(missing_docs)]
+    pub host: Arc<Host>,
+    #[allow(missing_docs)]
+    pub pod: Arc<Pod>,
+    /// What the plan was made from.
+    pub observed: ObservedPod,
+    /// To the worker.
+    pub reports: mpsc::UnboundedSender<Report>,
+    /// The pod must stop: pulls and hooks are given up.
+    pub cancel: CancellationToken,
+}
+
+impl Batch {
+    /// Carries out the actions in order; stops early when the pod must stop or the ground is gone.
+    pub async fn run(self, actions: Vec<Action>) {
+        for action in actions {
+            if self.cancel.is_cancelled() && !matches!(action, Action::StopPod { .. }) {
+                return;
+            }
+            if let Err(error) = self.act(&action).await {
+                tracing::warn!(pod = crate::kubelet::pod::described(&self.pod), ?action, "{error}");
+                return;
+            }
+        }
+    }
+
+    async fn act(&self, action: &Action) -> Result<(), String> {
+        match action {
+            Action::StopPod { grace } => self.stop_pod(*grace).await,
+            Action::CreateSandbox { attempt } => self.create_sandbox(*attempt).await,
+            Action::Start { container, attempt, .. } => {
+                self.start(container, *attempt).await;
+                Ok(())
+            }
+            Action::Kill { id, container, message, grace } => self.kill(id, container, message, *grace).await,
+            Action::RemoveContainer { id } => self.remove_container(id).await,
+            Action::RemoveSandbox { id } => {
+                let request = RemovePodSandboxRequest { pod_sandbox_id: id.clone() };
+                let removed = within(CALL_DEADLINE, self.host.runtime.remove_pod_sandbox(request)).await;
+                removed.map(drop).map_err(|status| format!("RemovePodSandbox {id}: {}", status.message()))
+            }
+        }
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<(), String> {
+        let request = RemoveContainerRequest { container_id: id.to_string() };
+        let removed = within(CALL_DEADLINE, self.host.runtime.remove_container(request)).await;
+        removed.map_err(|status| format!("RemoveContainer {id}: {}", status.message()))?;
+        let container = self.observed.containers.iter().find(|container| container.id == id);
+        if let Some(log) = container.map(|container| container.log_path.clone()).filter(|log| !log.is_empty()) {
+            // The log may never have been written.
+            let _ = tokio::fs::remove_file(log).await;
+        }
+        Ok(())
+    }
+
+    fn report(&self, report: Report) {
+        // The worker is gone only when the agent stops.
+        let _ = self.reports.send(report);
+    }
+}

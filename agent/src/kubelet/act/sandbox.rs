@@ -1,0 +1,140 @@
+//! Makes the ground a pod stands on: volumes, cgroup, log directory, then the sandbox.
+
+use super::{Batch, Report};
+use crate::kubelet::events::Severity;
+use crate::kubelet::host::{Host, rpc_error, within};
+use crate::kubelet::sandbox_config::sandbox_config;
+use crate::kubelet::volumes::{self, VolumeInputs};
+use crate::kubelet::{dns, hosts_file, observed, pod, pod_cgroup, references};
+use k8s_openapi::api::core::v1::Pod;
+use knarr_cri::v1::{PodSandboxConfig, RunPodSandboxRequest};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A network plugin may take its time.
+const SANDBOX_DEADLINE: Duration = Duration::from_secs(240);
+
+/// The sandbox's configuration on this node, and whether the cluster lacks the name server that the pod wants.
+pub(super) async fn config(host: &Host, pod: &Pod, attempt: u32) -> (PodSandboxConfig, bool) {
+    let resolv_conf = tokio::fs::read_to_string("/etc/resolv.conf").await.unwrap_or_default();
+    let cluster = host.cluster_dns();
+    let sources = dns::DnsSources { host: &resolv_conf, cluster: &cluster, domain: &host.cluster_domain };
+    let (dns, missing) = dns::resolv_conf(pod, sources);
+    (sandbox_config(pod, attempt, &host.paths, dns, &host.cgroup_root), missing)
+}
+
+impl Batch {
+    pub(super) async fn create_sandbox(&self, attempt: u32) -> Result<(), String> {
+        let created = self.try_create_sandbox(attempt).await;
+        self.report(if created.is_ok() { Report::SandboxCreated } else { Report::SandboxFailed });
+        created
+    }
+
+    async fn try_create_sandbox(&self, attempt: u32) -> Result<(), String> {
+        let (host, pod) = (&self.host, &self.pod);
+        if pod::spec(pod).host_users == Some(false) {
+            return self.sandbox_event("hostUsers=false is not supported yet".to_string());
+        }
+        if attempt > 0 {
+            let text = "Pod sandbox changed, it will be killed and re-created.";
+            host.recorder.pod(pod, Severity::Normal, "SandboxChanged", text);
+        }
+        if host.is_real() {
+            self.set_up_volumes().await?;
+            self.prepare_directories().await?;
+        }
+        let (config, missing_dns) = config(host, pod, attempt).await;
+        if missing_dns {
+            let text = format!(
+                "pod: \"{}\". kubelet does not have ClusterDNS IP configured and cannot create Pod using \"ClusterFirst\" policy. Falling back to \"Default\" policy.",
+                pod::described(pod)
+            );
+            host.recorder.pod(pod, Severity::Warning, "MissingClusterDNS", text);
+        }
+        let runtime_handler = self.runtime_handler().await?;
+        let request = RunPodSandboxRequest { config: Some(config), runtime_handler };
+        match within(SANDBOX_DEADLINE, host.runtime.run_pod_sandbox(request)).await {
+            Ok(_) if host.is_real() => self.write_hosts().await,
+            Ok(_) => Ok(()),
+            Err(status) => self.sandbox_event(format!("Failed to create pod sandbox: {}", rpc_error(&status))),
+        }
+    }
+
+    fn sandbox_event(&self, message: String) -> Result<(), String> {
+        self.host.recorder.pod(&self.pod, Severity::Warning, "FailedCreatePodSandBox", message.clone());
+        Err(message)
+    }
+
+    async fn set_up_volumes(&self) -> Result<(), String> {
+        let (host, pod) = (&self.host, &self.pod);
+        let result = set_up_volumes(host, pod).await;
+        if let Err((volume, message)) = &result {
+            let text = match volume {
+                Some(volume) => format!("MountVolume.SetUp failed for volume \"{volume}\" : {message}"),
+                None => message.clone(),
+            };
+            host.recorder.pod(pod, Severity::Warning, "FailedMount", text);
+        }
+        result.map_err(|(_, message)| message)
+    }
+
+    async fn prepare_directories(&self) -> Result<(), String> {
+        let (host, pod) = (self.host.clone(), self.pod.clone());
+        let made = tokio::task::spawn_blocking(move || prepare_directories(&host, &pod)).await;
+        match made.map_err(|error| error.to_string()) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => self.sandbox_event(format!("Failed to create pod sandbox: {error}")),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The handler that the pod's RuntimeClass names; the default one without a class.
+    async fn runtime_handler(&self) -> Result<String, String> {
+        let class = pod::spec(&self.pod).runtime_class_name.as_deref().unwrap_or_default();
+        if class.is_empty() {
+            return Ok(String::new());
+        }
+        let Some(client) = self.host.client.clone() else { return Ok(class.to_string()) };
+        let classes: kube::Api<k8s_openapi::api::node::v1::RuntimeClass> = kube::Api::all(client);
+        match classes.get(class).await {
+            Ok(class) => Ok(class.handler),
+            Err(error) => {
+                self.sandbox_event(format!("Failed to create pod sandbox: RuntimeClass \"{class}\": {error}"))?;
+                Ok(String::new())
+            }
+        }
+    }
+
+    async fn write_hosts(&self) -> Result<(), String> {
+        let observed = observed::observe(&*self.host.runtime, pod::uid(&self.pod)).await;
+        let observed = observed.map_err(|status| status.message().to_string())?;
+        let facts = self.host.facts(&self.pod, observed.ready_sandbox());
+        let node_hosts = tokio::fs::read_to_string("/etc/hosts").await.unwrap_or_default();
+        let hostname = hosts_file::hostname(&self.pod);
+        let text =
+            hosts_file::hosts_file(&self.pod, &facts.pod_ips, &hostname, &self.host.cluster_domain, &node_hosts);
+        let file = self.host.paths.hosts_file(pod::uid(&self.pod));
+        tokio::fs::write(&file, text).await.map_err(|error| format!("{}: {error}", file.display()))
+    }
+}
+
+/// Makes or refreshes the pod's volumes; the error names the volume, where it is one volume's.
+async fn set_up_volumes(host: &Arc<Host>, pod: &Arc<Pod>) -> Result<(), (Option<String>, String)> {
+    let references = references::fetch(&*host.objects, pod).await.map_err(|message| (None, message))?;
+    let facts = host.facts(pod, None);
+    let inputs = VolumeInputs {
+        pod,
+        paths: &host.paths,
+        references: &references,
+        facts: &facts,
+        tokens: host.tokens.as_deref(),
+    };
+    volumes::set_up(inputs).await.map_err(|error| (Some(error.volume), error.message))
+}
+
+fn prepare_directories(host: &Host, pod: &Pod) -> std::io::Result<()> {
+    std::fs::create_dir_all(host.paths.pod(pod::uid(pod)))?;
+    std::fs::create_dir_all(host.paths.logs(pod))?;
+    let cgroup = pod_cgroup::path(&host.cgroup_root, pod);
+    pod_cgroup::create(host.hierarchies.as_deref().unwrap_or_default(), &cgroup, pod)
+}

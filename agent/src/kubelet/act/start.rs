@@ -1,0 +1,184 @@
+//! Starts one container: what it refers to, its image, its configuration, create, start, postStart; each step with
+//! the reason and the event that a kubelet gives when it fails.
+
+use super::{Batch, Report, sandbox};
+use crate::kubelet::container_config::{Inputs, container_config};
+use crate::kubelet::env::{self, Sources};
+use crate::kubelet::events::Severity;
+use crate::kubelet::host::{CALL_DEADLINE, within};
+use crate::kubelet::images::{self, PresentImage};
+use crate::kubelet::observed::Sandbox;
+use crate::kubelet::references::{self, References};
+use crate::kubelet::{hooks, pod, security};
+use k8s_openapi::api::core::v1::Container;
+use knarr_cri::v1::{
+    ContainerConfig, CreateContainerRequest, PodSandboxConfig, StartContainerRequest, StopContainerRequest,
+};
+use std::path::Path;
+
+/// A step that failed: the waiting reason and its message.
+struct Failure {
+    reason: &'static str,
+    message: String,
+    pull: bool,
+}
+
+impl Failure {
+    fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), pull: false }
+    }
+}
+
+impl Batch {
+    pub(super) async fn start(&self, name: &str, attempt: u32) {
+        let Some((_, container)) = pod::find_container(&self.pod, name) else { return };
+        let Some(sandbox) = self.observed.ready_sandbox() else { return };
+        let started = tokio::select! {
+            started = self.try_start(&container, attempt, sandbox) => started,
+            () = self.cancel.cancelled() => return,
+        };
+        match started {
+            Ok(id) => self.report(Report::Started { container: container.name, id }),
+            Err(failure) => self.start_failed(container, failure),
+        }
+    }
+
+    fn start_failed(&self, container: Container, failure: Failure) {
+        let text = if failure.pull || failure.reason == "ErrImageNeverPull" || failure.reason == "InvalidImageName" {
+            format!("Error: {}", failure.reason)
+        } else {
+            format!("Error: {}", failure.message)
+        };
+        self.host.recorder.container(&self.pod, &container.name, Severity::Warning, "Failed", text);
+        self.report(Report::StartFailed {
+            container: container.name,
+            reason: failure.reason.to_string(),
+            message: failure.message,
+            pull_of: container.image.filter(|_| failure.pull),
+        });
+    }
+
+    async fn try_start(&self, container: &Container, attempt: u32, sandbox: &Sandbox) -> Result<String, Failure> {
+        let (host, pod) = (&self.host, &self.pod);
+        let invalid = |message: String| Failure::new("CreateContainerConfigError", message);
+        let references = references::fetch(&*host.objects, pod).await.map_err(invalid)?;
+        let (sandbox_config, _) = sandbox::config(host, pod, sandbox.attempt).await;
+        let image = images::ensure_image(host, pod, container, &references, &sandbox_config).await;
+        let image = image.map_err(|failure| Failure {
+            reason: failure.reason,
+            message: failure.message,
+            pull: failure.reason == "ErrImagePull",
+        })?;
+        let config = self.configure(container, attempt, sandbox, &references, &image).await.map_err(invalid)?;
+        let log = Path::new(&sandbox_config.log_directory).join(&config.log_path);
+        let id = self.create(container, sandbox, config, sandbox_config).await?;
+        self.link_log(container, &id, &log).await;
+        host.recorder.container(
+            pod,
+            &container.name,
+            Severity::Normal,
+            "Created",
+            format!("Created container: {}", container.name),
+        );
+        let request = StartContainerRequest { container_id: id.clone() };
+        within(CALL_DEADLINE, host.runtime.start_container(request))
+            .await
+            .map_err(|status| Failure::new("RunContainerError", status.message()))?;
+        let text = format!("Started container {}", container.name);
+        host.recorder.container(pod, &container.name, Severity::Normal, "Started", text);
+        self.post_start(container, &id, sandbox).await?;
+        Ok(id)
+    }
+
+    async fn configure(
+        &self,
+        container: &Container,
+        attempt: u32,
+        sandbox: &Sandbox,
+        references: &References,
+        image: &PresentImage,
+    ) -> Result<ContainerConfig, String> {
+        let (host, pod) = (&self.host, &self.pod);
+        security::check_non_root(pod, container, &image.user)?;
+        let facts = host.facts(pod, Some(sandbox));
+        let links = pod::spec(pod).enable_service_links.unwrap_or(true);
+        let services = env::service_variables(&host.all_services().await?, pod::namespace(pod), links);
+        let sources = Sources { pod, facts: &facts, references, services: &services };
+        let environment = env::environment(sources, container)?;
+        let ephemeral = pod::ephemeral_containers(pod).into_iter().find(|(other, _)| other.name == container.name);
+        let target = ephemeral.and_then(|(_, target)| self.observed.latest(&target?).map(|latest| latest.id.clone()));
+        let inputs = Inputs {
+            pod,
+            container,
+            attempt,
+            paths: &host.paths,
+            environment: &environment,
+            image_ref: &image.reference,
+            image_user: &image.user,
+            target: target.as_deref(),
+            node_memory: host.node_memory,
+            real: host.is_real(),
+        };
+        container_config(inputs)
+    }
+
+    async fn create(
+        &self,
+        container: &Container,
+        sandbox: &Sandbox,
+        config: ContainerConfig,
+        sandbox_config: PodSandboxConfig,
+    ) -> Result<String, Failure> {
+        let failed = |message: String| Failure::new("CreateContainerError", message);
+        if self.host.is_real() {
+            let directory = Path::new(&sandbox_config.log_directory).join(&container.name);
+            let made = tokio::fs::create_dir_all(&directory).await;
+            made.map_err(|error| failed(format!("{}: {error}", directory.display())))?;
+        }
+        let request = CreateContainerRequest {
+            pod_sandbox_id: sandbox.id.clone(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config),
+        };
+        let created = within(CALL_DEADLINE, self.host.runtime.create_container(request)).await;
+        created.map(|answer| answer.container_id).map_err(|status| failed(status.message().to_string()))
+    }
+
+    /// `/var/log/containers/POD_NAMESPACE_CONTAINER-ID.log`, where log collectors look.
+    async fn link_log(&self, container: &Container, id: &str, log: &Path) {
+        if !self.host.is_real() {
+            return;
+        }
+        let link = self.host.paths.log_link(&self.pod, &container.name, id);
+        let made = async {
+            if let Some(directory) = link.parent() {
+                tokio::fs::create_dir_all(directory).await?;
+            }
+            tokio::fs::symlink(log, &link).await
+        };
+        if let Err(error) = made.await {
+            tracing::debug!("{}: {error}", link.display());
+        }
+    }
+
+    /// A failing postStart hook ends the container.
+    async fn post_start(&self, container: &Container, id: &str, sandbox: &Sandbox) -> Result<(), Failure> {
+        let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()) else {
+            return Ok(());
+        };
+        let facts = self.host.facts(&self.pod, Some(sandbox));
+        let ip = facts.pod_ips.first().cloned().unwrap_or_default();
+        let Err(error) = hooks::run(&self.host, hook, container, id, &ip).await else { return Ok(()) };
+        let recorder = &self.host.recorder;
+        let text = format!("PostStartHook failed: {error}");
+        recorder.container(&self.pod, &container.name, Severity::Warning, "FailedPostStartHook", text.clone());
+        let grace = pod::grace_period(&self.pod);
+        let killing = "FailedPostStartHook".to_string();
+        if let Err(error) = self.kill(id, &container.name, &killing, grace).await {
+            tracing::warn!("stop after a failed postStart hook: {error}");
+            let request = StopContainerRequest { container_id: id.to_string(), timeout: 0 };
+            let _ = within(CALL_DEADLINE, self.host.runtime.stop_container(request)).await;
+        }
+        Err(Failure::new("PostStartHookError", text))
+    }
+}

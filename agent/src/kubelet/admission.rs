@@ -1,0 +1,151 @@
+//! Whether a pod that was bound to this node may run here: enough of everything, free host ports, matching labels.
+//! A scheduler has usually asked the same; static pods and races get past it.
+
+use crate::kubelet::pod;
+use crate::kubelet::resources::{self, Amounts};
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use std::collections::BTreeMap;
+
+/// The node, as far as admission goes.
+#[derive(Debug, Clone, Default)]
+pub struct NodeLimits {
+    #[allow(missing_docs)]
+    pub name: String,
+    #[allow(missing_docs)]
+    pub allocatable: Amounts,
+    #[allow(missing_docs)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// `status.reason` and `status.message` of a refusal.
+pub type Rejection = (String, String);
+
+/// Decides about `pod` beside the `others` that run here already.
+pub fn admit(pod: &Pod, others: &[&Pod], node: &NodeLimits) -> Result<(), Rejection> {
+    if !matches_node(pod, node) {
+        return Err(reject("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"));
+    }
+    let limit = |resource: &str| node.allocatable.get(resource).and_then(resources::milli);
+    if let Some(limit) = limit("pods").map(|milli| milli / 1000) {
+        let used = i64::try_from(others.len()).unwrap_or(i64::MAX);
+        if used >= limit {
+            return Err(insufficient("pods", 1, used, limit));
+        }
+    }
+    for resource in ["cpu", "memory", "ephemeral-storage"] {
+        let Some(limit) = limit(resource) else { continue };
+        let wanted = resources::pod_request(pod, resource);
+        let used: i64 = others.iter().map(|other| resources::pod_request(other, resource)).sum();
+        if wanted > 0 && used.saturating_add(wanted) > limit {
+            // Processors are told in thousandths, everything else in whole units.
+            let unit = if resource == "cpu" { 1 } else { 1000 };
+            return Err(insufficient(resource, wanted / unit, used / unit, limit / unit));
+        }
+    }
+    let taken: Vec<_> = others.iter().flat_map(|other| host_ports(other)).collect();
+    if host_ports(pod).iter().any(|port| taken.iter().any(|other| conflict(port, other))) {
+        let text = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+        return Err(reject("NodePorts", text));
+    }
+    Ok(())
+}
+
+fn reject(reason: &str, message: &str) -> Rejection {
+    (reason.to_string(), format!("Pod was rejected: {message}"))
+}
+
+fn insufficient(resource: &str, wanted: i64, used: i64, capacity: i64) -> Rejection {
+    let message = format!(
+        "Node didn't have enough resource: {resource}, requested: {wanted}, used: {used}, capacity: {capacity}"
+    );
+    reject(&format!("OutOf{resource}"), &message)
+}
+
+type HostPort = (String, String, i32);
+
+fn host_ports(pod: &Pod) -> Vec<HostPort> {
+    let ports = pod::containers(pod).flat_map(|(_, container)| container.ports.iter().flatten());
+    ports
+        .filter_map(|port| {
+            let own = if pod::host_network(pod) { Some(port.container_port) } else { None };
+            let number = port.host_port.filter(|port| *port > 0).or(own)?;
+            let text = |field: &Option<String>, default: &str| {
+                field.clone().filter(|text| !text.is_empty()).unwrap_or_else(|| default.to_string())
+            };
+            Some((text(&port.protocol, "TCP"), text(&port.host_ip, "0.0.0.0"), number))
+        })
+        .collect()
+}
+
+fn conflict(a: &HostPort, b: &HostPort) -> bool {
+    let any = |ip: &str| ip == "0.0.0.0" || ip == "::";
+    a.0 == b.0 && a.2 == b.2 && (a.1 == b.1 || any(&a.1) || any(&b.1))
+}
+
+fn matches_node(pod: &Pod, node: &NodeLimits) -> bool {
+    let spec = pod::spec(pod);
+    let mut wanted = spec.node_selector.iter().flatten();
+    if !wanted.all(|(key, value)| node.labels.get(key) == Some(value)) {
+        return false;
+    }
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+    required.is_none_or(|selector| selector.node_selector_terms.iter().any(|term| matches_term(term, node)))
+}
+
+fn matches_term(term: &NodeSelectorTerm, node: &NodeLimits) -> bool {
+    let labels = term.match_expressions.as_deref().unwrap_or_default();
+    let fields = term.match_fields.as_deref().unwrap_or_default();
+    let name = |key: &str| (key == "metadata.name").then_some(&node.name);
+    !(labels.is_empty() && fields.is_empty())
+        && labels.iter().all(|requirement| matches(requirement, node.labels.get(&requirement.key)))
+        && fields.iter().all(|requirement| matches(requirement, name(&requirement.key)))
+}
+
+fn matches(requirement: &NodeSelectorRequirement, value: Option<&String>) -> bool {
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let number = |text: Option<&String>| text.and_then(|text| text.parse::<i64>().ok());
+    match requirement.operator.as_str() {
+        "In" => value.is_some_and(|value| values.contains(value)),
+        "NotIn" => value.is_none_or(|value| !values.contains(value)),
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => number(value).zip(number(values.first())).is_some_and(|(own, bound)| own > bound),
+        "Lt" => number(value).zip(number(values.first())).is_some_and(|(own, bound)| own < bound),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+    use serde_json::json;
+
+    fn pod(spec: serde_json::Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn refusals_have_the_kubelets_words() {
+        let node = NodeLimits {
+            name: "n".into(),
+            allocatable: [("cpu", "1"), ("memory", "1Gi"), ("pods", "2")]
+                .map(|(name, amount)| (name.to_string(), Quantity(amount.into())))
+                .into(),
+            labels: [("disk".to_string(), "ssd".to_string())].into(),
+        };
+        let cpu = |amount: &str| pod(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": amount}}}]}));
+        let port = pod(json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}));
+        let other = cpu("600m");
+        let reason = |pod: &Pod, others: &[&Pod]| admit(pod, others, &node).map_err(|(reason, _)| reason);
+        assert_eq!(reason(&cpu("400m"), &[&other]), Ok(()));
+        let (reason_text, message) = admit(&cpu("500m"), &[&other], &node).unwrap_err();
+        assert_eq!(reason_text, "OutOfcpu");
+        assert_eq!(message, "Pod was rejected: Node didn't have enough resource: cpu, requested: 500, used: 600, capacity: 1000");
+        assert_eq!(reason(&cpu("1m"), &[&port, &port]), Err("OutOfpods".into()));
+        assert_eq!(reason(&port, &[&port]), Err("NodePorts".into()));
+        let picky = pod(json!({"nodeSelector": {"disk": "hdd"}, "containers": []}));
+        assert_eq!(reason(&picky, &[]), Err("NodeAffinity".into()));
+    }
+}

@@ -1,0 +1,120 @@
+//! One HTTP request to a container, for probes and hooks: no proxy, no pool, no certificate check (the kubelet's
+//! rule: it talks to an address, not to a name), at most 10 KiB of the answer.
+
+mod tls;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::HTTPHeader;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// Most bytes of an answer that are read.
+const MAX_BODY: usize = 10 * 1024;
+
+/// Where to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpCall {
+    /// TLS.
+    pub https: bool,
+    /// Address or name.
+    pub host: String,
+    #[allow(missing_docs)]
+    pub port: u16,
+    /// With the leading slash and the query.
+    pub path: String,
+    /// Beside Host, User-Agent and Accept.
+    pub headers: Vec<(String, String)>,
+}
+
+/// The request that a list of headers of the API asks for.
+pub fn headers(list: Option<&Vec<HTTPHeader>>) -> Vec<(String, String)> {
+    list.into_iter().flatten().map(|header| (header.name.clone(), header.value.clone())).collect()
+}
+
+impl HttpCall {
+    /// `scheme://host:port/path`, as messages show it.
+    pub fn url(&self) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority(), self.path)
+    }
+
+    fn authority(&self) -> String {
+        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+    }
+
+    /// Status and beginning of the body; the error is a sentence in Go's words.
+    pub async fn get(&self, timeout: Duration) -> Result<(StatusCode, String), String> {
+        let failed = |error: String| format!("Get \"{}\": {error}", self.url());
+        match tokio::time::timeout(timeout, self.exchange()).await {
+            Ok(result) => result.map_err(failed),
+            Err(_) => {
+                Err(failed("context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_string()))
+            }
+        }
+    }
+
+    async fn exchange(&self) -> Result<(StatusCode, String), String> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
+        let stream = stream.map_err(|error| dial_error("tcp", &self.authority(), &error))?;
+        if self.https {
+            let stream = tls::connect(stream, &self.host).await?;
+            self.talk(TokioIo::new(stream)).await
+        } else {
+            self.talk(TokioIo::new(stream)).await
+        }
+    }
+
+    async fn talk<T>(&self, stream: T) -> Result<(StatusCode, String), String>
+    where
+        T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        let text = |error: hyper::Error| error.to_string();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.map_err(text)?;
+        // The connection ends with the request, or when this future is dropped and takes the sender along.
+        let driver = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
+        let mut request =
+            http::Request::get(&self.path).body(Empty::<bytes::Bytes>::new()).map_err(|error| error.to_string())?;
+        *request.headers_mut() = self.header_map()?;
+        let answer = sender.send_request(request).await.map_err(text)?;
+        let status = answer.status();
+        let mut body = answer.into_body();
+        let mut bytes = Vec::new();
+        while bytes.len() < MAX_BODY {
+            match body.frame().await {
+                Some(Ok(frame)) => bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+                Some(Err(error)) => return Err(text(error)),
+                None => break,
+            }
+        }
+        drop(driver);
+        bytes.truncate(MAX_BODY);
+        Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    fn header_map(&self) -> Result<HeaderMap, String> {
+        let mut map = HeaderMap::new();
+        let value = |text: &str| HeaderValue::from_str(text).map_err(|error| error.to_string());
+        map.insert(http::header::HOST, value(&self.authority())?);
+        map.insert(http::header::USER_AGENT, HeaderValue::from_static("kube-probe/1.33"));
+        map.insert(http::header::ACCEPT, HeaderValue::from_static("*/*"));
+        map.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+        for (name, text) in &self.headers {
+            let name: HeaderName = name.parse().map_err(|error| format!("header \"{name}\": {error}"))?;
+            map.insert(name, value(text)?);
+        }
+        Ok(map)
+    }
+}
+
+/// A failed connect in the words that people search for.
+pub fn dial_error(network: &str, address: &str, error: &std::io::Error) -> String {
+    let text = match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connect: connection refused".to_string(),
+        std::io::ErrorKind::HostUnreachable => "connect: no route to host".to_string(),
+        std::io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_string(),
+        _ => error.to_string(),
+    };
+    format!("dial {network} {address}: {text}")
+}

@@ -1,0 +1,142 @@
+//! What this machine is and has, read from the kernel and from files that every distribution has.
+
+use crate::kubelet::resources::Amounts;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::path::Path;
+
+/// Memory kept for everything that is not a pod, in bytes: what hard eviction would defend.
+const EVICTION_MEMORY: u64 = 100 << 20;
+/// Part of the disk that pods may not fill.
+const EVICTION_DISK_PERCENT: u64 = 10;
+
+/// The machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Machine {
+    #[allow(missing_docs)]
+    pub processors: u64,
+    /// Bytes.
+    pub memory: u64,
+    /// Bytes of the file system that holds pods and images.
+    pub disk: u64,
+    /// Page size (`2Mi`) and bytes of all pages of that size.
+    pub hugepages: Vec<(String, u64)>,
+    #[allow(missing_docs)]
+    pub kernel: String,
+    /// Such as `Debian GNU/Linux 12 (bookworm)`.
+    pub os_image: String,
+    /// `amd64`, `arm64`, ...
+    pub architecture: String,
+    #[allow(missing_docs)]
+    pub machine_id: String,
+    #[allow(missing_docs)]
+    pub system_uuid: String,
+    #[allow(missing_docs)]
+    pub boot_id: String,
+}
+
+impl Machine {
+    /// Looks at this machine; `data_dir` tells which disk counts.
+    pub fn detect(data_dir: &Path) -> Machine {
+        let line = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_string()).unwrap_or_default();
+        let machine_id = line("/etc/machine-id");
+        let system_uuid = line("/sys/class/dmi/id/product_uuid");
+        Machine {
+            processors: std::thread::available_parallelism().map_or(1, |count| count.get() as u64),
+            memory: meminfo("MemTotal").unwrap_or(0),
+            disk: disk_size(data_dir).unwrap_or(0),
+            hugepages: hugepages(),
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            os_image: os_image(&line("/etc/os-release")),
+            architecture: architecture().to_string(),
+            system_uuid: if system_uuid.is_empty() { machine_id.clone() } else { system_uuid },
+            machine_id,
+            boot_id: line("/proc/sys/kernel/random/boot_id"),
+        }
+    }
+
+    /// `status.capacity` of the node.
+    pub fn capacity(&self, max_pods: u32) -> Amounts {
+        let mut amounts = Amounts::new();
+        amounts.insert("cpu".into(), Quantity(self.processors.to_string()));
+        amounts.insert("memory".into(), kibibytes(self.memory));
+        amounts.insert("ephemeral-storage".into(), kibibytes(self.disk));
+        amounts.insert("pods".into(), Quantity(max_pods.to_string()));
+        for (size, bytes) in &self.hugepages {
+            amounts.insert(format!("hugepages-{size}"), Quantity(bytes.to_string()));
+        }
+        amounts
+    }
+
+    /// `status.allocatable` of the node: capacity without what eviction defends.
+    pub fn allocatable(&self, max_pods: u32) -> Amounts {
+        let mut amounts = self.capacity(max_pods);
+        amounts.insert("memory".into(), kibibytes(self.memory.saturating_sub(EVICTION_MEMORY)));
+        let disk = self.disk / 100 * (100 - EVICTION_DISK_PERCENT);
+        amounts.insert("ephemeral-storage".into(), Quantity(disk.to_string()));
+        amounts
+    }
+}
+
+fn kibibytes(bytes: u64) -> Quantity {
+    Quantity(format!("{}Ki", bytes / 1024))
+}
+
+/// One figure of `/proc/meminfo`, in bytes.
+pub fn meminfo(name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
+/// Size and free bytes, inodes and free inodes of the file system at `path` (or its nearest existing ancestor).
+pub fn file_system(path: &Path) -> Option<rustix::fs::StatVfs> {
+    path.ancestors().find_map(|path| rustix::fs::statvfs(path).ok())
+}
+
+fn disk_size(path: &Path) -> Option<u64> {
+    file_system(path).map(|stat| stat.f_blocks * stat.f_frsize)
+}
+
+fn hugepages() -> Vec<(String, u64)> {
+    let Ok(entries) = std::fs::read_dir("/sys/kernel/mm/hugepages") else { return Vec::new() };
+    let mut sizes: Vec<(String, u64)> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let kilobytes: u64 = entry.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+            let count: u64 = std::fs::read_to_string(entry.path().join("nr_hugepages")).ok()?.trim().parse().ok()?;
+            let size = match kilobytes {
+                gigabytes if gigabytes % (1 << 20) == 0 => format!("{}Gi", gigabytes >> 20),
+                megabytes if megabytes % (1 << 10) == 0 => format!("{}Mi", megabytes >> 10),
+                kilobytes => format!("{kilobytes}Ki"),
+            };
+            Some((size, count * kilobytes * 1024))
+        })
+        .collect();
+    sizes.sort();
+    sizes
+}
+
+fn os_image(release: &str) -> String {
+    let value = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    value.unwrap_or("Linux").trim_matches('"').to_string()
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// The address by which this machine reaches others: that of its default route. Asking the kernel for a route
+/// sends nothing.
+pub fn address() -> IpAddr {
+    let route = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    route().filter(|ip| !ip.is_unspecified()).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}

@@ -1,0 +1,240 @@
+//! Keeps the Node object true: registers it, renews its lease, writes its status when something changed and at
+//! least every five minutes, and tells the runtime the address range that the cluster gives this node.
+
+use crate::kubelet::host::{CALL_DEADLINE, within};
+use crate::kubelet::machine;
+use crate::kubelet::node_object::{self, Health, Identity};
+use crate::kubelet::pleg::Pleg;
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+use knarr_cri::v1::{
+    ListImagesRequest, NetworkConfig, RuntimeConfig, StatusRequest, UpdateRuntimeConfigRequest,
+};
+use knarr_cri::{ImageService, RuntimeService};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Between two looks at the node's health, and between renewals of its lease.
+const PERIOD: Duration = Duration::from_secs(10);
+/// While the node is not ready yet, so that it becomes so without delay.
+const PERIOD_UNREADY: Duration = Duration::from_millis(500);
+/// An unchanged status is written again after this long, in seconds.
+const REPORT_SECONDS: i64 = 300;
+const LEASE_SECONDS: i32 = 40;
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+
+/// Writes the Node object of one node.
+pub struct NodeWriter {
+    #[allow(missing_docs)]
+    pub client: Option<kube::Client>,
+    #[allow(missing_docs)]
+    pub identity: Identity,
+    #[allow(missing_docs)]
+    pub runtime: Arc<dyn RuntimeService>,
+    #[allow(missing_docs)]
+    pub images: Arc<dyn ImageService>,
+    #[allow(missing_docs)]
+    pub pleg: Arc<Pleg>,
+    /// Which disk counts.
+    pub data_dir: PathBuf,
+    /// True once the node is ready (and its object says so).
+    pub ready: watch::Sender<bool>,
+    /// The range of this node's pods, once the cluster has given one.
+    pub pod_cidr: watch::Sender<Option<String>>,
+}
+
+impl std::fmt::Debug for NodeWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeWriter").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// What the writer remembers between rounds.
+#[derive(Default)]
+struct Known {
+    node: Option<Node>,
+    written: Option<NodeStatus>,
+    written_at: i64,
+    lease: Option<Lease>,
+}
+
+impl NodeWriter {
+    /// Works until it is cancelled.
+    pub async fn run(self) {
+        let mut known = Known::default();
+        loop {
+            let health = self.health().await;
+            let ready = health.not_ready.is_empty();
+            let told = match self.client.clone() {
+                None => Ok(()),
+                Some(client) => {
+                    let round = self.round(client, &health, &mut known);
+                    tokio::time::timeout(PERIOD, round).await.unwrap_or_else(|_| Err("no answer".to_string()))
+                }
+            };
+            if let Err(error) = &told {
+                tracing::warn!("node {}: {error}", self.identity.name);
+            }
+            let good = ready && told.is_ok();
+            self.ready.send_if_modified(|before| std::mem::replace(before, good) != good);
+            tokio::time::sleep(if good { PERIOD } else { PERIOD_UNREADY }).await;
+        }
+    }
+
+    async fn round(&self, client: kube::Client, health: &Health, known: &mut Known) -> Result<(), String> {
+        let nodes: Api<Node> = Api::all(client.clone());
+        if known.node.is_none() {
+            let node = self.register(&nodes, health).await.map_err(|error| error.to_string())?;
+            known.node = Some(node);
+        }
+        let lease = self.renew(client, known).await.map_err(|error| format!("lease: {error}"));
+        self.write_status(&nodes, health, known).await.map_err(|error| format!("status: {error}"))?;
+        self.take_pod_cidr(known.node.as_ref()).await;
+        lease
+    }
+
+    /// Creates the object, or takes over the one that is there, keeping what others put into it.
+    async fn register(&self, nodes: &Api<Node>, health: &Health) -> Result<Node, kube::Error> {
+        let fresh = node_object::new_node(&self.identity, health, Timestamp::now());
+        match nodes.create(&PostParams::default(), &fresh).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let patch = json!({"metadata": {"labels": node_object::labels(&self.identity)}});
+                nodes.patch(&self.identity.name, &PatchParams::default(), &Patch::Strategic(patch)).await
+            }
+            other => other,
+        }
+    }
+
+    async fn write_status(
+        &self,
+        nodes: &Api<Node>,
+        health: &Health,
+        known: &mut Known,
+    ) -> Result<(), kube::Error> {
+        let now = Timestamp::now();
+        let present = known.node.as_ref().and_then(|node| node.status.as_ref());
+        let previous: &[NodeCondition] = present.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let status = node_object::status(&self.identity, health, previous, now);
+        let due = now.as_second() - known.written_at >= REPORT_SECONDS;
+        let waits = self.pod_cidr.borrow().is_none();
+        if !due && !waits && known.written.as_ref().is_some_and(|written| same(written, &status)) {
+            return Ok(());
+        }
+        let patch = Patch::Strategic(json!({"status": status}));
+        match nodes.patch_status(&self.identity.name, &PatchParams::default(), &patch).await {
+            Ok(node) => {
+                known.node = Some(node);
+                known.written = Some(status);
+                known.written_at = now.as_second();
+                Ok(())
+            }
+            Err(error) => {
+                if matches!(&error, kube::Error::Api(status) if status.code == 404) {
+                    // Somebody deleted the node: it registers again.
+                    *known = Known::default();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn renew(&self, client: kube::Client, known: &mut Known) -> Result<(), kube::Error> {
+        let leases: Api<Lease> = Api::namespaced(client, LEASE_NAMESPACE);
+        let mut lease = match known.lease.take() {
+            Some(lease) => lease,
+            None => leases.get_opt(&self.identity.name).await?.unwrap_or_else(|| self.new_lease(known)),
+        };
+        let spec = lease.spec.get_or_insert_default();
+        spec.holder_identity = Some(self.identity.name.clone());
+        spec.lease_duration_seconds = Some(LEASE_SECONDS);
+        spec.renew_time = Some(MicroTime(Timestamp::now()));
+        // A conflict leaves no lease known, so the next round reads it again.
+        known.lease = Some(if lease.metadata.resource_version.is_some() {
+            leases.replace(&self.identity.name, &PostParams::default(), &lease).await?
+        } else {
+            leases.create(&PostParams::default(), &lease).await?
+        });
+        Ok(())
+    }
+
+    fn new_lease(&self, known: &Known) -> Lease {
+        let owner = known.node.as_ref().and_then(|node| node.metadata.uid.clone()).map(|uid| OwnerReference {
+            api_version: "v1".to_string(),
+            kind: "Node".to_string(),
+            name: self.identity.name.clone(),
+            uid,
+            ..Default::default()
+        });
+        Lease {
+            metadata: ObjectMeta {
+                name: Some(self.identity.name.clone()),
+                namespace: Some(LEASE_NAMESPACE.to_string()),
+                owner_references: owner.map(|owner| vec![owner]),
+                ..Default::default()
+            },
+            spec: Some(LeaseSpec::default()),
+            ..Default::default()
+        }
+    }
+
+    async fn take_pod_cidr(&self, node: Option<&Node>) {
+        let cidr = node.and_then(|node| node.spec.as_ref()).and_then(|spec| spec.pod_cidr.clone());
+        let Some(cidr) = cidr.filter(|cidr| !cidr.is_empty()) else { return };
+        if self.pod_cidr.borrow().as_ref() == Some(&cidr) {
+            return;
+        }
+        let network_config = Some(NetworkConfig { pod_cidr: cidr.clone() });
+        let request = UpdateRuntimeConfigRequest { runtime_config: Some(RuntimeConfig { network_config }) };
+        match within(CALL_DEADLINE, self.runtime.update_runtime_config(request)).await {
+            Ok(_) => drop(self.pod_cidr.send_replace(Some(cidr))),
+            Err(status) => tracing::warn!("podCIDR {cidr}: {}", status.message()),
+        }
+    }
+
+    async fn health(&self) -> Health {
+        let mut health = Health::default();
+        match within(CALL_DEADLINE, self.runtime.status(StatusRequest { verbose: false })).await {
+            Ok(answer) => {
+                for condition in answer.status.unwrap_or_default().conditions.iter().filter(|c| !c.status) {
+                    health.not_ready.push(match condition.r#type.as_str() {
+                        "NetworkReady" => format!(
+                            "container runtime network not ready: NetworkReady=false reason:{} message:{}",
+                            condition.reason, condition.message
+                        ),
+                        kind => format!("container runtime not ready: {kind}=false reason:{} message:{}", condition.reason, condition.message),
+                    });
+                }
+                health.handlers = answer.runtime_handlers;
+            }
+            Err(status) => health.not_ready.push(format!("container runtime is down: {}", status.message())),
+        }
+        health.not_ready.extend(self.pleg.unhealthy());
+        let images = within(CALL_DEADLINE, self.images.list_images(ListImagesRequest::default())).await;
+        health.images = images.map(|answer| answer.images).unwrap_or_default();
+        health.memory_pressure = machine::meminfo("MemAvailable").is_some_and(|available| available < 100 << 20);
+        health.disk_pressure = machine::file_system(&self.data_dir).is_some_and(|stat| {
+            let low_space = stat.f_blocks > 0 && stat.f_bavail * 10 < stat.f_blocks;
+            low_space || (stat.f_files > 0 && stat.f_favail * 20 < stat.f_files)
+        });
+        health
+    }
+}
+
+/// Equal but for heartbeats.
+fn same(a: &NodeStatus, b: &NodeStatus) -> bool {
+    let still = |status: &NodeStatus| {
+        let mut status = status.clone();
+        for condition in status.conditions.iter_mut().flatten() {
+            condition.last_heartbeat_time = None;
+        }
+        status
+    };
+    still(a) == still(b)
+}

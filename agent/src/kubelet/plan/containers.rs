@@ -1,0 +1,222 @@
+//! Which containers of a pod with a working sandbox to start, kill or forget: init containers one after the other,
+//! sidecars in between, then the main ones; each by its restart policy, its back-off and what its probes say.
+
+use super::{Action, Plan, World, restarts};
+use crate::kubelet::observed::{ObservedContainer, RunState, Sandbox};
+use crate::kubelet::pod::{self, Kind, RestartPolicy};
+use k8s_openapi::api::core::v1::Container;
+use std::time::Duration;
+
+/// True when no container of the pod will run again: every main one has ended for good, or an init container has
+/// failed for good. A pod that has not begun is not done.
+pub(super) fn all_done(world: World<'_>) -> bool {
+    let policy = pod::restart_policy(world.pod);
+    if policy == RestartPolicy::Always {
+        return false;
+    }
+    let mains = &pod::spec(world.pod).containers;
+    let ended = mains.iter().all(|container| ended_for_good(world, container, policy));
+    ended || init_failed(world, policy)
+}
+
+fn ended_for_good(world: World<'_>, container: &Container, policy: RestartPolicy) -> bool {
+    world.observed.latest(&container.name).is_some_and(|latest| {
+        latest.is_dead() && !restarts(policy, latest.exit_code) && latest.hash == pod::container_hash(container)
+    })
+}
+
+fn init_failed(world: World<'_>, policy: RestartPolicy) -> bool {
+    let mut init = pod::init_containers(world.pod).filter(|(kind, _)| *kind == Kind::Init);
+    policy == RestartPolicy::Never
+        && init.any(|(_, c)| world.observed.latest(&c.name).is_some_and(|l| l.is_dead() && l.exit_code != 0))
+}
+
+/// Plans the containers of a pod whose sandbox works.
+pub(super) fn advance(world: World<'_>, sandbox: &Sandbox, plan: &mut Plan) {
+    forget_old(world, plan);
+    if !initialized(world, sandbox, plan) {
+        return;
+    }
+    for container in &pod::spec(world.pod).containers {
+        advance_main(world, container, plan);
+    }
+    for (container, _) in pod::ephemeral_containers(world.pod) {
+        if world.observed.latest(&container.name).is_none() {
+            start(world, &container, None, plan);
+        }
+    }
+}
+
+/// Keeps, of each name, the newest container and the newest dead one (for its exit and its log); of the sandboxes
+/// the newest and those that still hold a container.
+fn forget_old(world: World<'_>, plan: &mut Plan) {
+    let containers = &world.observed.containers;
+    let mut kept_sandboxes = Vec::new();
+    for (index, container) in containers.iter().enumerate() {
+        let newer = containers[..index].iter().filter(|other| other.name == container.name);
+        if container.is_dead() && newer.clone().any(ObservedContainer::is_dead) {
+            plan.actions.push(Action::RemoveContainer { id: container.id.clone() });
+        } else {
+            kept_sandboxes.push(&container.sandbox_id);
+        }
+    }
+    for sandbox in world.observed.sandboxes.iter().skip(1) {
+        if !sandbox.ready && !kept_sandboxes.contains(&&sandbox.id) {
+            plan.actions.push(Action::RemoveSandbox { id: sandbox.id.clone() });
+        }
+    }
+}
+
+/// Plans init containers and sidecars; true when the main containers may start.
+fn initialized(world: World<'_>, sandbox: &Sandbox, plan: &mut Plan) -> bool {
+    let in_sandbox = |name: &str| world.observed.latest(name).filter(|latest| latest.sandbox_id == sandbox.id);
+    let begun = pod::spec(world.pod).containers.iter().any(|container| in_sandbox(&container.name).is_some());
+    let policy = pod::restart_policy(world.pod);
+    for (kind, container) in pod::init_containers(world.pod) {
+        let latest = in_sandbox(&container.name);
+        match (kind, latest.map(|latest| latest.state)) {
+            // Main containers have begun: init containers are history, whatever became of them.
+            (Kind::Init, _) if begun => {}
+            (Kind::Init, Some(RunState::Exited)) => {
+                let exit_code = latest.map_or(0, |latest| latest.exit_code);
+                if exit_code != 0 {
+                    if policy != RestartPolicy::Never {
+                        start(world, container, latest, plan);
+                    }
+                    return false;
+                }
+            }
+            (Kind::Init, Some(RunState::Running)) => return false,
+            (Kind::Sidecar, Some(RunState::Running)) => {
+                let latest = latest.filter(|latest| !kill_if_bad(world, container, latest, true, plan));
+                if !begun && !latest.is_some_and(|latest| started(world, container, latest)) {
+                    return false;
+                }
+            }
+            _ => {
+                start(world, container, latest.or_else(|| world.observed.latest(&container.name)), plan);
+                if !begun {
+                    return false;
+                }
+            }
+        }
+    }
+    true
+}
+
+/// A running container counts as started when its startup probe has succeeded.
+fn started(world: World<'_>, container: &Container, running: &ObservedContainer) -> bool {
+    let health = world.memory.health.get(&running.id);
+    health.map_or(container.startup_probe.is_none(), |health| health.started)
+}
+
+fn advance_main(world: World<'_>, container: &Container, plan: &mut Plan) {
+    let policy = pod::restart_policy(world.pod);
+    let latest = world.observed.latest(&container.name);
+    let changed = |latest: &ObservedContainer| latest.hash != pod::container_hash(container);
+    match latest {
+        Some(latest) if latest.state == RunState::Running => {
+            kill_if_bad(world, container, latest, policy != RestartPolicy::Never, plan);
+        }
+        Some(latest) if latest.is_dead() && !restarts(policy, latest.exit_code) && !changed(latest) => {}
+        latest => start(world, container, latest, plan),
+    }
+}
+
+/// Kills a running container whose spec has changed or whose probes have given it up; true if it did.
+fn kill_if_bad(
+    world: World<'_>,
+    container: &Container,
+    running: &ObservedContainer,
+    restart: bool,
+    plan: &mut Plan,
+) -> bool {
+    let name = &container.name;
+    let pod_grace = pod::grace_period(world.pod);
+    let (message, grace) = if running.hash != pod::container_hash(container) {
+        (format!("Container {name} definition changed, will be restarted"), pod_grace)
+    } else {
+        let unhealthy = world.memory.health.get(&running.id).and_then(|health| health.unhealthy.as_ref());
+        let Some(unhealthy) = unhealthy else { return false };
+        let ending = if restart { ", will be restarted" } else { "" };
+        let message = format!("Container {name} failed {} probe{ending}", unhealthy.probe);
+        (message, unhealthy.grace.unwrap_or(pod_grace))
+    };
+    plan.actions.push(Action::Kill { id: running.id.clone(), container: name.clone(), message, grace });
+    true
+}
+
+/// Starts a container, unless an earlier failure or exit makes it wait.
+fn start(world: World<'_>, container: &Container, latest: Option<&ObservedContainer>, plan: &mut Plan) {
+    let name = &container.name;
+    match latest.map(|latest| (latest, latest.state)) {
+        // Left over from an attempt that died between create and start: its successor takes the same number.
+        Some((latest, RunState::Created)) => {
+            plan.actions.push(Action::RemoveContainer { id: latest.id.clone() });
+            return;
+        }
+        Some((latest, RunState::Unknown | RunState::Running)) => {
+            let message = format!("Container is in unknown state, try killing it before restart: {name}");
+            let grace = Duration::from_secs(2);
+            plan.actions.push(Action::Kill { id: latest.id.clone(), container: name.clone(), message, grace });
+            return;
+        }
+        _ => {}
+    }
+    if held_back(world, container, plan) || crash_looping(world, container, latest, plan) {
+        return;
+    }
+    plan.actions.push(Action::Start {
+        container: name.clone(),
+        attempt: latest.map_or(0, |latest| latest.restart_count + 1),
+        after_exit: latest.is_some(),
+    });
+}
+
+/// An attempt has failed a moment ago.
+fn held_back(world: World<'_>, container: &Container, plan: &mut Plan) -> bool {
+    let Some(failure) = world.memory.failures.get(&container.name) else { return false };
+    if failure.retry_at <= world.now {
+        return false;
+    }
+    plan.wake(failure.retry_at);
+    match &failure.then {
+        Some((at, message)) if *at <= world.now => plan.wait(&container.name, "ImagePullBackOff", message.clone()),
+        then => {
+            plan.wait(&container.name, &failure.reason, failure.message.clone());
+            if let Some((at, _)) = then {
+                plan.wake(*at);
+            }
+        }
+    }
+    true
+}
+
+/// The container keeps ending.
+fn crash_looping(
+    world: World<'_>,
+    container: &Container,
+    latest: Option<&ObservedContainer>,
+    plan: &mut Plan,
+) -> bool {
+    let Some(backoff) = world.memory.restarts.get(&container.name) else { return false };
+    let Some(finished) = latest.and_then(|latest| latest.finished_at) else { return false };
+    let Some(until) = backoff.blocked_until(finished, world.now) else { return false };
+    let message = format!(
+        "back-off {} restarting failed container={} pod={}",
+        go_duration(backoff.delay()),
+        container.name,
+        pod::described(world.pod)
+    );
+    plan.wait(&container.name, "CrashLoopBackOff", message);
+    plan.wake(until);
+    true
+}
+
+/// Whole seconds as Go prints a duration: `40s`, `1m20s`, `5m0s`.
+fn go_duration(duration: Duration) -> String {
+    match (duration.as_secs() / 60, duration.as_secs() % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    }
+}

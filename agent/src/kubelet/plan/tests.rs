@@ -1,0 +1,309 @@
+//! The planner's decisions as tables and properties.
+
+use super::*;
+use crate::kubelet::observed::{ObservedContainer, RunState, Sandbox};
+use proptest::prelude::*;
+use serde_json::json;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn pod(spec: serde_json::Value) -> Pod {
+    serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec})).unwrap()
+}
+
+fn sandbox(ready: bool) -> Sandbox {
+    Sandbox { id: "s0".into(), ready, created_at: at(0), attempt: 0, ips: vec!["10.0.0.2".into()] }
+}
+
+/// A container in the first sandbox; its id is its name and number.
+fn container(pod: &Pod, name: &str, restart_count: u32, state: RunState, exit_code: i32) -> ObservedContainer {
+    let hash = pod::find_container(pod, name).map(|(_, c)| pod::container_hash(&c)).unwrap_or_default();
+    ObservedContainer {
+        id: format!("{name}{restart_count}"),
+        sandbox_id: "s0".into(),
+        name: name.into(),
+        restart_count,
+        hash,
+        state,
+        created_at: at(i64::from(restart_count)),
+        started_at: Some(at(10)),
+        finished_at: (state == RunState::Exited).then(|| at(100)),
+        exit_code,
+        reason: String::new(),
+        message: String::new(),
+        image: "i".into(),
+        image_id: "sha256:1".into(),
+        log_path: String::new(),
+        termination_message: None,
+    }
+}
+
+fn decide(pod: &Pod, observed: &ObservedPod, memory: &Memory, now: i64) -> Plan {
+    plan(World { pod, observed, memory, ending: None, now: at(now) })
+}
+
+fn observed(ready: bool, containers: Vec<ObservedContainer>) -> ObservedPod {
+    let mut containers = containers;
+    containers.sort_by_key(|c| std::cmp::Reverse((c.restart_count, c.created_at)));
+    ObservedPod { sandboxes: vec![sandbox(ready)], containers }
+}
+
+/// Names of containers to start.
+fn starts(plan: &Plan) -> Vec<&str> {
+    let names = plan.actions.iter().filter_map(|action| match action {
+        Action::Start { container, .. } => Some(container.as_str()),
+        _ => None,
+    });
+    names.collect()
+}
+
+#[test]
+fn a_new_pod_gets_a_sandbox_and_then_its_containers_together() {
+    let pod = pod(json!({"containers": [{"name": "a"}, {"name": "b"}]}));
+    let memory = Memory::default();
+    let first = decide(&pod, &ObservedPod::default(), &memory, 0);
+    assert_eq!(first.actions, [Action::CreateSandbox { attempt: 0 }]);
+    let second = decide(&pod, &observed(true, vec![]), &memory, 0);
+    assert_eq!(starts(&second), ["a", "b"]);
+    let running = ["a", "b"].map(|name| container(&pod, name, 0, RunState::Running, 0));
+    assert_eq!(decide(&pod, &observed(true, running.into()), &memory, 0), Plan::default());
+}
+
+#[test]
+fn restart_policies() {
+    // policy, exit code, is it started again, is the pod over
+    for (policy, exit_code, restarted, completed) in [
+        ("Always", 0, true, false),
+        ("Always", 1, true, false),
+        ("OnFailure", 0, false, true),
+        ("OnFailure", 1, true, false),
+        ("Never", 0, false, true),
+        ("Never", 1, false, true),
+    ] {
+        let pod = pod(json!({"restartPolicy": policy, "containers": [{"name": "a"}]}));
+        let dead = container(&pod, "a", 0, RunState::Exited, exit_code);
+        let plan = decide(&pod, &observed(true, vec![dead]), &Memory::default(), 100);
+        assert_eq!((!starts(&plan).is_empty(), plan.completed), (restarted, completed), "{policy} {exit_code}");
+        if completed {
+            assert!(matches!(plan.actions[..], [Action::StopPod { .. }]), "the sandbox is let go");
+        }
+    }
+}
+
+#[test]
+fn a_crash_loop_waits_from_the_last_exit() {
+    use crate::kubelet::backoff::Backoff;
+    let pod = pod(json!({"containers": [{"name": "a"}]}));
+    let world = observed(true, vec![container(&pod, "a", 1, RunState::Exited, 1)]);
+    let mut memory = Memory::default();
+    memory.restarts.insert("a".into(), Backoff::after_attempt(Some(Backoff::after_attempt(None, at(60))), at(90)));
+    let waiting = decide(&pod, &world, &memory, 101);
+    assert_eq!(waiting.actions, []);
+    assert_eq!(waiting.waiting["a"].reason, "CrashLoopBackOff");
+    assert_eq!(waiting.waiting["a"].message, "back-off 20s restarting failed container=a pod=p_n(u)");
+    assert_eq!(waiting.wake_at, Some(at(120)));
+    let expected = Action::Start { container: "a".into(), attempt: 2, after_exit: true };
+    assert_eq!(decide(&pod, &world, &memory, 120).actions, [expected]);
+}
+
+#[test]
+fn init_containers_come_one_by_one_and_sidecars_stay() {
+    let pod = pod(json!({"restartPolicy": "Never",
+        "initContainers": [{"name": "one"}, {"name": "side", "restartPolicy": "Always"}, {"name": "two"}],
+        "containers": [{"name": "main"}]}));
+    let (memory, running, done) = (Memory::default(), RunState::Running, RunState::Exited);
+    let c = |name: &str, state| container(&pod, name, 0, state, 0);
+    let steps = [
+        (vec![], vec!["one"]),
+        (vec![c("one", running)], vec![]),
+        (vec![c("one", done)], vec!["side"]),
+        (vec![c("one", done), c("side", running)], vec!["two"]),
+        (vec![c("one", done), c("side", running), c("two", done)], vec!["main"]),
+        (vec![c("one", done), c("side", done), c("two", done), c("main", running)], vec!["side"]),
+    ];
+    for (containers, expected) in steps {
+        assert_eq!(starts(&decide(&pod, &observed(true, containers.clone()), &memory, 500)), expected, "{containers:?}");
+    }
+    let failed = container(&pod, "one", 0, done, 1);
+    assert!(decide(&pod, &observed(true, vec![failed]), &memory, 500).completed, "a failed init container ends the pod");
+    let over = vec![c("one", done), c("side", running), c("two", done), c("main", done)];
+    let plan = decide(&pod, &observed(true, over), &memory, 500);
+    assert!(plan.completed && matches!(plan.actions[..], [Action::StopPod { .. }]), "sidecars do not keep a pod alive");
+}
+
+#[test]
+fn probes_and_edits_replace_a_container() {
+    let pod = pod(json!({"containers": [{"name": "a", "image": "x"}]}));
+    let mut changed = container(&pod, "a", 0, RunState::Running, 0);
+    changed.hash = "other".into();
+    let plan = decide(&pod, &observed(true, vec![changed]), &Memory::default(), 0);
+    let [Action::Kill { message, .. }] = &plan.actions[..] else { panic!("{plan:?}") };
+    assert_eq!(message, "Container a definition changed, will be restarted");
+
+    let running = container(&pod, "a", 0, RunState::Running, 0);
+    let unhealthy = Some(Unhealthy { probe: "liveness", grace: Some(Duration::from_secs(3)) });
+    let mut memory = Memory::default();
+    memory.health.insert(running.id.clone(), Health { started: true, ready: true, unhealthy });
+    let plan = decide(&pod, &observed(true, vec![running]), &memory, 0);
+    let [Action::Kill { message, grace, .. }] = &plan.actions[..] else { panic!("{plan:?}") };
+    assert_eq!(message, "Container a failed liveness probe, will be restarted");
+    assert_eq!(*grace, Duration::from_secs(3));
+}
+
+#[test]
+fn failed_pulls_are_shown_as_such_and_then_as_a_back_off() {
+    let pod = pod(json!({"containers": [{"name": "a", "image": "x"}]}));
+    let mut memory = Memory::default();
+    let failure = StartFailure {
+        reason: "ErrImagePull".into(),
+        message: "m".into(),
+        retry_at: at(20),
+        then: Some((at(12), "Back-off".into())),
+    };
+    memory.failures.insert("a".into(), failure);
+    let world = observed(true, vec![]);
+    let early = decide(&pod, &world, &memory, 11);
+    assert_eq!((early.waiting["a"].reason.as_str(), early.wake_at), ("ErrImagePull", Some(at(12))));
+    let later = decide(&pod, &world, &memory, 13);
+    assert_eq!((later.waiting["a"].reason.as_str(), later.wake_at), ("ImagePullBackOff", Some(at(20))));
+    assert_eq!(starts(&decide(&pod, &world, &memory, 20)), ["a"]);
+}
+
+#[test]
+fn an_ending_pod_is_stopped_and_forgotten_in_that_order() {
+    let pod = pod(json!({"containers": [{"name": "a"}]}));
+    let memory = Memory::default();
+    let ending = Ending { grace: Duration::from_secs(7), remove: true, failure: None };
+    let end = |observed: &ObservedPod| plan(World { pod: &pod, observed, memory: &memory, ending: Some(&ending), now: at(0) });
+    let running = observed(true, vec![container(&pod, "a", 0, RunState::Running, 0)]);
+    assert_eq!(end(&running).actions, [Action::StopPod { grace: Duration::from_secs(7) }]);
+    let dead = observed(false, vec![container(&pod, "a", 0, RunState::Exited, 0)]);
+    let expected = [Action::RemoveContainer { id: "a0".into() }, Action::RemoveSandbox { id: "s0".into() }];
+    assert_eq!(end(&dead).actions, expected);
+    assert!(end(&ObservedPod::default()).stopped);
+    let kept = Ending { remove: false, ..ending.clone() };
+    let plan = plan(World { pod: &pod, observed: &dead, memory: &memory, ending: Some(&kept), now: at(0) });
+    assert!(plan.stopped && plan.actions.is_empty(), "containers of a failed pod stay for their logs");
+}
+
+/// A runtime that does at once what it is told, and in which `exits` end containers by themselves.
+#[derive(Debug, Default)]
+struct Model {
+    pod: ObservedPod,
+    now: i64,
+}
+
+impl Model {
+    fn act(&mut self, spec: &Pod, action: &Action) {
+        match action {
+            Action::CreateSandbox { attempt } => {
+                assert!(self.pod.sandboxes.iter().all(|s| !s.ready), "two working sandboxes");
+                let id = format!("s{attempt}");
+                let fresh = Sandbox { id, ready: true, created_at: at(self.now), attempt: *attempt, ips: vec![] };
+                self.pod.sandboxes.insert(0, fresh);
+            }
+            Action::Start { container: name, attempt, .. } => {
+                assert!(self.pod.living().all(|c| c.name != *name), "two containers of one name");
+                let mut fresh = container(spec, name, *attempt, RunState::Running, 0);
+                fresh.sandbox_id = self.pod.ready_sandbox().expect("a start without a sandbox").id.clone();
+                fresh.created_at = at(self.now);
+                self.pod.containers.insert(0, fresh);
+            }
+            Action::Kill { id, .. } => self.exit(|c| c.id == *id, 137),
+            Action::StopPod { .. } => {
+                self.exit(|_| true, 143);
+                self.pod.sandboxes.iter_mut().for_each(|s| s.ready = false);
+            }
+            Action::RemoveContainer { id } => self.pod.containers.retain(|c| c.id != *id || !c.is_dead()),
+            Action::RemoveSandbox { id } => {
+                self.pod.containers.retain(|c| c.sandbox_id != *id);
+                self.pod.sandboxes.retain(|s| s.id != *id);
+            }
+        }
+    }
+
+    fn exit(&mut self, which: impl Fn(&ObservedContainer) -> bool, exit_code: i32) {
+        let now = at(self.now);
+        for container in self.pod.containers.iter_mut().filter(|c| !c.is_dead()).filter(|c| which(c)) {
+            container.state = RunState::Exited;
+            container.finished_at = Some(now);
+            container.exit_code = exit_code;
+        }
+    }
+
+    /// Plans and acts until nothing is left to do; every real pod settles within a few rounds.
+    fn settle(&mut self, spec: &Pod, ending: Option<&Ending>) -> Plan {
+        for _ in 0..50 {
+            let memory = Memory::default();
+            let plan = plan(World { pod: spec, observed: &self.pod, memory: &memory, ending, now: at(self.now) });
+            if plan.actions.is_empty() {
+                return plan;
+            }
+            plan.actions.iter().for_each(|action| self.act(spec, action));
+            self.finish_init(spec);
+            self.now += 1;
+        }
+        panic!("no end: {:?}", self.pod);
+    }
+
+    fn finish_init(&mut self, spec: &Pod) {
+        let init: Vec<String> = pod::init_containers(spec)
+            .filter(|(kind, _)| *kind == pod::Kind::Init)
+            .map(|(_, c)| c.name.clone())
+            .collect();
+        self.exit(|c| init.contains(&c.name), 0);
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Exit(usize, i32),
+    SandboxDies,
+    ImageEdit,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (0_usize..4, 0..3).prop_map(|(which, code)| Event::Exit(which, code)),
+        1 => Just(Event::SandboxDies),
+        1 => Just(Event::ImageEdit),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_pod_settles_and_can_be_ended(
+        policy in prop_oneof![Just("Always"), Just("OnFailure"), Just("Never")],
+        events in proptest::collection::vec(event(), 0..12),
+        init in 0_usize..3,
+    ) {
+        let names = ["i0", "i1"];
+        let init: Vec<_> = names[..init.min(2)].iter().map(|name| json!({"name": name})).collect();
+        let mut spec = pod(json!({"restartPolicy": policy, "initContainers": init,
+            "containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "x"}]}));
+        let mut model = Model::default();
+        model.settle(&spec, None);
+        for (index, event) in events.into_iter().enumerate() {
+            match event {
+                Event::Exit(which, code) => {
+                    let id = model.pod.living().nth(which).map(|c| c.id.clone());
+                    model.exit(|c| Some(&c.id) == id.as_ref(), code);
+                }
+                Event::SandboxDies => model.pod.sandboxes.iter_mut().for_each(|s| s.ready = false),
+                Event::ImageEdit => {
+                    spec.spec.as_mut().unwrap().containers[0].image = Some(format!("x{index}"));
+                }
+            }
+            let plan = model.settle(&spec, None);
+            if policy == "Always" {
+                prop_assert!(!plan.completed);
+                prop_assert_eq!(model.pod.living().count(), 2);
+            }
+        }
+        let ending = Ending { grace: Duration::ZERO, remove: true, failure: None };
+        prop_assert!(model.settle(&spec, Some(&ending)).stopped);
+        prop_assert!(model.pod.is_empty());
+    }
+}

@@ -1,0 +1,200 @@
+//! The kubelet's cgroup tree: `kubepods`, its children `burstable` and `besteffort`, and one cgroup per pod, in
+//! every hierarchy of the machine (v1, hybrid or v2). Containers are placed below by the runtime.
+
+use crate::kubelet::pod;
+use crate::kubelet::resources::{self, CPU_PERIOD_US, Qos};
+use k8s_openapi::api::core::v1::Pod;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The pod's cgroup, relative to each hierarchy's root.
+pub fn path(root: &str, pod: &Pod) -> String {
+    let uid = pod::uid(pod);
+    let parent = parent(root);
+    match resources::qos(pod) {
+        Qos::Guaranteed => format!("{parent}/pod{uid}"),
+        Qos::Burstable => format!("{parent}/burstable/pod{uid}"),
+        Qos::BestEffort => format!("{parent}/besteffort/pod{uid}"),
+    }
+}
+
+/// The cgroup of all pods.
+pub fn parent(root: &str) -> String {
+    format!("{}/kubepods", root.trim_end_matches('/'))
+}
+
+/// One mounted hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchy {
+    mount: PathBuf,
+    /// Empty for v2.
+    controllers: Vec<String>,
+    v2: bool,
+}
+
+/// The hierarchies of this machine.
+pub fn hierarchies() -> io::Result<Vec<Hierarchy>> {
+    Ok(parse_hierarchies(&std::fs::read_to_string("/proc/self/mounts")?))
+}
+
+fn parse_hierarchies(table: &str) -> Vec<Hierarchy> {
+    let mut found: Vec<Hierarchy> = Vec::new();
+    for line in table.lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [_, mount, kind, options, ..] = fields[..] else { continue };
+        if !matches!(kind, "cgroup" | "cgroup2") {
+            continue;
+        }
+        let known = ["cpu", "cpuacct", "cpuset", "memory", "pids", "hugetlb", "blkio", "devices", "freezer"];
+        let controllers: Vec<String> =
+            options.split(',').filter(|option| known.contains(option)).map(str::to_string).collect();
+        let v2 = kind == "cgroup2";
+        let hierarchy = Hierarchy { mount: mount.into(), controllers, v2 };
+        let same = |other: &Hierarchy| other.v2 == v2 && other.controllers == hierarchy.controllers;
+        if (v2 || !hierarchy.controllers.is_empty()) && !found.iter().any(same) {
+            found.push(hierarchy);
+        }
+    }
+    found
+}
+
+/// Makes the pod's cgroup and writes its limits wherever a controller for them exists.
+pub fn create(hierarchies: &[Hierarchy], cgroup: &str, pod: &Pod) -> io::Result<()> {
+    for hierarchy in hierarchies {
+        if hierarchy.v2 {
+            create_v2(hierarchy, cgroup, pod)?;
+        } else if ["cpu", "memory", "pids"].iter().any(|wanted| hierarchy.controllers.iter().any(|c| c == wanted)) {
+            create_v1(hierarchy, cgroup, pod)?;
+        }
+    }
+    Ok(())
+}
+
+fn create_v1(hierarchy: &Hierarchy, cgroup: &str, pod: &Pod) -> io::Result<()> {
+    let directory = directory(hierarchy, cgroup);
+    std::fs::create_dir_all(&directory)?;
+    for controller in &hierarchy.controllers {
+        match controller.as_str() {
+            "cpu" => {
+                let shares = resources::cpu_shares(resources::pod_request(pod, "cpu"));
+                write(&directory, "cpu.shares", shares)?;
+                if let Some(limit) = resources::pod_limit(pod, "cpu") {
+                    write(&directory, "cpu.cfs_period_us", CPU_PERIOD_US)?;
+                    write(&directory, "cpu.cfs_quota_us", resources::cpu_quota(limit))?;
+                }
+            }
+            "memory" => {
+                if let Some(limit) = resources::pod_limit(pod, "memory") {
+                    write(&directory, "memory.limit_in_bytes", limit / 1000)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn create_v2(hierarchy: &Hierarchy, cgroup: &str, pod: &Pod) -> io::Result<()> {
+    let available = std::fs::read_to_string(hierarchy.mount.join("cgroup.controllers"))?;
+    if available.trim().is_empty() {
+        // Hybrid: the controllers are on v1, this hierarchy only groups processes, which the runtime sees to.
+        return Ok(());
+    }
+    let mut current = hierarchy.mount.clone();
+    for part in Path::new(cgroup.trim_start_matches('/')).components() {
+        for controller in available.split_whitespace() {
+            // One that cannot be delegated here is simply not used by the pods.
+            let _ = std::fs::write(current.join("cgroup.subtree_control"), format!("+{controller}"));
+        }
+        current.push(part);
+        match std::fs::create_dir(&current) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    let shares = resources::cpu_shares(resources::pod_request(pod, "cpu"));
+    write_optional(&current, "cpu.weight", 1 + (shares - 2) * 9999 / 262_142)?;
+    if let Some(limit) = resources::pod_limit(pod, "cpu") {
+        write_optional(&current, "cpu.max", format!("{} {CPU_PERIOD_US}", resources::cpu_quota(limit)))?;
+    }
+    if let Some(limit) = resources::pod_limit(pod, "memory") {
+        write_optional(&current, "memory.max", limit / 1000)?;
+    }
+    Ok(())
+}
+
+fn directory(hierarchy: &Hierarchy, cgroup: &str) -> PathBuf {
+    hierarchy.mount.join(cgroup.trim_start_matches('/'))
+}
+
+fn write(directory: &Path, file: &str, value: impl ToString) -> io::Result<()> {
+    let path = directory.join(file);
+    std::fs::write(&path, value.to_string())
+        .map_err(|error| io::Error::new(error.kind(), format!("write {}: {error}", path.display())))
+}
+
+fn write_optional(directory: &Path, file: &str, value: impl ToString) -> io::Result<()> {
+    if directory.join(file).exists() { write(directory, file, value) } else { Ok(()) }
+}
+
+/// Removes a cgroup with everything below it, in every hierarchy; one that still holds processes is an error.
+pub fn remove(hierarchies: &[Hierarchy], cgroup: &str) -> io::Result<()> {
+    let mut result = Ok(());
+    for hierarchy in hierarchies {
+        let removed = remove_tree(&directory(hierarchy, cgroup));
+        result = result.and(removed);
+    }
+    result
+}
+
+/// The pod cgroups that exist, by pod uid.
+pub fn list(hierarchies: &[Hierarchy], root: &str) -> Vec<(String, String)> {
+    let mut found = std::collections::BTreeMap::new();
+    for hierarchy in hierarchies {
+        for class in ["", "/burstable", "/besteffort"] {
+            let parent = format!("{}{class}", parent(root));
+            let entries = std::fs::read_dir(directory(hierarchy, &parent)).into_iter().flatten().flatten();
+            for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+                if let Some(uid) = name.strip_prefix("pod") {
+                    found.insert(uid.to_string(), format!("{parent}/{name}"));
+                }
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+fn remove_tree(directory: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    match std::fs::remove_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io::Error::new(error.kind(), format!("rmdir {}: {error}", directory.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_of_a_hybrid_machine() {
+        let table = "cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,nosuid,cpu,cpuacct 0 0\n\
+                     cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n\
+                     cgroup /sys/fs/cgroup/systemd cgroup rw,xattr,name=systemd 0 0\n\
+                     cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        let found = parse_hierarchies(table);
+        assert_eq!(found.len(), 3);
+        assert!(found[2].v2 && found[0].controllers == ["cpu", "cpuacct"]);
+    }
+}

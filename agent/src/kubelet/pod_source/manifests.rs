@@ -1,0 +1,216 @@
+//! Static pods: every manifest in a directory is a pod that runs as long as its file lies there.
+//!
+//! The directory is read again on every change (inotify) and every 20 seconds. A file that cannot be read or
+//! understood is reported once per version and harms no other; a pod whose file became broken goes on as it was.
+//! ConfigMaps and Secrets may lie in the same files, for nodes that have no API server.
+
+mod parse;
+
+pub use parse::{Documents, parse};
+
+use super::{Origin, SourceEvent};
+use crate::kubelet::pod;
+use inotify::{Inotify, WatchMask};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::mpsc;
+
+/// Read everything again after this long, whatever inotify says.
+const RELIST: Duration = Duration::from_secs(20);
+/// Changes come in bursts; they are read together.
+const SETTLE: Duration = Duration::from_millis(100);
+/// Larger files are no manifests.
+const MAX_FILE: u64 = 10 << 20;
+
+/// ConfigMaps and Secrets by namespace and name.
+#[derive(Debug, Default)]
+pub struct LocalObjects {
+    /// Held only to copy or replace.
+    inner: Mutex<(Objects<ConfigMap>, Objects<Secret>)>,
+}
+
+type Objects<T> = BTreeMap<(String, String), T>;
+
+#[async_trait::async_trait]
+impl crate::kubelet::references::ObjectSource for LocalObjects {
+    async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, String> {
+        let objects = self.inner.lock().map_err(|error| error.to_string())?;
+        Ok(objects.0.get(&(namespace.to_string(), name.to_string())).cloned())
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, String> {
+        let objects = self.inner.lock().map_err(|error| error.to_string())?;
+        Ok(objects.1.get(&(namespace.to_string(), name.to_string())).cloned())
+    }
+}
+
+/// One directory.
+pub struct ManifestDirectory {
+    directory: PathBuf,
+    node: String,
+    objects: Arc<LocalObjects>,
+    /// The last good contents of each file.
+    good: BTreeMap<PathBuf, Documents>,
+    /// What was wrong with a file, to say it once.
+    reported: BTreeMap<PathBuf, String>,
+    told: BTreeMap<String, Arc<k8s_openapi::api::core::v1::Pod>>,
+}
+
+impl std::fmt::Debug for ManifestDirectory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ManifestDirectory").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl ManifestDirectory {
+    /// Manifests of `directory` for the node of that name; ConfigMaps and Secrets go to `objects`.
+    pub fn new(directory: &Path, node: &str, objects: Arc<LocalObjects>) -> ManifestDirectory {
+        ManifestDirectory {
+            directory: directory.to_path_buf(),
+            node: node.to_string(),
+            objects,
+            good: BTreeMap::new(),
+            reported: BTreeMap::new(),
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// Watches until the receiver is gone.
+    pub async fn watch(mut self, events: mpsc::UnboundedSender<SourceEvent>) {
+        let watch = self.start_inotify();
+        if let Err(error) = &watch {
+            tracing::warn!("{}: no notification of changes: {error}", self.directory.display());
+        }
+        let mut watch = watch.ok();
+        loop {
+            if !self.read_all(&events) {
+                return;
+            }
+            match &mut watch {
+                Some(watch) => drop(tokio::time::timeout(RELIST, changed(watch)).await),
+                None => tokio::time::sleep(RELIST).await,
+            }
+        }
+    }
+
+    /// What happened is of no interest, only that something did: the descriptor is read like any stream of bytes.
+    fn start_inotify(&self) -> io::Result<Receiver> {
+        let inotify = Inotify::init()?;
+        let mask = WatchMask::CREATE
+            | WatchMask::CLOSE_WRITE
+            | WatchMask::MOVED_TO
+            | WatchMask::MOVED_FROM
+            | WatchMask::DELETE
+            | WatchMask::ATTRIB;
+        inotify.watches().add(&self.directory, mask)?;
+        Receiver::from_owned_fd_unchecked(inotify.into())
+    }
+
+    /// Reads the directory and tells what differs; false when nobody listens.
+    fn read_all(&mut self, events: &mpsc::UnboundedSender<SourceEvent>) -> bool {
+        let files = match list(&self.directory) {
+            Ok(files) => files,
+            Err(error) => {
+                // An unreadable directory says nothing about which pods are wanted: all go on.
+                tracing::error!("{}: {error}", self.directory.display());
+                return !events.is_closed();
+            }
+        };
+        self.good.retain(|file, _| files.contains(file));
+        self.reported.retain(|file, _| files.contains(file));
+        for file in files {
+            self.read_file(&file);
+        }
+        self.publish_objects();
+        let mut wanted = BTreeMap::new();
+        for (file, documents) in &self.good {
+            for pod in &documents.pods {
+                let uid = pod::uid(pod).to_string();
+                if wanted.insert(uid, Arc::new(pod.clone())).is_some() {
+                    tracing::error!("{}: pod {} is defined twice", file.display(), pod::name(pod));
+                }
+            }
+        }
+        let mut open = true;
+        for (uid, pod) in &wanted {
+            if self.told.get(uid) != Some(pod) {
+                open &= events.send(SourceEvent::Upsert(pod.clone())).is_ok();
+            }
+        }
+        let uids = wanted.keys().cloned().collect();
+        self.told = wanted;
+        open && events.send(SourceEvent::All(Origin::Manifests, uids)).is_ok()
+    }
+
+    fn read_file(&mut self, file: &Path) {
+        let result = read_limited(file)
+            .map_err(|error| error.to_string())
+            .and_then(|text| parse(&text, file, &self.node));
+        match result {
+            Ok(documents) => {
+                self.reported.remove(file);
+                self.good.insert(file.to_path_buf(), documents);
+            }
+            Err(error) => {
+                if self.reported.get(file) != Some(&error) {
+                    tracing::error!("manifest {}: {error}", file.display());
+                    self.reported.insert(file.to_path_buf(), error);
+                }
+            }
+        }
+    }
+
+    fn publish_objects(&self) {
+        let key = |meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
+            let namespace = meta.namespace.clone().unwrap_or_else(|| "default".to_string());
+            (namespace, meta.name.clone().unwrap_or_default())
+        };
+        let all = || self.good.values();
+        let maps = all().flat_map(|documents| &documents.config_maps).map(|map| (key(&map.metadata), map.clone()));
+        let secrets = all().flat_map(|documents| &documents.secrets).map(|s| (key(&s.metadata), s.clone()));
+        let fresh = (maps.collect(), secrets.collect());
+        if let Ok(mut objects) = self.objects.inner.lock() {
+            *objects = fresh;
+        }
+    }
+}
+
+/// Returns a moment after something changed in the watched directory.
+async fn changed(watch: &mut Receiver) -> io::Result<()> {
+    watch.readable().await?;
+    tokio::time::sleep(SETTLE).await;
+    let mut buffer = [0; 4096];
+    loop {
+        match watch.try_read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Regular files that are not hidden.
+fn list(directory: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let mut files = BTreeSet::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.is_file() {
+            files.insert(path);
+        }
+    }
+    Ok(files)
+}
+
+fn read_limited(file: &Path) -> io::Result<String> {
+    if std::fs::metadata(file)?.len() > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 10 MiB"));
+    }
+    std::fs::read_to_string(file)
+}

@@ -1,0 +1,392 @@
+//! One task per pod: it alone decides and acts for its pod, so a pod whose runtime calls or volumes hang delays no
+//! other. The loop is observe, plan, act, report; everything that happens (a new spec, an exit, a probe's verdict,
+//! a timer, the end of a batch) only wakes it up.
+//!
+//! At most one batch of actions runs at a time, in a task of its own, so the worker stays able to report status and
+//! to notice that the pod must stop, which cancels what the batch waits for.
+
+mod finish;
+mod outcome;
+
+use crate::kubelet::act::{Batch, Report};
+use crate::kubelet::backoff::plus;
+use crate::kubelet::events::Severity;
+use crate::kubelet::host::{CALL_DEADLINE, Host, within};
+use crate::kubelet::observed::{self, ObservedPod};
+use crate::kubelet::plan::{self, Action, Ending, Memory, Plan, Waiting, World};
+use crate::kubelet::probes::Probes;
+use crate::kubelet::status::{self, Inputs};
+use crate::kubelet::status_writer::{StatusWriter, Target};
+use crate::kubelet::{pod, termination_message};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Look again after this long even when nothing happened.
+const RESYNC: Duration = Duration::from_secs(60);
+/// Look again after a runtime that did not answer.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a worker is told.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// The object has changed.
+    Update(Arc<Pod>),
+    /// The object is gone: stop, and forget everything.
+    Gone,
+    /// The node ends this pod: reason and message of its status.
+    Fail(String, String),
+    /// Show the status in this object from now on (a static pod's mirror).
+    Mirror(Option<Target>),
+    /// Stop the pod and forget it here, but leave its object as it is: the node goes down.
+    Leave,
+    /// The agent stops: end, leaving everything as it is.
+    Stop,
+}
+
+/// How the rest of the kubelet reaches a worker.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    wake: Arc<Notify>,
+    /// The pod with its present status, for whoever asks this node.
+    pub shown: watch::Receiver<Arc<Pod>>,
+}
+
+impl Handle {
+    /// Tells the worker something.
+    pub fn send(&self, command: Command) {
+        // A worker that has ended has nothing left to be told.
+        let _ = self.commands.send(command);
+    }
+
+    /// Something about the pod may have changed in the runtime.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+}
+
+/// Starts a worker. `finished` is told the pod's uid when nothing of it is left.
+pub fn spawn(
+    host: Arc<Host>,
+    pod: Arc<Pod>,
+    rejection: Option<(String, String)>,
+    finished: mpsc::UnboundedSender<String>,
+) -> Handle {
+    let (commands, mailbox) = mpsc::unbounded_channel();
+    let (show, shown) = watch::channel(pod.clone());
+    let wake = Arc::new(Notify::new());
+    let handle = Handle { commands, wake: wake.clone(), shown };
+    let worker = Worker::new(host, pod, rejection, mailbox, wake, show);
+    tokio::spawn(async move {
+        if let Some(uid) = worker.run().await {
+            // The receiver is gone only when the agent stops.
+            let _ = finished.send(uid);
+        }
+    });
+    handle
+}
+
+/// The batch under way.
+struct Running {
+    task: JoinHandle<()>,
+    cancel: CancellationToken,
+    /// The grace period, if this batch stops the pod.
+    stopping_within: Option<Duration>,
+}
+
+struct Worker {
+    host: Arc<Host>,
+    pod: Arc<Pod>,
+    /// Where the status is shown; none for a static pod without a mirror.
+    target: Option<Target>,
+    writer: StatusWriter,
+    memory: Memory,
+    probes: Probes,
+    observed: ObservedPod,
+    ending: Option<Ending>,
+    /// The status reported last.
+    status: PodStatus,
+    start_time: Timestamp,
+    /// Last words by container id.
+    messages: BTreeMap<String, String>,
+    /// What containers waited for when last planned, to tell about each change once.
+    waiting: BTreeMap<String, Waiting>,
+    running: Option<Running>,
+    /// Volumes and cgroup have been let go.
+    released: bool,
+    mailbox: mpsc::UnboundedReceiver<Command>,
+    wake: Arc<Notify>,
+    show: watch::Sender<Arc<Pod>>,
+    reports: (mpsc::UnboundedSender<Report>, mpsc::UnboundedReceiver<Report>),
+}
+
+impl Worker {
+    fn new(
+        host: Arc<Host>,
+        pod: Arc<Pod>,
+        rejection: Option<(String, String)>,
+        mailbox: mpsc::UnboundedReceiver<Command>,
+        wake: Arc<Notify>,
+        show: watch::Sender<Arc<Pod>>,
+    ) -> Worker {
+        let status = pod.status.clone().unwrap_or_default();
+        let in_cluster = host.client.is_some() && !pod::is_static(&pod) && pod.metadata.resource_version.is_some();
+        let start_time = status.start_time.as_ref().map_or_else(Timestamp::now, |time| time.0);
+        let mut worker = Worker {
+            target: in_cluster.then(|| Target::of(&pod)),
+            writer: StatusWriter::start(host.client.clone(), pod.status.clone()),
+            probes: Probes::new(host.clone(), wake.clone()),
+            memory: Memory::default(),
+            observed: ObservedPod::default(),
+            ending: None,
+            status,
+            start_time,
+            messages: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            running: None,
+            released: false,
+            mailbox,
+            wake,
+            show,
+            reports: mpsc::unbounded_channel(),
+            host,
+            pod: pod.clone(),
+        };
+        worker.adopt_health();
+        if let Some(failure) = rejection {
+            worker.end(Duration::ZERO, false, Some(failure));
+        } else if pod::is_finished(&pod) {
+            worker.end(pod::grace_period(&pod), false, None);
+        }
+        worker.consider_object();
+        worker
+    }
+
+    /// The loop; answers the uid when the pod is finished with, nothing when the agent stops.
+    async fn run(mut self) -> Option<String> {
+        loop {
+            let wake_at = match self.turn().await {
+                Turn::Sleep(until) => until,
+                Turn::Finished => return Some(pod::uid(&self.pod).to_string()),
+            };
+            if !self.wait(wake_at).await {
+                return None;
+            }
+        }
+    }
+
+    /// Observes, plans, acts and reports once.
+    async fn turn(&mut self) -> Turn {
+        let now = Timestamp::now();
+        let observed = observed::observe(&*self.host.runtime, pod::uid(&self.pod));
+        match within(CALL_DEADLINE, observed).await {
+            Ok(observed) => self.observed = observed,
+            Err(status) => {
+                tracing::warn!(pod = pod::described(&self.pod), "runtime: {}", status.message());
+                return Turn::Sleep(plus(now, RETRY));
+            }
+        }
+        self.read_messages().await;
+        self.probes.follow(&self.pod, &self.observed, &mut self.memory);
+        let deadline = self.check_deadline(now);
+        let plan = self.plan(now);
+        self.tell_waiting(&plan);
+        self.dispatch(&plan);
+        self.publish(&plan, now);
+        if plan.stopped && self.running.is_none() {
+            self.release().await;
+            if self.ending.as_ref().is_some_and(|ending| ending.remove) {
+                self.forget().await;
+                return Turn::Finished;
+            }
+        }
+        let next = [plan.wake_at, deadline, Some(plus(now, RESYNC))];
+        Turn::Sleep(next.into_iter().flatten().min().unwrap_or(now))
+    }
+
+    fn plan(&self, now: Timestamp) -> Plan {
+        plan::plan(World {
+            pod: &self.pod,
+            observed: &self.observed,
+            memory: &self.memory,
+            ending: self.ending.as_ref(),
+            now,
+        })
+    }
+
+    /// Starts the batch, unless one is under way.
+    fn dispatch(&mut self, plan: &Plan) {
+        let stop = plan.actions.iter().find_map(|action| match action {
+            Action::StopPod { grace } => Some(*grace),
+            _ => None,
+        });
+        if let Some(running) = &mut self.running {
+            if self.ending.is_some() {
+                running.cancel.cancel();
+            }
+            match (running.stopping_within, stop) {
+                (Some(before), Some(now)) if now < before => running.stopping_within = Some(now),
+                _ => return,
+            }
+            // The grace period was shortened: stop again, beside the call that still waits for the longer one.
+            let task = tokio::spawn(self.batch(CancellationToken::new()).run(plan.actions.clone()));
+            drop(task);
+            return;
+        }
+        if plan.actions.is_empty() {
+            return;
+        }
+        for action in &plan.actions {
+            self.note_start(action);
+        }
+        let cancel = CancellationToken::new();
+        let batch = self.batch(cancel.clone());
+        let (actions, wake) = (plan.actions.clone(), self.wake.clone());
+        let task = tokio::spawn(async move {
+            batch.run(actions).await;
+            wake.notify_one();
+        });
+        self.running = Some(Running { task, cancel, stopping_within: stop });
+    }
+
+    fn batch(&self, cancel: CancellationToken) -> Batch {
+        Batch {
+            host: self.host.clone(),
+            pod: self.pod.clone(),
+            observed: self.observed.clone(),
+            reports: self.reports.0.clone(),
+            cancel,
+        }
+    }
+
+    /// Waits for something to happen; false when the agent stops.
+    async fn wait(&mut self, until: Timestamp) -> bool {
+        let pause = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
+        tokio::select! {
+            command = self.mailbox.recv() => match command {
+                Some(Command::Stop) | None => return false,
+                Some(command) => self.command(command),
+            },
+            Some(report) = self.reports.1.recv() => self.remember(report),
+            () = self.wake.notified() => {}
+            () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
+        }
+        while let Ok(report) = self.reports.1.try_recv() {
+            self.remember(report);
+        }
+        if self.running.as_ref().is_some_and(|running| running.task.is_finished()) {
+            self.running = None;
+        }
+        true
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Update(pod) => {
+                self.pod = pod;
+                self.consider_object();
+            }
+            Command::Gone => self.end(pod::grace_period(&self.pod), true, None),
+            Command::Leave => {
+                self.target = None;
+                self.end(pod::grace_period(&self.pod), true, None);
+            }
+            Command::Fail(reason, message) => {
+                self.end(pod::grace_period(&self.pod), false, Some((reason, message)));
+            }
+            Command::Mirror(target) => {
+                self.target = target;
+                self.writer = StatusWriter::start(self.host.client.clone(), None);
+                if self.target.is_some() {
+                    self.writer.write(self.target.clone(), self.status.clone());
+                }
+            }
+            Command::Stop => {}
+        }
+    }
+
+    /// A deleted object ends the pod.
+    fn consider_object(&mut self) {
+        if pod::is_deleted(&self.pod) {
+            self.end(pod::grace_period(&self.pod), true, None);
+        }
+    }
+
+    /// The pod must stop. A second word can only make it sooner and more thorough.
+    fn end(&mut self, grace: Duration, remove: bool, failure: Option<(String, String)>) {
+        let before = self.ending.take();
+        self.ending = Some(Ending {
+            grace: before.as_ref().map_or(grace, |before| before.grace.min(grace)),
+            remove: remove || before.as_ref().is_some_and(|before| before.remove),
+            failure: before.and_then(|before| before.failure).or(failure),
+        });
+    }
+
+    /// `activeDeadlineSeconds`; answers when it will strike.
+    fn check_deadline(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let seconds = u64::try_from(pod::spec(&self.pod).active_deadline_seconds?).ok()?;
+        let deadline = plus(self.start_time, Duration::from_secs(seconds));
+        if self.ending.is_some() || now < deadline {
+            return Some(deadline).filter(|_| self.ending.is_none());
+        }
+        let message = "Pod was active on the node longer than the specified deadline";
+        self.host.recorder.pod(&self.pod, Severity::Normal, "DeadlineExceeded", message);
+        self.end(pod::grace_period(&self.pod), false, Some(("DeadlineExceeded".into(), message.into())));
+        None
+    }
+
+    fn publish(&mut self, plan: &Plan, now: Timestamp) {
+        let status = status::pod_status(Inputs {
+            pod: &self.pod,
+            previous: &self.status,
+            observed: &self.observed,
+            memory: &self.memory,
+            waiting: &plan.waiting,
+            messages: &self.messages,
+            ending: self.ending.as_ref(),
+            stopped: plan.stopped,
+            host_ips: &self.host.node_ips,
+            runtime_name: &self.host.runtime_name,
+            start_time: self.start_time,
+            now,
+        });
+        // A pod that had ended before this agent started, and whose containers are gone, stays as it was reported.
+        let lost = pod::is_finished(&self.pod) && self.observed.containers.is_empty();
+        if status == self.status || lost {
+            return;
+        }
+        self.status = status;
+        if self.target.is_some() {
+            self.writer.write(self.target.clone(), self.status.clone());
+        }
+        let mut shown = Pod::clone(&self.pod);
+        shown.status = Some(self.status.clone());
+        self.show.send_replace(Arc::new(shown));
+    }
+
+    async fn read_messages(&mut self) {
+        let known = &self.messages;
+        let fresh = self.observed.containers.iter().filter(|c| c.is_dead() && !known.contains_key(&c.id));
+        let fresh: Vec<_> = fresh.cloned().collect();
+        if fresh.is_empty() {
+            return;
+        }
+        let read = move || fresh.into_iter().map(|c| (c.id.clone(), termination_message::read(&c))).collect::<Vec<_>>();
+        let messages = tokio::task::spawn_blocking(read).await.unwrap_or_default();
+        let present: Vec<&String> = self.observed.containers.iter().map(|container| &container.id).collect();
+        self.messages.retain(|id, _| present.contains(&id));
+        self.messages.extend(messages.into_iter().filter(|(_, message)| !message.is_empty()));
+    }
+}
+
+/// What follows a turn.
+enum Turn {
+    Sleep(Timestamp),
+    Finished,
+}

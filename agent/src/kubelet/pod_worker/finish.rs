@@ -1,0 +1,59 @@
+//! The end of a pod on this node: its volumes and cgroup are let go when nothing runs any more; its logs,
+//! directories and API object when nothing may remain.
+
+use super::Worker;
+use crate::kubelet::{pod, pod_cgroup, volumes};
+
+impl Worker {
+    /// Lets go of what only running containers need. What fails is tried again by the next start of the agent,
+    /// which finds the left-overs.
+    pub(super) async fn release(&mut self) {
+        if self.released || !self.host.is_real() {
+            return;
+        }
+        self.released = true;
+        let (host, pod) = (self.host.clone(), self.pod.clone());
+        let released = tokio::task::spawn_blocking(move || {
+            let cgroup = pod_cgroup::path(&host.cgroup_root, &pod);
+            let hierarchies = host.hierarchies.as_deref().unwrap_or_default();
+            [volumes::tear_down(&host.paths.pod(pod::uid(&pod))), pod_cgroup::remove(hierarchies, &cgroup)]
+        });
+        for error in released.await.into_iter().flatten().filter_map(Result::err) {
+            tracing::warn!(pod = pod::described(&self.pod), "clean-up: {error}");
+        }
+    }
+
+    /// Removes the logs, then the API object; the object goes last, because it is what reminds us of the rest.
+    pub(super) async fn forget(&mut self) {
+        if self.host.is_real() {
+            let logs = self.host.paths.logs(&self.pod);
+            let links = self.host.paths.log_links(&self.pod);
+            let removed = tokio::task::spawn_blocking(move || remove_logs(&logs, &links)).await;
+            if let Ok(Err(error)) = removed {
+                tracing::warn!(pod = pod::described(&self.pod), "logs: {error}");
+            }
+        }
+        let idle = crate::kubelet::status_writer::StatusWriter::start(None, None);
+        let writer = std::mem::replace(&mut self.writer, idle);
+        if self.target.is_some() && pod::is_deleted(&self.pod) {
+            writer.delete().await;
+        }
+    }
+}
+
+fn remove_logs(logs: &std::path::Path, (directory, prefix): &(std::path::PathBuf, String)) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(logs) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let Ok(entries) = std::fs::read_dir(directory) else { return Ok(()) };
+    for entry in entries {
+        let path = entry?.path();
+        let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix.as_str()));
+        // A link of this pod whose log is gone.
+        if ours && std::fs::read_link(&path).is_ok_and(|log| log.starts_with(logs)) {
+            std::fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! What a worker learns from its batches and keeps in mind: failures with their back-off, and the events that a
+//! person sees when a container starts to wait.
+
+use super::Worker;
+use crate::kubelet::act::Report;
+use crate::kubelet::backoff::{Backoff, plus};
+use crate::kubelet::events::Severity;
+use crate::kubelet::plan::{Action, Health, Plan, StartFailure};
+use crate::kubelet::pod;
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// Between attempts to start a container that cannot be created.
+const START_RETRY: Duration = Duration::from_secs(10);
+/// Between attempts to make a sandbox.
+const SANDBOX_RETRY: Duration = Duration::from_secs(10);
+/// How long a failed pull is shown as such before it is shown as a back-off.
+const PULL_SHOWN: Duration = Duration::from_secs(2);
+
+impl Worker {
+    /// A start after an exit counts for the back-off of the next one.
+    pub(super) fn note_start(&mut self, action: &Action) {
+        let Action::Start { container, after_exit: true, .. } = action else { return };
+        if !self.memory.failures.contains_key(container) {
+            let previous = self.memory.restarts.get(container).copied();
+            self.memory.restarts.insert(container.clone(), Backoff::after_attempt(previous, Timestamp::now()));
+        }
+    }
+
+    pub(super) fn remember(&mut self, report: Report) {
+        let now = Timestamp::now();
+        match report {
+            Report::SandboxCreated => self.memory.sandbox_retry_at = None,
+            Report::SandboxFailed => self.memory.sandbox_retry_at = Some(plus(now, SANDBOX_RETRY)),
+            Report::StartFailed { container, reason, message, pull_of } => {
+                let failure = self.start_failure(now, reason, message, pull_of);
+                self.memory.failures.insert(container, failure);
+            }
+            Report::Started { container, id } => {
+                self.memory.failures.remove(&container);
+                if let Some((_, container)) = pod::find_container(&self.pod, &container) {
+                    self.memory.health.entry(id).or_insert(Health {
+                        started: container.startup_probe.is_none(),
+                        ready: container.readiness_probe.is_none(),
+                        unhealthy: None,
+                    });
+                }
+            }
+        }
+    }
+
+    fn start_failure(
+        &mut self,
+        now: Timestamp,
+        reason: String,
+        message: String,
+        pull_of: Option<String>,
+    ) -> StartFailure {
+        let Some(image) = pull_of else {
+            return StartFailure { reason, message, retry_at: plus(now, START_RETRY), then: None };
+        };
+        let backoff = Backoff::after_attempt(self.memory.pulls.get(&image).copied(), now);
+        let then = format!("Back-off pulling image \"{image}\": {reason}: {message}");
+        self.memory.pulls.insert(image, backoff);
+        let retry_at = plus(now, backoff.delay());
+        StartFailure { reason, message, retry_at, then: Some((plus(now, PULL_SHOWN), then)) }
+    }
+
+    /// Events for containers that have begun to wait.
+    pub(super) fn tell_waiting(&mut self, plan: &Plan) {
+        for (name, waiting) in &plan.waiting {
+            if self.waiting.get(name).is_some_and(|before| before.reason == waiting.reason) {
+                continue;
+            }
+            let recorder = &self.host.recorder;
+            match waiting.reason.as_str() {
+                "CrashLoopBackOff" => {
+                    let who = pod::described(&self.pod);
+                    let text = format!("Back-off restarting failed container {name} in pod {who}");
+                    recorder.container(&self.pod, name, Severity::Warning, "BackOff", text);
+                }
+                "ImagePullBackOff" => {
+                    let image = pod::find_container(&self.pod, name).and_then(|(_, container)| container.image);
+                    let text = format!("Back-off pulling image \"{}\"", image.unwrap_or_default());
+                    recorder.container(&self.pod, name, Severity::Normal, "BackOff", text);
+                    let text = "Error: ImagePullBackOff";
+                    recorder.container(&self.pod, name, Severity::Warning, "Failed", text);
+                }
+                _ => {}
+            }
+        }
+        self.waiting.clone_from(&plan.waiting);
+    }
+
+    /// Containers that were ready when this agent last reported them stay so until their probes say otherwise: a
+    /// restart of the agent must not take a pod out of its services.
+    pub(super) fn adopt_health(&mut self) {
+        let status = self.status.clone();
+        let lists = [&status.init_container_statuses, &status.container_statuses];
+        for container in lists.into_iter().flatten().flatten() {
+            let Some((_, id)) = container.container_id.as_deref().and_then(|id| id.split_once("://")) else {
+                continue;
+            };
+            let health =
+                Health { started: container.started == Some(true), ready: container.ready, unhealthy: None };
+            self.memory.health.insert(id.to_string(), health);
+        }
+    }
+}

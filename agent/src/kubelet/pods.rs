@@ -1,0 +1,273 @@
+//! Keeps one worker per pod: starts them for pods that sources announce (if the node admits them), passes changes
+//! on, and ends those that no source wants. Pods that the runtime has but nobody wants are orphans: a worker stops
+//! and removes them. One task owns all of this; others talk to it by messages or read the list of workers.
+
+mod mirror;
+mod orphans;
+
+use crate::kubelet::admission::{self, NodeLimits};
+use crate::kubelet::events::Severity;
+use crate::kubelet::host::Host;
+use crate::kubelet::pleg::Pleg;
+use crate::kubelet::pod;
+use crate::kubelet::pod_source::{Origin, SourceEvent};
+use crate::kubelet::pod_worker::{self, Command, Handle};
+use k8s_openapi::api::core::v1::Pod;
+use mirror::Mirrors;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Between two looks for orphans and mirrors.
+const HOUSEKEEPING: Duration = Duration::from_secs(2);
+
+/// The workers by pod uid, for readers. Cheap to clone; held only to copy.
+#[derive(Debug, Clone, Default)]
+pub struct Workers(Arc<Mutex<BTreeMap<String, Handle>>>);
+
+impl Workers {
+    /// Every pod of this node with its present status.
+    pub fn pods(&self) -> Vec<Pod> {
+        self.handles().iter().map(|handle| Pod::clone(&handle.shown.borrow())).collect()
+    }
+
+    fn handles(&self) -> Vec<Handle> {
+        self.0.lock().map(|workers| workers.values().cloned().collect()).unwrap_or_default()
+    }
+
+    fn get(&self, uid: &str) -> Option<Handle> {
+        self.0.lock().ok()?.get(uid).cloned()
+    }
+
+    fn insert(&self, uid: &str, handle: Handle) {
+        if let Ok(mut workers) = self.0.lock() {
+            workers.insert(uid.to_string(), handle);
+        }
+    }
+
+    fn remove(&self, uid: &str) {
+        if let Ok(mut workers) = self.0.lock() {
+            workers.remove(uid);
+        }
+    }
+}
+
+/// What the manager listens to.
+#[derive(Debug)]
+pub struct Inputs {
+    /// From every source.
+    pub sources: mpsc::UnboundedReceiver<SourceEvent>,
+    /// Uids of pods that changed in the runtime.
+    pub changed: mpsc::UnboundedReceiver<String>,
+    /// The node stops: every pod is to be stopped first when it says so.
+    pub shutdown: CancellationToken,
+}
+
+/// A pod that some source wants.
+struct Wanted {
+    pod: Arc<Pod>,
+    origin: Origin,
+}
+
+/// The task that owns the workers.
+pub struct Manager {
+    host: Arc<Host>,
+    pleg: Arc<Pleg>,
+    limits: NodeLimits,
+    workers: Workers,
+    /// By uid: what sources want, as last told.
+    wanted: BTreeMap<String, Wanted>,
+    /// Static pods that wait for a predecessor of the same name to end.
+    queued: Vec<Arc<Pod>>,
+    mirrors: Mirrors,
+    /// Sources that have not told all their pods yet.
+    unsynced: Vec<Origin>,
+    finished: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
+    rounds: u64,
+}
+
+impl std::fmt::Debug for Manager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Manager").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Manager {
+    /// A manager that expects pods from `sources`.
+    pub fn new(host: Arc<Host>, pleg: Arc<Pleg>, limits: NodeLimits, sources: Vec<Origin>) -> Manager {
+        Manager {
+            mirrors: Mirrors::new(host.client.clone()),
+            host,
+            pleg,
+            limits,
+            workers: Workers::default(),
+            wanted: BTreeMap::new(),
+            queued: Vec::new(),
+            unsynced: sources,
+            finished: mpsc::unbounded_channel(),
+            rounds: 0,
+        }
+    }
+
+    /// The list of workers, for readers.
+    pub fn workers(&self) -> Workers {
+        self.workers.clone()
+    }
+
+    /// Works until shutdown; then the workers are told to leave everything as it is.
+    pub async fn run(mut self, mut inputs: Inputs) {
+        let mut ticks = tokio::time::interval(HOUSEKEEPING);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = inputs.shutdown.cancelled() => break,
+                Some(event) = inputs.sources.recv() => self.source_event(event),
+                Some(uid) = inputs.changed.recv() => if let Some(worker) = self.workers.get(&uid) {
+                    worker.wake();
+                },
+                Some(uid) = self.finished.1.recv() => self.ended(&uid),
+                _ = ticks.tick() => self.housekeeping(),
+            }
+        }
+        for worker in self.workers.handles() {
+            worker.send(Command::Stop);
+        }
+    }
+
+    fn source_event(&mut self, event: SourceEvent) {
+        match event {
+            SourceEvent::Upsert(pod) if pod::is_mirror(&pod) => self.mirrors.seen(&pod),
+            SourceEvent::Upsert(pod) => self.upsert(pod),
+            SourceEvent::Gone(uid) => {
+                self.mirrors.gone(&uid);
+                self.unwanted(&uid);
+            }
+            SourceEvent::All(origin, uids) => {
+                self.unsynced.retain(|other| *other != origin);
+                let present: BTreeSet<String> = uids.into_iter().collect();
+                let gone = self.wanted.iter().filter(|(uid, w)| w.origin == origin && !present.contains(*uid));
+                for uid in gone.map(|(uid, _)| uid.clone()).collect::<Vec<_>>() {
+                    self.unwanted(&uid);
+                }
+                if origin == Origin::Cluster {
+                    self.mirrors.keep_only(&present);
+                }
+            }
+        }
+    }
+
+    fn upsert(&mut self, pod: Arc<Pod>) {
+        let uid = pod::uid(&pod).to_string();
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if uid.is_empty() || uid.starts_with('.') || !uid.chars().all(legal) {
+            tracing::error!(pod = pod::described(&pod), "a uid that cannot be a directory name: ignored");
+            return;
+        }
+        let origin = if pod::is_static(&pod) { Origin::Manifests } else { Origin::Cluster };
+        let known = self.wanted.insert(uid.clone(), Wanted { pod: pod.clone(), origin }).is_some();
+        match self.workers.get(&uid) {
+            Some(worker) => worker.send(Command::Update(pod)),
+            None if known && !self.queued.iter().any(|queued| pod::uid(queued) == uid) => {
+                // Its worker has ended: the object only waits to be deleted.
+            }
+            None if origin == Origin::Manifests && self.predecessor(&pod) => self.queued.push(pod),
+            None => self.start(pod),
+        }
+    }
+
+    /// Another pod of the same name is still there.
+    fn predecessor(&self, pod: &Pod) -> bool {
+        self.workers.handles().iter().any(|worker| {
+            let other = worker.shown.borrow();
+            pod::name(&other) == pod::name(pod) && pod::namespace(&other) == pod::namespace(pod)
+        })
+    }
+
+    fn start(&mut self, pod: Arc<Pod>) {
+        let uid = pod::uid(&pod).to_string();
+        let rejection = self.admit(&pod);
+        if let Some((reason, message)) = &rejection {
+            tracing::warn!(pod = pod::described(&pod), reason, "{message}");
+        }
+        let worker = pod_worker::spawn(self.host.clone(), pod.clone(), rejection, self.finished.0.clone());
+        if let Some(target) = self.mirrors.target(&pod) {
+            worker.send(Command::Mirror(Some(target)));
+        }
+        self.workers.insert(&uid, worker);
+    }
+
+    /// A pod that runs already, has ended, or is on its way out needs no permission.
+    fn admit(&self, pod: &Pod) -> Option<admission::Rejection> {
+        let settled = self.pleg.known().contains_key(pod::uid(pod)) || pod::is_finished(pod) || pod::is_deleted(pod);
+        if settled {
+            return None;
+        }
+        let others = self.workers.pods();
+        let others: Vec<&Pod> = others.iter().filter(|other| !pod::is_finished(other)).collect();
+        let (reason, message) = admission::admit(pod, &others, &self.limits).err()?;
+        let word: &'static str = match reason.as_str() {
+            "OutOfcpu" => "OutOfcpu",
+            "OutOfmemory" => "OutOfmemory",
+            "OutOfpods" => "OutOfpods",
+            "NodeAffinity" => "NodeAffinity",
+            "NodePorts" => "NodePorts",
+            _ => "UnexpectedAdmissionError",
+        };
+        let text = message.trim_start_matches("Pod was rejected: ").to_string();
+        self.host.recorder.pod(pod, Severity::Warning, word, text);
+        Some((reason, message))
+    }
+
+    fn unwanted(&mut self, uid: &str) {
+        self.wanted.remove(uid);
+        self.queued.retain(|pod| pod::uid(pod) != uid);
+        if let Some(worker) = self.workers.get(uid) {
+            worker.send(Command::Gone);
+        }
+    }
+
+    /// A worker has nothing left to do.
+    fn ended(&mut self, uid: &str) {
+        self.workers.remove(uid);
+        let ready: Vec<Arc<Pod>> = self.queued.iter().filter(|pod| !self.predecessor(pod)).cloned().collect();
+        for pod in ready {
+            self.queued.retain(|queued| pod::uid(queued) != pod::uid(&pod));
+            self.start(pod);
+        }
+    }
+
+    fn housekeeping(&mut self) {
+        if !self.unsynced.is_empty() {
+            return;
+        }
+        self.rounds += 1;
+        self.end_orphans();
+        if self.rounds % 30 == 1 {
+            self.remove_left_overs();
+        }
+        let statics = self.wanted.values().filter(|wanted| wanted.origin == Origin::Manifests);
+        let statics: Vec<Arc<Pod>> = statics.map(|wanted| wanted.pod.clone()).collect();
+        for (uid, target) in self.mirrors.reconcile(&statics) {
+            if let Some(worker) = self.workers.get(&uid) {
+                worker.send(Command::Mirror(target));
+            }
+        }
+    }
+}
+
+/// Stops every pod, leaving API objects as they are; returns when all are gone or the deadline has passed.
+pub async fn stop_all(workers: &Workers, deadline: Duration) -> Result<(), String> {
+    for worker in workers.handles() {
+        worker.send(Command::Leave);
+    }
+    let gone = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        while !workers.handles().is_empty() {
+            ticks.tick().await;
+        }
+    };
+    let left = || workers.pods().iter().map(pod::described).collect::<Vec<_>>().join(", ");
+    tokio::time::timeout(deadline, gone).await.map_err(|_| format!("still running: {}", left()))
+}

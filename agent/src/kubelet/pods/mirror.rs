@@ -1,0 +1,112 @@
+//! Mirror pods: API objects that show the static pods of this node to the cluster. They are made by the node, follow
+//! the static pod's hash, and deleting one changes nothing: it is made again.
+
+use crate::kubelet::pod::{self, HASH_ANNOTATION, MIRROR_ANNOTATION};
+use crate::kubelet::status_writer::Target;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A mirror as the API server shows it.
+#[derive(Debug, Clone)]
+struct Mirror {
+    target: Target,
+    hash: String,
+}
+
+/// The mirrors of this node.
+pub(super) struct Mirrors {
+    client: Option<kube::Client>,
+    /// By uid of the mirror.
+    seen: BTreeMap<String, Mirror>,
+    /// Which mirror each static pod's worker was told.
+    told: BTreeMap<String, Option<Target>>,
+}
+
+impl Mirrors {
+    pub(super) fn new(client: Option<kube::Client>) -> Mirrors {
+        Mirrors { client, seen: BTreeMap::new(), told: BTreeMap::new() }
+    }
+
+    pub(super) fn seen(&mut self, mirror: &Pod) {
+        let hash = pod::annotation(mirror, MIRROR_ANNOTATION).unwrap_or_default().to_string();
+        self.seen.insert(pod::uid(mirror).to_string(), Mirror { target: Target::of(mirror), hash });
+    }
+
+    pub(super) fn gone(&mut self, uid: &str) {
+        self.seen.remove(uid);
+    }
+
+    pub(super) fn keep_only(&mut self, present: &BTreeSet<String>) {
+        self.seen.retain(|uid, _| present.contains(uid));
+    }
+
+    fn of(&self, pod: &Pod) -> Option<&Mirror> {
+        self.seen.values().find(|mirror| {
+            mirror.target.name == pod::name(pod) && mirror.target.namespace == pod::namespace(pod)
+        })
+    }
+
+    fn fits(mirror: &Mirror, pod: &Pod) -> bool {
+        pod::annotation(pod, HASH_ANNOTATION) == Some(mirror.hash.as_str())
+    }
+
+    /// The mirror of a static pod, if there is a true one.
+    pub(super) fn target(&self, pod: &Pod) -> Option<Target> {
+        self.of(pod).filter(|mirror| Self::fits(mirror, pod)).map(|mirror| mirror.target.clone())
+    }
+
+    /// Makes missing mirrors and deletes wrong ones; answers which workers (by uid) have a new mirror.
+    pub(super) fn reconcile(&mut self, statics: &[Arc<Pod>]) -> Vec<(String, Option<Target>)> {
+        let Some(client) = self.client.clone() else { return Vec::new() };
+        for mirror in self.seen.values() {
+            let name = (&mirror.target.namespace, &mirror.target.name);
+            let wanted = statics.iter().any(|pod| {
+                (pod::namespace(pod), pod::name(pod)) == (name.0, name.1) && Self::fits(mirror, pod)
+            });
+            if !wanted {
+                tokio::spawn(delete(client.clone(), mirror.target.clone()));
+            }
+        }
+        for pod in statics.iter().filter(|pod| self.of(pod).is_none()) {
+            tokio::spawn(create(client.clone(), pod.clone()));
+        }
+        let now: BTreeMap<String, Option<Target>> =
+            statics.iter().map(|pod| (pod::uid(pod).to_string(), self.target(pod))).collect();
+        let changed = now.iter().filter(|(uid, target)| self.told.get(*uid).cloned().flatten() != **target);
+        let changed = changed.map(|(uid, target)| (uid.clone(), target.clone())).collect();
+        self.told = now;
+        changed
+    }
+}
+
+async fn create(client: kube::Client, pod: Arc<Pod>) {
+    let mut mirror = Pod::clone(&pod);
+    mirror.metadata.uid = None;
+    mirror.status = None;
+    let hash = pod::annotation(&pod, HASH_ANNOTATION).unwrap_or_default().to_string();
+    mirror.metadata.annotations.get_or_insert_default().insert(MIRROR_ANNOTATION.to_string(), hash);
+    let pods: Api<Pod> = Api::namespaced(client, pod::namespace(&pod));
+    match pods.create(&PostParams::default(), &mirror).await {
+        Ok(_) => {}
+        // The watch has not shown it yet.
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        Err(error) => tracing::warn!(pod = pod::name(&pod), "mirror pod not created: {error}"),
+    }
+}
+
+async fn delete(client: kube::Client, target: Target) {
+    let pods: Api<Pod> = Api::namespaced(client, &target.namespace);
+    let parameters = DeleteParams {
+        grace_period_seconds: Some(0),
+        preconditions: Some(kube::api::Preconditions { uid: Some(target.uid), resource_version: None }),
+        ..Default::default()
+    };
+    match pods.delete(&target.name, &parameters).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+        Err(error) => tracing::warn!(pod = target.name, "mirror pod not deleted: {error}"),
+    }
+}

@@ -1,0 +1,209 @@
+//! Startup, readiness and liveness probes: one task per probe of a running container, which sleeps between its
+//! attempts and wakes its pod's worker only when the verdict changes. Tasks of different pods share nothing, so a
+//! probe is never late because of another pod.
+
+mod attempt;
+mod grpc;
+mod verdict;
+
+use crate::kubelet::events::Severity;
+use crate::kubelet::host::Host;
+use crate::kubelet::observed::{ObservedContainer, ObservedPod, RunState};
+use crate::kubelet::plan::{Health, Memory, Unhealthy};
+use crate::kubelet::pod;
+use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+use verdict::{Counter, Verdict};
+
+/// Which of the three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    Startup,
+    Readiness,
+    Liveness,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Role::Startup => "Startup",
+            Role::Readiness => "Readiness",
+            Role::Liveness => "Liveness",
+        }
+    }
+}
+
+/// Verdicts by container id and role; held only for a look-up.
+type Verdicts = Arc<Mutex<BTreeMap<(String, Role), Verdict>>>;
+
+/// The probes of one pod.
+pub struct Probes {
+    host: Arc<Host>,
+    wake: Arc<Notify>,
+    verdicts: Verdicts,
+    tasks: BTreeMap<(String, Role), AbortOnDropHandle<()>>,
+}
+
+impl std::fmt::Debug for Probes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Probes").finish_non_exhaustive()
+    }
+}
+
+impl Probes {
+    /// None yet; changes of a verdict are told to `wake`.
+    pub fn new(host: Arc<Host>, wake: Arc<Notify>) -> Probes {
+        Probes { host, wake, verdicts: Verdicts::default(), tasks: BTreeMap::new() }
+    }
+
+    /// Starts probes of containers that run, ends those of containers that do not, and brings `memory` up to date.
+    pub fn follow(&mut self, pod: &Arc<Pod>, observed: &ObservedPod, memory: &mut Memory) {
+        let running: Vec<&ObservedContainer> =
+            observed.containers.iter().filter(|container| container.state == RunState::Running).collect();
+        let runs = |id: &String| running.iter().any(|container| container.id == *id);
+        self.tasks.retain(|(id, _), _| runs(id));
+        memory.health.retain(|id, _| runs(id));
+        if let Ok(mut verdicts) = self.verdicts.lock() {
+            verdicts.retain(|(id, _), _| runs(id));
+        }
+        let ip = self.host.facts(pod, observed.ready_sandbox()).pod_ips.first().cloned().unwrap_or_default();
+        for observed in running {
+            if let Some((_, container)) = pod::find_container(pod, &observed.name) {
+                self.judge(pod, &container, observed, &ip, memory);
+            }
+        }
+    }
+
+    fn judge(
+        &mut self,
+        pod: &Arc<Pod>,
+        container: &Container,
+        observed: &ObservedContainer,
+        ip: &str,
+        memory: &mut Memory,
+    ) {
+        let first = Health {
+            started: container.startup_probe.is_none(),
+            ready: container.readiness_probe.is_none(),
+            unhealthy: None,
+        };
+        let health = memory.health.entry(observed.id.clone()).or_insert(first);
+        let mut run = |role, probe: &Option<Probe>| {
+            let probe = probe.as_ref()?;
+            self.ensure(pod, container, observed, ip, role, probe);
+            let verdicts = self.verdicts.lock().ok()?;
+            verdicts.get(&(observed.id.clone(), role)).copied()
+        };
+        let gives_up = |probe: &'static str, spec: &Option<Probe>| {
+            let seconds = spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+            let grace = seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+            Some(Unhealthy { probe, grace })
+        };
+        match run(Role::Startup, &container.startup_probe) {
+            Some(Verdict::Success) => health.started = true,
+            Some(Verdict::Failure) => health.unhealthy = gives_up("startup", &container.startup_probe),
+            None => {}
+        }
+        if !health.started {
+            // The startup probe gates both others.
+            return;
+        }
+        match run(Role::Readiness, &container.readiness_probe) {
+            Some(verdict) => health.ready = verdict == Verdict::Success,
+            None => health.ready |= container.readiness_probe.is_none(),
+        }
+        if run(Role::Liveness, &container.liveness_probe) == Some(Verdict::Failure) {
+            health.unhealthy = gives_up("liveness", &container.liveness_probe);
+        }
+    }
+
+    fn ensure(
+        &mut self,
+        pod: &Arc<Pod>,
+        container: &Container,
+        observed: &ObservedContainer,
+        ip: &str,
+        role: Role,
+        probe: &Probe,
+    ) {
+        let key = (observed.id.clone(), role);
+        if self.tasks.contains_key(&key) {
+            return;
+        }
+        let task = Task {
+            host: self.host.clone(),
+            pod: pod.clone(),
+            container: container.clone(),
+            probe: probe.clone(),
+            ip: ip.to_string(),
+            since: observed.started_at.unwrap_or(observed.created_at),
+            key: key.clone(),
+            verdicts: self.verdicts.clone(),
+            wake: self.wake.clone(),
+        };
+        self.tasks.insert(key, AbortOnDropHandle::new(tokio::spawn(task.run())));
+    }
+}
+
+/// One probe of one container.
+struct Task {
+    host: Arc<Host>,
+    pod: Arc<Pod>,
+    container: Container,
+    probe: Probe,
+    ip: String,
+    since: jiff::Timestamp,
+    key: (String, Role),
+    verdicts: Verdicts,
+    wake: Arc<Notify>,
+}
+
+fn seconds(field: Option<i32>, default: u64) -> Duration {
+    let given = field.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
+    Duration::from_secs(given.unwrap_or(default))
+}
+
+impl Task {
+    async fn run(self) {
+        let role = self.key.1;
+        let delay = seconds(self.probe.initial_delay_seconds, 0);
+        let age = Duration::try_from(jiff::Timestamp::now().duration_since(self.since)).unwrap_or_default();
+        tokio::time::sleep(delay.saturating_sub(age)).await;
+        let mut ticks = tokio::time::interval(seconds(self.probe.period_seconds, 10));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut counter = Counter::new(self.probe.success_threshold, self.probe.failure_threshold);
+        loop {
+            ticks.tick().await;
+            let outcome = attempt::attempt(&self.host, &self.container, &self.probe, &self.key.0, &self.ip).await;
+            if let Err(reason) = &outcome {
+                let text = format!("{} probe failed: {reason}", role.name());
+                let recorder = &self.host.recorder;
+                recorder.container(&self.pod, &self.container.name, Severity::Warning, "Unhealthy", text);
+            }
+            let Some(verdict) = counter.count(outcome.is_ok()) else { continue };
+            self.tell(verdict);
+            let over = match role {
+                Role::Startup => true,
+                Role::Liveness => verdict == Verdict::Failure,
+                Role::Readiness => false,
+            };
+            if over {
+                // A success of the startup probe is for good; after giving up, the container is replaced.
+                return;
+            }
+        }
+    }
+
+    fn tell(&self, verdict: Verdict) {
+        let changed = self.verdicts.lock().is_ok_and(|mut verdicts| {
+            verdicts.insert(self.key.clone(), verdict) != Some(verdict)
+        });
+        if changed {
+            self.wake.notify_one();
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! One attempt of a probe.
+
+use super::{grpc, seconds};
+use crate::kubelet::hooks::{absolute, port_number};
+use crate::kubelet::host::Host;
+use crate::kubelet::http_call::{HttpCall, dial_error, headers};
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
+use knarr_cri::Code;
+use knarr_cri::v1::ExecSyncRequest;
+use std::time::Duration;
+
+/// Most bytes of output in a message.
+const OUTPUT_LIMIT: usize = 10 * 1024;
+
+/// Probes once; the error is what the event says after the colon.
+pub(super) async fn attempt(
+    host: &Host,
+    container: &Container,
+    probe: &Probe,
+    container_id: &str,
+    ip: &str,
+) -> Result<(), String> {
+    let timeout = seconds(probe.timeout_seconds, 1);
+    let port = |port| port_number(port, container).ok_or_else(|| "the port is unknown".to_string());
+    if let Some(exec) = &probe.exec {
+        return exec_probe(host, container_id, exec.command.clone().unwrap_or_default(), timeout).await;
+    }
+    if let Some(get) = &probe.http_get {
+        return http_probe(get, port(&get.port)?, ip, timeout).await;
+    }
+    if let Some(tcp) = &probe.tcp_socket {
+        let to = tcp.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(ip);
+        return tcp_probe(to, port(&tcp.port)?, timeout).await;
+    }
+    if let Some(check) = &probe.grpc {
+        let number = u16::try_from(check.port).map_err(|error| error.to_string())?;
+        return grpc::check(ip, number, check.service.as_deref().unwrap_or_default(), timeout).await;
+    }
+    Err("missing probe handler".to_string())
+}
+
+async fn exec_probe(host: &Host, id: &str, cmd: Vec<String>, timeout: Duration) -> Result<(), String> {
+    let seconds = i64::try_from(timeout.as_secs()).unwrap_or(1);
+    let words = cmd.join(" ");
+    let request = ExecSyncRequest { container_id: id.to_string(), cmd, timeout: seconds };
+    let answer = tokio::time::timeout(timeout + Duration::from_secs(5), host.runtime.exec_sync(request)).await;
+    let timed_out = || format!("command timed out: \"{words}\" timed out after {seconds}s");
+    let answer = match answer {
+        Err(_) => return Err(timed_out()),
+        Ok(Err(status)) if status.code() == Code::DeadlineExceeded => return Err(timed_out()),
+        Ok(Err(status)) => return Err(status.message().to_string()),
+        Ok(Ok(answer)) => answer,
+    };
+    if answer.exit_code == 0 {
+        return Ok(());
+    }
+    let output = [answer.stdout, answer.stderr].concat();
+    Err(String::from_utf8_lossy(&output[..output.len().min(OUTPUT_LIMIT)]).into_owned())
+}
+
+async fn http_probe(get: &HTTPGetAction, port: u16, ip: &str, timeout: Duration) -> Result<(), String> {
+    let call = HttpCall {
+        https: get.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
+        host: get.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| ip.to_string()),
+        port,
+        path: absolute(get.path.as_deref()),
+        headers: headers(get.http_headers.as_ref()),
+    };
+    let (status, _) = call.get(timeout).await?;
+    if (200..400).contains(&status.as_u16()) {
+        return Ok(());
+    }
+    Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
+}
+
+async fn tcp_probe(to: &str, port: u16, timeout: Duration) -> Result<(), String> {
+    let address = format!("{to}:{port}");
+    match tokio::time::timeout(timeout, tokio::net::TcpStream::connect((to, port))).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(dial_error("tcp", &address, &error)),
+        Err(_) => Err(format!("dial tcp {address}: i/o timeout")),
+    }
+}

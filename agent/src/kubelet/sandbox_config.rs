@@ -1,0 +1,92 @@
+//! A pod as the runtime's `PodSandboxConfig`. Every later call for a container repeats it, so it is made from the
+//! pod alone and is the same each time.
+
+use crate::kubelet::paths::Paths;
+use crate::kubelet::resources::{self, CPU_PERIOD_US};
+use crate::kubelet::{hosts_file, labels, pod, pod_cgroup, security};
+use k8s_openapi::api::core::v1::{ContainerPort, Pod};
+use knarr_cri::v1::{
+    DnsConfig, LinuxContainerResources, LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PortMapping,
+    Protocol,
+};
+use std::collections::HashMap;
+
+/// Builds the configuration of the pod's sandbox number `attempt`.
+pub fn sandbox_config(
+    pod: &Pod,
+    attempt: u32,
+    paths: &Paths,
+    dns: DnsConfig,
+    cgroup_root: &str,
+) -> PodSandboxConfig {
+    PodSandboxConfig {
+        metadata: Some(PodSandboxMetadata {
+            name: pod::name(pod).to_string(),
+            uid: pod::uid(pod).to_string(),
+            namespace: pod::namespace(pod).to_string(),
+            attempt,
+        }),
+        hostname: if pod::host_network(pod) { String::new() } else { hosts_file::hostname(pod) },
+        log_directory: paths.logs(pod).to_string_lossy().into_owned(),
+        dns_config: Some(dns),
+        port_mappings: port_mappings(pod),
+        labels: sandbox_labels(pod),
+        annotations: pod.metadata.annotations.iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        linux: Some(LinuxPodSandboxConfig {
+            cgroup_parent: pod_cgroup::path(cgroup_root, pod),
+            security_context: Some(security::sandbox_context(pod)),
+            sysctls: sysctls(pod),
+            overhead: Some(LinuxContainerResources::default()),
+            resources: Some(pod_resources(pod)),
+        }),
+        ..Default::default()
+    }
+}
+
+/// The pod's own labels, then the three by which it is found again.
+fn sandbox_labels(pod: &Pod) -> HashMap<String, String> {
+    let mut all: HashMap<_, _> =
+        pod.metadata.labels.iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+    all.insert(labels::POD_NAME.into(), pod::name(pod).into());
+    all.insert(labels::POD_NAMESPACE.into(), pod::namespace(pod).into());
+    all.insert(labels::POD_UID.into(), pod::uid(pod).into());
+    all
+}
+
+fn sysctls(pod: &Pod) -> HashMap<String, String> {
+    let list = pod::spec(pod).security_context.as_ref().and_then(|context| context.sysctls.as_ref());
+    list.into_iter().flatten().map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect()
+}
+
+fn port_mappings(pod: &Pod) -> Vec<PortMapping> {
+    if pod::host_network(pod) {
+        return Vec::new();
+    }
+    let ports = pod::containers(pod).flat_map(|(_, container)| container.ports.iter().flatten());
+    ports.filter(|port| port.host_port.is_some_and(|port| port > 0)).map(port_mapping).collect()
+}
+
+fn port_mapping(port: &ContainerPort) -> PortMapping {
+    let protocol = match port.protocol.as_deref() {
+        Some("UDP") => Protocol::Udp,
+        Some("SCTP") => Protocol::Sctp,
+        _ => Protocol::Tcp,
+    };
+    PortMapping {
+        protocol: protocol as i32,
+        container_port: port.container_port,
+        host_port: port.host_port.unwrap_or(0),
+        host_ip: port.host_ip.clone().unwrap_or_default(),
+    }
+}
+
+/// The sum over the pod's containers, for runtimes that size a virtual machine by it.
+fn pod_resources(pod: &Pod) -> LinuxContainerResources {
+    LinuxContainerResources {
+        cpu_period: CPU_PERIOD_US,
+        cpu_shares: resources::cpu_shares(resources::pod_request(pod, "cpu")),
+        cpu_quota: resources::pod_limit(pod, "cpu").map_or(0, resources::cpu_quota),
+        memory_limit_in_bytes: resources::pod_limit(pod, "memory").map_or(0, |milli| milli / 1000),
+        ..Default::default()
+    }
+}

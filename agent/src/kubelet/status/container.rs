@@ -1,0 +1,110 @@
+//! The status of one container.
+
+use super::Inputs;
+use crate::kubelet::observed::{ObservedContainer, RunState};
+use crate::kubelet::pod::{self, Kind};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// Exit code of a container whose real one nobody saw.
+const UNKNOWN_EXIT_CODE: i32 = 137;
+
+pub(super) fn status(inputs: Inputs<'_>, kind: Kind, container: &Container) -> ContainerStatus {
+    let latest = inputs.observed.latest(&container.name);
+    let (state, last_state) = states(inputs, kind, container, latest);
+    let running = state.running.is_some();
+    let health = latest.and_then(|latest| inputs.memory.health.get(&latest.id));
+    let started = running && health.map_or(container.startup_probe.is_none(), |health| health.started);
+    let ready = match kind {
+        Kind::Init => state.terminated.as_ref().is_some_and(|terminated| terminated.exit_code == 0),
+        Kind::Ephemeral => false,
+        _ => started && health.map_or(container.readiness_probe.is_none(), |health| health.ready),
+    };
+    let before = previous(inputs, container);
+    ContainerStatus {
+        name: container.name.clone(),
+        ready,
+        started: (kind != Kind::Ephemeral).then_some(started),
+        restart_count: latest.map_or_else(
+            || before.map_or(0, |status| status.restart_count),
+            |latest| i32::try_from(latest.restart_count).unwrap_or(i32::MAX),
+        ),
+        image: latest.map(|latest| &latest.image).or(container.image.as_ref()).cloned().unwrap_or_default(),
+        image_id: latest.map(|latest| latest.image_id.clone()).unwrap_or_default(),
+        container_id: latest.map(|latest| container_id(inputs, latest)),
+        state: Some(state),
+        last_state,
+        ..Default::default()
+    }
+}
+
+fn previous<'a>(inputs: Inputs<'a>, container: &Container) -> Option<&'a ContainerStatus> {
+    let previous = inputs.previous;
+    let lists = [&previous.container_statuses, &previous.init_container_statuses, &previous.ephemeral_container_statuses];
+    lists.into_iter().flatten().flatten().find(|status| status.name == container.name)
+}
+
+fn container_id(inputs: Inputs<'_>, container: &ObservedContainer) -> String {
+    format!("{}://{}", inputs.runtime_name, container.id)
+}
+
+/// The present state and the last one.
+fn states(
+    inputs: Inputs<'_>,
+    kind: Kind,
+    container: &Container,
+    latest: Option<&ObservedContainer>,
+) -> (ContainerState, Option<ContainerState>) {
+    let ended = |dead: &ObservedContainer| terminated(inputs, dead);
+    let earlier = latest.and_then(|latest| inputs.observed.previous(latest)).map(ended);
+    let waits = inputs.waiting.get(&container.name).map(|reason| waiting(&reason.reason, &reason.message));
+    match latest {
+        None => {
+            let last = previous(inputs, container).and_then(|status| status.last_state.clone());
+            (waits.unwrap_or_else(|| not_begun(inputs, kind)), last)
+        }
+        Some(latest) => match latest.state {
+            RunState::Running => (running(latest), earlier),
+            RunState::Created => (waits.unwrap_or_else(|| not_begun(inputs, kind)), earlier),
+            RunState::Exited | RunState::Unknown => match waits {
+                Some(waits) => (waits, Some(ended(latest))),
+                None => (ended(latest), earlier),
+            },
+        },
+    }
+}
+
+fn not_begun(inputs: Inputs<'_>, kind: Kind) -> ContainerState {
+    let has_init = pod::init_containers(inputs.pod).next().is_some();
+    let reason = if has_init && kind != Kind::Ephemeral { "PodInitializing" } else { "ContainerCreating" };
+    waiting(reason, "")
+}
+
+fn waiting(reason: &str, message: &str) -> ContainerState {
+    let message = Some(message.to_string()).filter(|message| !message.is_empty());
+    let waiting = ContainerStateWaiting { reason: Some(reason.to_string()), message };
+    ContainerState { waiting: Some(waiting), ..Default::default() }
+}
+
+fn running(container: &ObservedContainer) -> ContainerState {
+    let running = ContainerStateRunning { started_at: container.started_at.map(Time) };
+    ContainerState { running: Some(running), ..Default::default() }
+}
+
+fn terminated(inputs: Inputs<'_>, container: &ObservedContainer) -> ContainerState {
+    let unknown = container.state == RunState::Unknown;
+    let reason = if unknown { "ContainerStatusUnknown" } else { &container.reason };
+    let message = inputs.messages.get(&container.id).unwrap_or(&container.message);
+    let terminated = ContainerStateTerminated {
+        exit_code: if unknown { UNKNOWN_EXIT_CODE } else { container.exit_code },
+        reason: Some(reason.to_string()).filter(|reason| !reason.is_empty()),
+        message: Some(message.clone()).filter(|message| !message.is_empty()),
+        started_at: container.started_at.map(Time),
+        finished_at: container.finished_at.map(Time),
+        container_id: Some(container_id(inputs, container)),
+        signal: None,
+    };
+    ContainerState { terminated: Some(terminated), ..Default::default() }
+}

@@ -1,0 +1,1 @@
+//! Statuses as tables.

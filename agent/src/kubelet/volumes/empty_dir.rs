@@ -1,0 +1,33 @@
+//! emptyDir: a directory that lives as long as its pod, on the node's disk or in memory.
+
+use super::mounts;
+use crate::kubelet::resources;
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+
+pub(super) fn set_up(
+    directory: &Path,
+    source: &EmptyDirVolumeSource,
+    pod: &Pod,
+    group: Option<i64>,
+) -> Result<(), String> {
+    let size = source.size_limit.as_ref().and_then(resources::value).filter(|size| *size > 0);
+    let result = match source.medium.as_deref().unwrap_or_default() {
+        "" => std::fs::create_dir_all(directory),
+        "Memory" => {
+            // The kubelet's rule: never more than the pod may use in memory.
+            let memory = resources::pod_limit(pod, "memory").map(|milli| milli / 1000);
+            let size = [size, memory].into_iter().flatten().min();
+            mounts::mount_tmpfs(directory, size.and_then(|size| u64::try_from(size).ok()))
+        }
+        other => return Err(format!("unknown storage medium \"{other}\"")),
+    };
+    let permissions = |mode| std::fs::set_permissions(directory, std::fs::Permissions::from_mode(mode));
+    let owned = result.and_then(|()| match group.and_then(|group| u32::try_from(group).ok()) {
+        // setgid, so that what containers create belongs to the group too.
+        Some(group) => chown(directory, None, Some(group)).and_then(|()| permissions(0o2777)),
+        None => permissions(0o777),
+    });
+    owned.map_err(|error| format!("{}: {error}", directory.display()))
+}

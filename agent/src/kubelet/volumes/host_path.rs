@@ -1,0 +1,46 @@
+//! hostPath: a path of the node itself, checked (or made) as its type says.
+
+use k8s_openapi::api::core::v1::HostPathVolumeSource;
+use std::fs::{DirBuilder, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+pub(super) fn check(source: &HostPathVolumeSource) -> Result<(), String> {
+    let path = Path::new(&source.path);
+    let kind = source.type_.as_deref().unwrap_or_default();
+    if !path.is_absolute() || path.components().any(|part| part.as_os_str() == "..") {
+        return Err(format!("hostPath \"{}\" must be absolute and must not contain '..'", source.path));
+    }
+    let expect = |holds: fn(&Metadata) -> bool, what: &str| match std::fs::metadata(path) {
+        Ok(metadata) if holds(&metadata) => Ok(()),
+        _ => Err(format!("hostPath type check failed: {} is not {what}", source.path)),
+    };
+    match kind {
+        "" => Ok(()),
+        "Directory" => expect(Metadata::is_dir, "a directory"),
+        "File" => expect(Metadata::is_file, "a file"),
+        "Socket" => expect(|metadata| metadata.file_type().is_socket(), "a socket file"),
+        "CharDevice" => expect(|metadata| metadata.file_type().is_char_device(), "a character device"),
+        "BlockDevice" => expect(|metadata| metadata.file_type().is_block_device(), "a block device"),
+        "DirectoryOrCreate" => made(path, make_directory(path))
+            .and_then(|()| expect(Metadata::is_dir, "a directory")),
+        "FileOrCreate" => made(path, make_file(path)).and_then(|()| expect(Metadata::is_file, "a file")),
+        other => Err(format!("hostPath type \"{other}\" is unknown")),
+    }
+}
+
+fn made(path: &Path, result: io::Result<()>) -> Result<(), String> {
+    result.map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o755).create(path)
+}
+
+fn make_file(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o644).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}

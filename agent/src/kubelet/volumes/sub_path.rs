@@ -1,0 +1,55 @@
+//! `subPath`: one file or directory of a volume, mounted without its surroundings.
+//!
+//! The volume's contents belong to the containers, so a path in it may be replaced by a link to anywhere between
+//! our look and the runtime's mount. The path is therefore resolved once, beneath the volume, by the kernel, and
+//! what was found is bound to a place that only the node can change; the runtime mounts that place.
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Component, Path};
+
+/// Binds `sub_path` of the volume at `volume` to `target` (made on the way); a missing directory is created.
+pub fn bind_sub_path(volume: &Path, sub_path: &str, target: &Path) -> io::Result<()> {
+    if Path::new(sub_path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("subPath \"{sub_path}\" leaves the volume")));
+    }
+    super::mounts::unmount_below(target)?;
+    let source = open_beneath(volume, sub_path)?;
+    let is_directory = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&source)?.st_mode).is_dir();
+    prepare_target(target, is_directory)?;
+    let source = format!("/proc/self/fd/{}", source.as_raw_fd());
+    Ok(rustix::mount::mount_bind_recursive(source, target)?)
+}
+
+fn prepare_target(target: &Path, directory: bool) -> io::Result<()> {
+    if let Some(parent) = target.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    if directory {
+        std::fs::create_dir_all(target)
+    } else {
+        std::fs::File::create(target).map(drop)
+    }
+}
+
+/// Opens a path beneath `volume`, creating directories that are missing.
+fn open_beneath(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
+    let root = rustix::fs::open(volume, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    match rustix::fs::openat2(&root, sub_path, flags, Mode::empty(), ResolveFlags::BENEATH) {
+        Ok(found) => return Ok(found),
+        Err(rustix::io::Errno::NOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let mut current = root;
+    for part in Path::new(sub_path).components().filter(|part| matches!(part, Component::Normal(_))) {
+        match rustix::fs::mkdirat(&current, part.as_os_str(), Mode::from_raw_mode(0o750)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        current = rustix::fs::openat2(&current, part.as_os_str(), flags, Mode::empty(), resolve)?;
+    }
+    Ok(current)
+}
