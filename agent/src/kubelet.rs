@@ -41,6 +41,8 @@ pub mod references;
 pub mod resources;
 pub mod sandbox_config;
 pub mod security;
+pub mod simulate;
+pub mod simulated_runtime;
 pub mod status;
 pub mod status_writer;
 pub mod termination_message;

@@ -4,8 +4,31 @@
 //! This is the only file that knows both halves. Pods outlive it: stopping a node leaves its containers running
 //! unless the caller asks otherwise, and starting it again finds them.
 
+mod removal;
+
+pub use removal::remove_everything;
+
 use crate::config::Config;
+use crate::engine::monitors::UnixMonitors;
+use crate::engine::network::bridge::BridgeNetwork;
+use crate::engine::network::cidr::Cidr;
+use crate::engine::streaming::StreamingServer;
+use crate::engine::{self, Engine};
+use crate::kubelet::machine::Machine;
+use crate::kubelet::{Kubelet, Parts};
+use crate::{dns, services};
+use anyhow::Context;
+use knarr_images::ImageStore;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Between attempts of a part that must run but cannot start (a busy port, a table that somebody holds).
+const RESTART: Duration = Duration::from_secs(2);
+const DNS_PORT: u16 = 53;
 
 /// The cluster that a node belongs to.
 #[derive(Clone)]
@@ -26,13 +49,44 @@ impl std::fmt::Debug for Cluster {
 #[derive(Debug)]
 pub struct Node {
     name: String,
+    kubelet: Kubelet,
+    /// Stops what the kubelet stands on, after the kubelet.
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl Node {
     /// Starts every part; pods come from `cluster`, from the directory of manifests, or from both.
     pub async fn start(config: Arc<Config>, cluster: Option<Cluster>) -> anyhow::Result<Node> {
-        let _ = (config, cluster);
-        anyhow::bail!("a whole node: not supported yet")
+        let name = match &config.node_name {
+            Some(name) => name.clone(),
+            None => host_name()?,
+        };
+        let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let engine = start_engine(&config).await?;
+        let stop = shutdown.clone().cancelled_owned();
+        let (served, socket) = (engine.clone(), config.cri_socket());
+        tasks.spawn(async move { report("CRI server", engine::serve_engine(served, &socket, stop).await) });
+        let client = cluster.as_ref().map(|cluster| cluster.client.clone());
+        let kubelet = Kubelet::start(Parts {
+            machine: Machine::detect(&config.data_dir),
+            config: config.clone(),
+            node_name: name.clone(),
+            client: client.clone(),
+            runtime: engine.clone(),
+            images: engine,
+            imaginary: false,
+        })
+        .await?;
+        if let Some(client) = client.clone() {
+            let config = config.clone();
+            let run = move |stop| services::run(client.clone(), config.clone(), stop);
+            tasks.spawn(keep_running("services", shutdown.clone(), run));
+        }
+        let names = serve_names(config.clone(), client, kubelet.pod_cidr(), shutdown.clone());
+        tasks.spawn(names);
+        tasks.close();
+        Ok(Node { name, kubelet, shutdown, tasks })
     }
 
     /// Name of the Node object.
@@ -42,14 +96,82 @@ impl Node {
 
     /// Returns when the node can run pods (and, in a cluster, its Node object says Ready).
     pub async fn ready(&self) -> anyhow::Result<()> {
-        Ok(())
+        self.kubelet.ready().await
     }
 
     /// Stops the agent; its pods go on unless `stop_pods`. Returns every error of the way down as one.
     pub async fn shutdown(self, stop_pods: bool) -> anyhow::Result<()> {
-        let _ = stop_pods;
-        Ok(())
+        let stopped = self.kubelet.shutdown(stop_pods).await;
+        self.shutdown.cancel();
+        self.tasks.wait().await;
+        stopped
     }
+}
+
+async fn start_engine(config: &Arc<Config>) -> anyhow::Result<Arc<Engine>> {
+    let images = ImageStore::open(&config.data_dir.join("images"))?;
+    let network = BridgeNetwork::new(config.clone())?;
+    let monitors = Arc::new(UnixMonitors::new(config.clone()));
+    let engine = Engine::start(config.clone(), images, network, monitors).await?;
+    StreamingServer::join(&engine, config.engine.streaming_listen)?;
+    Ok(engine)
+}
+
+fn report(part: &str, result: anyhow::Result<()>) {
+    if let Err(error) = result {
+        tracing::error!("{part}: {error:#}");
+    }
+}
+
+/// Runs a part until shutdown, starting it again after an error: a port that was busy becomes free.
+async fn keep_running<F>(part: &str, shutdown: CancellationToken, run: impl Fn(CancellationToken) -> F)
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    while !shutdown.is_cancelled() {
+        report(part, run(shutdown.clone()).await);
+        // Cancelled or not, the loop decides.
+        let _ = tokio::time::timeout(RESTART, shutdown.cancelled()).await;
+    }
+}
+
+/// Cluster DNS on the gateway of the pods' range, moved when the cluster gives this node another range.
+async fn serve_names(
+    config: Arc<Config>,
+    client: Option<kube::Client>,
+    mut pod_cidr: watch::Receiver<Option<String>>,
+    shutdown: CancellationToken,
+) {
+    while !shutdown.is_cancelled() {
+        let range = pod_cidr.borrow_and_update().clone().unwrap_or_else(|| config.network.pod_cidr.clone());
+        let listen = match Cidr::parse(&range) {
+            Ok(range) => vec![SocketAddr::new(range.gateway().into(), DNS_PORT)],
+            Err(error) => return tracing::error!("cluster DNS: {error:#}"),
+        };
+        let stop = shutdown.child_token();
+        let (client, config) = (client.clone(), config.clone());
+        let run = move |stop| dns::run(client.clone(), listen.clone(), config.clone(), stop);
+        let server = keep_running("cluster DNS", stop.clone(), run);
+        tokio::select! {
+            () = server => return,
+            changed = pod_cidr.changed() => {
+                stop.cancel();
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// This machine's name as a node's: lower case, and nothing that an object's name cannot have.
+pub fn host_name() -> anyhow::Result<String> {
+    let name = rustix::system::uname().nodename().to_string_lossy().trim().to_lowercase();
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let good = name.chars().all(legal) && edge(name.chars().next()) && edge(name.chars().last()) && name.len() <= 253;
+    anyhow::ensure!(good, "the host name \"{name}\" cannot be a node's name: set node_name");
+    Ok(name)
 }
 
 /// Runs `count` nodes named `NAME-0`, `NAME-1`, ... whose containers are imaginary, until `shutdown` is cancelled.
@@ -57,8 +179,7 @@ pub async fn simulate(
     config: Arc<Config>,
     cluster: Cluster,
     count: usize,
-    shutdown: tokio_util::sync::CancellationToken,
+    shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let _ = (config, cluster, count, shutdown);
-    anyhow::bail!("simulated nodes: not supported yet")
+    crate::kubelet::simulate::run(config, cluster.client, count, shutdown).await.context("simulated nodes")
 }

@@ -1,0 +1,61 @@
+//! `knarr down`: takes back everything that a node made on this machine, whether it ended well or not. Nothing here
+//! stops at an error, and doing it twice is harmless.
+
+use super::start_engine;
+use crate::config::Config;
+use crate::engine::network::PodNetwork;
+use crate::engine::network::bridge::BridgeNetwork;
+use crate::kubelet::{pod_cgroup, volumes};
+use anyhow::Context;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Removes pods, networks, mounts, cgroups and the state directory; images and the cluster's store stay. Returns
+/// everything that could not be removed.
+pub async fn remove_everything(config: &Config) -> Vec<anyhow::Error> {
+    let config = Arc::new(config.clone());
+    let mut errors = Vec::new();
+    match start_engine(&config).await {
+        Ok(engine) => errors.extend(engine.remove_all().await),
+        Err(error) => errors.push(error.context("engine")),
+    }
+    match BridgeNetwork::new(config.clone()) {
+        Ok(network) => errors.extend(network.remove_all().await.context("network").err()),
+        Err(error) => errors.push(error.context("network")),
+    }
+    let files = tokio::task::spawn_blocking(move || remove_files(&config)).await;
+    errors.extend(files.unwrap_or_else(|error| vec![error.into()]));
+    errors
+}
+
+fn remove_files(config: &Config) -> Vec<anyhow::Error> {
+    let pods = config.data_dir.join("kubelet");
+    let mut errors: Vec<anyhow::Error> = Vec::new();
+    errors.extend(volumes::tear_down(&pods).with_context(|| pods.display().to_string()).err());
+    errors.extend(remove_cgroups(config));
+    let state = &config.state_dir;
+    errors.extend(remove_state(state).with_context(|| state.display().to_string()).err());
+    errors
+}
+
+fn remove_cgroups(config: &Config) -> Vec<anyhow::Error> {
+    let hierarchies = match pod_cgroup::hierarchies() {
+        Ok(hierarchies) => hierarchies,
+        Err(error) => return vec![error.into()],
+    };
+    let ours = [pod_cgroup::parent(&config.kubelet.cgroup_root), config.engine.monitor_cgroup.clone()];
+    let removed = ours.iter().map(|cgroup| pod_cgroup::remove(&hierarchies, cgroup));
+    removed.filter_map(Result::err).map(anyhow::Error::from).collect()
+}
+
+/// Only what a node puts there: somebody may have chosen a directory that holds other things too.
+fn remove_state(directory: &Path) -> std::io::Result<()> {
+    for name in ["containers", "pods", "runtime"] {
+        volumes::tear_down(&directory.join(name))?;
+    }
+    match std::fs::remove_dir(directory) {
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => Err(error),
+        _ => Ok(()),
+    }
+}
