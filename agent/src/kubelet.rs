@@ -119,7 +119,8 @@ impl Kubelet {
         let shutdown = CancellationToken::new();
         let tasks = TaskTracker::new();
         let recorder = Recorder::start(parts.client.clone(), &parts.node_name, shutdown.clone());
-        let version = within(CALL_DEADLINE, parts.runtime.version(VersionRequest { version: "0.1.0".into() })).await;
+        let version =
+            within(CALL_DEADLINE, parts.runtime.version(VersionRequest { version: "0.1.0".into() })).await;
         let version = version.map_err(|status| anyhow::anyhow!("container runtime: {}", status.message()))?;
         let identity = identity(&parts, format!("{}://{}", version.runtime_name, version.runtime_version));
         let (changed, changes) = mpsc::unbounded_channel();
@@ -140,7 +141,15 @@ impl Kubelet {
         recorder.node(&parts.node_name, Severity::Normal, "Starting", "Starting kubelet.");
         let local = Arc::new(LocalObjects::default());
         let services = services(parts.client.clone(), &shutdown, &tasks);
-        let host = host(&parts, &identity, version.runtime_name, recorder, local.clone(), services, pod_cidr.clone())?;
+        let host = host(
+            &parts,
+            &identity,
+            version.runtime_name,
+            recorder,
+            local.clone(),
+            services,
+            pod_cidr.clone(),
+        )?;
         let limits = NodeLimits {
             name: parts.node_name.clone(),
             allocatable: host.allocatable.clone(),

@@ -169,7 +169,10 @@ pub fn host_name() -> anyhow::Result<String> {
     let name = rustix::system::uname().nodename().to_string_lossy().trim().to_lowercase();
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    let good = name.chars().all(legal) && edge(name.chars().next()) && edge(name.chars().last()) && name.len() <= 253;
+    let good = name.chars().all(legal)
+        && edge(name.chars().next())
+        && edge(name.chars().last())
+        && name.len() <= 253;
     anyhow::ensure!(good, "the host name \"{name}\" cannot be a node's name: set node_name");
     Ok(name)
 }

@@ -93,7 +93,8 @@ impl Batch {
         let removed = within(CALL_DEADLINE, self.host.runtime.remove_container(request)).await;
         removed.map_err(|status| format!("RemoveContainer {id}: {}", status.message()))?;
         let container = self.observed.containers.iter().find(|container| container.id == id);
-        if let Some(log) = container.map(|container| container.log_path.clone()).filter(|log| !log.is_empty()) {
+        if let Some(log) = container.map(|container| container.log_path.clone()).filter(|log| !log.is_empty())
+        {
             // The log may never have been written.
             let _ = tokio::fs::remove_file(log).await;
         }

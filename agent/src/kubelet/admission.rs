@@ -23,7 +23,10 @@ pub type Rejection = (String, String);
 /// Decides about `pod` beside the `others` that run here already.
 pub fn admit(pod: &Pod, others: &[&Pod], node: &NodeLimits) -> Result<(), Rejection> {
     if !matches_node(pod, node) {
-        return Err(reject("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"));
+        return Err(reject(
+            "NodeAffinity",
+            "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+        ));
     }
     let limit = |resource: &str| node.allocatable.get(resource).and_then(resources::milli);
     if let Some(limit) = limit("pods").map(|milli| milli / 1000) {
@@ -135,14 +138,20 @@ mod tests {
                 .into(),
             labels: [("disk".to_string(), "ssd".to_string())].into(),
         };
-        let cpu = |amount: &str| pod(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": amount}}}]}));
-        let port = pod(json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}));
+        let cpu = |amount: &str| {
+            pod(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": amount}}}]}))
+        };
+        let port =
+            pod(json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}));
         let other = cpu("600m");
         let reason = |pod: &Pod, others: &[&Pod]| admit(pod, others, &node).map_err(|(reason, _)| reason);
         assert_eq!(reason(&cpu("400m"), &[&other]), Ok(()));
         let (reason_text, message) = admit(&cpu("500m"), &[&other], &node).unwrap_err();
         assert_eq!(reason_text, "OutOfcpu");
-        assert_eq!(message, "Pod was rejected: Node didn't have enough resource: cpu, requested: 500, used: 600, capacity: 1000");
+        assert_eq!(
+            message,
+            "Pod was rejected: Node didn't have enough resource: cpu, requested: 500, used: 600, capacity: 1000"
+        );
         assert_eq!(reason(&cpu("1m"), &[&port, &port]), Err("OutOfpods".into()));
         assert_eq!(reason(&port, &[&port]), Err("NodePorts".into()));
         let picky = pod(json!({"nodeSelector": {"disk": "hdd"}, "containers": []}));

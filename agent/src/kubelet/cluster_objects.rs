@@ -38,7 +38,10 @@ impl ClusterObjects {
 
     async fn get<T>(&self, cache: &Cache<T>, namespace: &str, name: &str) -> Result<Option<T>, String>
     where
-        T: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+        T: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug,
     {
         let key = (namespace.to_string(), name.to_string());
         let known = |cache: &Cache<T>| {

@@ -47,7 +47,8 @@ pub fn container_config(inputs: Inputs<'_>) -> Result<ContainerConfig, String> {
     let expand = |list: &Option<Vec<String>>| -> Vec<String> {
         list.iter().flatten().map(|text| env::expand(text, &lookup)).collect()
     };
-    let key_value = |(key, value): &(String, String)| KeyValue { key: key.clone(), value: value.clone().into_bytes() };
+    let key_value =
+        |(key, value): &(String, String)| KeyValue { key: key.clone(), value: value.clone().into_bytes() };
     let image = container.image.clone().unwrap_or_default();
     Ok(ContainerConfig {
         metadata: Some(ContainerMetadata { name: container.name.clone(), attempt: inputs.attempt }),
@@ -127,10 +128,11 @@ fn termination_path(container: &Container) -> &str {
 /// Limits and shares of one container.
 pub fn linux_resources(pod: &Pod, container: &Container, node_memory: i64) -> LinuxContainerResources {
     let requirements = container.resources.as_ref();
-    let hugepages = requirements.and_then(|r| r.limits.as_ref()).into_iter().flatten().filter_map(|(name, quantity)| {
-        let size = name.strip_prefix("hugepages-")?.replace('i', "B");
-        Some(HugepageLimit { page_size: size, limit: u64::try_from(resources::value(quantity)?).ok()? })
-    });
+    let hugepages =
+        requirements.and_then(|r| r.limits.as_ref()).into_iter().flatten().filter_map(|(name, quantity)| {
+            let size = name.strip_prefix("hugepages-")?.replace('i', "B");
+            Some(HugepageLimit { page_size: size, limit: u64::try_from(resources::value(quantity)?).ok()? })
+        });
     LinuxContainerResources {
         cpu_period: CPU_PERIOD_US,
         cpu_quota: resources::limit(requirements, "cpu").map_or(0, resources::cpu_quota),
@@ -154,7 +156,8 @@ fn mounts(inputs: Inputs<'_>) -> Result<Vec<Mount>, String> {
     }
     let message_path = termination_path(inputs.container);
     if !has(&list, message_path) {
-        let file = inputs.paths.termination_message(pod::uid(inputs.pod), &inputs.container.name, inputs.attempt);
+        let file =
+            inputs.paths.termination_message(pod::uid(inputs.pod), &inputs.container.name, inputs.attempt);
         make_message_file(&file).map_err(|error| format!("{}: {error}", file.display()))?;
         list.push(plain_mount(message_path, file));
     }
@@ -213,7 +216,10 @@ fn volume_mount(inputs: Inputs<'_>, index: usize, mount: &VolumeMount) -> Result
             let uid = pod::uid(inputs.pod);
             let target = inputs.paths.sub_path(uid, &volume.name, &inputs.container.name, index);
             volumes::bind_sub_path(&directory, &sub_path, &target).map_err(|error| {
-                format!("failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {error}", mount.name, inputs.container.name)
+                format!(
+                    "failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {error}",
+                    mount.name, inputs.container.name
+                )
             })?;
             target
         }
@@ -224,7 +230,8 @@ fn volume_mount(inputs: Inputs<'_>, index: usize, mount: &VolumeMount) -> Result
 
 fn sub_path(inputs: Inputs<'_>, mount: &VolumeMount) -> Result<Option<String>, String> {
     if let Some(expression) = mount.sub_path_expr.as_deref().filter(|text| !text.is_empty()) {
-        let lookup = |name: &str| inputs.environment.iter().find(|(key, _)| key == name).map(|(_, v)| v.as_str());
+        let lookup =
+            |name: &str| inputs.environment.iter().find(|(key, _)| key == name).map(|(_, v)| v.as_str());
         let expanded = env::expand(expression, &lookup);
         if expanded.contains("$(") {
             return Err(format!("missing value for \"{expression}\""));

@@ -120,7 +120,8 @@ mod tests {
         ];
         for (mut spec, servers, searches, options) in cases {
             spec["containers"] = json!([]);
-            let pod: Pod = serde_json::from_value(json!({"metadata": {"namespace": "ns"}, "spec": spec})).unwrap();
+            let pod: Pod =
+                serde_json::from_value(json!({"metadata": {"namespace": "ns"}, "spec": spec})).unwrap();
             let (config, missing) = resolv_conf(&pod, DnsSources { host, cluster: &cluster, domain: "c.l" });
             assert_eq!(config.servers.join(" "), servers);
             assert_eq!(config.searches.join(" "), searches);

@@ -104,7 +104,11 @@ fn from_source(references: &References, source: &EnvFromSource) -> Result<Vec<(S
     if let Some(reference) = &source.secret_ref {
         match references.secrets.get(&reference.name) {
             Some(secret) => pairs.extend(
-                secret.data.iter().flatten().map(|(k, v)| (k.clone(), String::from_utf8_lossy(&v.0).into_owned())),
+                secret
+                    .data
+                    .iter()
+                    .flatten()
+                    .map(|(k, v)| (k.clone(), String::from_utf8_lossy(&v.0).into_owned())),
             ),
             None if reference.optional == Some(true) => {}
             None => return Err(format!("secret \"{}\" not found", reference.name)),
@@ -115,7 +119,11 @@ fn from_source(references: &References, source: &EnvFromSource) -> Result<Vec<(S
 }
 
 /// The value of one `valueFrom`; `None` for an optional reference to nothing.
-fn value_from(sources: Sources<'_>, own: &Container, source: &EnvVarSource) -> Result<Option<String>, String> {
+fn value_from(
+    sources: Sources<'_>,
+    own: &Container,
+    source: &EnvVarSource,
+) -> Result<Option<String>, String> {
     let namespace = pod::namespace(sources.pod);
     if let Some(field) = &source.field_ref {
         return facts::field(sources.pod, sources.facts, &field.field_path).map(Some);

@@ -81,8 +81,12 @@ impl Recorder {
     pub fn node(&self, node: &str, severity: Severity, reason: &'static str, message: impl Into<String>) {
         // The kubelet's habit: a node's events carry its name as uid.
         let name = Some(node.to_string());
-        let object =
-            ObjectReference { kind: Some("Node".into()), name: name.clone(), uid: name, ..Default::default() };
+        let object = ObjectReference {
+            kind: Some("Node".into()),
+            name: name.clone(),
+            uid: name,
+            ..Default::default()
+        };
         self.record(object, severity, reason, message.into());
     }
 
@@ -163,7 +167,12 @@ impl Writer {
     }
 }
 
-async fn repeat(events: &Api<Event>, name: &str, count: i32, occurrence: &Occurrence) -> Result<(), kube::Error> {
+async fn repeat(
+    events: &Api<Event>,
+    name: &str,
+    count: i32,
+    occurrence: &Occurrence,
+) -> Result<(), kube::Error> {
     let patch = json!({
         "count": count, "lastTimestamp": Time(occurrence.at), "message": occurrence.message,
     });
@@ -173,9 +182,9 @@ async fn repeat(events: &Api<Event>, name: &str, count: i32, occurrence: &Occurr
 /// An API server that hangs must not hold back every later event.
 async fn within_deadline<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
     let deadline = std::time::Duration::from_secs(10);
-    tokio::time::timeout(deadline, call).await.unwrap_or_else(|_| {
-        Err(kube::Error::Service("no answer within 10 s".into()))
-    })
+    tokio::time::timeout(deadline, call)
+        .await
+        .unwrap_or_else(|_| Err(kube::Error::Service("no answer within 10 s".into())))
 }
 
 fn event(occurrence: &Occurrence, namespace: &str, node: &str) -> Event {

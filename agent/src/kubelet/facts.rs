@@ -82,9 +82,8 @@ pub fn resource(
     selector: &ResourceFieldSelector,
 ) -> Result<String, String> {
     let named = selector.container_name.as_deref().filter(|name| !name.is_empty());
-    let found = named.map(|name| {
-        pod::find_container(pod, name).ok_or_else(|| format!("container {name} not found"))
-    });
+    let found =
+        named.map(|name| pod::find_container(pod, name).ok_or_else(|| format!("container {name} not found")));
     let container = match found.transpose()? {
         Some((_, container)) => container,
         None => own.clone(),
@@ -98,7 +97,8 @@ pub fn resource(
         "requests" => resources::request(requirements, name).unwrap_or(0),
         _ => return Err(format!("unsupported container resource : {}", selector.resource)),
     };
-    let divisor = selector.divisor.as_ref().and_then(resources::milli).filter(|divisor| *divisor > 0).unwrap_or(1000);
+    let divisor =
+        selector.divisor.as_ref().and_then(resources::milli).filter(|divisor| *divisor > 0).unwrap_or(1000);
     Ok((i128::from(milli) + i128::from(divisor) - 1).div_euclid(i128::from(divisor)).to_string())
 }
 

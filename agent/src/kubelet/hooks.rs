@@ -38,7 +38,10 @@ pub async fn run(
     }
     if let Some(tcp) = &hook.tcp_socket {
         let port = port_number(&tcp.port, container).ok_or("the hook's port is unknown")?;
-        return tokio::net::TcpStream::connect((pod_ip, port)).await.map(drop).map_err(|error| error.to_string());
+        return tokio::net::TcpStream::connect((pod_ip, port))
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string());
     }
     Err("invalid handler: it names no action".to_string())
 }

@@ -31,7 +31,9 @@ fn managed(pod: &Pod, ips: &[String], hostname: &str, domain: &str) -> String {
         match subdomain {
             Some(subdomain) => {
                 let namespace = pod::namespace(pod);
-                text.push_str(&format!("{ip}\t{hostname}.{subdomain}.{namespace}.svc.{domain}\t{hostname}\n"));
+                text.push_str(&format!(
+                    "{ip}\t{hostname}.{subdomain}.{namespace}.svc.{domain}\t{hostname}\n"
+                ));
             }
             None => text.push_str(&format!("{ip}\t{hostname}\n")),
         }

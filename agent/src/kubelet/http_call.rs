@@ -41,7 +41,11 @@ impl HttpCall {
     }
 
     fn authority(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// Status and beginning of the body; the error is a sentence in Go's words.
@@ -49,9 +53,9 @@ impl HttpCall {
         let failed = |error: String| format!("Get \"{}\": {error}", self.url());
         match tokio::time::timeout(timeout, self.exchange()).await {
             Ok(result) => result.map_err(failed),
-            Err(_) => {
-                Err(failed("context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_string()))
-            }
+            Err(_) => Err(failed(
+                "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_string(),
+            )),
         }
     }
 
@@ -74,8 +78,9 @@ impl HttpCall {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.map_err(text)?;
         // The connection ends with the request, or when this future is dropped and takes the sender along.
         let driver = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
-        let mut request =
-            http::Request::get(&self.path).body(Empty::<bytes::Bytes>::new()).map_err(|error| error.to_string())?;
+        let mut request = http::Request::get(&self.path)
+            .body(Empty::<bytes::Bytes>::new())
+            .map_err(|error| error.to_string())?;
         *request.headers_mut() = self.header_map()?;
         let answer = sender.send_request(request).await.map_err(text)?;
         let status = answer.status();

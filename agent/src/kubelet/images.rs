@@ -37,8 +37,17 @@ fn with_tag(image: &str) -> Option<String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "._-/:@[]".contains(c);
     let last = image.rsplit('/').next().unwrap_or_default();
     let repository = image.split('@').next().unwrap_or_default();
-    let path = repository.rsplit_once('/').map_or(repository, |(_, last)| last).split(':').next().unwrap_or_default();
-    if image.is_empty() || !image.chars().all(legal) || path.is_empty() || path.chars().any(char::is_uppercase) {
+    let path = repository
+        .rsplit_once('/')
+        .map_or(repository, |(_, last)| last)
+        .split(':')
+        .next()
+        .unwrap_or_default();
+    if image.is_empty()
+        || !image.chars().all(legal)
+        || path.is_empty()
+        || path.chars().any(char::is_uppercase)
+    {
         return None;
     }
     let tagged = image.contains('@') || last.contains(':');
@@ -63,9 +72,13 @@ pub async fn ensure_image(
     sandbox: &PodSandboxConfig,
 ) -> Result<PresentImage, ImageFailure> {
     let given = container.image.as_deref().unwrap_or_default();
-    let event = |severity, reason, text: String| host.recorder.container(pod, &container.name, severity, reason, text);
+    let event = |severity, reason, text: String| {
+        host.recorder.container(pod, &container.name, severity, reason, text)
+    };
     let Some(image) = with_tag(given) else {
-        let message = format!("Failed to apply default image tag \"{given}\": couldn't parse image name \"{given}\": invalid reference format");
+        let message = format!(
+            "Failed to apply default image tag \"{given}\": couldn't parse image name \"{given}\": invalid reference format"
+        );
         event(Severity::Warning, "InspectFailed", message.clone());
         return Err(ImageFailure { reason: "InvalidImageName", message });
     };
@@ -82,7 +95,11 @@ pub async fn ensure_image(
             Err(ImageFailure { reason: "ErrImageNeverPull", message })
         }
         ("Never" | "IfNotPresent", Some(image)) => {
-            event(Severity::Normal, "Pulled", format!("Container image \"{given}\" already present on machine"));
+            event(
+                Severity::Normal,
+                "Pulled",
+                format!("Container image \"{given}\" already present on machine"),
+            );
             Ok(present_image(image))
         }
         _ => pull(host, pod, container, references, sandbox, spec).await,
@@ -109,7 +126,9 @@ async fn pull(
     spec: ImageSpec,
 ) -> Result<PresentImage, ImageFailure> {
     let given = container.image.as_deref().unwrap_or_default();
-    let event = |severity, reason, text: String| host.recorder.container(pod, &container.name, severity, reason, text);
+    let event = |severity, reason, text: String| {
+        host.recorder.container(pod, &container.name, severity, reason, text)
+    };
     event(Severity::Normal, "Pulling", format!("Pulling image \"{given}\""));
     let asked = Instant::now();
     let failed = |message: String| {

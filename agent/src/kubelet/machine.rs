@@ -38,7 +38,9 @@ pub struct Machine {
 impl Machine {
     /// Looks at this machine; `data_dir` tells which disk counts.
     pub fn detect(data_dir: &Path) -> Machine {
-        let line = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_string()).unwrap_or_default();
+        let line = |path: &str| {
+            std::fs::read_to_string(path).map(|text| text.trim().to_string()).unwrap_or_default()
+        };
         let machine_id = line("/etc/machine-id");
         let system_uuid = line("/sys/class/dmi/id/product_uuid");
         Machine {
@@ -103,8 +105,10 @@ fn hugepages() -> Vec<(String, u64)> {
     let mut sizes: Vec<(String, u64)> = entries
         .flatten()
         .filter_map(|entry| {
-            let kilobytes: u64 = entry.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
-            let count: u64 = std::fs::read_to_string(entry.path().join("nr_hugepages")).ok()?.trim().parse().ok()?;
+            let kilobytes: u64 =
+                entry.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+            let count: u64 =
+                std::fs::read_to_string(entry.path().join("nr_hugepages")).ok()?.trim().parse().ok()?;
             let size = match kilobytes {
                 gigabytes if gigabytes % (1 << 20) == 0 => format!("{}Gi", gigabytes >> 20),
                 megabytes if megabytes % (1 << 10) == 0 => format!("{}Mi", megabytes >> 10),

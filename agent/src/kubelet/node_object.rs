@@ -4,8 +4,8 @@
 use crate::kubelet::machine::Machine;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler,
-    NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use knarr_cri::v1::{Image, RuntimeHandler};
@@ -85,7 +85,12 @@ pub fn new_node(identity: &Identity, health: &Health, now: Timestamp) -> Node {
 }
 
 /// The status; `previous` conditions give the times of their last change.
-pub fn status(identity: &Identity, health: &Health, previous: &[NodeCondition], now: Timestamp) -> NodeStatus {
+pub fn status(
+    identity: &Identity,
+    health: &Health,
+    previous: &[NodeCondition],
+    now: Timestamp,
+) -> NodeStatus {
     let mut addresses: Vec<NodeAddress> = identity
         .addresses
         .iter()
@@ -148,7 +153,8 @@ fn images(all: &[Image]) -> Vec<ContainerImage> {
 
 fn conditions(health: &Health, previous: &[NodeCondition], now: Timestamp) -> Vec<NodeCondition> {
     let pressure = |kind, bad, word_bad, word_good, text_bad, text_good| {
-        let (status, reason, message) = if bad { ("True", word_bad, text_bad) } else { ("False", word_good, text_good) };
+        let (status, reason, message) =
+            if bad { ("True", word_bad, text_bad) } else { ("False", word_good, text_good) };
         condition(kind, status, reason, message, previous, now)
     };
     let mut list = vec![
@@ -228,6 +234,9 @@ mod tests {
         assert_eq!(second.last().unwrap().last_transition_time, Some(Time(at(1))));
         let sick = Health { not_ready: vec!["x".into()], ..Default::default() };
         let third = status(&identity, &sick, &second, at(10)).conditions.unwrap();
-        assert_eq!((third[3].status.as_str(), third[3].last_transition_time.clone()), ("False", Some(Time(at(10)))));
+        assert_eq!(
+            (third[3].status.as_str(), third[3].last_transition_time.clone()),
+            ("False", Some(Time(at(10))))
+        );
     }
 }

@@ -120,7 +120,8 @@ impl NodeWriter {
     ) -> Result<(), kube::Error> {
         let now = Timestamp::now();
         let present = known.node.as_ref().and_then(|node| node.status.as_ref());
-        let previous: &[NodeCondition] = present.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let previous: &[NodeCondition] =
+            present.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
         let status = node_object::status(&self.identity, health, previous, now);
         let due = now.as_second() - known.written_at >= REPORT_SECONDS;
         let waits = self.pod_cidr.borrow().is_none();
@@ -165,13 +166,14 @@ impl NodeWriter {
     }
 
     fn new_lease(&self, known: &Known) -> Lease {
-        let owner = known.node.as_ref().and_then(|node| node.metadata.uid.clone()).map(|uid| OwnerReference {
-            api_version: "v1".to_string(),
-            kind: "Node".to_string(),
-            name: self.identity.name.clone(),
-            uid,
-            ..Default::default()
-        });
+        let owner =
+            known.node.as_ref().and_then(|node| node.metadata.uid.clone()).map(|uid| OwnerReference {
+                api_version: "v1".to_string(),
+                kind: "Node".to_string(),
+                name: self.identity.name.clone(),
+                uid,
+                ..Default::default()
+            });
         Lease {
             metadata: ObjectMeta {
                 name: Some(self.identity.name.clone()),
@@ -208,7 +210,10 @@ impl NodeWriter {
                             "container runtime network not ready: NetworkReady=false reason:{} message:{}",
                             condition.reason, condition.message
                         ),
-                        kind => format!("container runtime not ready: {kind}=false reason:{} message:{}", condition.reason, condition.message),
+                        kind => format!(
+                            "container runtime not ready: {kind}=false reason:{} message:{}",
+                            condition.reason, condition.message
+                        ),
                     });
                 }
                 health.handlers = answer.runtime_handlers;
@@ -218,7 +223,8 @@ impl NodeWriter {
         health.not_ready.extend(self.pleg.unhealthy());
         let images = within(CALL_DEADLINE, self.images.list_images(ListImagesRequest::default())).await;
         health.images = images.map(|answer| answer.images).unwrap_or_default();
-        health.memory_pressure = machine::meminfo("MemAvailable").is_some_and(|available| available < 100 << 20);
+        health.memory_pressure =
+            machine::meminfo("MemAvailable").is_some_and(|available| available < 100 << 20);
         health.disk_pressure = machine::file_system(&self.data_dir).is_some_and(|stat| {
             let low_space = stat.f_blocks > 0 && stat.f_bavail * 10 < stat.f_blocks;
             low_space || (stat.f_files > 0 && stat.f_favail * 20 < stat.f_files)

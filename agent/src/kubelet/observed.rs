@@ -140,7 +140,8 @@ pub async fn observe(runtime: &dyn RuntimeService, uid: &str) -> Result<Observed
     let filter = PodSandboxFilter { label_selector: selector.clone(), ..Default::default() };
     let sandboxes = runtime.list_pod_sandbox(ListPodSandboxRequest { filter: Some(filter) }).await?.items;
     let filter = ContainerFilter { label_selector: selector, ..Default::default() };
-    let containers = runtime.list_containers(ListContainersRequest { filter: Some(filter) }).await?.containers;
+    let containers =
+        runtime.list_containers(ListContainersRequest { filter: Some(filter) }).await?.containers;
 
     let mut pod = ObservedPod::default();
     for sandbox in sandboxes {
@@ -149,7 +150,9 @@ pub async fn observe(runtime: &dyn RuntimeService, uid: &str) -> Result<Observed
     for container in containers {
         let request = ContainerStatusRequest { container_id: container.id.clone(), verbose: false };
         match runtime.container_status(request).await {
-            Ok(answer) => pod.containers.extend(answer.status.map(|s| container_of(s, container.pod_sandbox_id))),
+            Ok(answer) => {
+                pod.containers.extend(answer.status.map(|s| container_of(s, container.pod_sandbox_id)))
+            }
             // Removed since it was listed.
             Err(status) if status.code() == Code::NotFound => {}
             Err(status) => return Err(status),

@@ -138,16 +138,21 @@ pub fn ephemeral_containers(pod: &Pod) -> Vec<(Container, Option<String>)> {
 
 /// The container of that name, of any kind.
 pub fn find_container(pod: &Pod, wanted: &str) -> Option<(Kind, Container)> {
-    containers(pod).find(|(_, container)| container.name == wanted).map(|(kind, c)| (kind, c.clone())).or_else(|| {
-        let ephemeral = ephemeral_containers(pod).into_iter().find(|(container, _)| container.name == wanted);
-        ephemeral.map(|(container, _)| (Kind::Ephemeral, container))
-    })
+    containers(pod)
+        .find(|(_, container)| container.name == wanted)
+        .map(|(kind, c)| (kind, c.clone()))
+        .or_else(|| {
+            let ephemeral =
+                ephemeral_containers(pod).into_iter().find(|(container, _)| container.name == wanted);
+            ephemeral.map(|(container, _)| (Kind::Ephemeral, container))
+        })
 }
 
 /// Hash of what cannot change while a container runs (its name and image), in the kubelet's eight hex digits.
 pub fn container_hash(container: &Container) -> String {
     let image = container.image.as_deref().unwrap_or_default();
     let text = format!("{{\"name\":\"{}\",\"image\":\"{image}\"}}", container.name);
-    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash =
+        text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     format!("{hash:x}")
 }

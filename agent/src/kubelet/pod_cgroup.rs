@@ -63,7 +63,10 @@ pub fn create(hierarchies: &[Hierarchy], cgroup: &str, pod: &Pod) -> io::Result<
     for hierarchy in hierarchies {
         if hierarchy.v2 {
             create_v2(hierarchy, cgroup, pod)?;
-        } else if ["cpu", "memory", "pids"].iter().any(|wanted| hierarchy.controllers.iter().any(|c| c == wanted)) {
+        } else if ["cpu", "memory", "pids"]
+            .iter()
+            .any(|wanted| hierarchy.controllers.iter().any(|c| c == wanted))
+        {
             create_v1(hierarchy, cgroup, pod)?;
         }
     }

@@ -136,7 +136,8 @@ impl Worker {
         show: watch::Sender<Arc<Pod>>,
     ) -> Worker {
         let status = pod.status.clone().unwrap_or_default();
-        let in_cluster = host.client.is_some() && !pod::is_static(&pod) && pod.metadata.resource_version.is_some();
+        let in_cluster =
+            host.client.is_some() && !pod::is_static(&pod) && pod.metadata.resource_version.is_some();
         let start_time = status.start_time.as_ref().map_or_else(Timestamp::now, |time| time.0);
         let mut worker = Worker {
             target: in_cluster.then(|| Target::of(&pod)),
@@ -377,7 +378,9 @@ impl Worker {
         if fresh.is_empty() {
             return;
         }
-        let read = move || fresh.into_iter().map(|c| (c.id.clone(), termination_message::read(&c))).collect::<Vec<_>>();
+        let read = move || {
+            fresh.into_iter().map(|c| (c.id.clone(), termination_message::read(&c))).collect::<Vec<_>>()
+        };
         let messages = tokio::task::spawn_blocking(read).await.unwrap_or_default();
         let present: Vec<&String> = self.observed.containers.iter().map(|container| &container.id).collect();
         self.messages.retain(|id, _| present.contains(&id));

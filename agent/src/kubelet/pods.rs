@@ -147,7 +147,8 @@ impl Manager {
             SourceEvent::All(origin, uids) => {
                 self.unsynced.retain(|other| *other != origin);
                 let present: BTreeSet<String> = uids.into_iter().collect();
-                let gone = self.wanted.iter().filter(|(uid, w)| w.origin == origin && !present.contains(*uid));
+                let gone =
+                    self.wanted.iter().filter(|(uid, w)| w.origin == origin && !present.contains(*uid));
                 for uid in gone.map(|(uid, _)| uid.clone()).collect::<Vec<_>>() {
                     self.unwanted(&uid);
                 }
@@ -200,7 +201,8 @@ impl Manager {
 
     /// A pod that runs already, has ended, or is on its way out needs no permission.
     fn admit(&self, pod: &Pod) -> Option<admission::Rejection> {
-        let settled = self.pleg.known().contains_key(pod::uid(pod)) || pod::is_finished(pod) || pod::is_deleted(pod);
+        let settled =
+            self.pleg.known().contains_key(pod::uid(pod)) || pod::is_finished(pod) || pod::is_deleted(pod);
         if settled {
             return None;
         }

@@ -178,7 +178,8 @@ impl Task {
         let mut counter = Counter::new(self.probe.success_threshold, self.probe.failure_threshold);
         loop {
             ticks.tick().await;
-            let outcome = attempt::attempt(&self.host, &self.container, &self.probe, &self.key.0, &self.ip).await;
+            let outcome =
+                attempt::attempt(&self.host, &self.container, &self.probe, &self.key.0, &self.ip).await;
             if let Err(reason) = &outcome {
                 let text = format!("{} probe failed: {reason}", role.name());
                 let recorder = &self.host.recorder;
@@ -199,9 +200,10 @@ impl Task {
     }
 
     fn tell(&self, verdict: Verdict) {
-        let changed = self.verdicts.lock().is_ok_and(|mut verdicts| {
-            verdicts.insert(self.key.clone(), verdict) != Some(verdict)
-        });
+        let changed = self
+            .verdicts
+            .lock()
+            .is_ok_and(|mut verdicts| verdicts.insert(self.key.clone(), verdict) != Some(verdict));
         if changed {
             self.wake.notify_one();
         }

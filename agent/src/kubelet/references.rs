@@ -54,7 +54,9 @@ pub fn names(pod: &Pod) -> Names {
     for volume in pod::spec(pod).volumes.iter().flatten() {
         names_of_volume(volume, &mut names);
     }
-    names.secrets.extend(pod::spec(pod).image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()));
+    names
+        .secrets
+        .extend(pod::spec(pod).image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()));
     names.config_maps.remove("");
     names.secrets.remove("");
     names

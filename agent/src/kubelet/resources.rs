@@ -106,7 +106,8 @@ pub fn limit(requirements: Option<&ResourceRequirements>, resource: &str) -> Opt
 /// The request of a resource in thousandths; a limit without a request is also the request.
 pub fn request(requirements: Option<&ResourceRequirements>, resource: &str) -> Option<i64> {
     let requirements = requirements?;
-    amount(requirements.requests.as_ref(), resource).or_else(|| amount(requirements.limits.as_ref(), resource))
+    amount(requirements.requests.as_ref(), resource)
+        .or_else(|| amount(requirements.limits.as_ref(), resource))
 }
 
 /// `status.qosClass`.

@@ -6,8 +6,8 @@ use crate::kubelet::resources::{self, CPU_PERIOD_US};
 use crate::kubelet::{hosts_file, labels, pod, pod_cgroup, security};
 use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 use knarr_cri::v1::{
-    DnsConfig, LinuxContainerResources, LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PortMapping,
-    Protocol,
+    DnsConfig, LinuxContainerResources, LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata,
+    PortMapping, Protocol,
 };
 use std::collections::HashMap;
 

@@ -3,7 +3,8 @@
 
 use crate::kubelet::pod;
 use k8s_openapi::api::core::v1::{
-    AppArmorProfile, Capabilities, Container, Pod, PodSecurityContext, SELinuxOptions, SeccompProfile, SecurityContext,
+    AppArmorProfile, Capabilities, Container, Pod, PodSecurityContext, SELinuxOptions, SeccompProfile,
+    SecurityContext,
 };
 use knarr_cri::v1;
 use knarr_cri::v1::security_profile::ProfileType;
@@ -101,7 +102,10 @@ pub fn sandbox_context(pod: &Pod) -> v1::LinuxSandboxSecurityContext {
         supplemental_groups: supplemental_groups(pod),
         supplemental_groups_policy: groups_policy(pod),
         privileged: has_privileged(pod),
-        seccomp: Some(SecurityProfile { profile_type: ProfileType::RuntimeDefault as i32, ..Default::default() }),
+        seccomp: Some(SecurityProfile {
+            profile_type: ProfileType::RuntimeDefault as i32,
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }
@@ -129,7 +133,11 @@ pub fn container_context(
         namespace_options: Some(namespaces(pod, target)),
         selinux_options: selinux_options.map(selinux),
         run_as_user: user.or(image.uid).map(|value| Int64Value { value }),
-        run_as_username: if user.is_none() && image.uid.is_none() { image.name.clone() } else { String::new() },
+        run_as_username: if user.is_none() && image.uid.is_none() {
+            image.name.clone()
+        } else {
+            String::new()
+        },
         run_as_group: group.map(|value| Int64Value { value }),
         readonly_rootfs: own.read_only_root_filesystem == Some(true),
         supplemental_groups: supplemental_groups(pod),
@@ -228,8 +236,12 @@ mod tests {
             "securityContext": {"runAsUser": 1, "fsGroup": 7, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{"name": "c", "securityContext": {"runAsUser": 2, "allowPrivilegeEscalation": false}}]}}))
         .unwrap();
-        let context =
-            container_context(&pod, &pod::spec(&pod).containers[0], &ImageUser { uid: Some(9), name: String::new() }, None);
+        let context = container_context(
+            &pod,
+            &pod::spec(&pod).containers[0],
+            &ImageUser { uid: Some(9), name: String::new() },
+            None,
+        );
         assert_eq!(context.run_as_user, Some(Int64Value { value: 2 }));
         assert_eq!(context.supplemental_groups, [7]);
         assert!(context.no_new_privs);

@@ -141,7 +141,10 @@ impl RuntimeService for SimulatedRuntime {
         })
     }
 
-    async fn stop_pod_sandbox(&self, request: StopPodSandboxRequest) -> Result<StopPodSandboxResponse, Status> {
+    async fn stop_pod_sandbox(
+        &self,
+        request: StopPodSandboxRequest,
+    ) -> Result<StopPodSandboxResponse, Status> {
         self.world(|world| {
             let id = &request.pod_sandbox_id;
             let inside = world.containers.values_mut().filter(|container| container.sandbox == *id);
@@ -169,16 +172,21 @@ impl RuntimeService for SimulatedRuntime {
         request: PodSandboxStatusRequest,
     ) -> Result<PodSandboxStatusResponse, Status> {
         let found = self.world(|world| world.sandboxes.get(&request.pod_sandbox_id).cloned())?;
-        let sandbox = found.ok_or_else(|| Status::not_found("an error occurred when try to find sandbox: not found"))?;
+        let sandbox = found
+            .ok_or_else(|| Status::not_found("an error occurred when try to find sandbox: not found"))?;
         Ok(PodSandboxStatusResponse { status: Some(sandbox.status), ..Default::default() })
     }
 
-    async fn list_pod_sandbox(&self, request: ListPodSandboxRequest) -> Result<ListPodSandboxResponse, Status> {
+    async fn list_pod_sandbox(
+        &self,
+        request: ListPodSandboxRequest,
+    ) -> Result<ListPodSandboxResponse, Status> {
         let filter = request.filter.unwrap_or_default();
         self.world(|world| {
             let all = world.sandboxes.values().map(|sandbox| &sandbox.status);
             let some = all.filter(|status| {
-                selected(&filter.label_selector, &status.labels) && (filter.id.is_empty() || filter.id == status.id)
+                selected(&filter.label_selector, &status.labels)
+                    && (filter.id.is_empty() || filter.id == status.id)
             });
             let items = some.cloned().map(|status| PodSandbox {
                 id: status.id,
@@ -193,7 +201,10 @@ impl RuntimeService for SimulatedRuntime {
         })
     }
 
-    async fn create_container(&self, request: CreateContainerRequest) -> Result<CreateContainerResponse, Status> {
+    async fn create_container(
+        &self,
+        request: CreateContainerRequest,
+    ) -> Result<CreateContainerResponse, Status> {
         let config = request.config.ok_or_else(|| Status::invalid_argument("config: Required value"))?;
         self.world(|world| {
             let id = world.new_id();
@@ -210,12 +221,17 @@ impl RuntimeService for SimulatedRuntime {
                 annotations: config.annotations,
                 ..Default::default()
             };
-            world.containers.insert(id.clone(), SimulatedContainer { sandbox: request.pod_sandbox_id, status });
+            world
+                .containers
+                .insert(id.clone(), SimulatedContainer { sandbox: request.pod_sandbox_id, status });
             CreateContainerResponse { container_id: id }
         })
     }
 
-    async fn start_container(&self, request: StartContainerRequest) -> Result<StartContainerResponse, Status> {
+    async fn start_container(
+        &self,
+        request: StartContainerRequest,
+    ) -> Result<StartContainerResponse, Status> {
         self.change(&request.container_id, |status| {
             status.state = ContainerState::ContainerRunning as i32;
             status.started_at = now();
@@ -228,12 +244,18 @@ impl RuntimeService for SimulatedRuntime {
         Ok(StopContainerResponse {})
     }
 
-    async fn remove_container(&self, request: RemoveContainerRequest) -> Result<RemoveContainerResponse, Status> {
+    async fn remove_container(
+        &self,
+        request: RemoveContainerRequest,
+    ) -> Result<RemoveContainerResponse, Status> {
         self.world(|world| world.containers.remove(&request.container_id))?;
         Ok(RemoveContainerResponse {})
     }
 
-    async fn list_containers(&self, request: ListContainersRequest) -> Result<ListContainersResponse, Status> {
+    async fn list_containers(
+        &self,
+        request: ListContainersRequest,
+    ) -> Result<ListContainersResponse, Status> {
         let filter = request.filter.unwrap_or_default();
         self.world(|world| {
             let some = world.containers.values().filter(|container| {
@@ -244,7 +266,10 @@ impl RuntimeService for SimulatedRuntime {
         })
     }
 
-    async fn container_status(&self, request: ContainerStatusRequest) -> Result<ContainerStatusResponse, Status> {
+    async fn container_status(
+        &self,
+        request: ContainerStatusRequest,
+    ) -> Result<ContainerStatusResponse, Status> {
         let found = self.world(|world| world.containers.get(&request.container_id).cloned())?;
         let container = found.ok_or_else(|| Status::not_found("container not found"))?;
         Ok(ContainerStatusResponse { status: Some(container.status), ..Default::default() })

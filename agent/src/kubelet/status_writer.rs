@@ -29,7 +29,11 @@ impl Target {
     /// The object itself.
     pub fn of(pod: &Pod) -> Target {
         let owned = str::to_string;
-        Target { namespace: owned(pod::namespace(pod)), name: owned(pod::name(pod)), uid: owned(pod::uid(pod)) }
+        Target {
+            namespace: owned(pod::namespace(pod)),
+            name: owned(pod::name(pod)),
+            uid: owned(pod::uid(pod)),
+        }
     }
 }
 
@@ -53,7 +57,8 @@ impl StatusWriter {
     pub fn start(client: Option<kube::Client>, reported: Option<PodStatus>) -> StatusWriter {
         let (wanted, changes) = watch::channel(Wanted::default());
         let (finished, done) = mpsc::channel(1);
-        let known = reported.and_then(|status| serde_json::to_value(status).ok()).unwrap_or_else(|| json!({}));
+        let known =
+            reported.and_then(|status| serde_json::to_value(status).ok()).unwrap_or_else(|| json!({}));
         let writer = Writer { client, known };
         tokio::spawn(async move {
             writer.run(changes).await;
@@ -129,7 +134,9 @@ impl Writer {
             }
             Ok(Err(kube::Error::Api(answer))) if answer.code == 404 => Outcome::Gone,
             // The uid is another one: the object now belongs to a successor.
-            Ok(Err(kube::Error::Api(answer))) if answer.code == 409 && answer.message.contains("UID") => Outcome::Gone,
+            Ok(Err(kube::Error::Api(answer))) if answer.code == 409 && answer.message.contains("UID") => {
+                Outcome::Gone
+            }
             Ok(Err(error)) => {
                 tracing::warn!(pod = target.name, "status not written: {error}");
                 Outcome::Again
@@ -182,7 +189,8 @@ fn difference(known: &Value, wanted: &Value) -> Value {
 }
 
 /// Fields that a kubelet may take away; others belong to the scheduler or to controllers.
-const OURS: &[&str] = &["reason", "message", "podIP", "podIPs", "hostIP", "hostIPs", "ephemeralContainerStatuses"];
+const OURS: &[&str] =
+    &["reason", "message", "podIP", "podIPs", "hostIP", "hostIPs", "ephemeralContainerStatuses"];
 
 #[cfg(test)]
 mod tests {
@@ -190,7 +198,8 @@ mod tests {
 
     #[test]
     fn only_what_changed_is_written() {
-        let known = json!({"phase": "Pending", "reason": "x", "nominatedNodeName": "n", "podIPs": [{"ip": "a"}]});
+        let known =
+            json!({"phase": "Pending", "reason": "x", "nominatedNodeName": "n", "podIPs": [{"ip": "a"}]});
         let wanted = json!({"phase": "Running", "podIPs": [{"ip": "b"}]});
         let expected =
             json!({"phase": "Running", "reason": null, "podIPs": [{"$patch": "replace"}, {"ip": "b"}]});

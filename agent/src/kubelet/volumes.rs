@@ -79,7 +79,8 @@ async fn set_up_one(inputs: VolumeInputs<'_>, volume: &Volume) -> Result<(), Str
     if payload.secret {
         mounts::mount_tmpfs(&directory, None).map_err(|error| error.to_string())?;
     }
-    replace_contents(&directory, &payload.files, group).map_err(|error| format!("write {}: {error}", directory.display()))
+    replace_contents(&directory, &payload.files, group)
+        .map_err(|error| format!("write {}: {error}", directory.display()))
 }
 
 /// Where a volume's contents are on the host; `None` for a kind that this node cannot provide.

@@ -55,7 +55,9 @@ fn remove_state(directory: &Path) -> std::io::Result<()> {
         volumes::tear_down(&directory.join(name))?;
     }
     match std::fs::remove_dir(directory) {
-        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => Err(error),
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+            Err(error)
+        }
         _ => Ok(()),
     }
 }

@@ -3,10 +3,10 @@
 
 use super::Batch;
 use crate::kubelet::events::Severity;
+use crate::kubelet::hooks;
 use crate::kubelet::host::{CALL_DEADLINE, within};
 use crate::kubelet::observed::{ObservedContainer, RunState};
 use crate::kubelet::pod::{self, Kind};
-use crate::kubelet::hooks;
 use futures_util::future::join_all;
 use knarr_cri::v1::{StopContainerRequest, StopPodSandboxRequest};
 use std::time::{Duration, Instant};
@@ -34,7 +34,9 @@ impl Batch {
         for sandbox in &self.observed.sandboxes {
             let request = StopPodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
             let stopped = within(CALL_DEADLINE, self.host.runtime.stop_pod_sandbox(request)).await;
-            results.push(stopped.map(drop).map_err(|s| format!("StopPodSandbox {}: {}", sandbox.id, s.message())));
+            results.push(
+                stopped.map(drop).map_err(|s| format!("StopPodSandbox {}: {}", sandbox.id, s.message())),
+            );
         }
         let errors: Vec<String> = results.into_iter().filter_map(Result::err).collect();
         if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
@@ -49,13 +51,20 @@ impl Batch {
     }
 
     /// Stops one running container.
-    pub(super) async fn kill(&self, id: &str, name: &str, message: &str, grace: Duration) -> Result<(), String> {
+    pub(super) async fn kill(
+        &self,
+        id: &str,
+        name: &str,
+        message: &str,
+        grace: Duration,
+    ) -> Result<(), String> {
         self.host.recorder.container(&self.pod, name, Severity::Normal, "Killing", message);
         let begun = Instant::now();
         if !grace.is_zero() {
             self.pre_stop(id, name, grace).await;
         }
-        let left = if grace.is_zero() { grace } else { grace.saturating_sub(begun.elapsed()).max(LEAST_GRACE) };
+        let left =
+            if grace.is_zero() { grace } else { grace.saturating_sub(begun.elapsed()).max(LEAST_GRACE) };
         self.signal(id, left).await
     }
 

@@ -56,7 +56,9 @@ impl Batch {
         match within(SANDBOX_DEADLINE, host.runtime.run_pod_sandbox(request)).await {
             Ok(_) if host.is_real() => self.write_hosts().await,
             Ok(_) => Ok(()),
-            Err(status) => self.sandbox_event(format!("Failed to create pod sandbox: {}", rpc_error(&status))),
+            Err(status) => {
+                self.sandbox_event(format!("Failed to create pod sandbox: {}", rpc_error(&status)))
+            }
         }
     }
 
@@ -99,7 +101,9 @@ impl Batch {
         match classes.get(class).await {
             Ok(class) => Ok(class.handler),
             Err(error) => {
-                self.sandbox_event(format!("Failed to create pod sandbox: RuntimeClass \"{class}\": {error}"))?;
+                self.sandbox_event(format!(
+                    "Failed to create pod sandbox: RuntimeClass \"{class}\": {error}"
+                ))?;
                 Ok(String::new())
             }
         }
@@ -111,8 +115,13 @@ impl Batch {
         let facts = self.host.facts(&self.pod, observed.ready_sandbox());
         let node_hosts = tokio::fs::read_to_string("/etc/hosts").await.unwrap_or_default();
         let hostname = hosts_file::hostname(&self.pod);
-        let text =
-            hosts_file::hosts_file(&self.pod, &facts.pod_ips, &hostname, &self.host.cluster_domain, &node_hosts);
+        let text = hosts_file::hosts_file(
+            &self.pod,
+            &facts.pod_ips,
+            &hostname,
+            &self.host.cluster_domain,
+            &node_hosts,
+        );
         let file = self.host.paths.hosts_file(pod::uid(&self.pod));
         tokio::fs::write(&file, text).await.map_err(|error| format!("{}: {error}", file.display()))
     }

@@ -44,7 +44,10 @@ impl Batch {
     }
 
     fn start_failed(&self, container: Container, failure: Failure) {
-        let text = if failure.pull || failure.reason == "ErrImageNeverPull" || failure.reason == "InvalidImageName" {
+        let text = if failure.pull
+            || failure.reason == "ErrImageNeverPull"
+            || failure.reason == "InvalidImageName"
+        {
             format!("Error: {}", failure.reason)
         } else {
             format!("Error: {}", failure.message)
@@ -58,7 +61,12 @@ impl Batch {
         });
     }
 
-    async fn try_start(&self, container: &Container, attempt: u32, sandbox: &Sandbox) -> Result<String, Failure> {
+    async fn try_start(
+        &self,
+        container: &Container,
+        attempt: u32,
+        sandbox: &Sandbox,
+    ) -> Result<String, Failure> {
         let (host, pod) = (&self.host, &self.pod);
         let invalid = |message: String| Failure::new("CreateContainerConfigError", message);
         let references = references::fetch(&*host.objects, pod).await.map_err(invalid)?;
@@ -69,7 +77,8 @@ impl Batch {
             message: failure.message,
             pull: failure.reason == "ErrImagePull",
         })?;
-        let config = self.configure(container, attempt, sandbox, &references, &image).await.map_err(invalid)?;
+        let config =
+            self.configure(container, attempt, sandbox, &references, &image).await.map_err(invalid)?;
         let log = Path::new(&sandbox_config.log_directory).join(&config.log_path);
         let id = self.create(container, sandbox, config, sandbox_config).await?;
         self.link_log(container, &id, &log).await;
@@ -105,8 +114,10 @@ impl Batch {
         let services = env::service_variables(&host.all_services().await?, pod::namespace(pod), links);
         let sources = Sources { pod, facts: &facts, references, services: &services };
         let environment = env::environment(sources, container)?;
-        let ephemeral = pod::ephemeral_containers(pod).into_iter().find(|(other, _)| other.name == container.name);
-        let target = ephemeral.and_then(|(_, target)| self.observed.latest(&target?).map(|latest| latest.id.clone()));
+        let ephemeral =
+            pod::ephemeral_containers(pod).into_iter().find(|(other, _)| other.name == container.name);
+        let target =
+            ephemeral.and_then(|(_, target)| self.observed.latest(&target?).map(|latest| latest.id.clone()));
         let inputs = Inputs {
             pod,
             container,
@@ -163,7 +174,8 @@ impl Batch {
 
     /// A failing postStart hook ends the container.
     async fn post_start(&self, container: &Container, id: &str, sandbox: &Sandbox) -> Result<(), Failure> {
-        let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()) else {
+        let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref())
+        else {
             return Ok(());
         };
         let facts = self.host.facts(&self.pod, Some(sandbox));
@@ -171,7 +183,13 @@ impl Batch {
         let Err(error) = hooks::run(&self.host, hook, container, id, &ip).await else { return Ok(()) };
         let recorder = &self.host.recorder;
         let text = format!("PostStartHook failed: {error}");
-        recorder.container(&self.pod, &container.name, Severity::Warning, "FailedPostStartHook", text.clone());
+        recorder.container(
+            &self.pod,
+            &container.name,
+            Severity::Warning,
+            "FailedPostStartHook",
+            text.clone(),
+        );
         let grace = pod::grace_period(&self.pod);
         let killing = "FailedPostStartHook".to_string();
         if let Err(error) = self.kill(id, &container.name, &killing, grace).await {

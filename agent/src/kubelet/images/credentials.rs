@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn the_most_specific_registry_wins() {
-        let config = r#"{"auths":{"r.io":{"auth":"YTpi"},"r.io/team":{"username":"u","password":"p"},"other":{}}}"#;
+        let config =
+            r#"{"auths":{"r.io":{"auth":"YTpi"},"r.io/team":{"username":"u","password":"p"},"other":{}}}"#;
         let secret: Secret = serde_json::from_value(serde_json::json!({"data":
             {".dockerconfigjson": base64::engine::general_purpose::STANDARD.encode(config)}}))
         .unwrap();

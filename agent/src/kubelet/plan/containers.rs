@@ -21,7 +21,9 @@ pub(super) fn all_done(world: World<'_>) -> bool {
 
 fn ended_for_good(world: World<'_>, container: &Container, policy: RestartPolicy) -> bool {
     world.observed.latest(&container.name).is_some_and(|latest| {
-        latest.is_dead() && !restarts(policy, latest.exit_code) && latest.hash == pod::container_hash(container)
+        latest.is_dead()
+            && !restarts(policy, latest.exit_code)
+            && latest.hash == pod::container_hash(container)
     })
 }
 
@@ -69,7 +71,8 @@ fn forget_old(world: World<'_>, plan: &mut Plan) {
 
 /// Plans init containers and sidecars; true when the main containers may start.
 fn initialized(world: World<'_>, sandbox: &Sandbox, plan: &mut Plan) -> bool {
-    let in_sandbox = |name: &str| world.observed.latest(name).filter(|latest| latest.sandbox_id == sandbox.id);
+    let in_sandbox =
+        |name: &str| world.observed.latest(name).filter(|latest| latest.sandbox_id == sandbox.id);
     let begun = pod::spec(world.pod).containers.iter().any(|container| in_sandbox(&container.name).is_some());
     let policy = pod::restart_policy(world.pod);
     for (kind, container) in pod::init_containers(world.pod) {
@@ -158,7 +161,12 @@ fn start(world: World<'_>, container: &Container, latest: Option<&ObservedContai
         Some((latest, RunState::Unknown | RunState::Running)) => {
             let message = format!("Container is in unknown state, try killing it before restart: {name}");
             let grace = Duration::from_secs(2);
-            plan.actions.push(Action::Kill { id: latest.id.clone(), container: name.clone(), message, grace });
+            plan.actions.push(Action::Kill {
+                id: latest.id.clone(),
+                container: name.clone(),
+                message,
+                grace,
+            });
             return;
         }
         _ => {}
@@ -181,7 +189,9 @@ fn held_back(world: World<'_>, container: &Container, plan: &mut Plan) -> bool {
     }
     plan.wake(failure.retry_at);
     match &failure.then {
-        Some((at, message)) if *at <= world.now => plan.wait(&container.name, "ImagePullBackOff", message.clone()),
+        Some((at, message)) if *at <= world.now => {
+            plan.wait(&container.name, "ImagePullBackOff", message.clone())
+        }
         then => {
             plan.wait(&container.name, &failure.reason, failure.message.clone());
             if let Some((at, _)) = then {

@@ -18,7 +18,8 @@ pub(super) fn stop(world: World<'_>, ending: &Ending, plan: &mut Plan) {
 /// The pod has run to its end: sidecars and the sandbox are let go, dead containers stay for their logs.
 pub(super) fn settle(world: World<'_>, plan: &mut Plan) {
     if is_active(world) {
-        plan.actions.push(Action::StopPod { grace: pod::grace_period(world.pod).max(Duration::from_secs(2)) });
+        plan.actions
+            .push(Action::StopPod { grace: pod::grace_period(world.pod).max(Duration::from_secs(2)) });
     } else {
         plan.stopped = true;
     }

@@ -10,7 +10,8 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn pod(spec: serde_json::Value) -> Pod {
-    serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec})).unwrap()
+    serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec}))
+        .unwrap()
 }
 
 fn sandbox(ready: bool) -> Sandbox {
@@ -18,7 +19,13 @@ fn sandbox(ready: bool) -> Sandbox {
 }
 
 /// A container in the first sandbox; its id is its name and number.
-fn container(pod: &Pod, name: &str, restart_count: u32, state: RunState, exit_code: i32) -> ObservedContainer {
+fn container(
+    pod: &Pod,
+    name: &str,
+    restart_count: u32,
+    state: RunState,
+    exit_code: i32,
+) -> ObservedContainer {
     let hash = pod::find_container(pod, name).map(|(_, c)| pod::container_hash(&c)).unwrap_or_default();
     ObservedContainer {
         id: format!("{name}{restart_count}"),
@@ -85,7 +92,11 @@ fn restart_policies() {
         let pod = pod(json!({"restartPolicy": policy, "containers": [{"name": "a"}]}));
         let dead = container(&pod, "a", 0, RunState::Exited, exit_code);
         let plan = decide(&pod, &observed(true, vec![dead]), &Memory::default(), 100);
-        assert_eq!((!starts(&plan).is_empty(), plan.completed), (restarted, completed), "{policy} {exit_code}");
+        assert_eq!(
+            (!starts(&plan).is_empty(), plan.completed),
+            (restarted, completed),
+            "{policy} {exit_code}"
+        );
         if completed {
             assert!(matches!(plan.actions[..], [Action::StopPod { .. }]), "the sandbox is let go");
         }
@@ -98,7 +109,9 @@ fn a_crash_loop_waits_from_the_last_exit() {
     let pod = pod(json!({"containers": [{"name": "a"}]}));
     let world = observed(true, vec![container(&pod, "a", 1, RunState::Exited, 1)]);
     let mut memory = Memory::default();
-    memory.restarts.insert("a".into(), Backoff::after_attempt(Some(Backoff::after_attempt(None, at(60))), at(90)));
+    memory
+        .restarts
+        .insert("a".into(), Backoff::after_attempt(Some(Backoff::after_attempt(None, at(60))), at(90)));
     let waiting = decide(&pod, &world, &memory, 101);
     assert_eq!(waiting.actions, []);
     assert_eq!(waiting.waiting["a"].reason, "CrashLoopBackOff");
@@ -124,13 +137,23 @@ fn init_containers_come_one_by_one_and_sidecars_stay() {
         (vec![c("one", done), c("side", done), c("two", done), c("main", running)], vec!["side"]),
     ];
     for (containers, expected) in steps {
-        assert_eq!(starts(&decide(&pod, &observed(true, containers.clone()), &memory, 500)), expected, "{containers:?}");
+        assert_eq!(
+            starts(&decide(&pod, &observed(true, containers.clone()), &memory, 500)),
+            expected,
+            "{containers:?}"
+        );
     }
     let failed = container(&pod, "one", 0, done, 1);
-    assert!(decide(&pod, &observed(true, vec![failed]), &memory, 500).completed, "a failed init container ends the pod");
+    assert!(
+        decide(&pod, &observed(true, vec![failed]), &memory, 500).completed,
+        "a failed init container ends the pod"
+    );
     let over = vec![c("one", done), c("side", running), c("two", done), c("main", done)];
     let plan = decide(&pod, &observed(true, over), &memory, 500);
-    assert!(plan.completed && matches!(plan.actions[..], [Action::StopPod { .. }]), "sidecars do not keep a pod alive");
+    assert!(
+        plan.completed && matches!(plan.actions[..], [Action::StopPod { .. }]),
+        "sidecars do not keep a pod alive"
+    );
 }
 
 #[test]
@@ -176,7 +199,9 @@ fn an_ending_pod_is_stopped_and_forgotten_in_that_order() {
     let pod = pod(json!({"containers": [{"name": "a"}]}));
     let memory = Memory::default();
     let ending = Ending { grace: Duration::from_secs(7), remove: true, failure: None };
-    let end = |observed: &ObservedPod| plan(World { pod: &pod, observed, memory: &memory, ending: Some(&ending), now: at(0) });
+    let end = |observed: &ObservedPod| {
+        plan(World { pod: &pod, observed, memory: &memory, ending: Some(&ending), now: at(0) })
+    };
     let running = observed(true, vec![container(&pod, "a", 0, RunState::Running, 0)]);
     assert_eq!(end(&running).actions, [Action::StopPod { grace: Duration::from_secs(7) }]);
     let dead = observed(false, vec![container(&pod, "a", 0, RunState::Exited, 0)]);
@@ -201,7 +226,8 @@ impl Model {
             Action::CreateSandbox { attempt } => {
                 assert!(self.pod.sandboxes.iter().all(|s| !s.ready), "two working sandboxes");
                 let id = format!("s{attempt}");
-                let fresh = Sandbox { id, ready: true, created_at: at(self.now), attempt: *attempt, ips: vec![] };
+                let fresh =
+                    Sandbox { id, ready: true, created_at: at(self.now), attempt: *attempt, ips: vec![] };
                 self.pod.sandboxes.insert(0, fresh);
             }
             Action::Start { container: name, attempt, .. } => {
@@ -237,7 +263,8 @@ impl Model {
     fn settle(&mut self, spec: &Pod, ending: Option<&Ending>) -> Plan {
         for _ in 0..50 {
             let memory = Memory::default();
-            let plan = plan(World { pod: spec, observed: &self.pod, memory: &memory, ending, now: at(self.now) });
+            let plan =
+                plan(World { pod: spec, observed: &self.pod, memory: &memory, ending, now: at(self.now) });
             if plan.actions.is_empty() {
                 return plan;
             }

@@ -26,7 +26,9 @@ pub async fn watch(client: kube::Client, node: String, events: mpsc::UnboundedSe
                 listed.push(pod::uid(&pod).to_string());
                 events.send(SourceEvent::Upsert(Arc::new(pod)))
             }
-            Ok(Event::InitDone) => events.send(SourceEvent::All(Origin::Cluster, std::mem::take(&mut listed))),
+            Ok(Event::InitDone) => {
+                events.send(SourceEvent::All(Origin::Cluster, std::mem::take(&mut listed)))
+            }
             Ok(Event::Apply(pod)) => events.send(SourceEvent::Upsert(Arc::new(pod))),
             Ok(Event::Delete(pod)) => events.send(SourceEvent::Gone(pod::uid(&pod).to_string())),
             Err(error) => {

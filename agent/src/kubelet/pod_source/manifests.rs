@@ -171,7 +171,8 @@ impl ManifestDirectory {
             (namespace, meta.name.clone().unwrap_or_default())
         };
         let all = || self.good.values();
-        let maps = all().flat_map(|documents| &documents.config_maps).map(|map| (key(&map.metadata), map.clone()));
+        let maps =
+            all().flat_map(|documents| &documents.config_maps).map(|map| (key(&map.metadata), map.clone()));
         let secrets = all().flat_map(|documents| &documents.secrets).map(|s| (key(&s.metadata), s.clone()));
         let fresh = (maps.collect(), secrets.collect());
         if let Ok(mut objects) = self.objects.inner.lock() {

@@ -41,7 +41,10 @@ impl Worker {
     }
 }
 
-fn remove_logs(logs: &std::path::Path, (directory, prefix): &(std::path::PathBuf, String)) -> std::io::Result<()> {
+fn remove_logs(
+    logs: &std::path::Path,
+    (directory, prefix): &(std::path::PathBuf, String),
+) -> std::io::Result<()> {
     match std::fs::remove_dir_all(logs) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -23,7 +23,9 @@ impl Worker {
         let Action::Start { container, after_exit: true, .. } = action else { return };
         if !self.memory.failures.contains_key(container) {
             let previous = self.memory.restarts.get(container).copied();
-            self.memory.restarts.insert(container.clone(), Backoff::after_attempt(previous, Timestamp::now()));
+            self.memory
+                .restarts
+                .insert(container.clone(), Backoff::after_attempt(previous, Timestamp::now()));
         }
     }
 
@@ -80,7 +82,8 @@ impl Worker {
                     recorder.container(&self.pod, name, Severity::Warning, "BackOff", text);
                 }
                 "ImagePullBackOff" => {
-                    let image = pod::find_container(&self.pod, name).and_then(|(_, container)| container.image);
+                    let image =
+                        pod::find_container(&self.pod, name).and_then(|(_, container)| container.image);
                     let text = format!("Back-off pulling image \"{}\"", image.unwrap_or_default());
                     recorder.container(&self.pod, name, Severity::Normal, "BackOff", text);
                     let text = "Error: ImagePullBackOff";

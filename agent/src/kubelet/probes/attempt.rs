@@ -43,7 +43,8 @@ async fn exec_probe(host: &Host, id: &str, cmd: Vec<String>, timeout: Duration) 
     let seconds = i64::try_from(timeout.as_secs()).unwrap_or(1);
     let words = cmd.join(" ");
     let request = ExecSyncRequest { container_id: id.to_string(), cmd, timeout: seconds };
-    let answer = tokio::time::timeout(timeout + Duration::from_secs(5), host.runtime.exec_sync(request)).await;
+    let answer =
+        tokio::time::timeout(timeout + Duration::from_secs(5), host.runtime.exec_sync(request)).await;
     let timed_out = || format!("command timed out: \"{words}\" timed out after {seconds}s");
     let answer = match answer {
         Err(_) => return Err(timed_out()),

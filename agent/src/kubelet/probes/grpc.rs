@@ -27,13 +27,16 @@ pub(super) async fn check(ip: &str, port: u16, service: &str, timeout: Duration)
         Ok(Ok(SERVING)) => Ok(()),
         Ok(Ok(_)) => Err("service unhealthy (responded with \"NOT_SERVING\")".to_string()),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(format!("timeout: failed to connect service \"{ip}:{port}\" within {timeout:?}: context deadline exceeded")),
+        Err(_) => Err(format!(
+            "timeout: failed to connect service \"{ip}:{port}\" within {timeout:?}: context deadline exceeded"
+        )),
     }
 }
 
 async fn ask(ip: &str, port: u16, service: &str) -> Result<i32, String> {
     let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_string() };
-    let endpoint = Endpoint::from_shared(format!("http://{host}:{port}")).map_err(|error| error.to_string())?;
+    let endpoint =
+        Endpoint::from_shared(format!("http://{host}:{port}")).map_err(|error| error.to_string())?;
     let channel = endpoint.connect().await.map_err(|error| error.to_string())?;
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.map_err(|error| error.to_string())?;

@@ -20,9 +20,17 @@ impl Counter {
     /// With the thresholds of the API, 1 and 3 where absent.
     pub(super) fn new(success: Option<i32>, failure: Option<i32>) -> Counter {
         let threshold = |field: Option<i32>, default| {
-            field.and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0).unwrap_or(default)
+            field
+                .and_then(|number| u32::try_from(number).ok())
+                .filter(|number| *number > 0)
+                .unwrap_or(default)
         };
-        Counter { successes_needed: threshold(success, 1), failures_needed: threshold(failure, 3), last: None, row: 0 }
+        Counter {
+            successes_needed: threshold(success, 1),
+            failures_needed: threshold(failure, 3),
+            last: None,
+            row: 0,
+        }
     }
 
     /// The verdict, once the row is long enough.

@@ -13,7 +13,11 @@ pub(super) fn conditions(inputs: Inputs<'_>, phase: Phase, status: &PodStatus) -
     let ready = containers.clone().or_else(|| gates(inputs));
     let sandbox = inputs.observed.ready_sandbox().is_some();
     let mut list = vec![
-        condition(inputs, "PodReadyToStartContainers", if sandbox { None } else { Some(("", String::new())) }),
+        condition(
+            inputs,
+            "PodReadyToStartContainers",
+            if sandbox { None } else { Some(("", String::new())) },
+        ),
         condition(inputs, "Initialized", initialized(inputs, phase, status)),
         condition(inputs, "Ready", ready),
         condition(inputs, "ContainersReady", containers),
@@ -28,12 +32,13 @@ pub(super) fn conditions(inputs: Inputs<'_>, phase: Phase, status: &PodStatus) -
 
 fn condition(inputs: Inputs<'_>, kind: &str, obstacle: Obstacle) -> PodCondition {
     let status = if obstacle.is_none() { "True" } else { "False" };
-    let present = [&inputs.previous.conditions, &inputs.pod.status.as_ref().and_then(|s| s.conditions.clone())]
-        .into_iter()
-        .flatten()
-        .flatten()
-        .find(|previous| previous.type_ == kind)
-        .cloned();
+    let present =
+        [&inputs.previous.conditions, &inputs.pod.status.as_ref().and_then(|s| s.conditions.clone())]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .find(|previous| previous.type_ == kind)
+            .cloned();
     let since = present.as_ref().filter(|previous| previous.status == status);
     let since = since.and_then(|previous| previous.last_transition_time.clone());
     let (reason, message) = obstacle.unwrap_or_default();
@@ -64,8 +69,10 @@ fn containers_ready(inputs: Inputs<'_>, phase: Phase, status: &PodStatus) -> Obs
         .filter(|(kind, _)| *kind == Kind::Sidecar)
         .map(|(_, container)| container.name.as_str())
         .collect();
-    let counted = status.init_container_statuses.iter().flatten().filter(|s| sidecars.contains(&s.name.as_str()));
-    let unready = names(counted.chain(status.container_statuses.iter().flatten()).filter(|status| !status.ready));
+    let counted =
+        status.init_container_statuses.iter().flatten().filter(|s| sidecars.contains(&s.name.as_str()));
+    let unready =
+        names(counted.chain(status.container_statuses.iter().flatten()).filter(|status| !status.ready));
     (!unready.is_empty()).then(|| not_ready("unready", &unready))
 }
 
@@ -81,7 +88,8 @@ fn gates(inputs: Inputs<'_>) -> Obstacle {
     let present = inputs.pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let holds = |gate: &str| present.into_iter().flatten().any(|c| c.type_ == gate && c.status == "True");
     let known = |gate: &str| present.into_iter().flatten().any(|c| c.type_ == gate);
-    let gates = pod::spec(inputs.pod).readiness_gates.iter().flatten().map(|gate| gate.condition_type.as_str());
+    let gates =
+        pod::spec(inputs.pod).readiness_gates.iter().flatten().map(|gate| gate.condition_type.as_str());
     let messages: Vec<String> = gates
         .filter(|gate| !holds(gate))
         .map(|gate| match known(gate) {

@@ -4,7 +4,8 @@ use super::Inputs;
 use crate::kubelet::observed::{ObservedContainer, RunState};
 use crate::kubelet::pod::{self, Kind};
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -42,7 +43,11 @@ pub(super) fn status(inputs: Inputs<'_>, kind: Kind, container: &Container) -> C
 
 fn previous<'a>(inputs: Inputs<'a>, container: &Container) -> Option<&'a ContainerStatus> {
     let previous = inputs.previous;
-    let lists = [&previous.container_statuses, &previous.init_container_statuses, &previous.ephemeral_container_statuses];
+    let lists = [
+        &previous.container_statuses,
+        &previous.init_container_statuses,
+        &previous.ephemeral_container_statuses,
+    ];
     lists.into_iter().flatten().flatten().find(|status| status.name == container.name)
 }
 

@@ -89,7 +89,8 @@ fn write_all(directory: &Path, files: &Files, group: Option<u32>) -> io::Result<
 }
 
 fn wanted_names(files: &Files) -> Vec<OsString> {
-    let first = |name: &String| Path::new(name).components().next().map(|part| part.as_os_str().to_os_string());
+    let first =
+        |name: &String| Path::new(name).components().next().map(|part| part.as_os_str().to_os_string());
     let mut names: Vec<_> = files.keys().filter_map(first).collect();
     names.sort();
     names.dedup();

@@ -6,7 +6,9 @@ use super::atomic::Files;
 use crate::kubelet::facts;
 use crate::kubelet::pod;
 use crate::kubelet::references::References;
-use k8s_openapi::api::core::v1::{Container, DownwardAPIVolumeFile, KeyToPath, ProjectedVolumeSource, Volume};
+use k8s_openapi::api::core::v1::{
+    Container, DownwardAPIVolumeFile, KeyToPath, ProjectedVolumeSource, Volume,
+};
 
 /// What a volume shows.
 #[derive(Debug, Default)]
@@ -30,7 +32,8 @@ pub(super) async fn payload(inputs: VolumeInputs<'_>, volume: &Volume) -> Result
         payload.secret = true;
         payload.files = secret(references, name, keys, mode(source.default_mode), source.optional)?;
     } else if let Some(source) = &volume.downward_api {
-        payload.files = downward(inputs, source.items.as_deref().unwrap_or_default(), mode(source.default_mode))?;
+        payload.files =
+            downward(inputs, source.items.as_deref().unwrap_or_default(), mode(source.default_mode))?;
     } else if let Some(source) = &volume.projected {
         payload = projected(inputs, source).await?;
     }
@@ -61,7 +64,9 @@ async fn projected(inputs: VolumeInputs<'_>, source: &ProjectedVolumeSource) -> 
         if let Some(part) = &part.service_account_token {
             let tokens = inputs.tokens.ok_or("service account tokens need a cluster")?;
             payload.secret = true;
-            payload.files.insert(part.path.clone(), (tokens.token(inputs.pod, part).await?.into_bytes(), default));
+            payload
+                .files
+                .insert(part.path.clone(), (tokens.token(inputs.pod, part).await?.into_bytes(), default));
         }
         if part.cluster_trust_bundle.is_some() {
             return Err("clusterTrustBundle projections are not supported yet".to_string());
@@ -128,7 +133,11 @@ fn select(
     Ok(files)
 }
 
-fn downward(inputs: VolumeInputs<'_>, items: &[DownwardAPIVolumeFile], default: u32) -> Result<Files, String> {
+fn downward(
+    inputs: VolumeInputs<'_>,
+    items: &[DownwardAPIVolumeFile],
+    default: u32,
+) -> Result<Files, String> {
     let nameless = Container::default();
     let mut files = Files::default();
     for item in items {
@@ -140,7 +149,8 @@ fn downward(inputs: VolumeInputs<'_>, items: &[DownwardAPIVolumeFile], default: 
         } else {
             return Err(format!("{}: neither fieldRef nor resourceFieldRef", item.path));
         };
-        files.insert(item.path.clone(), (text.into_bytes(), item.mode.map_or(default, |own| mode(Some(own)))));
+        files
+            .insert(item.path.clone(), (text.into_bytes(), item.mode.map_or(default, |own| mode(Some(own)))));
     }
     Ok(files)
 }

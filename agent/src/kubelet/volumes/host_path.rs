@@ -23,8 +23,9 @@ pub(super) fn check(source: &HostPathVolumeSource) -> Result<(), String> {
         "Socket" => expect(|metadata| metadata.file_type().is_socket(), "a socket file"),
         "CharDevice" => expect(|metadata| metadata.file_type().is_char_device(), "a character device"),
         "BlockDevice" => expect(|metadata| metadata.file_type().is_block_device(), "a block device"),
-        "DirectoryOrCreate" => made(path, make_directory(path))
-            .and_then(|()| expect(Metadata::is_dir, "a directory")),
+        "DirectoryOrCreate" => {
+            made(path, make_directory(path)).and_then(|()| expect(Metadata::is_dir, "a directory"))
+        }
         "FileOrCreate" => made(path, make_file(path)).and_then(|()| expect(Metadata::is_file, "a file")),
         other => Err(format!("hostPath type \"{other}\" is unknown")),
     }

@@ -34,7 +34,8 @@ pub(super) fn unmount_below(directory: &Path) -> io::Result<()> {
 /// Mount points at or below `directory`, from the kernel's table.
 fn mount_points_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(|field| PathBuf::from(unescape(field)));
+    let points =
+        table.lines().filter_map(|line| line.split(' ').nth(4)).map(|field| PathBuf::from(unescape(field)));
     Ok(points.filter(|point| point.starts_with(directory)).collect())
 }
 

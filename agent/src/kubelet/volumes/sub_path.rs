@@ -11,8 +11,12 @@ use std::path::{Component, Path};
 
 /// Binds `sub_path` of the volume at `volume` to `target` (made on the way); a missing directory is created.
 pub fn bind_sub_path(volume: &Path, sub_path: &str, target: &Path) -> io::Result<()> {
-    if Path::new(sub_path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("subPath \"{sub_path}\" leaves the volume")));
+    if Path::new(sub_path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
+    {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("subPath \"{sub_path}\" leaves the volume"),
+        ));
     }
     super::mounts::unmount_below(target)?;
     let source = open_beneath(volume, sub_path)?;
@@ -26,11 +30,7 @@ fn prepare_target(target: &Path, directory: bool) -> io::Result<()> {
     if let Some(parent) = target.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    if directory {
-        std::fs::create_dir_all(target)
-    } else {
-        std::fs::File::create(target).map(drop)
-    }
+    if directory { std::fs::create_dir_all(target) } else { std::fs::File::create(target).map(drop) }
 }
 
 /// Opens a path beneath `volume`, creating directories that are missing.

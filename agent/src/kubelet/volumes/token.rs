@@ -63,10 +63,11 @@ impl ClusterTokens {
     }
 
     async fn request(&self, pod: &Pod, audience: &str, seconds: i64) -> Result<Token, String> {
-        let account = pod::spec(pod).service_account_name.as_deref().filter(|n| !n.is_empty()).unwrap_or("default");
-        let path =
-            format!("/api/v1/namespaces/{}/serviceaccounts/{account}/token", pod::namespace(pod));
-        let audiences: Vec<&str> = Some(audience).filter(|audience| !audience.is_empty()).into_iter().collect();
+        let account =
+            pod::spec(pod).service_account_name.as_deref().filter(|n| !n.is_empty()).unwrap_or("default");
+        let path = format!("/api/v1/namespaces/{}/serviceaccounts/{account}/token", pod::namespace(pod));
+        let audiences: Vec<&str> =
+            Some(audience).filter(|audience| !audience.is_empty()).into_iter().collect();
         let body = serde_json::json!({
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
             "spec": {"audiences": audiences, "expirationSeconds": seconds,
@@ -76,7 +77,8 @@ impl ClusterTokens {
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(body.to_string().into_bytes())
             .map_err(|error| error.to_string())?;
-        let answer: serde_json::Value = self.client.request(request).await.map_err(|error| error.to_string())?;
+        let answer: serde_json::Value =
+            self.client.request(request).await.map_err(|error| error.to_string())?;
         let text = answer["status"]["token"].as_str().ok_or("the API server answered no token")?.to_string();
         let life = Duration::from_secs(u64::try_from(seconds).unwrap_or(3600));
         Ok(Token { text, renew_at: plus(Timestamp::now(), life * 4 / 5) })

@@ -38,7 +38,9 @@ fn add(value: Value, file: &Path, node: &str, documents: &mut Documents) -> Resu
     let kind = value["kind"].as_str().unwrap_or_default().to_string();
     let version = value["apiVersion"].as_str().unwrap_or_default();
     if version != "v1" {
-        return Err(format!("apiVersion \"{version}\", kind \"{kind}\": a node runs objects of apiVersion v1 only"));
+        return Err(format!(
+            "apiVersion \"{version}\", kind \"{kind}\": a node runs objects of apiVersion v1 only"
+        ));
     }
     match kind.as_str() {
         "Pod" => documents.pods.push(static_pod(value, file, node)?),
@@ -86,8 +88,11 @@ fn static_pod(value: Value, file: &Path, node: &str) -> Result<Pod, String> {
     pod.status = None;
     if let Some(spec) = &mut pod.spec {
         spec.node_name = Some(node.to_string());
-        let everything =
-            Toleration { effect: Some("NoExecute".into()), operator: Some("Exists".into()), ..Default::default() };
+        let everything = Toleration {
+            effect: Some("NoExecute".into()),
+            operator: Some("Exists".into()),
+            ..Default::default()
+        };
         let tolerations = spec.tolerations.get_or_insert_default();
         if !tolerations.contains(&everything) {
             tolerations.push(everything);
@@ -121,7 +126,10 @@ fn check(pod: &Pod) -> Result<(), String> {
                 return Err(format!("{field}.name: Required value"));
             }
             if !container.name.chars().all(legal) || container.name.len() > 63 {
-                return Err(format!("{field}.name: Invalid value: \"{}\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-'", container.name));
+                return Err(format!(
+                    "{field}.name: Invalid value: \"{}\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-'",
+                    container.name
+                ));
             }
             if container.image.as_deref().unwrap_or_default().is_empty() {
                 return Err(format!("{field}.image: Required value"));
@@ -134,7 +142,9 @@ fn check(pod: &Pod) -> Result<(), String> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     if !name.chars().all(legal) || name.starts_with(['-', '.']) || name.len() > 253 {
-        return Err(format!("metadata.name: Invalid value: \"{name}\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.'"));
+        return Err(format!(
+            "metadata.name: Invalid value: \"{name}\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.'"
+        ));
     }
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     if namespace.is_empty() || !namespace.chars().all(|c| legal(c) && c != '.') {
@@ -174,7 +184,10 @@ mod tests {
             ("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n", "spec: Required value"),
             ("apiVersion: v1\nkind: Pod\nspec: {containers: [{name: c, image: i}]}\n", "metadata.name"),
             ("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: []}\n", "spec.containers"),
-            ("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: c}]}\n", "containers[0].image"),
+            (
+                "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: c}]}\n",
+                "containers[0].image",
+            ),
             ("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: 5}\n", "invalid type"),
             ("apiVersion: apps/v1\nkind: Deployment\n", "apiVersion v1 only"),
             ("apiVersion: v1\nkind: Service\n", "cannot run on a node"),
