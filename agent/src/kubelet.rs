@@ -11,6 +11,7 @@
 
 pub mod act;
 pub mod admission;
+pub mod api_server;
 pub mod backoff;
 pub mod cluster_objects;
 pub mod container_config;

@@ -1,0 +1,161 @@
+//! The kubelet API (port 10250): what the API server asks a node for on behalf of kubectl.
+//!
+//! Logs are read from the files that the runtime writes; exec, attach and port-forward are URLs of the runtime's own
+//! streaming server, and here only bytes pass between it and the client. So all of it works with any CRI runtime.
+//!
+//! Who may ask: with a cluster's CA configured, clients whose certificate it signed for the group `system:masters`
+//! (the API server's own); without one, programs on this machine.
+
+mod containers;
+mod identity;
+mod log_file;
+mod log_lines;
+mod log_query;
+mod logs;
+mod metrics;
+mod query;
+mod respond;
+mod router;
+mod run;
+mod running_pods;
+mod streams;
+mod summary;
+mod upgrade;
+
+use anyhow::Context;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use identity::Access;
+use k8s_openapi::api::core::v1::Pod;
+use knarr_cri::RuntimeService;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// A client that has not finished its handshake or request head by then is let go.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The pods that the kubelet runs, as it knows them now.
+pub type Pods = Arc<dyn Fn() -> Vec<Pod> + Send + Sync>;
+
+/// What the server needs.
+#[derive(Clone)]
+pub struct ApiServerOptions {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The container runtime.
+    pub runtime: Arc<dyn RuntimeService>,
+    /// The kubelet's pods.
+    pub pods: Pods,
+    /// PEM certificates of those who sign clients' certificates; without, only this machine may ask.
+    pub client_ca: Option<String>,
+    /// PEM certificate chain and key to serve with; self-signed where absent.
+    pub tls: Option<(String, String)>,
+    /// Names this node in its own certificate and in statistics.
+    pub node_name: String,
+}
+
+impl std::fmt::Debug for ApiServerOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServerOptions").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+/// A server that has its port and does not serve yet.
+pub struct ApiServer {
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServer").field("listener", &self.listener).finish_non_exhaustive()
+    }
+}
+
+/// What every request needs.
+struct Shared {
+    runtime: Arc<dyn RuntimeService>,
+    pods: Pods,
+    node_name: String,
+    access: Access,
+}
+
+/// Serves until `shutdown`.
+pub async fn serve(options: ApiServerOptions, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    ApiServer::bind(options).await?.run(shutdown).await
+}
+
+impl ApiServer {
+    /// Takes the port.
+    pub async fn bind(options: ApiServerOptions) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(options.listen)
+            .await
+            .with_context(|| format!("kubelet API: listen on {}", options.listen))?;
+        let access = Access::new(options.client_ca.as_deref())?;
+        let tls = access.server_config(options.tls.as_ref(), &options.node_name)?;
+        let shared =
+            Shared { runtime: options.runtime, pods: options.pods, node_name: options.node_name, access };
+        Ok(Self { listener, tls: TlsAcceptor::from(Arc::new(tls)), shared: Arc::new(shared) })
+    }
+
+    /// The port it has.
+    pub fn port(&self) -> std::io::Result<u16> {
+        Ok(self.listener.local_addr()?.port())
+    }
+
+    /// Serves until `shutdown`; connections end with it.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let stop = CancellationToken::new();
+        let _stop_connections = stop.clone().drop_guard();
+        tokio::pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = &mut shutdown => return Ok(()),
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let connection = serve_connection(stream, peer, self.tls.clone(), self.shared.clone());
+                    tokio::spawn(stop.clone().run_until_cancelled_owned(connection));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the kubelet API cannot accept a connection");
+                    // Out of descriptors, most likely: accepting at once again would spin.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor, shared: Arc<Shared>) {
+    // Interactive bytes go out at once; a socket that refuses the option still works.
+    let _ = stream.set_nodelay(true);
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, %peer, "kubelet API: TLS handshake");
+            return;
+        }
+        Err(_) => return,
+    };
+    let admission = shared.access.admit(stream.get_ref().1, peer.ip());
+    let service = service_fn(move |request| {
+        let (shared, admission) = (shared.clone(), admission.clone());
+        async move { Ok::<_, Infallible>(router::answer(request, shared, admission).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, %peer, "kubelet API");
+    }
+}

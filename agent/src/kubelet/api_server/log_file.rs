@@ -1,0 +1,140 @@
+//! Reading a log file that somebody else writes, rotates and removes.
+
+use rustix::fs::inotify::{CreateFlags, WatchFlags};
+use std::io::{self, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::net::unix::pipe;
+
+const BLOCK: usize = 32 << 10;
+
+/// An open log, read line by line.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    path: PathBuf,
+    file: File,
+    inode: u64,
+    buffer: Vec<u8>,
+}
+
+impl LogFile {
+    pub(super) async fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path).await?;
+        let inode = file.metadata().await?.ino();
+        Ok(Self { path: path.to_owned(), file, inode, buffer: Vec::new() })
+    }
+
+    /// Goes to where the last `lines` lines begin, reading backwards from the end.
+    pub(super) async fn seek_tail(&mut self, lines: u64) -> io::Result<()> {
+        let mut position = self.file.metadata().await?.len();
+        let mut block = vec![0; BLOCK];
+        // The line before the tail ends at the end of line number `lines` + 1 from behind.
+        let mut ends = 0;
+        while position > 0 {
+            let length = usize::try_from(position).unwrap_or(BLOCK).min(BLOCK);
+            position -= length as u64;
+            self.file.seek(SeekFrom::Start(position)).await?;
+            let block = block.get_mut(..length).unwrap_or_default();
+            self.file.read_exact(block).await?;
+            let mut line_ends = block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
+            if let Some((offset, _)) = line_ends.find(|_| {
+                ends += 1;
+                ends > lines
+            }) {
+                position += offset as u64 + 1;
+                break;
+            }
+        }
+        self.file.seek(SeekFrom::Start(position)).await?;
+        Ok(())
+    }
+
+    /// Whole lines that are there now; `false` at the end of the file.
+    pub(super) async fn read_lines(&mut self, mut line: impl FnMut(&[u8])) -> io::Result<bool> {
+        let before = self.buffer.len();
+        self.buffer.resize(before + BLOCK, 0);
+        let count = self.file.read(self.buffer.get_mut(before..).unwrap_or_default()).await?;
+        self.buffer.truncate(before + count);
+        let whole = self.buffer.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        for text in self.buffer.get(..whole).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
+            line(text.strip_suffix(b"\n").unwrap_or(text));
+        }
+        self.buffer.drain(..whole);
+        Ok(count > 0)
+    }
+
+    /// The path leads to another file now: a rotation has happened, and nothing more comes to this one.
+    pub(super) async fn is_rotated(&self) -> bool {
+        tokio::fs::metadata(&self.path).await.is_ok_and(|now| now.ino() != self.inode)
+    }
+}
+
+/// Tells when something happens in a log's directory.
+#[derive(Debug)]
+pub(super) struct Watch {
+    events: pipe::Receiver,
+}
+
+impl Watch {
+    pub(super) fn new(log: &Path) -> io::Result<Self> {
+        let inotify = rustix::fs::inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let directory = log.parent().unwrap_or(Path::new("/"));
+        let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
+        rustix::fs::inotify::add_watch(&inotify, directory, what)?;
+        // An inotify descriptor is read like a pipe.
+        Ok(Self { events: pipe::Receiver::from_owned_fd_unchecked(inotify)? })
+    }
+
+    /// Resolves when something has happened since the last call; safe to cancel.
+    pub(super) async fn changed(&mut self) {
+        let mut events = [0; 4096];
+        // Only that something happened counts. On an error the caller's own timer goes on.
+        if self.events.read(&mut events).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn tail(text: &str, lines: u64) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        std::fs::write(&path, text).unwrap();
+        let mut log = LogFile::open(&path).await.unwrap();
+        log.seek_tail(lines).await.unwrap();
+        let mut shown = Vec::new();
+        while log.read_lines(|line| shown.push(String::from_utf8(line.to_vec()).unwrap())).await.unwrap() {}
+        shown.join(" ")
+    }
+
+    #[tokio::test]
+    async fn the_tail_begins_at_a_line() {
+        assert_eq!(tail("a\nb\nc\n", 2).await, "b c");
+        assert_eq!(tail("a\nb\nc\n", 0).await, "");
+        assert_eq!(tail("a\nb\nc\n", 3).await, "a b c");
+        assert_eq!(tail("a\nb\nc\n", 99).await, "a b c");
+        assert_eq!(tail("", 5).await, "");
+        let long: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
+        assert_eq!(tail(&long, 1).await, "line 19999");
+        assert_eq!(tail(&long, 10_000).await.split(' ').nth(1), Some("10000"));
+    }
+
+    #[tokio::test]
+    async fn a_rotation_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        std::fs::write(&path, "a\n").unwrap();
+        let log = LogFile::open(&path).await.unwrap();
+        let mut watch = Watch::new(&path).unwrap();
+        assert!(!log.is_rotated().await);
+        std::fs::rename(&path, directory.path().join("0.log.old")).unwrap();
+        std::fs::write(&path, "b\n").unwrap();
+        watch.changed().await;
+        assert!(log.is_rotated().await);
+    }
+}
