@@ -4,7 +4,10 @@
 //! and written as a difference: `nft -f -` commits a whole script atomically, so packets see the old table or the
 //! new one and nothing between. What the kernel's conntrack has already decided is not touched by either.
 
+mod elements;
+
 use anyhow::{Context, bail};
+pub(crate) use elements::Elements;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -14,7 +14,7 @@ use super::netlink::Netlink;
 use super::table::{self, Frame};
 use super::{PodAttachment, PodNetwork};
 use crate::config::Config;
-use crate::nft;
+use crate::nft::{self, Elements, Table};
 use anyhow::{Context, anyhow, ensure};
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
@@ -49,6 +49,8 @@ struct Worker {
     mtu: Option<u32>,
     /// Addresses whose pods this process is taking apart; never held while anything blocks.
     departing: Mutex<BTreeSet<Ipv4Addr>>,
+    /// Kept open, because closing it waits for the kernel; held during one commit.
+    elements: Mutex<Option<Elements>>,
 }
 
 impl BridgeNetwork {
@@ -78,6 +80,7 @@ impl BridgeNetwork {
             services_table: network.services_table(),
             mtu: network.mtu,
             departing: Mutex::default(),
+            elements: Mutex::default(),
         };
         Ok(Arc::new(Self { worker: Arc::new(worker) }))
     }
@@ -126,11 +129,7 @@ impl Worker {
         let mut netlink = Netlink::open().context("open a netlink socket")?;
         let (bridge, mtu) = self.ensure_bridge(&mut netlink, &ledger)?;
         let empty = table::table(&self.frame, []);
-        let script = table::table(&self.frame, [&allocation]).difference(&empty);
-        if nft::apply(&script).is_err() {
-            // The table is gone or was changed by somebody: the ledger knows what it has to be.
-            self.replace_table(&ledger.all()?)?;
-        }
+        self.change_rules(&ledger, &table::table(&self.frame, [&allocation]), &empty)?;
         drop(ledger);
         let link = PodLink {
             host_end: host_end(&allocation),
@@ -163,9 +162,7 @@ impl Worker {
     fn take_apart(&self, pod: &Allocation) -> anyhow::Result<()> {
         let ledger = self.ledger.lock()?;
         let empty = table::table(&self.frame, []);
-        if nft::apply(&empty.difference(&table::table(&self.frame, [pod]))).is_err() {
-            self.replace_table(&ledger.all()?)?;
-        }
+        self.change_rules(&ledger, &empty, &table::table(&self.frame, [pod]))?;
         drop(ledger);
         let mut netlink = Netlink::open().context("open a netlink socket")?;
         links::delete(&mut netlink, &host_end(pod))?;
@@ -250,6 +247,23 @@ impl Worker {
     /// The range for new pods: the one assigned by a cluster, else the configured one.
     fn range(&self, ledger: &LockedLedger<'_>) -> anyhow::Result<Cidr> {
         Ok(ledger.assigned_range()?.unwrap_or(self.configured_range))
+    }
+
+    /// Changes the elements of one pod.
+    fn change_rules(&self, ledger: &LockedLedger<'_>, new: &Table, old: &Table) -> anyhow::Result<()> {
+        let mut elements = self.elements.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = match &mut *elements {
+            Some(open) => open.commit(new, old),
+            None => elements.insert(Elements::open().context("open a netfilter socket")?).commit(new, old),
+        };
+        if changed.is_ok() {
+            return Ok(());
+        }
+        // Whatever was read halfway is not read on.
+        *elements = None;
+        drop(elements);
+        // The table is gone or was changed by somebody: the ledger knows what it has to be.
+        self.replace_table(&ledger.all()?)
     }
 
     fn replace_table(&self, pods: &[Allocation]) -> anyhow::Result<()> {

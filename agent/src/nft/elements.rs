@@ -1,0 +1,317 @@
+//! Changes of set elements without a process: the hot path of every pod that comes or goes.
+//!
+//! `nft` costs a process, a listing of the table and, after a deletion, a wait for the kernel when its socket is
+//! closed. Adding or deleting elements of sets that exist needs none of this: one batch on a socket that stays open.
+//! Everything else (chains, rules, verdicts) goes through `nft`.
+//!
+//! ```text
+//! BATCH_BEGIN | NEWSETELEM or DELSETELEM {table, set, elements {element {key {value}, data {value}}}} ... | BATCH_END
+//! ```
+
+use super::Table;
+use anyhow::{Context, bail};
+use rtnetlink::sys::protocols::NETLINK_NETFILTER;
+use rtnetlink::sys::{Socket, SocketAddr};
+use std::io;
+use std::net::Ipv4Addr;
+
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFNL_MSG_BATCH_BEGIN: u16 = 16;
+const NFNL_MSG_BATCH_END: u16 = 17;
+const NFT_MSG_NEWSETELEM: u16 = (NFNL_SUBSYS_NFTABLES << 8) | 12;
+const NFT_MSG_DELSETELEM: u16 = (NFNL_SUBSYS_NFTABLES << 8) | 14;
+const NFPROTO_UNSPEC: u8 = 0;
+const NFPROTO_INET: u8 = 1;
+const NLM_F_REQUEST: u16 = 0x1;
+const NLM_F_ACK: u16 = 0x4;
+const NLM_F_CREATE: u16 = 0x400;
+const NLMSG_ERROR: u16 = 2;
+const NLA_F_NESTED: u16 = 0x8000;
+const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
+const NFTA_SET_ELEM_LIST_SET: u16 = 2;
+const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_SET_ELEM_KEY: u16 = 1;
+const NFTA_SET_ELEM_DATA: u16 = 2;
+const NFTA_DATA_VALUE: u16 = 1;
+/// Acknowledgements are small; a datagram of the kernel carries several.
+const DATAGRAM: usize = 16 * 1024;
+
+/// One element that comes or goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Change<'a> {
+    set: &'a str,
+    key: &'a str,
+    /// Present where the element comes; empty in a set.
+    value: Option<&'a str>,
+}
+
+/// An open socket; it speaks for the network namespace in which it was opened.
+pub(crate) struct Elements {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Elements {
+    pub(crate) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Commits the difference between two states of a table that differ in elements only; blocks. Any error leaves
+    /// the kernel's table as it was.
+    pub(crate) fn commit(&mut self, new: &Table, old: &Table) -> anyhow::Result<()> {
+        let changes = changes(new, old).context("more than elements changed")?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let first = self.sequence.wrapping_add(1);
+        let batch = batch(&new.name, &changes, first).context("an element that only nft understands")?;
+        let count = u32::try_from(changes.len()).context("too many elements")?;
+        // The marks around the batch have numbers of their own.
+        self.sequence = self.sequence.wrapping_add(count).wrapping_add(2);
+        self.socket.send(&batch, 0).context("send to nfnetlink")?;
+        self.acknowledged(first, changes.len())
+    }
+
+    /// Reads one acknowledgement per change; the first error fails the batch.
+    fn acknowledged(&mut self, first: u32, mut expected: usize) -> anyhow::Result<()> {
+        while expected > 0 {
+            let mut datagram = Vec::with_capacity(DATAGRAM);
+            self.socket.recv(&mut datagram, 0).context("receive from nfnetlink")?;
+            for (sequence, code) in acknowledgements(&datagram) {
+                if sequence.wrapping_sub(first) > self.sequence.wrapping_sub(first) {
+                    continue;
+                }
+                if code != 0 {
+                    bail!("nfnetlink: {}", io::Error::from_raw_os_error(code.wrapping_neg()));
+                }
+                expected = expected.saturating_sub(1);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Elements {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Elements").field("sequence", &self.sequence).finish_non_exhaustive()
+    }
+}
+
+/// The elements in which two states differ; absent when they differ in more.
+fn changes<'a>(new: &'a Table, old: &'a Table) -> Option<Vec<Change<'a>>> {
+    if new.chains != old.chains || !new.sets.keys().eq(old.sets.keys()) {
+        return None;
+    }
+    let mut changes = Vec::new();
+    for (name, now) in &new.sets {
+        let before = old.sets.get(name).filter(|before| before.definition == now.definition)?;
+        let gone = before.elements.iter().filter(|(key, value)| now.elements.get(*key) != Some(*value));
+        changes.extend(gone.map(|(key, _)| Change { set: name, key, value: None }));
+        let came = now.elements.iter().filter(|(key, value)| before.elements.get(*key) != Some(*value));
+        changes.extend(came.map(|(key, value)| Change { set: name, key, value: Some(value) }));
+    }
+    Some(changes)
+}
+
+fn batch(table: &str, changes: &[Change<'_>], first: u32) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // The marks name the subsystem; they carry the numbers before and after the changes, so that a complaint about
+    // one of them is recognised too.
+    message(&mut bytes, NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, first.wrapping_sub(1), NFPROTO_UNSPEC, &[]);
+    let mut sequence = first;
+    for change in changes {
+        let (kind, flags) = match change.value {
+            Some(_) => (NFT_MSG_NEWSETELEM, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE),
+            None => (NFT_MSG_DELSETELEM, NLM_F_REQUEST | NLM_F_ACK),
+        };
+        message(&mut bytes, kind, flags, sequence, NFPROTO_INET, &attributes(table, change)?);
+        sequence = sequence.wrapping_add(1);
+    }
+    message(&mut bytes, NFNL_MSG_BATCH_END, NLM_F_REQUEST, sequence, NFPROTO_UNSPEC, &[]);
+    Some(bytes)
+}
+
+fn attributes(table: &str, change: &Change<'_>) -> Option<Vec<u8>> {
+    let value = |text: &str| Some(attribute(NFTA_DATA_VALUE, &encode(text)?));
+    let mut element = attribute(NFTA_SET_ELEM_KEY | NLA_F_NESTED, &value(change.key)?);
+    if let Some(data) = change.value.filter(|data| !data.is_empty()) {
+        element.extend(attribute(NFTA_SET_ELEM_DATA | NLA_F_NESTED, &value(data)?));
+    }
+    let element = attribute(NFTA_LIST_ELEM | NLA_F_NESTED, &element);
+    let name = |text: &str| [text.as_bytes(), &[0]].concat();
+    Some(
+        [
+            attribute(NFTA_SET_ELEM_LIST_TABLE, &name(table)),
+            attribute(NFTA_SET_ELEM_LIST_SET, &name(change.set)),
+            attribute(NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED, &element),
+        ]
+        .concat(),
+    )
+}
+
+/// `10.42.0.5 . tcp . 80` as the kernel stores it: each part of a concatenation fills whole 32-bit registers.
+fn encode(text: &str) -> Option<Vec<u8>> {
+    let parts: Option<Vec<Vec<u8>>> = text.split(" . ").map(part).collect();
+    let mut parts = parts?;
+    if parts.len() > 1 {
+        parts.iter_mut().for_each(|part| part.resize(part.len().next_multiple_of(4), 0));
+    }
+    Some(parts.concat())
+}
+
+fn part(text: &str) -> Option<Vec<u8>> {
+    match text {
+        "tcp" => Some(vec![6]),
+        "udp" => Some(vec![17]),
+        "sctp" => Some(vec![132]),
+        _ if text.contains('.') => Some(text.parse::<Ipv4Addr>().ok()?.octets().to_vec()),
+        _ => Some(text.parse::<u16>().ok()?.to_be_bytes().to_vec()),
+    }
+}
+
+/// Appends a netlink message with netfilter's own header.
+fn message(bytes: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, family: u8, attributes: &[u8]) {
+    let length = u32::try_from(attributes.len().saturating_add(20)).unwrap_or(u32::MAX);
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    bytes.extend(sequence.to_ne_bytes());
+    bytes.extend(0_u32.to_ne_bytes());
+    bytes.extend([family, 0]);
+    bytes.extend(NFNL_SUBSYS_NFTABLES.to_be_bytes());
+    bytes.extend(attributes);
+}
+
+/// A netlink attribute, padded.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(value.len().saturating_add(4)).unwrap_or(u16::MAX);
+    let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// Sequence number and code (zero or a negative errno) of each acknowledgement in a datagram.
+fn acknowledgements(mut datagram: &[u8]) -> Vec<(u32, i32)> {
+    let mut found = Vec::new();
+    while let Some(header) = datagram.first_chunk::<16>() {
+        let word = |at: usize| {
+            header.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_ne_bytes)
+        };
+        let (length, sequence) = (word(0) as usize, word(8));
+        let kind = u16::from_ne_bytes([header[4], header[5]]);
+        if let (NLMSG_ERROR, Some(code)) = (kind, datagram.get(16..20).and_then(|code| code.try_into().ok()))
+        {
+            found.push((sequence, i32::from_ne_bytes(code)));
+        }
+        datagram = datagram.get(length.max(16).next_multiple_of(4)..).unwrap_or_default();
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network_lab::Lab;
+    use crate::nft::{Set, apply};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn table(elements: &[&[(String, String)]; 3]) -> Table {
+        let mut table = Table::new("t");
+        let definitions = [
+            ("addresses", "type ipv4_addr;"),
+            ("pairs", "type ipv4_addr . ipv4_addr;"),
+            ("ports", "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service;"),
+        ];
+        for ((name, definition), elements) in definitions.iter().zip(elements) {
+            let mut set = Set::new(*definition);
+            set.elements = elements.iter().cloned().collect::<BTreeMap<_, _>>();
+            table.sets.insert((*name).to_owned(), set);
+        }
+        table
+    }
+
+    fn any_table() -> impl Strategy<Value = Table> {
+        let numbers = || proptest::collection::btree_set(0u8..6, 0..5);
+        (numbers(), numbers(), proptest::collection::vec((0u8..4, 0u8..3, 1u16..4), 0..5)).prop_map(
+            |(a, b, c)| {
+                let a: Vec<_> = a.iter().map(|n| (format!("10.0.0.{n}"), String::new())).collect();
+                let b: Vec<_> =
+                    b.iter().map(|n| (format!("10.0.0.{n} . 10.0.0.{n}"), String::new())).collect();
+                let protocol = |n: u8| ["tcp", "udp", "sctp"][usize::from(n)];
+                let c: Vec<_> = c
+                    .iter()
+                    .map(|&(n, p, port)| {
+                        (format!("10.0.0.{n} . {} . {port}", protocol(p)), format!("10.1.0.{n} . {port}"))
+                    })
+                    .collect();
+                table(&[&a, &b, &c])
+            },
+        )
+    }
+
+    /// `nft` is the oracle: what we write is what it would have written.
+    #[test]
+    fn the_kernel_holds_what_nft_would_have_written() {
+        Lab::run(|lab| async move {
+            let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(12));
+            let outcome = runner.run(&proptest::collection::vec(any_table(), 2..5), |steps| {
+                let mut kernel = steps[0].clone();
+                apply(&kernel.replacement()).unwrap();
+                let mut elements = Elements::open().unwrap();
+                for step in steps {
+                    elements.commit(&step, &kernel).unwrap();
+                    kernel = step;
+                }
+                let ours = lab.shell("nft list ruleset");
+                apply(&kernel.replacement()).unwrap();
+                prop_assert_eq!(ours, lab.shell("nft list ruleset"));
+                Ok(())
+            });
+            outcome.unwrap();
+        });
+    }
+
+    /// A batch that cannot be committed says why and changes nothing; the socket goes on.
+    #[test]
+    fn a_refused_batch_changes_nothing() {
+        Lab::run(|lab| async move {
+            let element = |n: u8| (format!("10.0.0.{n}"), String::new());
+            let (empty, one, two) = (
+                table(&[&[], &[], &[]]),
+                table(&[&[element(1)], &[], &[]]),
+                table(&[&[element(2)], &[], &[]]),
+            );
+            let mut elements = Elements::open().unwrap();
+            let missing = elements.commit(&one, &empty).unwrap_err().to_string();
+            assert!(missing.contains("No such file or directory"), "{missing}");
+            apply(&empty.replacement()).unwrap();
+            let before = lab.shell("nft list ruleset");
+            elements.commit(&two, &one).unwrap_err();
+            assert_eq!(lab.shell("nft list ruleset"), before);
+            elements.commit(&two, &empty).unwrap();
+            assert!(lab.shell("nft list ruleset").contains("10.0.0.2"));
+        });
+    }
+
+    #[test]
+    fn verdicts_and_rules_are_left_to_nft() {
+        let empty = table(&[&[], &[], &[]]);
+        let odd = table(&[&[("10.0.0.1".to_owned(), "goto a".to_owned())], &[], &[]]);
+        assert!(batch("t", &changes(&odd, &empty).unwrap(), 1).is_none());
+        let mut other = empty.clone();
+        other.chains.insert("c".to_owned(), crate::nft::Chain::plain(vec![]));
+        assert!(changes(&other, &empty).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_datagram_is_read(datagram in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = acknowledgements(&datagram);
+        }
+    }
+}
