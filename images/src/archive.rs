@@ -1,9 +1,16 @@
 //! Images as one file: the OCI image layout in a tar, and the older format of `docker save`.
+//!
+//! An archive comes from anywhere and its members in any order, so `load` looks at members one by one, keeps each as
+//! a blob under its own digest, and reads the documents that give them meaning at the end. A member's name is only
+//! ever a key in a map, never a path.
 
-use crate::error::{Error, Result};
-use crate::image::Image;
-use crate::store::parts::Parts;
-use std::io::{Read, Write};
+use serde::{Deserialize, Serialize};
+
+mod load;
+mod save;
+
+pub(crate) use load::load;
+pub(crate) use save::save;
 
 /// What `save` writes. `load` recognises both by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,12 +22,20 @@ pub enum Format {
     Docker,
 }
 
-pub(crate) fn save(parts: &Parts, names: &[String], format: Format, writer: &mut dyn Write) -> Result<()> {
-    let _ = (parts, names, format, writer);
-    Err(Error::unsupported("save"))
-}
+const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+const INDEX: &str = "index.json";
+const DOCKER_MANIFEST: &str = "manifest.json";
+/// The whole name of an image in an index.
+const NAME_ANNOTATION: &str = "io.containerd.image.name";
+/// Its tag (or, as some tools write it, its whole name).
+const REF_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 
-pub(crate) fn load(parts: &Parts, reader: &mut dyn Read) -> Result<Vec<Image>> {
-    let _ = (parts, reader);
-    Err(Error::unsupported("load"))
+/// One image in `manifest.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerImage {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
 }

@@ -26,8 +26,8 @@ pub(crate) trait ContentStore: Debug + Send + Sync {
     /// Starts or resumes writing a blob, after waiting for anybody else who does. None where it is there.
     fn ingest(&self, digest: &Digest) -> Result<Option<Box<dyn Ingest>>>;
 
-    /// Removes a blob, and answers the bytes that this gave back. Nothing there is no error.
-    fn remove(&self, digest: &Digest) -> Result<u64>;
+    /// Takes a blob away; its bytes are given back when the trash is emptied. Nothing there is no error.
+    fn remove(&self, digest: &Digest) -> Result<()>;
 
     /// Every blob and its size.
     fn walk(&self) -> Result<Vec<(Digest, u64)>>;

@@ -110,10 +110,6 @@ impl<T> Hashing<T> {
         Self { inner, hasher: Hasher::default(), bytes: 0 }
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     pub(crate) fn finish(self) -> (Digest, u64, T) {
         (self.hasher.finish(), self.bytes, self.inner)
     }

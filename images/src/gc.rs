@@ -24,7 +24,7 @@ pub(crate) fn collect(parts: &Parts) -> Result<Collected> {
     let mut collected = Collected::default();
     for (digest, size) in parts.content.walk()? {
         if !blobs.contains(&digest) {
-            parts.discard_blob(&digest)?;
+            parts.content.remove(&digest)?;
             collected.bytes += size;
         }
     }

@@ -59,7 +59,7 @@ pub(crate) fn import(parts: &Parts, source: &Path, name: &str, config: &ImportCo
         index: None,
         config: config_blob.digest,
         size: blob.size + config_blob.size,
-        tag: Some(tag),
+        tags: [tag].into(),
         digest: None,
     };
     list_image(parts, &[plan], naming)

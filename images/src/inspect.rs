@@ -40,11 +40,17 @@ pub struct LayerInfo {
 /// A small document by its digest, checked.
 pub(crate) fn read_json(parts: &Parts, digest: &str) -> Result<Value> {
     let digest = Digest::parse(digest)?;
+    let bytes = read_bytes(parts, &digest, MAX_CONFIG)?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::new(ErrorKind::Invalid, format!("blob {digest}: {e}")))
+}
+
+/// The bytes of a small blob, checked against its digest.
+pub(crate) fn read_bytes(parts: &Parts, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let failed = |e| Error::io(format_args!("read blob {digest}"), e);
-    parts.content.open(&digest)?.take(MAX_CONFIG).read_to_end(&mut bytes).map_err(failed)?;
+    parts.content.open(digest)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
     digest.verify(&Digest::of(&bytes), "blob")?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::new(ErrorKind::Invalid, format!("blob {digest}: {e}")))
+    Ok(bytes)
 }
 
 pub(crate) fn inspect(parts: &Parts, image: &Image) -> Result<Inspect> {

@@ -103,7 +103,7 @@ pub(crate) struct Naming {
     pub(crate) index: Option<Digest>,
     pub(crate) config: Digest,
     pub(crate) size: u64,
-    pub(crate) tag: Option<String>,
+    pub(crate) tags: BTreeSet<String>,
     pub(crate) digest: Option<String>,
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn list_image(parts: &Parts, plan: &[LayerPlan], naming: Naming) -> R
         pulled: std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
-        tags: naming.tag.into_iter().collect::<BTreeSet<_>>(),
+        tags: naming.tags,
         digests: naming.digest.into_iter().collect::<BTreeSet<_>>(),
     };
     parts.sync()?;

@@ -5,6 +5,8 @@
 //! nothing is buffered whole, every size is bounded by `Limits`, and the archive decides about no path outside
 //! its own root.
 
+#[cfg(test)]
+pub(crate) mod archive_builder;
 pub(crate) mod compression;
 pub(crate) mod directory;
 pub(crate) mod entry;

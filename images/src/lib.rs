@@ -40,4 +40,5 @@ pub use options::{LayerKind, Options};
 pub use platform::Platform;
 pub use prune::{Prune, Pruned};
 pub use reference::Reference;
+pub use registry::docker_config::docker_credentials;
 pub use store::ImageStore;

@@ -10,6 +10,7 @@ use crate::content::{ContentStore, put};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Image, Progress, Pull, tell};
+use crate::inspect::read_bytes;
 use crate::install::{Naming, Tee, list_image, unpack_into};
 use crate::layer::unpack::Unpacked;
 use crate::manifest::{ConfigCore, Descriptor, Document, LayerPlan, MAX_CONFIG, Manifest};
@@ -132,7 +133,7 @@ impl Work {
             index: source.index.as_ref().map(|index| index.digest.clone()),
             config: manifest.config.digest.clone(),
             size: manifest.total_size(),
-            tag: self.reference.tagged(),
+            tags: self.reference.tagged().into_iter().collect(),
             digest: Some(format!("{}@{}", self.reference.name(), source.top_digest())),
         };
         blocking(move || {
@@ -145,7 +146,9 @@ impl Work {
     async fn config(&self, descriptor: &Descriptor) -> Result<Bytes> {
         let (parts, digest) = (self.parts.clone(), descriptor.digest.clone());
         let stored = blocking(move || match parts.content.stat(&digest)? {
-            Some(size) if size <= MAX_CONFIG => read_blob(&parts, &digest).map(Some),
+            Some(size) if size <= MAX_CONFIG => {
+                read_bytes(&parts, &digest, MAX_CONFIG).map(|bytes| Some(Bytes::from(bytes)))
+            }
             _ => Ok(None),
         });
         if let Some(bytes) = stored.await? {
@@ -264,23 +267,13 @@ fn protected(source: &Source, plan: &[LayerPlan]) -> Vec<Digest> {
     documents.into_iter().chain(layers).cloned().collect()
 }
 
-fn read_blob(parts: &Parts, digest: &Digest) -> Result<Bytes> {
-    let mut bytes = Vec::new();
-    let mut blob = parts.content.open(digest)?;
-    blob.read_to_end(&mut bytes).map_err(|e| Error::io(format_args!("read blob {digest}"), e))?;
-    digest.verify(&Digest::of(&bytes), "blob")?;
-    Ok(Bytes::from(bytes))
-}
-
 /// A pull of what is already listed changes nothing on disk.
 fn list_if_new(parts: &Parts, plan: &[LayerPlan], naming: Naming) -> Result<Image> {
     let catalog = parts.catalog.read()?;
     if let Some(record) = catalog.images.get(&naming.config) {
-        let has = |set: &std::collections::BTreeSet<String>, name: &Option<String>| {
-            name.as_ref().is_none_or(|name| set.contains(name))
-        };
         let same = record.manifest == naming.manifest && record.index == naming.index;
-        if same && has(&record.tags, &naming.tag) && has(&record.digests, &naming.digest) {
+        let named = naming.digest.as_ref().is_none_or(|digest| record.digests.contains(digest));
+        if same && named && naming.tags.is_subset(&record.tags) {
             return Ok(record.image(&naming.config));
         }
     }

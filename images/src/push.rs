@@ -1,12 +1,11 @@
 //! Push and copy: layers in parallel, then the config, then the manifest, so that a registry never holds a manifest
 //! whose parts are missing.
 
-use crate::content::ContentStore;
 use crate::credentials::Credentials;
-use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Image, Progress, tell};
-use crate::manifest::{Descriptor, Document, Manifest};
+use crate::inspect::read_bytes;
+use crate::manifest::{Descriptor, Document, MAX_MANIFEST, Manifest};
 use crate::media_type;
 use crate::pull::blocking;
 use crate::reference::Reference;
@@ -15,7 +14,6 @@ use crate::store::parts::Parts;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{FuturesUnordered, iter};
-use std::io::Read;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -36,7 +34,7 @@ pub(crate) async fn push(
     let (bytes, digest, names) = blocking(move || {
         let catalog = store.catalog.read()?;
         let (_, record) = catalog.expect(&id)?;
-        let bytes = read_document(&store, &record.manifest)?;
+        let bytes = Bytes::from(read_bytes(&store, &record.manifest, MAX_MANIFEST)?);
         Ok((bytes, record.manifest.clone(), record.digests.clone()))
     })
     .await?;
@@ -79,14 +77,6 @@ fn siblings(digests: &std::collections::BTreeSet<String>, to: &Reference) -> Vec
 
 fn media_type_of(manifest: &Manifest) -> &str {
     if manifest.media_type.is_empty() { media_type::OCI_MANIFEST } else { &manifest.media_type }
-}
-
-fn read_document(parts: &Parts, digest: &Digest) -> Result<Bytes> {
-    let mut bytes = Vec::new();
-    let mut blob = parts.content.open(digest)?;
-    blob.read_to_end(&mut bytes).map_err(|e| Error::io(format_args!("read blob {digest}"), e))?;
-    digest.verify(&Digest::of(&bytes), "manifest")?;
-    Ok(Bytes::from(bytes))
 }
 
 struct Sending<'a> {

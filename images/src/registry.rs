@@ -66,8 +66,6 @@ pub(crate) trait Registry: Debug + Send + Sync {
 pub(crate) enum BlobSource {
     /// A whole file.
     File(PathBuf),
-    /// Bytes at hand.
-    Bytes(Bytes),
     /// Another registry, streamed through without touching the disk.
     Remote(std::sync::Arc<dyn Registry>, Reference),
 }

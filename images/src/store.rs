@@ -22,7 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
-mod find;
+pub(crate) mod find;
 pub(crate) mod parts;
 
 type Result<T> = std::result::Result<T, Error>;

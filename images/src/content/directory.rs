@@ -14,12 +14,14 @@ use std::time::Duration;
 pub(crate) struct BlobDirectory {
     blobs: PathBuf,
     ingest: PathBuf,
+    trash: PathBuf,
 }
 
 impl BlobDirectory {
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        let store = Self { blobs: root.join("blobs/sha256"), ingest: root.join("ingest") };
-        for dir in [&store.blobs, &store.ingest] {
+        let store =
+            Self { blobs: root.join("blobs/sha256"), ingest: root.join("ingest"), trash: root.join("trash") };
+        for dir in [&store.blobs, &store.ingest, &store.trash] {
             std::fs::create_dir_all(dir).map_err(|e| Error::path("mkdir", dir, e))?;
         }
         Ok(store)
@@ -76,10 +78,8 @@ impl ContentStore for BlobDirectory {
         })))
     }
 
-    fn remove(&self, digest: &Digest) -> Result<u64> {
-        let size = self.stat(digest)?.unwrap_or(0);
-        crate::layer::removal::remove_path(&self.path(digest))?;
-        Ok(size)
+    fn remove(&self, digest: &Digest) -> Result<()> {
+        crate::snapshot::discard(&self.path(digest), &self.trash)
     }
 
     fn walk(&self) -> Result<Vec<(Digest, u64)>> {

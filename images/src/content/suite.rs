@@ -41,8 +41,8 @@ fn conforms(store: &dyn ContentStore) {
     put(store, b"other").unwrap();
     assert_eq!(put(store, b"other").unwrap(), other);
 
-    assert_eq!(store.remove(&digest).unwrap(), 10);
-    assert_eq!(store.remove(&digest).unwrap(), 0);
+    store.remove(&digest).unwrap();
+    store.remove(&digest).unwrap();
     assert_eq!(store.stat(&digest).unwrap(), None);
 }
 

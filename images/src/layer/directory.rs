@@ -66,6 +66,9 @@ impl DirectorySink {
         }
         let fd = match open_in_root(&self.root, path, OFlags::PATH | OFlags::DIRECTORY) {
             Err(Errno::NOENT | Errno::NOTDIR) => return self.make_parent(path, links),
+            Err(Errno::LOOP) => {
+                return Err(Error::invalid(format!("{path}: too many levels of symbolic links")));
+            }
             opened => Arc::new(opened.map_err(|e| Error::io(format_args!("open {path}"), e))?),
         };
         if self.open.len() >= OPEN_DIRECTORIES {

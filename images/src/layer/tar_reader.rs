@@ -7,7 +7,10 @@
 use crate::error::{Error, Result};
 use crate::layer::limits::Limits;
 use crate::layer::pax::Pax;
+use number::{number, unsigned};
 use std::io::{BufRead, Read};
+
+mod number;
 
 const BLOCK: usize = 512;
 
@@ -59,7 +62,7 @@ impl<R: BufRead> TarReader<R> {
         let (mut long_path, mut long_link) = (None, None);
         loop {
             let Some(header) = self.header()? else { return Ok(None) };
-            let size = header.entry_size().map_err(|e| Error::io("layer: size", e))?;
+            let size = unsigned("size", &header.as_old().size)?;
             match header.as_bytes()[156] {
                 b'x' => pax.extend(&self.metadata(size)?)?,
                 b'g' => {
@@ -83,10 +86,10 @@ impl<R: BufRead> TarReader<R> {
         pax: Pax,
         (long_path, long_link): (Option<Vec<u8>>, Option<Vec<u8>>),
     ) -> Result<RawEntry> {
-        let field = |name: &'static str| move |e| Error::io(format_args!("layer: {name}"), e);
+        let old = header.as_old();
         let stored = pax.size.unwrap_or(stored);
         let (sparse, real_size) = self.sparse(header, kind, stored, &pax)?;
-        let mtime = header.mtime().map_err(field("mtime"))?;
+        let mtime = number("mtime", &old.mtime)?;
         let device = |value: std::io::Result<Option<u32>>| value.ok().flatten().unwrap_or(0);
         let mut entry = RawEntry {
             kind,
@@ -95,10 +98,10 @@ impl<R: BufRead> TarReader<R> {
                 .link
                 .or(long_link)
                 .unwrap_or_else(|| header.link_name_bytes().unwrap_or_default().into_owned()),
-            mode: header.mode().map_err(field("mode"))?,
-            uid: pax.uid.map_or_else(|| header.uid().map_err(field("uid")), Ok)?,
-            gid: pax.gid.map_or_else(|| header.gid().map_err(field("gid")), Ok)?,
-            mtime: pax.mtime.unwrap_or((mtime.cast_signed(), 0)),
+            mode: u32::try_from(unsigned("mode", &old.mode)? & 0o7777).unwrap_or(0),
+            uid: pax.uid.map_or_else(|| unsigned("uid", &old.uid), Ok)?,
+            gid: pax.gid.map_or_else(|| unsigned("gid", &old.gid), Ok)?,
+            mtime: pax.mtime.unwrap_or((mtime, 0)),
             device: (device(header.device_major()), device(header.device_minor())),
             size: real_size.unwrap_or(stored),
             xattrs: pax.xattrs.into_iter().collect(),

@@ -2,16 +2,19 @@
 
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
+use crate::reference::Reference;
 use base64::Engine as _;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::Path;
-use tokio::io::AsyncWriteExt;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 /// How Docker Hub is called in these files.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 /// What a helper answers as the name when the secret is a refresh token.
 const TOKEN_USER: &str = "<token>";
+const HELPER_SECONDS: i64 = 30;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -54,9 +57,10 @@ struct HelperAnswer {
     secret: String,
 }
 
-/// The credentials for one repository of a registry, where the file has any. A missing file has none.
-pub(crate) async fn lookup(path: &Path, registry: &str, repository: &str) -> Result<Option<Credentials>> {
-    let bytes = match tokio::fs::read(path).await {
+/// The credentials for one repository of a registry, where the file has any. A missing file has none. Blocks: a
+/// helper program may ask somebody.
+pub(crate) fn lookup(path: &Path, registry: &str, repository: &str) -> Result<Option<Credentials>> {
+    let bytes = match std::fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(|e| Error::path("read", path, e))?,
     };
@@ -65,7 +69,7 @@ pub(crate) async fn lookup(path: &Path, registry: &str, repository: &str) -> Res
     let server = if registry == "docker.io" { DOCKER_HUB } else { registry };
     let helper = config.cred_helpers.get(registry).or_else(|| config.cred_helpers.get(server));
     match helper.or(Some(&config.creds_store)).filter(|name| !name.is_empty()) {
-        Some(helper) => match ask_helper(helper, server).await? {
+        Some(helper) => match ask_helper(helper, server)? {
             None => from_auths(&config, registry, repository),
             found => Ok(found),
         },
@@ -115,36 +119,36 @@ fn decode(auth: &Auth) -> Result<Credentials> {
 }
 
 /// Runs `docker-credential-NAME get`. A helper that knows nothing says so on its output.
-async fn ask_helper(name: &str, server: &str) -> Result<Option<Credentials>> {
+fn ask_helper(name: &str, server: &str) -> Result<Option<Credentials>> {
     if name.contains('/') {
         return Err(Error::invalid(format!("config.json: invalid credential helper {name:?}")));
     }
     let program = format!("docker-credential-{name}");
     let failed = |e: std::io::Error| Error::io(&program, e);
-    let mut child = tokio::process::Command::new(&program)
-        .arg("get")
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(failed)?;
+    let mut command = Command::new(&program);
+    command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(server.as_bytes()).await.map_err(failed)?;
+        stdin.write_all(server.as_bytes()).map_err(failed)?;
     }
-    let output = tokio::time::timeout(std::time::Duration::from_secs(30), child.wait_with_output()).await;
-    let output = output
-        .map_err(|_| Error::new(ErrorKind::Unavailable, format!("{program}: no answer within 30 seconds")))?
-        .map_err(failed)?;
-    if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if !ends_within(&child, HELPER_SECONDS).map_err(|e| Error::io(&program, e))? {
+        child.kill().and_then(|()| child.wait()).map_err(failed)?;
+        let message = format!("{program}: no answer within {HELPER_SECONDS} seconds");
+        return Err(Error::new(ErrorKind::Unavailable, message));
+    }
+    let mut output = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(1 << 20).read_to_end(&mut output).map_err(failed)?;
+    }
+    if !child.wait().map_err(failed)?.success() {
+        let words = String::from_utf8_lossy(&output).trim().to_owned();
         if words.contains("credentials not found") {
             return Ok(None);
         }
         return Err(Error::new(ErrorKind::Unauthorized, format!("{program}: {words}")));
     }
     let answer: HelperAnswer =
-        serde_json::from_slice(&output.stdout).map_err(|e| Error::invalid(format!("{program}: {e}")))?;
+        serde_json::from_slice(&output).map_err(|e| Error::invalid(format!("{program}: {e}")))?;
     Ok(Some(if answer.username == TOKEN_USER {
         Credentials { identity_token: answer.secret, ..Credentials::default() }
     } else {
@@ -152,39 +156,81 @@ async fn ask_helper(name: &str, server: &str) -> Result<Option<Credentials>> {
     }))
 }
 
+/// Waits for a child without reaping it.
+fn ends_within(child: &Child, seconds: i64) -> rustix::io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let pid = rustix::process::Pid::from_child(child);
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    let deadline = Timespec { tv_sec: seconds, tv_nsec: 0 };
+    Ok(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&deadline))? > 0)
+}
+
+/// What Docker's and podman's logins left on this machine for the registry of an image name: `$REGISTRY_AUTH_FILE`,
+/// `$DOCKER_CONFIG/config.json`, `~/.docker/config.json`, `/run/containers/UID/auth.json`, in this order.
+pub fn docker_credentials(reference: &str) -> std::result::Result<Option<Credentials>, Error> {
+    let reference = Reference::parse(reference)?;
+    for path in login_files(|name| std::env::var_os(name).map(PathBuf::from)) {
+        let found = lookup(&path, &reference.registry, &reference.repository)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+fn login_files(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
+    let docker = variable("DOCKER_CONFIG").or_else(|| variable("HOME").map(|home| home.join(".docker")));
+    let runtime = variable("XDG_RUNTIME_DIR")
+        .unwrap_or_else(|| PathBuf::from(format!("/run/containers/{}", rustix::process::getuid().as_raw())));
+    let podman = if runtime.starts_with("/run/containers") { runtime } else { runtime.join("containers") };
+    let files = [
+        variable("REGISTRY_AUTH_FILE"),
+        docker.map(|dir| dir.join("config.json")),
+        Some(podman.join("auth.json")),
+    ];
+    files.into_iter().flatten().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    async fn user(text: &str, registry: &str, repository: &str) -> Option<String> {
+    fn user(text: &str, registry: &str, repository: &str) -> Option<String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.json");
         std::fs::write(&path, text).unwrap();
         lookup(&path, registry, repository)
-            .await
             .unwrap()
             .map(|found| format!("{}:{}", found.username, found.password))
     }
 
-    #[tokio::test]
-    async fn finds_the_longest_match() {
+    #[test]
+    fn finds_the_longest_match() {
         // user:pass and hub:secret
         let text = r#"{"auths":{"r.io":{"auth":"dXNlcjpwYXNz"},"r.io/team":{"username":"team","password":"p:w"},
             "https://index.docker.io/v1/":{"auth":"aHViOnNlY3JldA=="}}}"#;
-        assert_eq!(user(text, "r.io", "x/y").await.as_deref(), Some("user:pass"));
-        assert_eq!(user(text, "r.io", "team/y").await.as_deref(), Some("team:p:w"));
-        assert_eq!(user(text, "docker.io", "library/busybox").await.as_deref(), Some("hub:secret"));
-        assert_eq!(user(text, "other.io", "x").await, None);
+        assert_eq!(user(text, "r.io", "x/y").as_deref(), Some("user:pass"));
+        assert_eq!(user(text, "r.io", "team/y").as_deref(), Some("team:p:w"));
+        assert_eq!(user(text, "docker.io", "library/busybox").as_deref(), Some("hub:secret"));
+        assert_eq!(user(text, "other.io", "x"), None);
     }
 
-    #[tokio::test]
-    async fn broken_files_are_named() {
+    #[test]
+    fn where_logins_are_kept() {
+        let none = login_files(|_| None);
+        assert_eq!(none.len(), 1, "only podman's place: {none:?}");
+        let home = login_files(|name| (name == "HOME").then(|| PathBuf::from("/root")));
+        assert_eq!(home[0], Path::new("/root/.docker/config.json"));
+    }
+
+    #[test]
+    fn broken_files_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.json");
-        assert_eq!(lookup(&path, "r.io", "x").await.unwrap(), None, "no file, no credentials");
+        assert_eq!(lookup(&path, "r.io", "x").unwrap(), None, "no file, no credentials");
         for bad in ["{", r#"{"auths":{"r.io":{"auth":"!!"}}}"#, r#"{"credHelpers":{"r.io":"../x"}}"#] {
             std::fs::write(&path, bad).unwrap();
-            assert!(lookup(&path, "r.io", "x").await.is_err(), "{bad}");
+            assert!(lookup(&path, "r.io", "x").is_err(), "{bad}");
         }
     }
 }

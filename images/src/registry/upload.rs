@@ -119,7 +119,6 @@ async fn stall_guard<T>(
 
 fn body(source: &BlobSource, blob: &Descriptor, sent: Arc<AtomicU64>, patience: Patience) -> Body {
     let stream = match source {
-        BlobSource::Bytes(bytes) => return full(bytes.clone()),
         BlobSource::File(path) => file_stream(path.clone()).boxed(),
         BlobSource::Remote(registry, reference) => {
             remote_stream(registry.clone(), reference.clone(), blob.clone(), patience).boxed()

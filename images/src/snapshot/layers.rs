@@ -17,6 +17,7 @@ use crate::layer::removal::remove_path;
 use crate::layer::unpack::{LayerSink, Unpacked};
 use crate::lock::FileLock;
 use crate::manifest::LayerPlan;
+use crate::options::LayerKind;
 use crate::snapshot::discard;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -37,15 +38,21 @@ pub(crate) struct Layers {
     layers: PathBuf,
     staging: PathBuf,
     trash: PathBuf,
+    kind: LayerKind,
 }
 
 const RECORD: &str = "layer.json";
 const FILES: &str = "fs";
 
 impl Layers {
-    pub(crate) fn open(root: &Path) -> Result<Self> {
-        let layers =
-            Self { layers: root.join("layers"), staging: root.join("staging"), trash: root.join("trash") };
+    /// New layers are held in this way.
+    pub(crate) fn open(root: &Path, kind: LayerKind) -> Result<Self> {
+        let layers = Self {
+            layers: root.join("layers"),
+            staging: root.join("staging"),
+            trash: root.join("trash"),
+            kind,
+        };
         for dir in [&layers.layers, &layers.staging, &layers.trash] {
             std::fs::create_dir_all(dir).map_err(|e| Error::path("mkdir", dir, e))?;
         }

@@ -20,8 +20,8 @@ pub(crate) struct Overlay {
 }
 
 impl Overlay {
-    pub(crate) fn open(root: &Path) -> Result<Self> {
-        Ok(Self { shelf: Shelf::open(root)?, layers: Layers::open(root)? })
+    pub(crate) fn open(root: &Path, layers: Layers) -> Result<Self> {
+        Ok(Self { shelf: Shelf::open(root)?, layers })
     }
 
     fn mounts_of(&self, key: &str, record: &Record) -> Result<Vec<Mount>> {

@@ -3,19 +3,19 @@
 use crate::catalog::{Catalog, CatalogFile};
 use crate::content::{BlobDirectory, ContentStore};
 use crate::credentials::Credentials;
-use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::gc::{Collected, collect, empty_trash};
 use crate::lease::Leases;
 use crate::lock::FileLock;
 use crate::options::{LayerKind, Options};
+use crate::pull::blocking;
 use crate::reference::Reference;
 use crate::registry::client::RegistryClient;
 use crate::registry::retry::Patience;
 use crate::registry::transport::Transport;
 use crate::registry::{docker_config, hosts};
 use crate::snapshot::layers::Layers;
-use crate::snapshot::{Snapshotter, copy::Copy, discard, overlay::Overlay};
+use crate::snapshot::{Snapshotter, copy::Copy, overlay::Overlay};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,13 +46,14 @@ impl Parts {
         builder.recursive(true).mode(0o700).create(root).map_err(|e| Error::path("mkdir", root, e))?;
         let root = root.canonicalize().map_err(|e| Error::path("open", root, e))?;
         let lock = root.join("lock");
+        let layers = Layers::open(&root, options.layers)?;
         let snapshots: Box<dyn Snapshotter> = match options.layers {
-            LayerKind::Directory | LayerKind::Erofs => Box::new(Overlay::open(&root)?),
-            LayerKind::Copy => Box::new(Copy::open(&root)?),
+            LayerKind::Directory | LayerKind::Erofs => Box::new(Overlay::open(&root, layers.clone())?),
+            LayerKind::Copy => Box::new(Copy::open(&root, layers.clone())?),
         };
         let parts = Self {
             content: BlobDirectory::open(&root)?,
-            layers: Layers::open(&root)?,
+            layers,
             snapshots,
             catalog: CatalogFile::new(&root),
             leases: Leases::open(&root, &lock)?,
@@ -119,10 +120,6 @@ impl Parts {
         act()
     }
 
-    pub(crate) fn discard_blob(&self, digest: &Digest) -> Result<()> {
-        discard(&self.content.path(digest), &self.trash)
-    }
-
     /// Deletes what was taken away, behind the caller's back: unlinking 50,000 files takes a second. What is not
     /// done when the process ends is done at the next start.
     pub(crate) fn empty_trash(&self) {
@@ -152,7 +149,9 @@ impl Parts {
         let credentials = match (credentials, &self.options.docker_config) {
             (Some(given), _) => Some(given),
             (None, Some(path)) => {
-                docker_config::lookup(path, &reference.registry, &reference.repository).await?
+                let (path, reference) = (path.clone(), reference.clone());
+                blocking(move || docker_config::lookup(&path, &reference.registry, &reference.repository))
+                    .await?
             }
             (None, None) => None,
         };
