@@ -1,11 +1,13 @@
 //! OpenAPI documents: what kinds look like, for people (`kubectl explain`) and for clients that check before they send.
 //!
-//! There is one document per group version. A document is large (the descriptions of a whole group) and rarely asked
+//! There is one document per group version (OpenAPI 3), and one of everything (OpenAPI 2) for older clients. A document is large (the descriptions of a whole group) and rarely asked
 //! for, so it is made when somebody asks and only the encoded bytes of the last few are kept. Its hash says what it was
 //! made from, not what it contains: the index names every hash, and must not cost making every document.
 
 mod definitions;
+mod gnostic;
 mod paths;
+mod v2;
 
 use crate::registry::{Resource, Table};
 use crate::schema::kinds;
@@ -61,6 +63,22 @@ impl Documents {
         let bytes = Bytes::from(serde_json::to_vec(&document(&rows))?);
         self.keep(path, hash, bytes.clone());
         Ok(Some(bytes))
+    }
+
+    /// `GET /openapi/v2`: everything in one document, as JSON or as the protobuf message of the same content.
+    ///
+    /// # Errors
+    /// That of the encoder.
+    pub fn v2_document(&self, table: &Table, protobuf: bool) -> serde_json::Result<Bytes> {
+        let rows = table.all();
+        let (path, hash) = (if protobuf { "v2 protobuf" } else { "v2" }, hash(&rows));
+        if let Some(found) = self.take(path, &hash) {
+            return Ok(found);
+        }
+        let made = v2::from_v3(document(&rows));
+        let bytes = Bytes::from(if protobuf { gnostic::encode(&made) } else { serde_json::to_vec(&made)? });
+        self.keep(path, hash, bytes.clone());
+        Ok(bytes)
     }
 
     fn take(&self, path: &str, hash: &str) -> Option<Bytes> {
@@ -188,6 +206,21 @@ mod tests {
                 assert!(document["components"]["schemas"].get(name).is_some(), "{path}: {name}");
             }
         }
+    }
+
+    #[test]
+    fn the_older_form_refers_to_its_own_definitions() {
+        let bytes = Documents::default().v2_document(&Table::builtin(), false).unwrap();
+        let document: Value = serde_json::from_slice(&bytes).unwrap();
+        let mut references = Vec::new();
+        collect(&document, &mut references);
+        for reference in references {
+            let name = reference.strip_prefix("#/definitions/").unwrap();
+            assert!(document["definitions"].get(name).is_some(), "{name}");
+        }
+        let spec = &document["definitions"]["io.k8s.api.core.v1.Pod"]["properties"]["spec"];
+        assert_eq!(spec["$ref"], "#/definitions/io.k8s.api.core.v1.PodSpec");
+        assert!(spec.get("allOf").is_none());
     }
 
     fn collect(value: &Value, references: &mut Vec<String>) {

@@ -35,7 +35,7 @@ pub(crate) async fn answer(
         ["api", version] => found(discovery::resource_list(&server.table, "", version))?,
         ["apis", group] => found(discovery::group(&server.table, group))?,
         ["apis", group, version] => found(discovery::resource_list(&server.table, group, version))?,
-        ["openapi", rest @ ..] => return openapi(server, rest).await,
+        ["openapi", rest @ ..] => return openapi(server, rest, accept).await,
         [] => json!({"paths": root_paths(server)}),
         _ => return Ok(answer::text(404, "404 page not found\n")),
     };
@@ -117,8 +117,17 @@ fn groups(server: &Server, core: bool, accept: &Accept) -> Answer {
 }
 
 /// The index, or the document of one group version. Making a document takes a while: not on a worker thread.
-async fn openapi(server: &Arc<Server>, rest: &[&str]) -> Result<Answer, Status> {
+async fn openapi_v2(server: &Arc<Server>, protobuf: bool) -> Result<Answer, Status> {
+    let server = server.clone();
+    let make = move || server.openapi.v2_document(&server.table, protobuf);
+    let made = tokio::task::spawn_blocking(make).await.map_err(Status::internal)?.map_err(Status::internal)?;
+    let kind = if protobuf { "application/com.github.proto-openapi.spec.v2.v1.0+protobuf" } else { "application/json" };
+    Ok(answer::with_type(200, kind, answer::full(made)))
+}
+
+async fn openapi(server: &Arc<Server>, rest: &[&str], accept: &Accept) -> Result<Answer, Status> {
     match rest {
+        ["v2"] => openapi_v2(server, accept.header.contains("openapi.spec.v2@v1.0+protobuf")).await,
         ["v3"] => Ok(answer::value(200, Encoding::Json, &server.openapi.v3_index(&server.table))),
         ["v3", path @ ..] => {
             let (server, path) = (server.clone(), path.join("/"));

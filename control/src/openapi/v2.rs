@@ -1,0 +1,100 @@
+//! The older form of the documents: one for the whole server. kubectl up to 1.28 checks manifests and explains kinds by
+//! it, and so do tools that were built on its libraries.
+
+use serde_json::{Map, Value, json};
+
+/// Turns a document of OpenAPI 3 into one of version 2.
+pub(super) fn from_v3(document: Value) -> Value {
+    let mut document = document;
+    let take = |document: &mut Value, pointer: &str| match document.pointer_mut(pointer) {
+        Some(Value::Object(map)) => std::mem::take(map),
+        _ => Map::new(),
+    };
+    let definitions = take(&mut document, "/components/schemas");
+    let paths = take(&mut document, "/paths");
+    let definitions: Map<String, Value> =
+        definitions.into_iter().map(|(name, schema)| (name, self::schema(schema))).collect();
+    let paths: Map<String, Value> = paths.into_iter().map(|(path, item)| (path, path_item(item))).collect();
+    json!({
+        "swagger": "2.0",
+        "info": document["info"],
+        "paths": paths,
+        "definitions": definitions,
+    })
+}
+
+/// References may have siblings here, and there is no choice between types.
+fn schema(value: Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(object_schema(map)),
+        Value::Array(items) => Value::Array(items.into_iter().map(schema).collect()),
+        other => other,
+    }
+}
+
+fn object_schema(map: Map<String, Value>) -> Map<String, Value> {
+    let mut out = Map::new();
+    for (name, value) in map {
+        match (name.as_str(), value) {
+            ("$ref", Value::String(reference)) => {
+                out.insert(name, reference.replacen("#/components/schemas/", "#/definitions/", 1).into());
+            }
+            ("allOf", Value::Array(parts)) if parts.len() == 1 => {
+                for part in parts.into_iter().map(schema) {
+                    out.extend(part.as_object().cloned().unwrap_or_default());
+                }
+            }
+            ("oneOf", Value::Array(_)) => {
+                out.insert("type".to_owned(), "string".into());
+            }
+            (_, value) => {
+                out.insert(name, schema(value));
+            }
+        }
+    }
+    out
+}
+
+fn path_item(item: Value) -> Value {
+    let Value::Object(map) = item else { return item };
+    let converted = map.into_iter().map(|(name, value)| match name.as_str() {
+        "parameters" => (name, parameters(value).into()),
+        _ => (name, operation(value)),
+    });
+    Value::Object(converted.collect())
+}
+
+fn operation(operation: Value) -> Value {
+    let mut operation = operation;
+    let mut all = parameters(operation["parameters"].take());
+    let body = operation.as_object_mut().and_then(|operation| operation.remove("requestBody"));
+    if let Some(Value::Object(contents)) = body.map(|mut body| body["content"].take()) {
+        let consumes: Vec<String> = contents.keys().cloned().collect();
+        if let Some((_, mut first)) = contents.into_iter().next() {
+            let schema = schema(first["schema"].take());
+            all.push(json!({"name": "body", "in": "body", "required": true, "schema": schema}));
+        }
+        operation["consumes"] = consumes.into();
+    }
+    let answer = operation.pointer_mut("/responses/200/content/application~1json/schema").map(Value::take);
+    operation["responses"] = json!({"200": {"description": "OK"}});
+    if let Some(answer) = answer {
+        operation["responses"]["200"]["schema"] = schema(answer);
+        operation["produces"] = json!(["application/json", "application/yaml"]);
+    }
+    operation["parameters"] = all.into();
+    operation
+}
+
+fn parameters(list: Value) -> Vec<Value> {
+    let Value::Array(list) = list else { return Vec::new() };
+    list.into_iter()
+        .map(|mut parameter| {
+            let schema = parameter.as_object_mut().and_then(|parameter| parameter.remove("schema"));
+            if let (Some(Value::Object(schema)), Some(parameter)) = (schema, parameter.as_object_mut()) {
+                parameter.extend(schema);
+            }
+            parameter
+        })
+        .collect()
+}
