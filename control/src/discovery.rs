@@ -214,7 +214,7 @@ fn groups(table: &Table) -> Vec<Group> {
         .into_iter()
         .map(|(name, versions)| {
             let mut versions: Vec<_> = versions.into_iter().collect();
-            versions.sort_by(|(a, _), (b, _)| version_rank(b).cmp(&version_rank(a)));
+            versions.sort_by_key(|(version, _)| std::cmp::Reverse(version_rank(version)));
             Group { name, versions }
         })
         .collect();
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn versions_are_ordered_by_stability_and_number() {
         let mut versions = ["v1alpha1", "v2", "v1beta2", "v1", "v1beta1", "v10", "other"];
-        versions.sort_by(|a, b| version_rank(b).cmp(&version_rank(a)));
+        versions.sort_by_key(|version| std::cmp::Reverse(version_rank(version)));
         assert_eq!(versions, ["v10", "v2", "v1", "v1beta2", "v1beta1", "v1alpha1", "other"]);
     }
 }

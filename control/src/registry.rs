@@ -172,6 +172,9 @@ pub struct Subresource {
     pub verbs: Vec<Cow<'static, str>>,
 }
 
+/// Makes the cell of one object at one moment.
+pub type Cell = Arc<dyn Fn(&Value, jiff::Timestamp) -> Value + Send + Sync>;
+
 /// A printer column.
 #[derive(Clone)]
 pub struct Column {
@@ -186,7 +189,7 @@ pub struct Column {
     /// 0 is always shown, 1 with `-o wide`.
     pub priority: i32,
     /// The cell of one object at this moment.
-    pub cell: Arc<dyn Fn(&Value, jiff::Timestamp) -> Value + Send + Sync>,
+    pub cell: Cell,
 }
 
 impl fmt::Debug for Column {

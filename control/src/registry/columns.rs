@@ -1,7 +1,7 @@
 //! Making printer columns: the few shapes that the Tables of all kinds are composed of.
 
 use super::cells;
-use super::{Column, fields};
+use super::{Cell, Column, fields};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ fn column(
     name: &'static str,
     kind: &'static str,
     description: &'static str,
-    cell: Arc<dyn Fn(&Value, Timestamp) -> Value + Send + Sync>,
+    cell: Cell,
 ) -> Column {
     Column { name: name.into(), kind, format: "", description: description.into(), priority: 0, cell }
 }

@@ -47,12 +47,6 @@ impl Faults {
         self.push("FieldValueNotFound", field, format!("Not found: {}", shown(value)));
     }
 
-    /// A text or list that is longer than `limit`.
-    pub(crate) fn too_long(&mut self, field: impl Into<String>, limit: usize) {
-        let unit = if limit == 1 { "byte" } else { "bytes" };
-        self.push("FieldValueTooLong", field, format!("Too long: may not be more than {limit} {unit}"));
-    }
-
     /// A change of a field that never changes.
     pub(crate) fn immutable(&mut self, field: impl Into<String>, value: &Value) {
         self.invalid(field, value, "field is immutable");
