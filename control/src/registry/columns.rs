@@ -81,11 +81,6 @@ pub(super) fn workload(with_selector: bool) -> Vec<Column> {
     columns
 }
 
-fn column(
-    name: &'static str,
-    kind: &'static str,
-    description: &'static str,
-    cell: Cell,
-) -> Column {
+fn column(name: &'static str, kind: &'static str, description: &'static str, cell: Cell) -> Column {
     Column { name: name.into(), kind, format: "", description: description.into(), priority: 0, cell }
 }

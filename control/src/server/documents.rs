@@ -120,8 +120,13 @@ fn groups(server: &Server, core: bool, accept: &Accept) -> Answer {
 async fn openapi_v2(server: &Arc<Server>, protobuf: bool) -> Result<Answer, Status> {
     let server = server.clone();
     let make = move || server.openapi.v2_document(&server.table, protobuf);
-    let made = tokio::task::spawn_blocking(make).await.map_err(Status::internal)?.map_err(Status::internal)?;
-    let kind = if protobuf { "application/com.github.proto-openapi.spec.v2.v1.0+protobuf" } else { "application/json" };
+    let made =
+        tokio::task::spawn_blocking(make).await.map_err(Status::internal)?.map_err(Status::internal)?;
+    let kind = if protobuf {
+        "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    } else {
+        "application/json"
+    };
     Ok(answer::with_type(200, kind, answer::full(made)))
 }
 
