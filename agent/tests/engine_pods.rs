@@ -17,6 +17,7 @@ mod security;
 
 use knarr_cri::v1::*;
 use knarr_cri::{Code, RuntimeService};
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -292,6 +293,112 @@ async fn limits_can_be_changed_and_usage_is_told() {
         lab.stop(&id, 0).await;
         let none = lab.engine.list_container_stats(ListContainerStatsRequest::default()).await.unwrap();
         assert_eq!(none.stats.len(), 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_that_hangs_delays_its_own_pod_only() {
+    lab::with(async |lab| {
+        assert_eq!(
+            lab.run_pod_with("none", lab.pod("none")).await.unwrap_err().code(),
+            Code::InvalidArgument
+        );
+        let slow = lab.run_pod_with("slow", lab.pod("slow")).await.unwrap();
+        let hung = lab.create(&slow, lab.container("c", &["sleep", "1000"])).await.unwrap();
+        let engine = lab.engine.clone();
+        let request = StartContainerRequest { container_id: hung.clone() };
+        let starting = tokio::spawn(async move { engine.start_container(request).await });
+        let others = async {
+            let pod = lab.run_pod(lab.pod("quick")).await.unwrap();
+            let id = lab.run(&pod, lab.container("c", &["sleep", "1000"])).await;
+            lab.stop(&id, 0).await;
+            lab.engine.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: pod }).await.unwrap();
+            lab.engine.list_containers(ListContainersRequest::default()).await.unwrap();
+        };
+        tokio::time::timeout(Duration::from_secs(20), others).await.unwrap();
+        assert!(!starting.is_finished());
+        std::fs::write(lab.path("go"), "").unwrap();
+        starting.await.unwrap().unwrap();
+        assert_eq!(lab.status(&hung).await.state(), ContainerState::ContainerRunning);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_client_goes_away_is_done_all_the_same() {
+    lab::with(async |lab| {
+        let config = lab.pod("gone");
+        drop(tokio::time::timeout(Duration::from_micros(1), lab.run_pod(config.clone())).await);
+        let pod = lab.run_pod(config).await.unwrap();
+        let listed = lab.engine.list_pod_sandbox(ListPodSandboxRequest::default()).await.unwrap().items;
+        assert_eq!(listed.iter().map(|item| &item.id).collect::<Vec<_>>(), [&pod]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_whose_shared_init_dies_is_not_ready() {
+    lab::with(async |lab| {
+        let mut config = lab.pod("init");
+        let security = config.linux.as_mut().unwrap().security_context.as_mut().unwrap();
+        security.namespace_options.as_mut().unwrap().pid = NamespaceMode::Pod as i32;
+        let pod = lab.run_pod(config).await.unwrap();
+        let mut container = lab.container("c", &["sleep", "1000"]);
+        let security = container.linux.as_mut().unwrap().security_context.as_mut().unwrap();
+        security.namespace_options.as_mut().unwrap().pid = NamespaceMode::Pod as i32;
+        let id = lab.run(&pod, container).await;
+        let init =
+            std::fs::read_to_string(format!("/proc/{}/task/{0}/status", pid_of(&lab, &id).await)).unwrap();
+        assert!(init.lines().any(|line| line.starts_with("NSpid:") && !line.ends_with("\t1")), "{init}");
+        let group = format!("/sys/fs/cgroup/pids/knarr-pods/{pod}/{pod}/cgroup.procs");
+        let unified = format!("/sys/fs/cgroup/knarr-pods/{pod}/{pod}/cgroup.procs");
+        let listed = std::fs::read_to_string(group).or_else(|_| std::fs::read_to_string(unified)).unwrap();
+        let init = rustix::process::Pid::from_raw(listed.trim().parse().unwrap()).unwrap();
+        rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
+        assert_eq!(lab.ended(&id).await.exit_code, 137);
+        lab.eventually(async || {
+            let request = PodSandboxStatusRequest { pod_sandbox_id: pod.clone(), verbose: false };
+            let status = lab.engine.pod_sandbox_status(request).await.unwrap().status.unwrap();
+            (status.state() == PodSandboxState::SandboxNotready).then_some(())
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_socket_speaks_cri_to_root_only() {
+    lab::with(async |lab| {
+        let socket = lab.path("cri.sock");
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (engine, path) = (lab.engine.clone(), socket.clone());
+        let served = tokio::spawn(async move {
+            knarr_agent::engine::serve_engine(engine, &path, async { drop(stopped.await) }).await
+        });
+        let mode = lab
+            .eventually(async || {
+                std::fs::metadata(&socket).ok().map(|metadata| metadata.permissions().mode() & 0o777)
+            })
+            .await;
+        assert_eq!(mode, 0o600);
+        let (runtime, images) = knarr_cri::client::connect(&format!("unix://{}", socket.display())).unwrap();
+        let version = runtime.version(VersionRequest { version: "0.1.0".into() }).await.unwrap();
+        assert_eq!((version.version.as_str(), version.runtime_name.as_str()), ("0.1.0", "knarr"));
+        let status = runtime.status(StatusRequest { verbose: true }).await.unwrap();
+        assert!(status.status.unwrap().conditions.iter().all(|condition| condition.status));
+        assert_eq!(status.runtime_handlers.len(), 2);
+        let listed = images.list_images(ListImagesRequest::default()).await.unwrap().images;
+        assert_eq!(listed.len(), 1);
+        let missing = ImageStatusRequest {
+            image: Some(ImageSpec { image: "localhost/none:1".into(), ..Default::default() }),
+            verbose: false,
+        };
+        assert_eq!(images.image_status(missing).await.unwrap().image, None);
+        drop((runtime, images));
+        stop.send(()).unwrap();
+        served.await.unwrap().unwrap();
+        assert!(!socket.exists());
     })
     .await;
 }

@@ -11,8 +11,9 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
-/// For calls that only talk to the kernel.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// For calls that only talk to the kernel. A `kill` that hangs must not keep a container alive for long: the engine
+/// then kills the cgroup itself.
+const DEADLINE: Duration = Duration::from_secs(10);
 /// `start` runs hooks.
 const START_DEADLINE: Duration = Duration::from_secs(120);
 

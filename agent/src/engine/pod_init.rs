@@ -6,7 +6,8 @@
 
 use super::core::{Core, sibling_binary};
 use super::monitors::CreateContainer;
-use super::records::SandboxRecord;
+use super::records::{SandboxPhase, SandboxRecord};
+use super::registry::Sandbox;
 use super::{cgroups, pod_namespaces};
 use anyhow::Context;
 use knarr_cri::v1::NamespaceMode;
@@ -15,6 +16,7 @@ use knarr_runtime::spec::{
 };
 use knarr_sys::mount;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where the program is in its own root file system.
 const PROGRAM: &str = "/knarr-monitor";
@@ -45,6 +47,24 @@ pub(crate) async fn start(core: &Core, sandbox: &SandboxRecord) -> anyhow::Resul
     let source = format!("/proc/{pid}/ns/pid");
     mount::mount(Path::new(&source), &target, "", rustix::mount::MountFlags::BIND.bits().into(), None)?;
     runtime.start(&sandbox.id).await.context("starting the pod's init")
+}
+
+/// Marks the pod as stopped when its init ends: nothing can be started in its pid namespace any more, and a kubelet
+/// that sees NOTREADY makes a new pod.
+pub(crate) fn watch(core: &Arc<Core>, sandbox: &Arc<Sandbox>) {
+    if !sandbox.record.with(is_wanted) {
+        return;
+    }
+    let (core, sandbox) = (core.clone(), sandbox.clone());
+    tokio::spawn(async move {
+        let ended = core.monitors.wait(&sandbox.id, &sandbox.id).await;
+        // While the pod is being stopped or removed, its end is no news.
+        let Ok(_gate) = sandbox.gate.try_read() else { return };
+        if ended.is_ok() && sandbox.record.with(|record| record.phase == SandboxPhase::Ready) {
+            tracing::warn!("sandbox {}: its init has ended, so the pod has", sandbox.id);
+            drop(sandbox.record.update(|record| record.phase = SandboxPhase::Stopped).await);
+        }
+    });
 }
 
 /// Ends it; fine if there is none.

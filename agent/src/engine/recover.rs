@@ -7,7 +7,7 @@ use super::core::{Core, now};
 use super::lifecycle::{containers, exits, sandboxes};
 use super::records::{ContainerRecord, ExitRecord, SandboxPhase, SandboxRecord};
 use super::registry::{Container, Sandbox};
-use super::{blocking::blocking, bundle};
+use super::{blocking::blocking, bundle, pod_init};
 use anyhow::Context;
 use knarr_cri::v1::ContainerState;
 use knarr_runtime::state::Status as RuntimeStatus;
@@ -91,6 +91,7 @@ pub(crate) async fn recover(core: &Arc<Core>) -> anyhow::Result<()> {
     }
     let recovered = core.registry.all_sandboxes().into_iter().map(|sandbox| recover_pod(core, sandbox));
     futures_util::future::join_all(recovered).await;
+    recover_network(core).await;
     for (id, error) in processes.unreadable {
         tracing::error!("container {id}: its record is lost: {error:#}");
         report(&id, discard_container(core, &id).await);
@@ -108,6 +109,7 @@ async fn recover_pod(core: &Arc<Core>, sandbox: Arc<Sandbox>) {
     let action = plan_sandbox(&record, &core.host.boot_id);
     if action == SandboxAction::Adopt {
         report(&sandbox.id, core.monitors.ensure(&sandbox.id).await.context("finding its monitor"));
+        pod_init::watch(core, &sandbox);
     }
     for container in core.registry.containers_of(&sandbox.id) {
         report(&container.id, recover_container(core, &container).await);
@@ -120,6 +122,18 @@ async fn recover_pod(core: &Arc<Core>, sandbox: Arc<Sandbox>) {
             SandboxAction::Adopt | SandboxAction::Leave => Ok(()),
         },
     );
+}
+
+/// Addresses that no living pod has are given back, and links or rules that somebody removed come again. A network
+/// without pods is left alone: the first pod makes what it needs.
+async fn recover_network(core: &Core) {
+    let all = core.registry.all_sandboxes();
+    if all.is_empty() {
+        return;
+    }
+    let living = |sandbox: &&Arc<Sandbox>| sandbox.record.with(|record| record.phase == SandboxPhase::Ready);
+    let living = all.iter().filter(living).map(|sandbox| sandbox.id.clone()).collect();
+    report("the network", core.network.collect_garbage(&living).await);
 }
 
 async fn recover_container(core: &Arc<Core>, container: &Arc<Container>) -> anyhow::Result<()> {

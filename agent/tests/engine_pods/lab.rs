@@ -8,7 +8,7 @@ use knarr_agent::engine::network::bridge::BridgeNetwork;
 use knarr_cri::v1::*;
 use knarr_cri::{RuntimeService, Status};
 use knarr_images::{ImageStore, ImportConfig};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,6 +81,7 @@ impl Lab {
         };
         let runtime =
             std::env::var_os("KNARR_TEST_RUNTIME").map_or_else(|| built("knarr-runtime"), PathBuf::from);
+        config.engine.runtimes.insert("slow".into(), slow_runtime(root.path(), &runtime));
         config.engine.runtimes.insert(String::new(), runtime);
         config.engine.monitor_cgroup = format!("/knarr-test-{unique}-{number}");
         config.network.bridge = format!("kt{unique}x{number}");
@@ -129,7 +130,15 @@ impl Lab {
     }
 
     pub(crate) async fn run_pod(&self, config: PodSandboxConfig) -> Result<String, Status> {
-        let request = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+        self.run_pod_with("", config).await
+    }
+
+    pub(crate) async fn run_pod_with(
+        &self,
+        handler: &str,
+        config: PodSandboxConfig,
+    ) -> Result<String, Status> {
+        let request = RunPodSandboxRequest { config: Some(config), runtime_handler: handler.into() };
         self.engine.run_pod_sandbox(request).await.map(|response| response.pod_sandbox_id)
     }
 
@@ -237,6 +246,19 @@ fn import_busybox(images: &ImageStore, root: &Path) {
     std::fs::write(root.join("etc/group"), "root:x:0:\nwww-data:x:33:\naudio:x:29:www-data\n").unwrap();
     let config = ImportConfig { cmd: vec!["sh".into()], env: vec!["PATH=/bin".into()], ..Default::default() };
     images.import(root, IMAGE, config).unwrap();
+}
+
+/// A runtime whose `start` hangs until the file `go` appears.
+fn slow_runtime(root: &Path, runtime: &Path) -> PathBuf {
+    let (path, go) = (root.join("slow-runtime"), root.join("go"));
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *' start '*) while [ ! -e {} ]; do sleep 0.05; done;; esac\nexec {} \"$@\"\n",
+        go.display(),
+        runtime.display()
+    );
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
 }
 
 /// A program of this build.

@@ -41,7 +41,7 @@ pub(crate) async fn call(
     }
 }
 
-async fn start(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Result<()> {
+async fn start(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> anyhow::Result<()> {
     // On disk before anything is made, so that a crash leaves nothing nameless.
     let (shared, record) = (core.clone(), sandbox.record.get());
     blocking(move || shared.registry.sandbox_records.put(&record.id, &record)).await?;

@@ -2,7 +2,7 @@
 
 use super::containers;
 use crate::engine::core::Core;
-use crate::engine::failures::Failures;
+use crate::engine::failures::{DeadlineExceeded, Failures};
 use crate::engine::network::{HostPort, PodAttachment};
 use crate::engine::records::{SandboxPhase, SandboxRecord};
 use crate::engine::registry::Sandbox;
@@ -11,9 +11,13 @@ use anyhow::Context;
 use knarr_cri::v1::{ContainerEventType, Protocol};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Links and rules take milliseconds; a CNI plugin may ask a far away address server.
+const NETWORK_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Makes everything a pod needs before its first container; the gate is held exclusively by the caller.
-pub(crate) async fn set_up(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Result<Vec<IpAddr>> {
+pub(crate) async fn set_up(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> anyhow::Result<Vec<IpAddr>> {
     let record = sandbox.record.get();
     // Both run to their end even if the other fails: a half-cancelled step could finish after the teardown.
     let (monitor, addresses) = tokio::join!(core.monitors.ensure(&sandbox.id), connect(core, &record));
@@ -21,6 +25,7 @@ pub(crate) async fn set_up(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Resul
     let addresses = addresses?;
     if pod_init::is_wanted(&record) {
         pod_init::start(core, &record).await?;
+        pod_init::watch(core, sandbox);
     }
     Ok(addresses)
 }
@@ -36,7 +41,10 @@ async fn connect(core: &Arc<Core>, record: &SandboxRecord) -> anyhow::Result<Vec
     if record.host_network() {
         return Ok(Vec::new());
     }
-    core.network.setup(&attachment(core, record)).await.context("failed to setup network for sandbox")
+    tokio::time::timeout(NETWORK_DEADLINE, core.network.setup(&attachment(core, record)))
+        .await
+        .map_err(|_| DeadlineExceeded("failed to setup network for sandbox".into()))?
+        .context("failed to setup network for sandbox")
 }
 
 fn attachment(core: &Core, record: &SandboxRecord) -> PodAttachment {
