@@ -193,5 +193,5 @@ where
 /// Returns when the server is to stop (or is gone already).
 pub(crate) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     // The guard that comes back must not live on: it cannot cross threads.
-    drop(shutdown.wait_for(|stop| *stop).await.is_ok());
+    let _ = shutdown.wait_for(|stop| *stop).await.is_ok();
 }

@@ -63,7 +63,8 @@ where
     if verb == "watch" {
         return watch::run(server, call).await;
     }
-    call.body = collect(body).await?;
+    let late = |_| Status::timeout("Timeout: request did not complete within the allotted timeout");
+    call.body = tokio::time::timeout(super::REQUEST_TIMEOUT, collect(body)).await.map_err(late)??;
     connect::run(&server, call, upgrade).await
 }
 

@@ -156,3 +156,63 @@ proptest! {
         });
     }
 }
+
+/// What the child of [`a_kill_loses_nothing_that_was_acknowledged`] does: writes from four tasks, and says on its
+/// standard output which writes were acknowledged. Runs for ever.
+#[test]
+#[ignore = "started as a child process by a_kill_loses_nothing_that_was_acknowledged"]
+fn writes_until_it_is_killed() {
+    use std::io::Write as _;
+    let directory = std::env::var_os("KNARR_TEST_STORE").expect("only useful as a child process");
+    runtime().block_on(async {
+        let store = Arc::new(open(Path::new(&directory)));
+        let round = store.revision();
+        let writers = (0..4).map(|writer| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for index in 0.. {
+                    let key = format!("t/kill/{round}-{writer}-{index}");
+                    let entry = store.create(&key, draft(index)).await.unwrap();
+                    let line = format!("ack {key} {}\n", entry.revision);
+                    std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
+                }
+            })
+        });
+        futures_util::future::join_all(writers).await;
+    });
+}
+
+#[test]
+fn a_kill_loses_nothing_that_was_acknowledged() {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
+    let directory = tempfile::tempdir().unwrap();
+    let mut acknowledged: Vec<(String, Revision)> = Vec::new();
+    for round in 1..=4 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "store::embedded::tests::writes_until_it_is_killed", "--ignored", "--nocapture"])
+            .env("KNARR_TEST_STORE", directory.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        for line in lines {
+            if let Some((key, revision)) = line.strip_prefix("ack ").and_then(|rest| rest.split_once(' ')) {
+                acknowledged.push((key.to_owned(), revision.parse().unwrap()));
+            }
+            if acknowledged.len() >= round * 40 {
+                child.kill().ok();
+            }
+        }
+        child.wait().unwrap();
+        let store = open(directory.path());
+        runtime().block_on(async {
+            for (key, revision) in &acknowledged {
+                let entry = store.get(key).await.unwrap().unwrap_or_else(|| panic!("{key} is lost"));
+                assert_eq!(entry.revision, *revision, "{key}");
+            }
+            assert!(store.revision() >= acknowledged.iter().map(|(_, revision)| *revision).max().unwrap());
+        });
+    }
+}
