@@ -3,6 +3,8 @@
 //! JSON patch and merge patch need nothing but the object. Strategic merge and server-side apply must know of each
 //! list whether it is replaced or merged, and by which key: a [`PatchSchema`] tells them.
 
+pub mod apply;
+pub mod field_set;
 pub mod json;
 pub mod merge;
 pub mod strategic;

@@ -2,6 +2,7 @@
 //! the API server.
 
 use super::Server;
+use super::change::Manner;
 use crate::registry::Resource;
 use crate::store::{Draft, StoreError};
 use knarr_api::{Status, meta};
@@ -41,7 +42,7 @@ impl Server {
         if self.store.get(&key).await.map_err(Status::internal)?.is_some() {
             return Ok(());
         }
-        match self.insert(resource, namespace, object, false).await {
+        match self.insert(resource, namespace, object, &Manner { dry_run: false, writer: None }).await {
             Err(status) if status.reason == "AlreadyExists" => Ok(()),
             other => other.map(drop),
         }

@@ -5,6 +5,7 @@ use super::{Server, object_meta, stored};
 use crate::registry::{Cause, Resource};
 use crate::store::{Draft, Entry, StoreError};
 use bytes::Bytes;
+use knarr_api::patch::apply::{self, Writer};
 use knarr_api::{Status, StatusCause, meta};
 use serde_json::Value;
 
@@ -24,6 +25,15 @@ pub(crate) enum Part {
     Internal,
     /// The marks of a dying object.
     Deletion,
+}
+
+/// How a change is made.
+#[derive(Debug, Clone)]
+pub(crate) struct Manner {
+    /// Answer as if, and write nothing.
+    pub(crate) dry_run: bool,
+    /// Who owns what changes. `None` where the change itself says so (apply), or where nobody does (deletion).
+    pub(crate) writer: Option<Writer>,
 }
 
 /// The result of a write.
@@ -76,14 +86,14 @@ impl Server {
         resource: &Resource,
         namespace: &str,
         object: Value,
-        dry_run: bool,
+        manner: &Manner,
     ) -> Result<Written, Status> {
         self.admit_into_namespace(resource, namespace, meta::name(&object)).await?;
         let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
         let mut attempts = if generated { MAX_NAMES } else { 1 };
         loop {
             attempts -= 1;
-            match self.insert_once(resource, namespace, object.clone(), dry_run).await {
+            match self.insert_once(resource, namespace, object.clone(), manner).await {
                 Err(status) if status.reason == "AlreadyExists" && attempts > 0 => {}
                 other => return other,
             }
@@ -95,7 +105,7 @@ impl Server {
         resource: &Resource,
         namespace: &str,
         mut object: Value,
-        dry_run: bool,
+        manner: &Manner,
     ) -> Result<Written, Status> {
         object_meta::begin(&mut object, resource, namespace)?;
         resource.strategy.default(&mut object);
@@ -104,9 +114,12 @@ impl Server {
         let mut causes = object_meta::validate(&object);
         causes.extend(resource.strategy.validate(&object));
         refuse_invalid(resource, &object, causes)?;
+        if let Some(writer) = &manner.writer {
+            apply::record(&Value::Null, &mut object, writer, schema_of(resource));
+        }
         let name = meta::name(&object).to_owned();
         let at = At { resource, namespace, name: &name };
-        if dry_run {
+        if manner.dry_run {
             let taken = self.store.get(&at.key()).await.map_err(|error| at.refusal(error))?.is_some();
             return if taken { Err(at.refusal(StoreError::Exists)) } else { Ok(imagined(&object, true)) };
         }
@@ -121,7 +134,7 @@ impl Server {
         &self,
         at: At<'_>,
         part: Part,
-        dry_run: bool,
+        manner: &Manner,
         change: impl Fn(&Value) -> Result<Value, Status> + Send + Sync,
     ) -> Result<Written, Status> {
         for _ in 0..MAX_ATTEMPTS {
@@ -133,10 +146,13 @@ impl Server {
                 object_meta::carry_over(&old, &mut new);
             }
             let _addresses = self.prepare(at.resource, part, &mut new, &old).await?;
-            if same(&old, &new) {
+            if let Some(writer) = &manner.writer {
+                apply::record(&old, &mut new, writer, schema_of(at.resource));
+            }
+            if apply::same_but_times(&old, &new) {
                 return Ok(written(&entry, at.resource, false, false));
             }
-            match self.replace(at, &entry, new, dry_run).await {
+            match self.replace(at, &entry, new, manner.dry_run).await {
                 Err(StoreError::Conflict) => {}
                 other => return other.map_err(|error| at.refusal(error)),
             }
@@ -230,9 +246,9 @@ fn check_preconditions(at: At<'_>, old: &Value, new: &Value) -> Result<(), Statu
     Ok(())
 }
 
-/// Whether a write would change nothing: it is then left out, so that no watcher is woken.
-fn same(old: &Value, new: &Value) -> bool {
-    old == new
+/// How the fields of a kind are divided among their owners.
+pub(crate) fn schema_of(resource: &Resource) -> Option<std::sync::Arc<dyn knarr_api::patch::PatchSchema>> {
+    crate::schema::patch_schema(&resource.group, &resource.version, &resource.kind)
 }
 
 /// 422 with every fault, if there is one.

@@ -2,14 +2,17 @@
 //! than a part of their object.
 
 use super::answer::Answer;
+use super::change::Manner;
 use super::query::Query;
 use super::route::ResourcePath;
 use super::{BoxError, Call, Server, collect};
 use bytes::Bytes;
 use http::Method;
 use knarr_api::Status;
+use knarr_api::patch::apply::Writer;
 use std::sync::Arc;
 
+mod apply;
 mod binding;
 mod connect;
 mod create;
@@ -130,4 +133,35 @@ fn dry_run(call: &Call) -> Result<bool, Status> {
             Err(Status::invalid("meta.k8s.io", "CreateOptions", "", vec![cause]))
         }
     }
+}
+
+/// How a write is to be made, and in whose name.
+fn manner(call: &Call) -> Result<Manner, Status> {
+    Ok(Manner { dry_run: dry_run(call)?, writer: Some(writer(call)?) })
+}
+
+/// Longest name of a field manager.
+const MAX_MANAGER: usize = 128;
+
+/// The writer of a request: `fieldManager`, or the first word of the user agent.
+fn writer(call: &Call) -> Result<Writer, Status> {
+    let agent =
+        call.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let agent = agent.split('/').next().filter(|name| !name.is_empty()).unwrap_or(&call.user.name);
+    let manager = call.query.get("fieldManager").unwrap_or(agent);
+    if manager.len() > MAX_MANAGER {
+        let message = format!("Too long: may not be more than {MAX_MANAGER} bytes");
+        let cause = knarr_api::StatusCause {
+            reason: "FieldValueTooLong".into(),
+            message,
+            field: "fieldManager".into(),
+        };
+        return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]));
+    }
+    Ok(Writer {
+        manager: manager.to_owned(),
+        api_version: call.resource.api_version(),
+        subresource: call.path.subresource().to_owned(),
+        time: super::object_meta::now(),
+    })
 }

@@ -254,3 +254,44 @@ fn services_get_addresses_that_nobody_else_has() {
     lab.delete(&format!("{path}/a"), &Value::Null);
     assert_eq!(lab.post(path, &service("b", &address)).code, 201);
 }
+
+#[test]
+fn apply_creates_merges_owns_and_conflicts() {
+    let lab = lab();
+    let apply = |manager: &str, query: &str, data: Value| {
+        let object =
+            json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": data});
+        let path = format!("{CONFIG_MAPS}/a?fieldManager={manager}{query}");
+        lab.call("PATCH", &path, "application/apply-patch+yaml", &object)
+    };
+    let created = apply("one", "", json!({"x": "1", "y": "1"}));
+    assert_eq!(created.code, 201, "{created:?}");
+    assert_eq!(created.at("/metadata/managedFields/0/fieldsV1"), &json!({"f:data": {"f:x": {}, "f:y": {}}}));
+    let again = apply("one", "", json!({"x": "1", "y": "1"}));
+    assert_eq!(
+        (again.code, again.text("/metadata/resourceVersion")),
+        (200, created.text("/metadata/resourceVersion"))
+    );
+    let conflict = apply("two", "", json!({"x": "2"}));
+    assert_eq!(
+        conflict.refusal(),
+        (409, r#"Apply failed with 1 conflict: conflict with "one": .data.x"#.into())
+    );
+    assert_eq!(apply("two", "&force=true", json!({"x": "2"})).at("/data"), &json!({"x": "2", "y": "1"}));
+    assert_eq!(apply("one", "", json!({})).at("/data"), &json!({"x": "2"}));
+    lab.patch(&format!("{CONFIG_MAPS}/a?fieldManager=three"), "merge", &json!({"data": {"z": "3"}}));
+    let owners = lab.get(&format!("{CONFIG_MAPS}/a"));
+    let owners: Vec<_> = owners
+        .at("/metadata/managedFields")
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["manager"].clone())
+        .collect();
+    assert_eq!(owners, ["two", "one", "three"], "an empty map is something to own");
+    let nameless = json!({"kind": "ConfigMap", "apiVersion": "v1"});
+    assert_eq!(
+        lab.call("PATCH", &format!("{CONFIG_MAPS}/a"), "application/apply-patch+yaml", &nameless).code,
+        422
+    );
+}

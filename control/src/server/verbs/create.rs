@@ -12,7 +12,7 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     let object = read_body::object(call, (&resource.group, &resource.version, &resource.kind))?;
     let (mut object, warnings) = read_body::checked(call, object)?;
     object_meta::place(&mut object, resource, call.path.namespace())?;
-    let written = server.insert(resource, call.path.namespace(), object, super::dry_run(call)?).await?;
+    let written = server.insert(resource, call.path.namespace(), object, &super::manner(call)?).await?;
     finish(call, written, &warnings)
 }
 

@@ -1,7 +1,7 @@
 //! DELETE of one object: at once, or in steps. An object with a grace period (pods) or with finalizers is marked with
 //! a `deletionTimestamp` first, and goes when the grace is over and the last finalizer has been taken away.
 
-use super::super::change::{At, Part, Written, is_finished};
+use super::super::change::{At, Manner, Part, Written, is_finished};
 use super::super::{Call, Server, answer, namespace, object_meta, read_body};
 use crate::registry::Resource;
 use crate::server::Answer;
@@ -117,7 +117,7 @@ pub(super) async fn delete(
         options.check_preconditions(at, old)?;
         Ok(next_step(at.resource, old, options, Timestamp::now()))
     };
-    server.modify(at, Part::Deletion, dry_run, change).await
+    server.modify(at, Part::Deletion, &Manner { dry_run, writer: None }, change).await
 }
 
 /// The object after one DELETE: marked, its grace shortened, or finished.

@@ -1,11 +1,10 @@
 //! PATCH: the client sends a change, in one of the patch types, which is applied to the present object.
 
-use super::super::change::At;
+use super::super::change::{At, schema_of};
 use super::super::read_body;
 use super::super::{Call, Server};
 use super::update::part;
 use crate::registry::Resource;
-use crate::schema;
 use crate::server::Answer;
 use knarr_api::patch::{self, PatchError};
 use knarr_api::{Status, meta};
@@ -35,7 +34,6 @@ impl Patch {
             JSON => Ok(Self::Json(body()?)),
             MERGE => Ok(Self::Merge(body()?)),
             STRATEGIC => Ok(Self::Strategic(body()?)),
-            APPLY => Err(Status::not_supported("server-side apply")),
             _ => Err(Status::unsupported_media_type(&format!("{JSON}, {MERGE}, {STRATEGIC}, {APPLY}"))),
         }
     }
@@ -46,8 +44,9 @@ impl Patch {
             Self::Json(operations) => patch::json::apply(object, operations),
             Self::Merge(fields) => patch::merge::apply(object, fields),
             Self::Strategic(fields) => {
-                let schema = schema::patch_schema(&resource.group, &resource.version, &resource.kind);
-                patch::strategic::apply(object, fields, schema.as_deref())
+                let schema = schema_of(resource)
+                    .ok_or_else(|| Status::unsupported_media_type(&format!("{JSON}, {MERGE}, {APPLY}")))?;
+                patch::strategic::apply(object, fields, Some(&*schema))
             }
         };
         patched.map_err(|error| match error {
@@ -58,6 +57,9 @@ impl Patch {
 }
 
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
+    if read_body::content_type(call) == APPLY {
+        return super::apply::run(server, call).await;
+    }
     let resource = &call.resource;
     let patch = Patch::read(call)?;
     let at = At { resource, namespace: call.path.namespace(), name: call.path.name() };
@@ -69,7 +71,7 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
         *warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = found;
         Ok(patched)
     };
-    let written = server.modify(at, part(call), super::dry_run(call)?, change).await?;
+    let written = server.modify(at, part(call), &super::manner(call)?, change).await?;
     let warnings = warnings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     super::create::finish(call, written, &warnings)
 }

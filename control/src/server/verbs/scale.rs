@@ -51,7 +51,7 @@ async fn change(
         }
         Ok(new)
     };
-    Ok(server.modify(at, Part::Main, super::dry_run(call)?, change).await?.bytes)
+    Ok(server.modify(at, Part::Main, &super::manner(call)?, change).await?.bytes)
 }
 
 fn scale_of(object: &Value) -> Value {

@@ -22,6 +22,6 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     object_meta::check_name(&mut object, call.path.name())?;
     let at = At { resource, namespace: call.path.namespace(), name: call.path.name() };
     let change = |_: &serde_json::Value| Ok(object.clone());
-    let written = server.modify(at, part(call), super::dry_run(call)?, change).await?;
+    let written = server.modify(at, part(call), &super::manner(call)?, change).await?;
     super::create::finish(call, written, &warnings)
 }

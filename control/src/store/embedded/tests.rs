@@ -190,7 +190,12 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
     let mut acknowledged: Vec<(String, Revision)> = Vec::new();
     for round in 1..=4 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "store::embedded::tests::writes_until_it_is_killed", "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "store::embedded::tests::writes_until_it_is_killed",
+                "--ignored",
+                "--nocapture",
+            ])
             .env("KNARR_TEST_STORE", directory.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -1,0 +1,192 @@
+//! Server-side apply: a client sends the fields it has an opinion about; the server merges them, remembers who owns
+//! which field (`metadata.managedFields`), refuses to take fields from others unless forced, and removes what the
+//! client no longer mentions and nobody else owns.
+//!
+//! Writes by other verbs are recorded as well ([`record`]): whoever changes a field owns it.
+
+use super::field_set::FieldSet;
+use super::{PatchField, PatchSchema};
+use crate::{StatusCause, meta};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+mod managed;
+mod walk;
+
+use managed::{Entry, Operation};
+
+/// Who writes, how and when.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    /// `fieldManager`
+    pub manager: String,
+    /// Of the object as the client sent it.
+    pub api_version: String,
+    /// `status`; empty for the main object.
+    pub subresource: String,
+    /// RFC 3339.
+    pub time: String,
+}
+
+/// Fields that others own and that the client wants to change: the message of the 409, and its causes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// `Apply failed with 1 conflict: conflict with "kubectl": .spec.replicas`
+    pub message: String,
+    /// One for each field.
+    pub causes: Vec<StatusCause>,
+}
+
+fn root(schema: Option<Arc<dyn PatchSchema>>) -> PatchField {
+    PatchField { child: schema, ..PatchField::default() }
+}
+
+/// What identifies an object, and what only the server sets: nobody owns these.
+const UNOWNED: [&str; 9] = [
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "creationTimestamp",
+    "generation",
+    "managedFields",
+    "selfLink",
+    "deletionTimestamp",
+];
+
+/// The object without the fields that nobody owns.
+fn owned_part(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("apiVersion");
+        fields.remove("kind");
+        if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata
+                .retain(|name, _| !UNOWNED.contains(&name.as_str()) && name != "deletionGracePeriodSeconds");
+            if metadata.is_empty() {
+                fields.remove("metadata");
+            }
+        }
+    }
+    object
+}
+
+/// Applies `config` to `live` (null where there is no object yet).
+pub fn apply(
+    live: &Value,
+    config: &Value,
+    writer: &Writer,
+    force: bool,
+    schema: Option<Arc<dyn PatchSchema>>,
+) -> Result<Value, Conflict> {
+    let field = root(schema);
+    let mut config = config.clone();
+    walk::drop_nulls(&mut config);
+    // An empty configuration wants nothing, not an empty object.
+    let wanted = FieldSet { member: false, ..walk::fields_of(&owned_part(&config), &field) };
+    let mut entries = managed::read(live);
+    let is_own = |entry: &Entry| {
+        entry.operation == Operation::Apply
+            && entry.manager == writer.manager
+            && entry.subresource == writer.subresource
+    };
+    let before =
+        entries.iter().find(|entry| is_own(entry)).map(|entry| entry.fields.clone()).unwrap_or_default();
+    let mut merged = walk::merge(live, &config, &field);
+    let changed = walk::compare(&owned_part(live), &owned_part(&merged), &field).changed;
+    take_from_others(&mut entries, &changed, force, is_own)?;
+    let others = entries.iter().filter(|entry| !is_own(entry));
+    let kept = others.fold(wanted.clone(), |kept, entry| kept.union(&entry.fields));
+    walk::remove(&mut merged, &before.difference(&kept), &kept, &field);
+    let unchanged = before == wanted;
+    entries.retain(|entry| !is_own(entry) || unchanged);
+    if !unchanged || before.is_empty() {
+        entries.push(Entry::new(writer, Operation::Apply, wanted));
+    }
+    managed::write(&mut merged, entries);
+    Ok(merged)
+}
+
+/// Fields that this apply changes leave their owners, or are a conflict.
+fn take_from_others(
+    entries: &mut [Entry],
+    changed: &FieldSet,
+    force: bool,
+    is_own: impl Fn(&Entry) -> bool,
+) -> Result<(), Conflict> {
+    let mut conflicts: Vec<(String, String)> = Vec::new();
+    for entry in entries.iter_mut().filter(|entry| !is_own(entry)) {
+        let taken = entry.fields.intersection(changed);
+        if force {
+            entry.fields = entry.fields.difference(&taken);
+        } else {
+            let owner = entry.describe();
+            conflicts.extend(taken.paths().into_iter().map(|path| (owner.clone(), path)));
+        }
+    }
+    if conflicts.is_empty() { Ok(()) } else { Err(conflict(&conflicts)) }
+}
+
+fn conflict(conflicts: &[(String, String)]) -> Conflict {
+    let cause = |(owner, path): &(String, String)| StatusCause {
+        reason: "FieldManagerConflict".to_owned(),
+        message: format!("conflict with {owner}"),
+        field: path.clone(),
+    };
+    let message = if let [(owner, path)] = conflicts {
+        format!("Apply failed with 1 conflict: conflict with {owner}: {path}")
+    } else {
+        let mut text = format!("Apply failed with {} conflicts: ", conflicts.len());
+        let mut owners: Vec<&str> = conflicts.iter().map(|(owner, _)| owner.as_str()).collect();
+        owners.dedup();
+        let of = |owner: &str| {
+            let paths =
+                conflicts.iter().filter(|(other, _)| other == owner).map(|(_, path)| format!("\n- {path}"));
+            format!("conflicts with {owner}:{}", paths.collect::<String>())
+        };
+        text.push_str(&owners.into_iter().map(of).collect::<Vec<_>>().join("\n"));
+        text
+    };
+    Conflict { message, causes: conflicts.iter().map(cause).collect() }
+}
+
+/// Records a write by any other verb: what changed between `old` (null for a new object) and `new` is the writer's.
+pub fn record(old: &Value, new: &mut Value, writer: &Writer, schema: Option<Arc<dyn PatchSchema>>) {
+    let field = root(schema);
+    let difference = walk::compare(&owned_part(old), &owned_part(new), &field);
+    if difference.changed.is_empty() && difference.removed.is_empty() {
+        return;
+    }
+    let gone = difference.changed.union(&difference.removed);
+    let is_own = |entry: &Entry| {
+        entry.operation == Operation::Update
+            && entry.manager == writer.manager
+            && entry.subresource == writer.subresource
+            && entry.api_version == writer.api_version
+    };
+    let mut entries = managed::read(new);
+    let own =
+        entries.iter().find(|entry| is_own(entry)).map(|entry| entry.fields.clone()).unwrap_or_default();
+    entries.retain(|entry| !is_own(entry));
+    for entry in &mut entries {
+        entry.fields = entry.fields.difference(&gone);
+    }
+    let fields = own.union(&difference.changed).difference(&difference.removed);
+    entries.push(Entry::new(writer, Operation::Update, fields));
+    managed::write(new, entries);
+}
+
+/// Whether two objects differ in nothing but the times at which fields were written.
+pub fn same_but_times(one: &Value, other: &Value) -> bool {
+    let bare = |object: &Value| {
+        let mut object = object.clone();
+        let entries = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut);
+        entries.into_iter().flatten().for_each(|entry| entry["time"] = json!(null));
+        meta::remove(&mut object, "resourceVersion");
+        object
+    };
+    one == other || bare(one) == bare(other)
+}
+
+#[cfg(test)]
+mod tests;

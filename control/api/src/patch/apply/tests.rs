@@ -1,0 +1,171 @@
+//! Server-side apply against cases whose results are Kubernetes' documented ones.
+
+use super::*;
+use crate::patch::Ownership;
+use proptest::prelude::*;
+
+/// Lists: `containers` and `ports` keyed, `set` a set, `args` atomic; `selector` an atomic map.
+struct Small;
+
+impl PatchSchema for Small {
+    fn field(&self, name: &str) -> Option<PatchField> {
+        let ownership = match name {
+            "containers" => Ownership::Map(vec![("name".into(), None)]),
+            "ports" => Ownership::Map(vec![("port".into(), None), ("protocol".into(), Some(json!("TCP")))]),
+            "set" => Ownership::Set,
+            "args" | "selector" => Ownership::Atomic,
+            _ => Ownership::Default,
+        };
+        Some(PatchField { ownership, child: Some(Arc::new(Small)), ..PatchField::default() })
+    }
+}
+
+fn schema() -> Option<Arc<dyn PatchSchema>> {
+    Some(Arc::new(Small))
+}
+
+fn writer(manager: &str) -> Writer {
+    Writer { manager: manager.into(), api_version: "v1".into(), subresource: String::new(), time: "T".into() }
+}
+
+fn applied(live: &Value, manager: &str, config: Value) -> Value {
+    apply(live, &config, &writer(manager), false, schema()).unwrap()
+}
+
+fn updated(live: &Value, manager: &str, change: impl Fn(&mut Value)) -> Value {
+    let mut new = live.clone();
+    change(&mut new);
+    record(live, &mut new, &writer(manager), schema());
+    new
+}
+
+fn fields(object: &Value, manager: &str) -> Value {
+    let entries = object["metadata"]["managedFields"].as_array().unwrap();
+    entries
+        .iter()
+        .find(|entry| entry["manager"] == manager)
+        .map(|entry| entry["fieldsV1"].clone())
+        .unwrap_or_default()
+}
+
+#[test]
+fn what_is_applied_is_owned() {
+    let object = applied(
+        &Value::Null,
+        "a",
+        json!({"kind": "X", "apiVersion": "v1", "metadata": {"name": "n", "labels": {"l": "1"}},
+        "spec": {"replicas": 1, "containers": [{"name": "c", "image": "i", "ports": [{"port": 80}]}], "args": ["x"], "set": ["s"]}}),
+    );
+    assert_eq!(
+        fields(&object, "a"),
+        json!({"f:metadata": {"f:labels": {"f:l": {}}}, "f:spec": {"f:replicas": {}, "f:args": {}, "f:set": {"v:\"s\"": {}},
+            "f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:name": {}, "f:image": {},
+                "f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}}}}}}})
+    );
+}
+
+#[test]
+fn what_is_no_longer_applied_goes_unless_another_owns_it() {
+    let first = applied(
+        &Value::Null,
+        "a",
+        json!({"data": {"x": "1", "y": "2"}, "containers": [{"name": "c"}, {"name": "d"}]}),
+    );
+    let second = applied(&first, "b", json!({"data": {"y": "2"}}));
+    let third = applied(&second, "a", json!({"data": {"z": "3"}, "containers": [{"name": "d"}]}));
+    assert_eq!(third["data"], json!({"y": "2", "z": "3"}));
+    assert_eq!(third["containers"], json!([{"name": "d"}]));
+    assert_eq!(fields(&third, "b"), json!({"f:data": {"f:y": {}}}));
+    let fourth = applied(&third, "a", json!({}));
+    assert_eq!(fourth["data"], json!({"y": "2"}));
+    assert!(fourth.get("containers").is_none());
+    assert_eq!(fields(&fourth, "a"), Value::Null);
+}
+
+#[test]
+fn changing_what_another_owns_is_a_conflict_or_forced() {
+    let first = applied(
+        &Value::Null,
+        "a",
+        json!({"spec": {"replicas": 1, "containers": [{"name": "c", "image": "i"}]}}),
+    );
+    let config = json!({"spec": {"replicas": 2, "containers": [{"name": "c", "image": "j"}]}});
+    let conflict = apply(&first, &config, &writer("b"), false, schema()).unwrap_err();
+    assert_eq!(
+        conflict.message,
+        "Apply failed with 2 conflicts: conflicts with \"a\":\n- .spec.containers[name=\"c\"].image\n- .spec.replicas"
+    );
+    assert_eq!((conflict.causes[0].reason.as_str(), conflict.causes.len()), ("FieldManagerConflict", 2));
+    let forced = apply(&first, &config, &writer("b"), true, schema()).unwrap();
+    assert_eq!(forced["spec"]["replicas"], 2);
+    assert_eq!(
+        fields(&forced, "a"),
+        json!({"f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:name": {}}}}})
+    );
+    let single = apply(&first, &json!({"spec": {"replicas": 2}}), &writer("b"), false, schema()).unwrap_err();
+    assert_eq!(single.message, r#"Apply failed with 1 conflict: conflict with "a": .spec.replicas"#);
+}
+
+#[test]
+fn agreeing_on_a_value_is_no_conflict() {
+    let first = applied(&Value::Null, "a", json!({"spec": {"replicas": 1}}));
+    let second = applied(&first, "b", json!({"spec": {"replicas": 1}}));
+    assert_eq!(fields(&second, "a"), fields(&second, "b"));
+}
+
+#[test]
+fn updates_take_ownership_and_conflict_with_later_applies() {
+    let first = applied(&Value::Null, "a", json!({"spec": {"replicas": 1, "x": 1}}));
+    let scaled = updated(&first, "scaler", |object| object["spec"]["replicas"] = json!(5));
+    assert_eq!(fields(&scaled, "scaler"), json!({"f:spec": {"f:replicas": {}}}));
+    assert_eq!(fields(&scaled, "a"), json!({"f:spec": {"f:x": {}}}));
+    let again =
+        apply(&scaled, &json!({"spec": {"replicas": 1, "x": 1}}), &writer("a"), false, schema()).unwrap_err();
+    assert_eq!(
+        again.message,
+        r#"Apply failed with 1 conflict: conflict with "scaler" using v1 at T: .spec.replicas"#
+    );
+    let without = applied(&scaled, "a", json!({"spec": {"x": 1}}));
+    assert_eq!(without["spec"]["replicas"], 5);
+}
+
+#[test]
+fn applying_the_same_again_changes_nothing() {
+    let config = json!({"spec": {"replicas": 1, "containers": [{"name": "c"}]}});
+    let first = applied(&Value::Null, "a", config.clone());
+    let later = Writer { time: "LATER".into(), ..writer("a") };
+    assert_eq!(apply(&first, &config, &later, false, schema()).unwrap(), first);
+}
+
+fn config() -> impl Strategy<Value = Value> {
+    let data = proptest::collection::btree_map("[a-c]", 0..3u8, 0..3);
+    let list = proptest::collection::btree_map("[a-c]", 0..3u8, 0..3);
+    (data, list).prop_map(|(data, list)| {
+        let items: Vec<Value> =
+            list.into_iter().map(|(name, image)| json!({"name": name, "image": image})).collect();
+        json!({"data": data, "containers": items})
+    })
+}
+
+proptest! {
+    /// Whatever was before, a forced apply leaves exactly what is applied by someone: everything wanted is there.
+    #[test]
+    fn a_forced_apply_wins_and_is_stable(configs in proptest::collection::vec((0..3usize, config()), 1..8)) {
+        let mut live = Value::Null;
+        for (who, config) in &configs {
+            let by = writer(["a", "b", "c"][*who]);
+            live = apply(&live, config, &by, true, schema()).unwrap();
+            for (key, value) in config["data"].as_object().unwrap() {
+                prop_assert_eq!(&live["data"][key], value);
+            }
+            let again = apply(&live, config, &by, true, schema()).unwrap();
+            prop_assert_eq!(&again, &live);
+        }
+        // When everyone has let go, nothing is left.
+        for who in ["a", "b", "c"] {
+            live = apply(&live, &json!({}), &writer(who), true, schema()).unwrap();
+        }
+        let leftovers = walk::fields_of(&owned_part(&live), &root(schema()));
+        prop_assert!(live.get("data").is_none_or(|data| data == &json!({})), "{} {:?}", live, leftovers);
+    }
+}

@@ -1,0 +1,202 @@
+//! Walking objects field by field, as their schema divides them: maps by name, keyed lists by their keys, sets by
+//! value; everything else (scalars, atomic maps and lists) is one field.
+
+use crate::patch::field_set::FieldSet;
+use crate::patch::{Ownership, PatchField};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// What lies between two states of an object.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Difference {
+    /// New, or with another value.
+    pub(super) changed: FieldSet,
+    /// No longer there.
+    pub(super) removed: FieldSet,
+}
+
+/// A value, divided.
+enum Parts<'a> {
+    /// By path element, each with its value and how that is divided further.
+    Elements(Vec<(String, &'a Value, PatchField)>),
+    Whole,
+}
+
+fn divide<'a>(value: &'a Value, field: &PatchField) -> Parts<'a> {
+    match (value, &field.ownership) {
+        (Value::Object(map), ownership) if *ownership != Ownership::Atomic => Parts::Elements(
+            map.iter().map(|(name, value)| (format!("f:{name}"), value, below(field, name))).collect(),
+        ),
+        (Value::Array(list), Ownership::Set) => Parts::Elements(
+            list.iter().map(|item| (format!("v:{item}"), item, PatchField::default())).collect(),
+        ),
+        (Value::Array(list), Ownership::Map(keys)) => {
+            let element = |item: &'a Value| (key_of(item, keys), item, element_field(field));
+            Parts::Elements(list.iter().map(element).collect())
+        }
+        _ => Parts::Whole,
+    }
+}
+
+fn below(field: &PatchField, name: &str) -> PatchField {
+    field.child.as_ref().and_then(|schema| schema.field(name)).unwrap_or_default()
+}
+
+fn element_field(list: &PatchField) -> PatchField {
+    PatchField { child: list.child.clone(), ..PatchField::default() }
+}
+
+fn key_of(item: &Value, keys: &[(std::sync::Arc<str>, Option<Value>)]) -> String {
+    let value = |key: &str, default: &Option<Value>| item.get(key).or(default.as_ref()).cloned();
+    let found: BTreeMap<&str, Value> =
+        keys.iter().filter_map(|(key, default)| Some((&**key, value(key, default)?))).collect();
+    format!("k:{}", serde_json::to_string(&found).unwrap_or_default())
+}
+
+fn is_list_element(element: &str) -> bool {
+    element.starts_with("k:") || element.starts_with("v:")
+}
+
+/// Every field of a value. Elements of lists are fields themselves, besides what they contain.
+pub(super) fn fields_of(value: &Value, field: &PatchField) -> FieldSet {
+    let Parts::Elements(elements) = divide(value, field) else { return FieldSet::leaf() };
+    let mut set = FieldSet { member: elements.is_empty(), ..FieldSet::default() };
+    for (element, value, field) in elements {
+        let mut fields = fields_of(value, &field);
+        fields.member |= is_list_element(&element);
+        set.add(element, fields);
+    }
+    set
+}
+
+/// What changed from `old` to `new`.
+pub(super) fn compare(old: &Value, new: &Value, field: &PatchField) -> Difference {
+    let mut difference = Difference::default();
+    match (divide(old, field), divide(new, field)) {
+        (Parts::Elements(old_parts), Parts::Elements(new_parts)) => {
+            compare_parts(&old_parts, &new_parts, &mut difference);
+        }
+        _ if old == new => {}
+        _ => {
+            if !old.is_null() {
+                difference.removed = fields_of(old, field);
+            }
+            if !new.is_null() {
+                difference.changed = fields_of(new, field);
+                difference.removed = difference.removed.difference(&difference.changed);
+            }
+        }
+    }
+    difference
+}
+
+type Element<'a> = (String, &'a Value, PatchField);
+
+fn compare_parts(old: &[Element<'_>], new: &[Element<'_>], difference: &mut Difference) {
+    let old_by_name: BTreeMap<&str, &Value> =
+        old.iter().map(|(element, value, _)| (element.as_str(), *value)).collect();
+    let new_names: std::collections::BTreeSet<&str> =
+        new.iter().map(|(element, ..)| element.as_str()).collect();
+    let whole = |element: &str, value: &Value, field: &PatchField| {
+        let mut fields = fields_of(value, field);
+        fields.member |= is_list_element(element);
+        fields
+    };
+    for (element, value, field) in new {
+        match old_by_name.get(element.as_str()) {
+            Some(old) => {
+                let below = compare(old, value, field);
+                difference.changed.add(element.clone(), below.changed);
+                difference.removed.add(element.clone(), below.removed);
+            }
+            None => difference.changed.add(element.clone(), whole(element, value, field)),
+        }
+    }
+    for (element, value, field) in old.iter().filter(|(element, ..)| !new_names.contains(element.as_str())) {
+        difference.removed.add(element.clone(), whole(element, value, field));
+    }
+}
+
+/// `live` with everything that `config` says.
+pub(super) fn merge(live: &Value, config: &Value, field: &PatchField) -> Value {
+    match (live, config, &field.ownership) {
+        (Value::Object(live), Value::Object(config), ownership) if *ownership != Ownership::Atomic => {
+            let mut merged = live.clone();
+            for (name, value) in config {
+                let old = live.get(name).unwrap_or(&Value::Null);
+                merged.insert(name.clone(), merge(old, value, &below(field, name)));
+            }
+            Value::Object(merged)
+        }
+        (Value::Array(live), Value::Array(config), Ownership::Set) => {
+            let mut merged = live.clone();
+            merged.extend(config.iter().filter(|item| !live.contains(item)).cloned());
+            Value::Array(merged)
+        }
+        (Value::Array(live), Value::Array(config), Ownership::Map(keys)) => {
+            let mut merged = live.clone();
+            for item in config {
+                let key = key_of(item, keys);
+                match merged.iter_mut().find(|known| key_of(known, keys) == key) {
+                    Some(known) => *known = merge(known, item, &element_field(field)),
+                    None => merged.push(item.clone()),
+                }
+            }
+            Value::Array(merged)
+        }
+        _ => config.clone(),
+    }
+}
+
+/// Removes the fields of `gone`; whatever contains a field of `kept` stays. What is empty afterwards goes as well.
+pub(super) fn remove(value: &mut Value, gone: &FieldSet, kept: &FieldSet, field: &PatchField) {
+    match (value, &field.ownership) {
+        (Value::Object(map), _) => remove_fields(map, gone, kept, field),
+        (Value::Array(list), Ownership::Set) => {
+            list.retain(|item| !gone.children.contains_key(&format!("v:{item}")))
+        }
+        (Value::Array(list), Ownership::Map(keys)) => {
+            list.retain_mut(|item| {
+                let key = key_of(item, keys);
+                let Some(below) = gone.children.get(&key) else { return true };
+                let Some(kept_below) = kept.children.get(&key).filter(|kept| !kept.is_empty()) else {
+                    return !below.member;
+                };
+                remove(item, below, kept_below, &element_field(field));
+                true
+            });
+        }
+        _ => {}
+    }
+}
+
+fn remove_fields(map: &mut Map<String, Value>, gone: &FieldSet, kept: &FieldSet, field: &PatchField) {
+    let nothing = FieldSet::default();
+    for (element, below_gone) in &gone.children {
+        let Some(name) = element.strip_prefix("f:") else { continue };
+        let kept_below = kept.children.get(element).unwrap_or(&nothing);
+        if below_gone.member && kept_below.is_empty() {
+            map.remove(name);
+            continue;
+        }
+        let Some(value) = map.get_mut(name) else { continue };
+        remove(value, below_gone, kept_below, &below(field, name));
+        let is_empty =
+            value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty);
+        if is_empty && kept_below.is_empty() {
+            map.remove(name);
+        }
+    }
+}
+
+/// A null in a configuration says nothing.
+pub(super) fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
