@@ -94,7 +94,7 @@ pub(crate) fn install_stored(parts: &Parts, plan: &LayerPlan) -> Result<()> {
     let Some(stage) = parts.layers.stage(plan)? else { return Ok(()) };
     let blob = parts.content.open(&plan.blob.digest)?;
     let unpacked = unpack_into(&stage, plan, blob)?;
-    stage.commit(&unpacked)
+    stage.commit(unpacked)
 }
 
 /// What a new record says besides its layers.

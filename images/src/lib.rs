@@ -5,6 +5,7 @@ mod catalog;
 mod content;
 mod credentials;
 mod digest;
+mod erofs;
 mod error;
 mod gc;
 mod image;

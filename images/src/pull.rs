@@ -197,7 +197,7 @@ impl Work {
             below.wait_for(|done| *done).await.map_err(|_| Error::new(ErrorKind::Io, "pull stopped"))?;
         }
         if let Some((Some(stage), unpacked)) = unpacked {
-            blocking(move || stage.commit(&unpacked)).await?;
+            blocking(move || stage.commit(unpacked)).await?;
         }
         finished.send_replace(true);
         tell(

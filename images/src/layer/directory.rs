@@ -59,35 +59,56 @@ impl DirectorySink {
         })
     }
 
-    /// The directory at this path, made with its parents where it is missing.
+    /// The directory at this path, made with its parents where it is missing. A loop, not a recursion: a path may
+    /// have two thousand parts, and the stack has an end.
     fn dir(&mut self, path: &TreePath, links: usize) -> Result<Arc<OwnedFd>> {
-        if let Some(open) = self.open.get(path) {
-            return Ok(open.clone());
-        }
-        let fd = match open_in_root(&self.root, path, OFlags::PATH | OFlags::DIRECTORY) {
-            Err(Errno::NOENT | Errno::NOTDIR) => return self.make_parent(path, links),
-            Err(Errno::LOOP) => {
-                return Err(Error::invalid(format!("{path}: too many levels of symbolic links")));
+        let mut missing = Vec::new();
+        let mut here = path.clone();
+        let mut fd = loop {
+            if let Some(fd) = self.open_existing(&here)? {
+                break fd;
             }
-            opened => Arc::new(opened.map_err(|e| Error::io(format_args!("open {path}"), e))?),
+            let Some((above, _)) = here.split() else { return Err(Error::invalid("the root has gone")) };
+            missing.push(std::mem::replace(&mut here, above));
         };
-        if self.open.len() >= OPEN_DIRECTORIES {
-            self.open.clear();
+        while let Some(next) = missing.pop() {
+            fd = self.make_parent(&fd, &next, links)?;
         }
-        self.open.insert(path.clone(), fd.clone());
         Ok(fd)
     }
 
+    fn open_existing(&mut self, path: &TreePath) -> Result<Option<Arc<OwnedFd>>> {
+        if let Some(open) = self.open.get(path) {
+            return Ok(Some(open.clone()));
+        }
+        let fd = match open_in_root(&self.root, path, OFlags::PATH | OFlags::DIRECTORY) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(Errno::LOOP) => {
+                return Err(Error::invalid(format!("{path}: too many levels of symbolic links")));
+            }
+            opened => opened.map_err(|e| Error::io(format_args!("open {path}"), e))?,
+        };
+        Ok(Some(self.remember(path, fd)))
+    }
+
+    fn remember(&mut self, path: &TreePath, fd: OwnedFd) -> Arc<OwnedFd> {
+        if self.open.len() >= OPEN_DIRECTORIES {
+            self.open.clear();
+        }
+        let fd = Arc::new(fd);
+        self.open.insert(path.clone(), fd.clone());
+        fd
+    }
+
     /// Makes a directory that no entry described (yet).
-    fn make_parent(&mut self, path: &TreePath, links: usize) -> Result<Arc<OwnedFd>> {
+    fn make_parent(&mut self, parent: &OwnedFd, path: &TreePath, links: usize) -> Result<Arc<OwnedFd>> {
         let Some((above, name)) = path.split() else { return Err(Error::invalid("the root has gone")) };
-        let parent = self.dir(&above, links)?;
-        match self.make_directory(&parent, name)? {
+        match self.make_directory(parent, name)? {
             Made::New | Made::OverWhiteout => {
                 self.implicit.insert(path.clone());
             }
             Made::Already(FileType::Symlink) if links < MAX_LINKS => {
-                let target = rustix::fs::readlinkat(&parent, name, Vec::new())
+                let target = rustix::fs::readlinkat(parent, name, Vec::new())
                     .map_err(|e| Error::io(format_args!("readlink {path}"), e))?;
                 return self.dir(&above.join(target.as_bytes()), links + 1);
             }
@@ -96,7 +117,8 @@ impl DirectorySink {
                 return Err(Error::invalid(format!("{path} is no directory, but other entries lie in it")));
             }
         }
-        self.dir(path, links)
+        let fd = open_directory(parent, name)?;
+        Ok(self.remember(path, fd))
     }
 
     fn make_directory(&mut self, parent: &OwnedFd, name: &[u8]) -> Result<Made> {

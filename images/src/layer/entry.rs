@@ -3,7 +3,7 @@
 //! After this nothing hostile is left in an entry: paths are relative, without `.` or `..`; ids fit; xattrs that
 //! overlay would obey are gone; what cannot be represented is an error that names the entry.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::layer::tar_reader::RawEntry;
 use crate::layer::whiteout::{self, Name};
 
@@ -53,6 +53,14 @@ impl TreePath {
     /// The same path with another last part.
     fn sibling(&self, name: &[u8]) -> Self {
         self.split().map_or_else(Self::default, |(parent, _)| parent.join(name))
+    }
+
+    /// What the kernel would say about such a path.
+    pub(crate) fn check_lengths(&self) -> Result<()> {
+        if self.0.len() >= 4096 || self.parts().any(|part| part.len() > 255) {
+            return Err(Error::new(ErrorKind::Io, "File name too long"));
+        }
+        Ok(())
     }
 
     pub(crate) fn is_root(&self) -> bool {

@@ -4,6 +4,7 @@
 //! closed. This is the only way in which an unpacked layer depends on its parents, and the reason why it is kept
 //! by chain id.
 
+use crate::erofs::Tree;
 use crate::error::{Error, Result};
 use crate::layer::directory::{OPAQUE, apply_directory, is_whiteout, open_in_root};
 use crate::layer::entry::{Meta, TreePath};
@@ -24,6 +25,16 @@ pub(crate) fn inherit(layer: &Path, implicit: &[TreePath], parents: &[PathBuf]) 
         let dir = open_in_root(&root, path, OFlags::RDONLY | OFlags::DIRECTORY);
         let dir = dir.map_err(|e| Error::io(format_args!("open {path}"), e))?;
         apply_directory(&dir, &meta).map_err(|error| error.context(path))?;
+    }
+    Ok(())
+}
+
+/// The same for a layer whose tree is still in memory.
+pub(crate) fn inherit_tree(tree: &mut Tree, parents: &[PathBuf]) -> Result<()> {
+    let parents: Vec<OwnedFd> = parents.iter().map(|path| open_root(path)).collect::<Result<_>>()?;
+    for (path, id) in tree.implicit() {
+        let meta = lookup(&parents, &path)?.unwrap_or(MADE_UP);
+        tree.set_meta(id, meta);
     }
     Ok(())
 }

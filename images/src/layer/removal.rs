@@ -97,7 +97,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = rustix::fs::open(dir.path(), OFlags::PATH, Mode::empty()).unwrap();
         let mut level = rustix::fs::openat(&root, ".", OFlags::RDONLY, Mode::empty()).unwrap();
-        for _ in 0..3000 {
+        for _ in 0..1500 {
             rustix::fs::mkdirat(&level, "d", Mode::RWXU).unwrap();
             rustix::fs::mkdirat(&level, "e", Mode::RWXU).unwrap();
             level = open_dir(&level, b"d").unwrap();

@@ -1,5 +1,6 @@
 //! Feeds the entries of a layer to whatever holds it.
 
+use crate::erofs::Tree;
 use crate::error::{Error, Result};
 use crate::layer::entry::{Entry, TreePath};
 use crate::layer::limits::Limits;
@@ -19,7 +20,7 @@ pub(crate) trait LayerSink {
 }
 
 /// What came out of a layer.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Unpacked {
     /// Directories that no entry described, but that entries lie in: they look as in the layer beneath.
     pub(crate) implicit: Vec<TreePath>,
@@ -27,6 +28,8 @@ pub(crate) struct Unpacked {
     pub(crate) bytes: u64,
     /// Files of every kind.
     pub(crate) inodes: u64,
+    /// The tree, where it is still to be written down: a one-file layer is completed once its parents are known.
+    pub(crate) tree: Option<Box<Tree>>,
 }
 
 /// Unpacks a whole uncompressed stream and reads it to its end, so that its digest covers every byte.

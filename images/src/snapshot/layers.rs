@@ -3,6 +3,7 @@
 //! ```text
 //! layers/HEX/layer.json     parent, diff id, size; its age says when the layer was last used
 //! layers/HEX/fs/            the layer's files: overlay's lower directory
+//! layers/HEX/layer.erofs    or all of them in one image, which is mounted at fs when it is needed
 //! staging/HEX.lock, HEX/    a layer being unpacked, and by whom
 //! ```
 //!
@@ -10,13 +11,15 @@
 //! a boot drops every layer that no durable image record names (see `store::open`).
 
 use crate::digest::Digest;
+use crate::erofs::ErofsSink;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::directory::DirectorySink;
-use crate::layer::inherit::inherit;
+use crate::layer::inherit::{inherit, inherit_tree};
 use crate::layer::removal::remove_path;
 use crate::layer::unpack::{LayerSink, Unpacked};
 use crate::lock::FileLock;
 use crate::manifest::LayerPlan;
+use crate::mount::Mount;
 use crate::options::LayerKind;
 use crate::snapshot::discard;
 use serde::{Deserialize, Serialize};
@@ -43,6 +46,8 @@ pub(crate) struct Layers {
 
 const RECORD: &str = "layer.json";
 const FILES: &str = "fs";
+const IMAGE: &str = "layer.erofs";
+const EROFS_MAGIC: rustix::fs::FsWord = 0xe0f5_e1e2;
 
 impl Layers {
     /// New layers are held in this way.
@@ -83,10 +88,28 @@ impl Layers {
             let record = self.record(&chain)?;
             let record =
                 record.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("layer {chain}: not found")))?;
-            roots.push(self.path(&chain).join(FILES));
+            roots.push(self.files(&chain)?);
             next = record.parent;
         }
         Ok(roots)
+    }
+
+    /// Where a layer's files can be seen. An image is mounted on first use; the mount is shared by every container.
+    fn files(&self, chain: &Digest) -> Result<PathBuf> {
+        let (files, image) = (self.path(chain).join(FILES), self.path(chain).join(IMAGE));
+        let mounted =
+            rustix::fs::statfs(&files).map_err(|e| Error::path("statfs", &files, e))?.f_type == EROFS_MAGIC;
+        if !mounted && image.exists() {
+            let options = vec!["ro".to_owned()];
+            let source = image.display().to_string();
+            Mount { fs_type: "erofs".to_owned(), source, options }.mount_at(&files)?;
+        }
+        Ok(files)
+    }
+
+    /// Takes every mounted image off again; they come back when they are needed.
+    pub(crate) fn unmount_all(&self) -> Result<()> {
+        self.walk()?.iter().try_for_each(|chain| Mount::unmount(&self.path(chain).join(FILES)))
     }
 
     /// Remembers that a layer was used just now.
@@ -123,6 +146,7 @@ impl Layers {
 
     /// Takes a layer away; its files go with the trash. Nothing there is no error.
     pub(crate) fn remove(&self, chain: &Digest) -> Result<()> {
+        Mount::unmount(&self.path(chain).join(FILES))?;
         discard(&self.path(chain), &self.trash)
     }
 
@@ -165,13 +189,24 @@ pub(crate) struct Stage {
 impl Stage {
     /// Where the layer's entries go.
     pub(crate) fn sink(&self) -> Result<Box<dyn LayerSink>> {
-        Ok(Box::new(DirectorySink::new(&self.directory.join(FILES))?))
+        match self.layers.kind {
+            LayerKind::Erofs => Ok(Box::new(ErofsSink::new(&self.directory.join(IMAGE))?)),
+            LayerKind::Directory | LayerKind::Copy => {
+                Ok(Box::new(DirectorySink::new(&self.directory.join(FILES))?))
+            }
+        }
     }
 
     /// Gives the layer its name. Its parent must be there.
-    pub(crate) fn commit(mut self, unpacked: &Unpacked) -> Result<()> {
+    pub(crate) fn commit(mut self, mut unpacked: Unpacked) -> Result<()> {
         let parents = self.layers.roots(self.plan.parent.as_ref())?;
-        inherit(&self.directory.join(FILES), &unpacked.implicit, &parents)?;
+        match unpacked.tree.take() {
+            None => inherit(&self.directory.join(FILES), &unpacked.implicit, &parents)?,
+            Some(mut tree) => {
+                inherit_tree(&mut tree, &parents)?;
+                crate::erofs::write(&self.directory.join(IMAGE), &tree)?;
+            }
+        }
         let record = LayerRecord {
             parent: self.plan.parent.clone(),
             diff_id: self.plan.diff_id.clone(),

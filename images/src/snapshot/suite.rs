@@ -41,7 +41,7 @@ impl Rig {
                 let mut sink = stage.sink().unwrap();
                 let unpacked = unpack(&archive[..], Limits::default(), sink.as_mut()).unwrap();
                 drop(sink);
-                stage.commit(&unpacked).unwrap();
+                stage.commit(unpacked).unwrap();
             }
             parent = Some(chain_id);
         }
@@ -243,4 +243,5 @@ macro_rules! suite {
 }
 
 suite!(overlay_on_directories, LayerKind::Directory);
+suite!(overlay_on_erofs, LayerKind::Erofs);
 suite!(plain_copy, LayerKind::Copy);

@@ -297,3 +297,12 @@ fn truncated_archives_are_errors() {
         assert_eq!(error.kind(), ErrorKind::Invalid, "cut at {cut}: {error}");
     }
 }
+
+#[test]
+fn paths_as_deep_as_the_kernel_takes() {
+    let deep = "d/".repeat(2000) + "f";
+    let unpacked = Unpacking::of(&[Item::file(&deep, "x"), Item::file(&(deep.clone() + "2"), "y")]).ok();
+    assert_eq!(unpacked.text(&deep), "x");
+    crate::layer::removal::remove_path(&unpacked.path("")).unwrap();
+    assert_eq!(Unpacking::of(&[Item::file(&"d/".repeat(3000), "x")]).error().kind(), ErrorKind::Io);
+}

@@ -1,0 +1,245 @@
+//! The tree of a layer, in memory: what a directory of files would hold, without the files.
+//!
+//! Follows the same rules as the directory sink, and the same suite holds both to them.
+
+use crate::error::{Error, Result};
+use crate::layer::entry::{Meta, TreePath};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A chain of links longer than the kernel follows.
+const MAX_LINKS: usize = 40;
+const ROOT: usize = 0;
+
+/// One inode.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) meta: Meta,
+    pub(crate) body: Body,
+}
+
+/// What kind of inode.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Directory {
+        children: BTreeMap<Vec<u8>, usize>,
+        /// Hides what the layers beneath have here.
+        opaque: bool,
+        /// An entry described it; else it looks as beneath.
+        described: bool,
+    },
+    /// Contents start at this block of the image.
+    File {
+        block: u32,
+        size: u64,
+    },
+    Symlink(Vec<u8>),
+    CharDevice(u32, u32),
+    BlockDevice(u32, u32),
+    Fifo,
+}
+
+impl Body {
+    fn directory(opaque: bool) -> Self {
+        Self::Directory { children: BTreeMap::new(), opaque, described: false }
+    }
+
+    fn is_whiteout(&self) -> bool {
+        matches!(self, Self::CharDevice(0, 0))
+    }
+}
+
+/// All inodes of a layer; the first is the root.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) nodes: Vec<Node>,
+    /// Where the contents end in the image.
+    pub(crate) end: u64,
+}
+
+impl Tree {
+    pub(crate) fn new() -> Self {
+        Self { nodes: vec![Node { meta: Meta::default(), body: Body::directory(false) }], end: 0 }
+    }
+
+    pub(crate) fn node(&self, id: usize) -> Result<&Node> {
+        self.nodes.get(id).ok_or_else(|| Error::invalid("layer tree is broken"))
+    }
+
+    fn children(&mut self, id: usize) -> Result<&mut BTreeMap<Vec<u8>, usize>> {
+        match self.nodes.get_mut(id).map(|node| &mut node.body) {
+            Some(Body::Directory { children, .. }) => Ok(children),
+            _ => Err(Error::invalid("layer tree is broken")),
+        }
+    }
+
+    fn child(&self, parent: usize, name: &[u8]) -> Option<usize> {
+        match &self.nodes.get(parent)?.body {
+            Body::Directory { children, .. } => children.get(name).copied(),
+            _ => None,
+        }
+    }
+
+    fn add(&mut self, parent: usize, name: &[u8], node: Node) -> Result<usize> {
+        let id = self.nodes.len();
+        self.nodes.push(node);
+        self.children(parent)?.insert(name.to_vec(), id);
+        Ok(id)
+    }
+
+    /// The directory at this path, links followed inside the root, made where it is missing.
+    fn dir(&mut self, path: &TreePath) -> Result<usize> {
+        let mut pending: VecDeque<Vec<u8>> = path.parts().map(<[u8]>::to_vec).collect();
+        let mut stack = vec![ROOT];
+        let mut links = 0;
+        while let Some(part) = pending.pop_front() {
+            let here = stack.last().copied().unwrap_or(ROOT);
+            match &part[..] {
+                b"" | b"." => {}
+                b".." if stack.len() > 1 => drop(stack.pop()),
+                b".." => {}
+                name => match self.step(here, name)? {
+                    Step::Into(id) => stack.push(id),
+                    Step::Link(target) => {
+                        links += 1;
+                        if links > MAX_LINKS {
+                            return Err(Error::invalid(format!("{path}: too many levels of symbolic links")));
+                        }
+                        if target.starts_with(b"/") {
+                            stack.truncate(1);
+                        }
+                        let parts = target.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec);
+                        parts.for_each(|part| pending.push_front(part));
+                    }
+                    Step::Blocked => {
+                        return Err(Error::invalid(format!(
+                            "{path} is no directory, but other entries lie in it"
+                        )));
+                    }
+                },
+            }
+        }
+        Ok(stack.last().copied().unwrap_or(ROOT))
+    }
+
+    fn step(&mut self, here: usize, name: &[u8]) -> Result<Step> {
+        let implicit = |opaque| Node { meta: Meta::default(), body: Body::directory(opaque) };
+        let Some(id) = self.child(here, name) else {
+            return Ok(Step::Into(self.add(here, name, implicit(false))?));
+        };
+        match &self.node(id)?.body {
+            Body::Directory { .. } => Ok(Step::Into(id)),
+            Body::Symlink(target) => Ok(Step::Link(target.clone())),
+            body if body.is_whiteout() => Ok(Step::Into(self.add(here, name, implicit(true))?)),
+            _ => Ok(Step::Blocked),
+        }
+    }
+
+    fn parent<'a>(&mut self, path: &'a TreePath) -> Result<(usize, &'a [u8])> {
+        let (Some((above, _)), Some(name)) = (path.split(), path.parts().last()) else {
+            return Err(Error::invalid("the root is a directory"));
+        };
+        Ok((self.dir(&above)?, name))
+    }
+
+    /// A directory that an entry describes. One that is there keeps what it holds.
+    pub(crate) fn directory(&mut self, path: &TreePath, meta: Meta) -> Result<()> {
+        let id = if path.is_root() {
+            ROOT
+        } else {
+            let (parent, name) = self.parent(path)?;
+            let there = self.child(parent, name);
+            match there.and_then(|id| self.nodes.get(id)).map(|node| &node.body) {
+                Some(Body::Directory { .. }) => there.unwrap_or(ROOT),
+                other => {
+                    let opaque = other.is_some_and(Body::is_whiteout);
+                    self.add(parent, name, Node { meta: Meta::default(), body: Body::directory(opaque) })?
+                }
+            }
+        };
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.meta = meta;
+            if let Body::Directory { described, .. } = &mut node.body {
+                *described = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Anything else; what had the name before is forgotten.
+    pub(crate) fn leaf(&mut self, path: &TreePath, meta: Meta, body: Body) -> Result<()> {
+        let (parent, name) = self.parent(path)?;
+        self.add(parent, name, Node { meta, body }).map(drop)
+    }
+
+    /// Another name for a file of this layer, found without following links.
+    pub(crate) fn hardlink(&mut self, path: &TreePath, target: &TreePath) -> Result<()> {
+        let missing = || Error::invalid(format!("hard link to {target}, which is no file of this layer"));
+        let found = target.parts().try_fold(ROOT, |here, name| self.child(here, name)).ok_or_else(missing)?;
+        match &self.node(found)?.body {
+            Body::Directory { .. } => return Err(missing()),
+            body if body.is_whiteout() => return Err(missing()),
+            _ => {}
+        }
+        let (parent, name) = self.parent(path)?;
+        self.children(parent)?.insert(name.to_vec(), found);
+        Ok(())
+    }
+
+    /// A whiteout hides the layers beneath, never what this layer itself holds.
+    pub(crate) fn whiteout(&mut self, path: &TreePath) -> Result<()> {
+        if path.is_root() {
+            return Ok(());
+        }
+        let (parent, name) = self.parent(path)?;
+        match self.child(parent, name) {
+            None => {
+                self.add(parent, name, Node { meta: Meta::default(), body: Body::CharDevice(0, 0) }).map(drop)
+            }
+            Some(id) => {
+                self.set_opaque(id);
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn opaque(&mut self, path: &TreePath) -> Result<()> {
+        let id = self.dir(path)?;
+        self.set_opaque(id);
+        Ok(())
+    }
+
+    fn set_opaque(&mut self, id: usize) {
+        if let Some(Body::Directory { opaque, .. }) = self.nodes.get_mut(id).map(|node| &mut node.body) {
+            *opaque = true;
+        }
+    }
+
+    /// Directories that no entry described.
+    pub(crate) fn implicit(&self) -> Vec<(TreePath, usize)> {
+        let mut found = Vec::new();
+        let mut pending = vec![(TreePath::default(), ROOT)];
+        while let Some((path, id)) = pending.pop() {
+            let Some(Node { body: Body::Directory { children, described, .. }, .. }) = self.nodes.get(id)
+            else {
+                continue;
+            };
+            pending.extend(children.iter().map(|(name, child)| (path.join(name), *child)));
+            if !described {
+                found.push((path, id));
+            }
+        }
+        found
+    }
+
+    pub(crate) fn set_meta(&mut self, id: usize, meta: Meta) {
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.meta = meta;
+        }
+    }
+}
+
+enum Step {
+    Into(usize),
+    Link(Vec<u8>),
+    Blocked,
+}
