@@ -1,3 +1,7 @@
 //! The `knarr-runtime` binary; everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    knarr_runtime::main()
+}

@@ -1,0 +1,142 @@
+//! What runtime and init say to each other: one message per packet, the first byte says which.
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::socket;
+use rustix::net::SocketType;
+use std::os::fd::OwnedFd;
+
+/// A message; see the diagram in `bootstrap`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// Ids are mapped, cgroups entered. Carries init's pid as the host sees it.
+    Placed(i32),
+    WantHooks,
+    HooksDone,
+    /// The number of the notify descriptor in init.
+    Listener(i32),
+    Sent,
+    /// A stage has cloned init: its pid.
+    Cloned(i32),
+    /// A stage is in its new user namespace and needs ids.
+    WantIds,
+    Ready,
+    Go,
+    Failed(Error),
+    /// Timeline events as JSON.
+    Timeline(Vec<u8>),
+}
+
+/// One end.
+#[derive(Debug)]
+pub(crate) struct Channel(OwnedFd);
+
+/// No message is longer: errors are cut.
+const MAX: usize = 65536;
+
+impl Channel {
+    /// Both ends.
+    pub(crate) fn pair() -> Result<(Channel, Channel)> {
+        let (one, other) = socket::pair(SocketType::SEQPACKET)?;
+        Ok((Channel(one), Channel(other)))
+    }
+
+    /// Says something. The other end being gone is an error.
+    pub(crate) fn send(&self, message: &Message) -> Result<()> {
+        let bytes = encode(message);
+        let cut = bytes.get(..bytes.len().min(MAX)).unwrap_or_default();
+        // read and write, not send and recv: a strict seccomp filter may be loaded already and allows at least these.
+        rustix::io::write(&self.0, cut).context(|| "write to the other half of the runtime")?;
+        Ok(())
+    }
+
+    /// The next message; nothing when the other end has closed.
+    pub(crate) fn receive(&self) -> Result<Option<Message>> {
+        let mut bytes = vec![0_u8; MAX];
+        loop {
+            match rustix::io::read(&self.0, bytes.as_mut_slice()) {
+                Ok(0) | Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                Ok(length) => return decode(bytes.get(..length).unwrap_or_default()).map(Some),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno).context(|| "read from the other half of the runtime"),
+            }
+        }
+    }
+
+    /// Waits for exactly this kind of message.
+    pub(crate) fn expect<T>(&self, what: &str, pick: impl FnOnce(Message) -> Option<T>) -> Result<T> {
+        let gone = || Error::new(Kind::Os, format!("the other half of the runtime ended before {what}"));
+        match self.receive()? {
+            None => Err(gone()),
+            Some(Message::Failed(error)) => Err(error),
+            Some(message) => pick(message).ok_or_else(|| Error::new(Kind::Os, format!("unexpected message, not {what}"))),
+        }
+    }
+}
+
+fn encode(message: &Message) -> Vec<u8> {
+    let numbered = |tag: u8, number: i32| [&[tag], number.to_ne_bytes().as_slice()].concat();
+    match message {
+        Message::Placed(pid) => numbered(b'P', *pid),
+        Message::WantHooks => vec![b'H'],
+        Message::HooksDone => vec![b'D'],
+        Message::Listener(fd) => numbered(b'L', *fd),
+        Message::Sent => vec![b'S'],
+        Message::Cloned(pid) => numbered(b'C', *pid),
+        Message::WantIds => vec![b'I'],
+        Message::Ready => vec![b'R'],
+        Message::Go => vec![b'G'],
+        Message::Failed(error) => [b"E".as_slice(), &error.to_bytes()].concat(),
+        Message::Timeline(json) => [b"T".as_slice(), json].concat(),
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Message> {
+    let (tag, rest) = bytes.split_first().unwrap_or((&0, &[]));
+    let number = || rest.try_into().map(i32::from_ne_bytes).map_err(|_| Error::new(Kind::Os, "malformed message"));
+    Ok(match tag {
+        b'P' => Message::Placed(number()?),
+        b'H' => Message::WantHooks,
+        b'D' => Message::HooksDone,
+        b'L' => Message::Listener(number()?),
+        b'S' => Message::Sent,
+        b'C' => Message::Cloned(number()?),
+        b'I' => Message::WantIds,
+        b'R' => Message::Ready,
+        b'G' => Message::Go,
+        b'E' => Message::Failed(Error::from_bytes(rest)),
+        b'T' => Message::Timeline(rest.to_vec()),
+        _ => return Err(Error::new(Kind::Os, "malformed message")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_the_way_with_the_kind_of_an_error() {
+        let (one, other) = Channel::pair().unwrap();
+        let messages = [
+            Message::Placed(-7),
+            Message::Ready,
+            Message::Failed(Error::new(Kind::Exec, "exec: \"x\"")),
+            Message::Timeline(b"[]".to_vec()),
+        ];
+        for message in &messages {
+            one.send(message).unwrap();
+        }
+        for message in messages {
+            assert_eq!(other.receive().unwrap(), Some(message));
+        }
+        drop(one);
+        assert_eq!(other.receive().unwrap(), None);
+    }
+
+    #[test]
+    fn a_failure_is_what_a_wait_returns() {
+        let (one, other) = Channel::pair().unwrap();
+        one.send(&Message::Failed(Error::invalid("x"))).unwrap();
+        let error = other.expect("Ready", |m| (m == Message::Ready).then_some(())).unwrap_err();
+        assert_eq!(error, Error::invalid("x"));
+    }
+}

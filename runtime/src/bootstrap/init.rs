@@ -1,0 +1,254 @@
+//! Init: performs the steps of a plan one after the other and becomes the container's program.
+
+use super::channel::{Channel, Message};
+use crate::cgroups::View;
+use crate::error::{Context, Error, Kind, Result};
+use crate::mounts::{self, act::Site};
+use crate::plan::{HookKind, ProcessPlan, Step};
+use crate::spec::Hooks;
+use crate::state::State;
+use crate::timeline::Timeline;
+use crate::{
+    capabilities, devices, hooks, masked_paths, program, rootfs, safe_path, scheduling, seccomp, sysctl, terminal,
+    user,
+};
+use knarr_sys::{keyring, namespace, process, sched};
+use rustix::fs::{Mode, OFlags};
+use rustix::thread::ThreadNameSpaceType;
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// What init has in its hands; all of it was opened by the runtime before the clone, or is made on the way.
+pub(crate) struct Init {
+    pub(crate) channel: Channel,
+    pub(crate) prepared: Vec<Option<OwnedFd>>,
+    pub(crate) view: View,
+    pub(crate) console: Option<OwnedFd>,
+    /// Opened for reading and writing: it never ends, and a byte is the word to start.
+    pub(crate) start_fifo: Option<OwnedFd>,
+    pub(crate) hooks: Hooks,
+    pub(crate) state: State,
+    /// Becoming root of a user namespace comes before this, so it is the host's, from before all changes.
+    pub(crate) proc: OwnedFd,
+    pub(crate) null: Option<OwnedFd>,
+    /// An exec has its root from the namespaces it joined.
+    pub(crate) root: Option<OwnedFd>,
+    pub(crate) process: ProcessPlan,
+    pub(crate) found: Option<CString>,
+    /// The init of the container that an exec joins.
+    pub(crate) target: Option<OwnedFd>,
+    pub(crate) timeline: Timeline,
+}
+
+impl Init {
+    /// Never returns: either the program runs, or the error has been told to the runtime.
+    pub(crate) fn run<'a>(mut self, steps: impl Iterator<Item = &'a Step>) -> ! {
+        let error = match self.perform_all(steps) {
+            Err(error) => error,
+            Ok(()) => Error::new(Kind::Os, "the plan ended without a program"),
+        };
+        // If even this fails the runtime sees the channel end.
+        let _ = self.channel.send(&Message::Failed(error));
+        process::exit_now(1)
+    }
+
+    fn perform_all<'a>(&mut self, steps: impl Iterator<Item = &'a Step>) -> Result<()> {
+        for step in steps {
+            let begun = self.timeline.begin();
+            self.perform(step)?;
+            self.timeline.end(begun, step);
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::JoinContainer { flags } => self.join_container(*flags),
+            Step::JoinNamespace { kind, path } => join(crate::plan::sys_kind(*kind), path),
+            Step::AwaitPlacement => self.await_placement(),
+            Step::BecomeRoot => become_root(),
+            Step::NewSession => rustix::process::setsid().map(drop).context(|| "setsid"),
+            Step::Keyring(name) => join_keyring(name),
+            Step::CgroupNamespace => Ok(namespace::unshare(namespace::Kind::Cgroup.clone_flag())?),
+            Step::DetachFromHost(change) => rootfs::detach_from_host(*change),
+            Step::OpenRoot(path) => self.open_root(path),
+            Step::Mount(plan) => self.mount(plan),
+            Step::MakeWorkingDirectory(path) => safe_path::make_directories(self.root()?, path, 0o755).map(drop),
+            Step::Device(device) => devices::make(self.root()?, device),
+            Step::Link { path, target } => devices::link(self.root()?, path, target),
+            Step::AwaitHooks => self.await_hooks(),
+            Step::Hooks(kind) => self.run_hooks(*kind),
+            Step::PivotRoot => rootfs::pivot(self.root()?).context(|| "error pivoting root"),
+            Step::MoveRoot => rootfs::move_root(self.root()?).context(|| "error moving root"),
+            Step::RootPropagation(change) => rootfs::set_propagation(*change),
+            Step::Console { width, height } => self.console((*width, *height)),
+            Step::Hostname(name) => nix::unistd::sethostname(name).map_err(std::io::Error::from).context(|| "sethostname"),
+            Step::Domainname(name) => rustix::system::setdomainname(name.as_bytes()).context(|| "setdomainname"),
+            Step::Sysctl { name, value } => sysctl::set(self.proc.as_fd(), name, value),
+            Step::ReadonlyPath(path) => mounts::act::cover_read_only(self.root()?, path)
+                .context(|| format!("can't make {:?} read-only", path.display())),
+            Step::MaskPaths(paths) => masked_paths::apply(self.root()?, self.null()?, paths),
+            Step::ReadonlyRoot => rootfs::make_read_only(self.root()?),
+            other => self.become_program(other),
+        }
+    }
+
+    fn become_program(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true).context(|| "prctl(PR_SET_NO_NEW_PRIVS)"),
+            Step::Scheduler(plan) => scheduling::set_scheduler(plan),
+            Step::IoPriority(plan) => scheduling::set_io_priority(plan),
+            Step::MemoryPolicy(plan) => scheduling::set_memory_policy(plan),
+            Step::Personality(value) => Ok(sched::set_personality(*value)?),
+            Step::Umask(mask) => {
+                rustix::process::umask(Mode::from_raw_mode(*mask));
+                Ok(())
+            }
+            Step::Seccomp(plan) => self.seccomp(plan),
+            Step::Bounding(capabilities) => capabilities::limit(capabilities),
+            Step::StdioOwner(uid) => user::own_stdio(*uid),
+            Step::BecomeUser(plan) => user::become_user(plan),
+            Step::WorkingDirectory(path) => user::enter_directory(path),
+            Step::Capabilities(capabilities) => capabilities::apply(capabilities),
+            Step::FindProgram => self.find_program(),
+            Step::Ready => self.ready(),
+            Step::AwaitStart => self.await_start(),
+            Step::CloseFds { first } => leave_nothing_behind(*first),
+            Step::Execute(_) => self.execute(),
+            _ => Err(Error::new(Kind::Os, format!("{} is not a step of init", step.name()))),
+        }
+    }
+
+    fn root(&self) -> Result<BorrowedFd<'_>> {
+        self.root.as_ref().map(AsFd::as_fd).ok_or_else(|| Error::new(Kind::Os, "the root is not open yet"))
+    }
+
+    fn null(&self) -> Result<BorrowedFd<'_>> {
+        self.null.as_ref().map(AsFd::as_fd).ok_or_else(|| Error::new(Kind::Os, "the null device is not open"))
+    }
+
+    fn await_placement(&mut self) -> Result<()> {
+        let pick = |message| if let Message::Placed(pid) = message { Some(pid) } else { None };
+        self.state.pid = self.channel.expect("the cgroup was entered", pick)?;
+        Ok(())
+    }
+
+    /// All namespaces of a running container with one call.
+    fn join_container(&self, flags: u64) -> Result<()> {
+        let Some(target) = &self.target else { return Err(Error::new(Kind::Os, "no container to join")) };
+        let flags = ThreadNameSpaceType::from_bits_retain(flags as u32);
+        rustix::thread::move_into_thread_name_spaces(target.as_fd(), flags)
+            .context(|| "setns to the namespaces of the container")
+    }
+
+    fn open_root(&mut self, path: &Path) -> Result<()> {
+        self.root = Some(rootfs::open(path)?);
+        self.null = Some(masked_paths::open_null()?);
+        // Modes of what we make are those we give.
+        rustix::process::umask(Mode::empty());
+        Ok(())
+    }
+
+    fn mount(&mut self, plan: &mounts::MountPlan) -> Result<()> {
+        let Some(root) = &self.root else { return Err(Error::new(Kind::Os, "the root is not open yet")) };
+        let mut site = Site { root: root.as_fd(), prepared: &mut self.prepared, cgroups: &self.view };
+        mounts::act::apply(plan, &mut site)
+    }
+
+    fn await_hooks(&mut self) -> Result<()> {
+        self.channel.send(&Message::WantHooks)?;
+        self.channel.expect("the hooks ran", |message| (message == Message::HooksDone).then_some(()))
+    }
+
+    fn run_hooks(&self, kind: HookKind) -> Result<()> {
+        hooks::run(kind.name(), kind.of(&self.hooks), &self.state)
+    }
+
+    fn console(&self, size: (u16, u16)) -> Result<()> {
+        let Some(console) = &self.console else {
+            return Err(Error::invalid("cannot allocate tty if the runtime will detach without setting console socket"));
+        };
+        if self.target.is_some() {
+            // The container may be anywhere in its own life: its root is ours by now.
+            let root = open_current_root()?;
+            return terminal::set_up(root.as_fd(), console.as_fd(), size, false);
+        }
+        terminal::set_up(self.root()?, console.as_fd(), size, true)
+    }
+
+    fn seccomp(&self, plan: &seccomp::SeccompPlan) -> Result<()> {
+        let Some(notify) = seccomp::load(plan)? else { return Ok(()) };
+        // From here on calls may be held until the supervisor has the descriptor, which the runtime takes from us.
+        self.channel.send(&Message::Listener(notify.as_raw_fd()))?;
+        self.channel.expect("the seccomp listener was sent", |message| (message == Message::Sent).then_some(()))
+    }
+
+    fn find_program(&mut self) -> Result<()> {
+        let Some(name) = self.process.args.first() else { return Err(Error::invalid("process.args: is empty")) };
+        self.found = Some(program::find(name, &self.process.env)?);
+        // Now, while the password file can still be read: the last filter may forbid it.
+        let env = std::mem::take(&mut self.process.env);
+        self.process.env = user::with_home(env, self.process.user.uid);
+        Ok(())
+    }
+
+    fn ready(&mut self) -> Result<()> {
+        if let Some(events) = self.timeline.to_json() {
+            self.channel.send(&Message::Timeline(events))?;
+        }
+        self.channel.send(&Message::Ready)?;
+        if self.start_fifo.is_some() {
+            return Ok(());
+        }
+        self.channel.expect("the word to go", |message| (message == Message::Go).then_some(()))
+    }
+
+    fn await_start(&mut self) -> Result<()> {
+        let Some(fifo) = self.start_fifo.take() else { return Ok(()) };
+        let mut byte = [0_u8; 1];
+        rustix::io::retry_on_intr(|| rustix::io::read(&fifo, &mut byte)).context(|| "read(<exec.fifo>)")?;
+        Ok(())
+    }
+
+    fn execute(&mut self) -> Result<()> {
+        let Some(path) = self.found.take() else { return Err(Error::new(Kind::Os, "no program was found")) };
+        let error = process::exec(&path, &self.process.args, &self.process.env);
+        let why = knarr_sys::error::description(error.errno);
+        Err(Error::new(Kind::Exec, format!("exec {}: {why}", path.to_string_lossy())))
+    }
+}
+
+fn join(kind: namespace::Kind, path: &Path) -> Result<()> {
+    let file = namespace::open(path).context(|| format!("lstat {}", path.display()))?;
+    namespace::join(&file, kind).context(|| format!("failed to join {} namespace", kind.proc_name()))
+}
+
+/// The program starts with no descriptors but those it should have, and with the signals of a fresh process: our own
+/// ignored SIGPIPE and blocked signals would be inherited.
+fn leave_nothing_behind(first: u32) -> Result<()> {
+    process::close_on_exec_from(first)?;
+    Ok(process::reset_signals()?)
+}
+
+/// Mapped, but still with the ids of outside.
+fn become_root() -> Result<()> {
+    process::set_gid(0)?;
+    process::set_uid(0)?;
+    match process::set_groups(&[]) {
+        Err(error) if error.errno == rustix::io::Errno::PERM => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// A host without keyrings, or with none left, goes without.
+fn join_keyring(name: &str) -> Result<()> {
+    match keyring::join_session(name) {
+        Err(error) if matches!(error.errno, rustix::io::Errno::NOSYS | rustix::io::Errno::DQUOT) => Ok(()),
+        other => other.context(|| "unable to join session keyring"),
+    }
+}
+
+fn open_current_root() -> Result<OwnedFd> {
+    rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(|| "open(\"/\")")
+}

@@ -1,0 +1,277 @@
+//! The runtime's half of making a container.
+
+use super::channel::{Channel, Message};
+use super::init::Init;
+use super::stage;
+use crate::cgroups::{self, control};
+use crate::error::{Context, Error, Kind, Result};
+use crate::mounts::source;
+use crate::plan::{HookKind, Namespaces, Plan, ProcessPlan, Side, Step};
+use crate::seccomp::{Listener, listener};
+use crate::spec::NamespaceKind;
+use crate::state::State;
+use crate::timeline::Timeline;
+use crate::{hooks, id_map, rlimits};
+use knarr_sys::clone::{self, Child, SingleThreaded};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdGetfdFlags, Signal, WaitOptions};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// What the command opened for the container.
+#[derive(Debug, Default)]
+pub(crate) struct Setup {
+    pub(crate) console: Option<OwnedFd>,
+    pub(crate) start_fifo: Option<OwnedFd>,
+    pub(crate) timeline: bool,
+}
+
+/// A container whose init is ready.
+#[derive(Debug)]
+pub(crate) struct Created {
+    pub(crate) child: Child,
+    pub(crate) timeline: Timeline,
+    channel: Channel,
+}
+
+impl Created {
+    /// Lets the program begin, where it does not wait for `start`. What it fails with is our error.
+    pub(crate) fn go(self) -> Result<(Child, Timeline)> {
+        self.channel.send(&Message::Go)?;
+        match self.channel.receive()? {
+            None => Ok((self.child, self.timeline)),
+            Some(Message::Failed(error)) => {
+                reap(&self.child)?;
+                Err(error).context(|| "error during container init")
+            }
+            Some(_) => Err(Error::new(Kind::Os, "unexpected message instead of the program")),
+        }
+    }
+
+    /// Ends what cannot be used.
+    pub(crate) fn kill(self) -> Result<()> {
+        kill(&self.child)
+    }
+}
+
+/// Performs the runtime's steps. When it fails nothing runs any more; cgroups are the caller's to remove.
+pub(crate) fn create(plan: &Plan, state: State, setup: Setup) -> Result<Created> {
+    let (channel, theirs) = Channel::pair()?;
+    let timeline = Timeline::new(setup.timeline, Side::Runtime);
+    let mut runtime = Runtime { plan, state, setup, channel, theirs: Some(theirs), timeline, prepared: vec![], child: None, hooks_asked: false };
+    let steps: Vec<&Step> = plan.side(Side::Runtime).collect();
+    for (index, step) in steps.iter().enumerate() {
+        let begun = runtime.timeline.begin();
+        let done = runtime.perform(step, steps.get(index + 1).copied());
+        if let Err(error) = done {
+            let killed = runtime.child.as_ref().map_or(Ok(()), kill);
+            return Err(error.and(killed));
+        }
+        runtime.timeline.end(begun, step);
+    }
+    runtime.finish()
+}
+
+struct Runtime<'a> {
+    plan: &'a Plan,
+    state: State,
+    setup: Setup,
+    channel: Channel,
+    theirs: Option<Channel>,
+    timeline: Timeline,
+    prepared: Vec<Option<OwnedFd>>,
+    child: Option<Child>,
+    hooks_asked: bool,
+}
+
+impl Runtime<'_> {
+    fn perform(&mut self, step: &Step, next: Option<&Step>) -> Result<()> {
+        let cgroups = &self.plan.cgroups;
+        match step {
+            Step::CreateCgroups => control::create(cgroups).context(|| "unable to apply cgroup configuration"),
+            Step::LimitCgroups(writes) => control::write_all(cgroups, writes).context(|| "error setting cgroup config"),
+            Step::FilterDevices(rules) => control::set_device_filter(cgroups, rules),
+            Step::PrepareMounts => self.prepare(),
+            Step::Clone { flags, into_cgroup } => self.clone(*flags, *into_cgroup),
+            Step::MapIds => self.map_ids(),
+            Step::EnterCgroups => {
+                control::attach(cgroups, self.pid()?).context(|| "unable to apply cgroup configuration")
+            }
+            Step::LimitProcess(limits) => rlimits::apply(self.pid()?, limits),
+            Step::OomScore(score) => set_oom_score(self.pid()?, *score),
+            Step::MoveNetDevice { from, .. } => Err(Error::unsupported(format!("linux.netDevices.{from}"))),
+            Step::Release => self.channel.send(&Message::Placed(self.pid()?.as_raw_nonzero().get())),
+            Step::Hooks(kind) => self.hooks(*kind, matches!(next, Some(Step::Hooks(_)))),
+            Step::AwaitInit => self.await_init(),
+            _ => Err(Error::new(Kind::Os, format!("{} is not a step of the runtime", step.name()))),
+        }
+    }
+
+    fn pid(&self) -> Result<Pid> {
+        self.child.as_ref().map(|child| child.pid).ok_or_else(|| Error::new(Kind::Os, "there is no init yet"))
+    }
+
+    /// A user namespace with the container's maps stands in for its own, which does not exist yet.
+    fn prepare(&mut self) -> Result<()> {
+        let Namespaces { uids, gids, .. } = &self.plan.namespaces;
+        let container = if uids.is_empty() { None } else { Some(id_map::namespace_with(uids, gids)?) };
+        for wanted in &self.plan.prepared {
+            let tree = source::prepare(wanted, container.as_ref().map(AsFd::as_fd))?;
+            self.prepared.push(Some(tree));
+        }
+        Ok(())
+    }
+
+    fn clone(&mut self, flags: u64, into_cgroup: bool) -> Result<()> {
+        let single = SingleThreaded::prove()?;
+        let cgroup = if into_cgroup { control::open(&self.plan.cgroups)? } else { None };
+        let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .context(|| "open(\"/proc\")")?;
+        let namespaces = &self.plan.namespaces;
+        let side = if namespaces.needs_stage() {
+            stage::clone(&single, namespaces, cgroup.as_ref(), &self.channel, self.theirs.as_ref())?
+        } else {
+            clone_directly(&single, namespaces, flags, cgroup.as_ref())?
+        };
+        match side {
+            clone::Side::Parent(child) => {
+                self.child = Some(child);
+                // Ours would keep the channel open when init dies.
+                self.theirs = None;
+                self.setup.console = None;
+                self.setup.start_fifo = None;
+                self.prepared.clear();
+                Ok(())
+            }
+            clone::Side::Child => self.become_init(proc),
+        }
+    }
+
+    fn become_init(&mut self, proc: OwnedFd) -> Result<()> {
+        let Some(channel) = self.theirs.take() else { return Err(Error::new(Kind::Os, "init has no channel")) };
+        let namespaced = self.plan.namespaces.has(NamespaceKind::Cgroup);
+        let init = Init {
+            channel,
+            prepared: std::mem::take(&mut self.prepared),
+            view: cgroups::view(&self.plan.cgroups, namespaced),
+            console: self.setup.console.take(),
+            start_fifo: self.setup.start_fifo.take(),
+            hooks: self.plan.hooks.clone(),
+            state: self.state.clone(),
+            proc,
+            null: None,
+            root: None,
+            process: process_of(self.plan),
+            found: None,
+            target: None,
+            timeline: Timeline::new(self.setup.timeline, Side::Init),
+        };
+        init.run(self.plan.side(Side::Init))
+    }
+
+    /// A stage maps ids itself, as it must be root before it goes on.
+    fn map_ids(&self) -> Result<()> {
+        let namespaces = &self.plan.namespaces;
+        if namespaces.needs_stage() {
+            return Ok(());
+        }
+        id_map::write(self.pid()?, &namespaces.uids, &namespaces.gids)
+    }
+
+    fn hooks(&mut self, kind: HookKind, more: bool) -> Result<()> {
+        if !self.hooks_asked {
+            self.hooks_asked = true;
+            self.channel
+                .expect("the hooks", |message| (message == Message::WantHooks).then_some(()))
+                .context(|| "error during container init")?;
+            self.state.pid = self.pid()?.as_raw_nonzero().get();
+        }
+        hooks::run(kind.name(), kind.of(&self.plan.hooks), &self.state)?;
+        if more { Ok(()) } else { self.channel.send(&Message::HooksDone) }
+    }
+
+    /// Until init is ready, or fails.
+    fn await_init(&mut self) -> Result<()> {
+        loop {
+            match self.channel.receive()? {
+                Some(Message::Ready) => return Ok(()),
+                Some(Message::Timeline(events)) => self.timeline.merge(&events),
+                Some(Message::Listener(number)) => self.send_listener(number)?,
+                Some(Message::Failed(error)) => return Err(error).context(|| "error during container init"),
+                Some(_) => return Err(Error::new(Kind::Os, "unexpected message from init")),
+                None => return Err(Error::new(Kind::Os, "error during container init: init ended without a word (killed, or out of memory)")),
+            }
+        }
+    }
+
+    fn send_listener(&mut self, number: i32) -> Result<()> {
+        let Some(child) = &self.child else { return Err(Error::new(Kind::Os, "there is no init yet")) };
+        let wanted = self.plan.side(Side::Init).find_map(listener_of);
+        let Some(wanted) = wanted else { return Err(Error::new(Kind::Os, "nobody asked for a seccomp listener")) };
+        self.state.pid = child.pid.as_raw_nonzero().get();
+        forward_listener(child, number, wanted, &self.state)?;
+        self.channel.send(&Message::Sent)
+    }
+
+    fn finish(self) -> Result<Created> {
+        let Some(child) = self.child else { return Err(Error::new(Kind::Os, "the plan has no clone")) };
+        Ok(Created { child, timeline: self.timeline, channel: self.channel })
+    }
+}
+
+/// The supervisor of the filter in a step.
+pub(super) fn listener_of(step: &Step) -> Option<&Listener> {
+    if let Step::Seccomp(plan) = step { plan.listener.as_ref() } else { None }
+}
+
+/// Takes the notify descriptor out of init: it may not be able to send it any more.
+pub(super) fn forward_listener(child: &Child, number: i32, wanted: &Listener, state: &State) -> Result<()> {
+    let notify = rustix::process::pidfd_getfd(&child.pidfd, number, PidfdGetfdFlags::empty())
+        .context(|| "pidfd_getfd(<seccomp notify>)")?;
+    listener::send(wanted, &notify, state)
+}
+
+fn process_of(plan: &Plan) -> ProcessPlan {
+    let find = |step: &Step| if let Step::Execute(process) = step { Some(process.as_ref().clone()) } else { None };
+    plan.steps.iter().find_map(find).unwrap_or_default()
+}
+
+/// A joined pid namespace takes effect on children only: we enter it for the clone and return.
+fn clone_directly(
+    single: &SingleThreaded,
+    namespaces: &Namespaces,
+    flags: u64,
+    cgroup: Option<&OwnedFd>,
+) -> Result<clone::Side> {
+    let pid_namespace = namespaces.join.iter().find(|join| join.kind == NamespaceKind::Pid);
+    let Some(join) = pid_namespace else { return Ok(clone::clone(single, flags, cgroup.map(AsFd::as_fd))?) };
+    let kind = knarr_sys::namespace::Kind::Pid;
+    let own = knarr_sys::namespace::open(std::path::Path::new("/proc/self/ns/pid"))?;
+    let target = knarr_sys::namespace::open(&join.path).context(|| format!("lstat {}", join.path.display()))?;
+    knarr_sys::namespace::join(&target, kind).context(|| "failed to join pid namespace")?;
+    let side = clone::clone(single, flags, cgroup.map(AsFd::as_fd))?;
+    if matches!(side, clone::Side::Parent(_)) {
+        knarr_sys::namespace::join(&own, kind)?;
+    }
+    Ok(side)
+}
+
+pub(super) fn set_oom_score(pid: Pid, score: i32) -> Result<()> {
+    std::fs::write(format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()), score.to_string())
+        .context(|| format!("failed to set oom_score_adj to {score}: write /proc/self/oom_score_adj"))
+}
+
+/// Kills and reaps a child of ours.
+pub(super) fn kill(child: &Child) -> Result<()> {
+    match rustix::process::pidfd_send_signal(&child.pidfd, Signal::KILL) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(errno) => return Err(errno).context(|| "pidfd_send_signal(SIGKILL)"),
+    }
+    reap(child)
+}
+
+fn reap(child: &Child) -> Result<()> {
+    match rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(child.pid), WaitOptions::empty())) {
+        Ok(_) | Err(rustix::io::Errno::CHILD) => Ok(()),
+        Err(errno) => Err(errno).context(|| format!("wait4({}, fd {})", child.pid.as_raw_nonzero(), child.pidfd.as_raw_fd())),
+    }
+}

@@ -1,0 +1,87 @@
+//! A process between runtime and init, for the few containers that one clone cannot make (`Namespaces::needs_stage`).
+//!
+//! It enters what must be entered first, clones init as its own sibling (`CLONE_PARENT`: the runtime remains the
+//! parent), tells the pid and ends.
+
+use super::channel::{Channel, Message};
+use crate::error::{Context, Error, Kind, Result};
+use crate::id_map;
+use crate::plan::{Namespaces, sys_kind};
+use crate::spec::NamespaceKind;
+use knarr_sys::clone::{Child, Side, SingleThreaded, clone as clone3};
+use knarr_sys::{namespace, process};
+use rustix::process::{Pid, PidfdFlags, WaitOptions};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Clones init through a stage. Returns in the runtime and in init, never in the stage.
+pub(crate) fn clone(
+    single: &SingleThreaded,
+    namespaces: &Namespaces,
+    cgroup: Option<&OwnedFd>,
+    ours: &Channel,
+    theirs: Option<&Channel>,
+) -> Result<Side> {
+    let Some(theirs) = theirs else { return Err(Error::new(Kind::Os, "init has no channel")) };
+    match clone3(single, 0, cgroup.map(AsFd::as_fd))? {
+        Side::Parent(stage) => guide(&stage, namespaces, ours).map(Side::Parent),
+        Side::Child => match enter_and_clone(single, namespaces, theirs) {
+            Ok(Side::Child) => Ok(Side::Child),
+            Ok(Side::Parent(init)) => {
+                let told = theirs.send(&Message::Cloned(init.pid.as_raw_nonzero().get()));
+                process::exit_now(i32::from(told.is_err()))
+            }
+            Err(error) => {
+                // If even this fails the runtime sees the channel end.
+                let _ = theirs.send(&Message::Failed(error));
+                process::exit_now(1)
+            }
+        },
+    }
+}
+
+/// The runtime's part: ids when the stage has its user namespace, then the pid of init.
+fn guide(stage: &Child, namespaces: &Namespaces, channel: &Channel) -> Result<Child> {
+    let guided = || -> Result<Child> {
+        if namespaces.new_user() {
+            channel.expect("its user namespace", |message| (message == Message::WantIds).then_some(()))?;
+            id_map::write(stage.pid, &namespaces.uids, &namespaces.gids)?;
+            channel.send(&Message::HooksDone)?;
+        }
+        let pick = |message| if let Message::Cloned(pid) = message { Pid::from_raw(pid) } else { None };
+        let pid = channel.expect("it cloned init", pick)?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context(|| "pidfd_open")?;
+        Ok(Child { pid, pidfd })
+    };
+    match guided() {
+        Ok(child) => {
+            rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(stage.pid), WaitOptions::empty()))
+                .context(|| "wait4")?;
+            Ok(child)
+        }
+        Err(error) => Err(error.and(super::runtime::kill(stage))),
+    }
+}
+
+fn enter_and_clone(single: &SingleThreaded, namespaces: &Namespaces, channel: &Channel) -> Result<Side> {
+    for join in &namespaces.join {
+        let kind = sys_kind(join.kind);
+        let file = namespace::open(&join.path).context(|| format!("lstat {}", join.path.display()))?;
+        namespace::join(&file, kind).context(|| format!("failed to join {} namespace", kind.proc_name()))?;
+    }
+    if namespaces.new_user() {
+        namespace::unshare(sys_kind(NamespaceKind::User).clone_flag())?;
+        channel.send(&Message::WantIds)?;
+        channel.expect("ids", |message| (message == Message::HooksDone).then_some(()))?;
+        process::set_gid(0)?;
+        process::set_uid(0)?;
+    }
+    let mut done = sys_kind(NamespaceKind::User).clone_flag();
+    if !namespaces.time_offsets.is_empty() {
+        let time = sys_kind(NamespaceKind::Time).clone_flag();
+        namespace::unshare(time)?;
+        std::fs::write("/proc/self/timens_offsets", namespaces.time_offsets.join("\n"))
+            .context(|| "failed to update /proc/self/timens_offsets")?;
+        done |= time;
+    }
+    Ok(clone3(single, namespaces.clone_flags() & !done | libc::CLONE_PARENT as u64, None)?)
+}

@@ -1,0 +1,251 @@
+//! Carrying out what was decided about a container's cgroups: make, fill, enter, freeze, kill, remove.
+
+use super::{Cgroups, Directory, Write};
+use crate::error::{Context, Error, Kind, Result};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long the kernel may take to let go of a cgroup whose processes have all died.
+const REMOVE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Makes the directories. On version 2, controllers are handed down on the way.
+pub(crate) fn create(cgroups: &Cgroups) -> Result<()> {
+    for directory in &cgroups.directories {
+        create_one(directory, cgroups.unified)
+            .context(|| format!("failed to create cgroup {}", directory.path.display()))?;
+    }
+    Ok(())
+}
+
+fn create_one(directory: &Directory, unified: bool) -> Result<()> {
+    let below = directory.path.strip_prefix(&directory.mount).unwrap_or(Path::new(""));
+    let mut here = directory.mount.clone();
+    for name in below {
+        if unified {
+            enable_controllers(&here)?;
+        }
+        here.push(name);
+        match rustix::fs::mkdir(&here, Mode::from_raw_mode(0o755)) {
+            Ok(()) if directory.controllers.iter().any(|c| c == "cpuset") => inherit_cpuset(&here)?,
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno).context(|| format!("mkdir({here:?})")),
+        }
+    }
+    Ok(())
+}
+
+/// Every controller the parent has. One that cannot be handed down (threaded, busy) is missed when a limit needs it.
+fn enable_controllers(cgroup: &Path) -> Result<()> {
+    let available = std::fs::read_to_string(cgroup.join("cgroup.controllers")).context(|| "cgroup.controllers")?;
+    let enabled =
+        std::fs::read_to_string(cgroup.join("cgroup.subtree_control")).context(|| "cgroup.subtree_control")?;
+    let enabled: Vec<&str> = enabled.split_whitespace().collect();
+    for controller in available.split_whitespace().filter(|controller| !enabled.contains(controller)) {
+        // The limits themselves report what is missing, by the name of their file.
+        let _ = std::fs::write(cgroup.join("cgroup.subtree_control"), format!("+{controller}"));
+    }
+    Ok(())
+}
+
+/// A new version 1 cpuset is empty and takes no process until it has CPUs and memory nodes.
+fn inherit_cpuset(cgroup: &Path) -> Result<()> {
+    let parent = cgroup.parent().unwrap_or(cgroup);
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let own = std::fs::read_to_string(cgroup.join(file)).context(|| file)?;
+        if own.trim().is_empty() {
+            let value = std::fs::read_to_string(parent.join(file)).context(|| file)?;
+            std::fs::write(cgroup.join(file), value.trim()).context(|| file)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes values. Some files refuse until another has been written (memory and memory plus swap, quota and period),
+/// and which comes first depends on the old values: what fails is tried once more after the rest.
+pub(crate) fn write_all(cgroups: &Cgroups, writes: &[Write]) -> Result<()> {
+    let failed: Vec<&Write> = writes.iter().filter(|one| write(cgroups, one).is_err()).collect();
+    failed.into_iter().try_for_each(|one| write(cgroups, one))
+}
+
+fn write(cgroups: &Cgroups, write: &Write) -> Result<()> {
+    let Some(directory) = cgroups.directory(&write.controller) else {
+        return Err(Error::new(
+            Kind::Unsupported,
+            format!(
+                "cannot set {} limit: container could not join or create cgroup: controller is not mounted",
+                write.controller
+            ),
+        ));
+    };
+    std::fs::write(directory.join(&write.file), &write.value)
+        .context(|| format!("failed to write {:?} to {}", write.value, directory.join(&write.file).display()))
+}
+
+/// Moves a process into all of them. On version 1 this is where the grace period is paid, once for all directories.
+pub(crate) fn attach(cgroups: &Cgroups, pid: Pid) -> Result<()> {
+    let text = pid.as_raw_nonzero().to_string();
+    cgroups.directories.iter().try_for_each(|directory| {
+        std::fs::write(directory.path.join("cgroup.procs"), &text)
+            .context(|| format!("failed to add process {text} to cgroup {}", directory.path.display()))
+    })
+}
+
+/// The version 2 directory, to clone into.
+pub(crate) fn open(cgroups: &Cgroups) -> Result<Option<OwnedFd>> {
+    let (true, Some(directory)) = (cgroups.unified, cgroups.directories.first()) else { return Ok(None) };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(&directory.path, flags, Mode::empty())
+        .context(|| format!("open({:?})", directory.path))?;
+    Ok(Some(fd))
+}
+
+/// All processes in the container's cgroup and those below it, as seen from our pid namespace.
+pub(crate) fn processes(cgroups: &Cgroups) -> Result<Vec<i32>> {
+    let Some(directory) = best_for_counting(cgroups) else { return Ok(vec![]) };
+    let mut pids = Vec::new();
+    for cgroup in tree(directory) {
+        match std::fs::read_to_string(cgroup.join("cgroup.procs")) {
+            Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+            Err(error) if gone(&error) => {}
+            Err(error) => return Err(error).context(|| format!("read {}/cgroup.procs", cgroup.display())),
+        }
+    }
+    Ok(pids)
+}
+
+/// The hierarchy that nobody shares or leaves half-way.
+fn best_for_counting(cgroups: &Cgroups) -> Option<&PathBuf> {
+    ["devices", "pids", "freezer"]
+        .iter()
+        .find_map(|name| cgroups.directory(name))
+        .or_else(|| cgroups.directories.first().map(|directory| &directory.path))
+}
+
+fn gone(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+/// A cgroup and all below it, the deepest last.
+fn tree(top: &Path) -> Vec<PathBuf> {
+    let mut found = vec![top.to_path_buf()];
+    let mut next = 0;
+    while let Some(here) = found.get(next).cloned() {
+        next += 1;
+        let entries = std::fs::read_dir(&here).into_iter().flatten().flatten();
+        found.extend(entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
+    }
+    found
+}
+
+/// Sends a signal to every process. Version 2 kills all at once, even while they fork.
+pub(crate) fn signal_all(cgroups: &Cgroups, signal: Signal) -> Result<()> {
+    if signal == Signal::KILL && cgroups.unified {
+        if let Some(directory) = cgroups.directories.first() {
+            if std::fs::write(directory.path.join("cgroup.kill"), "1").is_ok() {
+                return Ok(());
+            }
+        }
+    }
+    let kill = signal == Signal::KILL;
+    // Frozen, a fork bomb cannot outrun the list. A host without a freezer does without.
+    let frozen = kill && freeze(cgroups, true).is_ok();
+    let mut errors = Vec::new();
+    for pid in processes(cgroups)? {
+        let Some(target) = Pid::from_raw(pid) else { continue };
+        match rustix::process::kill_process(target, signal) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(errno) => errors.extend(Err::<(), _>(errno).context(|| format!("kill({pid})")).err()),
+        }
+    }
+    if frozen {
+        errors.extend(freeze(cgroups, false).err());
+    }
+    Error::all(errors)
+}
+
+/// Freezes or thaws and waits until it has happened.
+pub(crate) fn freeze(cgroups: &Cgroups, frozen: bool) -> Result<()> {
+    let Some(directory) = cgroups.directory("freezer") else {
+        return Err(Error::new(Kind::Unsupported, "cgroup freezer is not mounted"));
+    };
+    let (file, value) = match (cgroups.unified, frozen) {
+        (true, true) => ("cgroup.freeze", "1"),
+        (true, false) => ("cgroup.freeze", "0"),
+        (false, true) => ("freezer.state", "FROZEN"),
+        (false, false) => ("freezer.state", "THAWED"),
+    };
+    let deadline = Instant::now() + REMOVE_DEADLINE;
+    loop {
+        // Version 1 forgets tasks that were forking meanwhile: the state is written again until it holds.
+        std::fs::write(directory.join(file), value).context(|| format!("write {file}"))?;
+        if is_frozen(cgroups)? == frozen {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Error::new(Kind::Os, format!("unable to freeze: {file} does not become {value}")));
+        }
+        pause();
+    }
+}
+
+/// Whether everything in it stands still.
+pub(crate) fn is_frozen(cgroups: &Cgroups) -> Result<bool> {
+    let Some(directory) = cgroups.directory("freezer") else { return Ok(false) };
+    let file = directory.join(if cgroups.unified { "cgroup.events" } else { "freezer.state" });
+    match std::fs::read_to_string(&file) {
+        Ok(text) if cgroups.unified => Ok(text.lines().any(|line| line == "frozen 1")),
+        Ok(text) => Ok(text.trim() == "FROZEN"),
+        Err(error) if gone(&error) => Ok(false),
+        Err(error) => Err(error).context(|| format!("read {}", file.display())),
+    }
+}
+
+/// There is no event for "this cgroup may go now"; a millisecond is the kernel's own pace.
+fn pause() {
+    let wait = rustix::thread::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+    let _ = rustix::thread::nanosleep(&wait);
+}
+
+/// Removes them with all below. What is already gone is fine; all that fails is reported.
+pub(crate) fn remove(cgroups: &Cgroups) -> Result<()> {
+    let deadline = Instant::now() + REMOVE_DEADLINE;
+    let errors = cgroups.directories.iter().filter_map(|directory| remove_tree(&directory.path, deadline).err());
+    Error::all(errors.collect())
+}
+
+fn remove_tree(top: &Path, deadline: Instant) -> Result<()> {
+    // Nearly always there is nothing below.
+    match rustix::fs::rmdir(top) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(_) => {}
+    }
+    tree(top).iter().rev().try_for_each(|cgroup| remove_one(cgroup, deadline))
+}
+
+fn remove_one(cgroup: &Path, deadline: Instant) -> Result<()> {
+    loop {
+        match rustix::fs::rmdir(cgroup) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::BUSY) if Instant::now() < deadline => pause(),
+            Err(errno) => return Err(errno).context(|| format!("unable to remove cgroup {}", cgroup.display())),
+        }
+    }
+}
+
+/// Replaces the device filter of a version 2 cgroup.
+pub(crate) fn set_device_filter(cgroups: &Cgroups, rules: &[super::devices::Rule]) -> Result<()> {
+    use std::os::fd::AsFd;
+    let Some(cgroup) = open(cgroups)? else { return Ok(()) };
+    let old = knarr_sys::bpf::attached_device_filters(cgroup.as_fd())?;
+    let new = knarr_sys::bpf::load_device_filter(&super::device_filter::program(rules))
+        .context(|| "failed to load the device filter")?;
+    knarr_sys::bpf::attach_device_filter(cgroup.as_fd(), new.as_fd())?;
+    for filter in &old {
+        knarr_sys::bpf::detach_device_filter(cgroup.as_fd(), filter.as_fd())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! The command line, in runc's words: global flags, a command, its flags before and after the container's id.
+
+mod arguments;
+mod create;
+mod delete;
+mod events;
+mod exec;
+mod features;
+mod foreground;
+mod kill;
+mod launch;
+mod list;
+mod pause;
+mod plan;
+mod ps;
+mod resume;
+mod run;
+mod spec;
+mod start;
+mod state;
+mod update;
+
+use crate::error::{Error, Result};
+use crate::log::Log;
+use arguments::{Arguments, Flag};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What all commands share.
+#[derive(Debug)]
+pub(crate) struct Global {
+    /// Where containers are kept.
+    pub(crate) root: PathBuf,
+    pub(crate) log: Log,
+}
+
+/// A command: its name, its flags, how many plain arguments come before the rest is not ours to read, what it does.
+struct Command {
+    name: &'static str,
+    summary: &'static str,
+    flags: &'static [Flag],
+    positionals: usize,
+    run: fn(&Global, &Arguments) -> Result<u8>,
+}
+
+/// Plain arguments are read to the end.
+const ALL: usize = usize::MAX;
+
+const COMMANDS: &[Command] = &[
+    Command { name: "create", summary: "create a container", flags: create::FLAGS, positionals: ALL, run: create::run },
+    Command { name: "delete", summary: "delete any resources held by the container", flags: delete::FLAGS, positionals: ALL, run: delete::run },
+    Command { name: "events", summary: "display container events and statistics", flags: events::FLAGS, positionals: ALL, run: events::run },
+    Command { name: "exec", summary: "execute new process inside the container", flags: exec::FLAGS, positionals: 1, run: exec::run },
+    Command { name: "features", summary: "show the enabled features", flags: &[], positionals: ALL, run: features::run },
+    Command { name: "kill", summary: "send a signal to the container's init process", flags: kill::FLAGS, positionals: ALL, run: kill::run },
+    Command { name: "list", summary: "list containers with the given root", flags: list::FLAGS, positionals: ALL, run: list::run },
+    Command { name: "pause", summary: "suspend all processes inside the container", flags: &[], positionals: ALL, run: pause::run },
+    Command { name: "plan", summary: "print every kernel operation that will build the container, and why", flags: plan::FLAGS, positionals: ALL, run: plan::run },
+    Command { name: "ps", summary: "display the processes inside the container", flags: ps::FLAGS, positionals: 1, run: ps::run },
+    Command { name: "resume", summary: "resume all processes that have been paused", flags: &[], positionals: ALL, run: resume::run },
+    Command { name: "run", summary: "create and run a container", flags: run::FLAGS, positionals: ALL, run: run::run },
+    Command { name: "spec", summary: "create a new specification file", flags: spec::FLAGS, positionals: ALL, run: spec::run },
+    Command { name: "start", summary: "execute the user-defined process in a created container", flags: &[], positionals: ALL, run: start::run },
+    Command { name: "state", summary: "output the state of a container", flags: &[], positionals: ALL, run: state::run },
+    Command { name: "update", summary: "update container resource constraints", flags: update::FLAGS, positionals: ALL, run: update::run },
+];
+
+/// What runc has and we do not have yet.
+const MISSING: &[&str] = &["checkpoint", "restore", "mounts"];
+
+const GLOBAL: &[Flag] = &[
+    Flag::switch("debug", None),
+    Flag::value("log", None),
+    Flag::value("log-format", None),
+    Flag::value("root", None),
+    Flag::value("criu", None),
+    Flag::switch("systemd-cgroup", None),
+    Flag::value("rootless", None),
+    Flag::switch("help", Some('h')),
+    Flag::switch("version", Some('v')),
+];
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let mut log = Log::default();
+    match dispatch(std::env::args_os().skip(1).collect(), &mut log) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            log.error(&error.to_string());
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn dispatch(args: Vec<OsString>, log: &mut Log) -> Result<u8> {
+    let (global, rest) = Arguments::parse(GLOBAL, args, 0)?.split();
+    *log = self::log(&global)?;
+    if global.has("version") {
+        return print(&version());
+    }
+    let mut rest = rest.into_iter();
+    let name = rest.next().map(|name| name.to_string_lossy().into_owned());
+    let Some(name) = name.filter(|name| name != "help" && !global.has("help")) else { return print(&help()) };
+    if global.has("systemd-cgroup") {
+        return Err(Error::unsupported("--systemd-cgroup"));
+    }
+    if MISSING.contains(&name.as_str()) {
+        return Err(Error::unsupported(name));
+    }
+    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+        return Err(Error::invalid(format!("No help topic for '{name}'")));
+    };
+    let arguments = Arguments::parse(command.flags, rest.collect(), command.positionals)?;
+    if arguments.has("help") {
+        return print(&command_help(command));
+    }
+    (command.run)(&Global { root: root(&global), log: log.clone() }, &arguments)
+}
+
+fn log(global: &Arguments) -> Result<Log> {
+    let json = match global.text("log-format")?.as_deref() {
+        None | Some("text") => false,
+        Some("json") => true,
+        Some(other) => return Err(Error::invalid(format!("invalid log-format: {other}"))),
+    };
+    Ok(Log { file: global.path("log"), json, debug: global.has("debug") })
+}
+
+/// Root's containers are kept apart from those of a user.
+fn root(global: &Arguments) -> PathBuf {
+    if let Some(root) = global.path("root") {
+        return std::path::absolute(&root).unwrap_or(root);
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(directory) if !rustix::process::geteuid().is_root() => PathBuf::from(directory).join("knarr-runtime"),
+        _ => PathBuf::from("/run/knarr-runtime"),
+    }
+}
+
+fn version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("knarr-runtime version {version}\ncommit: {version}\nspec: {}\n", crate::spec::VERSION)
+}
+
+fn help() -> String {
+    let mut text = String::from("Usage: knarr-runtime [global options] command [command options] [arguments...]\n\nCommands:\n");
+    for command in COMMANDS {
+        text.push_str(&format!("   {:<10} {}\n", command.name, command.summary));
+    }
+    text.push_str("\nGlobal options:\n");
+    text.push_str(&arguments::describe(GLOBAL));
+    text
+}
+
+fn command_help(command: &Command) -> String {
+    let flags = arguments::describe(command.flags);
+    format!("Usage: knarr-runtime {} [options] [arguments...]\n\n{}\n\nOptions:\n{flags}", command.name, command.summary)
+}
+
+/// Writes to standard output; a reader that has gone away is not our failure.
+pub(crate) fn print(text: &str) -> Result<u8> {
+    use std::io::Write;
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::new(crate::error::Kind::Os, format!("write to standard output: {error}")))
+        }
+        _ => Ok(0),
+    }
+}
+
+/// The one plain argument that names the container.
+pub(crate) fn container_id(arguments: &Arguments, command: &str) -> Result<String> {
+    match arguments.positionals.first() {
+        Some(id) => Ok(id.to_string_lossy().into_owned()),
+        None => Err(Error::invalid(format!("{command}: \"{command}\" requires exactly 1 argument(s)"))),
+    }
+}

@@ -1,0 +1,188 @@
+//! `exec`: one more process in a running container.
+
+use super::foreground::{self, Foreground};
+use super::launch;
+use super::{Arguments, Flag, Global};
+use crate::bootstrap::exec::{self, Target};
+use crate::cgroups::Cgroups;
+use crate::container::Container;
+use crate::error::{Context, Error, Kind, Result};
+use crate::plan::{ExecTarget, ProcessPlan, Side, exec_steps};
+use crate::spec::{Capabilities, NamespaceKind, Process, Spec, User, parse};
+use crate::state::Status;
+use crate::timeline::Timeline;
+use rustix::process::{Pid, PidfdFlags};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+pub(super) const FLAGS: &[Flag] = &[
+    Flag::value("console-socket", None),
+    Flag::value("pidfd-socket", None),
+    Flag::value("cwd", None),
+    Flag::value("env", Some('e')),
+    Flag::switch("tty", Some('t')),
+    Flag::value("user", Some('u')),
+    Flag::value("additional-gids", Some('g')),
+    Flag::value("process", Some('p')),
+    Flag::switch("detach", Some('d')),
+    Flag::value("pid-file", None),
+    Flag::value("process-label", None),
+    Flag::value("apparmor", None),
+    Flag::switch("no-new-privs", None),
+    Flag::value("cap", Some('c')),
+    Flag::value("preserve-fds", None),
+    Flag::value("cgroup", None),
+    Flag::switch("ignore-paused", None),
+    Flag::value("timeline", None),
+];
+
+pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
+    launch::protect_ourselves()?;
+    execute(global, arguments).context(|| "exec failed")
+}
+
+fn execute(global: &Global, arguments: &Arguments) -> Result<u8> {
+    let id = super::container_id(arguments, "exec")?;
+    let container = Container::peek(&global.root, &id)?;
+    check_status(&container, arguments)?;
+    let spec = container.spec()?;
+    let given = process(&spec, arguments)?;
+    let detach = arguments.has("detach");
+    let socket = launch::console_for(given.terminal, arguments, detach)?;
+    let foreground = if detach { None } else { Some(Foreground::prepare(given.terminal, false)?) };
+    let (foreground, console) = foreground::console(foreground, socket);
+    let child = start(&container, &spec, &given, console, arguments)?;
+    if let Some(path) = arguments.path("pid-file") {
+        launch::write_pid_file(&path, child.pid)?;
+    }
+    if let Some(path) = arguments.path("pidfd-socket") {
+        launch::send_pidfd(&path, &child.pidfd)?;
+    }
+    foreground.map_or(Ok(0), |foreground| foreground.wait(&child))
+}
+
+fn check_status(container: &Container, arguments: &Arguments) -> Result<()> {
+    match container.status()? {
+        Status::Stopped => Err(Error::new(Kind::State, "cannot exec in a stopped container")),
+        Status::Creating => Err(Error::new(Kind::State, "cannot exec in a container that is being created")),
+        Status::Paused if !arguments.has("ignore-paused") => {
+            Err(Error::new(Kind::State, "cannot exec in a paused container (use --ignore-paused to override)"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn start(
+    container: &Container,
+    spec: &Spec,
+    given: &Process,
+    console: Option<OwnedFd>,
+    arguments: &Arguments,
+) -> Result<knarr_sys::clone::Child> {
+    let linux = spec.linux.clone().unwrap_or_default();
+    let plan = ProcessPlan::new(Some(given), arguments.number("preserve-fds")?.unwrap_or(0), &mut vec![])?;
+    let target = ExecTarget { linux: &linux, id: &container.record.id, new_keyring: false };
+    let steps = exec_steps(&target, given, &plan)?;
+    let Some(pid) = Pid::from_raw(container.record.init_process_pid) else {
+        return Err(Error::new(Kind::State, "container not running"));
+    };
+    let init = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context(|| "pidfd_open")?;
+    if !container.is_alive() {
+        return Err(Error::new(Kind::State, "cannot exec in a stopped container"));
+    }
+    let cgroups = cgroups(container, arguments)?;
+    let target = Target {
+        init,
+        cgroups: &cgroups,
+        joins_pid_namespace: linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::Pid),
+        state: container.state()?,
+        console,
+        timeline: Timeline::new(false, Side::Init),
+    };
+    exec::run(target, &steps, &plan)
+}
+
+/// The container's cgroups, or one below them.
+fn cgroups(container: &Container, arguments: &Arguments) -> Result<Cgroups> {
+    let mut cgroups = container.record.cgroups.clone();
+    for wanted in arguments.texts("cgroup")? {
+        let (controllers, path) = wanted.split_once(':').unwrap_or(("", &wanted));
+        let below = crate::safe_path::clean(path);
+        let below = below.strip_prefix("/").unwrap_or(Path::new(""));
+        for directory in &mut cgroups.directories {
+            if controllers.is_empty() || controllers.split(',').any(|c| directory.controllers.iter().any(|d| d == c)) {
+                directory.path = directory.path.join(below);
+            }
+        }
+    }
+    Ok(cgroups)
+}
+
+/// The process from a file, or the container's own with what the command line changes.
+fn process(spec: &Spec, arguments: &Arguments) -> Result<Process> {
+    if let Some(path) = arguments.path("process") {
+        let json = std::fs::read(&path).context(|| format!("read {}", path.display()))?;
+        return parse(&json).map_err(|error| Error::invalid(format!("{}: {error}", path.display())));
+    }
+    let mut process = spec.process.clone().unwrap_or_default();
+    process.args = arguments.positionals.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    process.terminal = arguments.has("tty");
+    if let Some(cwd) = arguments.text("cwd")? {
+        process.cwd = cwd;
+    }
+    process.env.extend(arguments.texts("env")?);
+    process.no_new_privileges |= arguments.has("no-new-privs");
+    if let Some(label) = arguments.text("process-label")? {
+        process.selinux_label = label;
+    }
+    if let Some(profile) = arguments.text("apparmor")? {
+        process.apparmor_profile = profile;
+    }
+    add_capabilities(&mut process, arguments.texts("cap")?);
+    if let Some(user) = arguments.text("user")? {
+        process.user = self::user(&user, &process.user)?;
+    }
+    for gid in arguments.texts("additional-gids")? {
+        let gid = gid.parse().map_err(|_| Error::invalid(format!("invalid additional gid {gid:?}")))?;
+        process.user.additional_gids.push(gid);
+    }
+    Ok(process)
+}
+
+/// Added to all sets but the inheritable and ambient ones: a program could pass those on (CVE-2022-29162).
+fn add_capabilities(process: &mut Process, names: Vec<String>) {
+    if names.is_empty() {
+        return;
+    }
+    let sets = process.capabilities.get_or_insert_with(Capabilities::default);
+    for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+        set.extend(names.iter().cloned());
+    }
+}
+
+/// `UID` or `UID:GID`, numbers only: anything else would be a guess (CVE-2026-30892).
+fn user(text: &str, old: &User) -> Result<User> {
+    let number = |word: &str| {
+        word.parse::<u32>().map_err(|_| Error::invalid(format!("invalid user {text:?}: parsing {word:?} as a number")))
+    };
+    let (uid, gid) = match text.split_once(':') {
+        Some((uid, gid)) => (number(uid)?, number(gid)?),
+        None => (number(text)?, old.gid),
+    };
+    Ok(User { uid, gid, ..old.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_numbers() {
+        let old = User { uid: 5, gid: 6, ..User::default() };
+        assert_eq!((user("1", &old).unwrap().uid, user("1", &old).unwrap().gid), (1, 6));
+        assert_eq!(user("1:2", &old).unwrap().gid, 2);
+        for bad in ["", "root", "1:", ":1", "1:2:3", "-1", "+1 "] {
+            assert!(user(bad, &old).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What `create` and `run` have in common: from a bundle to a container whose init is ready.
+
+use super::Global;
+use super::arguments::{Arguments, Flag};
+use crate::bootstrap::runtime::{self, Created, Setup};
+use crate::cgroups::{control, layout::Layout};
+use crate::container::{Container, Record};
+use crate::error::{Context, Error, Result};
+use crate::plan::{HookKind, Host, Options, Plan};
+use crate::spec::{Spec, parse};
+use crate::state::Status;
+use crate::{hooks, processes, sealed_exe, socket};
+use rustix::process::Pid;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Flags of both commands.
+pub(super) const FLAGS: &[Flag] = &[
+    Flag::value("bundle", Some('b')),
+    Flag::value("console-socket", None),
+    Flag::value("pidfd-socket", None),
+    Flag::value("pid-file", None),
+    Flag::switch("no-pivot", None),
+    Flag::switch("no-new-keyring", None),
+    Flag::value("preserve-fds", None),
+    Flag::value("timeline", None),
+];
+
+/// A configuration with where it came from.
+pub(super) struct Bundle {
+    pub(super) path: PathBuf,
+    pub(super) json: Vec<u8>,
+    pub(super) spec: Spec,
+}
+
+/// Reads `config.json`.
+pub(super) fn read_bundle(arguments: &Arguments) -> Result<Bundle> {
+    let given = arguments.path("bundle").unwrap_or_else(|| PathBuf::from("."));
+    let path = std::fs::canonicalize(&given).context(|| format!("bundle {}", given.display()))?;
+    let file = path.join("config.json");
+    let json = match std::fs::read(&file) {
+        Ok(json) => json,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::invalid("JSON specification file config.json not found"));
+        }
+        Err(error) => return Err(error).context(|| format!("read {}", file.display())),
+    };
+    let spec = parse(&json).map_err(|error| Error::invalid(format!("config.json: {error}")))?;
+    Ok(Bundle { path, json, spec })
+}
+
+/// Decides everything.
+pub(super) fn plan(bundle: &Bundle, id: &str, arguments: &Arguments, wait_for_start: bool) -> Result<Plan> {
+    let options = Options {
+        id: id.into(),
+        bundle: bundle.path.clone(),
+        no_pivot: arguments.has("no-pivot"),
+        no_new_keyring: arguments.has("no-new-keyring"),
+        preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0),
+        wait_for_start,
+    };
+    Plan::new(&bundle.spec, &options, &Host { layout: Layout::detect()? })
+}
+
+/// A container whose init is ready.
+pub(super) struct Launched {
+    pub(super) container: Container,
+    pub(super) created: Created,
+    pub(super) plan: Plan,
+}
+
+/// Makes it. After a failure nothing of it is left.
+pub(super) fn launch(
+    global: &Global,
+    arguments: &Arguments,
+    bundle: &Bundle,
+    console: Option<OwnedFd>,
+    wait_for_start: bool,
+) -> Result<Launched> {
+    let id = super::container_id(arguments, if wait_for_start { "create" } else { "run" })?;
+    crate::container::check_id(&id)?;
+    check_preserved(arguments)?;
+    let plan = plan(bundle, &id, arguments, wait_for_start)?;
+    plan.warnings.iter().for_each(|warning| global.log.debug(|| warning.clone()));
+    check_rootfs(&plan.rootfs)?;
+    let mut container = Container::create(&global.root, record(bundle, &plan), &bundle.json)?;
+    match build(&mut container, &plan, arguments, console, wait_for_start) {
+        Ok(created) => Ok(Launched { container, created, plan }),
+        Err(error) => Err(error.and(undo(&container, &plan))).context(|| "unable to start container process"),
+    }
+}
+
+/// The descriptors that are promised must be there before we open any of our own, which could take their numbers.
+fn check_preserved(arguments: &Arguments) -> Result<()> {
+    let count: u32 = arguments.number("preserve-fds")?.unwrap_or(0);
+    for number in 3..3 + count {
+        if std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_err() {
+            return Err(Error::invalid(format!(
+                "please check that preserved-fd {} (of {count}) is present: stat /proc/self/fd/{number}: no such file or directory",
+                number - 3
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_rootfs(rootfs: &Path) -> Result<()> {
+    match std::fs::metadata(rootfs) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(Error::invalid(format!("invalid rootfs: {} is not a directory", rootfs.display()))),
+        Err(error) => Err(error).context(|| format!("invalid rootfs: stat {}", rootfs.display())),
+    }
+}
+
+fn record(bundle: &Bundle, plan: &Plan) -> Record {
+    Record {
+        id: plan.id.clone(),
+        oci_version: bundle.spec.oci_version.clone(),
+        bundle: bundle.path.display().to_string(),
+        rootfs: plan.rootfs.display().to_string(),
+        created: jiff::Timestamp::now().to_string(),
+        annotations: bundle.spec.annotations.clone(),
+        init_process_pid: 0,
+        init_process_start: 0,
+        cgroups: plan.cgroups.clone(),
+    }
+}
+
+fn build(
+    container: &mut Container,
+    plan: &Plan,
+    arguments: &Arguments,
+    console: Option<OwnedFd>,
+    wait_for_start: bool,
+) -> Result<Created> {
+    let start_fifo = if wait_for_start { Some(container.make_fifo()?) } else { None };
+    let setup = Setup { console, start_fifo, timeline: arguments.path("timeline").is_some() };
+    let mut state = container.state_as(Status::Creating);
+    state.oci_version = crate::spec::VERSION.into();
+    let created = runtime::create(plan, state, setup)?;
+    match announce(container, &created, arguments) {
+        Ok(()) => Ok(created),
+        Err(error) => Err(error.and(created.kill())),
+    }
+}
+
+/// Tells the world about init: record, pid file, pidfd.
+fn announce(container: &mut Container, created: &Created, arguments: &Arguments) -> Result<()> {
+    let pid = created.child.pid;
+    container.record.init_process_pid = pid.as_raw_nonzero().get();
+    container.record.init_process_start = processes::start_time(container.record.init_process_pid).unwrap_or(0);
+    container.save()?;
+    if let Some(path) = arguments.path("pid-file") {
+        write_pid_file(&path, pid)?;
+    }
+    if let Some(path) = arguments.path("pidfd-socket") {
+        send_pidfd(&path, &created.child.pidfd)?;
+    }
+    Ok(())
+}
+
+/// Replaced at once: conmon watches for it.
+pub(super) fn write_pid_file(path: &Path, pid: Pid) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}"));
+    std::fs::write(&new, pid.as_raw_nonzero().to_string()).context(|| format!("write {}", new.display()))?;
+    std::fs::rename(&new, path).context(|| format!("rename to {}", path.display()))
+}
+
+pub(super) fn send_pidfd(path: &Path, pidfd: &OwnedFd) -> Result<()> {
+    let socket = socket::connect(path).context(|| "pidfd socket")?;
+    let name = format!("pidfd:{}", pidfd.as_raw_fd());
+    socket::send_fd(socket.as_fd(), name.as_bytes(), pidfd.as_fd())
+}
+
+/// After a failure: every clean-up is tried, every error of it told.
+fn undo(container: &Container, plan: &Plan) -> Result<()> {
+    let poststop = || {
+        let state = container.state_as(Status::Stopped);
+        hooks::run(HookKind::Poststop.name(), HookKind::Poststop.of(&plan.hooks), &state)
+    };
+    let done = [poststop(), control::remove(&plan.cgroups), container.remove_directory()];
+    Error::all(done.into_iter().filter_map(Result::err).collect())
+}
+
+/// Where the terminal's master goes, by the rules of runc.
+pub(super) fn console(bundle: &Bundle, arguments: &Arguments, detach: bool) -> Result<Option<OwnedFd>> {
+    let terminal = bundle.spec.process.as_ref().is_some_and(|process| process.terminal);
+    console_for(terminal, arguments, detach)
+}
+
+/// The same for a process that is not the bundle's.
+pub(super) fn console_for(terminal: bool, arguments: &Arguments, detach: bool) -> Result<Option<OwnedFd>> {
+    match arguments.path("console-socket") {
+        None if detach && terminal => {
+            Err(Error::invalid("cannot allocate tty if runc will detach without setting console socket"))
+        }
+        Some(_) if !detach || !terminal => {
+            Err(Error::invalid("cannot use console socket if runc will not detach or allocate tty"))
+        }
+        None => Ok(None),
+        Some(path) => socket::connect(&path).map(Some),
+    }
+}
+
+/// What enters a container must not be this file itself.
+pub(super) fn protect_ourselves() -> Result<()> {
+    sealed_exe::ensure()
+}

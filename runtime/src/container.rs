@@ -1,0 +1,295 @@
+//! A container as the next command finds it: a directory `ROOT/ID` with what was decided and what runs.
+//!
+//! ```text
+//! ROOT/ID/state.json    what `Record` holds; written to a new name and renamed
+//!         config.json   the configuration the container was made from
+//!         exec.fifo     there while the program waits for `start`
+//! ```
+//!
+//! Whoever changes a container holds a lock on its directory. What runs is never taken from the file alone: a pid
+//! counts only together with the start time of its process.
+
+use crate::cgroups::{Cgroups, control};
+use crate::error::{Context, Error, Kind, Result};
+use crate::processes;
+use crate::spec::{Spec, parse};
+use crate::state::{State, Status};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+const STATE: &str = "state.json";
+const CONFIG: &str = "config.json";
+const FIFO: &str = "exec.fifo";
+
+/// What is kept of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) id: String,
+    pub(crate) oci_version: String,
+    pub(crate) bundle: String,
+    pub(crate) rootfs: String,
+    pub(crate) created: String,
+    #[serde(default)]
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// 0 until init exists.
+    pub(crate) init_process_pid: i32,
+    /// In clock ticks since boot.
+    pub(crate) init_process_start: u64,
+    pub(crate) cgroups: Cgroups,
+}
+
+/// An open container.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) directory: PathBuf,
+    pub(crate) record: Record,
+    /// Held while this value lives.
+    _lock: Option<OwnedFd>,
+}
+
+/// Names that stay one component of a path.
+pub(crate) fn check_id(id: &str) -> Result<()> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_+.-".contains(c);
+    if id.is_empty() {
+        return Err(Error::invalid("container id cannot be empty"));
+    }
+    if id == "." || id == ".." || id.len() > 1024 || !id.chars().all(allowed) {
+        return Err(Error::invalid("invalid container ID format"));
+    }
+    Ok(())
+}
+
+fn not_found() -> Error {
+    Error::new(Kind::NotFound, "container does not exist")
+}
+
+impl Container {
+    /// A new directory with its configuration; the name must be free.
+    pub(crate) fn create(root: &Path, record: Record, config: &[u8]) -> Result<Self> {
+        check_id(&record.id)?;
+        std::fs::create_dir_all(root).context(|| format!("mkdir {}", root.display()))?;
+        let directory = root.join(&record.id);
+        match rustix::fs::mkdir(&directory, Mode::from_raw_mode(0o711)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(Error::new(Kind::Exists, "container with given ID already exists")),
+            Err(errno) => return Err(errno).context(|| format!("mkdir {}", directory.display())),
+        }
+        let lock = lock(&directory, FlockOperation::LockExclusive)?;
+        let container = Container { directory, record, _lock: Some(lock) };
+        let stored = write_private(&container.directory.join(CONFIG), config).and_then(|()| container.save());
+        match stored {
+            Ok(()) => Ok(container),
+            Err(error) => Err(error.and(container.remove_directory())),
+        }
+    }
+
+    /// One that exists, for changing it.
+    pub(crate) fn open(root: &Path, id: &str) -> Result<Self> {
+        let directory = existing(root, id)?;
+        let lock = lock(&directory, FlockOperation::LockExclusive)?;
+        Self::load(directory, Some(lock))
+    }
+
+    /// One that exists, for looking at it or for what does not change the record.
+    pub(crate) fn peek(root: &Path, id: &str) -> Result<Self> {
+        Self::load(existing(root, id)?, None)
+    }
+
+    fn load(directory: PathBuf, lock: Option<OwnedFd>) -> Result<Self> {
+        let path = directory.join(STATE);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(not_found()),
+            Err(error) => return Err(error).context(|| format!("read {}", path.display())),
+        };
+        let record: Record = parse(&bytes).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))?;
+        Ok(Container { directory, record, _lock: lock })
+    }
+
+    /// Replaces the record; a crash leaves the old one or the new one.
+    pub(crate) fn save(&self) -> Result<()> {
+        let bytes = serde_json::to_vec(&self.record).map_err(|error| Error::invalid(error.to_string()))?;
+        let (new, path) = (self.directory.join(".state.json"), self.directory.join(STATE));
+        write_private(&new, &bytes)?;
+        std::fs::rename(&new, &path).context(|| format!("rename to {}", path.display()))
+    }
+
+    /// The configuration it was made from.
+    pub(crate) fn spec(&self) -> Result<Spec> {
+        let path = self.directory.join(CONFIG);
+        let bytes = std::fs::read(&path).context(|| format!("read {}", path.display()))?;
+        parse(&bytes).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))
+    }
+
+    /// What it is doing now.
+    pub(crate) fn status(&self) -> Result<Status> {
+        if self.record.init_process_pid == 0 {
+            return Ok(Status::Creating);
+        }
+        if !self.is_alive() {
+            return Ok(Status::Stopped);
+        }
+        if control::is_frozen(&self.record.cgroups)? {
+            return Ok(Status::Paused);
+        }
+        let waits = rustix::fs::stat(self.directory.join(FIFO)).is_ok();
+        Ok(if waits { Status::Created } else { Status::Running })
+    }
+
+    /// Its init is the process we started and has not ended.
+    pub(crate) fn is_alive(&self) -> bool {
+        processes::start_time(self.record.init_process_pid) == Some(self.record.init_process_start)
+    }
+
+    /// The public state.
+    pub(crate) fn state(&self) -> Result<State> {
+        let status = match self.status()? {
+            // Whoever makes it holds it still; to others it is not there yet, or was left behind.
+            Status::Creating if self._lock.is_none() && !is_locked(&self.directory) => Status::Stopped,
+            status => status,
+        };
+        Ok(self.state_as(status))
+    }
+
+    /// The public state with a status that is known.
+    pub(crate) fn state_as(&self, status: Status) -> State {
+        let record = &self.record;
+        State {
+            oci_version: record.oci_version.clone(),
+            id: record.id.clone(),
+            pid: if status == Status::Stopped { 0 } else { record.init_process_pid },
+            status,
+            bundle: record.bundle.clone(),
+            rootfs: record.rootfs.clone(),
+            created: record.created.clone(),
+            annotations: record.annotations.clone(),
+            owner: String::new(),
+        }
+    }
+
+    /// Makes the gate that the program waits at.
+    pub(crate) fn make_fifo(&self) -> Result<OwnedFd> {
+        let path = self.directory.join(FIFO);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600))
+            .map_err(std::io::Error::from)
+            .context(|| format!("mkfifo {}", path.display()))?;
+        rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .context(|| format!("open {}", path.display()))
+    }
+
+    /// Opens the gate.
+    pub(crate) fn open_gate(&self) -> Result<()> {
+        let path = self.directory.join(FIFO);
+        let fifo = match rustix::fs::open(&path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fifo) => fifo,
+            // Nobody has it open for reading.
+            Err(Errno::NXIO) => return Err(Error::new(Kind::State, "cannot start a container that has stopped")),
+            Err(errno) => return Err(errno).context(|| format!("open {}", path.display())),
+        };
+        rustix::io::write(&fifo, b"0").context(|| "write(<exec.fifo>)")?;
+        std::fs::remove_file(&path).context(|| format!("unlink {}", path.display()))
+    }
+
+    /// Lets others change it.
+    pub(crate) fn unlocked(self) -> Self {
+        Container { _lock: None, ..self }
+    }
+
+    /// Forgets it.
+    pub(crate) fn remove_directory(&self) -> Result<()> {
+        match std::fs::remove_dir_all(&self.directory) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).context(|| format!("remove {}", self.directory.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn existing(root: &Path, id: &str) -> Result<PathBuf> {
+    check_id(id)?;
+    let directory = root.join(id);
+    match rustix::fs::stat(&directory) {
+        Ok(_) => Ok(directory),
+        Err(Errno::NOENT) => Err(not_found()),
+        Err(errno) => Err(errno).context(|| format!("stat {}", directory.display())),
+    }
+}
+
+fn lock(directory: &Path, operation: FlockOperation) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = match rustix::fs::open(directory, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT) => return Err(not_found()),
+        Err(errno) => return Err(errno).context(|| format!("open {}", directory.display())),
+    };
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&fd, operation)).context(|| "flock")?;
+    Ok(fd)
+}
+
+/// Somebody is changing it.
+fn is_locked(directory: &Path) -> bool {
+    lock(directory, FlockOperation::NonBlockingLockShared).is_err()
+}
+
+/// Configurations hold environments, and those hold secrets.
+fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)).context(|| format!("open {}", path.display()))?;
+    std::io::Write::write_all(&mut std::fs::File::from(file), bytes).context(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: &str) -> Record {
+        Record {
+            id: id.into(),
+            oci_version: "1.3.0".into(),
+            bundle: "/b".into(),
+            rootfs: "/b/rootfs".into(),
+            created: "2026-01-01T00:00:00Z".into(),
+            annotations: BTreeMap::new(),
+            init_process_pid: 0,
+            init_process_start: 0,
+            cgroups: Cgroups { directories: vec![], unified: false },
+        }
+    }
+
+    #[test]
+    fn ids() {
+        for good in ["a", "A_b+c.d-1", "..a"] {
+            assert!(check_id(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "é"] {
+            assert!(check_id(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_taken_once_and_free_again_after_removal() {
+        let root = tempfile::tempdir().unwrap();
+        let container = Container::create(root.path(), record("a"), b"{}").unwrap();
+        let again = Container::create(root.path(), record("a"), b"{}").unwrap_err();
+        assert_eq!((again.kind(), again.to_string().as_str()), (Kind::Exists, "container with given ID already exists"));
+        container.remove_directory().unwrap();
+        let gone = Container::peek(root.path(), "a").unwrap_err();
+        assert_eq!((gone.kind(), gone.to_string().as_str()), (Kind::NotFound, "container does not exist"));
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let root = tempfile::tempdir().unwrap();
+        let mut container = Container::create(root.path(), record("a"), b"{}").unwrap();
+        container.record.init_process_pid = 1;
+        container.save().unwrap();
+        let loaded = Container::peek(root.path(), "a").unwrap();
+        assert_eq!(loaded.record, container.record);
+        assert_eq!(loaded.status().unwrap(), Status::Stopped, "pid 1 started at another time");
+    }
+}

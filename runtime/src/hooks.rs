@@ -1,0 +1,82 @@
+//! Running hooks: programs of the caller's, with the container's state on their stdin and a deadline.
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::spec::Hook;
+use crate::state::State;
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How much of what a failed hook said is repeated.
+const MAX_OUTPUT: u64 = 4096;
+
+/// Runs them in order; the first failure ends it.
+pub(crate) fn run(kind: &str, hooks: &[Hook], state: &State) -> Result<()> {
+    for (index, hook) in hooks.iter().enumerate() {
+        run_one(hook, state).context(|| format!("error running {kind} hook #{index}"))?;
+    }
+    Ok(())
+}
+
+fn run_one(hook: &Hook, state: &State) -> Result<()> {
+    let input = serde_json::to_vec(state).map_err(|error| Error::invalid(error.to_string()))?;
+    let mut command = Command::new(&hook.path);
+    if let Some((name, rest)) = hook.args.split_first() {
+        command.arg0(name).args(rest);
+    }
+    let variables = hook.env.iter().filter_map(|variable| variable.split_once('='));
+    // A file, not a pipe: a talkative hook must not wait for us while we wait for it.
+    let said = memfd_create("hook-stderr", MemfdFlags::CLOEXEC).context(|| "memfd_create")?;
+    let stderr = said.try_clone().context(|| "dup")?;
+    command.env_clear().envs(variables).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
+    let mut child = command.spawn().context(|| format!("fork/exec {}", hook.path))?;
+    // A hook need not read its input; the pipe holds a state of the usual size.
+    let written = child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(&input));
+    drop(written);
+    let deadline = hook.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds.unsigned_abs()));
+    finish(&mut child, deadline, hook, File::from(said))
+}
+
+fn finish(child: &mut Child, deadline: Option<Instant>, hook: &Hook, mut said: File) -> Result<()> {
+    let in_time = wait_until(child, deadline)?;
+    if !in_time {
+        child.kill().context(|| "kill")?;
+    }
+    let status = child.wait().context(|| "wait4")?;
+    if !in_time {
+        let seconds = hook.timeout.unwrap_or_default();
+        return Err(Error::new(Kind::Os, format!("hook ran past specified timeout of {seconds}.0s")));
+    }
+    if status.success() {
+        return Ok(());
+    }
+    let mut output = String::new();
+    // What cannot be read is not worth another error.
+    let _ = said.rewind().and_then(|()| said.take(MAX_OUTPUT).read_to_string(&mut output));
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, signal) => format!("signal: {}", signal.unwrap_or_default()),
+    };
+    Err(Error::new(Kind::Os, format!("{how}, stdout: , stderr: {}", output.trim_end())))
+}
+
+/// Whether it ended before the deadline.
+fn wait_until(child: &Child, deadline: Option<Instant>) -> Result<bool> {
+    let Some(deadline) = deadline else { return Ok(true) };
+    let Some(pid) = Pid::from_raw(child.id() as i32) else { return Ok(true) };
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context(|| "pidfd_open")?;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno).context(|| "poll(<pidfd>)"),
+        }
+    }
+}

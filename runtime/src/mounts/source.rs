@@ -1,0 +1,49 @@
+//! The detached tree behind a mount: cloned from a path of the host, or made by a file system.
+
+use super::{IdMap, Source};
+use crate::error::{Context, Result};
+use crate::id_map;
+use knarr_sys::mount::{FsContext, clone_tree, set_idmap};
+use rustix::fs::CWD;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// A copy of the tree at a path of the host, with its ids mapped where asked.
+pub(crate) fn bind(path: &Path, recursive: bool, idmap: Option<BorrowedFd<'_>>, deep_map: bool) -> Result<OwnedFd> {
+    let tree = clone_tree(CWD, path, recursive)?;
+    if let Some(user_namespace) = idmap {
+        set_idmap(&tree, user_namespace, deep_map)
+            .context(|| format!("failed to set MOUNT_ATTR_IDMAP on {}", path.display()))?;
+    }
+    Ok(tree)
+}
+
+/// What only the runtime, which has all privileges over the host's file systems, can open.
+pub(crate) fn prepare(source: &Source, container: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    let Source::Bind { path, recursive, idmap } = source else {
+        return Err(crate::error::Error::invalid("only a bind mount can be prepared"));
+    };
+    let Some(map) = idmap else { return bind(path, *recursive, None, false) };
+    match (own_namespace(map)?, container) {
+        (Some(own), _) => bind(path, *recursive, Some(own.as_fd()), map.recursive),
+        (None, Some(container)) => bind(path, *recursive, Some(container), map.recursive),
+        (None, None) => Err(crate::error::Error::invalid("idmap mounts need a mapping or a user namespace")),
+    }
+}
+
+fn own_namespace(map: &IdMap) -> Result<Option<OwnedFd>> {
+    if map.uids.is_empty() && map.gids.is_empty() {
+        return Ok(None);
+    }
+    id_map::namespace_with(&map.uids, &map.gids).map(Some)
+}
+
+/// A new instance of a file system, detached.
+pub(crate) fn new(fs_type: &str, source: &str, data: &str, attributes: u64) -> knarr_sys::Result<OwnedFd> {
+    let context = FsContext::open(fs_type)?;
+    if !source.is_empty() {
+        context.set("source", source)?;
+    }
+    context.set_options(data)?;
+    context.create(attributes)
+}

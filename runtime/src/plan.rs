@@ -1,0 +1,138 @@
+//! From `config.json` to the list of everything that will be done: validated, owned, in the order the kernel needs.
+//!
+//! Planning touches nothing: ids are mapped, mount flags resolved and the seccomp program compiled before anything is
+//! cloned. The executor (`bootstrap`) runs this very list, and `knarr-runtime plan` prints it, so they cannot drift.
+
+mod describe;
+mod exec;
+mod init;
+mod namespaces;
+mod process;
+mod rootfs;
+mod step;
+mod validate;
+
+pub(crate) use exec::ExecTarget;
+pub(crate) use namespaces::sys_kind;
+pub(crate) use namespaces::Namespaces;
+pub(crate) use process::{ProcessPlan, UserPlan};
+pub(crate) use rootfs::is_device;
+pub(crate) use step::{DevicePlan, HookKind, Side, Step};
+
+pub(crate) use exec::exec_steps;
+
+use crate::cgroups::{self, Cgroups};
+use crate::error::Result;
+use crate::mounts::Source;
+use crate::spec::{Hooks, Spec};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// What the command line adds to the configuration.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Options {
+    pub(crate) id: String,
+    /// Absolute.
+    pub(crate) bundle: PathBuf,
+    /// Move and chroot instead of pivot_root, for a root on a ramdisk.
+    pub(crate) no_pivot: bool,
+    /// Keep the caller's session keyring.
+    pub(crate) no_new_keyring: bool,
+    /// Descriptors from 3 on that the program inherits.
+    pub(crate) preserve_fds: u32,
+    /// The program waits for `start`.
+    pub(crate) wait_for_start: bool,
+}
+
+/// What the plan must know of this host.
+#[derive(Debug, Clone)]
+pub(crate) struct Host {
+    pub(crate) layout: cgroups::layout::Layout,
+}
+
+/// Everything that will be done.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Plan {
+    pub(crate) id: String,
+    /// Absolute.
+    pub(crate) bundle: PathBuf,
+    /// Absolute.
+    pub(crate) rootfs: PathBuf,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) cgroups: Cgroups,
+    /// Trees of the host that only the runtime may open, made before the clone.
+    pub(crate) prepared: Vec<Source>,
+    pub(crate) hooks: Hooks,
+    /// Both sides' steps in one list, in the order in which each side performs its own.
+    pub(crate) steps: Vec<Step>,
+    /// What was ignored.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Decides everything.
+    pub(crate) fn new(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
+        validate::spec(spec)?;
+        let linux = spec.linux.clone().unwrap_or_default();
+        let namespaces = Namespaces::plan(&linux)?;
+        let path = cgroups::path::parse(&linux.cgroups_path, &options.id)?;
+        let mut plan = Plan {
+            id: options.id.clone(),
+            bundle: options.bundle.clone(),
+            rootfs: rootfs_path(spec, &options.bundle),
+            namespaces,
+            cgroups: host.layout.place(&path),
+            prepared: vec![],
+            hooks: spec.hooks.clone().unwrap_or_default(),
+            steps: vec![],
+            warnings: vec![],
+        };
+        let process = ProcessPlan::new(spec.process.as_ref(), options.preserve_fds, &mut plan.warnings)?;
+        let init = init::steps(spec, &linux, &process, options, &mut plan)?;
+        plan.steps = runtime_steps(&linux, &process, &plan)?;
+        plan.steps.extend(init);
+        Ok(plan)
+    }
+
+    /// The steps of one side.
+    pub(crate) fn side(&self, side: Side) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(move |step| step.side() == side)
+    }
+}
+
+fn rootfs_path(spec: &Spec, bundle: &Path) -> PathBuf {
+    let path = spec.root.as_ref().map(|root| root.path.as_str()).unwrap_or_default();
+    // `join` keeps an absolute path as it is; `clean` would forget links, which are the host's own here.
+    let joined = bundle.join(path);
+    joined.components().collect()
+}
+
+/// What the runtime does while init builds the container.
+fn runtime_steps(linux: &crate::spec::Linux, process: &ProcessPlan, plan: &Plan) -> Result<Vec<Step>> {
+    let resources = linux.resources.clone().unwrap_or_default();
+    let rules = cgroups::devices::rules(&resources.devices)?;
+    let (writes, filter) = if plan.cgroups.unified {
+        (cgroups::v2::writes(&resources)?, rules.iter().any(|rule| !rule.allow).then_some(rules))
+    } else {
+        let mut writes = cgroups::v1::writes(&resources);
+        writes.extend(cgroups::devices::v1_writes(&rules));
+        (writes, None)
+    };
+    let mut steps = vec![Step::CreateCgroups];
+    steps.extend((!writes.is_empty()).then_some(Step::LimitCgroups(writes)));
+    steps.extend(filter.map(Step::FilterDevices));
+    steps.extend((!plan.prepared.is_empty()).then_some(Step::PrepareMounts));
+    steps.push(Step::Clone { flags: plan.namespaces.clone_flags(), into_cgroup: plan.cgroups.unified });
+    steps.extend(plan.namespaces.new_user().then_some(Step::MapIds));
+    steps.extend((!plan.cgroups.unified).then_some(Step::EnterCgroups));
+    steps.extend(process.oom_score_adj.map(Step::OomScore));
+    let devices = linux.net_devices.iter();
+    steps.extend(devices.map(|(from, to)| Step::MoveNetDevice { from: from.clone(), to: to.name.clone() }));
+    steps.push(Step::Release);
+    let needs_runtime = [HookKind::Prestart, HookKind::CreateRuntime];
+    steps.extend(needs_runtime.into_iter().filter(|kind| !kind.of(&plan.hooks).is_empty()).map(Step::Hooks));
+    steps.push(Step::AwaitInit);
+    // Last, or a small limit would hinder init itself.
+    steps.extend((!process.rlimits.is_empty()).then(|| Step::LimitProcess(process.rlimits.clone())));
+    Ok(steps)
+}

@@ -1,0 +1,179 @@
+//! What init does, from its first instruction to the container's program: the list reads in the order the kernel needs.
+
+use super::{HookKind, Options, Plan, ProcessPlan, Step, rootfs};
+use crate::error::{Error, Result};
+use crate::mounts::{Propagation, options};
+use crate::safe_path::clean;
+use crate::scheduling;
+use crate::seccomp::{self, SeccompPlan};
+use crate::spec::{Linux, NamespaceKind, Process, Spec};
+use crate::sysctl;
+use std::path::Path;
+
+pub(super) fn steps(
+    spec: &Spec,
+    linux: &Linux,
+    process: &ProcessPlan,
+    options: &Options,
+    plan: &mut Plan,
+) -> Result<Vec<Step>> {
+    let given = spec.process.clone().unwrap_or_default();
+    let mut steps = enter(plan, options);
+    steps.extend(build_root(spec, linux, process, plan)?);
+    steps.extend(leave_host(linux, options, &plan.hooks)?);
+    steps.extend(settle(spec, linux, &given, process, plan)?);
+    let filter = linux.seccomp.as_ref().map(seccomp::plan).transpose()?.flatten();
+    steps.extend(become_program(&given, process, linux, filter)?);
+    steps.push(Step::FindProgram);
+    // With no_new_privs a filter can be loaded by anybody, so it is the very last: it need not allow what comes before.
+    steps.extend(late_filter(&given, linux)?);
+    steps.push(Step::Ready);
+    if options.wait_for_start {
+        steps.push(Step::AwaitStart);
+    }
+    steps.extend(hooks(&plan.hooks, HookKind::StartContainer));
+    steps.push(Step::CloseFds { first: 3 + process.preserve_fds });
+    steps.push(Step::Execute(Box::new(process.clone())));
+    Ok(steps)
+}
+
+/// Into the namespaces that the clone could not give.
+fn enter(plan: &Plan, options: &Options) -> Vec<Step> {
+    let namespaces = &plan.namespaces;
+    let mut steps = Vec::new();
+    // With a new user namespace nothing may be done before ids are mapped.
+    if namespaces.any_user() {
+        steps.push(Step::AwaitPlacement);
+        steps.push(Step::BecomeRoot);
+    }
+    if !namespaces.needs_stage() {
+        let later = namespaces.join.iter().filter(|join| join.kind != NamespaceKind::Pid);
+        steps.extend(later.map(|join| Step::JoinNamespace { kind: join.kind, path: join.path.clone() }));
+    }
+    steps.push(Step::NewSession);
+    if !options.no_new_keyring {
+        steps.push(Step::Keyring(format!("_ses.{}", options.id)));
+    }
+    steps
+}
+
+fn build_root(spec: &Spec, linux: &Linux, process: &ProcessPlan, plan: &mut Plan) -> Result<Vec<Step>> {
+    let mut steps = vec![
+        Step::DetachFromHost(root_propagation(linux)?.unwrap_or(Propagation { flag: libc::MS_SLAVE, recursive: true })),
+        Step::OpenRoot(plan.rootfs.clone()),
+    ];
+    let mut prepared = std::mem::take(&mut plan.prepared);
+    let mounts = rootfs::mounts(spec, &plan.bundle, &plan.namespaces, &mut prepared)?;
+    plan.prepared = prepared;
+    // Attaching to version 1 cgroups costs a grace period, which the mounts hide: we wait for it as late as possible.
+    let needs_cgroup = |step: &Step| matches!(step, Step::Mount(m) if m.source == crate::mounts::Source::Cgroup);
+    let new_view = plan.namespaces.new.contains(&NamespaceKind::Cgroup);
+    let mut placed = plan.namespaces.any_user();
+    for step in mounts {
+        if needs_cgroup(&step) && !placed {
+            placed = true;
+            steps.push(Step::AwaitPlacement);
+        }
+        if needs_cgroup(&step) && new_view && !steps.iter().any(|s| matches!(s, Step::CgroupNamespace)) {
+            steps.push(Step::CgroupNamespace);
+        }
+        steps.push(step);
+    }
+    steps.push(Step::MakeWorkingDirectory(process.cwd.clone()));
+    steps.extend(rootfs::devices(spec, linux, &plan.namespaces)?);
+    if !placed {
+        steps.push(Step::AwaitPlacement);
+    }
+    if new_view && !steps.iter().any(|step| matches!(step, Step::CgroupNamespace)) {
+        steps.push(Step::CgroupNamespace);
+    }
+    Ok(steps)
+}
+
+fn root_propagation(linux: &Linux) -> Result<Option<Propagation>> {
+    let word = linux.rootfs_propagation.as_str();
+    if word.is_empty() {
+        return Ok(None);
+    }
+    let wrong = || Error::invalid(format!("linux.rootfsPropagation: {word:?} is not valid"));
+    options::root_propagation(word).map(Some).ok_or_else(wrong)
+}
+
+/// The last view of the host.
+fn leave_host(linux: &Linux, options: &Options, hooks: &crate::spec::Hooks) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+        steps.push(Step::AwaitHooks);
+    }
+    steps.extend(self::hooks(hooks, HookKind::CreateContainer));
+    // Before the swap, while the host's null device is still mounted where it can be copied from.
+    steps.extend(absolute("readonlyPaths", &linux.readonly_paths)?.into_iter().map(Step::ReadonlyPath));
+    let masked = absolute("maskedPaths", &linux.masked_paths)?;
+    steps.extend((!masked.is_empty()).then_some(Step::MaskPaths(masked)));
+    steps.push(if options.no_pivot { Step::MoveRoot } else { Step::PivotRoot });
+    let propagation = root_propagation(linux)?.filter(|change| change.flag != libc::MS_PRIVATE);
+    steps.extend(propagation.map(Step::RootPropagation));
+    Ok(steps)
+}
+
+fn hooks(hooks: &crate::spec::Hooks, kind: HookKind) -> Option<Step> {
+    (!kind.of(hooks).is_empty()).then_some(Step::Hooks(kind))
+}
+
+/// What is set once the root is the container's.
+fn settle(spec: &Spec, linux: &Linux, given: &Process, process: &ProcessPlan, plan: &Plan) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    if process.terminal {
+        let size = given.console_size.clone().unwrap_or_default();
+        steps.push(Step::Console { width: size.width, height: size.height });
+    }
+    steps.extend((!spec.hostname.is_empty()).then(|| Step::Hostname(spec.hostname.clone())));
+    steps.extend((!spec.domainname.is_empty()).then(|| Step::Domainname(spec.domainname.clone())));
+    for (name, value) in &linux.sysctl {
+        sysctl::check(name, &plan.namespaces, !spec.hostname.is_empty())?;
+        steps.push(Step::Sysctl { name: name.clone(), value: value.clone() });
+    }
+    steps.extend(spec.root.as_ref().is_some_and(|root| root.readonly).then_some(Step::ReadonlyRoot));
+    Ok(steps)
+}
+
+fn absolute(field: &str, paths: &[String]) -> Result<Vec<std::path::PathBuf>> {
+    let check = |(index, path): (usize, &String)| match Path::new(path).is_absolute() {
+        true => Ok(clean(path)),
+        false => Err(Error::invalid(format!("linux.{field}[{index}]: {path:?} is not absolute"))),
+    };
+    paths.iter().enumerate().map(check).collect()
+}
+
+/// Giving up rights, in the only order in which each step still has the right it needs.
+pub(super) fn become_program(
+    given: &Process,
+    process: &ProcessPlan,
+    linux: &Linux,
+    filter: Option<SeccompPlan>,
+) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    steps.extend(given.no_new_privileges.then_some(Step::NoNewPrivileges));
+    steps.extend(given.scheduler.as_ref().map(scheduling::scheduler).transpose()?.map(Step::Scheduler));
+    steps.extend(given.io_priority.as_ref().map(scheduling::io_priority).transpose()?.map(Step::IoPriority));
+    steps.extend(linux.memory_policy.as_ref().map(scheduling::memory_policy).transpose()?.map(Step::MemoryPolicy));
+    steps.extend(linux.personality.as_ref().map(scheduling::personality).transpose()?.map(Step::Personality));
+    steps.push(Step::Umask(process.umask));
+    if !given.no_new_privileges {
+        // Loading needs CAP_SYS_ADMIN, which is about to go.
+        steps.extend(filter.map(Step::Seccomp));
+    }
+    steps.push(Step::Bounding(process.capabilities));
+    steps.push(Step::StdioOwner(process.user.uid));
+    steps.push(Step::BecomeUser(process.user.clone()));
+    steps.push(Step::WorkingDirectory(process.cwd.clone()));
+    steps.push(Step::Capabilities(process.capabilities));
+    Ok(steps)
+}
+
+pub(super) fn late_filter(given: &Process, linux: &Linux) -> Result<Option<Step>> {
+    if !given.no_new_privileges {
+        return Ok(None);
+    }
+    Ok(linux.seccomp.as_ref().map(seccomp::plan).transpose()?.flatten().map(Step::Seccomp))
+}

@@ -1,0 +1,162 @@
+//! One kernel operation of a plan, with all its arguments.
+
+use super::process::{Capabilities, UserPlan};
+use crate::cgroups::Write;
+use crate::cgroups::devices::Rule;
+use crate::mounts::{MountPlan, Propagation};
+use crate::plan::ProcessPlan;
+use crate::scheduling::{IoPriority, MemoryPolicy, SchedulerPlan};
+use crate::seccomp::SeccompPlan;
+use crate::spec::{Hook, Hooks, NamespaceKind};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Who performs a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Side {
+    /// The command, outside.
+    Runtime,
+    /// The process that becomes the container's program.
+    Init,
+}
+
+/// The kinds of hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) enum HookKind {
+    Prestart,
+    CreateRuntime,
+    CreateContainer,
+    StartContainer,
+    Poststart,
+    Poststop,
+}
+
+impl HookKind {
+    /// The hooks of this kind.
+    pub(crate) fn of(self, hooks: &Hooks) -> &[Hook] {
+        match self {
+            HookKind::Prestart => &hooks.prestart,
+            HookKind::CreateRuntime => &hooks.create_runtime,
+            HookKind::CreateContainer => &hooks.create_container,
+            HookKind::StartContainer => &hooks.start_container,
+            HookKind::Poststart => &hooks.poststart,
+            HookKind::Poststop => &hooks.poststop,
+        }
+    }
+
+    /// Its name in the specification.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            HookKind::Prestart => "prestart",
+            HookKind::CreateRuntime => "createRuntime",
+            HookKind::CreateContainer => "createContainer",
+            HookKind::StartContainer => "startContainer",
+            HookKind::Poststart => "poststart",
+            HookKind::Poststop => "poststop",
+        }
+    }
+}
+
+/// A device node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct DevicePlan {
+    /// Clean, absolute, inside.
+    pub(crate) path: PathBuf,
+    /// `c`, `b` or `p`.
+    pub(crate) kind: char,
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    /// Permission bits.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// In a user namespace no node can be made: that of the host is bound.
+    pub(crate) bind: bool,
+}
+
+/// One operation. The two sides' order is that of the list; `Release`, `AwaitPlacement`, `AwaitHooks`, `AwaitInit`, `Ready`
+/// and `AwaitStart` are where they meet.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) enum Step {
+    CreateCgroups,
+    LimitCgroups(Vec<Write>),
+    FilterDevices(Vec<Rule>),
+    PrepareMounts,
+    Clone { flags: u64, into_cgroup: bool },
+    MapIds,
+    EnterCgroups,
+    LimitProcess(Vec<crate::rlimits::Limit>),
+    OomScore(i32),
+    MoveNetDevice { from: String, to: String },
+    Release,
+    AwaitInit,
+    /// On the side that the kind asks for.
+    Hooks(HookKind),
+
+    JoinContainer { flags: u64 },
+    JoinNamespace { kind: NamespaceKind, path: PathBuf },
+    AwaitPlacement,
+    BecomeRoot,
+    NewSession,
+    CgroupNamespace,
+    Keyring(String),
+    DetachFromHost(Propagation),
+    OpenRoot(PathBuf),
+    Mount(MountPlan),
+    MakeWorkingDirectory(PathBuf),
+    Device(DevicePlan),
+    Link { path: PathBuf, target: &'static str },
+    AwaitHooks,
+    PivotRoot,
+    MoveRoot,
+    RootPropagation(Propagation),
+    Console { width: u16, height: u16 },
+    Hostname(String),
+    Domainname(String),
+    Sysctl { name: String, value: String },
+    ReadonlyPath(PathBuf),
+    MaskPaths(Vec<PathBuf>),
+    ReadonlyRoot,
+    NoNewPrivileges,
+    Scheduler(SchedulerPlan),
+    IoPriority(IoPriority),
+    MemoryPolicy(MemoryPolicy),
+    Personality(u64),
+    Umask(u32),
+    Seccomp(SeccompPlan),
+    Bounding(Capabilities),
+    StdioOwner(u32),
+    BecomeUser(UserPlan),
+    WorkingDirectory(PathBuf),
+    Capabilities(Capabilities),
+    FindProgram,
+    Ready,
+    AwaitStart,
+    CloseFds { first: u32 },
+    Execute(Box<ProcessPlan>),
+}
+
+impl Step {
+    /// Who performs it.
+    pub(crate) fn side(&self) -> Side {
+        match self {
+            Step::CreateCgroups
+            | Step::LimitCgroups(_)
+            | Step::FilterDevices(_)
+            | Step::PrepareMounts
+            | Step::Clone { .. }
+            | Step::MapIds
+            | Step::EnterCgroups
+            | Step::LimitProcess(_)
+            | Step::OomScore(_)
+            | Step::MoveNetDevice { .. }
+            | Step::Release
+            | Step::AwaitInit
+            | Step::Hooks(HookKind::Prestart | HookKind::CreateRuntime | HookKind::Poststart | HookKind::Poststop) => {
+                Side::Runtime
+            }
+            _ => Side::Init,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What is wrong with a configuration in itself, before anything is decided from it.
+
+use crate::error::{Error, Result};
+use crate::spec::{Hook, Hooks, NamespaceKind, Spec};
+
+/// Checks what no later step would notice.
+pub(super) fn spec(spec: &Spec) -> Result<()> {
+    version(&spec.oci_version)?;
+    match &spec.root {
+        None => return Err(Error::invalid("root: must be specified")),
+        Some(root) if root.path.is_empty() => return Err(Error::invalid("root.path: must not be empty")),
+        Some(_) => {}
+    }
+    let Some(linux) = &spec.linux else { return Err(Error::invalid("linux: must be specified")) };
+    let has = |kind: NamespaceKind| linux.namespaces.iter().any(|namespace| namespace.kind == kind);
+    if !has(NamespaceKind::Mount) {
+        return Err(Error::unsupported("a container without a mount namespace"));
+    }
+    if !spec.hostname.is_empty() && !has(NamespaceKind::Uts) {
+        return Err(Error::invalid("hostname: unable to set hostname without a private UTS namespace"));
+    }
+    if !spec.domainname.is_empty() && !has(NamespaceKind::Uts) {
+        return Err(Error::invalid("domainname: unable to set domainname without a private UTS namespace"));
+    }
+    if !linux.net_devices.is_empty() && !has(NamespaceKind::Network) {
+        return Err(Error::invalid("linux.netDevices: unable to move network devices without a private NET namespace"));
+    }
+    if linux.intel_rdt.is_some() {
+        return Err(Error::unsupported("linux.intelRdt"));
+    }
+    if !linux.mount_label.is_empty() {
+        return Err(Error::unsupported("linux.mountLabel (SELinux)"));
+    }
+    spec.hooks.as_ref().map_or(Ok(()), hooks)
+}
+
+fn version(version: &str) -> Result<()> {
+    if version.is_empty() {
+        return Err(Error::invalid("ociVersion: must be specified"));
+    }
+    let mut parts = version.split(['.', '-', '+']);
+    let number = |part: Option<&str>| part.and_then(|text| text.parse::<u32>().ok());
+    match (number(parts.next()), number(parts.next()), number(parts.next())) {
+        (Some(1), Some(_), Some(_)) => Ok(()),
+        _ => Err(Error::invalid(format!("ociVersion: unsupported version {version:?}"))),
+    }
+}
+
+fn hooks(hooks: &Hooks) -> Result<()> {
+    let kinds = [
+        ("prestart", &hooks.prestart),
+        ("createRuntime", &hooks.create_runtime),
+        ("createContainer", &hooks.create_container),
+        ("startContainer", &hooks.start_container),
+        ("poststart", &hooks.poststart),
+        ("poststop", &hooks.poststop),
+    ];
+    for (kind, list) in kinds {
+        for (index, hook) in list.iter().enumerate() {
+            self::hook(hook).map_err(|why| Error::invalid(format!("hooks.{kind}[{index}].{why}")))?;
+        }
+    }
+    Ok(())
+}
+
+fn hook(hook: &Hook) -> std::result::Result<(), String> {
+    if !hook.path.starts_with('/') {
+        return Err(format!("path: {:?} is not absolute", hook.path));
+    }
+    match hook.timeout {
+        Some(seconds) if seconds <= 0 => Err(format!("timeout: {seconds} must be greater than zero")),
+        _ => Ok(()),
+    }
+}

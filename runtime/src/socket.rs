@@ -1,0 +1,65 @@
+//! Unix sockets: connecting to a path of any length, and passing descriptors.
+
+use crate::error::{Context, Error, Kind, Result};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// Connects a stream. An address holds 108 bytes; a longer path is reached through a descriptor of its directory.
+pub(crate) fn connect(path: &Path) -> Result<OwnedFd> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .context(|| "socket(AF_UNIX)")?;
+    let connected = || -> Result<()> {
+        if let Ok(address) = SocketAddrUnix::new(path) {
+            return rustix::net::connect(&socket, &address).context(|| "connect");
+        }
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Error::invalid("not a path of a socket"));
+        };
+        let directory = rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .context(|| "open")?;
+        let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+        let address = SocketAddrUnix::new(short).context(|| "address")?;
+        rustix::net::connect(&socket, &address).context(|| "connect")
+    };
+    connected().context(|| format!("dial unix {}", path.display()))?;
+    Ok(socket)
+}
+
+/// A connected pair that keeps message borders.
+pub(crate) fn pair(kind: SocketType) -> Result<(OwnedFd, OwnedFd)> {
+    rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).context(|| "socketpair(AF_UNIX)")
+}
+
+/// Sends bytes with one descriptor.
+pub(crate) fn send_fd(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
+    let fds = [fd];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(Error::new(Kind::Os, "no room for a descriptor"));
+    }
+    let sent = rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+        .context(|| "sendmsg(SCM_RIGHTS)")?;
+    if sent == bytes.len() { Ok(()) } else { Err(Error::new(Kind::Os, "sendmsg: short write")) }
+}
+
+/// Receives the descriptor that somebody sends.
+pub(crate) fn receive_fd(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let mut bytes = [0_u8; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
+        .context(|| "recvmsg")?;
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    fd.ok_or_else(|| Error::new(Kind::Os, "recvmsg: no descriptor came"))
+}

@@ -1,0 +1,51 @@
+//! The container's terminal: a pty of its own devpts, whose master goes out through the console socket.
+//!
+//! The slave is asked of the master itself (`TIOCGPTPEER`), never opened by a name that the container could have
+//! replaced, and both are checked to be what they should (CVE-2025-52565).
+
+use crate::error::{Context, Error, Result};
+use crate::{safe_path, socket};
+use knarr_sys::mount;
+use rustix::fs::OFlags;
+use rustix::pty::OpenptFlags;
+use rustix::termios::Winsize;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+const DEVPTS_MAGIC: u64 = 0x1cd1;
+
+/// Makes it ours: standard input and outputs, controlling terminal, `/dev/console`.
+pub(crate) fn set_up(root: BorrowedFd<'_>, console: BorrowedFd<'_>, size: (u16, u16), bind: bool) -> Result<()> {
+    let master = open_master(root).context(|| "open /dev/ptmx of the container")?;
+    rustix::pty::unlockpt(&master).context(|| "ioctl(TIOCSPTLCK)")?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).context(|| "ioctl(TIOCGPTPEER)")?;
+    if size != (0, 0) {
+        let size = Winsize { ws_col: size.0, ws_row: size.1, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&master, size).context(|| "ioctl(TIOCSWINSZ)")?;
+    }
+    if bind {
+        bind_console(root, slave.as_fd()).context(|| "mount /dev/console")?;
+    }
+    socket::send_fd(console, b"/dev/ptmx", master.as_fd()).context(|| "console socket")?;
+    rustix::stdio::dup2_stdin(&slave).context(|| "dup2(0)")?;
+    rustix::stdio::dup2_stdout(&slave).context(|| "dup2(1)")?;
+    rustix::stdio::dup2_stderr(&slave).context(|| "dup2(2)")?;
+    rustix::process::ioctl_tiocsctty(&slave).context(|| "ioctl(TIOCSCTTY)")
+}
+
+fn open_master(root: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let master = safe_path::open(root, Path::new("/dev/pts/ptmx"), OFlags::RDWR | OFlags::NOCTTY)?;
+    let kind = rustix::fs::fstatfs(&master).context(|| "fstatfs")?.f_type as u64;
+    let stat = rustix::fs::fstat(&master).context(|| "fstat")?;
+    if kind == DEVPTS_MAGIC && crate::plan::is_device(&stat, 'c', (5, 2)) {
+        return Ok(master);
+    }
+    Err(Error::invalid("/dev/pts/ptmx is not a pty multiplexer on devpts"))
+}
+
+fn bind_console(root: BorrowedFd<'_>, slave: BorrowedFd<'_>) -> Result<()> {
+    let target = safe_path::make_file(root, Path::new("/dev/console"), 0o666)?;
+    let tree = mount::clone_tree(slave, "", false)?;
+    Ok(mount::move_to_fd(&tree, &target)?)
+}

@@ -1,0 +1,77 @@
+//! `--timeline FILE`: what was done and how many microseconds it took, both sides on one clock, as Chrome trace events.
+
+use crate::error::{Context, Result};
+use crate::plan::{Side, Step};
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The events of one side; costs nothing unless it is wanted.
+#[derive(Debug, Default)]
+pub(crate) struct Timeline {
+    events: Option<Vec<Event>>,
+    side: u32,
+}
+
+/// A complete event of the trace format.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Event {
+    name: String,
+    cat: String,
+    ph: String,
+    /// Microseconds, as is `dur`.
+    ts: f64,
+    dur: f64,
+    pid: u32,
+    tid: u32,
+}
+
+impl Timeline {
+    pub(crate) fn new(wanted: bool, side: Side) -> Self {
+        Timeline { events: wanted.then(Vec::new), side: if side == Side::Runtime { 1 } else { 2 } }
+    }
+
+    /// When a step begins, if anybody wants to know.
+    pub(crate) fn begin(&self) -> Option<f64> {
+        self.events.as_ref().map(|_| now())
+    }
+
+    /// The step is done.
+    pub(crate) fn end(&mut self, begun: Option<f64>, step: &Step) {
+        self.end_named(begun, || step.description().operation);
+    }
+
+    /// The same for what is not a step of the plan.
+    pub(crate) fn end_named(&mut self, begun: Option<f64>, name: impl FnOnce() -> String) {
+        let (Some(events), Some(ts)) = (&mut self.events, begun) else { return };
+        let cat = if self.side == 1 { "runtime" } else { "init" };
+        let dur = now() - ts;
+        events.push(Event { name: name(), cat: cat.into(), ph: "X".into(), ts, dur, pid: 1, tid: self.side });
+    }
+
+    /// For the way from init to the runtime.
+    pub(crate) fn to_json(&self) -> Option<Vec<u8>> {
+        serde_json::to_vec(self.events.as_ref()?).ok()
+    }
+
+    /// Adds what the other side recorded.
+    pub(crate) fn merge(&mut self, json: &[u8]) {
+        if let (Some(events), Ok(other)) = (&mut self.events, serde_json::from_slice::<Vec<Event>>(json)) {
+            events.extend(other);
+        }
+    }
+
+    /// Writes the trace, in the order of time.
+    pub(crate) fn write(&mut self, file: &Path) -> Result<()> {
+        let Some(events) = &mut self.events else { return Ok(()) };
+        events.sort_by(|a, b| a.ts.total_cmp(&b.ts));
+        let trace = serde_json::json!({"traceEvents": events, "displayTimeUnit": "ns"});
+        std::fs::write(file, trace.to_string()).context(|| format!("write {}", file.display()))
+    }
+}
+
+/// The clock is the same in both processes.
+fn now() -> f64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+}

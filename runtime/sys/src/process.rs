@@ -1,0 +1,82 @@
+//! What a process changes about itself before it becomes the container's program.
+
+use crate::error::{Call, Error, Result};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Marks every descriptor from `first` on as closed at the next exec, whatever it is and whoever opened it.
+pub fn close_on_exec_from(first: u32) -> Result<()> {
+    // SAFETY: only sets a flag of descriptors; none is closed, so no owner is deceived.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(Error::last(format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"))) }
+}
+
+/// Becomes another program; returns only on failure.
+pub fn exec(path: &CStr, args: &[CString], env: &[CString]) -> Error {
+    match nix::unistd::execve(path, args, env).call(|| format!("execve({path:?})")) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+/// Becomes the program that is open as `file`.
+pub fn exec_fd(file: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> Error {
+    let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
+    match nix::unistd::execveat(file, c"", args, env, flags).call(|| format!("execveat({}, \"\")", file.as_raw_fd())) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+/// Ends the process at once: no destructors, no buffers written (they are copies of the parent's).
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit never returns and touches no memory of ours.
+    unsafe { libc::_exit(code) }
+}
+
+/// Takes ownership of a descriptor that the caller of this program passed by number (`--preserve-fds`, activation).
+/// Nothing when the number is not open.
+pub fn adopt_fd(number: i32) -> Option<OwnedFd> {
+    if number < 3 {
+        return None;
+    }
+    // SAFETY: fcntl on any number is harmless; the original stays with whoever had it.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    // SAFETY: the copy is new, so nothing else owns it.
+    (copy >= 0).then(|| unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// The supplementary groups.
+pub fn set_groups(groups: &[u32]) -> Result<()> {
+    let ids: Vec<nix::unistd::Gid> = groups.iter().map(|gid| nix::unistd::Gid::from_raw(*gid)).collect();
+    nix::unistd::setgroups(&ids).call(|| format!("setgroups({groups:?})"))
+}
+
+/// Real, effective and saved group id.
+pub fn set_gid(gid: u32) -> Result<()> {
+    let id = nix::unistd::Gid::from_raw(gid);
+    nix::unistd::setresgid(id, id, id).call(|| format!("setresgid({gid}, {gid}, {gid})"))
+}
+
+/// Real, effective and saved user id.
+pub fn set_uid(uid: u32) -> Result<()> {
+    let id = nix::unistd::Uid::from_raw(uid);
+    nix::unistd::setresuid(id, id, id).call(|| format!("setresuid({uid}, {uid}, {uid})"))
+}
+
+/// All signals with their default action and none blocked, as a fresh program expects them.
+pub fn reset_signals() -> Result<()> {
+    for number in 1..=64 {
+        // SAFETY: SIG_DFL installs no handler, so no code of ours can run in a signal context; numbers the kernel does
+        // not let us change (SIGKILL, SIGSTOP, those of the C library) fail without effect.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    nix::sys::signal::SigSet::empty().thread_set_mask().call(|| "rt_sigprocmask(SIG_SETMASK, [])")
+}
+
+/// A signal by its number; not those that the C library keeps for itself.
+pub fn signal(number: i32) -> Option<rustix::process::Signal> {
+    let named = rustix::process::Signal::from_named_raw(number);
+    // SAFETY: 34 to 64 are real-time signals on Linux, and glibc reserves only 32 and 33.
+    named.or_else(|| (34..=64).contains(&number).then(|| unsafe { rustix::process::Signal::from_raw_unchecked(number) }))
+}
