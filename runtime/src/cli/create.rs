@@ -7,7 +7,7 @@ use crate::error::{Context, Result};
 pub(super) const FLAGS: &[Flag] = launch::FLAGS;
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
-    launch::protect_ourselves()?;
+    launch::protect_ourselves(arguments)?;
     create(global, arguments).context(|| "runc create failed")
 }
 

@@ -37,7 +37,7 @@ pub(super) const FLAGS: &[Flag] = &[
 ];
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
-    launch::protect_ourselves()?;
+    launch::protect_ourselves(arguments)?;
     execute(global, arguments).context(|| "exec failed")
 }
 

@@ -203,7 +203,10 @@ pub(super) fn console_for(terminal: bool, arguments: &Arguments, detach: bool) -
     }
 }
 
-/// What enters a container must not be this file itself.
-pub(super) fn protect_ourselves() -> Result<()> {
+/// What enters a container must not be this file itself, and must not hold what our caller forgot to close: init may
+/// wait for `start` for long, and somebody else for the end of a pipe.
+pub(super) fn protect_ourselves(arguments: &Arguments) -> Result<()> {
+    let preserved: u32 = arguments.number("preserve-fds")?.unwrap_or(0);
+    knarr_sys::process::close_inherited(preserved.saturating_add(3))?;
     sealed_exe::ensure()
 }

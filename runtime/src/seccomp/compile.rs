@@ -83,7 +83,15 @@ fn section(arch: Arch, with_x32: bool, rules: &[Rule<'_>], default: u32) -> Resu
         if with_x32 {
             let upper = self::ranges(&decisions(Arch::X32, rules), default);
             ranges.push((X32_BIT, Decision::Always(default)));
-            ranges.extend(upper.into_iter().filter(|(start, _)| *start > X32_BIT));
+            ranges.extend(upper.into_iter().filter(|(start, _)| *start >= X32_BIT));
+            // The first x32 call has the very number at which they begin.
+            ranges.dedup_by(|later, earlier| {
+                let same = later.0 == earlier.0;
+                if same {
+                    std::mem::swap(later, earlier);
+                }
+                same
+            });
         } else {
             ranges.push((X32_BIT, Decision::Always(actions::BAD_ARCHITECTURE)));
         }

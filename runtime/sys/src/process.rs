@@ -11,6 +11,14 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     if result == 0 { Ok(()) } else { Err(Error::last(format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"))) }
 }
 
+/// Closes every descriptor from `first` on. Only for the very beginning of a program, before it has opened anything:
+/// whatever is open then was inherited, and belongs to nobody here.
+pub fn close_inherited(first: u32) -> Result<()> {
+    // SAFETY: as said above no owner of any of these numbers exists in this process yet.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    if result == 0 { Ok(()) } else { Err(Error::last(format!("close_range({first}, ~0, 0)"))) }
+}
+
 /// Becomes another program; returns only on failure.
 pub fn exec(path: &CStr, args: &[CString], env: &[CString]) -> Error {
     match nix::unistd::execve(path, args, env).call(|| format!("execve({path:?})")) {
