@@ -95,10 +95,14 @@ pub(crate) fn apply(wanted: &Capabilities) -> Result<()> {
         inheritable: CapabilitySet::from_bits_retain(wanted.inheritable),
     };
     rustix::thread::set_capabilities(None, sets).context(|| "unable to apply caps: capset")?;
-    rustix::thread::clear_ambient_capability_set().context(|| "unable to apply caps: prctl(PR_CAP_AMBIENT)")?;
+    rustix::thread::clear_ambient_capability_set()
+        .context(|| "unable to apply caps: prctl(PR_CAP_AMBIENT)")?;
     for index in (0..64).filter(|index| wanted.ambient & (1 << index) != 0) {
         // Not inheritable or not permitted: it cannot become ambient, which grants less, never more.
-        let _ = rustix::thread::configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << index), true);
+        let _ = rustix::thread::configure_capability_in_ambient_set(
+            CapabilitySet::from_bits_retain(1 << index),
+            true,
+        );
     }
     Ok(())
 }

@@ -38,7 +38,8 @@ pub(crate) struct Directory {
 impl Cgroups {
     /// The directory where a version 1 controller is, or the only one.
     pub(crate) fn directory(&self, controller: &str) -> Option<&PathBuf> {
-        let found = self.directories.iter().find(|d| self.unified || d.controllers.iter().any(|c| c == controller));
+        let found =
+            self.directories.iter().find(|d| self.unified || d.controllers.iter().any(|c| c == controller));
         found.map(|directory| &directory.path)
     }
 }
@@ -101,8 +102,10 @@ pub(crate) fn view(cgroups: &Cgroups, namespaced: bool) -> View {
 }
 
 fn view_of(directory: &Directory) -> ViewHierarchy {
-    let name = directory.mount.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let links = directory.controllers.iter().filter(|c| !c.starts_with("name=") && **c != name).cloned().collect();
+    let name =
+        directory.mount.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let links =
+        directory.controllers.iter().filter(|c| !c.starts_with("name=") && **c != name).cloned().collect();
     // A hierarchy without controllers is mounted by its name and needs `none`.
     let named = directory.controllers.iter().any(|c| c.starts_with("name="));
     let options = directory.controllers.join(",");

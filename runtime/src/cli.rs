@@ -48,22 +48,118 @@ struct Command {
 const ALL: usize = usize::MAX;
 
 const COMMANDS: &[Command] = &[
-    Command { name: "create", summary: "create a container", flags: create::FLAGS, positionals: ALL, run: create::run },
-    Command { name: "delete", summary: "delete any resources held by the container", flags: delete::FLAGS, positionals: ALL, run: delete::run },
-    Command { name: "events", summary: "display container events and statistics", flags: events::FLAGS, positionals: ALL, run: events::run },
-    Command { name: "exec", summary: "execute new process inside the container", flags: exec::FLAGS, positionals: 1, run: exec::run },
-    Command { name: "features", summary: "show the enabled features", flags: &[], positionals: ALL, run: features::run },
-    Command { name: "kill", summary: "send a signal to the container's init process", flags: kill::FLAGS, positionals: ALL, run: kill::run },
-    Command { name: "list", summary: "list containers with the given root", flags: list::FLAGS, positionals: ALL, run: list::run },
-    Command { name: "pause", summary: "suspend all processes inside the container", flags: &[], positionals: ALL, run: pause::run },
-    Command { name: "plan", summary: "print every kernel operation that will build the container, and why", flags: plan::FLAGS, positionals: ALL, run: plan::run },
-    Command { name: "ps", summary: "display the processes inside the container", flags: ps::FLAGS, positionals: 1, run: ps::run },
-    Command { name: "resume", summary: "resume all processes that have been paused", flags: &[], positionals: ALL, run: resume::run },
-    Command { name: "run", summary: "create and run a container", flags: run::FLAGS, positionals: ALL, run: run::run },
-    Command { name: "spec", summary: "create a new specification file", flags: spec::FLAGS, positionals: ALL, run: spec::run },
-    Command { name: "start", summary: "execute the user-defined process in a created container", flags: &[], positionals: ALL, run: start::run },
-    Command { name: "state", summary: "output the state of a container", flags: &[], positionals: ALL, run: state::run },
-    Command { name: "update", summary: "update container resource constraints", flags: update::FLAGS, positionals: ALL, run: update::run },
+    Command {
+        name: "create",
+        summary: "create a container",
+        flags: create::FLAGS,
+        positionals: ALL,
+        run: create::run,
+    },
+    Command {
+        name: "delete",
+        summary: "delete any resources held by the container",
+        flags: delete::FLAGS,
+        positionals: ALL,
+        run: delete::run,
+    },
+    Command {
+        name: "events",
+        summary: "display container events and statistics",
+        flags: events::FLAGS,
+        positionals: ALL,
+        run: events::run,
+    },
+    Command {
+        name: "exec",
+        summary: "execute new process inside the container",
+        flags: exec::FLAGS,
+        positionals: 1,
+        run: exec::run,
+    },
+    Command {
+        name: "features",
+        summary: "show the enabled features",
+        flags: &[],
+        positionals: ALL,
+        run: features::run,
+    },
+    Command {
+        name: "kill",
+        summary: "send a signal to the container's init process",
+        flags: kill::FLAGS,
+        positionals: ALL,
+        run: kill::run,
+    },
+    Command {
+        name: "list",
+        summary: "list containers with the given root",
+        flags: list::FLAGS,
+        positionals: ALL,
+        run: list::run,
+    },
+    Command {
+        name: "pause",
+        summary: "suspend all processes inside the container",
+        flags: &[],
+        positionals: ALL,
+        run: pause::run,
+    },
+    Command {
+        name: "plan",
+        summary: "print every kernel operation that will build the container, and why",
+        flags: plan::FLAGS,
+        positionals: ALL,
+        run: plan::run,
+    },
+    Command {
+        name: "ps",
+        summary: "display the processes inside the container",
+        flags: ps::FLAGS,
+        positionals: 1,
+        run: ps::run,
+    },
+    Command {
+        name: "resume",
+        summary: "resume all processes that have been paused",
+        flags: &[],
+        positionals: ALL,
+        run: resume::run,
+    },
+    Command {
+        name: "run",
+        summary: "create and run a container",
+        flags: run::FLAGS,
+        positionals: ALL,
+        run: run::run,
+    },
+    Command {
+        name: "spec",
+        summary: "create a new specification file",
+        flags: spec::FLAGS,
+        positionals: ALL,
+        run: spec::run,
+    },
+    Command {
+        name: "start",
+        summary: "execute the user-defined process in a created container",
+        flags: &[],
+        positionals: ALL,
+        run: start::run,
+    },
+    Command {
+        name: "state",
+        summary: "output the state of a container",
+        flags: &[],
+        positionals: ALL,
+        run: state::run,
+    },
+    Command {
+        name: "update",
+        summary: "update container resource constraints",
+        flags: update::FLAGS,
+        positionals: ALL,
+        run: update::run,
+    },
 ];
 
 /// What runc has and we do not have yet.
@@ -133,7 +229,9 @@ fn root(global: &Arguments) -> PathBuf {
         return std::path::absolute(&root).unwrap_or(root);
     }
     match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(directory) if !rustix::process::geteuid().is_root() => PathBuf::from(directory).join("knarr-runtime"),
+        Some(directory) if !rustix::process::geteuid().is_root() => {
+            PathBuf::from(directory).join("knarr-runtime")
+        }
         _ => PathBuf::from("/run/knarr-runtime"),
     }
 }
@@ -144,7 +242,9 @@ fn version() -> String {
 }
 
 fn help() -> String {
-    let mut text = String::from("Usage: knarr-runtime [global options] command [command options] [arguments...]\n\nCommands:\n");
+    let mut text = String::from(
+        "Usage: knarr-runtime [global options] command [command options] [arguments...]\n\nCommands:\n",
+    );
     for command in COMMANDS {
         text.push_str(&format!("   {:<10} {}\n", command.name, command.summary));
     }
@@ -155,7 +255,10 @@ fn help() -> String {
 
 fn command_help(command: &Command) -> String {
     let flags = arguments::describe(command.flags);
-    format!("Usage: knarr-runtime {} [options] [arguments...]\n\n{}\n\nOptions:\n{flags}", command.name, command.summary)
+    format!(
+        "Usage: knarr-runtime {} [options] [arguments...]\n\n{}\n\nOptions:\n{flags}",
+        command.name, command.summary
+    )
 }
 
 /// Writes to standard output; a reader that has gone away is not our failure.

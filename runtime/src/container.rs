@@ -75,7 +75,9 @@ impl Container {
         let directory = root.join(&record.id);
         match rustix::fs::mkdir(&directory, Mode::from_raw_mode(0o711)) {
             Ok(()) => {}
-            Err(Errno::EXIST) => return Err(Error::new(Kind::Exists, "container with given ID already exists")),
+            Err(Errno::EXIST) => {
+                return Err(Error::new(Kind::Exists, "container with given ID already exists"));
+            }
             Err(errno) => return Err(errno).context(|| format!("mkdir {}", directory.display())),
         }
         let lock = lock(&directory, FlockOperation::LockExclusive)?;
@@ -106,7 +108,8 @@ impl Container {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(not_found()),
             Err(error) => return Err(error).context(|| format!("read {}", path.display())),
         };
-        let record: Record = parse(&bytes).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))?;
+        let record: Record =
+            parse(&bytes).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))?;
         Ok(Container { directory, record, _lock: lock })
     }
 
@@ -184,12 +187,16 @@ impl Container {
     /// Opens the gate.
     pub(crate) fn open_gate(&self) -> Result<()> {
         let path = self.directory.join(FIFO);
-        let fifo = match rustix::fs::open(&path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(fifo) => fifo,
-            // Nobody has it open for reading.
-            Err(Errno::NXIO) => return Err(Error::new(Kind::State, "cannot start a container that has stopped")),
-            Err(errno) => return Err(errno).context(|| format!("open {}", path.display())),
-        };
+        let fifo =
+            match rustix::fs::open(&path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+            {
+                Ok(fifo) => fifo,
+                // Nobody has it open for reading.
+                Err(Errno::NXIO) => {
+                    return Err(Error::new(Kind::State, "cannot start a container that has stopped"));
+                }
+                Err(errno) => return Err(errno).context(|| format!("open {}", path.display())),
+            };
         rustix::io::write(&fifo, b"0").context(|| "write(<exec.fifo>)")?;
         std::fs::remove_file(&path).context(|| format!("unlink {}", path.display()))
     }
@@ -239,8 +246,10 @@ fn is_locked(directory: &Path) -> bool {
 /// Configurations hold environments, and those hold secrets.
 fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)).context(|| format!("open {}", path.display()))?;
-    std::io::Write::write_all(&mut std::fs::File::from(file), bytes).context(|| format!("write {}", path.display()))
+    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))
+        .context(|| format!("open {}", path.display()))?;
+    std::io::Write::write_all(&mut std::fs::File::from(file), bytes)
+        .context(|| format!("write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -276,7 +285,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let container = Container::create(root.path(), record("a"), b"{}").unwrap();
         let again = Container::create(root.path(), record("a"), b"{}").unwrap_err();
-        assert_eq!((again.kind(), again.to_string().as_str()), (Kind::Exists, "container with given ID already exists"));
+        assert_eq!(
+            (again.kind(), again.to_string().as_str()),
+            (Kind::Exists, "container with given ID already exists")
+        );
         container.remove_directory().unwrap();
         let gone = Container::peek(root.path(), "a").unwrap_err();
         assert_eq!((gone.kind(), gone.to_string().as_str()), (Kind::NotFound, "container does not exist"));

@@ -37,8 +37,10 @@ fn node(directory: &OwnedFd, name: &OsStr, device: &DevicePlan) -> Result<()> {
         Err(errno) => return Err(errno).context(|| "mknodat"),
     }
     let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
-    rustix::fs::chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).context(|| "fchownat")?;
-    rustix::fs::chmodat(directory, name, Mode::from_raw_mode(device.mode), AtFlags::empty()).context(|| "fchmodat")
+    rustix::fs::chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .context(|| "fchownat")?;
+    rustix::fs::chmodat(directory, name, Mode::from_raw_mode(device.mode), AtFlags::empty())
+        .context(|| "fchmodat")
 }
 
 /// What is there already is fine when it is the same device.
@@ -52,8 +54,9 @@ fn check_existing(directory: &OwnedFd, name: &OsStr, device: &DevicePlan) -> Res
 
 /// The host's node, at the same path.
 fn bind(directory: &OwnedFd, name: &OsStr, device: &DevicePlan) -> Result<()> {
-    let host = rustix::fs::open(&device.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .context(|| format!("open({:?})", device.path))?;
+    let host =
+        rustix::fs::open(&device.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+            .context(|| format!("open({:?})", device.path))?;
     let stat = rustix::fs::fstat(&host).context(|| "fstat")?;
     if !crate::plan::is_device(&stat, device.kind, (device.major, device.minor)) {
         return Err(Error::invalid("the host's file of this path is another device"));
@@ -63,8 +66,9 @@ fn bind(directory: &OwnedFd, name: &OsStr, device: &DevicePlan) -> Result<()> {
         Ok(_) | Err(Errno::NXIO | Errno::ACCESS | Errno::PERM) => {}
         Err(errno) => return Err(errno).context(|| "openat(O_CREAT)"),
     }
-    let target = rustix::fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .context(|| "openat(O_PATH)")?;
+    let target =
+        rustix::fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+            .context(|| "openat(O_PATH)")?;
     let tree = mount::clone_tree(&host, "", false)?;
     Ok(mount::move_to_fd(&tree, &target)?)
 }
@@ -76,7 +80,8 @@ pub(crate) fn link(root: BorrowedFd<'_>, path: &Path, target: &str) -> Result<()
     match rustix::fs::symlinkat(target, &directory, &name) {
         Ok(()) => Ok(()),
         Err(Errno::EXIST) if name == "ptmx" => {
-            rustix::fs::unlinkat(&directory, &name, AtFlags::empty()).context(|| "unlinkat(\"/dev/ptmx\")")?;
+            rustix::fs::unlinkat(&directory, &name, AtFlags::empty())
+                .context(|| "unlinkat(\"/dev/ptmx\")")?;
             rustix::fs::symlinkat(target, &directory, &name).context(|| "symlinkat(\"/dev/ptmx\")")
         }
         Err(Errno::EXIST) => Ok(()),

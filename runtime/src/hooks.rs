@@ -3,8 +3,8 @@
 use crate::error::{Context, Error, Kind, Result};
 use crate::spec::Hook;
 use crate::state::State;
-use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags};
 use std::fs::File;
 use std::io::{Read, Seek, Write};

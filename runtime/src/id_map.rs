@@ -46,8 +46,8 @@ pub(crate) fn namespace_with(uids: &[IdMapping], gids: &[IdMapping]) -> Result<O
     });
     let killed = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL)
         .context(|| "pidfd_send_signal(SIGKILL)");
-    let reaped = rustix::process::waitpid(Some(child.pid), rustix::process::WaitOptions::empty())
-        .context(|| "wait4");
+    let reaped =
+        rustix::process::waitpid(Some(child.pid), rustix::process::WaitOptions::empty()).context(|| "wait4");
     let namespace = opened?;
     killed?;
     reaped?;

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 
 /// The host's null device.
 pub(crate) fn open_null() -> Result<OwnedFd> {
-    let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .context(|| "open(\"/dev/null\")")?;
+    let null =
+        rustix::fs::open("/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+            .context(|| "open(\"/dev/null\")")?;
     let stat = rustix::fs::fstat(&null).context(|| "fstat(\"/dev/null\")")?;
     if crate::plan::is_device(&stat, 'c', (1, 3)) {
         return Ok(null);

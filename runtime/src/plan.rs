@@ -13,8 +13,8 @@ mod step;
 mod validate;
 
 pub(crate) use exec::ExecTarget;
-pub(crate) use namespaces::sys_kind;
 pub(crate) use namespaces::Namespaces;
+pub(crate) use namespaces::sys_kind;
 pub(crate) use process::{ProcessPlan, UserPlan};
 pub(crate) use rootfs::is_device;
 pub(crate) use step::{DevicePlan, HookKind, Side, Step};

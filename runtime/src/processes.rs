@@ -25,7 +25,9 @@ mod tests {
     #[test]
     fn names_cannot_confuse_it_and_zombies_do_not_count() {
         let line = |state: &str| {
-            format!("7 (a) Z b) {state} 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1 18446744073709551615")
+            format!(
+                "7 (a) Z b) {state} 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1 18446744073709551615"
+            )
         };
         assert_eq!(parse(&line("S")), Some(4711));
         assert_eq!(parse(&line("Z")), None);

@@ -54,8 +54,9 @@ pub(crate) fn apply(pid: Pid, limits: &[Limit]) -> Result<()> {
         let Some((_, resource)) = KINDS.iter().find(|(name, _)| *name == limit.kind) else { continue };
         let value = |number: u64| if number == u64::MAX { None } else { Some(number) };
         let new = rustix::process::Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
-        rustix::process::prlimit(Some(pid), *resource, new)
-            .context(|| format!("error setting rlimit type {}: prlimit({}, {})", limit.kind, limit.soft, limit.hard))?;
+        rustix::process::prlimit(Some(pid), *resource, new).context(|| {
+            format!("error setting rlimit type {}: prlimit({}, {})", limit.kind, limit.soft, limit.hard)
+        })?;
     }
     Ok(())
 }

@@ -59,8 +59,9 @@ pub(crate) fn set_propagation(change: Propagation) -> Result<()> {
 
 /// No more writes below `/`, except to what is mounted there.
 pub(crate) fn make_read_only(root: BorrowedFd<'_>) -> Result<()> {
-    let here = rustix::fs::openat(root, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .context(|| "open(\"/\")")?;
+    let here =
+        rustix::fs::openat(root, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .context(|| "open(\"/\")")?;
     let read_only = mount::Attributes { set: mount::attr::RDONLY, ..mount::Attributes::default() };
     Ok(mount::set_attributes(here.as_fd(), read_only, false)?)
 }

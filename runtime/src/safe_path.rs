@@ -31,7 +31,8 @@ fn open_with(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> kn
         match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, mode, resolve) {
             Err(Errno::AGAIN | Errno::INTR) if tries < RETRIES => tries += 1,
             result => {
-                return result.call(|| format!("openat2(<rootfs>, {path:?}, RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS)"));
+                return result
+                    .call(|| format!("openat2(<rootfs>, {path:?}, RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS)"));
             }
         }
     }
@@ -129,7 +130,9 @@ pub(crate) fn make_file(root: BorrowedFd<'_>, path: &Path, mode: u32) -> Result<
                     path = path.parent().unwrap_or(Path::new("/")).join(target);
                 }
             }
-            Err(errno) => return Err(errno).context(|| format!("openat(<rootfs>, {path:?}, O_CREAT|O_EXCL)")),
+            Err(errno) => {
+                return Err(errno).context(|| format!("openat(<rootfs>, {path:?}, O_CREAT|O_EXCL)"));
+            }
         }
     }
     Err(Error::new(Kind::Os, format!("{path:?}: too many levels of symbolic links")))
@@ -185,7 +188,8 @@ mod tests {
 
     #[test]
     fn clean_stays_below_the_root() {
-        for (given, expected) in [("", "/"), ("a/../b//c/.", "/b/c"), ("/../../x", "/x"), ("/a/./b/..", "/a")] {
+        for (given, expected) in [("", "/"), ("a/../b//c/.", "/b/c"), ("/../../x", "/x"), ("/a/./b/..", "/a")]
+        {
             assert_eq!(clean(given), Path::new(expected), "{given:?}");
         }
     }

@@ -49,7 +49,8 @@ const SCHED_FLAGS: &[(&str, u64)] = &[
     ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
     ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
 ];
-const IO_CLASSES: &[(&str, u32)] = &[("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
+const IO_CLASSES: &[(&str, u32)] =
+    &[("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
 
 /// Memory policies by name.
 pub(crate) const MEMORY_MODES: &[(&str, u32)] = &[
@@ -63,8 +64,11 @@ pub(crate) const MEMORY_MODES: &[(&str, u32)] = &[
 ];
 
 /// Their flags.
-pub(crate) const MEMORY_FLAGS: &[(&str, u32)] =
-    &[("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
+pub(crate) const MEMORY_FLAGS: &[(&str, u32)] = &[
+    ("MPOL_F_NUMA_BALANCING", 1 << 13),
+    ("MPOL_F_RELATIVE_NODES", 1 << 14),
+    ("MPOL_F_STATIC_NODES", 1 << 15),
+];
 
 const PERSONALITIES: &[(&str, u64)] = &[("LINUX", 0), ("LINUX32", 8)];
 
@@ -93,7 +97,10 @@ pub(crate) fn io_priority(given: &spec::IoPriority) -> Result<IoPriority> {
     let class = look_up(IO_CLASSES, "process.ioPriority.class", &given.class)?;
     match u32::try_from(given.priority) {
         Ok(priority) if priority <= 7 => Ok(IoPriority { class, priority }),
-        _ => Err(Error::invalid(format!("process.ioPriority.priority: {} is not between 0 and 7", given.priority))),
+        _ => Err(Error::invalid(format!(
+            "process.ioPriority.priority: {} is not between 0 and 7",
+            given.priority
+        ))),
     }
 }
 
@@ -117,7 +124,9 @@ pub(crate) fn memory_policy(given: &spec::MemoryPolicy) -> Result<MemoryPolicy> 
 
 pub(crate) fn personality(given: &spec::Personality) -> Result<u64> {
     if !given.flags.is_empty() {
-        return Err(Error::invalid("linux.personality.flags: additional flags are not supported by the specification"));
+        return Err(Error::invalid(
+            "linux.personality.flags: additional flags are not supported by the specification",
+        ));
     }
     look_up(PERSONALITIES, "linux.personality.domain", &given.domain)
 }

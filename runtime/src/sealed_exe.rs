@@ -22,13 +22,13 @@ pub(crate) fn ensure() -> Result<()> {
         return Ok(());
     }
     let copy = read_only_mount().or_else(|_| sealed_copy())?;
-    let args: Vec<CString> = std::env::args_os().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
+    let args: Vec<CString> =
+        std::env::args_os().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
     let env: Vec<CString> = std::env::vars_os()
-        .filter_map(|(name, value)| {
-            CString::new([name.into_vec(), value.into_vec()].join(&b'=')).ok()
-        })
+        .filter_map(|(name, value)| CString::new([name.into_vec(), value.into_vec()].join(&b'=')).ok())
         .collect();
-    Err(process::exec_fd(copy.as_fd(), &args, &env)).context(|| "cannot execute the protected copy of the runtime")
+    Err(process::exec_fd(copy.as_fd(), &args, &env))
+        .context(|| "cannot execute the protected copy of the runtime")
 }
 
 fn is_safe() -> Result<bool> {

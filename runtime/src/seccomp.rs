@@ -92,7 +92,9 @@ fn flags(names: &[String]) -> Result<u64> {
 
 fn listener(seccomp: &Seccomp, uses_notify: bool) -> Result<Option<Listener>> {
     match (seccomp.listener_path.is_empty(), uses_notify) {
-        (true, true) => Err(Error::invalid("linux.seccomp.listenerPath is not set but an action is SCMP_ACT_NOTIFY")),
+        (true, true) => {
+            Err(Error::invalid("linux.seccomp.listenerPath is not set but an action is SCMP_ACT_NOTIFY"))
+        }
         (true, false) if !seccomp.listener_metadata.is_empty() => {
             Err(Error::invalid("linux.seccomp.listenerMetadata needs linux.seccomp.listenerPath"))
         }
@@ -106,5 +108,6 @@ fn listener(seccomp: &Seccomp, uses_notify: bool) -> Result<Option<Listener>> {
 
 /// Loads the filter; from here on it decides about everything this process does.
 pub(crate) fn load(plan: &SeccompPlan) -> Result<Option<OwnedFd>> {
-    knarr_sys::seccomp::load(&plan.program, plan.flags).context(|| "unable to init seccomp: error loading seccomp filter")
+    knarr_sys::seccomp::load(&plan.program, plan.flags)
+        .context(|| "unable to init seccomp: error loading seccomp filter")
 }

@@ -38,9 +38,15 @@ mod tests {
 
     #[test]
     fn numbers_and_names() {
-        for (word, number) in
-            [("9", 9), ("KILL", 9), ("SIGKILL", 9), ("sigterm", 15), ("RTMIN+1", 35), ("SIGRTMAX", 64), ("37", 37)]
-        {
+        for (word, number) in [
+            ("9", 9),
+            ("KILL", 9),
+            ("SIGKILL", 9),
+            ("sigterm", 15),
+            ("RTMIN+1", 35),
+            ("SIGRTMAX", 64),
+            ("37", 37),
+        ] {
             assert_eq!(parse(word).unwrap().as_raw(), number, "{word}");
         }
         for bad in ["", "0", "-1", "65", "32", "SIGNOPE", "RTMIN+99"] {

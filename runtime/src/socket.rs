@@ -3,8 +3,8 @@
 use crate::error::{Context, Error, Kind, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,8 +13,9 @@ use std::path::Path;
 
 /// Connects a stream. An address holds 108 bytes; a longer path is reached through a descriptor of its directory.
 pub(crate) fn connect(path: &Path) -> Result<OwnedFd> {
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .context(|| "socket(AF_UNIX)")?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .context(|| "socket(AF_UNIX)")?;
     let connected = || -> Result<()> {
         if let Ok(address) = SocketAddrUnix::new(path) {
             return rustix::net::connect(&socket, &address).context(|| "connect");
@@ -22,8 +23,9 @@ pub(crate) fn connect(path: &Path) -> Result<OwnedFd> {
         let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Error::invalid("not a path of a socket"));
         };
-        let directory = rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .context(|| "open")?;
+        let directory =
+            rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .context(|| "open")?;
         let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
         let address = SocketAddrUnix::new(short).context(|| "address")?;
         rustix::net::connect(&socket, &address).context(|| "connect")
@@ -34,7 +36,8 @@ pub(crate) fn connect(path: &Path) -> Result<OwnedFd> {
 
 /// A connected pair that keeps message borders.
 pub(crate) fn pair(kind: SocketType) -> Result<(OwnedFd, OwnedFd)> {
-    rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).context(|| "socketpair(AF_UNIX)")
+    rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
+        .context(|| "socketpair(AF_UNIX)")
 }
 
 /// Sends bytes with one descriptor.

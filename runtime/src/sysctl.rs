@@ -9,7 +9,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 /// Parameters of the IPC namespace that have no prefix of their own.
 const IPC: &[&str] = &[
-    "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
     "kernel.shm_rmid_forced",
 ];
 
@@ -26,19 +32,28 @@ pub(crate) fn check(name: &str, namespaces: &Namespaces, sets_hostname: bool) ->
         NamespaceKind::Uts
     } else if dotted == "kernel.hostname" {
         let why = "sysctl \"kernel.hostname\" is in conflict with hostname";
-        return if sets_hostname { Err(Error::invalid(why)) } else { check("kernel.domainname", namespaces, false) };
+        return if sets_hostname {
+            Err(Error::invalid(why))
+        } else {
+            check("kernel.domainname", namespaces, false)
+        };
     } else {
-        return Err(Error::invalid(format!("linux.sysctl: sysctl {name:?} is not in a separate kernel namespace")));
+        return Err(Error::invalid(format!(
+            "linux.sysctl: sysctl {name:?} is not in a separate kernel namespace"
+        )));
     };
     if namespaces.has(needed) {
         return Ok(());
     }
-    Err(Error::invalid(format!("linux.sysctl: sysctl {name:?} is not allowed in the hosts {needed:?} namespace")))
+    Err(Error::invalid(format!(
+        "linux.sysctl: sysctl {name:?} is not allowed in the hosts {needed:?} namespace"
+    )))
 }
 
 /// Writes one through a descriptor of the real procfs, so a file system that only looks like it cannot catch the value.
 pub(crate) fn set(proc: BorrowedFd<'_>, name: &str, value: &str) -> Result<()> {
-    let path = if name.contains('/') { format!("sys/{name}") } else { format!("sys/{}", name.replace('.', "/")) };
+    let path =
+        if name.contains('/') { format!("sys/{name}") } else { format!("sys/{}", name.replace('.', "/")) };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat2(proc.as_fd(), &path, flags, Mode::empty(), resolve)

@@ -15,7 +15,12 @@ use std::path::Path;
 const DEVPTS_MAGIC: u64 = 0x1cd1;
 
 /// Makes it ours: standard input and outputs, controlling terminal, `/dev/console`.
-pub(crate) fn set_up(root: BorrowedFd<'_>, console: BorrowedFd<'_>, size: (u16, u16), bind: bool) -> Result<()> {
+pub(crate) fn set_up(
+    root: BorrowedFd<'_>,
+    console: BorrowedFd<'_>,
+    size: (u16, u16),
+    bind: bool,
+) -> Result<()> {
     let master = open_master(root).context(|| "open /dev/ptmx of the container")?;
     rustix::pty::unlockpt(&master).context(|| "ioctl(TIOCSPTLCK)")?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;

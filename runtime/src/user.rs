@@ -34,7 +34,9 @@ pub(crate) fn own_stdio(uid: u32) -> Result<()> {
         }
         match rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None) {
             Ok(()) | Err(Errno::INVAL | Errno::PERM | Errno::ROFS) => {}
-            Err(errno) => return Err(errno).context(|| "unable to change the owner of standard input or output"),
+            Err(errno) => {
+                return Err(errno).context(|| "unable to change the owner of standard input or output");
+            }
         }
     }
     Ok(())
@@ -62,7 +64,10 @@ pub(crate) fn with_home(mut env: Vec<CString>, uid: u32) -> Vec<CString> {
         return env;
     }
     env.retain(|variable| !is_home(variable));
-    let home = std::fs::read("/etc/passwd").ok().and_then(|text| home_of(&text, uid)).unwrap_or_else(|| b"/".to_vec());
+    let home = std::fs::read("/etc/passwd")
+        .ok()
+        .and_then(|text| home_of(&text, uid))
+        .unwrap_or_else(|| b"/".to_vec());
     env.extend(CString::new([b"HOME=".as_slice(), &home].concat()));
     env
 }
@@ -92,6 +97,9 @@ mod tests {
     fn a_home_that_is_given_stays() {
         let env = vec![CString::new("HOME=/x").unwrap()];
         assert_eq!(with_home(env.clone(), 0), env);
-        assert_eq!(with_home(vec![CString::new("HOME=").unwrap()], 4_000_000_000), [CString::new("HOME=/").unwrap()]);
+        assert_eq!(
+            with_home(vec![CString::new("HOME=").unwrap()], 4_000_000_000),
+            [CString::new("HOME=/").unwrap()]
+        );
     }
 }

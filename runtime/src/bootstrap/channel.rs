@@ -68,7 +68,9 @@ impl Channel {
         match self.receive()? {
             None => Err(gone()),
             Some(Message::Failed(error)) => Err(error),
-            Some(message) => pick(message).ok_or_else(|| Error::new(Kind::Os, format!("unexpected message, not {what}"))),
+            Some(message) => {
+                pick(message).ok_or_else(|| Error::new(Kind::Os, format!("unexpected message, not {what}")))
+            }
         }
     }
 }
@@ -92,7 +94,8 @@ fn encode(message: &Message) -> Vec<u8> {
 
 fn decode(bytes: &[u8]) -> Result<Message> {
     let (tag, rest) = bytes.split_first().unwrap_or((&0, &[]));
-    let number = || rest.try_into().map(i32::from_ne_bytes).map_err(|_| Error::new(Kind::Os, "malformed message"));
+    let number =
+        || rest.try_into().map(i32::from_ne_bytes).map_err(|_| Error::new(Kind::Os, "malformed message"));
     Ok(match tag {
         b'P' => Message::Placed(number()?),
         b'H' => Message::WantHooks,

@@ -102,7 +102,8 @@ fn guide(
             }
             Some(Message::Listener(number)) => {
                 let wanted = steps.iter().find_map(listener_of);
-                let wanted = wanted.ok_or_else(|| Error::new(Kind::Os, "nobody asked for a seccomp listener"))?;
+                let wanted =
+                    wanted.ok_or_else(|| Error::new(Kind::Os, "nobody asked for a seccomp listener"))?;
                 forward_listener(child, number, wanted, &target.state)?;
                 channel.send(&Message::Sent)?;
             }

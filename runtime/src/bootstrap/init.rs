@@ -9,8 +9,8 @@ use crate::spec::Hooks;
 use crate::state::State;
 use crate::timeline::Timeline;
 use crate::{
-    capabilities, devices, hooks, masked_paths, program, rootfs, safe_path, scheduling, seccomp, sysctl, terminal,
-    user,
+    capabilities, devices, hooks, masked_paths, program, rootfs, safe_path, scheduling, seccomp, sysctl,
+    terminal, user,
 };
 use knarr_sys::{keyring, namespace, process, sched};
 use rustix::fs::{Mode, OFlags};
@@ -74,7 +74,9 @@ impl Init {
             Step::DetachFromHost(change) => rootfs::detach_from_host(*change),
             Step::OpenRoot(path) => self.open_root(path),
             Step::Mount(plan) => self.mount(plan),
-            Step::MakeWorkingDirectory(path) => safe_path::make_directories(self.root()?, path, 0o755).map(drop),
+            Step::MakeWorkingDirectory(path) => {
+                safe_path::make_directories(self.root()?, path, 0o755).map(drop)
+            }
             Step::Device(device) => devices::make(self.root()?, device),
             Step::Link { path, target } => devices::link(self.root()?, path, target),
             Step::AwaitHooks => self.await_hooks(),
@@ -83,8 +85,12 @@ impl Init {
             Step::MoveRoot => rootfs::move_root(self.root()?).context(|| "error moving root"),
             Step::RootPropagation(change) => rootfs::set_propagation(*change),
             Step::Console { width, height } => self.console((*width, *height)),
-            Step::Hostname(name) => nix::unistd::sethostname(name).map_err(std::io::Error::from).context(|| "sethostname"),
-            Step::Domainname(name) => rustix::system::setdomainname(name.as_bytes()).context(|| "setdomainname"),
+            Step::Hostname(name) => {
+                nix::unistd::sethostname(name).map_err(std::io::Error::from).context(|| "sethostname")
+            }
+            Step::Domainname(name) => {
+                rustix::system::setdomainname(name.as_bytes()).context(|| "setdomainname")
+            }
             Step::Sysctl { name, value } => sysctl::set(self.proc.as_fd(), name, value),
             Step::ReadonlyPath(path) => mounts::act::cover_read_only(self.root()?, path)
                 .context(|| format!("can't make {:?} read-only", path.display())),
@@ -96,7 +102,9 @@ impl Init {
 
     fn become_program(&mut self, step: &Step) -> Result<()> {
         match step {
-            Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true).context(|| "prctl(PR_SET_NO_NEW_PRIVS)"),
+            Step::NoNewPrivileges => {
+                rustix::thread::set_no_new_privs(true).context(|| "prctl(PR_SET_NO_NEW_PRIVS)")
+            }
             Step::Scheduler(plan) => scheduling::set_scheduler(plan),
             Step::IoPriority(plan) => scheduling::set_io_priority(plan),
             Step::MemoryPolicy(plan) => scheduling::set_memory_policy(plan),
@@ -167,7 +175,9 @@ impl Init {
 
     fn console(&self, size: (u16, u16)) -> Result<()> {
         let Some(console) = &self.console else {
-            return Err(Error::invalid("cannot allocate tty if the runtime will detach without setting console socket"));
+            return Err(Error::invalid(
+                "cannot allocate tty if the runtime will detach without setting console socket",
+            ));
         };
         if self.target.is_some() {
             // The container may be anywhere in its own life: its root is ours by now.
@@ -181,11 +191,14 @@ impl Init {
         let Some(notify) = seccomp::load(plan)? else { return Ok(()) };
         // From here on calls may be held until the supervisor has the descriptor, which the runtime takes from us.
         self.channel.send(&Message::Listener(notify.as_raw_fd()))?;
-        self.channel.expect("the seccomp listener was sent", |message| (message == Message::Sent).then_some(()))
+        self.channel
+            .expect("the seccomp listener was sent", |message| (message == Message::Sent).then_some(()))
     }
 
     fn find_program(&mut self) -> Result<()> {
-        let Some(name) = self.process.args.first() else { return Err(Error::invalid("process.args: is empty")) };
+        let Some(name) = self.process.args.first() else {
+            return Err(Error::invalid("process.args: is empty"));
+        };
         self.found = Some(program::find(name, &self.process.env)?);
         // Now, while the password file can still be read: the last filter may forbid it.
         let env = std::mem::take(&mut self.process.env);
@@ -250,5 +263,6 @@ fn join_keyring(name: &str) -> Result<()> {
 }
 
 fn open_current_root() -> Result<OwnedFd> {
-    rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(|| "open(\"/\")")
+    rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .context(|| "open(\"/\")")
 }

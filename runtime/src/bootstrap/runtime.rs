@@ -57,7 +57,17 @@ impl Created {
 pub(crate) fn create(plan: &Plan, state: State, setup: Setup) -> Result<Created> {
     let (channel, theirs) = Channel::pair()?;
     let timeline = Timeline::new(setup.timeline, Side::Runtime);
-    let mut runtime = Runtime { plan, state, setup, channel, theirs: Some(theirs), timeline, prepared: vec![], child: None, hooks_asked: false };
+    let mut runtime = Runtime {
+        plan,
+        state,
+        setup,
+        channel,
+        theirs: Some(theirs),
+        timeline,
+        prepared: vec![],
+        child: None,
+        hooks_asked: false,
+    };
     let steps: Vec<&Step> = plan.side(Side::Runtime).collect();
     for (index, step) in steps.iter().enumerate() {
         let begun = runtime.timeline.begin();
@@ -87,8 +97,12 @@ impl Runtime<'_> {
     fn perform(&mut self, step: &Step, next: Option<&Step>) -> Result<()> {
         let cgroups = &self.plan.cgroups;
         match step {
-            Step::CreateCgroups => control::create(cgroups).context(|| "unable to apply cgroup configuration"),
-            Step::LimitCgroups(writes) => control::write_all(cgroups, writes).context(|| "error setting cgroup config"),
+            Step::CreateCgroups => {
+                control::create(cgroups).context(|| "unable to apply cgroup configuration")
+            }
+            Step::LimitCgroups(writes) => {
+                control::write_all(cgroups, writes).context(|| "error setting cgroup config")
+            }
             Step::FilterDevices(rules) => control::set_device_filter(cgroups, rules),
             Step::PrepareMounts => self.prepare(),
             Step::Clone { flags, into_cgroup } => self.clone(*flags, *into_cgroup),
@@ -124,8 +138,9 @@ impl Runtime<'_> {
     fn clone(&mut self, flags: u64, into_cgroup: bool) -> Result<()> {
         let single = SingleThreaded::prove()?;
         let cgroup = if into_cgroup { control::open(&self.plan.cgroups)? } else { None };
-        let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .context(|| "open(\"/proc\")")?;
+        let proc =
+            rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .context(|| "open(\"/proc\")")?;
         let namespaces = &self.plan.namespaces;
         let side = if namespaces.needs_stage() {
             stage::clone(&single, namespaces, cgroup.as_ref(), &self.channel, self.theirs.as_ref())?
@@ -147,7 +162,9 @@ impl Runtime<'_> {
     }
 
     fn become_init(&mut self, proc: OwnedFd) -> Result<()> {
-        let Some(channel) = self.theirs.take() else { return Err(Error::new(Kind::Os, "init has no channel")) };
+        let Some(channel) = self.theirs.take() else {
+            return Err(Error::new(Kind::Os, "init has no channel"));
+        };
         let namespaced = self.plan.namespaces.has(NamespaceKind::Cgroup);
         let init = Init {
             channel,
@@ -198,7 +215,12 @@ impl Runtime<'_> {
                 Some(Message::Listener(number)) => self.send_listener(number)?,
                 Some(Message::Failed(error)) => return Err(error).context(|| "error during container init"),
                 Some(_) => return Err(Error::new(Kind::Os, "unexpected message from init")),
-                None => return Err(Error::new(Kind::Os, "error during container init: init ended without a word (killed, or out of memory)")),
+                None => {
+                    return Err(Error::new(
+                        Kind::Os,
+                        "error during container init: init ended without a word (killed, or out of memory)",
+                    ));
+                }
             }
         }
     }
@@ -206,7 +228,9 @@ impl Runtime<'_> {
     fn send_listener(&mut self, number: i32) -> Result<()> {
         let Some(child) = &self.child else { return Err(Error::new(Kind::Os, "there is no init yet")) };
         let wanted = self.plan.side(Side::Init).find_map(listener_of);
-        let Some(wanted) = wanted else { return Err(Error::new(Kind::Os, "nobody asked for a seccomp listener")) };
+        let Some(wanted) = wanted else {
+            return Err(Error::new(Kind::Os, "nobody asked for a seccomp listener"));
+        };
         self.state.pid = child.pid.as_raw_nonzero().get();
         forward_listener(child, number, wanted, &self.state)?;
         self.channel.send(&Message::Sent)
@@ -231,7 +255,8 @@ pub(super) fn forward_listener(child: &Child, number: i32, wanted: &Listener, st
 }
 
 fn process_of(plan: &Plan) -> ProcessPlan {
-    let find = |step: &Step| if let Step::Execute(process) = step { Some(process.as_ref().clone()) } else { None };
+    let find =
+        |step: &Step| if let Step::Execute(process) = step { Some(process.as_ref().clone()) } else { None };
     plan.steps.iter().find_map(find).unwrap_or_default()
 }
 
@@ -246,7 +271,8 @@ fn clone_directly(
     let Some(join) = pid_namespace else { return Ok(clone::clone(single, flags, cgroup.map(AsFd::as_fd))?) };
     let kind = knarr_sys::namespace::Kind::Pid;
     let own = knarr_sys::namespace::open(std::path::Path::new("/proc/self/ns/pid"))?;
-    let target = knarr_sys::namespace::open(&join.path).context(|| format!("lstat {}", join.path.display()))?;
+    let target =
+        knarr_sys::namespace::open(&join.path).context(|| format!("lstat {}", join.path.display()))?;
     knarr_sys::namespace::join(&target, kind).context(|| "failed to join pid namespace")?;
     let side = clone::clone(single, flags, cgroup.map(AsFd::as_fd))?;
     if matches!(side, clone::Side::Parent(_)) {
@@ -272,6 +298,7 @@ pub(super) fn kill(child: &Child) -> Result<()> {
 fn reap(child: &Child) -> Result<()> {
     match rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(child.pid), WaitOptions::empty())) {
         Ok(_) | Err(rustix::io::Errno::CHILD) => Ok(()),
-        Err(errno) => Err(errno).context(|| format!("wait4({}, fd {})", child.pid.as_raw_nonzero(), child.pidfd.as_raw_fd())),
+        Err(errno) => Err(errno)
+            .context(|| format!("wait4({}, fd {})", child.pid.as_raw_nonzero(), child.pidfd.as_raw_fd())),
     }
 }

@@ -40,9 +40,10 @@ fn create_one(directory: &Directory, unified: bool) -> Result<()> {
 
 /// Every controller the parent has. One that cannot be handed down (threaded, busy) is missed when a limit needs it.
 fn enable_controllers(cgroup: &Path) -> Result<()> {
-    let available = std::fs::read_to_string(cgroup.join("cgroup.controllers")).context(|| "cgroup.controllers")?;
-    let enabled =
-        std::fs::read_to_string(cgroup.join("cgroup.subtree_control")).context(|| "cgroup.subtree_control")?;
+    let available =
+        std::fs::read_to_string(cgroup.join("cgroup.controllers")).context(|| "cgroup.controllers")?;
+    let enabled = std::fs::read_to_string(cgroup.join("cgroup.subtree_control"))
+        .context(|| "cgroup.subtree_control")?;
     let enabled: Vec<&str> = enabled.split_whitespace().collect();
     for controller in available.split_whitespace().filter(|controller| !enabled.contains(controller)) {
         // The limits themselves report what is missing, by the name of their file.
@@ -213,7 +214,8 @@ fn pause() {
 /// Removes them with all below. What is already gone is fine; all that fails is reported.
 pub(crate) fn remove(cgroups: &Cgroups) -> Result<()> {
     let deadline = Instant::now() + REMOVE_DEADLINE;
-    let errors = cgroups.directories.iter().filter_map(|directory| remove_tree(&directory.path, deadline).err());
+    let errors =
+        cgroups.directories.iter().filter_map(|directory| remove_tree(&directory.path, deadline).err());
     Error::all(errors.collect())
 }
 
@@ -231,7 +233,9 @@ fn remove_one(cgroup: &Path, deadline: Instant) -> Result<()> {
         match rustix::fs::rmdir(cgroup) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
             Err(Errno::BUSY) if Instant::now() < deadline => pause(),
-            Err(errno) => return Err(errno).context(|| format!("unable to remove cgroup {}", cgroup.display())),
+            Err(errno) => {
+                return Err(errno).context(|| format!("unable to remove cgroup {}", cgroup.display()));
+            }
         }
     }
 }

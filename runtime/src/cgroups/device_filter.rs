@@ -104,7 +104,8 @@ mod tests {
         let matches = |rule: &&Rule| {
             let kind_fits = rule.kind == 'a' || rule.kind == kind;
             let number_fits = |number: Option<u32>, is: u32| number.is_none_or(|n| n == is);
-            let access_fits = if rule.allow { access(rule) & asked == asked } else { access(rule) & asked != 0 };
+            let access_fits =
+                if rule.allow { access(rule) & asked == asked } else { access(rule) & asked != 0 };
             kind_fits && number_fits(rule.major, major) && number_fits(rule.minor, minor) && access_fits
         };
         rules.iter().rev().find(matches).is_none_or(|rule| rule.allow)

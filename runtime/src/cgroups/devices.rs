@@ -108,9 +108,12 @@ pub(crate) fn v1_writes(rules: &[Rule]) -> Vec<Write> {
     let mut writes = Vec::new();
     for rule in rest {
         // Version 1 has no `a` rule with numbers: it is one for each kind.
-        let kinds: &[char] = if rule.kind == 'a' && !rule.is_everything() { &['b', 'c'] } else { &[rule.kind] };
+        let kinds: &[char] =
+            if rule.kind == 'a' && !rule.is_everything() { &['b', 'c'] } else { &[rule.kind] };
         let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-        writes.extend(kinds.iter().map(|kind| Write::new("devices", file, Rule { kind: *kind, ..*rule }.v1_value())));
+        writes.extend(
+            kinds.iter().map(|kind| Write::new("devices", file, Rule { kind: *kind, ..*rule }.v1_value())),
+        );
     }
     writes
 }
@@ -127,7 +130,8 @@ mod tests {
     fn the_usual_list_starts_by_denying_all() {
         let rules = rules(&given(serde_json::json!([
             {"allow": false, "access": "rwm"},
-            {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"}]))).unwrap();
+            {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"}])))
+        .unwrap();
         let writes = v1_writes(&rules);
         assert_eq!((writes[0].file.as_str(), writes[0].value.as_str()), ("devices.deny", "a"));
         assert_eq!((writes[1].file.as_str(), writes[1].value.as_str()), ("devices.allow", "c 10:229 rw"));

@@ -62,9 +62,10 @@ impl Layout {
                 let base = hierarchy.own.parent().unwrap_or(Path::new(""));
                 Cgroups { directories: vec![directory(hierarchy, base, path)], unified: true }
             }
-            Layout::V1(all) => {
-                Cgroups { directories: all.iter().map(|h| directory(h, &h.own, path)).collect(), unified: false }
-            }
+            Layout::V1(all) => Cgroups {
+                directories: all.iter().map(|h| directory(h, &h.own, path)).collect(),
+                unified: false,
+            },
         }
     }
 }
@@ -114,7 +115,8 @@ fn find_in(mountinfo: &str, controllers: &[String]) -> Option<PathBuf> {
         let (left, right) = line.split_once(" - ")?;
         let mut right = right.split(' ');
         let (kind, options) = (right.next()?, right.nth(1)?);
-        let has_all = || controllers.iter().all(|controller| options.split(',').any(|option| option == controller));
+        let has_all =
+            || controllers.iter().all(|controller| options.split(',').any(|option| option == controller));
         if kind == "cgroup" && has_all() { left.split(' ').nth(4).map(PathBuf::from) } else { None }
     })
 }

@@ -20,7 +20,8 @@ pub(crate) fn parse(field: &str, id: &str) -> Result<CgroupPath> {
     if field.split('/').any(|name| name == "..") {
         return Err(Error::invalid(format!("linux.cgroupsPath: {field:?} must not contain \"..\"")));
     }
-    let clean: PathBuf = Path::new(field).components().filter(|c| matches!(c, Component::Normal(_))).collect();
+    let clean: PathBuf =
+        Path::new(field).components().filter(|c| matches!(c, Component::Normal(_))).collect();
     if clean.as_os_str().is_empty() {
         return Err(Error::invalid(format!("linux.cgroupsPath: {field:?} names the root cgroup")));
     }

@@ -6,7 +6,11 @@ use std::path::Path;
 
 /// The `data` object. What this host does not count is left out or zero, as runc does.
 pub(crate) fn read(cgroups: &Cgroups) -> Value {
-    let (cpu, memory) = if cgroups.unified { (cpu_v2(cgroups), memory_v2(cgroups)) } else { (cpu_v1(cgroups), memory_v1(cgroups)) };
+    let (cpu, memory) = if cgroups.unified {
+        (cpu_v2(cgroups), memory_v2(cgroups))
+    } else {
+        (cpu_v1(cgroups), memory_v1(cgroups))
+    };
     json!({
         "cpu": cpu,
         "cpuset": {},

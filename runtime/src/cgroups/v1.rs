@@ -65,7 +65,8 @@ fn block_io(block_io: &BlockIo, writes: &mut Vec<Write>) {
     }
     for device in &block_io.weight_device {
         let node = format!("{}:{}", device.major, device.minor);
-        let weights = [("blkio.weight_device", device.weight), ("blkio.leaf_weight_device", device.leaf_weight)];
+        let weights =
+            [("blkio.weight_device", device.weight), ("blkio.leaf_weight_device", device.leaf_weight)];
         for (file, weight) in weights {
             writes.extend(weight.map(|weight| Write::new("blkio", file, format!("{node} {weight}"))));
         }
@@ -99,7 +100,8 @@ mod tests {
     fn check(resources: serde_json::Value, expected: &[(&str, &str, &str)]) {
         let resources: Resources = serde_json::from_value(resources).unwrap();
         let writes = writes(&resources);
-        let got: Vec<_> = writes.iter().map(|w| (w.controller.as_str(), w.file.as_str(), w.value.as_str())).collect();
+        let got: Vec<_> =
+            writes.iter().map(|w| (w.controller.as_str(), w.file.as_str(), w.value.as_str())).collect();
         assert_eq!(got, expected);
     }
 

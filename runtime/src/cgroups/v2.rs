@@ -68,9 +68,9 @@ fn swap_alone(memory: &Memory) -> Result<Option<String>> {
             Err(Error::invalid("linux.resources.memory.swap: should not be set for unlimited memory"))
         }
         swap if limit > 0 && swap >= limit => Ok(Some((swap - limit).to_string())),
-        swap if limit > 0 => {
-            Err(Error::invalid(format!("linux.resources.memory.swap: {swap} is less than the memory limit {limit}")))
-        }
+        swap if limit > 0 => Err(Error::invalid(format!(
+            "linux.resources.memory.swap: {swap} is less than the memory limit {limit}"
+        ))),
         _ => Err(Error::invalid("linux.resources.memory.swap: needs linux.resources.memory.limit")),
     }
 }
@@ -108,7 +108,8 @@ fn block_io(block_io: &BlockIo, writes: &mut Vec<Write>) {
     writes.extend(block_io.weight.filter(|w| *w > 0).map(|weight| file("io.weight", io_weight(weight))));
     for device in &block_io.weight_device {
         if let Some(weight) = device.weight {
-            writes.push(file("io.weight", format!("{}:{} {}", device.major, device.minor, io_weight(weight))));
+            writes
+                .push(file("io.weight", format!("{}:{} {}", device.major, device.minor, io_weight(weight))));
         }
     }
     let throttles: [(&str, &[ThrottleDevice]); 4] = [
@@ -155,7 +156,10 @@ mod tests {
             ],
         );
         check(serde_json::json!({"cpu": {"quota": -1, "period": 1000}}), &[("cpu.max", "max 1000")]);
-        check(serde_json::json!({"memory": {"limit": -1}}), &[("memory.swap.max", "max"), ("memory.max", "max")]);
+        check(
+            serde_json::json!({"memory": {"limit": -1}}),
+            &[("memory.swap.max", "max"), ("memory.max", "max")],
+        );
     }
 
     #[test]

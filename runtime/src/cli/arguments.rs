@@ -52,13 +52,19 @@ impl Arguments {
                 Some(Arg::Value(value)) => {
                     parsed.positionals.push(value);
                     if parsed.positionals.len() >= limit.max(1) {
-                        parsed.positionals.extend(parser.raw_args().map_err(|e| Error::invalid(e.to_string()))?);
+                        parsed
+                            .positionals
+                            .extend(parser.raw_args().map_err(|e| Error::invalid(e.to_string()))?);
                         return Ok(parsed);
                     }
                     continue;
                 }
-                Some(Arg::Long(name)) => (find(flags, |flag| flag.name == name, &format!("--{name}"))?, false),
-                Some(Arg::Short(letter)) => (find(flags, |f| f.short == Some(letter), &format!("-{letter}"))?, true),
+                Some(Arg::Long(name)) => {
+                    (find(flags, |flag| flag.name == name, &format!("--{name}"))?, false)
+                }
+                Some(Arg::Short(letter)) => {
+                    (find(flags, |f| f.short == Some(letter), &format!("-{letter}"))?, true)
+                }
             };
             // What follows the letter of a switch is the next letter.
             let inline = if letter && !flag.takes_value { None } else { parser.optional_value() };
@@ -72,7 +78,8 @@ impl Arguments {
             None if flag.takes_value => {
                 // Even a value that looks like a flag.
                 let mut rest = parser.raw_args().map_err(|error| Error::invalid(error.to_string()))?;
-                rest.next().ok_or_else(|| Error::invalid(format!("flag needs an argument: --{}", flag.name)))?
+                rest.next()
+                    .ok_or_else(|| Error::invalid(format!("flag needs an argument: --{}", flag.name)))?
             }
             None => OsString::from("true"),
         };
@@ -113,12 +120,17 @@ impl Arguments {
     /// A value as a number.
     pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>> {
         let Some(text) = self.text(name)? else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| Error::invalid(format!("invalid value {text:?} for flag --{name}")))
+        text.parse()
+            .map(Some)
+            .map_err(|_| Error::invalid(format!("invalid value {text:?} for flag --{name}")))
     }
 }
 
 fn utf8(name: &str, value: &OsStr) -> Result<String> {
-    value.to_str().map(String::from).ok_or_else(|| Error::invalid(format!("value of --{name} is not valid UTF-8")))
+    value
+        .to_str()
+        .map(String::from)
+        .ok_or_else(|| Error::invalid(format!("value of --{name} is not valid UTF-8")))
 }
 
 fn find(flags: &[Flag], is_it: impl Fn(&Flag) -> bool, written: &str) -> Result<Flag> {
@@ -154,8 +166,12 @@ pub(crate) fn describe(flags: &[Flag]) -> String {
 mod tests {
     use super::*;
 
-    const FLAGS: &[Flag] =
-        &[Flag::value("bundle", Some('b')), Flag::value("env", Some('e')), Flag::switch("tty", Some('t')), Flag::switch("detach", Some('d'))];
+    const FLAGS: &[Flag] = &[
+        Flag::value("bundle", Some('b')),
+        Flag::value("env", Some('e')),
+        Flag::switch("tty", Some('t')),
+        Flag::switch("detach", Some('d')),
+    ];
 
     fn parse(words: &str, limit: usize) -> Result<Arguments> {
         Arguments::parse(FLAGS, words.split_whitespace().map(OsString::from).collect(), limit)
@@ -163,7 +179,13 @@ mod tests {
 
     #[test]
     fn flags_before_and_after_the_id() {
-        for words in ["--bundle /b id -d", "id --bundle=/b --detach", "-b /b -d id", "-bundle /b -detach id", "-bundle=/b id -d"] {
+        for words in [
+            "--bundle /b id -d",
+            "id --bundle=/b --detach",
+            "-b /b -d id",
+            "-bundle /b -detach id",
+            "-bundle=/b id -d",
+        ] {
             let parsed = parse(words, usize::MAX).unwrap();
             assert_eq!(parsed.text("bundle").unwrap().unwrap(), "/b", "{words}");
             assert!(parsed.has("detach"), "{words}");

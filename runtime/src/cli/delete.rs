@@ -47,7 +47,9 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
 
 fn remove_leftovers(global: &Global, id: &str) -> Result<()> {
     match std::fs::remove_dir_all(global.root.join(id)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context(|| "remove state directory"),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context(|| "remove state directory")
+        }
         _ => Ok(()),
     }
 }
@@ -89,7 +91,11 @@ fn await_end(container: &Container) -> Result<()> {
 pub(super) fn remove(container: &Container, hooks: &Hooks) -> Result<()> {
     let cgroups = &container.record.cgroups;
     let leftover = || -> Result<()> {
-        if control::processes(cgroups)?.is_empty() { Ok(()) } else { control::signal_all(cgroups, Signal::KILL) }
+        if control::processes(cgroups)?.is_empty() {
+            Ok(())
+        } else {
+            control::signal_all(cgroups, Signal::KILL)
+        }
     };
     let killed = leftover();
     let cgroups = control::remove(cgroups);

@@ -37,7 +37,8 @@ fn stream(container: &Container, interval: Duration) -> Result<u8> {
     let mut kills = stats::oom_kills(&container.record.cgroups);
     let timeout = Timespec { tv_sec: interval.as_secs() as i64, tv_nsec: interval.subsec_nanos().into() };
     loop {
-        let ended = rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)).unwrap_or(1) > 0;
+        let ended =
+            rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)).unwrap_or(1) > 0;
         let now = stats::oom_kills(&container.record.cgroups);
         if now > kills {
             super::print(&format!("{}\n", json!({"type": "oom", "id": container.record.id})))?;

@@ -65,9 +65,10 @@ fn check_status(container: &Container, arguments: &Arguments) -> Result<()> {
     match container.status()? {
         Status::Stopped => Err(Error::new(Kind::State, "cannot exec in a stopped container")),
         Status::Creating => Err(Error::new(Kind::State, "cannot exec in a container that is being created")),
-        Status::Paused if !arguments.has("ignore-paused") => {
-            Err(Error::new(Kind::State, "cannot exec in a paused container (use --ignore-paused to override)"))
-        }
+        Status::Paused if !arguments.has("ignore-paused") => Err(Error::new(
+            Kind::State,
+            "cannot exec in a paused container (use --ignore-paused to override)",
+        )),
         _ => Ok(()),
     }
 }
@@ -110,7 +111,9 @@ fn cgroups(container: &Container, arguments: &Arguments) -> Result<Cgroups> {
         let below = crate::safe_path::clean(path);
         let below = below.strip_prefix("/").unwrap_or(Path::new(""));
         for directory in &mut cgroups.directories {
-            if controllers.is_empty() || controllers.split(',').any(|c| directory.controllers.iter().any(|d| d == c)) {
+            if controllers.is_empty()
+                || controllers.split(',').any(|c| directory.controllers.iter().any(|d| d == c))
+            {
                 directory.path = directory.path.join(below);
             }
         }
@@ -125,7 +128,8 @@ fn process(spec: &Spec, arguments: &Arguments) -> Result<Process> {
         return parse(&json).map_err(|error| Error::invalid(format!("{}: {error}", path.display())));
     }
     let mut process = spec.process.clone().unwrap_or_default();
-    process.args = arguments.positionals.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    process.args =
+        arguments.positionals.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     process.terminal = arguments.has("tty");
     if let Some(cwd) = arguments.text("cwd")? {
         process.cwd = cwd;
@@ -163,7 +167,8 @@ fn add_capabilities(process: &mut Process, names: Vec<String>) {
 /// `UID` or `UID:GID`, numbers only: anything else would be a guess (CVE-2026-30892).
 fn user(text: &str, old: &User) -> Result<User> {
     let number = |word: &str| {
-        word.parse::<u32>().map_err(|_| Error::invalid(format!("invalid user {text:?}: parsing {word:?} as a number")))
+        word.parse::<u32>()
+            .map_err(|_| Error::invalid(format!("invalid user {text:?}: parsing {word:?} as a number")))
     };
     let (uid, gid) = match text.split_once(':') {
         Some((uid, gid)) => (number(uid)?, number(gid)?),

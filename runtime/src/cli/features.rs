@@ -6,15 +6,18 @@ use crate::mounts::options;
 use crate::scheduling;
 use crate::seccomp::{self, actions, arch, conditions};
 use crate::spec::{
-    CgroupFeatures, Enabled, Features, LinuxFeatures, MemoryPolicyFeatures, MountExtensions, SeccompFeatures, VERSION,
+    CgroupFeatures, Enabled, Features, LinuxFeatures, MemoryPolicyFeatures, MountExtensions, SeccompFeatures,
+    VERSION,
 };
 use std::collections::BTreeMap;
 
-const HOOKS: &[&str] = &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+const HOOKS: &[&str] =
+    &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
 
 pub(super) fn run(_: &Global, _: &Arguments) -> Result<u8> {
-    let text = serde_json::to_string_pretty(&features()).map_err(|error| Error::invalid(error.to_string()))?;
+    let text =
+        serde_json::to_string_pretty(&features()).map_err(|error| Error::invalid(error.to_string()))?;
     super::print(&(text + "\n"))
 }
 

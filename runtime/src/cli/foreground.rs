@@ -37,7 +37,9 @@ impl Foreground {
     /// Takes signals over.
     pub(super) fn prepare(terminal: bool, subreaper: bool) -> Result<Self> {
         let all = SigSet::all();
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None).map_err(std::io::Error::from).context(|| "rt_sigprocmask")?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None)
+            .map_err(std::io::Error::from)
+            .context(|| "rt_sigprocmask")?;
         let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(std::io::Error::from)
             .context(|| "signalfd")?;
@@ -84,7 +86,8 @@ impl Foreground {
 
     /// Waits for anything: the end, a signal, bytes for or from the terminal.
     fn poll(&self, child: &Child, terminal: Option<&Terminal>) -> Result<(bool, bool, bool)> {
-        let mut fds = vec![PollFd::new(&child.pidfd, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+        let mut fds =
+            vec![PollFd::new(&child.pidfd, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
         let stdin = rustix::stdio::stdin();
         if let Some(terminal) = terminal {
             fds.push(PollFd::new(&terminal.master, PollFlags::IN));
@@ -105,7 +108,9 @@ impl Foreground {
         while let Ok(Some(info)) = self.signals.read_signal() {
             match Signal::try_from(info.ssi_signo as i32) {
                 Ok(Signal::SIGCHLD) => reap_others(child),
-                Ok(Signal::SIGWINCH) if terminal.is_some() => terminal.map(Terminal::resize).unwrap_or_default(),
+                Ok(Signal::SIGWINCH) if terminal.is_some() => {
+                    terminal.map(Terminal::resize).unwrap_or_default()
+                }
                 // The Go runtime preempts itself with it; nobody means it for us.
                 Ok(Signal::SIGURG | Signal::SIGPIPE) => {}
                 Ok(signal) => send(child, signal as i32),
@@ -158,7 +163,8 @@ impl Terminal {
         if let Some(saved) = &saved {
             let mut raw = saved.clone();
             raw.make_raw();
-            rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw).context(|| "tcsetattr")?;
+            rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw)
+                .context(|| "tcsetattr")?;
         }
         let terminal = Terminal { master, saved, input_open: true };
         terminal.resize();

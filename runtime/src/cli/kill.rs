@@ -13,7 +13,8 @@ pub(super) const FLAGS: &[Flag] = &[Flag::switch("all", Some('a'))];
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
     let id = super::container_id(arguments, "kill")?;
-    let wanted = arguments.positionals.get(1).map_or("SIGTERM".into(), |word| word.to_string_lossy().into_owned());
+    let wanted =
+        arguments.positionals.get(1).map_or("SIGTERM".into(), |word| word.to_string_lossy().into_owned());
     let signal = crate::signals::parse(&wanted)?;
     let container = Container::peek(&global.root, &id)?;
     // A shared pid namespace does not die with init: what is left is found through the cgroup.
@@ -61,6 +62,8 @@ pub(super) fn signal_init(container: &Container, signal: Signal) -> Result<()> {
     match rustix::process::pidfd_send_signal(&pidfd, signal) {
         Ok(()) => Ok(()),
         Err(Errno::SRCH) => Err(not_running()),
-        Err(errno) => Err(errno).context(|| format!("unable to signal init: pidfd_send_signal({})", signal.as_raw())),
+        Err(errno) => {
+            Err(errno).context(|| format!("unable to signal init: pidfd_send_signal({})", signal.as_raw()))
+        }
     }
 }

@@ -148,7 +148,8 @@ fn build(
 fn announce(container: &mut Container, created: &Created, arguments: &Arguments) -> Result<()> {
     let pid = created.child.pid;
     container.record.init_process_pid = pid.as_raw_nonzero().get();
-    container.record.init_process_start = processes::start_time(container.record.init_process_pid).unwrap_or(0);
+    container.record.init_process_start =
+        processes::start_time(container.record.init_process_pid).unwrap_or(0);
     container.save()?;
     if let Some(path) = arguments.path("pid-file") {
         write_pid_file(&path, pid)?;

@@ -59,7 +59,8 @@ fn table(states: &[State]) -> String {
         [id.clone(), pid.to_string(), status.as_str().into(), bundle.clone(), created.clone(), owner.clone()]
     };
     let rows: Vec<[String; 6]> = std::iter::once(header).chain(states.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.len() + 3).max();
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.len() + 3).max();
     let widths: Vec<usize> = (0..5).map(|column| width(column).unwrap_or(0).max(12)).collect();
     let line = |row: &[String; 6]| {
         let padded = row.iter().zip(widths.iter().map(Some).chain(std::iter::once(None)));

@@ -12,7 +12,10 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
     match container.status()? {
         Status::Running | Status::Created => control::freeze(&container.record.cgroups, true)?,
         status => {
-            return Err(Error::new(Kind::State, format!("container not running or created: {}", status.as_str())));
+            return Err(Error::new(
+                Kind::State,
+                format!("container not running or created: {}", status.as_str()),
+            ));
         }
     }
     Ok(0)

@@ -30,7 +30,12 @@ fn text(plan: &Plan) -> String {
     for (number, step) in plan.steps.iter().enumerate() {
         let described = step.description();
         let side = if described.side == Side::Runtime { "runtime" } else { "init" };
-        text.push_str(&format!("{:>3}  {side:<7}  {}\n              {}\n", number + 1, described.operation, described.reason));
+        text.push_str(&format!(
+            "{:>3}  {side:<7}  {}\n              {}\n",
+            number + 1,
+            described.operation,
+            described.reason
+        ));
     }
     for warning in &plan.warnings {
         text.push_str(&format!("warning: {warning}\n"));
@@ -42,5 +47,7 @@ fn text(plan: &Plan) -> String {
 fn json(plan: &Plan) -> Result<String> {
     let described: Vec<_> = plan.steps.iter().map(crate::plan::Step::description).collect();
     let all = serde_json::json!({"plan": plan, "operations": described});
-    serde_json::to_string_pretty(&all).map(|text| text + "\n").map_err(|error| Error::invalid(error.to_string()))
+    serde_json::to_string_pretty(&all)
+        .map(|text| text + "\n")
+        .map_err(|error| Error::invalid(error.to_string()))
 }

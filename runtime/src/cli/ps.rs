@@ -21,7 +21,8 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
 
 /// The lines of ps(1) about these processes. Its options may come as one word, as containerd passes them.
 fn table(pids: &[i32], arguments: &Arguments) -> Result<u8> {
-    let given: Vec<String> = arguments.positionals.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let given: Vec<String> =
+        arguments.positionals.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let options: Vec<&str> = given.iter().flat_map(|word| word.split_whitespace()).collect();
     let options = if options.is_empty() { vec!["-ef"] } else { options };
     let output = Command::new("ps").args(&options).output().context(|| "ps")?;
@@ -39,7 +40,10 @@ fn select(text: &str, pids: &[i32]) -> Result<String> {
     let column = header.split_whitespace().position(|word| word == "PID");
     let column = column.ok_or_else(|| Error::invalid("couldn't find PID field in ps output"))?;
     let ours = |line: &&str| {
-        line.split_whitespace().nth(column).and_then(|word| word.parse().ok()).is_some_and(|pid| pids.contains(&pid))
+        line.split_whitespace()
+            .nth(column)
+            .and_then(|word| word.parse().ok())
+            .is_some_and(|pid| pids.contains(&pid))
     };
     Ok(std::iter::once(header).chain(lines.filter(ours)).map(|line| format!("{line}\n")).collect())
 }

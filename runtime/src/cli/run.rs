@@ -29,7 +29,8 @@ fn start(global: &Global, arguments: &Arguments) -> Result<u8> {
     let detach = arguments.has("detach");
     let socket = launch::console(&bundle, arguments, detach)?;
     let terminal = bundle.spec.process.as_ref().is_some_and(|process| process.terminal);
-    let foreground = if detach { None } else { Some(Foreground::prepare(terminal, !arguments.has("no-subreaper"))?) };
+    let foreground =
+        if detach { None } else { Some(Foreground::prepare(terminal, !arguments.has("no-subreaper"))?) };
     let (foreground, console) = foreground::console(foreground, socket);
     let launched = launch::launch(global, arguments, &bundle, console, false)?;
     let Launched { container, created, plan } = launched;

@@ -16,7 +16,10 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
         Status::Stopped => return Err(Error::new(Kind::State, "cannot start a container that has stopped")),
         Status::Running => return Err(Error::new(Kind::State, "cannot start an already running container")),
         other => {
-            return Err(Error::new(Kind::State, format!("cannot start a container in the {} state", other.as_str())));
+            return Err(Error::new(
+                Kind::State,
+                format!("cannot start a container in the {} state", other.as_str()),
+            ));
         }
     }
     let hooks = container.spec()?.hooks.unwrap_or_default();

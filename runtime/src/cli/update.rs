@@ -73,7 +73,9 @@ fn resources(arguments: &Arguments) -> Result<Resources> {
         memory: Some(memory(arguments)?),
         cpu: Some(cpu(arguments)?),
         pids: arguments.number("pids-limit")?.map(|limit| Pids { limit: Some(limit) }),
-        block_io: arguments.number("blkio-weight")?.map(|weight| BlockIo { weight: Some(weight), ..BlockIo::default() }),
+        block_io: arguments
+            .number("blkio-weight")?
+            .map(|weight| BlockIo { weight: Some(weight), ..BlockIo::default() }),
         ..Resources::default()
     })
 }
@@ -81,7 +83,9 @@ fn resources(arguments: &Arguments) -> Result<Resources> {
 fn memory(arguments: &Arguments) -> Result<Memory> {
     let bytes = |name: &str| -> Result<Option<i64>> {
         let Some(text) = arguments.text(name)? else { return Ok(None) };
-        self::bytes(&text).map(Some).ok_or_else(|| Error::invalid(format!("invalid value for {name}: {text:?}")))
+        self::bytes(&text)
+            .map(Some)
+            .ok_or_else(|| Error::invalid(format!("invalid value for {name}: {text:?}")))
     };
     Ok(Memory {
         limit: bytes("memory")?,

@@ -28,10 +28,11 @@ fn mount_it(plan: &MountPlan, site: &mut Site<'_>) -> Result<()> {
     match &plan.source {
         Source::Cgroup => cgroup::apply(plan, site),
         Source::Bind { path, recursive, .. } => {
-            let tree = match plan.prepared.and_then(|index| site.prepared.get_mut(index)).and_then(Option::take) {
-                Some(tree) => tree,
-                None => source::bind(path, *recursive, None, false)?,
-            };
+            let tree =
+                match plan.prepared.and_then(|index| site.prepared.get_mut(index)).and_then(Option::take) {
+                    Some(tree) => tree,
+                    None => source::bind(path, *recursive, None, false)?,
+                };
             let target = place_for(site.root, &tree, &plan.destination)?;
             attach(plan, &tree, &target)
         }

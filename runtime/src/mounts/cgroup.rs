@@ -30,7 +30,9 @@ pub(crate) fn apply(plan: &MountPlan, site: &mut Site<'_>) -> Result<()> {
 fn unified(plan: &MountPlan, own: &Path) -> Result<OwnedFd> {
     match source::new("cgroup2", "cgroup", "", plan.attributes.set) {
         Ok(tree) => Ok(tree),
-        Err(error) if matches!(error.errno, Errno::PERM | Errno::BUSY) => source::bind(own, false, None, false),
+        Err(error) if matches!(error.errno, Errno::PERM | Errno::BUSY) => {
+            source::bind(own, false, None, false)
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -46,7 +48,8 @@ fn version_1(
     mount::move_to_fd(&top, target)?;
     for hierarchy in hierarchies {
         let name = hierarchy.directory.as_str();
-        rustix::fs::mkdirat(&top, name, Mode::from_raw_mode(0o755)).context(|| format!("mkdirat({name:?})"))?;
+        rustix::fs::mkdirat(&top, name, Mode::from_raw_mode(0o755))
+            .context(|| format!("mkdirat({name:?})"))?;
         let tree = if namespaced {
             source::new("cgroup", "cgroup", &hierarchy.mount_options, plan.attributes.set)?
         } else {

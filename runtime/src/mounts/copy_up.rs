@@ -50,7 +50,8 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32)
 fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let mut source = std::fs::File::from(rustix::fs::openat(from, name, read, Mode::empty()).context(|| "openat")?);
+    let mut source =
+        std::fs::File::from(rustix::fs::openat(from, name, read, Mode::empty()).context(|| "openat")?);
     let target = rustix::fs::openat(to, name, write, Mode::from_raw_mode(0o600)).context(|| "openat")?;
     let mut target = std::fs::File::from(target);
     let mut buffer = [0_u8; 65536];

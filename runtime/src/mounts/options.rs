@@ -55,8 +55,19 @@ const PROPAGATION: &[(&str, u64)] = &[
 ];
 
 /// Flags of the whole file system, which its own parser takes by the same name.
-const SUPERBLOCK: &[&str] =
-    &["async", "dirsync", "iversion", "lazytime", "loud", "mand", "noiversion", "nolazytime", "nomand", "silent", "sync"];
+const SUPERBLOCK: &[&str] = &[
+    "async",
+    "dirsync",
+    "iversion",
+    "lazytime",
+    "loud",
+    "mand",
+    "noiversion",
+    "nolazytime",
+    "nomand",
+    "silent",
+    "sync",
+];
 
 /// Words that mean "as it is".
 const NOTHING: &[&str] = &["defaults", "remount", "acl", "noacl"];
@@ -79,7 +90,9 @@ fn parse_one(option: &str, parsed: &mut Options) {
         "ridmap" => parsed.idmap = Some(IdmapOption::Recursive),
         _ if NOTHING.contains(&option) => {}
         _ if attribute(option, &mut parsed.attributes) => {}
-        _ if option.strip_prefix('r').is_some_and(|name| attribute(name, &mut parsed.recursive_attributes)) => {}
+        _ if option
+            .strip_prefix('r')
+            .is_some_and(|name| attribute(name, &mut parsed.recursive_attributes)) => {}
         _ => match propagation(option) {
             Some(propagation) => parsed.propagation.push(propagation),
             None => parsed.data.push(option.to_string()),
@@ -114,7 +127,8 @@ pub(crate) fn root_propagation(word: &str) -> Option<Propagation> {
 pub(crate) fn known() -> Vec<String> {
     let words = ["bind", "rbind", "tmpcopyup", "idmap", "ridmap"].iter().copied();
     let attributes = ATTRIBUTES.iter().map(|(name, ..)| *name);
-    let plain = words.chain(attributes.clone()).chain(SUPERBLOCK.iter().copied()).chain(NOTHING.iter().copied());
+    let plain =
+        words.chain(attributes.clone()).chain(SUPERBLOCK.iter().copied()).chain(NOTHING.iter().copied());
     let propagation = PROPAGATION.iter().map(|(name, _)| *name);
     let recursive = attributes.chain(propagation.clone()).map(|name| format!("r{name}"));
     let mut all: Vec<String> = plain.chain(propagation).map(String::from).chain(recursive).collect();

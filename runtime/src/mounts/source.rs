@@ -9,7 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// A copy of the tree at a path of the host, with its ids mapped where asked.
-pub(crate) fn bind(path: &Path, recursive: bool, idmap: Option<BorrowedFd<'_>>, deep_map: bool) -> Result<OwnedFd> {
+pub(crate) fn bind(
+    path: &Path,
+    recursive: bool,
+    idmap: Option<BorrowedFd<'_>>,
+    deep_map: bool,
+) -> Result<OwnedFd> {
     let tree = clone_tree(CWD, path, recursive)?;
     if let Some(user_namespace) = idmap {
         set_idmap(&tree, user_namespace, deep_map)

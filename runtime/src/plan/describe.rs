@@ -36,15 +36,24 @@ impl Step {
                 let each: Vec<String> = writes.iter().map(|w| format!("{}={:?}", w.file, w.value)).collect();
                 format!("write {}", each.join(" "))
             }
-            Step::FilterDevices(rules) => format!("bpf(BPF_PROG_LOAD, BPF_PROG_ATTACH) {} rules", rules.len()),
-            Step::PrepareMounts => "open_tree(<source>, OPEN_TREE_CLONE), mount_setattr(MOUNT_ATTR_IDMAP)".into(),
+            Step::FilterDevices(rules) => {
+                format!("bpf(BPF_PROG_LOAD, BPF_PROG_ATTACH) {} rules", rules.len())
+            }
+            Step::PrepareMounts => {
+                "open_tree(<source>, OPEN_TREE_CLONE), mount_setattr(MOUNT_ATTR_IDMAP)".into()
+            }
             Step::Clone { flags, into_cgroup } => {
-                format!("clone3({}{})", flag_names(*flags), if *into_cgroup { "CLONE_INTO_CGROUP|CLONE_PIDFD" } else { "CLONE_PIDFD" })
+                format!(
+                    "clone3({}{})",
+                    flag_names(*flags),
+                    if *into_cgroup { "CLONE_INTO_CGROUP|CLONE_PIDFD" } else { "CLONE_PIDFD" }
+                )
             }
             Step::MapIds => "write /proc/PID/gid_map, /proc/PID/uid_map".into(),
             Step::EnterCgroups => "write cgroup.procs in every hierarchy".into(),
             Step::LimitProcess(limits) => {
-                let each: Vec<String> = limits.iter().map(|l| format!("{}={}:{}", l.kind, l.soft, l.hard)).collect();
+                let each: Vec<String> =
+                    limits.iter().map(|l| format!("{}={}:{}", l.kind, l.soft, l.hard)).collect();
                 format!("prlimit(PID, {})", each.join(" "))
             }
             Step::OomScore(score) => format!("write /proc/PID/oom_score_adj {score}"),
@@ -59,31 +68,55 @@ impl Step {
             Step::JoinContainer { flags } => format!("setns(<pidfd of init>, {})", flag_names(*flags)),
             Step::JoinNamespace { kind, path } => format!("setns({:?}, {kind:?})", path.display()),
             Step::Keyring(name) => format!("keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?})"),
-            Step::DetachFromHost(change) => format!("mount(NULL, \"/\", NULL, {}, NULL)", propagation(change)),
-            Step::OpenRoot(path) => format!("open_tree({:?}, OPEN_TREE_CLONE|AT_RECURSIVE), move_mount(onto itself)", path.display()),
+            Step::DetachFromHost(change) => {
+                format!("mount(NULL, \"/\", NULL, {}, NULL)", propagation(change))
+            }
+            Step::OpenRoot(path) => format!(
+                "open_tree({:?}, OPEN_TREE_CLONE|AT_RECURSIVE), move_mount(onto itself)",
+                path.display()
+            ),
             Step::Mount(plan) => mount(plan),
             Step::MakeWorkingDirectory(path) => format!("mkdirat(<rootfs>, {:?})", path.display()),
             Step::Device(d) if d.bind => format!("bind {:?} of the host", d.path.display()),
-            Step::Device(d) => format!("mknodat({:?}, {} {}:{}, {:o})", d.path.display(), d.kind, d.major, d.minor, d.mode),
+            Step::Device(d) => {
+                format!("mknodat({:?}, {} {}:{}, {:o})", d.path.display(), d.kind, d.major, d.minor, d.mode)
+            }
             Step::Link { path, target } => format!("symlinkat({target:?}, {:?})", path.display()),
-            Step::RootPropagation(change) => format!("mount(NULL, \"/\", NULL, {}, NULL)", propagation(change)),
-            Step::Console { width, height } => format!("open(ptmx), TIOCGPTPEER, TIOCSCTTY, TIOCSWINSZ {width}x{height}"),
+            Step::RootPropagation(change) => {
+                format!("mount(NULL, \"/\", NULL, {}, NULL)", propagation(change))
+            }
+            Step::Console { width, height } => {
+                format!("open(ptmx), TIOCGPTPEER, TIOCSCTTY, TIOCSWINSZ {width}x{height}")
+            }
             Step::Hostname(name) => format!("sethostname({name:?})"),
             Step::Domainname(name) => format!("setdomainname({name:?})"),
             Step::Sysctl { name, value } => format!("write /proc/sys {name} = {value:?}"),
-            Step::ReadonlyPath(path) => format!("open_tree, mount_setattr(RDONLY), move_mount({:?})", path.display()),
+            Step::ReadonlyPath(path) => {
+                format!("open_tree, mount_setattr(RDONLY), move_mount({:?})", path.display())
+            }
             Step::MaskPaths(paths) => format!("move_mount(/dev/null or empty tmpfs) onto {}", join(paths)),
             Step::Umask(mask) => format!("umask({mask:03o})"),
             Step::Personality(value) => format!("personality({value:#x})"),
             Step::Scheduler(plan) => format!("sched_setattr(0, {plan:?})"),
             Step::IoPriority(plan) => format!("ioprio_set({plan:?})"),
             Step::MemoryPolicy(plan) => format!("set_mempolicy({plan:?})"),
-            Step::Seccomp(plan) => format!("seccomp(SECCOMP_SET_MODE_FILTER, {:#x}, {} instructions)", plan.flags, plan.program.len()),
+            Step::Seccomp(plan) => format!(
+                "seccomp(SECCOMP_SET_MODE_FILTER, {:#x}, {} instructions)",
+                plan.flags,
+                plan.program.len()
+            ),
             Step::Bounding(sets) => format!("prctl(PR_CAPBSET_DROP) all but {:#x}", sets.bounding),
-            Step::BecomeUser(user) => format!("setgroups({:?}), setresgid({}), setresuid({})", user.groups, user.gid, user.uid),
+            Step::BecomeUser(user) => {
+                format!("setgroups({:?}), setresgid({}), setresuid({})", user.groups, user.gid, user.uid)
+            }
             Step::WorkingDirectory(path) => format!("chdir({:?}), getcwd", path.display()),
-            Step::Capabilities(c) => format!("capset(effective={:#x}, permitted={:#x}, inheritable={:#x}), ambient={:#x}", c.effective, c.permitted, c.inheritable, c.ambient),
-            Step::CloseFds { first } => format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC), default signals"),
+            Step::Capabilities(c) => format!(
+                "capset(effective={:#x}, permitted={:#x}, inheritable={:#x}), ambient={:#x}",
+                c.effective, c.permitted, c.inheritable, c.ambient
+            ),
+            Step::CloseFds { first } => {
+                format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC), default signals")
+            }
             Step::Execute(process) => format!("execve({:?})", process.args),
             other => other.name_and_reason().0.to_string(),
         }
@@ -91,65 +124,114 @@ impl Step {
 
     fn name_and_reason(&self) -> (&'static str, &'static str) {
         match self {
-            Step::CreateCgroups => ("create cgroups", "linux.cgroupsPath: what the container uses is counted and can be found again"),
-            Step::LimitCgroups(_) => ("limit cgroups", "linux.resources: in force before the first process enters"),
+            Step::CreateCgroups => (
+                "create cgroups",
+                "linux.cgroupsPath: what the container uses is counted and can be found again",
+            ),
+            Step::LimitCgroups(_) => {
+                ("limit cgroups", "linux.resources: in force before the first process enters")
+            }
             Step::FilterDevices(_) => ("filter devices", "linux.resources.devices: cgroup v2 asks a program"),
             Step::PrepareMounts => ("prepare mounts", "sources that init, in a user namespace, may not open"),
-            Step::Clone { .. } => ("clone", "linux.namespaces: one call, and on v2 no write to cgroup.procs ever"),
+            Step::Clone { .. } => {
+                ("clone", "linux.namespaces: one call, and on v2 no write to cgroup.procs ever")
+            }
             Step::MapIds => ("map ids", "linux.uidMappings, gidMappings: who root is outside"),
-            Step::EnterCgroups => ("enter cgroups", "cgroup v1: one grace period for all, while init builds the root"),
-            Step::LimitProcess(_) => ("limit process", "process.rlimits: after init's own work, which they could hinder"),
+            Step::EnterCgroups => {
+                ("enter cgroups", "cgroup v1: one grace period for all, while init builds the root")
+            }
+            Step::LimitProcess(_) => {
+                ("limit process", "process.rlimits: after init's own work, which they could hinder")
+            }
             Step::OomScore(_) => ("oom score", "process.oomScoreAdj"),
             Step::MoveNetDevice { .. } => ("move network device", "linux.netDevices"),
             Step::Release => ("release init", "it may rely on its ids and its cgroup now"),
             Step::AwaitInit => ("await init", "its error, if any, is the command's error"),
             Step::Hooks(kind) => ("hooks", hook_reason(*kind)),
-            Step::JoinContainer { .. } => ("join container", "all namespaces at once, by the pidfd of a process that cannot be replaced"),
+            Step::JoinContainer { .. } => (
+                "join container",
+                "all namespaces at once, by the pidfd of a process that cannot be replaced",
+            ),
             Step::JoinNamespace { .. } => ("join namespace", "linux.namespaces[].path"),
             Step::AwaitPlacement => ("await placement", "ids and cgroup are given from outside"),
-            Step::BecomeRoot => ("become root", "of the user namespace: everything from here on is done with its rights only"),
-            Step::NewSession => ("new session", "no controlling terminal of the caller to push keystrokes into"),
-            Step::CgroupNamespace => ("cgroup namespace", "made here: its root is the cgroup of whoever makes it"),
+            Step::BecomeRoot => {
+                ("become root", "of the user namespace: everything from here on is done with its rights only")
+            }
+            Step::NewSession => {
+                ("new session", "no controlling terminal of the caller to push keystrokes into")
+            }
+            Step::CgroupNamespace => {
+                ("cgroup namespace", "made here: its root is the cgroup of whoever makes it")
+            }
             Step::Keyring(_) => ("keyring", "keys of the caller's session stay out of reach"),
             Step::DetachFromHost(_) => ("detach from host", "mounts made here must not appear outside"),
-            Step::OpenRoot(_) => ("open root", "root.path: opened once; every path inside is resolved from this descriptor"),
+            Step::OpenRoot(_) => {
+                ("open root", "root.path: opened once; every path inside is resolved from this descriptor")
+            }
             _ => self.name_and_reason_inside(),
         }
     }
 
     fn name_and_reason_inside(&self) -> (&'static str, &'static str) {
         match self {
-            Step::Mount(_) => ("mount", "mounts[]: made detached, moved onto a descriptor found beneath the root (CVE-2021-30465)"),
-            Step::MakeWorkingDirectory(_) => ("make working directory", "process.cwd need not exist in the image"),
-            Step::Device(_) => ("device", "linux.devices and the default ones: made on a descriptor of the directory"),
+            Step::Mount(_) => (
+                "mount",
+                "mounts[]: made detached, moved onto a descriptor found beneath the root (CVE-2021-30465)",
+            ),
+            Step::MakeWorkingDirectory(_) => {
+                ("make working directory", "process.cwd need not exist in the image")
+            }
+            Step::Device(_) => {
+                ("device", "linux.devices and the default ones: made on a descriptor of the directory")
+            }
             Step::Link { .. } => ("link", "every container has these"),
-            Step::AwaitHooks => ("await hooks", "hooks of the runtime see the namespaces before the root is swapped"),
+            Step::AwaitHooks => {
+                ("await hooks", "hooks of the runtime see the namespaces before the root is swapped")
+            }
             Step::PivotRoot => ("pivot root", "the host's root is unmounted, not only hidden"),
             Step::MoveRoot => ("move root", "--no-pivot: for a root on a ramdisk"),
             Step::RootPropagation(_) => ("root propagation", "linux.rootfsPropagation"),
-            Step::Console { .. } => ("console", "process.terminal: the slave comes from the master, never from a name (CVE-2025-52565)"),
+            Step::Console { .. } => (
+                "console",
+                "process.terminal: the slave comes from the master, never from a name (CVE-2025-52565)",
+            ),
             Step::Hostname(_) => ("host name", "hostname"),
             Step::Domainname(_) => ("domain name", "domainname"),
-            Step::Sysctl { .. } => ("sysctl", "linux.sysctl: written through the real procfs (CVE-2025-52881)"),
+            Step::Sysctl { .. } => {
+                ("sysctl", "linux.sysctl: written through the real procfs (CVE-2025-52881)")
+            }
             Step::ReadonlyPath(_) => ("read-only path", "linux.readonlyPaths"),
-            Step::MaskPaths(_) => ("mask paths", "linux.maskedPaths: with the host's null device, checked by inode (CVE-2025-31133)"),
+            Step::MaskPaths(_) => (
+                "mask paths",
+                "linux.maskedPaths: with the host's null device, checked by inode (CVE-2025-31133)",
+            ),
             Step::ReadonlyRoot => ("read-only root", "root.readonly"),
-            Step::NoNewPrivileges => ("no new privileges", "process.noNewPrivileges: set-user-id programs gain nothing"),
+            Step::NoNewPrivileges => {
+                ("no new privileges", "process.noNewPrivileges: set-user-id programs gain nothing")
+            }
             Step::Scheduler(_) => ("scheduler", "process.scheduler"),
             Step::IoPriority(_) => ("io priority", "process.ioPriority"),
             Step::MemoryPolicy(_) => ("memory policy", "linux.memoryPolicy"),
             Step::Personality(_) => ("personality", "linux.personality"),
             Step::Umask(_) => ("umask", "process.user.umask"),
             Step::Seccomp(_) => ("seccomp", "linux.seccomp: as late as the rights it needs allow"),
-            Step::Bounding(_) => ("bounding set", "process.capabilities.bounding: what no program can ever regain"),
-            Step::StdioOwner(_) => ("stdio owner", "the user may open its own standard input and outputs again"),
+            Step::Bounding(_) => {
+                ("bounding set", "process.capabilities.bounding: what no program can ever regain")
+            }
+            Step::StdioOwner(_) => {
+                ("stdio owner", "the user may open its own standard input and outputs again")
+            }
             Step::BecomeUser(_) => ("become user", "process.user"),
-            Step::WorkingDirectory(_) => ("working directory", "process.cwd: checked to be inside the root (CVE-2024-21626)"),
+            Step::WorkingDirectory(_) => {
+                ("working directory", "process.cwd: checked to be inside the root (CVE-2024-21626)")
+            }
             Step::Capabilities(_) => ("capabilities", "process.capabilities: the other four sets"),
             Step::FindProgram => ("find program", "a missing program is create's error"),
             Step::Ready => ("ready", "everything but the program itself has happened"),
             Step::AwaitStart => ("await start", "exec.fifo: until `start`"),
-            Step::CloseFds { .. } => ("close descriptors", "nothing of the host leaks, whoever opened it (CVE-2024-21626)"),
+            Step::CloseFds { .. } => {
+                ("close descriptors", "nothing of the host leaks, whoever opened it (CVE-2024-21626)")
+            }
             Step::Execute(_) => ("execute", "process.args"),
             _ => ("step", ""),
         }
@@ -160,7 +242,9 @@ fn hook_reason(kind: HookKind) -> &'static str {
     match kind {
         HookKind::Prestart => "hooks.prestart: in the runtime's namespaces",
         HookKind::CreateRuntime => "hooks.createRuntime: in the runtime's namespaces",
-        HookKind::CreateContainer => "hooks.createContainer: in the container's namespaces, with the host's files",
+        HookKind::CreateContainer => {
+            "hooks.createContainer: in the container's namespaces, with the host's files"
+        }
         HookKind::StartContainer => "hooks.startContainer: in the container, before its program",
         HookKind::Poststart => "hooks.poststart",
         HookKind::Poststop => "hooks.poststop",
@@ -173,10 +257,17 @@ fn mount(plan: &MountPlan) -> String {
     match &plan.source {
         Source::Bind { path, recursive, .. } => {
             let deep = if *recursive { "|AT_RECURSIVE" } else { "" };
-            format!("open_tree({:?}, OPEN_TREE_CLONE{deep}), mount_setattr({attributes}), move_mount({destination:?})", path.display().to_string(), destination = destination.to_string())
+            format!(
+                "open_tree({:?}, OPEN_TREE_CLONE{deep}), mount_setattr({attributes}), move_mount({destination:?})",
+                path.display().to_string(),
+                destination = destination.to_string()
+            )
         }
         Source::New { fs_type, data, .. } => {
-            format!("fsopen({fs_type:?}), fsconfig({data:?}), fsmount({attributes}), move_mount({:?})", destination.to_string())
+            format!(
+                "fsopen({fs_type:?}), fsconfig({data:?}), fsmount({attributes}), move_mount({:?})",
+                destination.to_string()
+            )
         }
         Source::Cgroup => format!("the container's cgroups at {:?}, {attributes}", destination.to_string()),
     }
@@ -205,7 +296,11 @@ fn flag_names(flags: u64) -> String {
         (Kind::Cgroup, "CLONE_NEWCGROUP"),
         (Kind::Time, "CLONE_NEWTIME"),
     ];
-    kinds.iter().filter(|(kind, _)| flags & kind.clone_flag() != 0).map(|(_, name)| format!("{name}|")).collect()
+    kinds
+        .iter()
+        .filter(|(kind, _)| flags & kind.clone_flag() != 0)
+        .map(|(_, name)| format!("{name}|"))
+        .collect()
 }
 
 fn join(paths: &[std::path::PathBuf]) -> String {

@@ -25,7 +25,11 @@ impl ExecTarget<'_> {
 }
 
 /// Everything the new process does, in order.
-pub(crate) fn exec_steps(target: &ExecTarget<'_>, given: &Process, process: &ProcessPlan) -> Result<Vec<Step>> {
+pub(crate) fn exec_steps(
+    target: &ExecTarget<'_>,
+    given: &Process,
+    process: &ProcessPlan,
+) -> Result<Vec<Step>> {
     let mut steps = vec![Step::AwaitPlacement, Step::JoinContainer { flags: target.join_flags() }];
     if target.linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User) {
         steps.push(Step::BecomeRoot);

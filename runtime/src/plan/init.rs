@@ -59,14 +59,17 @@ fn enter(plan: &Plan, options: &Options) -> Vec<Step> {
 
 fn build_root(spec: &Spec, linux: &Linux, process: &ProcessPlan, plan: &mut Plan) -> Result<Vec<Step>> {
     let mut steps = vec![
-        Step::DetachFromHost(root_propagation(linux)?.unwrap_or(Propagation { flag: libc::MS_SLAVE, recursive: true })),
+        Step::DetachFromHost(
+            root_propagation(linux)?.unwrap_or(Propagation { flag: libc::MS_SLAVE, recursive: true }),
+        ),
         Step::OpenRoot(plan.rootfs.clone()),
     ];
     let mut prepared = std::mem::take(&mut plan.prepared);
     let mounts = rootfs::mounts(spec, &plan.bundle, &plan.namespaces, &mut prepared)?;
     plan.prepared = prepared;
     // Attaching to version 1 cgroups costs a grace period, which the mounts hide: we wait for it as late as possible.
-    let needs_cgroup = |step: &Step| matches!(step, Step::Mount(m) if m.source == crate::mounts::Source::Cgroup);
+    let needs_cgroup =
+        |step: &Step| matches!(step, Step::Mount(m) if m.source == crate::mounts::Source::Cgroup);
     let new_view = plan.namespaces.new.contains(&NamespaceKind::Cgroup);
     let mut placed = plan.namespaces.any_user();
     for step in mounts {
@@ -121,7 +124,13 @@ fn hooks(hooks: &crate::spec::Hooks, kind: HookKind) -> Option<Step> {
 }
 
 /// What is set once the root is the container's.
-fn settle(spec: &Spec, linux: &Linux, given: &Process, process: &ProcessPlan, plan: &Plan) -> Result<Vec<Step>> {
+fn settle(
+    spec: &Spec,
+    linux: &Linux,
+    given: &Process,
+    process: &ProcessPlan,
+    plan: &Plan,
+) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     if process.terminal {
         let size = given.console_size.clone().unwrap_or_default();
@@ -156,7 +165,9 @@ pub(super) fn become_program(
     steps.extend(given.no_new_privileges.then_some(Step::NoNewPrivileges));
     steps.extend(given.scheduler.as_ref().map(scheduling::scheduler).transpose()?.map(Step::Scheduler));
     steps.extend(given.io_priority.as_ref().map(scheduling::io_priority).transpose()?.map(Step::IoPriority));
-    steps.extend(linux.memory_policy.as_ref().map(scheduling::memory_policy).transpose()?.map(Step::MemoryPolicy));
+    steps.extend(
+        linux.memory_policy.as_ref().map(scheduling::memory_policy).transpose()?.map(Step::MemoryPolicy),
+    );
     steps.extend(linux.personality.as_ref().map(scheduling::personality).transpose()?.map(Step::Personality));
     steps.push(Step::Umask(process.umask));
     if !given.no_new_privileges {

@@ -59,10 +59,14 @@ impl Namespaces {
     fn check(&self) -> Result<()> {
         let maps = !self.uids.is_empty() || !self.gids.is_empty();
         if maps && !self.has(NamespaceKind::User) {
-            return Err(Error::invalid("linux.uidMappings: user namespace mappings specified, but user namespace isn't enabled in the config"));
+            return Err(Error::invalid(
+                "linux.uidMappings: user namespace mappings specified, but user namespace isn't enabled in the config",
+            ));
         }
         if self.new_user() && (self.uids.is_empty() || self.gids.is_empty()) {
-            return Err(Error::invalid("linux.uidMappings: a new user namespace needs uidMappings and gidMappings"));
+            return Err(Error::invalid(
+                "linux.uidMappings: a new user namespace needs uidMappings and gidMappings",
+            ));
         }
         if !self.time_offsets.is_empty() && !self.new.contains(&NamespaceKind::Time) {
             return Err(Error::invalid("linux.timeOffsets: need a new time namespace"));

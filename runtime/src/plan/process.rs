@@ -36,7 +36,11 @@ pub(crate) struct ProcessPlan {
 
 impl ProcessPlan {
     /// Decides; a container that is only created to be executed into later may have no process.
-    pub(crate) fn new(process: Option<&Process>, preserve_fds: u32, warnings: &mut Vec<String>) -> Result<Self> {
+    pub(crate) fn new(
+        process: Option<&Process>,
+        preserve_fds: u32,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
         let Some(process) = process else { return Err(Error::invalid("process: must be specified")) };
         if process.args.is_empty() {
             return Err(Error::invalid("process.args: must not be empty"));

@@ -71,7 +71,10 @@ fn source(mount: &Mount, options: &Options, bundle: &Path) -> std::result::Resul
     let maps = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
     if options.bind || mount.fs_type == "bind" {
         if !options.data.is_empty() {
-            return Err(format!("bind mounts cannot have any filesystem-specific options applied: {:?}", options.data));
+            return Err(format!(
+                "bind mounts cannot have any filesystem-specific options applied: {:?}",
+                options.data
+            ));
         }
         return Ok(Source::Bind {
             path: bundle.join(&mount.source),
@@ -108,12 +111,23 @@ pub(super) fn devices(spec: &Spec, linux: &Linux, namespaces: &Namespaces) -> Re
     }
     let mut plans = Vec::with_capacity(linux.devices.len() + DEFAULT_DEVICES.len());
     for (index, device) in linux.devices.iter().enumerate() {
-        plans.push(self::device(device).map_err(|why| Error::invalid(format!("linux.devices[{index}]: {why}")))?);
+        plans.push(
+            self::device(device).map_err(|why| Error::invalid(format!("linux.devices[{index}]: {why}")))?,
+        );
     }
     for (name, major, minor) in DEFAULT_DEVICES {
         let path = Path::new("/dev").join(name);
         if !plans.iter().any(|plan| plan.path == path) {
-            plans.push(DevicePlan { path, kind: 'c', major: *major, minor: *minor, mode: 0o666, uid: 0, gid: 0, bind: false });
+            plans.push(DevicePlan {
+                path,
+                kind: 'c',
+                major: *major,
+                minor: *minor,
+                mode: 0o666,
+                uid: 0,
+                gid: 0,
+                bind: false,
+            });
         }
     }
     let bind = namespaces.any_user();

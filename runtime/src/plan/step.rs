@@ -83,19 +83,30 @@ pub(crate) enum Step {
     LimitCgroups(Vec<Write>),
     FilterDevices(Vec<Rule>),
     PrepareMounts,
-    Clone { flags: u64, into_cgroup: bool },
+    Clone {
+        flags: u64,
+        into_cgroup: bool,
+    },
     MapIds,
     EnterCgroups,
     LimitProcess(Vec<crate::rlimits::Limit>),
     OomScore(i32),
-    MoveNetDevice { from: String, to: String },
+    MoveNetDevice {
+        from: String,
+        to: String,
+    },
     Release,
     AwaitInit,
     /// On the side that the kind asks for.
     Hooks(HookKind),
 
-    JoinContainer { flags: u64 },
-    JoinNamespace { kind: NamespaceKind, path: PathBuf },
+    JoinContainer {
+        flags: u64,
+    },
+    JoinNamespace {
+        kind: NamespaceKind,
+        path: PathBuf,
+    },
     AwaitPlacement,
     BecomeRoot,
     NewSession,
@@ -106,15 +117,24 @@ pub(crate) enum Step {
     Mount(MountPlan),
     MakeWorkingDirectory(PathBuf),
     Device(DevicePlan),
-    Link { path: PathBuf, target: &'static str },
+    Link {
+        path: PathBuf,
+        target: &'static str,
+    },
     AwaitHooks,
     PivotRoot,
     MoveRoot,
     RootPropagation(Propagation),
-    Console { width: u16, height: u16 },
+    Console {
+        width: u16,
+        height: u16,
+    },
     Hostname(String),
     Domainname(String),
-    Sysctl { name: String, value: String },
+    Sysctl {
+        name: String,
+        value: String,
+    },
     ReadonlyPath(PathBuf),
     MaskPaths(Vec<PathBuf>),
     ReadonlyRoot,
@@ -133,7 +153,9 @@ pub(crate) enum Step {
     FindProgram,
     Ready,
     AwaitStart,
-    CloseFds { first: u32 },
+    CloseFds {
+        first: u32,
+    },
     Execute(Box<ProcessPlan>),
 }
 
@@ -153,9 +175,9 @@ impl Step {
             | Step::MoveNetDevice { .. }
             | Step::Release
             | Step::AwaitInit
-            | Step::Hooks(HookKind::Prestart | HookKind::CreateRuntime | HookKind::Poststart | HookKind::Poststop) => {
-                Side::Runtime
-            }
+            | Step::Hooks(
+                HookKind::Prestart | HookKind::CreateRuntime | HookKind::Poststart | HookKind::Poststop,
+            ) => Side::Runtime,
             _ => Side::Init,
         }
     }

@@ -23,7 +23,9 @@ pub(super) fn spec(spec: &Spec) -> Result<()> {
         return Err(Error::invalid("domainname: unable to set domainname without a private UTS namespace"));
     }
     if !linux.net_devices.is_empty() && !has(NamespaceKind::Network) {
-        return Err(Error::invalid("linux.netDevices: unable to move network devices without a private NET namespace"));
+        return Err(Error::invalid(
+            "linux.netDevices: unable to move network devices without a private NET namespace",
+        ));
     }
     if linux.intel_rdt.is_some() {
         return Err(Error::unsupported("linux.intelRdt"));

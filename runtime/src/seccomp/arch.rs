@@ -82,7 +82,8 @@ impl Arch {
         if self != Arch::X86 {
             return None;
         }
-        let position = |calls: &[&str], first: u64| Some(calls.iter().position(|call| *call == name)? as u64 + first);
+        let position =
+            |calls: &[&str], first: u64| Some(calls.iter().position(|call| *call == name)? as u64 + first);
         let socket = position(SOCKET_CALLS, 1).map(|number| ("socketcall", number));
         let ipc = || IPC_CALLS.iter().find(|(call, _)| *call == name).map(|(_, number)| ("ipc", *number));
         socket.or_else(ipc)
@@ -91,14 +92,41 @@ impl Arch {
 
 /// In the order of their numbers, from 1.
 const SOCKET_CALLS: &[&str] = &[
-    "socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair", "send", "recv",
-    "sendto", "recvfrom", "shutdown", "setsockopt", "getsockopt", "sendmsg", "recvmsg", "accept4", "recvmmsg",
+    "socket",
+    "bind",
+    "connect",
+    "listen",
+    "accept",
+    "getsockname",
+    "getpeername",
+    "socketpair",
+    "send",
+    "recv",
+    "sendto",
+    "recvfrom",
+    "shutdown",
+    "setsockopt",
+    "getsockopt",
+    "sendmsg",
+    "recvmsg",
+    "accept4",
+    "recvmmsg",
     "sendmmsg",
 ];
 
 const IPC_CALLS: &[(&str, u64)] = &[
-    ("semop", 1), ("semget", 2), ("semctl", 3), ("semtimedop", 4), ("msgsnd", 11), ("msgrcv", 12), ("msgget", 13),
-    ("msgctl", 14), ("shmat", 21), ("shmdt", 22), ("shmget", 23), ("shmctl", 24),
+    ("semop", 1),
+    ("semget", 2),
+    ("semctl", 3),
+    ("semtimedop", 4),
+    ("msgsnd", 11),
+    ("msgrcv", 12),
+    ("msgget", 13),
+    ("msgctl", 14),
+    ("shmat", 21),
+    ("shmdt", 22),
+    ("shmget", 23),
+    ("shmctl", 24),
 ];
 
 /// The architectures to make a filter for: those asked for that this machine can run, and always its own.
@@ -107,7 +135,9 @@ pub(crate) fn select(names: &[String]) -> Result<Vec<Arch>> {
     for (index, name) in names.iter().enumerate() {
         let known = NAMES.iter().find(|(known, _)| known == name);
         let Some((_, arch)) = known else {
-            return Err(Error::invalid(format!("linux.seccomp.architectures[{index}]: invalid architecture {name:?}")));
+            return Err(Error::invalid(format!(
+                "linux.seccomp.architectures[{index}]: invalid architecture {name:?}"
+            )));
         };
         selected.extend(arch.filter(|arch| arch.runs_here()));
     }
@@ -118,5 +148,9 @@ pub(crate) fn select(names: &[String]) -> Result<Vec<Arch>> {
 
 /// All names, for `features`.
 pub(crate) fn names() -> Vec<String> {
-    NAMES.iter().filter(|(_, arch)| arch.is_some_and(Arch::runs_here)).map(|(name, _)| (*name).to_string()).collect()
+    NAMES
+        .iter()
+        .filter(|(_, arch)| arch.is_some_and(Arch::runs_here))
+        .map(|(name, _)| (*name).to_string())
+        .collect()
 }

@@ -49,7 +49,10 @@ pub(crate) fn program(seccomp: &Seccomp) -> Result<Vec<Instruction>> {
     }
     program.push(op(RETURN, 0, 0, actions::BAD_ARCHITECTURE));
     if program.len() > MAX_LENGTH {
-        return Err(Error::invalid(format!("linux.seccomp: the filter needs {} instructions, the kernel takes {MAX_LENGTH}", program.len())));
+        return Err(Error::invalid(format!(
+            "linux.seccomp: the filter needs {} instructions, the kernel takes {MAX_LENGTH}",
+            program.len()
+        )));
     }
     Ok(program)
 }
@@ -72,8 +75,15 @@ fn rules(seccomp: &Seccomp, default: u32) -> Result<Vec<Rule<'_>>> {
 
 /// Conditions on different arguments must all hold; two on the same argument are alternatives, as runc has it.
 fn alternatives(conditions: Vec<Condition>) -> Vec<Vec<Condition>> {
-    let repeated = conditions.iter().enumerate().any(|(at, c)| conditions.iter().skip(at + 1).any(|d| d.index == c.index));
-    if repeated { conditions.into_iter().map(|condition| vec![condition]).collect() } else { vec![conditions] }
+    let repeated = conditions
+        .iter()
+        .enumerate()
+        .any(|(at, c)| conditions.iter().skip(at + 1).any(|d| d.index == c.index));
+    if repeated {
+        conditions.into_iter().map(|condition| vec![condition]).collect()
+    } else {
+        vec![conditions]
+    }
 }
 
 fn section(arch: Arch, with_x32: bool, rules: &[Rule<'_>], default: u32) -> Result<Vec<Instruction>> {
@@ -112,8 +122,12 @@ fn decisions(arch: Arch, rules: &[Rule<'_>]) -> BTreeMap<u32, Decision> {
                 let number = arch.number(carrier);
                 // What the call's own arguments are cannot be seen through the carrier.
                 if let (Some(number), true) = (number, rule.alternatives == [vec![]]) {
-                    let is_it =
-                        Condition { index: 0, operator: conditions::Operator::Equal, value: argument, masked: 0 };
+                    let is_it = Condition {
+                        index: 0,
+                        operator: conditions::Operator::Equal,
+                        value: argument,
+                        masked: 0,
+                    };
                     add(&mut decisions, number, &[vec![is_it]], rule.action);
                 }
             }
@@ -181,7 +195,8 @@ fn when(list: &[(Vec<Condition>, u32)], default: u32) -> Result<Vec<Instruction>
         let mut rule = vec![op(RETURN, 0, 0, *action)];
         for condition in conditions.iter().rev() {
             // At most six conditions of at most six instructions: always near.
-            let fail = u8::try_from(rule.len()).map_err(|_| Error::invalid("linux.seccomp: a rule is too long"))?;
+            let fail =
+                u8::try_from(rule.len()).map_err(|_| Error::invalid("linux.seccomp: a rule is too long"))?;
             let mut tested = conditions::code(condition, fail);
             tested.append(&mut rule);
             rule = tested;

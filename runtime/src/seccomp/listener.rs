@@ -27,7 +27,8 @@ pub(crate) fn send(listener: &Listener, notify: &OwnedFd, state: &State) -> Resu
         metadata: &listener.metadata,
         state,
     };
-    let text = serde_json::to_vec(&message).map_err(|error| crate::error::Error::invalid(error.to_string()))?;
+    let text =
+        serde_json::to_vec(&message).map_err(|error| crate::error::Error::invalid(error.to_string()))?;
     let socket = socket::connect(&listener.path).context(|| "linux.seccomp.listenerPath")?;
     socket::send_fd(socket.as_fd(), &text, notify.as_fd()).context(|| "sending the seccomp notify descriptor")
 }

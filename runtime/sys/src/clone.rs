@@ -15,7 +15,8 @@ pub struct SingleThreaded(());
 impl SingleThreaded {
     /// Counts the threads: `/proc/self/task` has two links plus one per thread.
     pub fn prove() -> Result<Self> {
-        let task = rustix::fs::stat("/proc/self/task").map_err(|errno| Error::new(errno, "stat(\"/proc/self/task\")"))?;
+        let task = rustix::fs::stat("/proc/self/task")
+            .map_err(|errno| Error::new(errno, "stat(\"/proc/self/task\")"))?;
         if task.st_nlink == 3 {
             return Ok(SingleThreaded(()));
         }
@@ -62,7 +63,8 @@ pub fn clone(_: &SingleThreaded, flags: u64, cgroup: Option<BorrowedFd<'_>>) -> 
     };
     // SAFETY: without CLONE_VM the child gets its own copy of all memory and goes on from here, as after fork(2); the
     // token proves no other thread's locks are copied in a held state. `arguments` and `pidfd` outlive the call.
-    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
     match result {
         0 => Ok(Side::Child),
         pid if pid > 0 => {

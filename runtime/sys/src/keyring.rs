@@ -12,5 +12,9 @@ pub fn join_session(name: &str) -> Result<()> {
     };
     // SAFETY: the name is a C string that outlives the call.
     let result = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, text.as_ptr()) };
-    if result >= 0 { Ok(()) } else { Err(Error::last(format!("keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?})"))) }
+    if result >= 0 {
+        Ok(())
+    } else {
+        Err(Error::last(format!("keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?})")))
+    }
 }

@@ -8,7 +8,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 pub fn close_on_exec_from(first: u32) -> Result<()> {
     // SAFETY: only sets a flag of descriptors; none is closed, so no owner is deceived.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    if result == 0 { Ok(()) } else { Err(Error::last(format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"))) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(Error::last(format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)")))
+    }
 }
 
 /// Closes every descriptor from `first` on. Only for the very beginning of a program, before it has opened anything:
@@ -30,7 +34,9 @@ pub fn exec(path: &CStr, args: &[CString], env: &[CString]) -> Error {
 /// Becomes the program that is open as `file`.
 pub fn exec_fd(file: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> Error {
     let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
-    match nix::unistd::execveat(file, c"", args, env, flags).call(|| format!("execveat({}, \"\")", file.as_raw_fd())) {
+    match nix::unistd::execveat(file, c"", args, env, flags)
+        .call(|| format!("execveat({}, \"\")", file.as_raw_fd()))
+    {
         Ok(never) => match never {},
         Err(error) => error,
     }
@@ -86,5 +92,7 @@ pub fn reset_signals() -> Result<()> {
 pub fn signal(number: i32) -> Option<rustix::process::Signal> {
     let named = rustix::process::Signal::from_named_raw(number);
     // SAFETY: 34 to 64 are real-time signals on Linux, and glibc reserves only 32 and 33.
-    named.or_else(|| (34..=64).contains(&number).then(|| unsafe { rustix::process::Signal::from_raw_unchecked(number) }))
+    named.or_else(|| {
+        (34..=64).contains(&number).then(|| unsafe { rustix::process::Signal::from_raw_unchecked(number) })
+    })
 }

@@ -51,7 +51,11 @@ pub fn set_io_priority(class: u32, priority: u32) -> Result<()> {
     let value = (class << 13) | priority;
     // SAFETY: plain numbers.
     let result = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, value) };
-    if result == 0 { Ok(()) } else { Err(Error::last(format!("ioprio_set(IOPRIO_WHO_PROCESS, 0, {value:#x})"))) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(Error::last(format!("ioprio_set(IOPRIO_WHO_PROCESS, 0, {value:#x})")))
+    }
 }
 
 /// Sets the NUMA policy; `nodes` is a bit mask in words, lowest node first.

@@ -27,7 +27,10 @@ pub fn load(program: &[Instruction], flags: u64) -> Result<Option<OwnedFd>> {
     let result =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };
     if result < 0 {
-        return Err(Error::last(format!("seccomp(SECCOMP_SET_MODE_FILTER, {flags:#x}, {{len={}}})", filter.len)));
+        return Err(Error::last(format!(
+            "seccomp(SECCOMP_SET_MODE_FILTER, {flags:#x}, {{len={}}})",
+            filter.len
+        )));
     }
     if flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER == 0 {
         return Ok(None);
@@ -40,7 +43,12 @@ pub fn load(program: &[Instruction], flags: u64) -> Result<Option<OwnedFd>> {
 pub fn knows_flag(flag: u64) -> bool {
     // SAFETY: a null program is never read; the kernel refuses it.
     let result = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flag, std::ptr::null::<libc::sock_fprog>())
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flag,
+            std::ptr::null::<libc::sock_fprog>(),
+        )
     };
     result < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
 }

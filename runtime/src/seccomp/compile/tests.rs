@@ -85,7 +85,8 @@ fn x32_is_allowed_only_where_asked_for() {
 
 #[test]
 fn conditions_on_one_argument_are_alternatives_and_on_several_all_hold() {
-    let argument = |index: u32, value: u64| serde_json::json!({"index": index, "value": value, "op": "SCMP_CMP_EQ"});
+    let argument =
+        |index: u32, value: u64| serde_json::json!({"index": index, "value": value, "op": "SCMP_CMP_EQ"});
     let program = compile(serde_json::json!({
         "defaultAction": "SCMP_ACT_ERRNO",
         "syscalls": [
@@ -124,8 +125,14 @@ fn an_unconditional_rule_wins_over_conditional_ones() {
 fn bad_sections_name_the_field() {
     for (json, field) in [
         (serde_json::json!({"defaultAction": "SCMP_ACT_X"}), "defaultAction"),
-        (serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["Z80"]}), "architectures[0]"),
-        (serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"action": "SCMP_ACT_KILL"}]}), "names"),
+        (
+            serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["Z80"]}),
+            "architectures[0]",
+        ),
+        (
+            serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"action": "SCMP_ACT_KILL"}]}),
+            "names",
+        ),
         (
             serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
                 {"names": ["a"], "action": "SCMP_ACT_KILL", "args": [{"index": 6, "op": "SCMP_CMP_EQ"}]}]}),
@@ -157,10 +164,20 @@ fn word() -> impl Strategy<Value = u64> {
 fn condition() -> impl Strategy<Value = Condition> {
     use Operator::*;
     let operator = proptest::sample::select(vec![
-        NotEqual, Less, LessOrEqual, Equal, GreaterOrEqual, Greater, MaskedEqual,
+        NotEqual,
+        Less,
+        LessOrEqual,
+        Equal,
+        GreaterOrEqual,
+        Greater,
+        MaskedEqual,
     ]);
-    (0_u32..6, operator, word(), word())
-        .prop_map(|(index, operator, value, masked)| Condition { index, operator, value, masked })
+    (0_u32..6, operator, word(), word()).prop_map(|(index, operator, value, masked)| Condition {
+        index,
+        operator,
+        value,
+        masked,
+    })
 }
 
 proptest! {
