@@ -14,6 +14,7 @@ use crate::engine::network::bridge::BridgeNetwork;
 use crate::engine::network::cidr::Cidr;
 use crate::engine::streaming::StreamingServer;
 use crate::engine::{self, Engine};
+use crate::kubelet::api_server::{self, ApiServerOptions};
 use crate::kubelet::machine::Machine;
 use crate::kubelet::{Kubelet, Parts};
 use crate::{dns, services};
@@ -74,7 +75,7 @@ impl Node {
             node_name: name.clone(),
             client: client.clone(),
             runtime: engine.clone(),
-            images: engine,
+            images: engine.clone(),
             imaginary: false,
         })
         .await?;
@@ -83,6 +84,17 @@ impl Node {
             let run = move |stop| services::run(client.clone(), config.clone(), stop);
             tasks.spawn(keep_running("services", shutdown.clone(), run));
         }
+        let workers = kubelet.workers();
+        let api = ApiServerOptions {
+            listen: config.kubelet.listen,
+            runtime: engine,
+            pods: Arc::new(move || workers.pods()),
+            client_ca: cluster.and_then(|cluster| cluster.client_ca_pem),
+            tls: None,
+            node_name: name.clone(),
+        };
+        let run = move |stop: CancellationToken| api_server::serve(api.clone(), stop.cancelled_owned());
+        tasks.spawn(keep_running("kubelet API", shutdown.clone(), run));
         let names = serve_names(config.clone(), client, kubelet.pod_cidr(), shutdown.clone());
         tasks.spawn(names);
         tasks.close();
