@@ -145,10 +145,14 @@ fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
 }
 
-/// Writes a file that only its owner can read, whole or not at all.
+/// Writes a file that only its owner can read, whole or not at all. One that holds `content` already is left alone:
+/// a full disk is no reason not to start.
 pub fn write_private(path: &Path, content: &str) -> anyhow::Result<()> {
+    if std::fs::read(path).is_ok_and(|found| found == content.as_bytes()) {
+        return Ok(());
+    }
+    let temporary = path.with_extension("new");
     let write = || -> std::io::Result<()> {
-        let temporary = path.with_extension("new");
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(content.as_bytes())?;
@@ -156,7 +160,12 @@ pub fn write_private(path: &Path, content: &str) -> anyhow::Result<()> {
         std::fs::rename(&temporary, path)?;
         path.parent().map_or(Ok(()), |parent| std::fs::File::open(parent)?.sync_all())
     };
-    write().with_context(|| format!("write {}", path.display()))
+    let written = write();
+    if written.is_err() {
+        // The file may not exist; what counts is that nothing half made stays.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written.with_context(|| format!("write {}", path.display()))
 }
 
 #[cfg(test)]

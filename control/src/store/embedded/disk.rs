@@ -4,6 +4,7 @@
 use super::super::{Entry, Event, EventKind, Revision};
 use anyhow::Context as _;
 use redb::{Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Key to (revision, encoded object).
@@ -26,6 +27,9 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        // Secrets are in it. redb would create the file readable by all.
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let database = redb::Builder::new().set_cache_size(PAGE_CACHE_BYTES).create(path)?;
         let disk = Self { database: Some(database), path: path.to_owned() };
         disk.prepare()?;
