@@ -17,6 +17,7 @@ struct Lab {
     server: Arc<Server>,
     stop: watch::Sender<bool>,
     runtime: tokio::runtime::Runtime,
+    pki: Pki,
     _directory: tempfile::TempDir,
 }
 
@@ -46,7 +47,7 @@ fn lab() -> Lab {
     };
     let server = Arc::new(server);
     runtime.block_on(server.bootstrap("127.0.0.1:6443".parse().unwrap())).unwrap();
-    Lab { server, stop, runtime, _directory: directory }
+    Lab { server, stop, runtime, pki, _directory: directory }
 }
 
 impl Lab {

@@ -1,8 +1,13 @@
 //! What is passed on to a node: refused where there is nobody to talk to, byte by byte where there is.
 
 use super::*;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use crate::pki::Identity;
+use rustls::pki_types::ServerName;
+use std::net::{Ipv4Addr, SocketAddr};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 #[test]
 fn a_pod_without_a_node_has_no_log() {
@@ -47,4 +52,113 @@ fn requests_to_a_pod_are_passed_on() {
     let text = echoed.body.as_str().unwrap();
     assert!(text.starts_with("GET /some/path?a=b%20c HTTP/1.1\r\n"), "{text}");
     assert!(text.contains(&format!("host: 127.0.0.1:{port}\r\n")), "{text}");
+}
+
+/// Reads to the end of a request or response head.
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// An agent that demands a client certificate, switches protocols and then sends every byte back.
+async fn agent(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    seen: tokio::sync::mpsc::UnboundedSender<(bool, String)>,
+) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        let known = stream.get_ref().1.peer_certificates().is_some();
+        seen.send((known, read_head(&mut stream).await)).unwrap();
+        let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n";
+        stream.write_all(switch).await.unwrap();
+        let (mut from, mut to) = tokio::io::split(stream);
+        // The other side ends the copy when it has seen enough.
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+    }
+}
+
+fn acceptor(lab: &Lab, names: &[String]) -> TlsAcceptor {
+    let identity = lab.pki.sign(&Subject { common_name: "n", organization: None, names }).unwrap();
+    let certificate = tls::ServerCertificate::new(&identity).unwrap();
+    TlsAcceptor::from(Arc::new(tls::server(lab.pki.ca_pem(), certificate).unwrap()))
+}
+
+async fn connect(address: SocketAddr, identity: &Identity) -> TlsStream<TcpStream> {
+    let connector = TlsConnector::from(Arc::new(tls::kubelet_client(identity).unwrap()));
+    let stream = TcpStream::connect(address).await.unwrap();
+    connector.connect(ServerName::IpAddress(address.ip().into()), stream).await.unwrap()
+}
+
+/// Starts the HTTPS listener of the lab's server.
+fn listen(lab: &Lab) -> SocketAddr {
+    let names = ["127.0.0.1".to_owned()];
+    let identity = lab.pki.sign(&Subject { common_name: "s", organization: None, names: &names }).unwrap();
+    let certificate = tls::ServerCertificate::new(&identity).unwrap();
+    let config = Arc::new(tls::server(lab.pki.ca_pem(), certificate).unwrap());
+    let listener = lab.runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let address = listener.local_addr().unwrap();
+    lab.runtime.spawn(listener::serve(lab.server.clone(), listener, config, lab.stop.subscribe()));
+    address
+}
+
+#[test]
+fn an_exec_is_passed_to_the_agent_byte_by_byte() {
+    let lab = lab();
+    let address = listen(&lab);
+    let backend = lab.runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let port = backend.local_addr().unwrap().port();
+    let (seen, mut requests) = tokio::sync::mpsc::unbounded_channel();
+    lab.runtime.spawn(agent(backend, acceptor(&lab, &["127.0.0.1".to_owned()]), seen));
+    assert_eq!(lab.post("/api/v1/nodes", &json!({"metadata": {"name": "n"}})).code, 201);
+    let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}], "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}});
+    assert_eq!(lab.patch("/api/v1/nodes/n/status", "merge", &status).code, 200);
+    let mut running = pod("p");
+    running["spec"]["nodeName"] = "n".into();
+    assert_eq!(lab.post(PODS, &running).code, 201);
+    let admin = lab
+        .pki
+        .sign(&Subject { common_name: "admin", organization: Some("system:masters"), names: &[] })
+        .unwrap();
+    lab.runtime.block_on(async {
+        let mut client = connect(address, &admin).await;
+        let request = format!(
+            "POST {PODS}/p/exec?command=echo&command=a%20b&stdin=true&stdout=true&tty=false HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\nAuthorization: Bearer none\r\nContent-Length: 0\r\n\r\n"
+        );
+        client.write_all(request.as_bytes()).await.unwrap();
+        let head = read_head(&mut client).await;
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        assert!(head.to_ascii_lowercase().contains("upgrade: spdy/3.1"), "{head}");
+        let (known, head) = requests.recv().await.unwrap();
+        assert!(known, "the agent sees the server's client certificate");
+        assert!(head.starts_with("POST /exec/default/p/c?command=echo&command=a%20b&input=1&output=1 HTTP/1.1"), "{head}");
+        let head = head.to_ascii_lowercase();
+        assert!(head.contains("x-stream-protocol-version: v4.channel.k8s.io") && !head.contains("authorization"), "{head}");
+        let bytes: Vec<u8> = (0..=255).cycle().take(200_000).collect();
+        let (mut from, mut to) = tokio::io::split(client);
+        let sent = bytes.clone();
+        let write = tokio::spawn(async move { to.write_all(&sent).await.map(|()| to) });
+        let mut back = vec![0; bytes.len()];
+        from.read_exact(&mut back).await.unwrap();
+        assert!(back == bytes, "bytes come back as they were sent");
+        drop(write.await.unwrap().unwrap());
+    });
+}
+
+#[test]
+fn an_agent_that_is_gone_is_an_error_in_words() {
+    let lab = lab();
+    lab.post("/api/v1/nodes", &json!({"metadata": {"name": "n"}}));
+    let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}], "daemonEndpoints": {"kubeletEndpoint": {"Port": 1}}}});
+    lab.patch("/api/v1/nodes/n/status", "merge", &status);
+    let mut running = pod("p");
+    running["spec"]["nodeName"] = "n".into();
+    lab.post(PODS, &running);
+    let (code, message) = lab.get(&format!("{PODS}/p/log")).refusal();
+    assert_eq!(code, 500);
+    assert!(message.contains("error dialing backend: dial tcp 127.0.0.1:1:"), "{message}");
 }
