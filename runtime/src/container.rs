@@ -48,7 +48,7 @@ pub(crate) struct Container {
     pub(crate) directory: PathBuf,
     pub(crate) record: Record,
     /// Held while this value lives.
-    _lock: Option<OwnedFd>,
+    lock: Option<Lock>,
 }
 
 /// Names that stay one component of a path.
@@ -81,7 +81,7 @@ impl Container {
             Err(errno) => return Err(errno).context(|| format!("mkdir {}", directory.display())),
         }
         let lock = lock(&directory, FlockOperation::LockExclusive)?;
-        let container = Container { directory, record, _lock: Some(lock) };
+        let container = Container { directory, record, lock: Some(lock) };
         let stored = write_private(&container.directory.join(CONFIG), config).and_then(|()| container.save());
         match stored {
             Ok(()) => Ok(container),
@@ -101,7 +101,7 @@ impl Container {
         Self::load(existing(root, id)?, None)
     }
 
-    fn load(directory: PathBuf, lock: Option<OwnedFd>) -> Result<Self> {
+    fn load(directory: PathBuf, lock: Option<Lock>) -> Result<Self> {
         let path = directory.join(STATE);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
@@ -110,7 +110,7 @@ impl Container {
         };
         let record: Record =
             parse(&bytes).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))?;
-        Ok(Container { directory, record, _lock: lock })
+        Ok(Container { directory, record, lock })
     }
 
     /// Replaces the record; a crash leaves the old one or the new one.
@@ -152,7 +152,7 @@ impl Container {
     pub(crate) fn state(&self) -> Result<State> {
         let status = match self.status()? {
             // Whoever makes it holds it still; to others it is not there yet, or was left behind.
-            Status::Creating if self._lock.is_none() && !is_locked(&self.directory) => Status::Stopped,
+            Status::Creating if self.lock.is_none() && !is_locked(&self.directory) => Status::Stopped,
             status => status,
         };
         Ok(self.state_as(status))
@@ -203,7 +203,7 @@ impl Container {
 
     /// Lets others change it.
     pub(crate) fn unlocked(self) -> Self {
-        Container { _lock: None, ..self }
+        Container { lock: None, ..self }
     }
 
     /// Forgets it.
@@ -227,7 +227,18 @@ fn existing(root: &Path, id: &str) -> Result<PathBuf> {
     }
 }
 
-fn lock(directory: &Path, operation: FlockOperation) -> Result<OwnedFd> {
+/// The lock on a container's directory. It is given back by name, as init has inherited the descriptor and would keep it.
+#[derive(Debug)]
+struct Lock(OwnedFd);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // It goes with the last descriptor in any case.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+fn lock(directory: &Path, operation: FlockOperation) -> Result<Lock> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = match rustix::fs::open(directory, flags, Mode::empty()) {
         Ok(fd) => fd,
@@ -235,7 +246,7 @@ fn lock(directory: &Path, operation: FlockOperation) -> Result<OwnedFd> {
         Err(errno) => return Err(errno).context(|| format!("open {}", directory.display())),
     };
     rustix::io::retry_on_intr(|| rustix::fs::flock(&fd, operation)).context(|| "flock")?;
-    Ok(fd)
+    Ok(Lock(fd))
 }
 
 /// Somebody is changing it.
