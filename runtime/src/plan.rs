@@ -133,6 +133,7 @@ fn runtime_steps(linux: &crate::spec::Linux, process: &ProcessPlan, plan: &Plan)
     steps.extend(needs_runtime.into_iter().filter(|kind| !kind.of(&plan.hooks).is_empty()).map(Step::Hooks));
     steps.push(Step::AwaitInit);
     // Last, or a small limit would hinder init itself.
-    steps.extend((!process.rlimits.is_empty()).then(|| Step::LimitProcess(process.rlimits.clone())));
+    let outside = plan.namespaces.any_user() && !process.rlimits.is_empty();
+    steps.extend(outside.then(|| Step::LimitProcess(process.rlimits.clone())));
     Ok(steps)
 }

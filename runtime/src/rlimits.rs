@@ -1,4 +1,4 @@
-//! `process.rlimits`: set from outside, as the runtime may raise a limit when init, in a user namespace, may not.
+//! `process.rlimits`: set by init on itself while it still may, or from outside when it is in a user namespace.
 
 use crate::error::{Context, Error, Result};
 use crate::spec::Rlimit;
@@ -48,13 +48,13 @@ pub(crate) fn plan(given: &[Rlimit]) -> Result<Vec<Limit>> {
     Ok(limits)
 }
 
-/// Sets the limits of a process.
-pub(crate) fn apply(pid: Pid, limits: &[Limit]) -> Result<()> {
+/// Sets the limits of a process, or our own.
+pub(crate) fn apply(pid: Option<Pid>, limits: &[Limit]) -> Result<()> {
     for limit in limits {
         let Some((_, resource)) = KINDS.iter().find(|(name, _)| *name == limit.kind) else { continue };
         let value = |number: u64| if number == u64::MAX { None } else { Some(number) };
         let new = rustix::process::Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
-        rustix::process::prlimit(Some(pid), *resource, new).context(|| {
+        rustix::process::prlimit(pid, *resource, new).context(|| {
             format!("error setting rlimit type {}: prlimit({}, {})", limit.kind, limit.soft, limit.hard)
         })?;
     }

@@ -97,7 +97,11 @@ fn guide(
     loop {
         match channel.receive()? {
             Some(Message::Ready) => {
-                rlimits::apply(pid, &process.rlimits)?;
+                for step in steps {
+                    if let Step::LimitProcess(limits) = step {
+                        rlimits::apply(Some(pid), limits)?;
+                    }
+                }
                 channel.send(&Message::Go)?;
             }
             Some(Message::Listener(number)) => {

@@ -9,7 +9,7 @@ use crate::spec::Hooks;
 use crate::state::State;
 use crate::timeline::Timeline;
 use crate::{
-    capabilities, devices, hooks, masked_paths, program, rootfs, safe_path, scheduling, seccomp, sysctl,
+    capabilities, devices, hooks, masked_paths, program, rlimits, rootfs, safe_path, scheduling, seccomp, sysctl,
     terminal, user,
 };
 use knarr_sys::{keyring, namespace, process, sched};
@@ -114,6 +114,7 @@ impl Init {
                 Ok(())
             }
             Step::Seccomp(plan) => self.seccomp(plan),
+            Step::LimitSelf(limits) => rlimits::apply(None, limits),
             Step::Bounding(capabilities) => capabilities::limit(capabilities),
             Step::StdioOwner(uid) => user::own_stdio(*uid),
             Step::BecomeUser(plan) => user::become_user(plan),

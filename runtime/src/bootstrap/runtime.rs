@@ -110,7 +110,7 @@ impl Runtime<'_> {
             Step::EnterCgroups => {
                 control::attach(cgroups, self.pid()?).context(|| "unable to apply cgroup configuration")
             }
-            Step::LimitProcess(limits) => rlimits::apply(self.pid()?, limits),
+            Step::LimitProcess(limits) => rlimits::apply(Some(self.pid()?), limits),
             Step::OomScore(score) => set_oom_score(self.pid()?, *score),
             Step::MoveNetDevice { from, .. } => Err(Error::unsupported(format!("linux.netDevices.{from}"))),
             Step::Release => self.channel.send(&Message::Placed(self.pid()?.as_raw_nonzero().get())),

@@ -105,6 +105,7 @@ impl Step {
                 plan.flags,
                 plan.program.len()
             ),
+            Step::LimitSelf(limits) => format!("prlimit(0, {})", limit_list(limits)),
             Step::Bounding(sets) => format!("prctl(PR_CAPBSET_DROP) all but {:#x}", sets.bounding),
             Step::BecomeUser(user) => {
                 format!("setgroups({:?}), setresgid({}), setresuid({})", user.groups, user.gid, user.uid)
@@ -301,6 +302,10 @@ fn flag_names(flags: u64) -> String {
         .filter(|(kind, _)| flags & kind.clone_flag() != 0)
         .map(|(_, name)| format!("{name}|"))
         .collect()
+}
+
+fn limit_list(limits: &[crate::rlimits::Limit]) -> String {
+    limits.iter().map(|l| format!("{}={}:{}", l.kind, l.soft, l.hard)).collect::<Vec<_>>().join(" ")
 }
 
 fn join(paths: &[std::path::PathBuf]) -> String {

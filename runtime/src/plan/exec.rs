@@ -31,7 +31,8 @@ pub(crate) fn exec_steps(
     process: &ProcessPlan,
 ) -> Result<Vec<Step>> {
     let mut steps = vec![Step::AwaitPlacement, Step::JoinContainer { flags: target.join_flags() }];
-    if target.linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User) {
+    let user_namespace = target.linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User);
+    if user_namespace {
         steps.push(Step::BecomeRoot);
     }
     steps.push(Step::NewSession);
@@ -41,9 +42,10 @@ pub(crate) fn exec_steps(
         steps.push(Step::Console { width: size.width, height: size.height });
     }
     let filter = target.linux.seccomp.as_ref().map(seccomp::plan).transpose()?.flatten();
-    steps.extend(become_program(given, process, target.linux, filter)?);
+    steps.extend(become_program(given, process, target.linux, filter, user_namespace)?);
     steps.push(Step::FindProgram);
     steps.extend(late_filter(given, target.linux)?);
+    steps.extend((user_namespace && !process.rlimits.is_empty()).then(|| Step::LimitProcess(process.rlimits.clone())));
     steps.push(Step::Ready);
     steps.push(Step::CloseFds { first: 3 + process.preserve_fds });
     steps.push(Step::Execute(Box::new(process.clone())));

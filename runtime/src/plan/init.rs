@@ -23,7 +23,7 @@ pub(super) fn steps(
     steps.extend(leave_host(linux, options, &plan.hooks)?);
     steps.extend(settle(spec, linux, &given, process, plan)?);
     let filter = linux.seccomp.as_ref().map(seccomp::plan).transpose()?.flatten();
-    steps.extend(become_program(&given, process, linux, filter)?);
+    steps.extend(become_program(&given, process, linux, filter, plan.namespaces.any_user())?);
     steps.push(Step::FindProgram);
     // With no_new_privs a filter can be loaded by anybody, so it is the very last: it need not allow what comes before.
     steps.extend(late_filter(&given, linux)?);
@@ -160,6 +160,7 @@ pub(super) fn become_program(
     process: &ProcessPlan,
     linux: &Linux,
     filter: Option<SeccompPlan>,
+    user_namespace: bool,
 ) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     steps.extend(given.no_new_privileges.then_some(Step::NoNewPrivileges));
@@ -174,6 +175,9 @@ pub(super) fn become_program(
         // Loading needs CAP_SYS_ADMIN, which is about to go.
         steps.extend(filter.map(Step::Seccomp));
     }
+    // In a user namespace nobody may raise a limit: the runtime does it from outside.
+    let limits = (!user_namespace && !process.rlimits.is_empty()).then(|| process.rlimits.clone());
+    steps.extend(limits.map(Step::LimitSelf));
     steps.push(Step::Bounding(process.capabilities));
     steps.push(Step::StdioOwner(process.user.uid));
     steps.push(Step::BecomeUser(process.user.clone()));

@@ -145,6 +145,7 @@ pub(crate) enum Step {
     Personality(u64),
     Umask(u32),
     Seccomp(SeccompPlan),
+    LimitSelf(Vec<crate::rlimits::Limit>),
     Bounding(Capabilities),
     StdioOwner(u32),
     BecomeUser(UserPlan),
