@@ -9,8 +9,8 @@ use crate::spec::Hooks;
 use crate::state::State;
 use crate::timeline::Timeline;
 use crate::{
-    capabilities, devices, hooks, masked_paths, program, rlimits, rootfs, safe_path, scheduling, seccomp, sysctl,
-    terminal, user,
+    capabilities, devices, hooks, masked_paths, program, rlimits, rootfs, safe_path, scheduling, seccomp,
+    sysctl, terminal, user,
 };
 use knarr_sys::{keyring, namespace, process, sched};
 use rustix::fs::{Mode, OFlags};

@@ -31,7 +31,8 @@ pub(crate) fn exec_steps(
     process: &ProcessPlan,
 ) -> Result<Vec<Step>> {
     let mut steps = vec![Step::AwaitPlacement, Step::JoinContainer { flags: target.join_flags() }];
-    let user_namespace = target.linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User);
+    let user_namespace =
+        target.linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User);
     if user_namespace {
         steps.push(Step::BecomeRoot);
     }
@@ -45,7 +46,9 @@ pub(crate) fn exec_steps(
     steps.extend(become_program(given, process, target.linux, filter, user_namespace)?);
     steps.push(Step::FindProgram);
     steps.extend(late_filter(given, target.linux)?);
-    steps.extend((user_namespace && !process.rlimits.is_empty()).then(|| Step::LimitProcess(process.rlimits.clone())));
+    steps.extend(
+        (user_namespace && !process.rlimits.is_empty()).then(|| Step::LimitProcess(process.rlimits.clone())),
+    );
     steps.push(Step::Ready);
     steps.push(Step::CloseFds { first: 3 + process.preserve_fds });
     steps.push(Step::Execute(Box::new(process.clone())));
