@@ -70,6 +70,10 @@ pub struct NetworkConfig {
     pub mtu: Option<u32>,
     /// Where addresses are booked; `DATA_DIR/network` where absent. All processes that share a bridge share it.
     pub dir: Option<PathBuf>,
+    /// Pods are attached by CNI plugins, configured in this directory; the built-in bridge where absent.
+    pub cni_conf_dir: Option<PathBuf>,
+    /// Where CNI plugins are found, in this order.
+    pub cni_bin_dirs: Vec<PathBuf>,
 }
 
 impl NetworkConfig {
@@ -138,6 +142,8 @@ impl Default for NetworkConfig {
             service_cidr: "10.96.0.0/16".into(),
             mtu: None,
             dir: None,
+            cni_conf_dir: None,
+            cni_bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
         }
     }
 }

@@ -1,21 +1,24 @@
 //! What the engine asks of a network: an address for a pod, and its complete removal.
 //!
-//! Two implementations: the built-in bridge and (later) CNI plugins. Both must keep what they allocated on disk,
+//! Two implementations: the built-in bridge and CNI plugins. Both must keep what they allocated on disk,
 //! so that a restart, a crash between two steps or a reboot never leaks an address; `teardown` is idempotent and
 //! works when the namespace is gone.
 
 pub mod bridge;
 pub mod cidr;
+pub mod cni;
 mod inside;
 mod ledger;
 mod links;
 mod netlink;
 mod table;
 
+use crate::config::Config;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The pod that wants a network.
 #[derive(Debug, Clone)]
@@ -69,4 +72,12 @@ pub trait PodNetwork: Send + Sync + 'static {
 
     /// Removes the links and tables that all pods share (`knarr down`).
     async fn remove_all(&self) -> anyhow::Result<()>;
+}
+
+/// The network that the configuration asks for; the kernel is not touched yet.
+pub fn open(config: &Arc<Config>) -> anyhow::Result<Arc<dyn PodNetwork>> {
+    Ok(match &config.network.cni_conf_dir {
+        Some(conf_dir) => cni::CniNetwork::new(config, conf_dir),
+        None => bridge::BridgeNetwork::new(config.clone())?,
+    })
 }

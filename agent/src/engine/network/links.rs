@@ -173,11 +173,17 @@ fn create_pair(netlink: &mut Netlink, bridge: u32, pod: &PodLink, netns: &File) 
     index_of(netlink, &pod.host_end)?.with_context(|| format!("link {} vanished", pod.host_end))
 }
 
-/// Configures loopback, address and routes; runs inside the pod's namespace.
-pub(crate) fn configure_pod(pod: &PodLink) -> anyhow::Result<()> {
+/// Sets up the loopback link; runs inside the pod's namespace.
+pub(crate) fn loopback_up() -> anyhow::Result<()> {
     let mut netlink = Netlink::open().context("open a netlink socket in the pod")?;
     let up = LinkMessageBuilder::<LinkUnspec>::default().index(LOOPBACK).up().build();
-    netlink.change(RouteNetlinkMessage::SetLink(up), 0).context("set up the pod's loopback")?;
+    netlink.change(RouteNetlinkMessage::SetLink(up), 0).context("set up the pod's loopback")
+}
+
+/// Configures loopback, address and routes; runs inside the pod's namespace.
+pub(crate) fn configure_pod(pod: &PodLink) -> anyhow::Result<()> {
+    loopback_up()?;
+    let mut netlink = Netlink::open().context("open a netlink socket in the pod")?;
     let index = index_of(&mut netlink, POD_LINK)?.with_context(|| format!("the pod has no {POD_LINK}"))?;
     let up = LinkMessageBuilder::<LinkUnspec>::default().index(index).up().build();
     netlink
