@@ -10,7 +10,6 @@ pub use removal::remove_everything;
 
 use crate::config::Config;
 use crate::engine::monitors::UnixMonitors;
-use crate::engine::network::bridge::BridgeNetwork;
 use crate::engine::network::cidr::Cidr;
 use crate::engine::streaming::StreamingServer;
 use crate::engine::{self, Engine};
@@ -122,7 +121,7 @@ impl Node {
 
 async fn start_engine(config: &Arc<Config>) -> anyhow::Result<Arc<Engine>> {
     let images = ImageStore::open(&config.data_dir.join("images"))?;
-    let network = BridgeNetwork::new(config.clone())?;
+    let network = engine::network::open(config)?;
     let monitors = Arc::new(UnixMonitors::new(config.clone()));
     let engine = Engine::start(config.clone(), images, network, monitors).await?;
     StreamingServer::join(&engine, config.engine.streaming_listen)?;

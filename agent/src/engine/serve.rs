@@ -15,7 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 /// Serves until `shutdown` resolves. Pods go on without us.
 pub async fn serve(config: Arc<Config>, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let images = ImageStore::open(&config.data_dir.join("images"))?;
-    let network: Arc<dyn PodNetwork> = super::network::bridge::BridgeNetwork::new(config.clone())?;
+    let network: Arc<dyn PodNetwork> = super::network::open(&config)?;
     let monitors: Arc<dyn Monitors> = Arc::new(super::monitors::UnixMonitors::new(config.clone()));
     let engine = Engine::start(config.clone(), images, network, monitors).await?;
     super::streaming::StreamingServer::join(&engine, config.engine.streaming_listen)?;

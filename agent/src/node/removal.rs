@@ -3,8 +3,7 @@
 
 use super::start_engine;
 use crate::config::Config;
-use crate::engine::network::PodNetwork;
-use crate::engine::network::bridge::BridgeNetwork;
+use crate::engine::network;
 use crate::kubelet::{pod_cgroup, volumes};
 use anyhow::Context;
 use std::io::ErrorKind;
@@ -20,7 +19,7 @@ pub async fn remove_everything(config: &Config) -> Vec<anyhow::Error> {
         Ok(engine) => errors.extend(engine.remove_all().await),
         Err(error) => errors.push(error.context("engine")),
     }
-    match BridgeNetwork::new(config.clone()) {
+    match network::open(&config) {
         Ok(network) => errors.extend(network.remove_all().await.context("network").err()),
         Err(error) => errors.push(error.context("network")),
     }

@@ -161,6 +161,10 @@ impl Worker {
 
     fn take_apart(&self, pod: &Allocation) -> anyhow::Result<()> {
         let ledger = self.ledger.lock()?;
+        if !ledger.is_leaving(pod)? {
+            // Somebody removed everything meanwhile; putting rules right would bring the table back.
+            return Ok(());
+        }
         let empty = table::table(&self.frame, []);
         self.change_rules(&ledger, &empty, &table::table(&self.frame, [pod]))?;
         drop(ledger);

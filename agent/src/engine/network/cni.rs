@@ -69,7 +69,13 @@ impl CniNetwork {
 
     /// Runs `work` while nobody else works on the pod.
     async fn exclusively<T>(&self, sandbox_id: &str, work: impl Future<Output = T>) -> T {
-        let lock = self.pods.lock().unwrap_or_else(PoisonError::into_inner).entry(sandbox_id.to_owned()).or_default().clone();
+        let lock = self
+            .pods
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(sandbox_id.to_owned())
+            .or_default()
+            .clone();
         let result = {
             let _operation = self.operations.read().await;
             let _pod = lock.lock().await;
@@ -106,7 +112,11 @@ impl CniNetwork {
             Err(error) => {
                 // The error of ADD is the one to see; a DEL that fails leaves the record, and is tried again later.
                 if let Err(second) = self.detach(&attachment).await {
-                    tracing::warn!(sandbox = pod.sandbox_id, error = format!("{second:#}"), "CNI DEL after a failed ADD");
+                    tracing::warn!(
+                        sandbox = pod.sandbox_id,
+                        error = format!("{second:#}"),
+                        "CNI DEL after a failed ADD"
+                    );
                 }
                 Err(error)
             }
@@ -241,7 +251,8 @@ impl PodNetwork for CniNetwork {
             errors.extend(self.detach(&attachment).await.err());
         }
         let script = nft::removal(&self.services_table);
-        let removed = spawn_blocking(move || nft::apply(&script)).await.context("the thread that runs nft panicked")?;
+        let removed =
+            spawn_blocking(move || nft::apply(&script)).await.context("the thread that runs nft panicked")?;
         errors.extend(removed.err());
         all_of(&errors)
     }

@@ -103,6 +103,11 @@ impl LockedLedger<'_> {
         self.list(LEAVING)
     }
 
+    /// Whether the pod's address is still held by its departure.
+    pub(crate) fn is_leaving(&self, pod: &Allocation) -> anyhow::Result<bool> {
+        Ok(read(&self.departed(pod))?.is_some_and(|found| found == *pod))
+    }
+
     /// A file that cannot be read (a power failure cut it) describes nothing that still exists.
     fn list(&self, kind: &str) -> anyhow::Result<Vec<Allocation>> {
         let dir = self.dir.join(kind);

@@ -220,6 +220,25 @@ fn the_loopback_of_the_host_is_out_of_reach() {
     });
 }
 
+/// Everything goes while pods are still being taken apart: their departures bring nothing back.
+#[test]
+fn removal_overtakes_departures() {
+    Lab::run(|lab| async move {
+        let network = network(&lab);
+        let pods: Vec<Pod> = (0..8).map(|_| Pod::new()).collect();
+        for (n, pod) in pods.iter().enumerate() {
+            network.setup(&attachment(&format!("p{n}"), pod, vec![])).await.unwrap();
+        }
+        for n in 0..pods.len() {
+            network.teardown(&format!("p{n}")).await.unwrap();
+        }
+        network.remove_all().await.unwrap();
+        let worker = network.worker.clone();
+        wait_until("all departures have ended", || worker.departing.lock().unwrap().is_empty());
+        lab.assert_clean();
+    });
+}
+
 /// Many pods at once: addresses differ, and no call is slow because of another.
 #[test]
 fn many_pods_at_once() {

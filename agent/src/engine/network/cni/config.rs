@@ -71,7 +71,8 @@ pub(crate) fn load(dir: &Path) -> anyhow::Result<Option<NetworkList>> {
     if !single && !list.load_only_inlined_plugins {
         for path in files(&dir.join(&list.name), &["conf"])? {
             let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-            let plugin = serde_json::from_slice(&text).with_context(|| format!("CNI plugin {}", path.display()))?;
+            let plugin =
+                serde_json::from_slice(&text).with_context(|| format!("CNI plugin {}", path.display()))?;
             list.plugins.push(plugin);
         }
     }
@@ -108,7 +109,8 @@ fn parse(text: &[u8], single: bool) -> anyhow::Result<NetworkList> {
     }
     // The newest of the offered versions that we know.
     let offered = list.cni_versions.iter().chain([&list.cni_version]);
-    let best = offered.filter(|version| number(version) <= NEWEST).max_by_key(|version| number(version)).cloned();
+    let best =
+        offered.filter(|version| number(version) <= NEWEST).max_by_key(|version| number(version)).cloned();
     list.cni_version = best.with_context(|| format!("unsupported CNI version {}", list.cni_version))?;
     Ok(list)
 }
@@ -148,8 +150,12 @@ mod tests {
         assert_eq!((found.name.as_str(), found.plugins.len()), ("one", 1));
         assert_eq!(found.plugins[0].rest["mtu"], 9000);
         assert!(!found.plugins[0].rest.contains_key("name"));
-        let found = load_from(&[("10-b.conflist", list), ("two/30-c.conf", r#"{"type": "c"}"#)]).unwrap().unwrap();
-        assert_eq!(found.plugins.iter().map(|plugin| plugin.kind.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+        let found =
+            load_from(&[("10-b.conflist", list), ("two/30-c.conf", r#"{"type": "c"}"#)]).unwrap().unwrap();
+        assert_eq!(
+            found.plugins.iter().map(|plugin| plugin.kind.as_str()).collect::<Vec<_>>(),
+            ["a", "b", "c"]
+        );
     }
 
     #[test]
@@ -163,7 +169,11 @@ mod tests {
             let name = if versions.contains("name") { "" } else { r#","name": "n""# };
             let text = format!(r#"{{{versions}{name},"plugins": [{{"type": "a"}}]}}"#);
             let list = load_from(&[("a.conflist", &text)]);
-            assert_eq!(list.ok().flatten().map(|list| list.cni_version), spoken.map(str::to_owned), "{versions}");
+            assert_eq!(
+                list.ok().flatten().map(|list| list.cni_version),
+                spoken.map(str::to_owned),
+                "{versions}"
+            );
         }
     }
 

@@ -69,7 +69,11 @@ impl Plugins {
         ];
         self.execute(command, plugin, environment, input).await.map_err(|error| {
             let verb = command.word().to_lowercase();
-            anyhow!("plugin type=\"{}\" name=\"{}\" failed ({verb}): {error:#}", plugin.kind, attachment.list.name)
+            anyhow!(
+                "plugin type=\"{}\" name=\"{}\" failed ({verb}): {error:#}",
+                plugin.kind,
+                attachment.list.name
+            )
         })
     }
 
@@ -96,7 +100,10 @@ impl Plugins {
     ) -> anyhow::Result<Option<Value>> {
         let mut child = tokio::process::Command::new(self.find(&plugin.kind)?)
             .env("CNI_COMMAND", command.word())
-            .env("CNI_PATH", std::env::join_paths(&self.dirs).context("a plugin directory has a colon in its name")?)
+            .env(
+                "CNI_PATH",
+                std::env::join_paths(&self.dirs).context("a plugin directory has a colon in its name")?,
+            )
             .envs(environment)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -151,7 +158,8 @@ fn result(output: &Output) -> anyhow::Result<Option<Value>> {
         return Ok(said.filter(Value::is_object));
     }
     if let Some(text) = said.as_ref().and_then(|said| said["msg"].as_str()).filter(|text| !text.is_empty()) {
-        let details = said.as_ref().and_then(|said| said["details"].as_str()).filter(|details| !details.is_empty());
+        let details =
+            said.as_ref().and_then(|said| said["details"].as_str()).filter(|details| !details.is_empty());
         match details {
             Some(details) => bail!("{text}; {details}"),
             None => bail!("{text}"),

@@ -24,8 +24,12 @@ pub(crate) fn args(pod: &PodAttachment) -> String {
 /// Everything that we can tell, by capability; a plugin is told what it declares.
 pub(crate) fn runtime_config(pod: &PodAttachment, pod_cidr: Option<&str>) -> Map<String, Value> {
     let mut config = Map::new();
-    let mappings: Vec<Value> =
-        pod.host_ports.iter().filter(|port| port.host_port != 0).map(super::super::HostPort::mapping).collect();
+    let mappings: Vec<Value> = pod
+        .host_ports
+        .iter()
+        .filter(|port| port.host_port != 0)
+        .map(super::super::HostPort::mapping)
+        .collect();
     if !mappings.is_empty() {
         config.insert("portMappings".to_owned(), mappings.into());
     }
@@ -94,10 +98,13 @@ pub(crate) fn garbage(list: &NetworkList, plugin: &Plugin, living: &[Attachment]
 /// The pod's addresses in a result, the first one primary.
 pub(crate) fn addresses(result: &Value) -> anyhow::Result<Vec<IpAddr>> {
     let inside = |ip: &Value| match ip["interface"].as_u64().and_then(|index| usize::try_from(index).ok()) {
-        Some(index) => result["interfaces"][index]["sandbox"].as_str().is_some_and(|sandbox| !sandbox.is_empty()),
+        Some(index) => {
+            result["interfaces"][index]["sandbox"].as_str().is_some_and(|sandbox| !sandbox.is_empty())
+        }
         None => true,
     };
-    let listed = result["ips"].as_array().into_iter().flatten().filter(|ip| inside(ip)).map(|ip| &ip["address"]);
+    let listed =
+        result["ips"].as_array().into_iter().flatten().filter(|ip| inside(ip)).map(|ip| &ip["address"]);
     // Before version 0.3 there was one address per family.
     let old = [&result["ip4"]["ip"], &result["ip6"]["ip"]].into_iter().filter(|ip| ip.is_string());
     let parse = |text: &Value| {
@@ -122,7 +129,12 @@ mod tests {
             name: "web".into(),
             uid: "uid".into(),
             netns: "/run/ns".into(),
-            host_ports: vec![HostPort { protocol: "tcp", host_ip: None, host_port: 8080, container_port: 80 }],
+            host_ports: vec![HostPort {
+                protocol: "tcp",
+                host_ip: None,
+                host_port: 8080,
+                container_port: 80,
+            }],
             annotations: [("kubernetes.io/ingress-bandwidth".to_owned(), "1M".to_owned())].into(),
         }
     }
@@ -148,7 +160,8 @@ mod tests {
 
     #[test]
     fn limits_and_ranges_are_told_too() {
-        let attachment = attachment(&json!({"type": "x", "capabilities": {"bandwidth": true, "ipRanges": true}}));
+        let attachment =
+            attachment(&json!({"type": "x", "capabilities": {"bandwidth": true, "ipRanges": true}}));
         let input = input(&attachment, &attachment.list.plugins[0], None);
         let expected = json!({
             "bandwidth": {"ingressRate": 1_000_000, "ingressBurst": u32::MAX},

@@ -92,7 +92,11 @@ fn add_goes_forward_and_del_backward_with_the_result() {
         assert_eq!(addresses[0].to_string(), "10.9.0.2");
         let calls = recorder.raw_calls();
         let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=a;K8S_POD_INFRA_CONTAINER_ID=a;K8S_POD_UID=a-uid";
-        assert!(calls[0].starts_with(&format!("ADD|a|{}|eth0|{args}|", pod.netns().display())), "{}", calls[0]);
+        assert!(
+            calls[0].starts_with(&format!("ADD|a|{}|eth0|{args}|", pod.netns().display())),
+            "{}",
+            calls[0]
+        );
         assert!(!calls[0].contains("prevResult") && calls[1].contains("prevResult"));
         assert!(!calls[1].contains("capabilities"));
         // The same again is a CHECK.
@@ -185,7 +189,13 @@ fn the_reference_plugins_make_a_network() {
         a.serve_many(80, "through a plugin");
         assert_eq!(b.get(address, 80), "through a plugin");
         assert_eq!(lab.world().get(lab.uplink_address(), 8080), "through a plugin");
-        let held = || fs::read_dir(leases.join("net")).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().starts_with("10.")).count();
+        let held = || {
+            fs::read_dir(leases.join("net"))
+                .unwrap()
+                .flatten()
+                .filter(|e| e.file_name().to_string_lossy().starts_with("10."))
+                .count()
+        };
         assert_eq!(held(), 2);
         network.setup(&attachment("a", &a, vec![])).await.unwrap();
         assert_eq!(held(), 2, "the second call checks, it does not add");
