@@ -3,7 +3,19 @@
 // Clippy knows that unwrap is fine in test functions, but not in what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "store/archives.rs"]
+mod archives;
+#[path = "store/concurrency.rs"]
+mod concurrency;
+#[path = "store/crash.rs"]
+mod crash;
+#[path = "store/fake_registry.rs"]
+mod fake_registry;
+#[path = "store/hostile_registry.rs"]
+mod hostile_registry;
 #[path = "store/lab.rs"]
 mod lab;
+#[path = "store/peers.rs"]
+mod peers;
 #[path = "store/round_trip.rs"]
 mod round_trip;
