@@ -25,6 +25,7 @@ pub mod hosts_file;
 pub mod http_call;
 pub mod images;
 pub mod labels;
+pub mod log_files;
 pub mod machine;
 pub mod node_object;
 pub mod node_status;

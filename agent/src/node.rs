@@ -18,6 +18,7 @@ use crate::kubelet::machine::Machine;
 use crate::kubelet::{Kubelet, Parts};
 use crate::{dns, services};
 use anyhow::Context;
+use k8s_openapi::api::core::v1::Pod;
 use knarr_images::ImageStore;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -103,6 +104,11 @@ impl Node {
     /// Name of the Node object.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Every pod of this node with its present status.
+    pub fn pods(&self) -> Vec<Pod> {
+        self.kubelet.workers().pods()
     }
 
     /// Returns when the node can run pods (and, in a cluster, its Node object says Ready).

@@ -46,8 +46,9 @@ fn parse_hierarchies(table: &str) -> Vec<Hierarchy> {
             continue;
         }
         let known = ["cpu", "cpuacct", "cpuset", "memory", "pids", "hugetlb", "blkio", "devices", "freezer"];
-        let controllers: Vec<String> =
-            options.split(',').filter(|option| known.contains(option)).map(str::to_string).collect();
+        // A hierarchy without a controller (`name=systemd`) only groups processes, but runtimes put them there too.
+        let wanted = |option: &&str| known.contains(option) || option.starts_with("name=");
+        let controllers: Vec<String> = options.split(',').filter(wanted).map(str::to_string).collect();
         let v2 = kind == "cgroup2";
         let hierarchy = Hierarchy { mount: mount.into(), controllers, v2 };
         let same = |other: &Hierarchy| other.v2 == v2 && other.controllers == hierarchy.controllers;
@@ -197,7 +198,7 @@ mod tests {
                      cgroup /sys/fs/cgroup/systemd cgroup rw,xattr,name=systemd 0 0\n\
                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         let found = parse_hierarchies(table);
-        assert_eq!(found.len(), 3);
-        assert!(found[2].v2 && found[0].controllers == ["cpu", "cpuacct"]);
+        assert_eq!(found.len(), 4);
+        assert!(found[3].v2 && found[0].controllers == ["cpu", "cpuacct"]);
     }
 }

@@ -4,10 +4,15 @@
 use super::start_engine;
 use crate::config::Config;
 use crate::engine::network;
-use crate::kubelet::{pod_cgroup, volumes};
+use crate::kubelet::paths::Paths;
+use crate::kubelet::{labels, log_files, pod_cgroup, volumes};
 use anyhow::Context;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use knarr_cri::RuntimeService;
+use knarr_cri::v1::ListPodSandboxRequest;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Removes pods, networks, mounts, cgroups and the state directory; images and the cluster's store stay. Returns
@@ -16,7 +21,11 @@ pub async fn remove_everything(config: &Config) -> Vec<anyhow::Error> {
     let config = Arc::new(config.clone());
     let mut errors = Vec::new();
     match start_engine(&config).await {
-        Ok(engine) => errors.extend(engine.remove_all().await),
+        Ok(engine) => {
+            let logs = log_directories(&*engine, &config).await;
+            errors.extend(engine.remove_all().await);
+            errors.extend(logs.iter().filter_map(|(logs, links)| log_files::remove(logs, links).err()).map(Into::into));
+        }
         Err(error) => errors.push(error.context("engine")),
     }
     match network::open(&config) {
@@ -26,6 +35,24 @@ pub async fn remove_everything(config: &Config) -> Vec<anyhow::Error> {
     let files = tokio::task::spawn_blocking(move || remove_files(&config)).await;
     errors.extend(files.unwrap_or_else(|error| vec![error.into()]));
     errors
+}
+
+/// The logs of every pod that the engine has.
+async fn log_directories(engine: &dyn RuntimeService, config: &Config) -> Vec<(PathBuf, log_files::Links)> {
+    let paths = Paths::new(&config.data_dir, &config.pod_logs_dir);
+    let sandboxes = engine.list_pod_sandbox(ListPodSandboxRequest::default()).await.unwrap_or_default().items;
+    let pods = sandboxes.into_iter().filter(|sandbox| sandbox.labels.contains_key(labels::POD_UID)).map(|sandbox| {
+        let label = |key: &str| sandbox.labels.get(key).cloned();
+        let metadata = ObjectMeta {
+            name: label(labels::POD_NAME),
+            namespace: label(labels::POD_NAMESPACE),
+            uid: label(labels::POD_UID),
+            annotations: Some(sandbox.annotations.clone().into_iter().collect()),
+            ..Default::default()
+        };
+        Pod { metadata, ..Default::default() }
+    });
+    pods.map(|pod| (paths.logs(&pod), paths.log_links(&pod))).collect()
 }
 
 fn remove_files(config: &Config) -> Vec<anyhow::Error> {

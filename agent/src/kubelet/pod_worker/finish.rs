@@ -2,7 +2,7 @@
 //! directories and API object when nothing may remain.
 
 use super::Worker;
-use crate::kubelet::{pod, pod_cgroup, volumes};
+use crate::kubelet::{log_files, pod, pod_cgroup, volumes};
 
 impl Worker {
     /// Lets go of what only running containers need. What fails is tried again by the next start of the agent,
@@ -28,7 +28,7 @@ impl Worker {
         if self.host.is_real() {
             let logs = self.host.paths.logs(&self.pod);
             let links = self.host.paths.log_links(&self.pod);
-            let removed = tokio::task::spawn_blocking(move || remove_logs(&logs, &links)).await;
+            let removed = tokio::task::spawn_blocking(move || log_files::remove(&logs, &links)).await;
             if let Ok(Err(error)) = removed {
                 tracing::warn!(pod = pod::described(&self.pod), "logs: {error}");
             }
@@ -39,24 +39,4 @@ impl Worker {
             writer.delete().await;
         }
     }
-}
-
-fn remove_logs(
-    logs: &std::path::Path,
-    (directory, prefix): &(std::path::PathBuf, String),
-) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(logs) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let Ok(entries) = std::fs::read_dir(directory) else { return Ok(()) };
-    for entry in entries {
-        let path = entry?.path();
-        let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix.as_str()));
-        // A link of this pod whose log is gone.
-        if ours && std::fs::read_link(&path).is_ok_and(|log| log.starts_with(logs)) {
-            std::fs::remove_file(&path)?;
-        }
-    }
-    Ok(())
 }
