@@ -95,6 +95,10 @@ pub struct Parts {
     pub images: Arc<dyn ImageService>,
     /// What the node says it has.
     pub machine: Machine,
+    /// Port of the kubelet API, as the Node object tells it.
+    pub port: u16,
+    /// Filled with a worker per pod.
+    pub workers: Workers,
     /// Containers, files and cgroups are imaginary.
     pub imaginary: bool,
 }
@@ -159,8 +163,8 @@ impl Kubelet {
         };
         let (sources, events) = mpsc::unbounded_channel();
         let origins = start_sources(&parts, local, sources, pod_cidr.clone(), &shutdown, &tasks);
-        let manager = Manager::new(Arc::new(host), pleg, limits, origins);
-        let workers = manager.workers();
+        let workers = parts.workers.clone();
+        let manager = Manager::new(Arc::new(host), pleg, limits, origins, workers.clone());
         let inputs = Inputs { sources: events, changed: changes, shutdown: shutdown.clone() };
         tasks.spawn(manager.run(inputs));
         tasks.close();
@@ -201,7 +205,7 @@ fn identity(parts: &Parts, runtime_version: String) -> Identity {
         addresses: vec![address.to_string()],
         machine: parts.machine.clone(),
         max_pods: parts.config.kubelet.max_pods,
-        port: parts.config.kubelet.listen.port(),
+        port: parts.port,
         runtime_version,
     }
 }

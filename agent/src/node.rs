@@ -13,14 +13,18 @@ use crate::engine::monitors::UnixMonitors;
 use crate::engine::network::cidr::Cidr;
 use crate::engine::streaming::StreamingServer;
 use crate::engine::{self, Engine};
-use crate::kubelet::api_server::{self, ApiServerOptions};
+use crate::kubelet::api_server::{ApiServer, ApiServerOptions};
 use crate::kubelet::machine::Machine;
+use crate::kubelet::pods::Workers;
 use crate::kubelet::{Kubelet, Parts};
 use crate::{dns, services};
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
 use knarr_images::ImageStore;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -54,51 +58,57 @@ pub struct Node {
     /// Stops what the kubelet stands on, after the kubelet.
     shutdown: CancellationToken,
     tasks: TaskTracker,
+    /// Nobody else may use the data directory.
+    _lock: OwnedFd,
 }
 
 impl Node {
-    /// Starts every part; pods come from `cluster`, from the directory of manifests, or from both.
+    /// Starts every part; pods come from `cluster`, from the directory of manifests, or from both. A port that is
+    /// taken, or a data directory that another agent uses, is an error here and not a surprise later.
     pub async fn start(config: Arc<Config>, cluster: Option<Cluster>) -> anyhow::Result<Node> {
         let name = match &config.node_name {
             Some(name) => name.clone(),
             None => host_name()?,
         };
+        let lock = lock(&config.data_dir)?;
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let engine = start_engine(&config).await?;
+        let (engine, workers) = (start_engine(&config).await?, Workers::default());
+        let (client, client_ca) = cluster.map(|cluster| (cluster.client, cluster.client_ca_pem)).unzip();
+        let shown = workers.clone();
+        let api = ApiServer::bind(ApiServerOptions {
+            listen: config.kubelet.listen,
+            runtime: engine.clone(),
+            pods: Arc::new(move || shown.pods()),
+            client_ca: client_ca.flatten(),
+            tls: None,
+            node_name: name.clone(),
+        })
+        .await?;
         let stop = shutdown.clone().cancelled_owned();
         let (served, socket) = (engine.clone(), config.cri_socket());
         tasks.spawn(async move { report("CRI server", engine::serve_engine(served, &socket, stop).await) });
-        let client = cluster.as_ref().map(|cluster| cluster.client.clone());
         let kubelet = Kubelet::start(Parts {
             machine: Machine::detect(&config.data_dir),
             config: config.clone(),
             node_name: name.clone(),
             client: client.clone(),
             runtime: engine.clone(),
-            images: engine.clone(),
+            images: engine,
+            port: api.port()?,
+            workers,
             imaginary: false,
         })
         .await?;
+        let stop = shutdown.clone().cancelled_owned();
+        tasks.spawn(async move { report("kubelet API", api.run(stop).await) });
         if let Some(client) = client.clone() {
             let config = config.clone();
             let run = move |stop| services::run(client.clone(), config.clone(), stop);
             tasks.spawn(keep_running("services", shutdown.clone(), run));
         }
-        let workers = kubelet.workers();
-        let api = ApiServerOptions {
-            listen: config.kubelet.listen,
-            runtime: engine,
-            pods: Arc::new(move || workers.pods()),
-            client_ca: cluster.and_then(|cluster| cluster.client_ca_pem),
-            tls: None,
-            node_name: name.clone(),
-        };
-        let run = move |stop: CancellationToken| api_server::serve(api.clone(), stop.cancelled_owned());
-        tasks.spawn(keep_running("kubelet API", shutdown.clone(), run));
-        let names = serve_names(config.clone(), client, kubelet.pod_cidr(), shutdown.clone());
-        tasks.spawn(names);
+        tasks.spawn(serve_names(config, client, kubelet.pod_cidr(), shutdown.clone()));
         tasks.close();
-        Ok(Node { name, kubelet, shutdown, tasks })
+        Ok(Node { name, kubelet, shutdown, tasks, _lock: lock })
     }
 
     /// Name of the Node object.
@@ -132,6 +142,17 @@ async fn start_engine(config: &Arc<Config>) -> anyhow::Result<Arc<Engine>> {
     let engine = Engine::start(config.clone(), images, network, monitors).await?;
     StreamingServer::join(&engine, config.engine.streaming_listen)?;
     Ok(engine)
+}
+
+/// Two agents on one data directory would remove each other's pods.
+fn lock(data_dir: &Path) -> anyhow::Result<OwnedFd> {
+    std::fs::create_dir_all(data_dir).with_context(|| data_dir.display().to_string())?;
+    let file = data_dir.join("agent.lock");
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
+    let lock = rustix::fs::open(&file, flags, Mode::RUSR | Mode::WUSR).with_context(|| file.display().to_string())?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("another agent uses {}", data_dir.display()))?;
+    Ok(lock)
 }
 
 fn report(part: &str, result: anyhow::Result<()>) {

@@ -95,25 +95,20 @@ impl std::fmt::Debug for Manager {
 }
 
 impl Manager {
-    /// A manager that expects pods from `sources`.
-    pub fn new(host: Arc<Host>, pleg: Arc<Pleg>, limits: NodeLimits, sources: Vec<Origin>) -> Manager {
+    /// A manager that expects pods from `sources` and lists its workers in `workers`.
+    pub fn new(host: Arc<Host>, pleg: Arc<Pleg>, limits: NodeLimits, sources: Vec<Origin>, workers: Workers) -> Manager {
         Manager {
             mirrors: Mirrors::new(host.client.clone()),
             host,
             pleg,
             limits,
-            workers: Workers::default(),
+            workers,
             wanted: BTreeMap::new(),
             queued: Vec::new(),
             unsynced: sources,
             finished: mpsc::unbounded_channel(),
             rounds: 0,
         }
-    }
-
-    /// The list of workers, for readers.
-    pub fn workers(&self) -> Workers {
-        self.workers.clone()
     }
 
     /// Works until shutdown; then the workers are told to leave everything as it is.

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::kubelet::machine::Machine;
+use crate::kubelet::pods::Workers;
 use crate::kubelet::simulated_runtime::SimulatedRuntime;
 use crate::kubelet::{Kubelet, Parts};
 use crate::node;
@@ -39,6 +40,8 @@ pub async fn run(
             runtime: runtime.clone(),
             images: runtime,
             machine: machine.clone(),
+            port: config.kubelet.listen.port(),
+            workers: Workers::default(),
             imaginary: true,
         })
     });
