@@ -149,7 +149,8 @@ fn lock(data_dir: &Path) -> anyhow::Result<OwnedFd> {
     std::fs::create_dir_all(data_dir).with_context(|| data_dir.display().to_string())?;
     let file = data_dir.join("agent.lock");
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
-    let lock = rustix::fs::open(&file, flags, Mode::RUSR | Mode::WUSR).with_context(|| file.display().to_string())?;
+    let lock = rustix::fs::open(&file, flags, Mode::RUSR | Mode::WUSR)
+        .with_context(|| file.display().to_string())?;
     rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
         .with_context(|| format!("another agent uses {}", data_dir.display()))?;
     Ok(lock)

@@ -31,10 +31,15 @@ async fn a_static_pod_runs_survives_the_agent_and_goes_with_its_file() {
         assert!(status.pod_ip.unwrap().starts_with("10.214."));
         assert_eq!(status.qos_class.as_deref(), Some("BestEffort"));
         assert!(containers(&before)[0].container_id.as_ref().unwrap().starts_with("knarr://"));
-        assert_eq!(eventually(async || Some(lab.log(&before, "one", 0)).filter(|l| !l.is_empty())).await.unwrap(), "hello\n");
+        assert_eq!(
+            eventually(async || Some(lab.log(&before, "one", 0)).filter(|l| !l.is_empty())).await.unwrap(),
+            "hello\n"
+        );
         lab.restart().await;
         let after = lab.pod_when("a", is_ready).await;
-        let ids = |pod| containers(pod).iter().map(|c| (c.container_id.clone(), c.restart_count)).collect::<Vec<_>>();
+        let ids = |pod| {
+            containers(pod).iter().map(|c| (c.container_id.clone(), c.restart_count)).collect::<Vec<_>>()
+        };
         assert_eq!(ids(&after), ids(&before));
         lab.delete("a.json");
         lab.gone("a").await;
@@ -75,15 +80,24 @@ async fn environment_and_volumes_reach_the_container() {
 async fn restart_policies_and_last_words() {
     lab::with(async |lab| {
         let script = "echo last words > /dev/termination-log; exit 3";
-        lab.write("never.json", pod("never", json!({"restartPolicy": "Never", "containers": [shell("c", script)]})));
-        lab.write("done.json", pod("done", json!({"restartPolicy": "OnFailure", "containers": [shell("c", "exit 0")]})));
+        lab.write(
+            "never.json",
+            pod("never", json!({"restartPolicy": "Never", "containers": [shell("c", script)]})),
+        );
+        lab.write(
+            "done.json",
+            pod("done", json!({"restartPolicy": "OnFailure", "containers": [shell("c", "exit 0")]})),
+        );
         lab.write("loop.json", pod("loop", json!({"containers": [shell("c", "exit 1")]})));
         let failed = lab.pod_when("never", |pod| phase(pod) == "Failed").await;
         let state = containers(&failed)[0].state.clone().unwrap().terminated.unwrap();
         assert_eq!((state.exit_code, state.reason.as_deref()), (3, Some("Error")));
         assert_eq!(state.message.as_deref(), Some("last words\n"));
         let done = lab.pod_when("done", |pod| phase(pod) == "Succeeded").await;
-        assert_eq!(containers(&done)[0].state.clone().unwrap().terminated.unwrap().reason.as_deref(), Some("Completed"));
+        assert_eq!(
+            containers(&done)[0].state.clone().unwrap().terminated.unwrap().reason.as_deref(),
+            Some("Completed")
+        );
         let waits = |pod: &k8s_openapi::api::core::v1::Pod| {
             let state = containers(pod)[0].state.clone().unwrap_or_default();
             state.waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some("CrashLoopBackOff"))

@@ -96,7 +96,13 @@ impl std::fmt::Debug for Manager {
 
 impl Manager {
     /// A manager that expects pods from `sources` and lists its workers in `workers`.
-    pub fn new(host: Arc<Host>, pleg: Arc<Pleg>, limits: NodeLimits, sources: Vec<Origin>, workers: Workers) -> Manager {
+    pub fn new(
+        host: Arc<Host>,
+        pleg: Arc<Pleg>,
+        limits: NodeLimits,
+        sources: Vec<Origin>,
+        workers: Workers,
+    ) -> Manager {
         Manager {
             mirrors: Mirrors::new(host.client.clone()),
             host,

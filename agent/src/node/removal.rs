@@ -24,7 +24,9 @@ pub async fn remove_everything(config: &Config) -> Vec<anyhow::Error> {
         Ok(engine) => {
             let logs = log_directories(&*engine, &config).await;
             errors.extend(engine.remove_all().await);
-            errors.extend(logs.iter().filter_map(|(logs, links)| log_files::remove(logs, links).err()).map(Into::into));
+            errors.extend(
+                logs.iter().filter_map(|(logs, links)| log_files::remove(logs, links).err()).map(Into::into),
+            );
         }
         Err(error) => errors.push(error.context("engine")),
     }
@@ -41,17 +43,18 @@ pub async fn remove_everything(config: &Config) -> Vec<anyhow::Error> {
 async fn log_directories(engine: &dyn RuntimeService, config: &Config) -> Vec<(PathBuf, log_files::Links)> {
     let paths = Paths::new(&config.data_dir, &config.pod_logs_dir);
     let sandboxes = engine.list_pod_sandbox(ListPodSandboxRequest::default()).await.unwrap_or_default().items;
-    let pods = sandboxes.into_iter().filter(|sandbox| sandbox.labels.contains_key(labels::POD_UID)).map(|sandbox| {
-        let label = |key: &str| sandbox.labels.get(key).cloned();
-        let metadata = ObjectMeta {
-            name: label(labels::POD_NAME),
-            namespace: label(labels::POD_NAMESPACE),
-            uid: label(labels::POD_UID),
-            annotations: Some(sandbox.annotations.clone().into_iter().collect()),
-            ..Default::default()
-        };
-        Pod { metadata, ..Default::default() }
-    });
+    let pods =
+        sandboxes.into_iter().filter(|sandbox| sandbox.labels.contains_key(labels::POD_UID)).map(|sandbox| {
+            let label = |key: &str| sandbox.labels.get(key).cloned();
+            let metadata = ObjectMeta {
+                name: label(labels::POD_NAME),
+                namespace: label(labels::POD_NAMESPACE),
+                uid: label(labels::POD_UID),
+                annotations: Some(sandbox.annotations.clone().into_iter().collect()),
+                ..Default::default()
+            };
+            Pod { metadata, ..Default::default() }
+        });
     pods.map(|pod| (paths.logs(&pod), paths.log_links(&pod))).collect()
 }
 

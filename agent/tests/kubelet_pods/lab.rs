@@ -50,7 +50,8 @@ impl Lab {
             monitor_binary: Some(built("knarr-monitor")),
             ..Config::default()
         };
-        let runtime = std::env::var_os("KNARR_TEST_RUNTIME").map_or_else(|| built("knarr-runtime"), PathBuf::from);
+        let runtime =
+            std::env::var_os("KNARR_TEST_RUNTIME").map_or_else(|| built("knarr-runtime"), PathBuf::from);
         config.engine.runtimes.insert(String::new(), runtime);
         config.engine.monitor_cgroup = format!("/knarr-test-{unique}-{number}-monitors");
         config.network.bridge = format!("kk{unique}x{number}");
@@ -110,7 +111,10 @@ impl Lab {
     }
 
     pub(crate) async fn gone(&self, name: &str) {
-        assert!(eventually(async || self.pod(name).is_none().then_some(())).await.is_some(), "{name} is still there");
+        assert!(
+            eventually(async || self.pod(name).is_none().then_some(())).await.is_some(),
+            "{name} is still there"
+        );
     }
 
     /// The text of a container's first log.
@@ -144,7 +148,8 @@ impl Lab {
             let entries = std::fs::read_dir(root.join(directory)).into_iter().flatten();
             entries.map(|entry| entry.unwrap().path().display().to_string()).collect::<Vec<_>>()
         };
-        let directories = ["data/kubelet/pods", "data/engine/sandboxes", "state/pods", "state/containers", "logs/pods"];
+        let directories =
+            ["data/kubelet/pods", "data/engine/sandboxes", "state/pods", "state/containers", "logs/pods"];
         let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap();
         let pods = format!("{}/kubepods", self.config.kubelet.cgroup_root.trim_start_matches('/'));
         let cgroups = hierarchies.map(|entry| entry.unwrap().path().join(&pods)).filter(|path| path.exists());
