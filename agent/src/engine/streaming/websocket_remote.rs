@@ -1,7 +1,7 @@
 //! An exec or attach client over WebSocket: each message is one byte for the channel, then data.
 //!
-//! Channels: 0 stdin, 1 stdout, 2 stderr, 3 the result, 4 resize; in v5 also 255, whose data is the number of a
-//! channel that has ended. In the base64 kinds a message is text: the channel as a digit, then base64.
+//! Channels: 0 stdin, 1 stdout, 2 stderr, 3 the result, 4 resize; in v5 a client may also send 255, whose data is the
+//! number of a channel that has ended. In the base64 kinds a message is text: the channel as a digit, then base64.
 
 use super::negotiate::Protocol;
 use super::outcome::Outcome;
@@ -122,9 +122,7 @@ async fn send<T: AsyncRead + AsyncWrite + Unpin>(
     while let Some(item) = outgoing.recv().await {
         match item {
             Outgoing::Data(output, data) => sink.send(message(protocol, channel_of(output), &data)).await?,
-            Outgoing::End(output) if protocol.version >= 5 => {
-                sink.send(message(protocol, CLOSE, &[channel_of(output)])).await?;
-            }
+            // Only clients end single channels; they take the close of the connection as the end of all.
             Outgoing::End(_) => {}
             Outgoing::Outcome(result) => {
                 outcome = result;
@@ -133,7 +131,7 @@ async fn send<T: AsyncRead + AsyncWrite + Unpin>(
         }
     }
     sink.send(message(protocol, RESULT, &outcome.encode(protocol.version))).await?;
-    sink.close().await
+    sink.send(Message::Close(Some(websocket::normal_close()))).await
 }
 
 fn channel_of(output: Output) -> u8 {

@@ -32,7 +32,7 @@ where
             let bytes = buffer.get(..count).unwrap_or_default().to_vec();
             sink.send(Message::Binary(bytes.into())).await?;
         }
-        sink.close().await
+        sink.send(Message::Close(Some(websocket::normal_close()))).await
     });
     inner
 }

@@ -4,11 +4,15 @@ use rustix::fs::inotify::{CreateFlags, WatchFlags};
 use std::io::{self, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::net::unix::pipe;
 
 const BLOCK: usize = 32 << 10;
+
+/// A runtime takes milliseconds from the rename to the new file.
+const ROTATION_GAP: Duration = Duration::from_secs(1);
 
 /// An open log, read line by line.
 #[derive(Debug)]
@@ -24,6 +28,22 @@ impl LogFile {
         let file = File::open(path).await?;
         let inode = file.metadata().await?.ino();
         Ok(Self { path: path.to_owned(), file, inode, buffer: Vec::new() })
+    }
+
+    /// Opens a log that may be missing for a moment, between the two steps of its rotation.
+    pub(super) async fn open_patiently(path: &Path) -> io::Result<Self> {
+        let mut watch = Watch::new(path)?;
+        let patience = tokio::time::sleep(ROTATION_GAP);
+        tokio::pin!(patience);
+        loop {
+            match Self::open(path).await {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => tokio::select! {
+                    () = watch.changed() => {}
+                    () = &mut patience => return Err(error),
+                },
+                opened => return opened,
+            }
+        }
     }
 
     /// Goes to where the last `lines` lines begin, reading backwards from the end.

@@ -42,7 +42,7 @@ pub(super) async fn answer(
     }
     let (id, path) = find(shared, &pod, pod_name, container, query.previous).await?;
     let Some(path) = path else { return Ok(plain(full(Bytes::new()))) };
-    let mut log = match LogFile::open(&path).await {
+    let mut log = match LogFile::open_patiently(&path).await {
         Ok(log) => log,
         Err(error) => return Err(Refusal::internal(format!("failed to open log file {path:?}: {error}"))),
     };
