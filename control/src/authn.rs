@@ -1,9 +1,15 @@
 //! Authentication: who sends a request. By client certificate (common name = user, organizations = groups) or by
 //! bearer token; without either the user is anonymous. A credential that is wrong is refused, never ignored.
 
+use crate::store::Store;
+use jiff::Timestamp;
 use knarr_api::Status;
 use std::collections::HashMap;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+pub(crate) mod service_account;
+
+use service_account::{ISSUER, Issuer};
 
 /// Members may do everything.
 pub const MASTERS: &str = "system:masters";
@@ -62,28 +68,48 @@ impl User {
     }
 }
 
-/// Bearer tokens and their users.
-#[derive(Default)]
-pub struct Tokens {
+/// Bearer tokens and their users: fixed ones, and those of service accounts.
+#[derive(Debug)]
+pub(crate) struct Tokens {
     fixed: HashMap<String, User>,
-}
-
-impl std::fmt::Debug for Tokens {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Tokens({})", self.fixed.len())
-    }
+    pub(crate) issuer: Issuer,
 }
 
 impl Tokens {
+    pub(crate) fn new(issuer: Issuer) -> Self {
+        Self { fixed: HashMap::new(), issuer }
+    }
+
     /// Lets `token` stand for `user`.
-    pub fn insert(&mut self, token: String, user: User) {
+    pub(crate) fn insert(&mut self, token: String, user: User) {
         self.fixed.insert(token, user);
     }
 
     /// The user of an `Authorization` header.
-    pub fn authenticate(&self, header: &str) -> Result<User, Status> {
+    pub(crate) async fn authenticate(&self, header: &str, store: &dyn Store) -> Result<User, Status> {
         let token = header.strip_prefix("Bearer ").or_else(|| header.strip_prefix("bearer "));
-        token.and_then(|token| self.fixed.get(token.trim())).cloned().ok_or_else(Status::unauthorized)
+        let token =
+            token.map(str::trim).filter(|token| !token.is_empty()).ok_or_else(Status::unauthorized)?;
+        self.user(token, &[ISSUER], store).await.map(|(user, _)| user).ok_or_else(Status::unauthorized)
+    }
+
+    /// The user of a token that is for one of `audiences`, and for which of them it is.
+    pub(crate) async fn user(
+        &self,
+        token: &str,
+        audiences: &[&str],
+        store: &dyn Store,
+    ) -> Option<(User, Vec<String>)> {
+        if let Some(user) = self.fixed.get(token) {
+            return Some((user.clone(), Vec::new()));
+        }
+        let claims = self.issuer.verify(token, Timestamp::now())?;
+        let meant: Vec<String> =
+            claims.aud.iter().filter(|audience| audiences.contains(&audience.as_str())).cloned().collect();
+        if meant.is_empty() {
+            return None;
+        }
+        claims.user(store).await.map(|user| (user, meant))
     }
 }
 
@@ -101,15 +127,5 @@ mod tests {
         let (_, pem) = x509_parser::pem::parse_x509_pem(identity.certificate.as_bytes()).unwrap();
         assert_eq!(User::from_certificate(&pem.contents).unwrap(), User::new("bob", &["dev"]));
         assert_eq!(User::from_certificate(b"no certificate"), None);
-    }
-
-    #[test]
-    fn a_wrong_token_is_refused() {
-        let mut tokens = Tokens::default();
-        tokens.insert("secret".into(), User::new("admin", &[MASTERS]));
-        assert_eq!(tokens.authenticate("Bearer secret").unwrap().name, "admin");
-        for header in ["Bearer other", "Basic secret", ""] {
-            assert_eq!(tokens.authenticate(header).unwrap_err().code, 401, "{header}");
-        }
     }
 }

@@ -1,10 +1,11 @@
 //! Authorization: what a user may do. Members of `system:masters` may do everything, agents what a node needs;
-//! health and version are open to all; everything else is refused in Kubernetes' words.
-//!
-//! Rules of Role and ClusterRole objects are not supported yet; they will be evaluated here, after the fixed ones.
+//! health and version are open to all. These rules are fixed and decided first; what they do not allow, Role and
+//! ClusterRole objects may ([`rbac`]). Everything else is refused in Kubernetes' words.
 
 use crate::authn::{AUTHENTICATED, MASTERS, NODES, User};
 use knarr_api::{Status, status::qualified};
+
+pub(crate) mod rbac;
 
 /// What a request wants to do, as far as authorization must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ fn is_discovery(path: &str) -> bool {
         .any(|root| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
-/// Whether `user` may do it.
+/// Whether `user` may do it by the fixed rules.
 pub fn allows(user: &User, attributes: &Attributes<'_>) -> bool {
     if user.is_in(MASTERS) {
         return true;

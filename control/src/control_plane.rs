@@ -1,6 +1,8 @@
 //! The whole control plane as one value: started, used through its client and its kubeconfig, shut down.
 
+use crate::authn::service_account::Issuer;
 use crate::authn::{MASTERS, Tokens, User};
+use crate::authz::rbac::Rbac;
 use crate::client;
 use crate::controllers::{self, ControllerOptions};
 use crate::openapi::Documents;
@@ -102,7 +104,8 @@ impl ControlPlane {
         let kubelet =
             Subject { common_name: "kube-apiserver-kubelet-client", organization: Some(MASTERS), names: &[] };
         let kubelets = Kubelets::new(&pki.identity("kubelet-client", &kubelet)?)?;
-        let mut tokens = Tokens::default();
+        let mut tokens = Tokens::new(Issuer::open(&pki)?);
+        let rbac = Rbac::new(store.clone());
         let token = pki.secret("admin.token", || Ok(crate::random::token()))?;
         tokens.insert(token, User::new("kubernetes-admin", &[MASTERS]));
         let (stop, shutdown) = watch::channel(false);
@@ -113,6 +116,7 @@ impl ControlPlane {
             table,
             openapi: Documents::default(),
             tokens,
+            rbac,
             addresses,
             kubelets,
             shutdown,

@@ -4,6 +4,7 @@
 //! answers it, or one of the generic verbs runs over the row of its resource. Every refusal is a [`Status`].
 
 use crate::authn::{Tokens, User};
+use crate::authz::rbac::Rbac;
 use crate::authz::{self, Attributes};
 use crate::registry::Table;
 use crate::store::Store;
@@ -60,6 +61,7 @@ pub(crate) struct Server {
     pub(crate) table: Table,
     pub(crate) openapi: crate::openapi::Documents,
     pub(crate) tokens: Tokens,
+    pub(crate) rbac: Rbac,
     pub(crate) addresses: ServiceAddresses,
     pub(crate) kubelets: Kubelets,
     /// Turns true when the server stops: watches end.
@@ -114,19 +116,19 @@ impl Server {
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let user = self.authenticate(&parts)?;
+        let user = self.authenticate(&parts).await?;
         let route = Route::parse(parts.uri.path())?;
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let path = match route {
             Route::Path(path) => {
                 let verb = parts.method.as_str().to_ascii_lowercase();
-                self.authorize(&user, &Attributes::Path { verb: &verb, path: &path })?;
+                self.authorize(&user, &Attributes::Path { verb: &verb, path: &path }).await?;
                 return documents::answer(&self, &parts.method, &path, accept).await;
             }
             Route::Resource(path) => path,
         };
         let verb = verbs::verb(&parts.method, &path, &query)?;
-        self.authorize(&user, &path.attributes(verb))?;
+        self.authorize(&user, &path.attributes(verb)).await?;
         let found = self.table.find(&path.group, &path.version, &path.plural);
         let resource = found.ok_or_else(Status::no_such_resource)?;
         let misplaced = if resource.namespaced {
@@ -162,18 +164,26 @@ impl Server {
         tokio::time::timeout(REQUEST_TIMEOUT, work).await.map_err(|_| late())?
     }
 
-    fn authenticate(&self, parts: &http::request::Parts) -> Result<User, Status> {
+    async fn authenticate(&self, parts: &http::request::Parts) -> Result<User, Status> {
         if let Some(user) = parts.extensions.get::<TransportUser>() {
             return Ok(user.0.clone());
         }
         match parts.headers.get(header::AUTHORIZATION) {
-            Some(value) => self.tokens.authenticate(value.to_str().map_err(|_| Status::unauthorized())?),
+            Some(value) => {
+                let value = value.to_str().map_err(|_| Status::unauthorized())?;
+                self.tokens.authenticate(value, &*self.store).await
+            }
             None => Ok(User::anonymous()),
         }
     }
 
-    fn authorize(&self, user: &User, attributes: &Attributes<'_>) -> Result<(), Status> {
-        if authz::allows(user, attributes) { Ok(()) } else { Err(authz::refusal(user, attributes)) }
+    async fn authorize(&self, user: &User, attributes: &Attributes<'_>) -> Result<(), Status> {
+        if self.may(user, attributes).await { Ok(()) } else { Err(authz::refusal(user, attributes)) }
+    }
+
+    /// Whether the fixed rules or a role let `user` do it.
+    pub(crate) async fn may(&self, user: &User, attributes: &Attributes<'_>) -> bool {
+        authz::allows(user, attributes) || self.rbac.allows(user, attributes).await
     }
 }
 

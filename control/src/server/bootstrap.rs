@@ -5,22 +5,31 @@ use super::Server;
 use super::change::Manner;
 use crate::registry::Resource;
 use crate::store::{Draft, StoreError};
+use futures_util::future::try_join_all;
 use knarr_api::{Status, meta};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+mod roles;
+
+const RBAC: &str = "rbac.authorization.k8s.io";
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 impl Server {
     /// Creates what is missing; `advertised` is where the API server can be reached.
     pub(crate) async fn bootstrap(&self, advertised: SocketAddr) -> Result<(), Status> {
         let namespaces = self.row("", "v1", "namespaces")?;
-        for name in NAMESPACES {
-            let labels = json!({"kubernetes.io/metadata.name": name});
-            self.ensure(&namespaces, "", json!({"metadata": {"name": name, "labels": labels}})).await?;
-        }
-        self.kubernetes_service(advertised).await
+        let namespace =
+            |name: &str| json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}});
+        try_join_all(NAMESPACES.iter().map(|name| self.ensure(&namespaces, "", namespace(name)))).await?;
+        let (roles, bindings) = (roles::cluster_roles(), roles::cluster_role_bindings());
+        let role = self.row(RBAC, "v1", "clusterroles")?;
+        let binding = self.row(RBAC, "v1", "clusterrolebindings")?;
+        // Together, so that one commit to the disk serves all.
+        let roles = try_join_all(roles.into_iter().map(|object| self.ensure(&role, "", object)));
+        let bindings = try_join_all(bindings.into_iter().map(|object| self.ensure(&binding, "", object)));
+        tokio::try_join!(roles, bindings, self.kubernetes_service(advertised)).map(drop)
     }
 
     fn row(&self, group: &str, version: &str, plural: &str) -> Result<Arc<Resource>, Status> {

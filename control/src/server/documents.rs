@@ -3,6 +3,7 @@
 use super::Server;
 use super::answer::{self, Answer};
 use super::negotiate::{Accept, Encoding};
+use crate::authn::service_account::ISSUER;
 use crate::discovery;
 use http::{Method, header};
 use knarr_api::Status;
@@ -31,6 +32,8 @@ pub(crate) async fn answer(
         ["livez" | "healthz", ..] => return Ok(answer::text(200, "ok")),
         ["readyz", ..] => return Ok(readiness(server)),
         ["version"] => version(),
+        [".well-known", "openid-configuration"] => openid(),
+        ["openid", "v1", "jwks"] => server.tokens.issuer.key_set(),
         ["api"] | ["apis"] => return Ok(groups(server, parts == ["api"], accept)),
         ["api", version] => found(discovery::resource_list(&server.table, "", version))?,
         ["apis", group] => found(discovery::group(&server.table, group))?,
@@ -40,6 +43,14 @@ pub(crate) async fn answer(
         _ => return Ok(answer::text(404, "404 page not found\n")),
     };
     Ok(answer::value(200, accept.encoding(), &document))
+}
+
+/// Where those who verify service account tokens find the key.
+fn openid() -> Value {
+    json!({
+        "issuer": ISSUER, "jwks_uri": format!("{ISSUER}/openid/v1/jwks"), "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"],
+    })
 }
 
 fn found(document: Option<Value>) -> Result<Value, Status> {

@@ -6,6 +6,7 @@ use crate::store::Embedded;
 use http_body_util::Full;
 use serde_json::{Value, json};
 
+mod access;
 mod deletion;
 mod lists;
 mod objects;
@@ -35,11 +36,13 @@ fn lab() -> Lab {
     let pki = Pki::open(&directory.path().join("pki")).unwrap();
     let identity = pki.sign(&Subject { common_name: "server", organization: None, names: &[] }).unwrap();
     let (stop, shutdown) = watch::channel(false);
+    let store: Arc<dyn Store> = Arc::new(Embedded::open(&directory.path().join("store.redb")).unwrap());
     let server = Server {
-        store: Arc::new(Embedded::open(&directory.path().join("store.redb")).unwrap()),
+        rbac: crate::authz::rbac::Rbac::new(store.clone()),
+        store,
         table: Table::builtin(),
         openapi: crate::openapi::Documents::default(),
-        tokens: Tokens::default(),
+        tokens: Tokens::new(crate::authn::service_account::Issuer::open(&pki).unwrap()),
         addresses: ServiceAddresses::new("10.96.0.0/16").unwrap(),
         kubelets: Kubelets::new(&identity).unwrap(),
         shutdown,

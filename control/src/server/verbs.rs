@@ -75,7 +75,7 @@ where
 pub(crate) async fn run(server: &Server, call: &Call, verb: &str) -> Result<Answer, Status> {
     check(call, verb)?;
     match (verb, call.path.subresource()) {
-        (_, "") if review::is_review(call) => review::run(call).await,
+        (_, "") if review::is_review(call) => review::run(server, call).await,
         ("get", "" | "status" | "approval" | "ephemeralcontainers" | "resize") => {
             get::run(server, call).await
         }

@@ -1,9 +1,10 @@
 //! Reviews: objects that are questions. They are answered, not stored: who am I, what may I do, may he do this.
 
 use super::super::change::At;
-use super::super::{Call, answer, read_body};
+use super::super::{Call, Server, answer, read_body};
 use crate::authn::User;
-use crate::authz::{self, Attributes};
+use crate::authn::service_account::ISSUER;
+use crate::authz::Attributes;
 use crate::server::Answer;
 use knarr_api::Status;
 use serde_json::{Value, json};
@@ -12,16 +13,16 @@ pub(super) fn is_review(call: &Call) -> bool {
     matches!(&*call.resource.group, "authentication.k8s.io" | "authorization.k8s.io")
 }
 
-pub(super) async fn run(call: &Call) -> Result<Answer, Status> {
+pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
     let resource = &call.resource;
     let mut review = read_body::object(call, (&resource.group, &resource.version, &resource.kind))?;
     let spec = review["spec"].clone();
     review["status"] = match &*resource.kind {
         "SelfSubjectReview" => json!({"userInfo": user_info(&call.user)}),
-        "SelfSubjectAccessReview" => access(&call.user, &spec),
-        "SubjectAccessReview" | "LocalSubjectAccessReview" => access(&subject(&spec), &spec),
+        "SelfSubjectAccessReview" => access(server, &call.user, &spec).await,
+        "SubjectAccessReview" | "LocalSubjectAccessReview" => access(server, &subject(&spec), &spec).await,
         "SelfSubjectRulesReview" => rules(&call.user),
-        "TokenReview" => json!({"authenticated": false, "error": "token review is not supported yet"}),
+        "TokenReview" => token(server, &spec).await,
         _ => return Err(At { resource, namespace: "", name: "" }.not_found()),
     };
     answer::object(call, 201, review.to_string().into())
@@ -41,12 +42,12 @@ fn subject(spec: &Value) -> User {
     User { name: spec["user"].as_str().unwrap_or_default().to_owned(), groups, uid: String::new() }
 }
 
-fn access(user: &User, spec: &Value) -> Value {
+async fn access(server: &Server, user: &User, spec: &Value) -> Value {
     let text = |part: &str, field: &str| spec[part][field].as_str().unwrap_or_default().to_owned();
     let on = |field: &str| text("resourceAttributes", field);
     let allowed = if spec["nonResourceAttributes"].is_object() {
         let (verb, path) = (text("nonResourceAttributes", "verb"), text("nonResourceAttributes", "path"));
-        authz::allows(user, &Attributes::Path { verb: &verb, path: &path })
+        server.may(user, &Attributes::Path { verb: &verb, path: &path }).await
     } else {
         let attributes = Attributes::Resource {
             verb: &on("verb"),
@@ -56,12 +57,26 @@ fn access(user: &User, spec: &Value) -> Value {
             namespace: &on("namespace"),
             name: &on("name"),
         };
-        authz::allows(user, &attributes)
+        server.may(user, &attributes).await
     };
     json!({"allowed": allowed})
 }
 
-/// Roles are not evaluated yet, so the list is whole only for those who may do everything.
+/// Whose token it is. A client that names audiences wants one that is for them.
+async fn token(server: &Server, spec: &Value) -> Value {
+    let wanted: Vec<&str> =
+        spec["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let audiences = if wanted.is_empty() { vec![ISSUER] } else { wanted };
+    let token = spec["token"].as_str().unwrap_or_default();
+    match server.tokens.user(token, &audiences, &*server.store).await {
+        Some((user, audiences)) => {
+            json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
+        }
+        None => json!({"authenticated": false, "error": "invalid bearer token"}),
+    }
+}
+
+/// Roles are not listed yet, so the list is whole only for those who may do everything.
 fn rules(user: &User) -> Value {
     if user.is_in(crate::authn::MASTERS) {
         return json!({
@@ -70,5 +85,5 @@ fn rules(user: &User) -> Value {
             "incomplete": false,
         });
     }
-    json!({"resourceRules": [], "nonResourceRules": [], "incomplete": true, "evaluationError": "roles are not supported yet"})
+    json!({"resourceRules": [], "nonResourceRules": [], "incomplete": true, "evaluationError": "roles are not listed yet"})
 }

@@ -1,10 +1,73 @@
-//! POST serviceaccounts/NAME/token: a token by which a pod is known to the API server.
+//! POST serviceaccounts/NAME/token: a token by which a pod (or a person) acts as a service account for some time.
 
-use super::super::{Call, Server};
+use super::super::change::At;
+use super::super::{Call, Server, answer, object_meta, read_body, stored};
+use crate::authn::service_account::{Claims, Reference};
 use crate::server::Answer;
-use knarr_api::Status;
+use jiff::Timestamp;
+use knarr_api::{Status, StatusCause, meta};
+use serde_json::{Value, json};
+
+const DEFAULT_SECONDS: i64 = 3600;
+const MIN_SECONDS: i64 = 600;
+/// Longer is cut to this.
+const MAX_SECONDS: i64 = 1 << 32;
 
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
-    let _ = (server, call);
-    Err(Status::not_supported("issuing service account tokens"))
+    let mut request = read_body::object(call, ("authentication.k8s.io", "v1", "TokenRequest"))?;
+    let at = At { resource: &call.resource, namespace: call.path.namespace(), name: call.path.name() };
+    let account = stored::decode(at.resource, &*server.entry(at).await?);
+    let spec = &request["spec"];
+    let seconds = spec["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
+    if seconds < MIN_SECONDS {
+        let message = format!("Invalid value: {seconds}: may not specify a duration less than 10 minutes");
+        let cause = StatusCause {
+            reason: "FieldValueInvalid".into(),
+            message,
+            field: "spec.expirationSeconds".into(),
+        };
+        return Err(Status::invalid("authentication.k8s.io", "TokenRequest", at.name, vec![cause]));
+    }
+    let audiences = spec["audiences"].as_array().into_iter().flatten();
+    let audiences = audiences.filter_map(|audience| audience.as_str().map(str::to_owned)).collect();
+    let pod = bound_pod(server, at, spec).await?;
+    let claims = Claims::new(&account, pod, audiences, seconds.min(MAX_SECONDS));
+    let expires = Timestamp::from_second(claims.exp).map_err(Status::internal)?;
+    request["status"] = json!({
+        "token": server.tokens.issuer.issue(&claims)?,
+        "expirationTimestamp": object_meta::timestamp(expires),
+    });
+    request["metadata"] =
+        json!({"name": at.name, "namespace": at.namespace, "creationTimestamp": object_meta::now()});
+    answer::object(call, 201, request.to_string().into())
+}
+
+/// The pod that the token dies with. It must be there and run as this account.
+async fn bound_pod(server: &Server, at: At<'_>, spec: &Value) -> Result<Option<Reference>, Status> {
+    let reference = &spec["boundObjectRef"];
+    let text = |field: &str| reference[field].as_str().unwrap_or_default().to_owned();
+    match text("kind").as_str() {
+        "" => return Ok(None),
+        "Pod" => {}
+        other => return Err(Status::bad_request(format!("cannot bind token to object of type {other}"))),
+    }
+    let (name, uid) = (text("name"), text("uid"));
+    let key = format!("core/pods/{}/{name}", at.namespace);
+    let found = server.store.get(&key).await.map_err(Status::internal)?;
+    let pod = found.ok_or_else(|| Status::not_found("", "pods", &name))?.object();
+    if !uid.is_empty() && uid != meta::uid(&pod) {
+        let why = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
+        return Err(Status::conflict("", "pods", &name, &why));
+    }
+    let account = pod.pointer("/spec/serviceAccountName").and_then(Value::as_str).unwrap_or("default");
+    if account != at.name {
+        let why = format!(
+            "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+            at.name
+        );
+        return Err(Status::bad_request(why));
+    }
+    Ok(Some(Reference { name, uid: meta::uid(&pod).to_owned() }))
 }

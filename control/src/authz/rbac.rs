@@ -1,0 +1,229 @@
+//! Role-based access control: Role and ClusterRole objects say what may be done, bindings say who may do it and where.
+//!
+//! The rules are compiled from the store and compiled anew when one of the four kinds has changed, so a decision reads
+//! no objects.
+
+use super::Attributes;
+use crate::authn::User;
+use crate::store::{ListQuery, Store, StoreError, Watch};
+use knarr_api::meta;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+const KINDS: [&str; 4] = ["roles", "clusterroles", "rolebindings", "clusterrolebindings"];
+
+/// What all bindings together allow.
+pub(crate) struct Rbac {
+    store: Arc<dyn Store>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// One for each kind; empty before the first compilation.
+    watches: Vec<Watch>,
+    grants: Arc<Vec<Grant>>,
+}
+
+/// One binding with the rules of its role.
+#[derive(Debug)]
+struct Grant {
+    subjects: Vec<Value>,
+    /// Where it holds; `None` for the whole cluster.
+    namespace: Option<String>,
+    rules: Vec<Value>,
+}
+
+impl Rbac {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, state: Mutex::default() }
+    }
+
+    /// Whether some binding lets `user` do it. When the rules cannot be read nobody is let in.
+    pub(crate) async fn allows(&self, user: &User, attributes: &Attributes<'_>) -> bool {
+        match self.grants().await {
+            Ok(grants) => grants.iter().any(|grant| grant.allows(user, attributes)),
+            Err(error) => {
+                tracing::warn!("read the rules of access: {error}");
+                false
+            }
+        }
+    }
+
+    async fn grants(&self) -> Result<Arc<Vec<Grant>>, StoreError> {
+        let mut state = self.state.lock().await;
+        let changed = |watch: &mut Watch| watch.take().map_or(true, |events| !events.is_empty());
+        let stale = state.watches.is_empty() || state.watches.iter_mut().any(changed);
+        if stale {
+            *state = self.compile().await?;
+        }
+        Ok(state.grants.clone())
+    }
+
+    async fn compile(&self) -> Result<State, StoreError> {
+        let mut objects: HashMap<&str, Vec<Value>> = HashMap::new();
+        let mut watches = Vec::new();
+        for kind in KINDS {
+            let prefix = format!("rbac.authorization.k8s.io/{kind}/");
+            let page = self.store.list(ListQuery { prefix: &prefix, ..ListQuery::default() }).await?;
+            objects.insert(kind, page.entries.iter().map(|entry| entry.object()).collect());
+            watches.push(self.store.watch(&prefix, page.revision)?);
+        }
+        Ok(State { watches, grants: Arc::new(grants(&objects)) })
+    }
+}
+
+/// Joins bindings with their roles; a binding whose role is missing grants nothing.
+fn grants(objects: &HashMap<&str, Vec<Value>>) -> Vec<Grant> {
+    let of = |kind: &str| objects.get(kind).map_or(&[][..], Vec::as_slice);
+    let rules = |role: &Value| role["rules"].as_array().cloned().unwrap_or_default();
+    let mut roles: HashMap<(String, String), Vec<Value>> = HashMap::new();
+    for role in of("roles") {
+        roles.insert((meta::namespace(role).to_owned(), meta::name(role).to_owned()), rules(role));
+    }
+    for role in of("clusterroles") {
+        roles.insert((String::new(), meta::name(role).to_owned()), rules(role));
+    }
+    let grant = |binding: &Value, namespace: Option<String>| {
+        let role = &binding["roleRef"];
+        let place =
+            if role["kind"] == "Role" { namespace.clone().unwrap_or_default() } else { String::new() };
+        let rules = roles.get(&(place, role["name"].as_str().unwrap_or_default().to_owned()))?.clone();
+        let subjects = binding["subjects"].as_array().cloned().unwrap_or_default();
+        Some(Grant { subjects, namespace, rules })
+    };
+    let in_namespaces = of("rolebindings")
+        .iter()
+        .filter_map(|binding| grant(binding, Some(meta::namespace(binding).to_owned())));
+    let everywhere = of("clusterrolebindings").iter().filter_map(|binding| grant(binding, None));
+    in_namespaces.chain(everywhere).collect()
+}
+
+impl Grant {
+    fn allows(&self, user: &User, attributes: &Attributes<'_>) -> bool {
+        self.holds_at(attributes)
+            && self.subjects.iter().any(|subject| self.is_user(subject, user))
+            && self.rules.iter().any(|rule| rule_allows(rule, attributes))
+    }
+
+    fn holds_at(&self, attributes: &Attributes<'_>) -> bool {
+        match (&self.namespace, attributes) {
+            (None, _) => true,
+            (Some(own), Attributes::Resource { namespace, .. }) => own == namespace,
+            (Some(_), Attributes::Path { .. }) => false,
+        }
+    }
+
+    fn is_user(&self, subject: &Value, user: &User) -> bool {
+        let name = subject["name"].as_str().unwrap_or_default();
+        match subject["kind"].as_str().unwrap_or_default() {
+            "User" => user.name == name,
+            "Group" => user.is_in(name),
+            "ServiceAccount" => {
+                let own = self.namespace.as_deref().unwrap_or_default();
+                let namespace = subject["namespace"].as_str().unwrap_or(own);
+                user.name == format!("system:serviceaccount:{namespace}:{name}")
+            }
+            _ => false,
+        }
+    }
+}
+
+fn rule_allows(rule: &Value, attributes: &Attributes<'_>) -> bool {
+    let lists = |field: &str, matches: &dyn Fn(&str) -> bool| {
+        rule[field]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .any(|value| value == "*" || matches(value))
+    };
+    match *attributes {
+        Attributes::Path { verb, path } => {
+            let covers = |pattern: &str| match pattern.strip_suffix('*') {
+                Some(prefix) => path.starts_with(prefix),
+                None => path == pattern,
+            };
+            lists("verbs", &|value| value == verb) && lists("nonResourceURLs", &covers)
+        }
+        Attributes::Resource { verb, group, resource, subresource, name, .. } => {
+            let covers = |pattern: &str| match pattern.split_once('/') {
+                Some((of, sub)) => sub == subresource && (of == resource || of == "*"),
+                None => subresource.is_empty() && pattern == resource,
+            };
+            let names = rule["resourceNames"].as_array().is_some_and(|names| !names.is_empty());
+            lists("verbs", &|value| value == verb)
+                && lists("apiGroups", &|value| value == group)
+                && lists("resources", &covers)
+                && (!names || !name.is_empty() && lists("resourceNames", &|value| value == name))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn on<'a>(
+        verb: &'a str,
+        resource: &'a str,
+        subresource: &'a str,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> Attributes<'a> {
+        Attributes::Resource { verb, group: "", resource, subresource, namespace, name }
+    }
+
+    #[test]
+    fn rules_cover_what_they_say() {
+        let rule = json!({"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods", "pods/log", "*/scale"]});
+        assert!(rule_allows(&rule, &on("get", "pods", "", "n", "p")));
+        assert!(rule_allows(&rule, &on("get", "pods", "log", "n", "p")));
+        assert!(rule_allows(&rule, &on("get", "anything", "scale", "n", "p")));
+        assert!(!rule_allows(&rule, &on("get", "pods", "exec", "n", "p")));
+        assert!(!rule_allows(&rule, &on("delete", "pods", "", "n", "p")));
+        let named = json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "resourceNames": ["a"]});
+        assert!(rule_allows(&named, &on("get", "pods", "", "n", "a")));
+        assert!(!rule_allows(&named, &on("get", "pods", "", "n", "b")));
+        assert!(!rule_allows(&named, &on("list", "pods", "", "n", "")));
+        let paths = json!({"verbs": ["get"], "nonResourceURLs": ["/metrics", "/api/*"]});
+        assert!(rule_allows(&paths, &Attributes::Path { verb: "get", path: "/api/v1" }));
+        assert!(!rule_allows(&paths, &Attributes::Path { verb: "get", path: "/metrics/x" }));
+    }
+
+    #[test]
+    fn bindings_hold_where_they_are() {
+        let rules = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]);
+        let objects = HashMap::from([
+            ("roles", vec![json!({"metadata": {"name": "r", "namespace": "n"}, "rules": rules})]),
+            ("clusterroles", vec![json!({"metadata": {"name": "c"}, "rules": rules})]),
+            (
+                "rolebindings",
+                vec![
+                    json!({"metadata": {"namespace": "n"}, "roleRef": {"kind": "Role", "name": "r"}, "subjects": [{"kind": "User", "name": "bob"}]}),
+                    json!({"metadata": {"namespace": "n"}, "roleRef": {"kind": "ClusterRole", "name": "c"}, "subjects": [{"kind": "ServiceAccount", "name": "sa"}]}),
+                    json!({"metadata": {"namespace": "n"}, "roleRef": {"kind": "Role", "name": "gone"}, "subjects": [{"kind": "User", "name": "eve"}]}),
+                ],
+            ),
+            (
+                "clusterrolebindings",
+                vec![
+                    json!({"metadata": {}, "roleRef": {"kind": "ClusterRole", "name": "c"}, "subjects": [{"kind": "Group", "name": "ops"}]}),
+                ],
+            ),
+        ]);
+        let grants = grants(&objects);
+        let may = |user: &User, namespace: &str| {
+            grants.iter().any(|grant| grant.allows(user, &on("get", "pods", "", namespace, "p")))
+        };
+        let (bob, eve) = (User::new("bob", &[]), User::new("eve", &[]));
+        assert!(may(&bob, "n") && !may(&bob, "m") && !may(&bob, ""));
+        assert!(!may(&eve, "n"));
+        assert!(may(&User::new("system:serviceaccount:n:sa", &[]), "n"));
+        assert!(!may(&User::new("system:serviceaccount:m:sa", &[]), "n"));
+        assert!(may(&User::new("amy", &["ops"]), "n") && may(&User::new("amy", &["ops"]), ""));
+    }
+}
