@@ -82,10 +82,10 @@ impl Pki {
     /// The certificate kept as `NAME.crt` and `NAME.key`, signed anew where it no longer serves.
     pub fn identity(&self, name: &str, subject: &Subject<'_>) -> anyhow::Result<Identity> {
         let paths = [self.directory.join(format!("{name}.crt")), self.directory.join(format!("{name}.key"))];
-        if let (Ok(certificate), Ok(key)) = (read(&paths[0]), read(&paths[1])) {
-            if validity::serves(&certificate, &self.ca_pem, subject.names) {
-                return Ok(Identity { certificate, key });
-            }
+        if let (Ok(certificate), Ok(key)) = (read(&paths[0]), read(&paths[1]))
+            && validity::serves(&certificate, &self.ca_pem, subject.names)
+        {
+            return Ok(Identity { certificate, key });
         }
         let identity = self.sign(subject)?;
         write_private(&paths[0], &identity.certificate)?;

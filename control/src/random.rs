@@ -14,7 +14,7 @@ fn bytes<const N: usize>() -> [u8; N] {
 }
 
 /// A version 4 UUID.
-pub fn uid() -> String {
+pub(crate) fn uid() -> String {
     let mut bytes: [u8; 16] = bytes();
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
@@ -23,18 +23,18 @@ pub fn uid() -> String {
 }
 
 /// `length` (at most 32) characters for the end of a name.
-pub fn suffix(length: usize) -> String {
+pub(crate) fn suffix(length: usize) -> String {
     let bytes: [u8; 32] = bytes();
     bytes.iter().take(length).map(|byte| ALPHABET[usize::from(*byte) % ALPHABET.len()] as char).collect()
 }
 
 /// 256 bits in hexadecimal.
-pub fn token() -> String {
+pub(crate) fn token() -> String {
     hex(&bytes::<32>())
 }
 
 /// A number below `bound`, which is at least 1.
-pub fn below(bound: u64) -> u64 {
+pub(crate) fn below(bound: u64) -> u64 {
     u64::from_le_bytes(bytes()) % bound.max(1)
 }
 

@@ -34,9 +34,14 @@ impl Selection {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
-    /// The one name that can match, where a term says so.
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.fields.exact("metadata.name")
+    /// The prefix of every key that can match: of one object, where its name is given and its place is known.
+    pub(crate) fn prefix(&self, call: &Call) -> String {
+        let prefix = stored::prefix(&call.resource, &call.path);
+        let placed = call.path.namespace.is_some() || !call.resource.namespaced;
+        match self.fields.exact("metadata.name") {
+            Some(name) if placed => format!("{prefix}{name}"),
+            _ => prefix,
+        }
     }
 
     pub(crate) fn matches(&self, resource: &Resource, entry: &Entry) -> bool {

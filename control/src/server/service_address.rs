@@ -134,10 +134,9 @@ fn carry_over(new: &mut Value, old: &Value) {
     let known: Vec<Value> = ports(old).to_vec();
     for port in new.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten() {
         let same = |other: &&Value| other["port"] == port["port"] && other["protocol"] == port["protocol"];
-        if port["nodePort"].as_u64().unwrap_or(0) == 0 {
-            if let Some(number) = known.iter().find(same).and_then(|other| other["nodePort"].as_u64()) {
-                port["nodePort"] = number.into();
-            }
+        let known = known.iter().find(same).and_then(|other| other["nodePort"].as_u64());
+        if let (Some(number), 0) = (known, port["nodePort"].as_u64().unwrap_or(0)) {
+            port["nodePort"] = number.into();
         }
     }
 }

@@ -170,8 +170,10 @@ async fn service_proxy(server: &Server, call: &Call) -> Result<Backend, Status> 
     let service = pod(server, call, name).await?;
     let no_endpoints = || Status::unavailable(format!("no endpoints available for service {name:?}"));
     let ports = service.pointer("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
-    let is_wanted =
-        |port: &&Value| wanted.is_empty() || port["name"] == wanted || port["port"].to_string() == wanted;
+    let number = wanted.parse::<u64>().ok();
+    let is_wanted = |port: &&Value| {
+        wanted.is_empty() || port["name"] == wanted || number.is_some() && port["port"].as_u64() == number
+    };
     let port = ports.iter().find(is_wanted).ok_or_else(no_endpoints)?;
     let address =
         service.pointer("/spec/clusterIP").and_then(Value::as_str).and_then(|address| address.parse().ok());

@@ -75,7 +75,7 @@ pub(super) async fn select(
 ) -> Result<(Vec<Arc<Entry>>, Value), Status> {
     let revision = wait_for_revision(server, call).await?;
     let limit = call.query.number::<usize>("limit")?.filter(|limit| *limit > 0);
-    let prefix = stored::prefix(&call.resource, &call.path);
+    let prefix = selection.prefix(call);
     let (after, revision) = match call.query.get("continue") {
         None => (None, revision),
         Some(token) => {

@@ -83,8 +83,8 @@ async fn start(server: Arc<Server>, mut call: Call) -> Result<Watcher, Status> {
     let selection = Selection::of(&call)?;
     let seconds = call.query.number::<u64>("timeoutSeconds")?.filter(|seconds| *seconds > 0);
     let seconds = seconds.unwrap_or_else(|| MIN_SECONDS + random::below(MIN_SECONDS));
-    let (initial, from) = begin(&server, &call).await?;
-    let prefix = stored::prefix(&call.resource, &call.path);
+    let prefix = selection.prefix(&call);
+    let (initial, from) = begin(&server, &call, &prefix).await?;
     let watch =
         server.store.watch(&prefix, from).map_err(|error| stored::refusal(&call.resource, "", error))?;
     Ok(Watcher {
@@ -105,7 +105,7 @@ async fn start(server: Arc<Server>, mut call: Call) -> Result<Watcher, Status> {
 }
 
 /// The present objects, where the client wants them first, and the revision after which its changes begin.
-async fn begin(server: &Server, call: &Call) -> Result<(Vec<Arc<Entry>>, Revision), Status> {
+async fn begin(server: &Server, call: &Call, prefix: &str) -> Result<(Vec<Arc<Entry>>, Revision), Status> {
     let wanted = super::list::revision(call)?;
     let replay = match wanted {
         None | Some(0) => {
@@ -118,8 +118,7 @@ async fn begin(server: &Server, call: &Call) -> Result<(Vec<Arc<Entry>>, Revisio
         let from = wanted.filter(|revision| *revision > 0).unwrap_or_else(|| server.store.revision());
         return Ok((Vec::new(), from));
     }
-    let prefix = stored::prefix(&call.resource, &call.path);
-    let query = ListQuery { prefix: &prefix, ..ListQuery::default() };
+    let query = ListQuery { prefix, ..ListQuery::default() };
     let page = server.store.list(query).await.map_err(|error| stored::refusal(&call.resource, "", error))?;
     Ok((page.entries, page.revision))
 }

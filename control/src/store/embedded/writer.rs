@@ -12,11 +12,14 @@ use tokio::sync::oneshot;
 const MAX_BATCH: usize = 1024;
 const MAX_BATCH_BYTES: usize = 8 << 20;
 
+/// Where the outcome goes.
+type Reply = oneshot::Sender<Result<Arc<Entry>, StoreError>>;
+
 /// One waiting write.
 pub(super) struct Request {
     pub(super) key: Arc<str>,
     pub(super) change: Change,
-    pub(super) reply: oneshot::Sender<Result<Arc<Entry>, StoreError>>,
+    pub(super) reply: Reply,
 }
 
 /// What to do with the key, and at which revision it must be.
@@ -61,7 +64,7 @@ impl Change {
 #[derive(Default)]
 struct Batch {
     events: Vec<Event>,
-    replies: Vec<(oneshot::Sender<Result<Arc<Entry>, StoreError>>, Arc<Entry>)>,
+    replies: Vec<(Reply, Arc<Entry>)>,
     /// What the keys touched so far will be.
     pending: HashMap<Arc<str>, Option<Arc<Entry>>>,
 }
