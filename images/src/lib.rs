@@ -1,4 +1,25 @@
-//! The image store: pull, keep by digest, unpack, snapshot.
+//! The image store: pull, keep by digest, unpack, snapshot, share.
+//!
+//! ```text
+//! ROOT/images.json          which images there are (catalog)
+//! ROOT/blobs/sha256/HEX     manifests, configs, compressed layers (content)
+//! ROOT/layers/HEX/          unpacked layers by chain id (snapshot::layers)
+//! ROOT/snapshots/KEY/       what one container adds to its image (snapshot)
+//! ROOT/leases/              what pulls at work must find again (lease)
+//! ROOT/ingest/ staging/     half made: blobs are continued, layers are not
+//! ROOT/trash/               taken away, being deleted
+//! ROOT/lock boot            excludes writers of images.json and the collector; the boot that wrote all this
+//! ```
+//!
+//! What must hold:
+//! - A blob, layer or snapshot appears by one rename, whole and checked; `images.json` names only what is durable.
+//! - Kept alive by: images.json, leases whose lock is held, snapshots. Everything else may be collected (gc).
+//! - Lock order: a layer's stage, a blob's ingest, the store's lock. The last is held for moments only, never
+//!   across network or unpacking.
+//! - A whole store may be used by many processes; no daemon owns it.
+//!
+//! Read `store` (the surface), `pull`, `install`, `layer`, `snapshot`, `gc`, in this order. What this crate does not
+//! know: OCI runtime specs, CRI, containers.
 
 mod archive;
 mod catalog;

@@ -9,8 +9,12 @@ mod archives;
 mod concurrency;
 #[path = "store/crash.rs"]
 mod crash;
+#[path = "store/disk_full.rs"]
+mod disk_full;
 #[path = "store/fake_registry.rs"]
 mod fake_registry;
+#[path = "store/fidelity.rs"]
+mod fidelity;
 #[path = "store/hostile_registry.rs"]
 mod hostile_registry;
 #[path = "store/lab.rs"]
