@@ -1,12 +1,14 @@
 //! Datagrams and streams of the name server.
 //!
-//! Names of the cluster are answered where the packet is read. Only forwarding waits for others: each such query is
-//! a task, and their number is limited, so that a dead upstream or a flood costs a bounded amount of memory.
+//! Names of the cluster are answered where the packet is read. Only forwarding waits for others, many at a time, and
+//! their number is limited, so that a dead upstream or a flood costs a bounded amount of memory.
 
 use super::reply::{self, Outcome};
 use super::upstream::{Transport, Upstream};
 use super::zone::Zone;
 use anyhow::Context;
+use futures_util::future::{FutureExt, select_all};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use hickory_proto::op::{Message, ResponseCode};
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
@@ -18,13 +20,14 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Queries that wait for an upstream at the same time.
 const MOST_FORWARDED: usize = 1024;
 /// TCP clients at the same time.
 const MOST_STREAMS: usize = 256;
+/// How long no connection is accepted after one could not be.
+const EXHAUSTED: Duration = Duration::from_millis(100);
 /// How long a TCP client may be silent.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -76,20 +79,17 @@ impl Server {
         Ok(server)
     }
 
-    /// Serves until a socket fails for good.
+    /// Serves until a socket fails for good. Everything runs inside this one future: dropping it closes the sockets at
+    /// once, so that the addresses can be bound again.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let mut tasks = JoinSet::new();
-        for socket in self.udp {
-            tasks.spawn(serve_udp(Arc::new(socket), self.names.clone()));
-        }
-        for listener in self.tcp {
-            tasks.spawn(serve_tcp(listener, self.names.clone()));
-        }
-        match tasks.join_next().await {
-            Some(result) => result.context("a task of the name server panicked")?,
+        let datagrams = self.udp.iter().map(|socket| serve_udp(socket, &self.names).boxed());
+        let streams = self.tcp.iter().map(|listener| serve_tcp(listener, &self.names).boxed());
+        let all: Vec<_> = datagrams.chain(streams).collect();
+        if all.is_empty() {
             // No address at all: nothing to serve, and nothing wrong.
-            None => std::future::pending().await,
+            std::future::pending::<()>().await;
         }
+        select_all(all).await.0
     }
 }
 
@@ -109,20 +109,25 @@ fn open(address: SocketAddr, kind: SocketType) -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-async fn serve_udp(socket: Arc<UdpSocket>, names: Arc<Names>) -> anyhow::Result<()> {
+async fn serve_udp(socket: &UdpSocket, names: &Names) -> anyhow::Result<()> {
     let mut buffer = vec![0; 4096];
+    let mut forwarded = FuturesUnordered::new();
     loop {
+        let received = tokio::select! {
+            received = socket.recv_from(&mut buffer) => received,
+            Some(()) = forwarded.next() => continue,
+        };
         // An error here is the echo of an earlier packet (ICMP), not the end of the socket.
-        let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
+        let Ok((length, client)) = received else { continue };
         let packet = buffer.get(..length).unwrap_or_default();
         match names.decide(packet) {
             Outcome::Ignore => {}
-            Outcome::Answer(answer) => send(&socket, reply::datagram(&answer, packet), client).await,
+            Outcome::Answer(answer) => send(socket, reply::datagram(&answer, packet), client).await,
             Outcome::Forward(query) => {
-                let (socket, names, packet) = (socket.clone(), names.clone(), packet.to_vec());
-                tokio::spawn(async move {
+                let packet = packet.to_vec();
+                forwarded.push(async move {
                     let answer = names.forward(&query, &packet, Transport::Udp).await;
-                    send(&socket, answer, client).await;
+                    send(socket, answer, client).await;
                 });
             }
         }
@@ -138,17 +143,19 @@ async fn send(socket: &UdpSocket, answer: Option<Vec<u8>>, client: SocketAddr) {
     }
 }
 
-async fn serve_tcp(listener: TcpListener, names: Arc<Names>) -> anyhow::Result<()> {
-    let streams = Arc::new(Semaphore::new(MOST_STREAMS));
+async fn serve_tcp(listener: &TcpListener, names: &Names) -> anyhow::Result<()> {
+    let mut streams = FuturesUnordered::new();
     loop {
-        let place = streams.clone().acquire_owned().await.context("the limit of streams is closed")?;
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let names = names.clone();
-        tokio::spawn(async move {
+        let accepted = tokio::select! {
+            accepted = listener.accept(), if streams.len() < MOST_STREAMS => accepted,
             // The client went away or fell silent; either way the stream is over.
-            let _ = serve_stream(stream, &names).await;
-            drop(place);
-        });
+            Some(_) = streams.next() => continue,
+        };
+        match accepted {
+            Ok((stream, _)) => streams.push(serve_stream(stream, names)),
+            // Out of descriptors, most likely: the connection waits in the queue, and so do we.
+            Err(_) => sleep(EXHAUSTED).await,
+        }
     }
 }
 

@@ -88,6 +88,28 @@ fn nobody_to_ask_is_servfail() {
     });
 }
 
+/// A server that ends frees its addresses at once, also while it waits for an upstream that never answers.
+#[test]
+fn addresses_are_free_at_once() {
+    Lab::run(|lab| async move {
+        let address: SocketAddr = "127.0.0.1:5300".parse().unwrap();
+        let resolv_conf = lab.config().data_dir.with_extension("resolv.conf");
+        fs::write(&resolv_conf, format!("nameserver {}\n", lab.world_address())).unwrap();
+        let _silent = lab.world().inside(|| StdUdpSocket::bind("0.0.0.0:53").unwrap());
+        for _ in 0..3 {
+            let (_publish, zone) = watch::channel(Some(zone()));
+            let upstream = Upstream::new(&resolv_conf, vec![]);
+            let server = Server::bind(&[address], zone, upstream, "cluster.local").unwrap();
+            let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let mut query = Message::query();
+            let name = hickory_proto::rr::Name::from_ascii("example.com.").unwrap();
+            query.add_query(hickory_proto::op::Query::query(name, hickory_proto::rr::RecordType::A));
+            client.send_to(&query.to_vec().unwrap(), address).await.unwrap();
+            let _ = timeout(Duration::from_millis(50), server.run()).await;
+        }
+    });
+}
+
 /// Two questions on one TCP stream.
 #[test]
 fn tcp_streams_carry_many_questions() {
