@@ -4,3 +4,4 @@
 //! being on both sides.
 
 pub mod eventually;
+pub mod skip;

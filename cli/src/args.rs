@@ -1,0 +1,458 @@
+//! The command line as data: what the user typed, with no effect and no default that depends on the machine.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// A Linux container node and a small Kubernetes-compatible cluster.
+#[derive(Debug, Parser)]
+#[command(name = "knarr", version, propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Where images, the store and pod data are kept [default: /var/lib/knarr]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Where sockets, namespaces and other things that end with a reboot are kept [default: /run/knarr]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// error, warn, info, debug or trace; or a filter such as knarr_agent=debug
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
+    pub(crate) log_level: String,
+    /// Settings of the node
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/knarr/config.toml")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a control plane and a node agent on this machine
+    Up(Up),
+    /// Stop every pod and remove what knarr made on this machine, except images and the store
+    Down(Down),
+    /// Start a control plane alone
+    Server(Server),
+    /// Start a node agent alone
+    Agent(Agent),
+    /// Start a CRI v1 server alone, for a foreign kubelet or crictl
+    Engine(Engine),
+    /// Run one container, with no daemon
+    Run(Box<Run>),
+    /// List containers started by run
+    Ps(Ps),
+    /// Print the output of a container
+    Logs(Logs),
+    /// Run a command in a running container
+    Exec(Exec),
+    /// Stop running containers
+    Stop(Stop),
+    /// Remove containers
+    Rm(Rm),
+    /// Pull, push, list and make images
+    #[command(subcommand)]
+    Image(Image),
+    /// Live view of pods and containers
+    Top,
+    /// What this machine lacks, and what to do about it
+    Doctor,
+    /// Services and routes of this node
+    Network,
+    /// Print a completion script
+    Completions {
+        #[allow(missing_docs)]
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages
+    #[command(hide = true)]
+    Man {
+        #[allow(missing_docs)]
+        directory: PathBuf,
+    },
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    #[allow(missing_docs)]
+    Text,
+    #[allow(missing_docs)]
+    Json,
+}
+
+/// Where the API server listens and what it hands out.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ControlPlane {
+    /// Address of the API server
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:6443")]
+    pub(crate) listen: SocketAddr,
+    /// Address under which pods and nodes reach the API server [default: that of the default route]
+    #[arg(long, value_name = "IP")]
+    pub(crate) advertise: Option<IpAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) control_plane: ControlPlane,
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    /// Apply the manifests in this directory (or file) when ready
+    #[arg(long, value_name = "DIR")]
+    pub(crate) apply: Option<PathBuf>,
+    /// Stop the pods too when stopped by SIGTERM or SIGINT
+    #[arg(long)]
+    pub(crate) stop_pods: bool,
+}
+
+/// Settings of a node that are often given by hand.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct NodeOptions {
+    /// Name of this node [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// Address of the kubelet API
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) kubelet_listen: Option<SocketAddr>,
+    /// Address of this node [default: that of the default route]
+    #[arg(long, value_name = "IP")]
+    pub(crate) node_ip: Option<IpAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    /// Remove the images and the store too
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Server {
+    #[command(flatten)]
+    pub(crate) control_plane: ControlPlane,
+    /// Where objects are kept: embedded
+    #[arg(long, default_value = "embedded")]
+    pub(crate) store: String,
+    /// Keep objects in etcd
+    #[arg(long, value_name = "URL,...", value_delimiter = ',')]
+    pub(crate) etcd: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Agent {
+    /// Credentials for a Kubernetes API server
+    #[arg(long, value_name = "FILE", conflicts_with = "server")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Join this API server with a bootstrap token
+    #[arg(long, value_name = "URL", requires = "token")]
+    pub(crate) server: Option<String>,
+    /// Bootstrap token
+    #[arg(long, requires = "server")]
+    pub(crate) token: Option<String>,
+    /// Run the pods whose manifests lie in this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) manifests: Option<PathBuf>,
+    /// Be so many nodes whose containers are imaginary
+    #[arg(long, value_name = "N")]
+    pub(crate) simulate: Option<u32>,
+    /// Stop the pods too when stopped by SIGTERM or SIGINT
+    #[arg(long)]
+    pub(crate) stop_pods: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Engine {
+    /// The CRI socket [default: unix:///run/knarr/cri.sock]
+    #[arg(long, value_name = "unix://PATH")]
+    pub(crate) listen: Option<String>,
+    /// Print the effective settings and exit
+    #[arg(long)]
+    pub(crate) print_config: bool,
+}
+
+/// Options of `knarr run`, named as in `docker run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Remove the container when it ends
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Run in the background and print the container's name
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Keep stdin open
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the container a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Name of the container
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Set an environment variable (NAME=VALUE, or NAME to take it from here)
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Mount a directory or file of this machine (SOURCE:TARGET[:ro])
+    #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:ro]")]
+    pub(crate) volume: Vec<String>,
+    /// Working directory
+    #[arg(short, long)]
+    pub(crate) workdir: Option<String>,
+    /// User, as NAME or UID[:GID]
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+    /// Publish a port ([IP:]HOST:CONTAINER[/udp])
+    #[arg(short, long = "publish", value_name = "[IP:]HOST:CONTAINER")]
+    pub(crate) publish: Vec<String>,
+    /// bridge, host or none
+    #[arg(long, default_value = "bridge")]
+    pub(crate) network: String,
+    /// Host name of the container
+    #[arg(long)]
+    pub(crate) hostname: Option<String>,
+    /// Memory limit (512m, 2g, ...)
+    #[arg(short, long)]
+    pub(crate) memory: Option<String>,
+    /// CPU limit (1.5)
+    #[arg(long)]
+    pub(crate) cpus: Option<f64>,
+    /// Most processes
+    #[arg(long)]
+    pub(crate) pids_limit: Option<i64>,
+    /// The root file system is read-only
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Add a capability
+    #[arg(long, value_name = "CAP")]
+    pub(crate) cap_add: Vec<String>,
+    /// Drop a capability (ALL drops every one)
+    #[arg(long, value_name = "CAP")]
+    pub(crate) cap_drop: Vec<String>,
+    /// All capabilities and devices
+    #[arg(long)]
+    pub(crate) privileged: bool,
+    /// Instead of the image's entry point
+    #[arg(long)]
+    pub(crate) entrypoint: Option<String>,
+    #[allow(missing_docs)]
+    pub(crate) image: String,
+    /// Instead of the image's command
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// Ended ones too
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Names only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// Go on while the container writes
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// The time of each line first
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    /// Only the last lines
+    #[arg(short = 'n', long)]
+    pub(crate) tail: Option<usize>,
+    #[allow(missing_docs)]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// Keep stdin open
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    #[allow(missing_docs)]
+    pub(crate) name: String,
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// Seconds before it is killed
+    #[arg(short, long, default_value_t = 10)]
+    pub(crate) time: i64,
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// Kill it first if it runs
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// Download an image and unpack it
+    Pull(Pull),
+    /// Upload an image
+    Push(Push),
+    /// Copy an image from registry to registry
+    Copy {
+        #[allow(missing_docs)]
+        source: String,
+        #[allow(missing_docs)]
+        target: String,
+    },
+    /// List images
+    Ls(Ls),
+    /// Print an image's manifest, config and layers as JSON
+    Inspect {
+        #[allow(missing_docs)]
+        name: String,
+    },
+    /// Give an image another name
+    Tag {
+        #[allow(missing_docs)]
+        name: String,
+        #[allow(missing_docs)]
+        target: String,
+    },
+    /// Remove names, and images with their last name
+    Rm {
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Write images as an archive
+    Save(Save),
+    /// Read images from an archive
+    Load {
+        /// The archive [default: stdin]
+        #[arg(short, long)]
+        input: Option<PathBuf>,
+    },
+    /// Make an image of a directory or tar archive
+    Import(Import),
+    /// Build an image from a Dockerfile
+    Build(Build),
+    /// Remove images that no container uses
+    Prune {
+        /// Named ones too
+        #[arg(short, long)]
+        all: bool,
+    },
+    /// Mount an image read-only and print where
+    Mount {
+        #[allow(missing_docs)]
+        name: String,
+        #[allow(missing_docs)]
+        target: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// os/architecture[/variant]
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+    #[allow(missing_docs)]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Push {
+    #[allow(missing_docs)]
+    pub(crate) name: String,
+    /// Under another name
+    pub(crate) target: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// Ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Save {
+    /// The archive [default: stdout]
+    #[arg(short, long)]
+    pub(crate) output: Option<PathBuf>,
+    /// oci or docker
+    #[arg(long, default_value = "docker")]
+    pub(crate) format: String,
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// Command of the image, as a JSON array or a shell line
+    #[arg(long)]
+    pub(crate) cmd: Option<String>,
+    /// Entry point of the image, as a JSON array or a shell line
+    #[arg(long)]
+    pub(crate) entrypoint: Option<String>,
+    /// NAME=VALUE
+    #[arg(short, long = "env")]
+    pub(crate) env: Vec<String>,
+    #[arg(long)]
+    pub(crate) workdir: Option<String>,
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// NAME=VALUE
+    #[arg(short, long = "label")]
+    pub(crate) label: Vec<String>,
+    /// PORT[/udp]
+    #[arg(long)]
+    pub(crate) expose: Vec<String>,
+    /// Push it under its name as well
+    #[arg(long)]
+    pub(crate) push: bool,
+    /// A directory or a tar archive (- for stdin)
+    pub(crate) source: PathBuf,
+    #[allow(missing_docs)]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// Name of the result
+    #[arg(short, long)]
+    pub(crate) tag: Vec<String>,
+    /// The Dockerfile [default: CONTEXT/Dockerfile]
+    #[arg(short, long)]
+    pub(crate) file: Option<PathBuf>,
+    /// NAME=VALUE
+    #[arg(long)]
+    pub(crate) build_arg: Vec<String>,
+    /// Stop after this stage
+    #[arg(long)]
+    pub(crate) target: Option<String>,
+    /// Run every step again
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    #[allow(missing_docs)]
+    pub(crate) context: PathBuf,
+}

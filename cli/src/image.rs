@@ -1,0 +1,68 @@
+//! `knarr image`: the store's commands, one file each. They work beside a running agent, on the same store.
+
+mod build;
+mod copy;
+mod import;
+mod inspect;
+mod load;
+mod ls;
+mod mount;
+mod progress;
+mod prune;
+mod pull;
+mod push;
+mod rm;
+mod save;
+mod tag;
+
+use crate::args::Image as Command;
+use crate::settings::Settings;
+use anyhow::Context;
+use knarr_images::{Image, ImageStore, Options};
+use std::path::PathBuf;
+
+pub(crate) use pull::pull_if_missing;
+
+/// Runs one image command.
+pub(crate) async fn run(settings: Settings, command: Command) -> anyhow::Result<()> {
+    let store = open(&settings)?;
+    match command {
+        Command::Pull(arguments) => pull::run(&store, arguments).await,
+        Command::Push(arguments) => push::run(&store, arguments).await,
+        Command::Copy { source, target } => copy::run(&store, &source, &target).await,
+        Command::Ls(arguments) => ls::run(&store, &arguments),
+        Command::Inspect { name } => inspect::run(&store, &name),
+        Command::Tag { name, target } => tag::run(&store, &name, &target),
+        Command::Rm { names } => rm::run(&store, &names),
+        Command::Save(arguments) => save::run(&store, &arguments),
+        Command::Load { input } => load::run(&store, input.as_deref()),
+        Command::Import(arguments) => import::run(&store, arguments).await,
+        Command::Build(arguments) => build::run(&settings, &store, arguments).await,
+        Command::Prune { all } => prune::run(&store, all),
+        Command::Mount { name, target } => mount::run(&store, &name, &target),
+    }
+}
+
+/// The store of this machine. Credentials are those that `docker login` or `podman login` left for this user.
+pub(crate) fn open(settings: &Settings) -> anyhow::Result<ImageStore> {
+    let directory = settings.images_dir();
+    let options = Options {
+        hosts_dir: Some(settings.node.engine.registry_hosts_dir.clone()),
+        docker_config: docker_config(),
+        ..Options::default()
+    };
+    ImageStore::open_with(&directory, options).with_context(|| format!("image store {}", directory.display()))
+}
+
+/// `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`, if it exists.
+fn docker_config() -> Option<PathBuf> {
+    let directory = std::env::var_os("DOCKER_CONFIG")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker")))?;
+    Some(directory.join("config.json")).filter(|file| file.exists())
+}
+
+/// The image that `name` means, or the error that every command gives.
+fn find(store: &ImageStore, name: &str) -> anyhow::Result<Image> {
+    store.find(name)?.with_context(|| format!("{name}: no such image"))
+}

@@ -1,0 +1,92 @@
+//! `knarr image import`: a directory or a tar archive becomes an image of one layer, and is pushed on request.
+
+use super::push;
+use crate::args::Import;
+use crate::output;
+use anyhow::{Context, bail};
+use knarr_images::{ImageStore, ImportConfig};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Imports, pushes with `--push`, prints the image's id.
+pub(crate) async fn run(store: &ImageStore, arguments: Import) -> anyhow::Result<()> {
+    let config = config(&arguments)?;
+    let image = if arguments.source == Path::new("-") {
+        store.import(Path::new("/dev/stdin"), &arguments.name, config)?
+    } else {
+        store.import(&arguments.source, &arguments.name, config)?
+    };
+    if arguments.push {
+        push::push(store, &image, &arguments.name).await?;
+    }
+    output::line(&image.id);
+    Ok(())
+}
+
+fn config(arguments: &Import) -> anyhow::Result<ImportConfig> {
+    for variable in &arguments.env {
+        if !variable.contains('=') {
+            bail!("--env {variable}: not of the form NAME=VALUE");
+        }
+    }
+    Ok(ImportConfig {
+        cmd: arguments.cmd.as_deref().map(argument_vector).transpose().context("--cmd")?.unwrap_or_default(),
+        entrypoint: arguments
+            .entrypoint
+            .as_deref()
+            .map(argument_vector)
+            .transpose()
+            .context("--entrypoint")?
+            .unwrap_or_default(),
+        env: arguments.env.clone(),
+        workdir: arguments.workdir.clone().unwrap_or_default(),
+        user: arguments.user.clone().unwrap_or_default(),
+        labels: labels(&arguments.label)?,
+        exposed_ports: arguments.expose.iter().map(|port| exposed(port)).collect::<Result<_, _>>()?,
+    })
+}
+
+/// The exec form is a JSON array; anything else is a line for a shell, as in a Dockerfile.
+fn argument_vector(text: &str) -> anyhow::Result<Vec<String>> {
+    if text.trim_start().starts_with('[') {
+        return serde_json::from_str(text).context("not a JSON array of strings");
+    }
+    Ok(vec!["/bin/sh".into(), "-c".into(), text.into()])
+}
+
+fn labels(pairs: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    pairs
+        .iter()
+        .map(|pair| {
+            let (name, value) = pair
+                .split_once('=')
+                .with_context(|| format!("--label {pair}: not of the form NAME=VALUE"))?;
+            Ok((name.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
+fn exposed(port: &str) -> anyhow::Result<String> {
+    let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+    number.parse::<u16>().with_context(|| format!("--expose {port}: not a port"))?;
+    Ok(format!("{number}/{protocol}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exec_form_and_shell_form() {
+        assert_eq!(argument_vector(r#"["a","b c"]"#).unwrap(), ["a", "b c"]);
+        assert_eq!(argument_vector("a b").unwrap(), ["/bin/sh", "-c", "a b"]);
+        assert!(argument_vector("[1]").is_err());
+    }
+
+    #[test]
+    fn ports_are_tcp_unless_said_otherwise() {
+        assert_eq!(exposed("80").unwrap(), "80/tcp");
+        assert_eq!(exposed("53/udp").unwrap(), "53/udp");
+        assert!(exposed("http").is_err());
+    }
+}

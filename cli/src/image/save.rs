@@ -1,0 +1,31 @@
+//! `knarr image save`: images as one archive, for `load` here or there.
+
+use crate::args::Save;
+use anyhow::{Context, bail};
+use knarr_images::{Format, ImageStore};
+use std::io::{BufWriter, IsTerminal, Write};
+
+/// Writes to a file or to stdout. A file that could not be finished is removed.
+pub(crate) fn run(store: &ImageStore, arguments: &Save) -> anyhow::Result<()> {
+    let format = match arguments.format.as_str() {
+        "oci" | "oci-archive" => Format::Oci,
+        "docker" | "docker-archive" => Format::Docker,
+        other => bail!("--format {other}: not known; oci or docker"),
+    };
+    let Some(file) = &arguments.output else {
+        if std::io::stdout().is_terminal() {
+            bail!("refusing to write an archive to a terminal; use --output FILE");
+        }
+        let mut out = BufWriter::new(std::io::stdout().lock());
+        store.save(&arguments.names, format, &mut out)?;
+        return Ok(out.flush()?);
+    };
+    let mut out =
+        BufWriter::new(std::fs::File::create(file).with_context(|| format!("create {}", file.display()))?);
+    let saved = store.save(&arguments.names, format, &mut out).map_err(anyhow::Error::from);
+    let saved = saved.and_then(|()| Ok(out.flush()?));
+    if saved.is_err() {
+        std::fs::remove_file(file).with_context(|| format!("remove {}", file.display()))?;
+    }
+    saved
+}

@@ -1,0 +1,93 @@
+//! One node or control plane per state directory: a lock file that also tells `knarr down` whom to stop.
+//!
+//! The kernel drops the lock when the holder dies, however it dies, so a stale file never blocks a start.
+
+use anyhow::{Context, bail};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// Held for as long as the process serves.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    _locked: File,
+}
+
+impl Instance {
+    /// Takes the lock of `state_dir`, or says who has it.
+    pub(crate) fn acquire(state_dir: &Path) -> anyhow::Result<Self> {
+        let file = lock_file(state_dir);
+        std::fs::create_dir_all(state_dir).with_context(|| format!("mkdir {}", state_dir.display()))?;
+        let mut locked = open(&file)?;
+        match locked.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let holder = holder_of(&mut locked)
+                    .map_or_else(|| "another process".into(), |pid| format!("pid {pid}"));
+                bail!(
+                    "{} is in use by knarr, {holder}; another --state-dir makes a second instance",
+                    state_dir.display()
+                );
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("lock {}", file.display()));
+            }
+        }
+        locked.set_len(0)?;
+        locked.rewind()?;
+        writeln!(locked, "{}", std::process::id())?;
+        Ok(Self { _locked: locked })
+    }
+}
+
+/// The process that serves from `state_dir`, if one does.
+pub(crate) fn running(state_dir: &Path) -> anyhow::Result<Option<i32>> {
+    let file = lock_file(state_dir);
+    if !file.exists() {
+        return Ok(None);
+    }
+    let mut opened = open(&file)?;
+    match opened.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(holder_of(&mut opened)),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", file.display())),
+    }
+}
+
+fn lock_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("knarr.lock")
+}
+
+fn open(file: &Path) -> anyhow::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(file)
+        .with_context(|| format!("open {}", file.display()))
+}
+
+fn holder_of(file: &mut File) -> Option<i32> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_instance_learns_who_has_the_first() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(running(directory.path()).unwrap(), None);
+        let first = Instance::acquire(directory.path()).unwrap();
+        let error = Instance::acquire(directory.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
+        assert_eq!(running(directory.path()).unwrap(), Some(std::process::id() as i32));
+        drop(first);
+        assert_eq!(running(directory.path()).unwrap(), None);
+    }
+}

@@ -1,0 +1,70 @@
+//! `knarr exec`: another process in a running container. Its exit status is ours.
+
+use super::{Standalone, terminal};
+use crate::args::Exec;
+use crate::settings::Settings;
+use anyhow::anyhow;
+use knarr_agent::engine::monitors::ExecSession;
+use knarr_agent::engine::stream_target::StreamTarget;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc::channel;
+
+/// Runs the command and waits for its end.
+pub(crate) async fn run(settings: Settings, arguments: Exec) -> anyhow::Result<ExitCode> {
+    let place = Standalone::find(&settings, &arguments.name).await?;
+    let container = place.running().await?;
+    let _raw = if arguments.tty { terminal::RawMode::enter()? } else { None };
+    let session = place
+        .engine
+        .exec_session(&container.id, arguments.command, arguments.tty, arguments.interactive)
+        .await?;
+    serve(&place, session).await
+}
+
+async fn serve(place: &Standalone, mut session: ExecSession) -> anyhow::Result<ExitCode> {
+    if let Some(stdin) = session.stdin.take() {
+        tokio::spawn(feed(stdin));
+    }
+    let stdout = tokio::spawn(copy(session.stdout.try_clone()?, tokio::io::stdout()));
+    let stderr = session.stderr.take().map(|stderr| tokio::spawn(copy(stderr, tokio::io::stderr())));
+    let (sizes, mut changed) = channel(1);
+    let following = tokio::spawn(terminal::follow_size(sizes));
+    let exit = loop {
+        tokio::select! {
+            exit = &mut session.exit => break exit,
+            Some((columns, rows)) = changed.recv() => place.engine.resize_exec(&session, columns, rows)?,
+        }
+    };
+    following.abort();
+    stdout.await??;
+    if let Some(stderr) = stderr {
+        stderr.await??;
+    }
+    let exit = exit?.map_err(|error| anyhow!(error))?;
+    Ok(ExitCode::from(exit.code.clamp(0, 255) as u8))
+}
+
+async fn feed(stdin: OwnedFd) -> anyhow::Result<()> {
+    let (keys, mut typed) = channel(4);
+    terminal::forward_stdin(keys);
+    let mut stdin = tokio::fs::File::from_std(stdin.into());
+    while let Some(bytes) = typed.recv().await {
+        stdin.write_all(&bytes).await?;
+        stdin.flush().await?;
+    }
+    Ok(())
+}
+
+/// Copies until end-of-file; a pty whose last process has gone answers EIO, which is its end-of-file.
+async fn copy(from: OwnedFd, mut to: impl tokio::io::AsyncWrite + Unpin) -> anyhow::Result<()> {
+    let mut from = tokio::fs::File::from_std(from.into());
+    match tokio::io::copy(&mut from, &mut to).await {
+        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::IO.raw_os_error()) => {
+            return Err(error.into());
+        }
+        _ => {}
+    }
+    Ok(to.flush().await?)
+}
