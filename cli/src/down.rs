@@ -46,7 +46,7 @@ async fn stop_process(pid: i32) -> anyhow::Result<()> {
     let Some(pid) = Pid::from_raw(pid) else { return Ok(()) };
     let Ok(process) = pidfd_open(pid, PidfdFlags::NONBLOCK) else { return Ok(()) };
     pidfd_send_signal(&process, Signal::TERM).with_context(|| format!("kill {pid:?}"))?;
-    let ended = AsyncFd::new(process)?;
+    let ended = AsyncFd::register(process)?;
     if tokio::time::timeout(STOP_DEADLINE, ended.readable()).await.is_err() {
         pidfd_send_signal(ended.get_ref(), Signal::KILL).with_context(|| format!("kill {pid:?}"))?;
         let _ended = ended.readable().await?;

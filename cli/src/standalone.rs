@@ -45,7 +45,7 @@ impl Standalone {
     pub(crate) async fn open(settings: &Settings, name: &str) -> anyhow::Result<Self> {
         let config = Arc::new(config_of(settings, name));
         let monitors: Arc<dyn Monitors> = Arc::new(UnixMonitors::new(config.clone()));
-        let network = network::shared(settings)?;
+        let network = network::shared(settings, &config)?;
         let engine = Engine::start(config.clone(), image::open(settings)?, network, monitors.clone()).await?;
         Ok(Self { name: name.to_owned(), engine, monitors, config })
     }

@@ -9,7 +9,8 @@ use std::io::Write;
 pub fn skip(test: &str, reason: &str) {
     eprintln!("SKIPPED {test}: {reason}");
     if let Some(file) = std::env::var_os("KNARR_SKIPS") {
-        let mut record = std::fs::OpenOptions::new().create(true).append(true).open(file).expect("KNARR_SKIPS");
+        let mut record =
+            std::fs::OpenOptions::new().create(true).append(true).open(file).expect("KNARR_SKIPS");
         writeln!(record, "{test}: {reason}").expect("KNARR_SKIPS");
     }
 }

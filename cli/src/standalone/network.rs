@@ -3,7 +3,8 @@
 use crate::settings::Settings;
 use async_trait::async_trait;
 use knarr_agent::config::Config;
-use knarr_agent::engine::network::{BridgeNetwork, PodAttachment, PodNetwork};
+use knarr_agent::engine::network::bridge::BridgeNetwork;
+use knarr_agent::engine::network::{PodAttachment, PodNetwork};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -39,9 +40,10 @@ impl PodNetwork for Shared {
     }
 }
 
-/// The network of stand-alone containers.
-pub(super) fn shared(settings: &Settings) -> anyhow::Result<Arc<dyn PodNetwork>> {
-    Ok(Arc::new(Shared(BridgeNetwork::new(Arc::new(config(settings)))?)))
+/// The network of stand-alone containers, as the engine with this configuration sees it.
+pub(super) fn shared(settings: &Settings, engine: &Config) -> anyhow::Result<Arc<dyn PodNetwork>> {
+    let config = Config { data_dir: engine.data_dir.clone(), ..config(settings) };
+    Ok(Arc::new(Shared(BridgeNetwork::new(Arc::new(config))?)))
 }
 
 /// Removes the bridge and its table.
@@ -52,6 +54,6 @@ pub(super) async fn remove(settings: &Settings) -> anyhow::Result<()> {
 fn config(settings: &Settings) -> Config {
     let mut config = settings.node.clone();
     config.network = config.run_network.clone();
-    config.data_dir = settings.node.data_dir.join("run-network");
+    config.network.dir = Some(settings.node.data_dir.join("run-network"));
     config
 }

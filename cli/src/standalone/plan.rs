@@ -157,7 +157,7 @@ fn environment(arguments: &Run) -> anyhow::Result<Vec<KeyValue>> {
         if key.is_empty() {
             bail!("--env {text}: the name is empty");
         }
-        variables.extend(value.map(|value| KeyValue { key: key.into(), value }));
+        variables.extend(value.map(|value| KeyValue { key: key.into(), value: value.into_bytes() }));
     }
     Ok(variables)
 }
