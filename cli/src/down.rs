@@ -7,10 +7,12 @@ use crate::instance;
 use crate::settings::Settings;
 use crate::{output, standalone};
 use anyhow::{Context, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
 
 /// How long a serving process may take to stop before it is killed.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
@@ -43,15 +45,24 @@ fn report(errors: &[anyhow::Error]) -> anyhow::Result<()> {
 
 /// Ends a process through a pidfd, so that a recycled pid is never hit.
 async fn stop_process(pid: i32) -> anyhow::Result<()> {
-    let Some(pid) = Pid::from_raw(pid) else { return Ok(()) };
-    let Ok(process) = pidfd_open(pid, PidfdFlags::NONBLOCK) else { return Ok(()) };
-    pidfd_send_signal(&process, Signal::TERM).with_context(|| format!("kill {pid:?}"))?;
-    let ended = AsyncFd::register(process)?;
-    if tokio::time::timeout(STOP_DEADLINE, ended.readable()).await.is_err() {
-        pidfd_send_signal(ended.get_ref(), Signal::KILL).with_context(|| format!("kill {pid:?}"))?;
-        let _ended = ended.readable().await?;
-    }
-    Ok(())
+    tokio::task::spawn_blocking(move || {
+        let Some(pid) = Pid::from_raw(pid) else { return Ok(()) };
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
+        pidfd_send_signal(&process, Signal::TERM).with_context(|| format!("kill {pid:?}"))?;
+        if !ended(&process, STOP_DEADLINE)? {
+            pidfd_send_signal(&process, Signal::KILL).with_context(|| format!("kill {pid:?}"))?;
+            ended(&process, STOP_DEADLINE)?;
+        }
+        Ok(())
+    })
+    .await?
+}
+
+/// Waits for the end of a process; false when the deadline passes first.
+fn ended(process: &OwnedFd, deadline: Duration) -> anyhow::Result<bool> {
+    let deadline = Timespec::try_from(deadline)?;
+    let mut waiting = [PollFd::new(process, PollFlags::IN)];
+    Ok(retry_on_intr(|| poll(&mut waiting, Some(&deadline)))? > 0)
 }
 
 fn remove_dir(directory: &Path) -> anyhow::Result<()> {
