@@ -19,10 +19,7 @@ use crate::image;
 use crate::settings::Settings;
 use anyhow::{Context, bail};
 use knarr_agent::config::Config;
-use knarr_agent::cri::v1::{
-    Container, ContainerState, ListContainersRequest, ListPodSandboxRequest, RemovePodSandboxRequest,
-    StopContainerRequest, StopPodSandboxRequest,
-};
+use knarr_agent::cri::v1::{Container, ContainerState, ListContainersRequest, StopContainerRequest};
 use knarr_agent::cri::{RuntimeService, Status};
 use knarr_agent::engine::Engine;
 use knarr_agent::engine::monitors::{Monitors, UnixMonitors};
@@ -88,12 +85,8 @@ impl Standalone {
 
     /// Removes it with everything it had, running or not.
     pub(crate) async fn remove(&self) -> anyhow::Result<()> {
-        for sandbox in self.engine.list_pod_sandbox(ListPodSandboxRequest::default()).await?.items {
-            let pod_sandbox_id = sandbox.id;
-            self.engine
-                .stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() })
-                .await?;
-            self.engine.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id }).await?;
+        if let Some(error) = self.engine.remove_all().await.into_iter().next() {
+            return Err(error);
         }
         for directory in [&self.config.state_dir, &self.config.data_dir] {
             match std::fs::remove_dir_all(directory) {
