@@ -20,6 +20,7 @@ mod table;
 mod validation;
 
 mod containers;
+mod pod_parts;
 mod pod_spec;
 mod pod_status;
 mod pod_template;
@@ -219,6 +220,14 @@ pub trait Strategy: Send + Sync + 'static {
     /// The same for an update through `/status`: everything but the status comes from `old`.
     fn prepare_status_update(&self, new: &mut Value, old: &Value) {
         let _ = (new, old);
+    }
+
+    /// The same for an update through a part of the object with a path of its own (`ephemeralcontainers`, `resize`,
+    /// `approval`): everything but that part comes from `old`. Gives the faults of the change.
+    fn prepare_part_update(&self, part: &str, new: &mut Value, old: &Value) -> Vec<Cause> {
+        let _ = part;
+        self.prepare_update(new, old);
+        self.validate_update(new, old)
     }
 
     /// Every fault of a new object.

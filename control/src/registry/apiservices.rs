@@ -23,7 +23,7 @@ pub(super) fn row() -> Resource {
             text("Available", "Whether it answers.", available),
             age(),
         ])
-        .rules(Rules::NONE)
+        .rules(Rules { name: knarr_api::names::path_segment, ..Rules::NONE })
         .done()
 }
 

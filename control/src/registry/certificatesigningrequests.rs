@@ -25,7 +25,7 @@ pub(super) fn row() -> Resource {
             }),
             text("Condition", "How far it is.", condition),
         ])
-        .rules(Rules { validate, validate_update, selectable, ..Rules::NONE })
+        .rules(Rules { validate, validate_update, selectable, on_part, ..Rules::NONE })
         .done()
 }
 
@@ -44,6 +44,15 @@ fn condition(request: &Value) -> String {
         words.push_str(",Issued");
     }
     words
+}
+
+/// Through `/approval` go the conditions that decide, nothing else.
+fn on_part(part: &str, new: &Value, result: &mut Value, _: &mut Faults) {
+    if part == "approval"
+        && let Some(conditions) = new.pointer("/status/conditions")
+    {
+        fields::set_in(result, "status", "conditions", conditions.clone());
+    }
 }
 
 fn validate(request: &Value, faults: &mut Faults) {

@@ -3,7 +3,7 @@
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields};
+use super::{Resource, fields};
 use serde_json::{Value, json};
 
 pub(super) fn row() -> Resource {
@@ -19,7 +19,7 @@ pub(super) fn row() -> Resource {
             }),
             age(),
         ])
-        .rules(Rules { defaults, on_create, on_update, validate, selectable, ..Rules::NONE })
+        .rules(Rules { defaults, on_create, on_update, selectable, name: knarr_api::names::dns1123_label, ..Rules::NONE })
         .done()
 }
 
@@ -44,10 +44,6 @@ fn on_create(object: &mut Value) {
 /// The finalizers of the spec are changed through `/finalize` only.
 fn on_update(new: &mut Value, old: &Value) {
     fields::copy(new, old, "spec");
-}
-
-fn validate(object: &Value, faults: &mut Faults) {
-    super::validation::object_name(object, knarr_api::names::dns1123_label, faults);
 }
 
 fn selectable(object: &Value, field: &str) -> Option<String> {

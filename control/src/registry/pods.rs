@@ -4,7 +4,7 @@ use super::cells::or_none;
 use super::columns::{age, name, text, timed};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, faults::Faults, fields, pod_spec, pod_status};
+use super::{Resource, cells, faults::Faults, fields, pod_parts, pod_spec, pod_status};
 use serde_json::{Map, Value, json};
 
 pub(super) fn row() -> Resource {
@@ -47,6 +47,7 @@ pub(super) fn row() -> Resource {
             validate_update,
             selectable,
             deletion_grace,
+            on_part: pod_parts::on_part,
             ..Rules::NONE
         })
         .done()

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// The rows of both.
 pub(super) fn rows() -> Vec<Resource> {
-    let rules = Rules { validate, ..Rules::NONE };
+    let rules = Rules { validate, name: knarr_api::names::path_segment, ..Rules::NONE };
     let group = super::rolebindings::GROUP;
     vec![
         Row::namespaced(group, "v1", "Role", "roles").columns(vec![name(), created_at()]).rules(rules).done(),

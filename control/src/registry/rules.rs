@@ -2,7 +2,8 @@
 //! is a handful of plain functions.
 
 use super::faults::Faults;
-use super::{Cause, Strategy, fields};
+use super::{Cause, Strategy, fields, validation};
+use knarr_api::names;
 use serde_json::{Map, Value};
 
 /// What is particular about a kind. Start from [`Rules::NONE`].
@@ -26,6 +27,11 @@ pub(super) struct Rules {
     pub(super) selectable: fn(&Value, &str) -> Option<String>,
     /// Seconds an object lives on after DELETE.
     pub(super) deletion_grace: fn(&Value, Option<i64>) -> i64,
+    /// What `metadata.name` must be.
+    pub(super) name: fn(&str) -> Vec<String>,
+    /// An update through a part of the object: takes that part from the new object into the old one, which comes last
+    /// and is the result.
+    pub(super) on_part: fn(&str, &Value, &mut Value, &mut Faults),
 }
 
 impl Rules {
@@ -40,6 +46,8 @@ impl Rules {
         validate_update: |_, _, _| {},
         selectable: |_, _| None,
         deletion_grace: |_, _| 0,
+        name: names::dns1123_subdomain,
+        on_part: |_, _, _, _| {},
     };
 }
 
@@ -81,8 +89,21 @@ impl Strategy for Rules {
         }
     }
 
+    fn prepare_part_update(&self, part: &str, new: &mut Value, old: &Value) -> Vec<Cause> {
+        let (mut result, mut faults) = (old.clone(), Faults::default());
+        fields::copy(&mut result, new, "metadata");
+        (self.on_part)(part, new, &mut result, &mut faults);
+        if self.has_generation && specification_differs(&result, old) {
+            let generation = fields::int(old, "/metadata/generation").unwrap_or(0);
+            fields::set_in(&mut result, "metadata", "generation", (generation + 1).into());
+        }
+        *new = result;
+        faults.into_causes()
+    }
+
     fn validate(&self, object: &Value) -> Vec<Cause> {
         let mut faults = Faults::default();
+        validation::object_name(object, self.name, &mut faults);
         (self.validate)(object, &mut faults);
         faults.into_causes()
     }

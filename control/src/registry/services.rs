@@ -30,7 +30,16 @@ pub(super) fn row() -> Resource {
             })
             .wide(),
         ])
-        .rules(Rules { defaults, on_create, on_update, validate, validate_update, selectable, ..Rules::NONE })
+        .rules(Rules {
+            defaults,
+            on_create,
+            on_update,
+            validate,
+            validate_update,
+            selectable,
+            name: knarr_api::names::dns1035_label,
+            ..Rules::NONE
+        })
         .done()
 }
 
@@ -126,7 +135,6 @@ fn on_update(new: &mut Value, old: &Value) {
 }
 
 fn validate(service: &Value, faults: &mut Faults) {
-    super::validation::object_name(service, knarr_api::names::dns1035_label, faults);
     let kind = fields::text(service, "/spec/type");
     if !TYPES.contains(&kind) {
         faults.not_supported("spec.type", kind, &TYPES);

@@ -21,6 +21,8 @@ pub(crate) enum Part {
     Main,
     /// The status only.
     Status,
+    /// What has a path of its own: `ephemeralcontainers`, `resize`, `approval`.
+    Named(&'static str),
     /// What the verb itself decides (binding, finalize).
     Internal,
     /// The marks of a dying object.
@@ -176,6 +178,12 @@ impl Server {
                 strategy.prepare_update(new, old);
             }
             Part::Status => strategy.prepare_status_update(new, old),
+            Part::Named(part) => {
+                let mut causes = strategy.prepare_part_update(part, new, old);
+                causes.extend(object_meta::validate_update(new, old));
+                refuse_invalid(resource, new, causes)?;
+                return Ok(None);
+            }
             Part::Internal | Part::Deletion => return Ok(None),
         }
         let mut causes = object_meta::validate_update(new, old);

@@ -9,7 +9,9 @@ use knarr_api::Status;
 pub(super) fn part(call: &Call) -> Part {
     match call.path.subresource() {
         "status" => Part::Status,
-        "approval" => Part::Internal,
+        "approval" => Part::Named("approval"),
+        "ephemeralcontainers" => Part::Named("ephemeralcontainers"),
+        "resize" => Part::Named("resize"),
         _ => Part::Main,
     }
 }
