@@ -52,8 +52,7 @@ pub fn decode(
     duplicates: Vec<String>,
     strictness: Strictness,
 ) -> Result<Decoded, DecodeError> {
-    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    let error = |detail: String| DecodeError { kind: kind.to_owned(), version: api_version.clone(), detail };
+    let error = |detail: String| DecodeError { kind: kind.to_owned(), version: version.to_owned(), detail };
     let mut object = object;
     let mut walk = Walk { path: String::new(), names: Vec::new(), unknown: duplicates, depth: 0 };
     if let Some(root) = types::of_kind(group, version, kind) {
