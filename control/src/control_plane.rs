@@ -5,6 +5,7 @@ use crate::authn::{MASTERS, Tokens, User};
 use crate::authz::rbac::Rbac;
 use crate::client;
 use crate::controllers::{self, ControllerOptions};
+use crate::extensions;
 use crate::openapi::Documents;
 use crate::pki::{self, Pki, Subject};
 use crate::registry::Table;
@@ -127,6 +128,7 @@ impl ControlPlane {
         let url = format!("https://{}", SocketAddr::new(reachable(address.ip()), address.port()));
         pki::write_private(&kubeconfig, &kubeconfig::render(&url, pki.ca_pem(), &admin))?;
         let client = client::in_process(server.clone(), User::server());
+        extensions::load(&server, &client).await.context("load custom resource definitions")?;
         let config = Arc::new(tls::server(pki.ca_pem(), certificate.clone())?);
         let ca_pem = pki.ca_pem().to_owned();
         let mut tasks = JoinSet::new();
@@ -139,6 +141,7 @@ impl ControlPlane {
             advertise,
             ca_pem: ca_pem.clone(),
         };
+        tasks.spawn(extensions::run(server.clone(), client.clone(), stop.subscribe()));
         tasks.spawn(controllers::run_all(client.clone(), controllers, stop.subscribe()));
         Ok(Self { server, client, kubeconfig, ca_pem, address, stop, tasks })
     }

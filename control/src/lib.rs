@@ -10,6 +10,7 @@ pub(crate) mod client;
 pub mod control_plane;
 pub mod controllers;
 pub mod discovery;
+mod extensions;
 pub mod openapi;
 pub mod pki;
 pub mod protobuf;

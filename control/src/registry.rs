@@ -12,8 +12,10 @@ use std::sync::Arc;
 mod builtin;
 mod cells;
 mod columns;
+pub(crate) mod custom;
 mod faults;
 pub(crate) mod fields;
+pub(crate) mod json_path;
 mod row;
 mod rules;
 mod table;
@@ -145,15 +147,18 @@ impl fmt::Debug for Resource {
     }
 }
 
+/// Turns an object from one version of its kind into another.
+pub type Convert = Arc<dyn Fn(Value) -> Value + Send + Sync>;
+
 /// The row that holds the objects of another one, and the way between the two shapes.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct StoredAs {
     /// Group, version and plural of the row whose objects these are.
-    pub row: (&'static str, &'static str, &'static str),
+    pub row: (Cow<'static, str>, Cow<'static, str>, Cow<'static, str>),
     /// From this version to the stored one.
-    pub to_stored: fn(Value) -> Value,
+    pub to_stored: Convert,
     /// From the stored version to this one.
-    pub from_stored: fn(Value) -> Value,
+    pub from_stored: Convert,
 }
 
 impl fmt::Debug for StoredAs {

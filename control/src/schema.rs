@@ -10,9 +10,10 @@ pub mod duplicates;
 mod facts;
 pub(crate) mod kinds;
 pub mod patch;
+pub(crate) mod structural;
 pub(crate) mod types;
 
-pub use decode::{DecodeError, Decoded, Strictness, decode};
+pub use decode::{DecodeError, Decoded, Strictness, decode, decode_custom};
 pub use duplicates::duplicate_fields;
 pub use patch::patch_schema;
 

@@ -3,7 +3,7 @@
 
 use super::definitions::definition_name;
 use crate::registry::{Resource, Subresource};
-use crate::schema::kinds::REFERENCE;
+use crate::schema::kinds::{self, REFERENCE};
 use serde_json::{Map, Value, json};
 
 /// What every writing request takes.
@@ -101,7 +101,7 @@ fn subresource_operations(row: &Resource, subresource: &Subresource) -> Map<Stri
         Some((group, version, kind)) => (group.as_ref(), version.as_ref(), kind.as_ref()),
         None => (row.group.as_ref(), row.version.as_ref(), row.kind.as_ref()),
     };
-    let described = crate::schema::kinds::find(group, version, kind).is_some();
+    let described = kinds::find(group, version, kind).is_some();
     let operations = subresource.verbs.iter().filter_map(|verb| {
         let (method, action, body) = match verb.as_ref() {
             "get" => ("get", "get", None),
@@ -163,7 +163,12 @@ fn operation_of(
         "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
     });
     if body.is_some() {
-        let types: &[&str] = if method == "patch" { &PATCHES } else { &["*/*"] };
+        let types: &[&str] = match (method, kinds::find(group, version, kind)) {
+            ("patch", Some(_)) => &PATCHES,
+            // Custom resources have no merge keys: clients see here that they must send merge patches.
+            ("patch", None) => &PATCHES[..3],
+            _ => &["*/*"],
+        };
         let schema = if method == "patch" { json!({"type": "object"}) } else { reference("") };
         let content: Map<String, Value> =
             types.iter().map(|kind| ((*kind).to_owned(), json!({"schema": schema}))).collect();

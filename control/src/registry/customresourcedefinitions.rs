@@ -4,6 +4,7 @@ use super::columns::{created_at, name};
 use super::row::Row;
 use super::rules::Rules;
 use super::{Resource, faults::Faults, fields, validation};
+use crate::extensions::FINALIZER;
 use serde_json::{Value, json};
 
 pub(super) fn row() -> Resource {
@@ -26,7 +27,13 @@ fn defaults(definition: &mut Value) {
     }
 }
 
+/// The finalizer keeps a deleted definition until its objects are gone.
 fn on_create(definition: &mut Value) {
+    let mut finalizers = fields::list(definition, "/metadata/finalizers").to_vec();
+    if !finalizers.iter().any(|name| name == FINALIZER) {
+        finalizers.push(FINALIZER.into());
+    }
+    fields::set_in(definition, "metadata", "finalizers", finalizers.into());
     let stored =
         fields::list(definition, "/spec/versions").iter().filter(|version| fields::flag(version, "/storage"));
     let versions: Vec<Value> = stored.map(|version| version["name"].clone()).collect();

@@ -8,11 +8,16 @@ use super::rules::Rules;
 use super::{Column, Resource, StoredAs, cells, fields};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// The rows of both groups.
 pub(super) fn rows() -> Vec<Resource> {
     let rules = Rules { selectable, ..Rules::NONE };
-    let stored_as = StoredAs { row: ("", "v1", "events"), to_stored, from_stored };
+    let stored_as = StoredAs {
+        row: ("".into(), "v1".into(), "events".into()),
+        to_stored: Arc::new(to_stored),
+        from_stored: Arc::new(from_stored),
+    };
     vec![
         Row::namespaced("", "v1", "Event", "events").short(&["ev"]).columns(columns()).rules(rules).done(),
         Row::namespaced("events.k8s.io", "v1", "Event", "events")
@@ -53,7 +58,7 @@ fn columns() -> Vec<Column> {
 /// The same column for an event in the shape of events.k8s.io.
 fn over_stored_shape(mut column: Column) -> Column {
     let stored = column.cell;
-    column.cell = std::sync::Arc::new(move |event, now| stored(&to_stored(event.clone()), now));
+    column.cell = Arc::new(move |event, now| stored(&to_stored(event.clone()), now));
     column
 }
 

@@ -5,11 +5,16 @@ use super::row::Row;
 use super::rules::Rules;
 use super::{Column, Resource, StoredAs, cells, faults::Faults, fields, validation};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The rows of both versions.
 pub(super) fn rows() -> Vec<Resource> {
     let rules = Rules { defaults, on_create, validate, ..Rules::NONE };
-    let first = StoredAs { row: ("autoscaling", "v2", "horizontalpodautoscalers"), to_stored, from_stored };
+    let first = StoredAs {
+        row: ("autoscaling".into(), "v2".into(), "horizontalpodautoscalers".into()),
+        to_stored: Arc::new(to_stored),
+        from_stored: Arc::new(from_stored),
+    };
     let row = |version| {
         Row::namespaced("autoscaling", version, "HorizontalPodAutoscaler", "horizontalpodautoscalers")
             .short(&["hpa"])

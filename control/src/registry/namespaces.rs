@@ -19,7 +19,14 @@ pub(super) fn row() -> Resource {
             }),
             age(),
         ])
-        .rules(Rules { defaults, on_create, on_update, selectable, name: knarr_api::names::dns1123_label, ..Rules::NONE })
+        .rules(Rules {
+            defaults,
+            on_create,
+            on_update,
+            selectable,
+            name: knarr_api::names::dns1123_label,
+            ..Rules::NONE
+        })
         .done()
 }
 

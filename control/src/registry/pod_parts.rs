@@ -21,8 +21,14 @@ fn ephemeral_containers(new: &Value, result: &mut Value, faults: &mut Faults) {
         let name = fields::text(old, "/name");
         match after.iter().find(|container| fields::text(container, "/name") == name) {
             Some(same) if same == old => {}
-            Some(_) => faults.forbidden("spec.ephemeralContainers", &format!("existing ephemeral containers \"{name}\" may not be changed\n")),
-            None => faults.forbidden("spec.ephemeralContainers", &format!("existing ephemeral containers \"{name}\" may not be removed\n")),
+            Some(_) => faults.forbidden(
+                "spec.ephemeralContainers",
+                &format!("existing ephemeral containers \"{name}\" may not be changed\n"),
+            ),
+            None => faults.forbidden(
+                "spec.ephemeralContainers",
+                &format!("existing ephemeral containers \"{name}\" may not be removed\n"),
+            ),
         }
     }
     let mut after = after;

@@ -29,7 +29,8 @@ pub(super) fn rows() -> Vec<Resource> {
             .wide(),
         ]
     };
-    let rules = Rules { defaults, validate, validate_update, name: knarr_api::names::path_segment, ..Rules::NONE };
+    let rules =
+        Rules { defaults, validate, validate_update, name: knarr_api::names::path_segment, ..Rules::NONE };
     vec![
         Row::namespaced(GROUP, "v1", "RoleBinding", "rolebindings").columns(columns()).rules(rules).done(),
         Row::cluster(GROUP, "v1", "ClusterRoleBinding", "clusterrolebindings")

@@ -3,6 +3,7 @@
 //!
 //! Messages are those of Kubernetes' own decoder, because people and tools search for them.
 
+use super::structural;
 use super::types::{self, ObjectType, Type};
 use jiff::Timestamp;
 use knarr_api::quantity::{Quantity, QuantityError};
@@ -39,6 +40,7 @@ pub struct DecodeError {
     detail: String,
 }
 
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 /// Longest object path that is followed: no type of Kubernetes is that deep, but a hostile body is.
 const DEEPEST: usize = 128;
 
@@ -58,6 +60,35 @@ pub fn decode(
     if let Some(root) = types::of_kind(group, version, kind) {
         walk.object(&mut object, &root).map_err(error)?;
     }
+    match strictness {
+        Strictness::Strict if !walk.unknown.is_empty() => {
+            Err(error(format!("strict decoding error: {}", walk.unknown.join(", "))))
+        }
+        Strictness::Ignore => Ok(Decoded { object, warnings: Vec::new() }),
+        _ => Ok(Decoded { object, warnings: walk.unknown }),
+    }
+}
+
+/// The same for a custom resource: unknown fields are those that its structural `schema` does not have; metadata is that
+/// of every object.
+pub fn decode_custom(
+    version: &str,
+    kind: &str,
+    schema: &Value,
+    object: Value,
+    duplicates: Vec<String>,
+    strictness: Strictness,
+) -> Result<Decoded, DecodeError> {
+    let error = |detail: String| DecodeError { kind: kind.to_owned(), version: version.to_owned(), detail };
+    let mut object = object;
+    let mut walk =
+        Walk { path: "metadata".to_owned(), names: vec!["metadata".into()], unknown: duplicates, depth: 0 };
+    // Every kind brings the type of its metadata along.
+    types::of_kind("", "v1", "Namespace");
+    if let (Some(meta), Some(metadata)) = (types::named(OBJECT_META), object.get_mut("metadata")) {
+        walk.object(metadata, &meta).map_err(error)?;
+    }
+    walk.unknown.extend(structural::prune(schema, &mut object));
     match strictness {
         Strictness::Strict if !walk.unknown.is_empty() => {
             Err(error(format!("strict decoding error: {}", walk.unknown.join(", "))))

@@ -102,8 +102,11 @@ pub(crate) fn checked(call: &Call, object: Value) -> Result<(Value, Vec<String>)
     let sent_json = matches!(content_type(call), "" | "application/json");
     let duplicates = if sent_json { schema::duplicate_fields(&call.body) } else { Vec::new() };
     let resource = &call.resource;
-    let decoded =
-        schema::decode(&resource.group, &resource.version, &resource.kind, object, duplicates, strictness);
+    let (version, kind) = (&*resource.version, &*resource.kind);
+    let decoded = match &resource.schema {
+        Some(custom) => schema::decode_custom(version, kind, custom, object, duplicates, strictness),
+        None => schema::decode(&resource.group, version, kind, object, duplicates, strictness),
+    };
     let decoded = decoded.map_err(|error| Status::bad_request(error.to_string()))?;
     Ok((decoded.object, decoded.warnings))
 }

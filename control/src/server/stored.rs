@@ -10,7 +10,7 @@ use serde_json::Value;
 /// `GROUP/RESOURCE/`
 pub(crate) fn resource_prefix(resource: &Resource) -> String {
     let (group, plural) = match &resource.stored_as {
-        Some(stored) => (stored.row.0, stored.row.2),
+        Some(stored) => (&*stored.row.0, &*stored.row.2),
         None => (&*resource.group, &*resource.plural),
     };
     format!("{}/{plural}/", if group.is_empty() { "core" } else { group })

@@ -1,0 +1,69 @@
+//! The strategy of custom resources: whatever their schema says.
+
+use crate::registry::{Cause, Strategy, fields};
+use crate::schema::structural::{self, validate::validate};
+use knarr_api::names;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Defaults and rules of one version of a custom resource.
+pub(super) struct CustomStrategy {
+    pub(super) schema: Option<Arc<Value>>,
+    /// `.status` belongs to `/status` alone.
+    pub(super) has_status: bool,
+}
+
+impl Strategy for CustomStrategy {
+    fn default(&self, object: &mut Value) {
+        if let Some(schema) = &self.schema {
+            structural::default(schema, object);
+        }
+    }
+
+    fn prepare_create(&self, object: &mut Value) {
+        if let (true, Some(map)) = (self.has_status, object.as_object_mut()) {
+            map.remove("status");
+        }
+        fields::set_in(object, "metadata", "generation", 1.into());
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        if self.has_status {
+            fields::copy(new, old, "status");
+        }
+        let generation = fields::int(old, "/metadata/generation").unwrap_or(0);
+        let ignored: &[&str] = if self.has_status { &["metadata", "status"] } else { &["metadata"] };
+        let part = |object: &Value| {
+            let mut part = object.as_object().cloned().unwrap_or_default();
+            part.retain(|name, _| !ignored.contains(&name.as_str()));
+            part
+        };
+        let next = if part(new) == part(old) { generation.max(1) } else { generation + 1 };
+        fields::set_in(new, "metadata", "generation", next.into());
+    }
+
+    fn prepare_status_update(&self, new: &mut Value, old: &Value) {
+        let status = new.get("status").cloned();
+        new.clone_from(old);
+        if let Some(status) = status {
+            fields::set(new, "status", status);
+        }
+    }
+
+    fn validate(&self, object: &Value) -> Vec<Cause> {
+        let name = fields::text(object, "/metadata/name");
+        let wrong = if name.is_empty() { Vec::new() } else { names::dns1123_subdomain(name) };
+        let mut causes: Vec<Cause> = wrong
+            .into_iter()
+            .map(|fault| Cause {
+                reason: "FieldValueInvalid",
+                field: "metadata.name".to_owned(),
+                message: format!("Invalid value: {}: {fault}", json!(name)),
+            })
+            .collect();
+        if let Some(schema) = &self.schema {
+            causes.extend(validate(schema, object));
+        }
+        causes
+    }
+}
