@@ -157,46 +157,46 @@ proptest! {
     }
 }
 
-/// What the child of [`a_kill_loses_nothing_that_was_acknowledged`] does: writes from four tasks, and says on its
-/// standard output which writes were acknowledged. Runs for ever.
-#[test]
-#[ignore = "started as a child process by a_kill_loses_nothing_that_was_acknowledged"]
-fn writes_until_it_is_killed() {
+/// Tells the test below that it runs as its own child, and where.
+const CHILD_STORE: &str = "KNARR_TEST_STORE";
+
+/// The child: writes from four tasks, and says on its standard output which writes were acknowledged, until it is
+/// killed.
+async fn write_until_killed(directory: &Path) {
     use std::io::Write as _;
-    let directory = std::env::var_os("KNARR_TEST_STORE").expect("only useful as a child process");
-    runtime().block_on(async {
-        let store = Arc::new(open(Path::new(&directory)));
-        let round = store.revision();
-        let writers = (0..4).map(|writer| {
-            let store = store.clone();
-            tokio::spawn(async move {
-                for index in 0.. {
-                    let key = format!("t/kill/{round}-{writer}-{index}");
-                    let entry = store.create(&key, draft(index)).await.unwrap();
-                    let line = format!("ack {key} {}\n", entry.revision);
-                    std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
-                }
-            })
-        });
-        futures_util::future::join_all(writers).await;
+    let store = Arc::new(open(directory));
+    let round = store.revision();
+    let writers = (0..4).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for index in 0.. {
+                let key = format!("t/kill/{round}-{writer}-{index}");
+                let entry = store.create(&key, draft(index)).await.unwrap();
+                let line = format!("ack {key} {}\n", entry.revision);
+                std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
+            }
+        })
     });
+    futures_util::future::join_all(writers).await;
 }
 
 #[test]
 fn a_kill_loses_nothing_that_was_acknowledged() {
     use std::io::{BufRead as _, BufReader};
     use std::process::{Command, Stdio};
+    if let Some(directory) = std::env::var_os(CHILD_STORE) {
+        return runtime().block_on(write_until_killed(Path::new(&directory)));
+    }
     let directory = tempfile::tempdir().unwrap();
     let mut acknowledged: Vec<(String, Revision)> = Vec::new();
     for round in 1..=4 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "store::embedded::tests::writes_until_it_is_killed",
-                "--ignored",
+                "store::embedded::tests::a_kill_loses_nothing_that_was_acknowledged",
                 "--nocapture",
             ])
-            .env("KNARR_TEST_STORE", directory.path())
+            .env(CHILD_STORE, directory.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
