@@ -92,6 +92,7 @@ pub(crate) async fn recover(core: &Arc<Core>) -> anyhow::Result<()> {
     let recovered = core.registry.all_sandboxes().into_iter().map(|sandbox| recover_pod(core, sandbox));
     futures_util::future::join_all(recovered).await;
     recover_network(core).await;
+    remove_orphans(core).await;
     for (id, error) in processes.unreadable {
         tracing::error!("container {id}: its record is lost: {error:#}");
         report(&id, discard_container(core, &id).await);
@@ -155,6 +156,16 @@ async fn recover_container(core: &Arc<Core>, container: &Arc<Container>) -> anyh
         ContainerAction::Lost => {
             let exit = ExitRecord::unseen(LOST, now());
             container.record.update(move |record| record.exit = Some(exit)).await
+        }
+    }
+}
+
+/// Containers whose pod is gone (its record was lost, or its removal was cut short) belong to nobody.
+async fn remove_orphans(core: &Arc<Core>) {
+    for container in core.registry.containers() {
+        if matches!(core.registry.find_sandbox(&container.sandbox_id), Ok(None)) {
+            report(&container.id, discard_container(core, &container.id).await);
+            core.registry.remove_container(&container.id);
         }
     }
 }

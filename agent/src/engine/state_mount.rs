@@ -3,7 +3,7 @@
 
 use anyhow::Context;
 use knarr_sys::mount;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// `MS_PRIVATE`.
 const PRIVATE: u64 = rustix::mount::MountPropagationFlags::PRIVATE.bits() as u64;
@@ -18,20 +18,28 @@ pub(crate) fn make(state: &Path) -> anyhow::Result<()> {
     Ok(mount::set_propagation(state, PRIVATE)?)
 }
 
-/// Undoes `make`, if nothing is mounted below any more.
+/// Undoes `make`. Something still mounted below is an error and stays; open files are none, which is why the mount is
+/// detached rather than unmounted.
 pub(crate) fn remove(state: &Path) -> anyhow::Result<()> {
-    if is_mount_point(state)? {
-        mount::unmount(state, false).with_context(|| format!("unmounting {}", state.display()))?;
+    if !is_mount_point(state)? {
+        return Ok(());
     }
-    Ok(())
+    let prefix = std::fs::canonicalize(state)?.join("");
+    let below: Vec<_> =
+        mount_points()?.into_iter().filter(|place| place.starts_with(&prefix) && *place != state).collect();
+    anyhow::ensure!(below.is_empty(), "still mounted below {}: {below:?}", state.display());
+    mount::unmount(state, true).with_context(|| format!("unmounting {}", state.display()))
 }
 
 fn is_mount_point(path: &Path) -> anyhow::Result<bool> {
-    let path = match std::fs::canonicalize(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        other => other?,
-    };
+    match std::fs::canonicalize(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        path => Ok(mount_points()?.contains(&path?)),
+    }
+}
+
+/// Blanks and backslashes are written in octal there; a state directory has none.
+fn mount_points() -> std::io::Result<Vec<PathBuf>> {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo")?;
-    // Blanks and backslashes are written in octal there; a state directory has none.
-    Ok(mountinfo.lines().any(|line| line.split(' ').nth(4) == path.to_str()))
+    Ok(mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).collect())
 }

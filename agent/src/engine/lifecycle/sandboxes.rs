@@ -123,7 +123,10 @@ fn remove_files(core: &Core, record: &SandboxRecord) -> anyhow::Result<()> {
     failures.note("pod files", pod_files::remove(&core.paths, &record.id));
     if record.owns_cgroup_parent {
         failures.note("pod cgroup", core.hierarchies.remove(&record.cgroup_parent));
-        core.hierarchies.remove_if_empty(cgroups::default_parent());
+        // Not while another pod may be making its group in there.
+        if core.registry.all_sandboxes().len() <= 1 {
+            core.hierarchies.remove_if_empty(cgroups::default_parent());
+        }
     }
     failures.note("pod directory", remove_pod_directory(core, &record.id));
     failures.into_result()?;
