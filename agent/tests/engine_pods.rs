@@ -203,10 +203,10 @@ async fn lists_pass_every_part_of_a_filter() {
         assert_eq!(list(PodSandboxFilter::default()).await.len(), 2);
         assert_eq!(
             list(PodSandboxFilter { id: one[..13].into(), ..Default::default() }).await,
-            [one.clone()]
+            [one.as_str()]
         );
         let ready = PodSandboxFilter { state: state(PodSandboxState::SandboxReady), ..Default::default() };
-        assert_eq!(list(ready).await, [one.clone()]);
+        assert_eq!(list(ready).await, [one.as_str()]);
         let stopped_a = PodSandboxFilter {
             state: state(PodSandboxState::SandboxNotready),
             label_selector: label("a"),

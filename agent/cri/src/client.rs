@@ -9,12 +9,13 @@ use std::sync::Arc;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
+/// The two halves of one runtime.
+pub type Services = (Arc<dyn RuntimeService>, Arc<dyn ImageService>);
+
 /// Both services of the runtime that listens on `endpoint` (`unix:///run/x.sock` or a bare path).
 ///
 /// The connection is made on first use and made again after a loss, so a runtime may restart under its kubelet.
-pub fn connect(
-    endpoint: &str,
-) -> Result<(Arc<dyn RuntimeService>, Arc<dyn ImageService>), tonic::transport::Error> {
+pub fn connect(endpoint: &str) -> Result<Services, tonic::transport::Error> {
     let channel = channel(PathBuf::from(endpoint.strip_prefix("unix://").unwrap_or(endpoint)))?;
     let runtime = RuntimeServiceClient::new(channel.clone())
         .max_decoding_message_size(MAX_MESSAGE_BYTES)

@@ -11,7 +11,13 @@ pub mod server;
 mod service;
 
 /// Messages of package `runtime.v1`, generated from `proto/api.proto`.
-#[allow(missing_debug_implementations, unreachable_pub, clippy::all, clippy::unwrap_used)]
+#[allow(
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::too_many_lines,
+    clippy::unwrap_used
+)]
 pub mod v1 {
     tonic::include_proto!("runtime.v1");
 }
