@@ -3,5 +3,11 @@
 //! Nothing here links the product: tests write raw JSON and YAML and run the binaries, so that a bug cannot hide by
 //! being on both sides.
 
+// All of this crate is test code: a failed expectation ends the test that made it.
+#![allow(clippy::expect_used, clippy::panic)]
+
+pub mod bins;
+pub mod bundle;
 pub mod eventually;
+pub mod oracle;
 pub mod skip;

@@ -19,6 +19,8 @@ pub(crate) enum Message {
     Cloned(i32),
     /// A stage is in its new user namespace and needs ids.
     WantIds,
+    /// A stage has made a time namespace and needs its clocks set.
+    WantClocks,
     Ready,
     Go,
     Failed(Error),
@@ -54,12 +56,23 @@ impl Channel {
         let mut bytes = vec![0_u8; MAX];
         loop {
             match rustix::io::read(&self.0, bytes.as_mut_slice()) {
-                Ok(0) | Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                Ok(0) => return Ok(None),
                 Ok(length) => return decode(bytes.get(..length).unwrap_or_default()).map(Some),
-                Err(rustix::io::Errno::INTR) => {}
+                // A peer that ended without reading everything resets us, once; what it said before is still there.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 Err(errno) => return Err(errno).context(|| "read from the other half of the runtime"),
             }
         }
+    }
+
+    /// Why the other end, which is dead by now, had failed: talking to it fails too, but that is not the reason.
+    pub(crate) fn last_words(&self) -> Option<Error> {
+        while let Ok(Some(message)) = self.receive() {
+            if let Message::Failed(error) = message {
+                return Err::<(), _>(error).context(|| "error during container init").err();
+            }
+        }
+        None
     }
 
     /// Waits for exactly this kind of message.
@@ -85,6 +98,7 @@ fn encode(message: &Message) -> Vec<u8> {
         Message::Sent => vec![b'S'],
         Message::Cloned(pid) => numbered(b'C', *pid),
         Message::WantIds => vec![b'I'],
+        Message::WantClocks => vec![b'K'],
         Message::Ready => vec![b'R'],
         Message::Go => vec![b'G'],
         Message::Failed(error) => [b"E".as_slice(), &error.to_bytes()].concat(),
@@ -104,6 +118,7 @@ fn decode(bytes: &[u8]) -> Result<Message> {
         b'S' => Message::Sent,
         b'C' => Message::Cloned(number()?),
         b'I' => Message::WantIds,
+        b'K' => Message::WantClocks,
         b'R' => Message::Ready,
         b'G' => Message::Go,
         b'E' => Message::Failed(Error::from_bytes(rest)),
@@ -132,6 +147,16 @@ mod tests {
             assert_eq!(other.receive().unwrap(), Some(message));
         }
         drop(one);
+        assert_eq!(other.receive().unwrap(), None);
+    }
+
+    #[test]
+    fn the_last_words_of_a_peer_that_did_not_listen_are_heard() {
+        let (one, other) = Channel::pair().unwrap();
+        one.send(&Message::Ready).unwrap();
+        other.send(&Message::Go).unwrap();
+        drop(one);
+        assert_eq!(other.receive().unwrap(), Some(Message::Ready));
         assert_eq!(other.receive().unwrap(), None);
     }
 

@@ -39,7 +39,10 @@ pub(crate) fn run(target: Target<'_>, steps: &[Step], process: &ProcessPlan) -> 
     drop(theirs);
     match guide(&child, &target, &channel, steps, process) {
         Ok(()) => Ok(child),
-        Err(error) => Err(error.and(kill(&child))),
+        Err(error) => {
+            let killed = kill(&child);
+            Err(channel.last_words().unwrap_or(error).and(killed))
+        }
     }
 }
 

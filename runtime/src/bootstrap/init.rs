@@ -14,6 +14,7 @@ use crate::{
 };
 use knarr_sys::{keyring, namespace, process, sched};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::DumpableBehavior;
 use rustix::thread::ThreadNameSpaceType;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -44,7 +45,7 @@ pub(crate) struct Init {
 impl Init {
     /// Never returns: either the program runs, or the error has been told to the runtime.
     pub(crate) fn run<'a>(mut self, steps: impl Iterator<Item = &'a Step>) -> ! {
-        let error = match self.perform_all(steps) {
+        let error = match protect_from_neighbours().and_then(|()| self.perform_all(steps)) {
             Err(error) => error,
             Ok(()) => Error::new(Kind::Os, "the plan ended without a program"),
         };
@@ -231,6 +232,13 @@ impl Init {
         let why = knarr_sys::error::description(error.errno);
         Err(Error::new(Kind::Exec, format!("exec {}: {why}", path.to_string_lossy())))
     }
+}
+
+/// A process that is in the container already must not look into us through ptrace or `/proc/PID/fd` while we hold
+/// descriptors of the host (CVE-2016-9962). Executing the program ends this.
+fn protect_from_neighbours() -> Result<()> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .context(|| "prctl(PR_SET_DUMPABLE, 0)")
 }
 
 fn join(kind: namespace::Kind, path: &Path) -> Result<()> {

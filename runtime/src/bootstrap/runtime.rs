@@ -74,7 +74,7 @@ pub(crate) fn create(plan: &Plan, state: State, setup: Setup) -> Result<Created>
         let done = runtime.perform(step, steps.get(index + 1).copied());
         if let Err(error) = done {
             let killed = runtime.child.as_ref().map_or(Ok(()), kill);
-            return Err(error.and(killed));
+            return Err(runtime.channel.last_words().unwrap_or(error).and(killed));
         }
         runtime.timeline.end(begun, step);
     }

@@ -39,12 +39,19 @@ pub(crate) fn clone(
     }
 }
 
-/// The runtime's part: ids when the stage has its user namespace, then the pid of init.
+/// The runtime's part: ids and clocks when the stage has its namespaces, then the pid of init.
 fn guide(stage: &Child, namespaces: &Namespaces, channel: &Channel) -> Result<Child> {
     let guided = || -> Result<Child> {
         if namespaces.new_user() {
             channel.expect("its user namespace", |message| (message == Message::WantIds).then_some(()))?;
             id_map::write(stage.pid, &namespaces.uids, &namespaces.gids)?;
+            channel.send(&Message::HooksDone)?;
+        }
+        if !namespaces.time_offsets.is_empty() {
+            channel.expect("its time namespace", |message| (message == Message::WantClocks).then_some(()))?;
+            let file = format!("/proc/{}/timens_offsets", stage.pid.as_raw_nonzero());
+            std::fs::write(&file, namespaces.time_offsets.join("\n"))
+                .context(|| format!("failed to update {file}"))?;
             channel.send(&Message::HooksDone)?;
         }
         let pick = |message| if let Message::Cloned(pid) = message { Pid::from_raw(pid) } else { None };
@@ -79,8 +86,9 @@ fn enter_and_clone(single: &SingleThreaded, namespaces: &Namespaces, channel: &C
     if !namespaces.time_offsets.is_empty() {
         let time = sys_kind(NamespaceKind::Time).clone_flag();
         namespace::unshare(time)?;
-        std::fs::write("/proc/self/timens_offsets", namespaces.time_offsets.join("\n"))
-            .context(|| "failed to update /proc/self/timens_offsets")?;
+        // Its file belongs to the host's root once we have changed ids.
+        channel.send(&Message::WantClocks)?;
+        channel.expect("clocks", |message| (message == Message::HooksDone).then_some(()))?;
         done |= time;
     }
     Ok(clone3(single, namespaces.clone_flags() & !done | libc::CLONE_PARENT as u64, None)?)

@@ -91,8 +91,9 @@ pub fn reset_signals() -> Result<()> {
 /// A signal by its number; not those that the C library keeps for itself.
 pub fn signal(number: i32) -> Option<rustix::process::Signal> {
     let named = rustix::process::Signal::from_named_raw(number);
+    if named.is_some() || !(34..=64).contains(&number) {
+        return named;
+    }
     // SAFETY: 34 to 64 are real-time signals on Linux, and glibc reserves only 32 and 33.
-    named.or_else(|| {
-        (34..=64).contains(&number).then(|| unsafe { rustix::process::Signal::from_raw_unchecked(number) })
-    })
+    Some(unsafe { rustix::process::Signal::from_raw_unchecked(number) })
 }

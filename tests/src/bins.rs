@@ -1,0 +1,88 @@
+//! Finding the binaries under test and running them with a deadline.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// No command of the runtime may take longer, on the slowest machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A binary of ours: in `KNARR_BIN_DIR`, else beside the test executable's own target directory.
+///
+/// # Panics
+/// When it has not been built.
+pub fn find(name: &str) -> PathBuf {
+    if let Some(directory) = std::env::var_os("KNARR_BIN_DIR") {
+        return Path::new(&directory).join(name);
+    }
+    let test = std::env::current_exe().expect("the test's own path");
+    // target/TRIPLE/PROFILE/deps/test
+    let profile = test.ancestors().nth(2).expect("a profile directory");
+    let triple = profile.parent().expect("a target directory");
+    let candidates = [profile.join(name), triple.join("release").join(name), triple.join("debug").join(name)];
+    let found = candidates.iter().find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("{name} is not built: none of {candidates:?}")).clone()
+}
+
+/// How a command ended and what it said.
+#[derive(Debug)]
+pub struct Said {
+    /// Exit status, or 128 + signal.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Said {
+    /// Its output, when it succeeded.
+    ///
+    /// # Panics
+    /// When it failed.
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.out
+    }
+
+    /// Its complaint, when it failed.
+    ///
+    /// # Panics
+    /// When it succeeded.
+    pub fn failed(self) -> String {
+        assert_ne!(self.code, 0, "{self:?}");
+        self.err
+    }
+}
+
+/// Runs a command to its end. Outputs go to files: a container that lives on holds a pipe open.
+///
+/// # Panics
+/// When it cannot be started, or takes too long.
+pub fn run(command: &mut Command) -> Said {
+    let (out, err) = (tempfile::NamedTempFile::new(), tempfile::NamedTempFile::new());
+    let (out, err) = (out.expect("a file"), err.expect("a file"));
+    let open = |file: &tempfile::NamedTempFile| Stdio::from(file.reopen().expect("the file"));
+    command.stdin(Stdio::null()).stdout(open(&out)).stderr(open(&err));
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let end = Instant::now() + DEADLINE;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("waiting") {
+            break status;
+        }
+        if Instant::now() > end {
+            child.kill().expect("killing");
+            panic!("{command:?} did not end within {DEADLINE:?}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let read = |file: &tempfile::NamedTempFile| {
+        String::from_utf8_lossy(&std::fs::read(file).expect("output")).into_owned()
+    };
+    Said { code: code(status), out: read(&out), err: read(&err) }
+}
+
+fn code(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}

@@ -1,0 +1,194 @@
+//! The life of a container through every command, as callers of runc see it.
+
+use knarr_tests::bundle::Bundle;
+use knarr_tests::eventually::eventually;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn until_status(bundle: &Bundle, wanted: &str) {
+    eventually(wanted, SOON, || match bundle.status() {
+        status if status == wanted => Ok(()),
+        status => Err(status),
+    });
+}
+
+#[test]
+fn created_running_stopped_gone() {
+    let mut bundle = Bundle::shell("sleep 1000");
+    bundle.config["annotations"] = json!({"a": "b"});
+    bundle.create().ok();
+    let state: Value = serde_json::from_str(&bundle.call("state", &[]).ok()).unwrap();
+    assert_eq!(state["status"], "created");
+    assert_eq!(state["annotations"]["a"], "b");
+    assert_eq!(state["bundle"], bundle.path().to_str().unwrap());
+    assert!(state["pid"].as_i64().unwrap() > 1 && state["created"].as_str().unwrap().ends_with('Z'));
+    bundle.call("start", &[]).ok();
+    assert_eq!(bundle.status(), "running");
+    assert!(bundle.call("start", &[]).failed().contains("cannot start an already running container"));
+    assert!(bundle.call("delete", &[]).failed().contains("that is not stopped: running"));
+    bundle.call_with("kill", &[], &["KILL"]).ok();
+    until_status(&bundle, "stopped");
+    assert!(bundle.call_with("kill", &[], &["9"]).failed().contains("container not running"));
+    assert!(bundle.call("start", &[]).failed().contains("cannot start a container that has stopped"));
+    bundle.call("delete", &[]).ok();
+    bundle.assert_gone();
+}
+
+#[test]
+fn what_does_not_exist() {
+    let bundle = Bundle::shell("true");
+    for verb in ["state", "start", "delete", "kill", "pause", "resume", "update", "events"] {
+        let said = bundle.call(verb, &[]);
+        assert_eq!(said.code, 1, "{verb}: {said:?}");
+        assert!(said.err.contains("container does not exist"), "{verb}: {said:?}");
+    }
+    assert_eq!(bundle.call("delete", &["--force"]).code, 0);
+}
+
+#[test]
+fn run_ends_as_its_program_ends() {
+    for (script, code) in
+        [("exit 0", 0), ("exit 37", 37), ("kill -KILL $$", 137), ("kill -TERM $$; sleep 5", 143)]
+    {
+        let bundle = Bundle::shell(script);
+        // Init of a pid namespace is deaf to signals of its own; a child is not.
+        let wrapped = format!("sh -c '{script}'; exit $?");
+        let mut bundle2 = bundle;
+        bundle2.config["process"]["args"][2] = json!(wrapped);
+        assert_eq!(bundle2.run().code, code, "{script}");
+        bundle2.assert_gone();
+    }
+}
+
+#[test]
+fn a_program_that_ends_at_once_is_never_missed() {
+    let bundle = Bundle::shell("true");
+    for round in 0..40 {
+        assert_eq!(bundle.run().code, 0, "round {round}");
+    }
+    bundle.assert_gone();
+}
+
+#[test]
+fn a_missing_program_is_the_error_of_create_and_leaves_nothing() {
+    for (program, text) in [
+        ("/nonexistent", "exec: \"/nonexistent\": stat /nonexistent: no such file or directory"),
+        ("nonexistent", "exec: \"nonexistent\": executable file not found in $PATH"),
+        ("/etc/passwd", "exec: \"/etc/passwd\": permission denied"),
+    ] {
+        for verb in ["run", "create"] {
+            let mut bundle = Bundle::shell("");
+            bundle.config["process"]["args"] = json!([program]);
+            let said = bundle.call(verb, &["--bundle", bundle.path().to_str().unwrap()]);
+            assert_eq!(said.code, 1);
+            assert!(
+                said.err.contains("unable to start container process: error during container init: "),
+                "{said:?}"
+            );
+            assert!(said.err.replace('\\', "").contains(text), "{said:?}");
+            bundle.assert_gone();
+        }
+    }
+}
+
+#[test]
+fn a_wrong_type_in_the_configuration_names_the_field() {
+    let mut bundle = Bundle::shell("true");
+    bundle.config["process"]["args"] = json!("not a list");
+    let said = bundle.run();
+    assert!(said.err.contains("process.args: invalid type"), "{said:?}");
+    bundle.assert_gone();
+}
+
+#[test]
+fn the_json_log_has_the_last_error() {
+    let bundle = Bundle::shell("true");
+    let log = bundle.path().join("log");
+    let mut command =
+        bundle.command(&["--log", log.to_str().unwrap(), "--log-format", "json", "state", "nope"]);
+    assert_eq!(knarr_tests::bins::run(&mut command).code, 1);
+    let text = std::fs::read_to_string(&log).unwrap();
+    let line: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (line["level"].as_str(), line["msg"].as_str()),
+        (Some("error"), Some("container does not exist"))
+    );
+}
+
+#[test]
+fn exec_joins_everything_and_tells_the_status() {
+    let bundle = Bundle::shell("sleep 1000");
+    bundle.start();
+    let script = "hostname; pwd; echo $A; id -u; readlink /proc/1/exe; exit 7";
+    let said =
+        bundle.call_with("exec", &["-e", "A=1", "--cwd", "/tmp", "--user", "5:6"], &["sh", "-c", script]);
+    assert_eq!((said.code, said.out.lines().take(4).collect::<Vec<_>>()), (7, vec!["lab", "/tmp", "1", "5"]));
+    let file = bundle.path().join("process.json");
+    let process = json!({"args": ["sh", "-c", "echo $B"], "env": ["B=2", "PATH=/bin"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
+    std::fs::write(&file, process.to_string()).unwrap();
+    let pid_file = bundle.path().join("pid");
+    let flags = ["--process", file.to_str().unwrap(), "--pid-file", pid_file.to_str().unwrap()];
+    assert_eq!(bundle.call("exec", &flags).ok(), "2\n");
+    assert!(std::fs::read_to_string(pid_file).unwrap().parse::<i32>().unwrap() > 0);
+    let missing = bundle.call_with("exec", &[], &["nope"]).failed();
+    assert!(missing.contains("executable file not found in $PATH"), "{missing}");
+}
+
+#[test]
+fn pause_resume_ps_list_update_events() {
+    let bundle = Bundle::shell("sleep 1000");
+    bundle.start();
+    bundle.call("pause", &[]).ok();
+    assert_eq!(bundle.status(), "paused");
+    assert!(bundle.call_with("exec", &[], &["true"]).failed().contains("cannot exec in a paused container"));
+    bundle.call("resume", &[]).ok();
+    assert_eq!(bundle.status(), "running");
+    assert!(bundle.call("resume", &[]).failed().contains("container not paused"));
+    let pids: Vec<i32> = serde_json::from_str(&bundle.call("ps", &["--format", "json"]).ok()).unwrap();
+    assert!(!pids.is_empty());
+    let list = knarr_tests::bins::run(&mut bundle.command(&["list", "--format", "json"])).ok();
+    let list: Value = serde_json::from_str(&list).unwrap();
+    assert_eq!((list[0]["id"].as_str(), list[0]["owner"].as_str()), (Some(bundle.id.as_str()), Some("root")));
+    bundle.call("update", &["--pids-limit", "77"]).ok();
+    let stats: Value = serde_json::from_str(&bundle.call("events", &["--stats"]).ok()).unwrap();
+    assert_eq!((stats["type"].as_str(), stats["data"]["pids"]["limit"].as_u64()), (Some("stats"), Some(77)));
+}
+
+#[test]
+fn hooks_run_in_order_with_the_state_and_a_failing_one_undoes_all() {
+    let mut bundle = Bundle::shell("echo program >> /trace");
+    let trace = bundle.rootfs().join("trace");
+    let hook = |name: &str, path: &str| {
+        let script = format!("read -r state; echo {name} >> {path}; echo \"$state\" | grep -q '\"id\"'");
+        json!([{"path": "/bin/busybox", "args": ["busybox", "sh", "-c", script], "env": ["PATH=/bin"]}])
+    };
+    let outside = trace.to_str().unwrap().to_string();
+    bundle.config["hooks"] = json!({
+        "prestart": hook("prestart", &outside), "createRuntime": hook("createRuntime", &outside),
+        "createContainer": hook("createContainer", &outside), "startContainer": hook("startContainer", "/trace"),
+        "poststart": [], "poststop": hook("poststop", &outside)});
+    bundle.run().ok();
+    let lines = std::fs::read_to_string(&trace).unwrap();
+    let expected = ["prestart", "createRuntime", "createContainer", "startContainer", "program", "poststop"];
+    assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
+    bundle.config["hooks"] = json!({"createRuntime": [{"path": "/bin/busybox", "args": ["busybox", "sleep", "100"], "timeout": 1}]});
+    let said = bundle.run().failed();
+    assert!(said.contains("createRuntime hook #0: hook ran past specified timeout of 1.0s"), "{said}");
+    bundle.assert_gone();
+}
+
+#[test]
+fn a_terminal_in_the_foreground() {
+    let mut bundle = Bundle::shell("tty; stty size");
+    bundle.config["process"]["terminal"] = json!(true);
+    bundle.config["process"]["consoleSize"] = json!({"height": 30, "width": 90});
+    let out = bundle.run().ok();
+    assert_eq!(out.replace('\r', ""), "/dev/pts/0\n30 90\n");
+    let detached = bundle.create().failed();
+    assert!(
+        detached.contains("cannot allocate tty if runc will detach without setting console socket"),
+        "{detached}"
+    );
+}
