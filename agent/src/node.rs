@@ -191,15 +191,14 @@ async fn serve_names(
         let (client, config) = (client.clone(), config.clone());
         let run = move |stop| dns::run(client.clone(), listen.clone(), config.clone(), stop);
         let server = keep_running("cluster DNS", stop.clone(), run);
+        let moved = pod_cidr.wait_for(|given| given.as_ref().is_some_and(|given| *given != range));
         tokio::select! {
             () = server => return,
-            changed = pod_cidr.changed() => {
-                stop.cancel();
-                if changed.is_err() {
-                    return;
-                }
-            }
+            moved = moved => if moved.is_err() {
+                return;
+            },
         }
+        stop.cancel();
     }
 }
 

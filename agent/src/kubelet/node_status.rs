@@ -25,6 +25,8 @@ use tokio::sync::watch;
 const PERIOD: Duration = Duration::from_secs(10);
 /// While the node is not ready yet, so that it becomes so without delay.
 const PERIOD_UNREADY: Duration = Duration::from_millis(500);
+/// How many short rounds a new node waits for its range of addresses.
+const ROUNDS_FOR_CIDR: u32 = 20;
 /// An unchanged status is written again after this long, in seconds.
 const REPORT_SECONDS: i64 = 300;
 const LEASE_SECONDS: i32 = 40;
@@ -63,6 +65,8 @@ struct Known {
     written: Option<NodeStatus>,
     written_at: i64,
     lease: Option<Lease>,
+    /// Rounds in which the cluster had given no range of addresses.
+    rounds_without_cidr: u32,
 }
 
 impl NodeWriter {
@@ -84,7 +88,11 @@ impl NodeWriter {
             }
             let good = ready && told.is_ok();
             self.ready.send_if_modified(|before| std::mem::replace(before, good) != good);
-            tokio::time::sleep(if good { PERIOD } else { PERIOD_UNREADY }).await;
+            // The first pods wait for the range of addresses, so it must not be noticed a whole period late.
+            let expects_cidr = self.client.is_some() && self.pod_cidr.borrow().is_none();
+            known.rounds_without_cidr += u32::from(expects_cidr);
+            let hurry = !good || (expects_cidr && known.rounds_without_cidr <= ROUNDS_FOR_CIDR);
+            tokio::time::sleep(if hurry { PERIOD_UNREADY } else { PERIOD }).await;
         }
     }
 
@@ -124,7 +132,7 @@ impl NodeWriter {
             present.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
         let status = node_object::status(&self.identity, health, previous, now);
         let due = now.as_second() - known.written_at >= REPORT_SECONDS;
-        let waits = self.pod_cidr.borrow().is_none();
+        let waits = self.pod_cidr.borrow().is_none() && known.rounds_without_cidr <= ROUNDS_FOR_CIDR;
         if !due && !waits && known.written.as_ref().is_some_and(|written| same(written, &status)) {
             return Ok(());
         }
@@ -182,7 +190,6 @@ impl NodeWriter {
                 ..Default::default()
             },
             spec: Some(LeaseSpec::default()),
-            ..Default::default()
         }
     }
 
