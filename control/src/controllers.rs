@@ -14,15 +14,18 @@ pub(crate) mod events;
 pub(crate) mod expectations;
 mod garbage_collector;
 pub(crate) mod informer;
+mod job;
 mod namespace;
 mod node_cidr;
 pub(crate) mod node_lifecycle;
 pub(crate) mod ownership;
+pub(crate) mod pod_control;
 mod pod_gc;
 pub(crate) mod pods;
 mod replica_set;
 pub(crate) mod runner;
 mod service_account;
+pub(crate) mod status;
 mod wiring;
 pub(crate) mod work_queue;
 

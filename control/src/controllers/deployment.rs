@@ -207,12 +207,8 @@ impl Deployments {
         let status = status::of(world, failure, now);
         let deployment = &world.deployment;
         if deployment.status.as_ref() != Some(&status) {
-            let api: Api<Deployment> = Api::namespaced(self.client.clone(), &world.namespace());
-            let patch =
-                json!({"metadata": {"resourceVersion": deployment.resource_version()}, "status": status});
-            ignore_not_found(
-                api.patch_status(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await,
-            )?;
+            let written = Deployment { status: Some(status.clone()), ..(**deployment).clone() };
+            super::status::replace(&self.client, &written).await?;
         }
         Ok(conditions::next_deadline(world, &status, now))
     }

@@ -1,6 +1,6 @@
 //! What controllers read off a pod.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -24,4 +24,34 @@ pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
 pub(crate) fn restarts(pod: &Pod) -> i32 {
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
     statuses.into_iter().flatten().map(|container| container.restart_count).sum()
+}
+
+/// Its phase; a pod without a status is pending.
+pub(crate) fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
+}
+
+/// Its containers have ended for good.
+pub(crate) fn is_terminal(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// Neither finished nor on its way out.
+pub(crate) fn is_active(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_none() && !is_terminal(pod)
+}
+
+/// Ready for at least this long.
+pub(crate) fn is_available(pod: &Pod, min_ready: SignedDuration, now: Timestamp) -> bool {
+    ready_since(pod).is_some_and(|since| now.duration_since(since) >= min_ready)
+}
+
+/// When the last of its containers ended; its deletion or its creation where nothing says.
+pub(crate) fn finished_at(pod: &Pod) -> Option<Timestamp> {
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let ended =
+        statuses.filter_map(|status| status.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref());
+    let meta = &pod.metadata;
+    let fallback = meta.deletion_timestamp.as_ref().or(meta.creation_timestamp.as_ref());
+    ended.map(|Time(at)| *at).max().or_else(|| fallback.map(|Time(at)| *at))
 }

@@ -79,3 +79,11 @@ pub(crate) fn ignore_not_found<T>(result: Result<T, kube::Error>) -> Result<(), 
         _ => Ok(()),
     }
 }
+
+/// What the server said, without our own words around it.
+pub(crate) fn message_of(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}

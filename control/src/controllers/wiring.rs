@@ -1,23 +1,22 @@
 //! Which change wakes which controller: the informers, their handlers, the queues and the workers, in one place.
 
-use super::deployment::Deployments;
+mod workloads;
+
 use super::endpoint_slice::{EndpointSlices, SERVICE_NAME};
 use super::endpoints::Endpoints;
 use super::event_ttl::EventTtl;
-use super::events::Recorder;
-use super::expectations::Expectations;
 use super::garbage_collector::GarbageCollector;
 use super::informer::{Informer, Key, Lister};
 use super::namespace::Namespaces;
 use super::node_cidr::NodeCidrs;
 use super::node_lifecycle::NodeLifecycle;
 use super::pod_gc::PodGc;
-use super::replica_set::ReplicaSets;
 use super::service_account::{ROOT_CA, ServiceAccounts};
 use super::work_queue::WorkQueue;
 use super::{ControllerOptions, endpoint_slice, ownership, pods, runner};
 use crate::scheduler::Scheduler;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     self as core, ConfigMap, Event, Namespace, Node, Pod, Service, ServiceAccount,
@@ -43,6 +42,7 @@ struct Informers {
     endpoints: Informer<core::Endpoints>,
     replica_sets: Informer<ReplicaSet>,
     deployments: Informer<Deployment>,
+    jobs: Informer<Job>,
     leases: Informer<Lease>,
     events: Informer<Event>,
     accounts: Informer<ServiceAccount>,
@@ -54,8 +54,9 @@ pub(super) async fn run(client: Client, options: ControllerOptions) {
     let mut informers = Informers::new(&client);
     let mut tasks = vec![
         scheduler(&client, &mut informers),
-        replica_sets(&client, &mut informers),
-        deployments(&client, &mut informers),
+        workloads::replica_sets(&client, &mut informers),
+        workloads::deployments(&client, &mut informers),
+        workloads::jobs(&client, &mut informers),
         endpoint_slices(&client, &mut informers),
         endpoints(&client, &mut informers),
         namespaces(&client, &mut informers),
@@ -88,6 +89,7 @@ impl Informers {
             endpoints: Informer::new(client),
             replica_sets: Informer::new(client),
             deployments: Informer::new(client),
+            jobs: Informer::new(client),
             leases: Informer::new(client),
             events: Informer::new(client),
             accounts: Informer::new(client),
@@ -105,6 +107,7 @@ impl Informers {
             Box::pin(self.endpoints.run()),
             Box::pin(self.replica_sets.run()),
             Box::pin(self.deployments.run()),
+            Box::pin(self.jobs.run()),
             Box::pin(self.leases.run()),
             Box::pin(self.events.run()),
             Box::pin(self.accounts.run()),
@@ -145,94 +148,6 @@ fn scheduler(client: &Client, informers: &mut Informers) -> Task {
     let changed = scheduler.clone();
     informers.nodes.on_change(move |_, _| changed.node_changed());
     Box::pin(scheduler.run())
-}
-
-fn replica_sets(client: &Client, informers: &mut Informers) -> Task {
-    let queue = WorkQueue::new();
-    let expectations = Arc::new(Expectations::new());
-    enqueue(&mut informers.replica_sets, &queue);
-    let (sets, seen, wake) = (informers.replica_sets.lister(), expectations.clone(), queue.clone());
-    informers.pods.on_change(move |old, new| pod_of_set_changed(old, new, &sets, &seen, &wake));
-    let controller = Arc::new(ReplicaSets {
-        client: client.clone(),
-        replica_sets: informers.replica_sets.lister(),
-        pods: informers.pods.lister(),
-        expectations,
-        recorder: Recorder::new(client.clone(), "replicaset-controller"),
-    });
-    let ready = both(informers.replica_sets.lister(), informers.pods.lister());
-    Box::pin(async move {
-        ready.await;
-        runner::run("replicaset", queue, WORKERS, controller).await;
-    })
-}
-
-/// A pod came, went or changed: its set (old and new), or every set that might adopt it.
-fn pod_of_set_changed(
-    old: Option<&Arc<Pod>>,
-    new: Option<&Arc<Pod>>,
-    sets: &Lister<ReplicaSet>,
-    expectations: &Expectations,
-    queue: &WorkQueue<Key>,
-) {
-    let owner = |pod: Option<&Arc<Pod>>| pod.and_then(|pod| owner_key(&**pod, "ReplicaSet"));
-    let (before, after) = (owner(old), owner(new));
-    if let (None, Some(key)) = (old, &after) {
-        expectations.created(key);
-    }
-    let dying = |pod: &Arc<Pod>| pod.metadata.deletion_timestamp.is_some();
-    if let (Some(pod), Some(key)) = (old.or(new), before.as_ref().or(after.as_ref()))
-        && new.is_none_or(dying)
-    {
-        expectations.deleted(key, &pod.uid().unwrap_or_default());
-    }
-    if let (Some(pod), None) = (new, &after) {
-        let namespace = pod.namespace().unwrap_or_default();
-        for set in sets.in_namespace(&namespace) {
-            let selects = |spec: &k8s_openapi::api::apps::v1::ReplicaSetSpec| {
-                ownership::selects(&spec.selector, pod.metadata.labels.as_ref())
-            };
-            if set.spec.as_ref().is_some_and(selects) {
-                queue.add(Key::of(&*set));
-            }
-        }
-    }
-    before.into_iter().chain(after).for_each(|key| queue.add(key));
-}
-
-fn deployments(client: &Client, informers: &mut Informers) -> Task {
-    let queue = WorkQueue::new();
-    enqueue(&mut informers.deployments, &queue);
-    let (wake, all) = (queue.clone(), informers.deployments.lister());
-    informers.replica_sets.on_change(move |old, new| {
-        let owner = |set: Option<&Arc<ReplicaSet>>| set.and_then(|set| owner_key(&**set, "Deployment"));
-        owner(old).into_iter().chain(owner(new)).for_each(|key| wake.add(key));
-        if let Some(orphan) = new.filter(|set| ownership::controller_of(&set.metadata).is_none()) {
-            let namespace = orphan.namespace().unwrap_or_default();
-            all.in_namespace(&namespace).iter().for_each(|deployment| wake.add(Key::of(&**deployment)));
-        }
-    });
-    let (wake, sets) = (queue.clone(), informers.replica_sets.lister());
-    // Recreate waits for the last old pod.
-    informers.pods.on_change(move |old, new| {
-        if let (Some(pod), None) = (old, new)
-            && let Some(set) = owner_key(&**pod, "ReplicaSet").and_then(|key| sets.get(&key))
-        {
-            owner_key(&*set, "Deployment").into_iter().for_each(|key| wake.add(key));
-        }
-    });
-    let controller = Arc::new(Deployments {
-        client: client.clone(),
-        deployments: informers.deployments.lister(),
-        replica_sets: informers.replica_sets.lister(),
-        pods: informers.pods.lister(),
-        recorder: Recorder::new(client.clone(), "deployment-controller"),
-    });
-    let ready = both(informers.deployments.lister(), informers.replica_sets.lister());
-    Box::pin(async move {
-        ready.await;
-        runner::run("deployment", queue, WORKERS, controller).await;
-    })
 }
 
 /// Wakes the services that select a changed pod, before or after the change.

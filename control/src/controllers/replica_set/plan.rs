@@ -21,15 +21,9 @@ fn min_ready(set: &ReplicaSet) -> SignedDuration {
     SignedDuration::from_secs(set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0).into())
 }
 
-/// Neither finished nor on its way out.
-pub(super) fn is_active(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
-}
-
 /// The `count` pods that go: unassigned before assigned, pending before running, not ready before ready, cheap
 /// deletion cost first, doubled-up on a node first, shortest ready first, most restarts first, youngest first.
-pub(super) fn to_delete(
+pub(crate) fn to_delete(
     active: &[Arc<Pod>],
     related: &[Arc<Pod>],
     count: usize,
@@ -37,7 +31,7 @@ pub(super) fn to_delete(
 ) -> Vec<Arc<Pod>> {
     let mut on_node: HashMap<&str, usize> = HashMap::new();
     let owner = active.first().and_then(|pod| crate::controllers::ownership::controller_of(&pod.metadata));
-    for pod in related.iter().filter(|pod| is_active(pod)) {
+    for pod in related.iter().filter(|pod| pods::is_active(pod)) {
         let same = crate::controllers::ownership::controller_of(&pod.metadata).map(|o| &o.uid)
             == owner.map(|o| &o.uid);
         if let (true, Some(node)) = (same, pods::node_of(pod)) {

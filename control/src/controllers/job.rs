@@ -1,0 +1,107 @@
+//! Job: pods that run until enough of them have succeeded, or too many have failed.
+//!
+//! Every pod carries a finalizer until its end is counted: the uid goes into the status first
+//! (`uncountedTerminatedPods`), then the finalizer goes, then the uid becomes a count. Whatever is lost in between, a
+//! pod is counted once, even when somebody deletes it.
+
+mod conditions;
+mod failure_policy;
+mod indexes;
+mod plan;
+mod template;
+mod tracking;
+
+use super::informer::{Key, Lister};
+use super::pod_control::PodControl;
+use super::runner::{Next, Reconcile, ignore_not_found};
+use super::{ownership, status};
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
+use plan::Plan;
+use serde_json::json;
+use std::sync::Arc;
+
+/// Everything one reconcile needs.
+pub(crate) struct Jobs {
+    pub(crate) client: Client,
+    pub(crate) jobs: Lister<Job>,
+    pub(crate) control: PodControl,
+}
+
+impl Reconcile for Jobs {
+    /// Counts what has ended, starts and stops pods, and writes both down.
+    async fn reconcile(&self, key: Key) -> Result<Next, kube::Error> {
+        let job = self.jobs.get(&key);
+        self.release_orphans(&key, job.as_deref()).await?;
+        let Some(job) = job else {
+            self.control.expectations.forget(&key);
+            return Ok(Next::Wait);
+        };
+        let Some(selector) = job.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else {
+            return Ok(Next::Wait);
+        };
+        let pods = self.control.claim(&*job, selector).await?;
+        let plan = plan::plan(&job, &pods, self.control.expectations.met(&key), Timestamp::now());
+        self.act(&job, plan).await
+    }
+}
+
+impl Jobs {
+    async fn act(&self, job: &Job, plan: Plan) -> Result<Next, kube::Error> {
+        if plan.expired {
+            return self.delete(job).await;
+        }
+        let create = plan.create.iter().map(|index| template::pod(job, *index, plan.failures_of(*index)));
+        let applied = self.control.apply(job, create.collect(), plan.delete).await;
+        if job.status.as_ref() != Some(&plan.status) {
+            let written = Job { status: Some(plan.status), ..job.clone() };
+            status::replace(&self.client, &written).await?;
+        }
+        for (severity, reason, message) in plan.events {
+            self.control.recorder.record(job, severity, reason, message);
+        }
+        for pod in plan.release {
+            self.release(&pod).await?;
+        }
+        applied.map(|()| plan.next)
+    }
+
+    /// The time to live is over.
+    async fn delete(&self, job: &Job) -> Result<Next, kube::Error> {
+        let api: Api<Job> = Api::namespaced(self.client.clone(), &job.namespace().unwrap_or_default());
+        let parameters = DeleteParams::foreground().preconditions(Preconditions {
+            uid: job.uid(),
+            resource_version: job.resource_version(),
+        });
+        ignore_not_found(api.delete(&job.name_any(), &parameters).await)?;
+        Ok(Next::Wait)
+    }
+
+    /// Pods of a job of this name that is gone: nobody will count them.
+    async fn release_orphans(&self, key: &Key, job: Option<&Job>) -> Result<(), kube::Error> {
+        let uid = job.and_then(|job| job.metadata.uid.as_deref());
+        for pod in self.control.pods.in_namespace(&key.namespace) {
+            let orphan = ownership::controller_of(&pod.metadata).is_some_and(|owner| {
+                owner.kind == "Job" && owner.name == key.name && Some(owner.uid.as_str()) != uid
+            });
+            if orphan && tracking::is_tracked(&pod) {
+                self.release(&pod).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn release(&self, pod: &Pod) -> Result<(), kube::Error> {
+        let patch = json!({"metadata": {
+            "uid": pod.uid(),
+            "$deleteFromPrimitiveList/finalizers": [tracking::FINALIZER],
+        }});
+        self.control.patch(pod, patch).await
+    }
+}
+
+/// Pods by number, shared.
+type Pods<'a> = &'a [Arc<Pod>];

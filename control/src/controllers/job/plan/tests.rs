@@ -1,0 +1,174 @@
+//! Decisions of a job as tables, and its whole life against simulated pods.
+
+use super::*;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const NOW: &str = "2026-01-01T01:00:00Z";
+
+fn now() -> Timestamp {
+    NOW.parse().unwrap()
+}
+
+fn job(spec: Value, status: Value) -> Job {
+    let mut whole = json!({"parallelism": 1, "backoffLimit": 6, "template": {"spec": {"containers": [], "restartPolicy": "Never"}}});
+    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let meta = json!({"name": "j", "namespace": "default", "uid": "u"});
+    serde_json::from_value(json!({"metadata": meta, "spec": whole, "status": status})).unwrap()
+}
+
+fn pod(uid: &str, phase: &str, tracked: bool, index: Option<i32>) -> Arc<Pod> {
+    let finalizers = if tracked { vec![tracking::FINALIZER] } else { vec![] };
+    let annotations = index.map(|index| json!({template::INDEX: index.to_string()}));
+    Arc::new(
+        serde_json::from_value(json!({
+            "metadata": {"name": uid, "uid": uid, "finalizers": finalizers, "annotations": annotations, "creationTimestamp": NOW},
+            "status": {"phase": phase},
+        }))
+        .unwrap(),
+    )
+}
+
+fn reason(plan: &Plan, kind: &str) -> String {
+    conditions::holding(&plan.status, kind).and_then(|one| one.reason.clone()).unwrap_or_default()
+}
+
+#[test]
+fn how_many_pods_start_and_stop() {
+    let running = |count: usize| -> Vec<Arc<Pod>> {
+        (0..count).map(|at| pod(&at.to_string(), "Running", true, None)).collect()
+    };
+    for (spec, active, succeeded, create, delete) in [
+        (json!({"completions": 1}), 0, 0, 1, 0),
+        (json!({"completions": 5, "parallelism": 3}), 1, 0, 2, 0),
+        (json!({"completions": 5, "parallelism": 3}), 0, 4, 1, 0),
+        (json!({"completions": 5, "parallelism": 1}), 3, 0, 0, 2),
+        (json!({"parallelism": 3}), 1, 0, 2, 0),
+        (json!({"parallelism": 3}), 2, 1, 0, 0),
+        (json!({"completions": 5, "parallelism": 3, "suspend": true}), 2, 0, 0, 2),
+    ] {
+        let plan = plan(&job(spec.clone(), json!({"succeeded": succeeded})), &running(active), true, now());
+        assert_eq!((plan.create.len(), plan.delete.len()), (create, delete), "{spec}");
+    }
+}
+
+#[test]
+fn a_pod_is_counted_in_three_steps() {
+    let spec = json!({"completions": 1});
+    let first = plan(&job(spec.clone(), json!({})), &[pod("a", "Succeeded", true, None)], true, now());
+    let uncounted = first.status.uncounted_terminated_pods.clone().unwrap();
+    assert_eq!((uncounted.succeeded, first.status.succeeded), (Some(vec!["a".to_owned()]), None));
+    assert_eq!((first.release.len(), reason(&first, "Complete")), (1, String::new()));
+    let status = serde_json::to_value(&first.status).unwrap();
+    let second = plan(&job(spec, status), &[pod("a", "Succeeded", false, None)], true, now());
+    assert_eq!(second.status.succeeded, Some(1));
+    assert_eq!(reason(&second, "Complete"), "CompletionsReached");
+    assert_eq!(second.events[0].2, "Job completed");
+}
+
+#[test]
+fn reasons_to_fail() {
+    let failed = [pod("a", "Failed", false, None)];
+    let rule = json!({"rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]});
+    let disrupted: Arc<Pod> = Arc::new(
+        serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "default"}, "status": {"phase": "Failed",
+            "conditions": [{"type": "DisruptionTarget", "status": "True"}]}}))
+        .unwrap(),
+    );
+    for (spec, status, pods, expected) in [
+        (json!({"backoffLimit": 0}), json!({"failed": 1}), &failed, "BackoffLimitExceeded"),
+        (json!({"backoffLimit": 1}), json!({"failed": 1}), &failed, ""),
+        (
+            json!({"activeDeadlineSeconds": 5}),
+            json!({"startTime": "2026-01-01T00:59:55Z"}),
+            &failed,
+            "DeadlineExceeded",
+        ),
+        (json!({"activeDeadlineSeconds": 5}), json!({"startTime": "2026-01-01T00:59:56Z"}), &failed, ""),
+        (json!({"podFailurePolicy": rule}), json!({}), &[disrupted], "PodFailurePolicy"),
+    ] {
+        let plan = plan(&job(spec.clone(), status), pods, true, now());
+        assert_eq!(reason(&plan, "FailureTarget"), expected, "{spec}");
+        assert_eq!(reason(&plan, "Failed"), expected, "no pod is left: {spec}");
+    }
+}
+
+#[test]
+fn failures_delay_the_next_pod() {
+    let failed = |count: usize| -> Vec<Arc<Pod>> {
+        (0..count).map(|at| pod(&at.to_string(), "Failed", false, None)).collect()
+    };
+    for (count, seconds) in [(1, 10), (2, 20), (4, 80)] {
+        let plan = plan(&job(json!({"completions": 1}), json!({})), &failed(count), true, now());
+        assert!(plan.create.is_empty());
+        assert_eq!(plan.next, Next::After(Duration::from_secs(seconds)));
+    }
+}
+
+#[test]
+fn indexes_are_filled_and_may_fail() {
+    let spec =
+        json!({"completions": 4, "parallelism": 4, "completionMode": "Indexed", "backoffLimitPerIndex": 0});
+    let pods = [pod("a", "Running", true, Some(0)), pod("b", "Succeeded", true, Some(2))];
+    let first = plan(&job(spec.clone(), json!({})), &pods, true, now());
+    assert_eq!(first.create, [Some(1), Some(3)]);
+    assert_eq!(first.status.completed_indexes.as_deref(), Some("2"));
+    let failed = [pod("a", "Failed", false, Some(0))];
+    let status = json!({"completedIndexes": "1-3", "succeeded": 3, "failed": 1});
+    let last = plan(&job(spec, status), &failed, true, now());
+    assert_eq!(reason(&last, "Failed"), "FailedIndexes");
+    assert_eq!(last.status.failed_indexes.as_deref(), Some("0"));
+}
+
+#[test]
+fn the_time_to_live_counts_from_the_end() {
+    let ended =
+        json!({"conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:59:00Z"}]});
+    for (ttl, expired, next) in
+        [(60, true, Next::After(Duration::ZERO)), (90, false, Next::After(Duration::from_secs(30)))]
+    {
+        let plan = plan(&job(json!({"ttlSecondsAfterFinished": ttl}), ended.clone()), &[], true, now());
+        assert_eq!((plan.expired, plan.next), (expired, next));
+    }
+}
+
+proptest! {
+    /// Whatever the order in which pods end and disappear, a job ends with exactly its completions.
+    #[test]
+    fn a_job_ends_with_its_completions(
+        completions in 1..6_i32,
+        parallelism in 1..4_i32,
+        indexed: bool,
+        choices in proptest::collection::vec((0..8_usize, any::<bool>()), 200),
+    ) {
+        let mode = if indexed { "Indexed" } else { "NonIndexed" };
+        let spec = json!({"completions": completions, "parallelism": parallelism, "completionMode": mode});
+        let mut job = job(spec, json!({}));
+        let (mut pods, mut made): (Vec<Arc<Pod>>, usize) = (Vec::new(), 0);
+        for (at, vanish) in choices {
+            let plan = plan(&job, &pods, true, now());
+            prop_assert!(plan.status.active.unwrap_or(0) <= parallelism);
+            job.status = Some(plan.status);
+            let gone: Vec<String> = plan.delete.iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
+            pods.retain(|pod| !gone.contains(pod.metadata.uid.as_ref().unwrap()));
+            for ended in plan.release {
+                let uid = ended.metadata.uid.clone().unwrap();
+                pods.retain(|pod| pod.metadata.uid.as_ref() != Some(&uid));
+                if !vanish {
+                    pods.push(pod(&uid, "Succeeded", false, template::index_of(&ended)));
+                }
+            }
+            for index in plan.create {
+                made += 1;
+                pods.push(pod(&made.to_string(), "Running", true, index));
+            }
+            let running: Vec<usize> = (0..pods.len()).filter(|at| pods::is_active(&pods[*at])).collect();
+            if let Some(at) = running.get(at % running.len().max(1)) {
+                let uid = pods[*at].metadata.uid.clone().unwrap();
+                pods[*at] = pod(&uid, "Succeeded", true, template::index_of(&pods[*at]));
+            }
+        }
+        prop_assert!(conditions::ended(&job).is_some());
+        prop_assert_eq!(job.status.unwrap().succeeded, Some(completions));
+    }
+}
