@@ -72,10 +72,8 @@ impl Jobs {
     /// The time to live is over.
     async fn delete(&self, job: &Job) -> Result<Next, kube::Error> {
         let api: Api<Job> = Api::namespaced(self.client.clone(), &job.namespace().unwrap_or_default());
-        let parameters = DeleteParams::foreground().preconditions(Preconditions {
-            uid: job.uid(),
-            resource_version: job.resource_version(),
-        });
+        let parameters = DeleteParams::foreground()
+            .preconditions(Preconditions { uid: job.uid(), resource_version: job.resource_version() });
         ignore_not_found(api.delete(&job.name_any(), &parameters).await)?;
         Ok(Next::Wait)
     }

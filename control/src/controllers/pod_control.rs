@@ -69,9 +69,7 @@ impl PodControl {
     /// A strategic merge patch; a pod that is gone needs none.
     pub(crate) async fn patch(&self, pod: &Pod, patch: serde_json::Value) -> Result<(), kube::Error> {
         let parameters = PatchParams::default();
-        ignore_not_found(
-            self.api(pod).patch(&pod.name_any(), &parameters, &Patch::Strategic(patch)).await,
-        )
+        ignore_not_found(self.api(pod).patch(&pod.name_any(), &parameters, &Patch::Strategic(patch)).await)
     }
 
     fn api(&self, object: &impl ResourceExt) -> Api<Pod> {

@@ -4,9 +4,7 @@
 use super::tracking::FINALIZER;
 use crate::controllers::pod_control::pod_of;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{
-    Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, PodSpec,
-};
+use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, PodSpec};
 use kube::ResourceExt;
 
 /// The index, as annotation and as label.

@@ -53,9 +53,8 @@ impl Counts {
 
     /// Uids whose finalizer is gone become numbers.
     fn settle(&mut self, old: Option<&UncountedTerminatedPods>, pods: Pods<'_>) {
-        let tracked = |uid: &&String| {
-            pods.iter().any(|pod| is_tracked(pod) && pod.metadata.uid.as_ref() == Some(*uid))
-        };
+        let tracked =
+            |uid: &&String| pods.iter().any(|pod| is_tracked(pod) && pod.metadata.uid.as_ref() == Some(*uid));
         let uids = |list: Option<&Vec<String>>| -> (Vec<String>, i32) {
             let all = list.map(Vec::as_slice).unwrap_or_default();
             let kept: Vec<String> = all.iter().filter(tracked).cloned().collect();
@@ -119,8 +118,7 @@ impl Counts {
             failed: list(&self.uncounted_failed),
         });
         if is_indexed(job) {
-            status.completed_indexes =
-                Some(indexes::format(&self.completed)).filter(|text| !text.is_empty());
+            status.completed_indexes = Some(indexes::format(&self.completed)).filter(|text| !text.is_empty());
         }
     }
 }

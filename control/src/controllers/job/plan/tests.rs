@@ -71,8 +71,10 @@ fn reasons_to_fail() {
     let failed = [pod("a", "Failed", false, None)];
     let rule = json!({"rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]});
     let disrupted: Arc<Pod> = Arc::new(
-        serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "default"}, "status": {"phase": "Failed",
-            "conditions": [{"type": "DisruptionTarget", "status": "True"}]}}))
+        serde_json::from_value(
+            json!({"metadata": {"name": "p", "namespace": "default"}, "status": {"phase": "Failed",
+            "conditions": [{"type": "DisruptionTarget", "status": "True"}]}}),
+        )
         .unwrap(),
     );
     for (spec, status, pods, expected) in [
@@ -122,8 +124,7 @@ fn indexes_are_filled_and_may_fail() {
 
 #[test]
 fn the_time_to_live_counts_from_the_end() {
-    let ended =
-        json!({"conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:59:00Z"}]});
+    let ended = json!({"conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:59:00Z"}]});
     for (ttl, expired, next) in
         [(60, true, Next::After(Duration::ZERO)), (90, false, Next::After(Duration::from_secs(30)))]
     {
