@@ -23,6 +23,7 @@ use knarr_agent::cri::v1::{Container, ContainerState, ListContainersRequest, Sto
 use knarr_agent::cri::{RuntimeService, Status};
 use knarr_agent::engine::Engine;
 use knarr_agent::engine::monitors::{Monitors, UnixMonitors};
+use knarr_agent::kubelet::pod_cgroup;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -144,6 +145,13 @@ pub(crate) async fn remove_all(settings: &Settings) -> Vec<anyhow::Error> {
     }
     if errors.is_empty() {
         errors.extend(network::remove(settings).await.err());
+        errors.extend(remove_cgroup().err());
     }
     errors
+}
+
+/// The cgroup above those of all stand-alone containers.
+fn remove_cgroup() -> anyhow::Result<()> {
+    let hierarchies = pod_cgroup::hierarchies()?;
+    Ok(pod_cgroup::remove(&hierarchies, plan::CGROUP)?)
 }

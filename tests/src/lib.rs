@@ -8,6 +8,7 @@
 
 pub mod bins;
 pub mod bundle;
+pub mod cluster;
 pub mod eventually;
 pub mod oracle;
 pub mod skip;

@@ -9,6 +9,9 @@ use std::path::Path;
 /// The container's log below its log directory.
 pub(super) const LOG_FILE: &str = "container.log";
 
+/// The cgroup of all stand-alone containers.
+pub(super) const CGROUP: &str = "/knarr-run";
+
 /// CFS period in microseconds, as Docker and the kubelet use it.
 const CPU_PERIOD: i64 = 100_000;
 
@@ -31,7 +34,7 @@ pub(super) fn sandbox(arguments: &Run, name: &str, log_directory: &Path) -> anyh
         port_mappings: arguments.publish.iter().map(|port| published(port)).collect::<anyhow::Result<_>>()?,
         labels: [("io.knarr.run".to_owned(), name.to_owned())].into(),
         linux: Some(LinuxPodSandboxConfig {
-            cgroup_parent: format!("/knarr-run/{name}"),
+            cgroup_parent: format!("{CGROUP}/{name}"),
             security_context: Some(LinuxSandboxSecurityContext {
                 namespace_options: Some(namespaces(network)),
                 privileged: arguments.privileged,

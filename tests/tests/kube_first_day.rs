@@ -1,0 +1,183 @@
+//! A user's first day with a cluster, with unmodified kubectl: every command that README shows, what happens when
+//! things are killed, and what is left behind (nothing).
+
+use knarr_tests::bins::{self, Said};
+use knarr_tests::cluster::{Cluster, kubectls};
+use knarr_tests::eventually::eventually;
+use knarr_tests::skip::skip;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const POD: &str = include_str!("../../examples/pod.yaml");
+const WEB: &str = include_str!("../../examples/web.yaml");
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn contains(said: Said, wanted: &[&str]) -> String {
+    let out = said.ok();
+    for word in wanted {
+        assert!(out.contains(word), "{word:?} is not in:\n{out}");
+    }
+    out
+}
+
+/// One pass through the commands, in the order of README.
+fn first_day(cluster: &Cluster, kubectl: &Path) {
+    let k = |arguments: &[&str]| cluster.kubectl(kubectl, arguments);
+    let pod = cluster.manifest("pod.yaml", POD);
+    let web = cluster.manifest("web.yaml", WEB);
+    contains(k(&["get", "nodes", "-o", "wide"]), &["node", "Ready", "knarr://", "v1.33"]);
+    contains(k(&["apply", "-f", &pod]), &["pod/hello created"]);
+    contains(
+        k(&["wait", "--for=condition=Ready", "pod/hello", "--timeout=30s"]),
+        &["pod/hello condition met"],
+    );
+    contains(
+        k(&["get", "pods", "-o", "wide"]),
+        &["NAME", "READY", "STATUS", "RESTARTS", "IP", "NODE", "1/1", "Running"],
+    );
+    let described = eventually("all events", PATIENCE, || {
+        let text = k(&["describe", "pod", "hello"]).ok();
+        if text.contains("Started") { Ok(text) } else { Err(text) }
+    });
+    for word in ["Scheduled", "Pulled", "Created", "Started", "PodScheduled", "QoS Class:", "Guaranteed"] {
+        assert!(described.contains(word), "{word:?} is not in:\n{described}");
+    }
+    contains(k(&["logs", "hello"]), &["hello serves on port 8080"]);
+    let ip = k(&["get", "pod", "hello", "-o", "jsonpath={.status.podIP}"]).ok();
+    contains(
+        bins::run(Command::new("curl").args(["-fsS", "--max-time", "5", &format!("http://{ip}:8080/")])),
+        &["Hello from hello"],
+    );
+    contains(k(&["exec", "hello", "--", "cat", "/etc/hostname"]), &["hello"]);
+    assert_eq!(k(&["exec", "hello", "--", "sh", "-c", "exit 7"]).code, 7, "the exit code of exec");
+    contains(k(&["apply", "-f", &pod]), &["pod/hello unchanged"]);
+    contains(k(&["apply", "-f", &web]), &["deployment.apps/web created", "service/web created"]);
+    contains(k(&["scale", "deployment", "web", "--replicas=3"]), &["deployment.apps/web scaled"]);
+    contains(k(&["rollout", "status", "deployment", "web", "--timeout=50s"]), &["successfully rolled out"]);
+    reaches_every_pod(&k);
+    k(&["delete", "-f", &web]).ok();
+    contains(k(&["delete", "pod", "hello"]), &["pod \"hello\" deleted"]);
+    let gone = k(&["get", "pod", "hello"]).failed();
+    assert!(gone.contains("pods \"hello\" not found"), "{gone}");
+    eventually("all pods are gone", PATIENCE, || {
+        let left = k(&["get", "pods", "-A", "-o", "name"]).ok();
+        if left.trim().is_empty() { Ok(()) } else { Err(left) }
+    });
+}
+
+/// The service's name resolves in a pod, and its address reaches each of three pods.
+fn reaches_every_pod(k: &dyn Fn(&[&str]) -> Said) {
+    let mut seen = std::collections::BTreeSet::new();
+    eventually("every pod answers", PATIENCE, || {
+        let said = k(&["exec", "hello", "--", "wget", "-qO-", "-T", "5", "http://web/"]);
+        if said.code == 0 {
+            seen.insert(said.out.clone());
+        }
+        if seen.len() == 3 { Ok(()) } else { Err(format!("{seen:?}, last {said:?}")) }
+    });
+}
+
+#[test]
+fn every_command_of_the_first_day_twice_and_nothing_is_left() {
+    let kubectls = kubectls();
+    let (Some(oldest), Some(newest)) = (kubectls.first(), kubectls.last()) else {
+        return skip("kube_first_day", "no kubectl on this machine");
+    };
+    let mut cluster = Cluster::start();
+    first_day(&cluster, newest);
+    first_day(&cluster, oldest);
+    cluster.down().ok();
+    eventually("nothing is left", PATIENCE, || {
+        let traces = cluster.traces();
+        if traces.is_empty() { Ok(()) } else { Err(traces.join("\n")) }
+    });
+}
+
+/// What must not change when the node agent is killed and comes back.
+fn identity(cluster: &Cluster, kubectl: &Path) -> (String, String, String) {
+    let one = |path: &str| {
+        cluster.kubectl(kubectl, &["get", "pod", "hello", "-o", &format!("jsonpath={path}")]).ok()
+    };
+    let pids = bins::run(Command::new("pgrep").args(["-f", "^/bin/sh /bin/serve"])).out;
+    (
+        one("{.status.containerStatuses[0].containerID}"),
+        one("{.status.containerStatuses[0].restartCount}"),
+        pids,
+    )
+}
+
+#[test]
+fn pods_survive_kill_9_and_are_found_again() {
+    let Some(kubectl) = kubectls().pop() else {
+        return skip("kube_kill_9", "no kubectl on this machine");
+    };
+    let mut cluster = Cluster::start();
+    let pod = cluster.manifest("pod.yaml", POD);
+    cluster.kubectl(&kubectl, &["apply", "-f", &pod]).ok();
+    cluster.kubectl(&kubectl, &["wait", "--for=condition=Ready", "pod/hello", "--timeout=30s"]).ok();
+    cluster.kubectl(&kubectl, &["create", "configmap", "kept", "--from-literal=a=b"]).ok();
+    let before = identity(&cluster, &kubectl);
+    assert_eq!(before.1, "0");
+    for _ in 0..2 {
+        cluster.kill();
+        cluster.up(&[]);
+    }
+    contains(cluster.kubectl(&kubectl, &["get", "configmap", "kept", "-o", "jsonpath={.data.a}"]), &["b"]);
+    let waited = cluster.kubectl(&kubectl, &["wait", "--for=condition=Ready", "pod/hello", "--timeout=30s"]);
+    waited.ok();
+    assert_eq!(identity(&cluster, &kubectl), before, "the same container, the same processes, no restart");
+    contains(cluster.kubectl(&kubectl, &["logs", "hello"]), &["hello serves on port 8080"]);
+    cluster.kubectl(&kubectl, &["delete", "pod", "hello"]).ok();
+}
+
+#[test]
+fn bad_input_is_answered_where_the_user_looks() {
+    let Some(kubectl) = kubectls().pop() else {
+        return skip("kube_bad_input", "no kubectl on this machine");
+    };
+    let cluster = Cluster::start();
+    let k = |arguments: &[&str]| cluster.kubectl(&kubectl, arguments);
+    let unknown = cluster.manifest(
+        "unknown.yaml",
+        &POD.replace("hello:1", "nothing:1").replace("name: hello", "name: nothing"),
+    );
+    k(&["apply", "-f", &unknown]).ok();
+    let described = eventually("the pull fails", PATIENCE, || {
+        let text = k(&["describe", "pod", "nothing"]).ok();
+        if text.contains("ImagePullBackOff") || text.contains("ErrImagePull") { Ok(text) } else { Err(text) }
+    });
+    assert!(described.contains("Failed to pull image"), "{described}");
+    k(&["delete", "pod", "nothing"]).ok();
+    let broken = cluster.manifest("broken.yaml", &POD.replace("containerPort", "containerPrt"));
+    let refused = k(&["apply", "-f", &broken]).failed();
+    assert!(refused.contains("unknown field") && refused.contains("containerPrt"), "{refused}");
+    let invalid =
+        cluster.manifest("invalid.yaml", "apiVersion: v1\nkind: Pod\nmetadata:\n  name: x\nspec: {}\n");
+    let refused = k(&["create", "--validate=false", "-f", &invalid]).failed();
+    assert!(refused.contains("spec.containers: Required value"), "{refused}");
+    let second = cluster.knarr(&["up", "--listen", "127.0.0.1:0"]).failed();
+    assert!(second.contains("is in use by knarr"), "{second}");
+    let unknown = cluster.knarr(&["image", "pull", &cluster.image("nothing:1")]).failed();
+    assert!(unknown.contains("nothing"), "{unknown}");
+}
+
+#[test]
+fn a_container_without_a_daemon() {
+    let cluster = Cluster::start();
+    let busybox = cluster.image("busybox:1");
+    cluster.knarr(&["image", "pull", &busybox]).ok();
+    contains(cluster.knarr(&["image", "ls"]), &["IMAGE", "busybox"]);
+    assert_eq!(cluster.knarr(&["run", "--rm", &busybox, "echo", "Hello world"]).ok(), "Hello world\n");
+    assert_eq!(cluster.knarr(&["run", "--rm", &busybox, "sh", "-c", "exit 3"]).code, 3);
+    assert_eq!(cluster.knarr(&["run", "--rm", &busybox, "no-such-program"]).code, 127);
+    assert_eq!(cluster.knarr(&["run", "-d", "--name", "one", &cluster.image("hello:1")]).ok(), "one\n");
+    contains(cluster.knarr(&["ps"]), &["one", "Up "]);
+    assert_eq!(cluster.knarr(&["exec", "one", "hostname"]).ok(), "one\n");
+    contains(cluster.knarr(&["logs", "one"]), &["one serves on port 8080"]);
+    assert!(cluster.knarr(&["rm", "one"]).failed().contains("is running"));
+    cluster.knarr(&["stop", "one"]).ok();
+    contains(cluster.knarr(&["ps", "-a"]), &["Exited (0)"]);
+    cluster.knarr(&["rm", "one"]).ok();
+    assert_eq!(cluster.knarr(&["ps", "-aq"]).ok(), "");
+}
