@@ -43,7 +43,10 @@ fn first_day(cluster: &Cluster, kubectl: &Path) {
     for word in ["Scheduled", "Pulled", "Created", "Started", "PodScheduled", "QoS Class:", "Guaranteed"] {
         assert!(described.contains(word), "{word:?} is not in:\n{described}");
     }
-    contains(k(&["logs", "hello"]), &["hello serves on port 8080"]);
+    eventually("the first line of the log", PATIENCE, || {
+        let text = k(&["logs", "hello"]).ok();
+        if text == "hello serves on port 8080\n" { Ok(()) } else { Err(text) }
+    });
     let ip = k(&["get", "pod", "hello", "-o", "jsonpath={.status.podIP}"]).ok();
     contains(
         bins::run(Command::new("curl").args(["-fsS", "--max-time", "5", &format!("http://{ip}:8080/")])),
@@ -70,7 +73,7 @@ fn first_day(cluster: &Cluster, kubectl: &Path) {
 fn reaches_every_pod(k: &dyn Fn(&[&str]) -> Said) {
     let mut seen = std::collections::BTreeSet::new();
     eventually("every pod answers", PATIENCE, || {
-        let said = k(&["exec", "hello", "--", "wget", "-qO-", "-T", "5", "http://web/"]);
+        let said = k(&["exec", "hello", "--", "wget", "-qO-", "http://web/"]);
         if said.code == 0 {
             seen.insert(said.out.clone());
         }

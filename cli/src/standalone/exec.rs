@@ -49,7 +49,7 @@ async fn serve(place: &Standalone, mut session: ExecSession) -> anyhow::Result<E
 async fn feed(stdin: OwnedFd) -> anyhow::Result<()> {
     let (keys, mut typed) = channel(4);
     terminal::forward_stdin(keys);
-    let mut stdin = tokio::fs::File::from_std(stdin.into());
+    let mut stdin = blocking_file(stdin)?;
     while let Some(bytes) = typed.recv().await {
         stdin.write_all(&bytes).await?;
         stdin.flush().await?;
@@ -59,7 +59,7 @@ async fn feed(stdin: OwnedFd) -> anyhow::Result<()> {
 
 /// Copies until end-of-file; a pty whose last process has gone answers EIO, which is its end-of-file.
 async fn copy(from: OwnedFd, mut to: impl tokio::io::AsyncWrite + Unpin) -> anyhow::Result<()> {
-    let mut from = tokio::fs::File::from_std(from.into());
+    let mut from = blocking_file(from)?;
     match tokio::io::copy(&mut from, &mut to).await {
         Err(error) if error.raw_os_error() != Some(rustix::io::Errno::IO.raw_os_error()) => {
             return Err(error.into());
@@ -67,4 +67,11 @@ async fn copy(from: OwnedFd, mut to: impl tokio::io::AsyncWrite + Unpin) -> anyh
         _ => {}
     }
     Ok(to.flush().await?)
+}
+
+/// The near ends come ready for an event loop; a file that tokio reads on its own threads must block.
+fn blocking_file(fd: OwnedFd) -> anyhow::Result<tokio::fs::File> {
+    let flags = rustix::fs::fcntl_getfl(&fd)?;
+    rustix::fs::fcntl_setfl(&fd, flags.difference(rustix::fs::OFlags::NONBLOCK))?;
+    Ok(tokio::fs::File::from_std(fd.into()))
 }

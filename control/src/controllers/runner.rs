@@ -62,9 +62,9 @@ fn settle(name: &str, queue: &WorkQueue<Key>, key: &Key, result: Result<Next, ku
     queue.done(key);
 }
 
-/// 409 with reason Conflict: our copy was old.
+/// 409, Conflict or AlreadyExists: our copy was old.
 pub(crate) fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 409 && status.reason == "Conflict")
+    matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
 /// 404.
