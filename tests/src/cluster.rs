@@ -55,6 +55,15 @@ impl Cluster {
         std::fs::write(self.path("config.toml"), config).expect("config.toml");
     }
 
+    /// The configured cgroup root is ours, not knarr's: `knarr down` leaves it.
+    fn remove_cgroup_root(&self) {
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let _not_there =
+                std::fs::remove_dir(hierarchy.path().join(format!("knarr-test-{}", self.number)));
+        }
+        let _not_there = std::fs::remove_dir(format!("/sys/fs/cgroup/knarr-test-{}", self.number));
+    }
+
     fn start_registry(&self) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/sample-registry");
         let knarr = bins::find("knarr");
@@ -198,6 +207,7 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             eprintln!("--- knarr up said:\n{}", self.log());
         }
+        self.remove_cgroup_root();
         if let Ok(pid) = std::fs::read_to_string(self.path("registry/registry.pid")) {
             bins::run(Command::new("kill").arg(pid.trim()));
         }

@@ -102,11 +102,13 @@ fn identity(cluster: &Cluster, kubectl: &Path) -> (String, String, String) {
     let one = |path: &str| {
         cluster.kubectl(kubectl, &["get", "pod", "hello", "-o", &format!("jsonpath={path}")]).ok()
     };
-    let pids = bins::run(Command::new("pgrep").args(["-f", "^/bin/sh /bin/serve"])).out;
+    // Field 22 is the start time of process 1: another process could not have the same.
+    let started =
+        cluster.kubectl(kubectl, &["exec", "hello", "--", "cut", "-d ", "-f1,22", "/proc/1/stat"]).ok();
     (
         one("{.status.containerStatuses[0].containerID}"),
         one("{.status.containerStatuses[0].restartCount}"),
-        pids,
+        started,
     )
 }
 
