@@ -15,6 +15,7 @@ const KUBECTL_DIRECTORIES: [&str; 2] = ["/usr/lib/google-cloud-sdk/bin", "/usr/l
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
 /// A node with a control plane, and everything around it.
+#[derive(Debug)]
 pub struct Cluster {
     directory: tempfile::TempDir,
     number: u16,

@@ -4,7 +4,7 @@
 //! being on both sides.
 
 // All of this crate is test code: a failed expectation ends the test that made it.
-#![allow(clippy::expect_used, clippy::panic)]
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 pub mod bins;
 pub mod bundle;

@@ -25,17 +25,24 @@ pub(crate) async fn run(settings: Settings, arguments: Logs) -> anyhow::Result<(
         }
     }
     last.iter().try_for_each(|line| print(line, arguments.timestamps))?;
-    while arguments.follow {
+    if arguments.follow {
+        follow(&place, &mut log, arguments.timestamps).await?;
+    }
+    Ok(())
+}
+
+/// Prints what comes until the container has ended; the last look is after its end, so nothing is missed.
+async fn follow(place: &Standalone, log: &mut BufReader<File>, timestamps: bool) -> anyhow::Result<()> {
+    loop {
         let ended = place.running().await.is_err();
-        while let Some(line) = next(&mut log)? {
-            print(&line, arguments.timestamps)?;
+        while let Some(line) = next(log)? {
+            print(&line, timestamps)?;
         }
         if ended {
-            break;
+            return Ok(());
         }
         tokio::time::sleep(FOLLOW_INTERVAL).await;
     }
-    Ok(())
 }
 
 /// The next whole line; a half-written one is left for the next call.

@@ -144,12 +144,12 @@ fn tree(top: &Path) -> Vec<PathBuf> {
 
 /// Sends a signal to every process. Version 2 kills all at once, even while they fork.
 pub(crate) fn signal_all(cgroups: &Cgroups, signal: Signal) -> Result<()> {
-    if signal == Signal::KILL && cgroups.unified {
-        if let Some(directory) = cgroups.directories.first() {
-            if std::fs::write(directory.path.join("cgroup.kill"), "1").is_ok() {
-                return Ok(());
-            }
-        }
+    if signal == Signal::KILL
+        && cgroups.unified
+        && let Some(directory) = cgroups.directories.first()
+        && std::fs::write(directory.path.join("cgroup.kill"), "1").is_ok()
+    {
+        return Ok(());
     }
     let kill = signal == Signal::KILL;
     // Frozen, a fork bomb cannot outrun the list. A host without a freezer does without.
