@@ -5,6 +5,7 @@
 //! reconcile them ([`runner`]). What a reconcile decides is a pure function of the copies; what it does are API calls
 //! with the resource version it decided on, so that a decision on old facts fails and is made again.
 
+mod daemon_set;
 mod deployment;
 mod dynamic;
 mod endpoint_slice;
@@ -13,6 +14,7 @@ mod event_ttl;
 pub(crate) mod events;
 pub(crate) mod expectations;
 mod garbage_collector;
+mod history;
 pub(crate) mod informer;
 mod job;
 mod namespace;
@@ -55,3 +57,6 @@ pub async fn run_all(client: kube::Client, options: ControllerOptions, mut shutd
         _ = shutdown.wait_for(|stop| *stop) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

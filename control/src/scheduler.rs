@@ -6,6 +6,7 @@
 
 mod binding;
 mod cycle;
+pub(crate) mod daemon;
 mod filter;
 mod queue;
 mod requests;

@@ -1,7 +1,7 @@
 //! Deployment: one ReplicaSet per version of the template, and an orderly way from the old to the new.
 
 mod conditions;
-mod hash;
+pub(crate) mod hash;
 mod revision;
 mod rolling;
 mod status;

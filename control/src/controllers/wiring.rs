@@ -15,7 +15,7 @@ use super::service_account::{ROOT_CA, ServiceAccounts};
 use super::work_queue::WorkQueue;
 use super::{ControllerOptions, endpoint_slice, ownership, pods, runner};
 use crate::scheduler::Scheduler;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
@@ -43,6 +43,8 @@ struct Informers {
     replica_sets: Informer<ReplicaSet>,
     deployments: Informer<Deployment>,
     jobs: Informer<Job>,
+    daemon_sets: Informer<DaemonSet>,
+    revisions: Informer<ControllerRevision>,
     leases: Informer<Lease>,
     events: Informer<Event>,
     accounts: Informer<ServiceAccount>,
@@ -57,6 +59,7 @@ pub(super) async fn run(client: Client, options: ControllerOptions) {
         workloads::replica_sets(&client, &mut informers),
         workloads::deployments(&client, &mut informers),
         workloads::jobs(&client, &mut informers),
+        workloads::daemon_sets(&client, &mut informers),
         endpoint_slices(&client, &mut informers),
         endpoints(&client, &mut informers),
         namespaces(&client, &mut informers),
@@ -90,6 +93,8 @@ impl Informers {
             replica_sets: Informer::new(client),
             deployments: Informer::new(client),
             jobs: Informer::new(client),
+            daemon_sets: Informer::new(client),
+            revisions: Informer::new(client),
             leases: Informer::new(client),
             events: Informer::new(client),
             accounts: Informer::new(client),
@@ -108,6 +113,8 @@ impl Informers {
             Box::pin(self.replica_sets.run()),
             Box::pin(self.deployments.run()),
             Box::pin(self.jobs.run()),
+            Box::pin(self.daemon_sets.run()),
+            Box::pin(self.revisions.run()),
             Box::pin(self.leases.run()),
             Box::pin(self.events.run()),
             Box::pin(self.accounts.run()),

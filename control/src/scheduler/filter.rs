@@ -31,3 +31,8 @@ const FILTERS: [Filter; 6] = [
 pub(super) fn reasons(pod: &Pod, node: &NodeState) -> Reasons {
     FILTERS.iter().map(|filter| filter(pod, node)).find(|reasons| !reasons.is_empty()).unwrap_or_default()
 }
+
+/// Whether the pod names this node and its labels suit, whatever else speaks against it.
+pub(super) fn is_placed(pod: &Pod, node: &NodeState) -> bool {
+    [node_name::filter, affinity::filter].iter().all(|filter: &Filter| filter(pod, node).is_empty())
+}

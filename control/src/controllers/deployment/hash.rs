@@ -10,7 +10,7 @@ pub(super) const LABEL: &str = "pod-template-hash";
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// Ten characters for a template; `collisions` makes another name when the first is taken by another template.
-pub(super) fn of(template: &PodTemplateSpec, collisions: i32) -> String {
+pub(crate) fn of(template: &PodTemplateSpec, collisions: i32) -> String {
     let mut hasher = Sha256::new();
     hasher.update(serde_json::to_vec(template).unwrap_or_default());
     hasher.update(collisions.to_le_bytes());
@@ -23,7 +23,7 @@ pub(super) fn of(template: &PodTemplateSpec, collisions: i32) -> String {
 }
 
 /// Equal but for the label that the set's own template carries.
-pub(super) fn same_template(wanted: Option<&PodTemplateSpec>, of_set: Option<&PodTemplateSpec>) -> bool {
+pub(crate) fn same_template(wanted: Option<&PodTemplateSpec>, of_set: Option<&PodTemplateSpec>) -> bool {
     let (Some(wanted), Some(of_set)) = (wanted, of_set) else { return false };
     let bare = |template: &PodTemplateSpec| {
         let mut template = template.clone();

@@ -1,9 +1,11 @@
 //! The controllers that own pods: which change of a pod, or of what they own, wakes them.
 
 use super::{Informers, Task, WORKERS, both, enqueue, owner_key};
+use crate::controllers::daemon_set::DaemonSets;
 use crate::controllers::deployment::Deployments;
 use crate::controllers::events::Recorder;
 use crate::controllers::expectations::Expectations;
+use crate::controllers::history::History;
 use crate::controllers::informer::{Key, Lister};
 use crate::controllers::job::Jobs;
 use crate::controllers::pod_control::PodControl;
@@ -11,7 +13,7 @@ use crate::controllers::replica_set::ReplicaSets;
 use crate::controllers::work_queue::WorkQueue;
 use crate::controllers::{ownership, runner};
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{Client, Resource, ResourceExt};
 use std::sync::Arc;
@@ -137,4 +139,40 @@ pub(super) fn jobs(client: &Client, informers: &mut Informers) -> Task {
         ready.await;
         runner::run("job", queue, WORKERS, controller).await;
     })
+}
+
+pub(super) fn daemon_sets(client: &Client, informers: &mut Informers) -> Task {
+    let queue = WorkQueue::new();
+    enqueue(&mut informers.daemon_sets, &queue);
+    let control = PodControl::new(client, informers.pods.lister(), "daemonset-controller");
+    let sets = informers.daemon_sets.lister();
+    wake_owners(
+        informers,
+        sets.clone(),
+        |set| set.spec.as_ref().map(|spec| &spec.selector),
+        control.expectations.clone(),
+        &queue,
+    );
+    let (wake, all) = (queue.clone(), sets.clone());
+    informers.nodes.on_change(move |old, new| {
+        if placement(old) != placement(new) {
+            all.all().iter().for_each(|set| wake.add(Key::of(&**set)));
+        }
+    });
+    let revisions = informers.revisions.lister();
+    let first = both(sets.clone(), informers.pods.lister());
+    let second = both(revisions.clone(), informers.nodes.lister());
+    let history = History { client: client.clone(), revisions };
+    let nodes = informers.nodes.lister();
+    let controller = Arc::new(DaemonSets { client: client.clone(), sets, nodes, history, control });
+    Box::pin(async move {
+        first.await;
+        second.await;
+        runner::run("daemonset", queue, 2, controller).await;
+    })
+}
+
+/// What decides where daemons run: labels and taints of a node, not its heartbeats.
+fn placement(node: Option<&Arc<Node>>) -> Option<impl PartialEq + use<>> {
+    node.map(|node| (node.metadata.labels.clone(), node.spec.as_ref().and_then(|spec| spec.taints.clone())))
 }
