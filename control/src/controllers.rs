@@ -7,6 +7,7 @@
 
 mod daemon_set;
 mod deployment;
+mod disruption;
 mod dynamic;
 mod endpoint_slice;
 mod endpoints;

@@ -2,6 +2,7 @@
 
 mod workloads;
 
+use super::disruption::{self, Disruptions};
 use super::endpoint_slice::{EndpointSlices, SERVICE_NAME};
 use super::endpoints::Endpoints;
 use super::event_ttl::EventTtl;
@@ -22,6 +23,7 @@ use k8s_openapi::api::core::v1::{
     self as core, ConfigMap, Event, Namespace, Node, Pod, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{Client, Resource, ResourceExt};
 use std::future::Future;
 use std::pin::Pin;
@@ -43,6 +45,7 @@ struct Informers {
     replica_sets: Informer<ReplicaSet>,
     deployments: Informer<Deployment>,
     jobs: Informer<Job>,
+    budgets: Informer<PodDisruptionBudget>,
     daemon_sets: Informer<DaemonSet>,
     revisions: Informer<ControllerRevision>,
     leases: Informer<Lease>,
@@ -60,6 +63,7 @@ pub(super) async fn run(client: Client, options: ControllerOptions) {
         workloads::deployments(&client, &mut informers),
         workloads::jobs(&client, &mut informers),
         workloads::daemon_sets(&client, &mut informers),
+        disruptions(&client, &mut informers),
         endpoint_slices(&client, &mut informers),
         endpoints(&client, &mut informers),
         namespaces(&client, &mut informers),
@@ -93,6 +97,7 @@ impl Informers {
             replica_sets: Informer::new(client),
             deployments: Informer::new(client),
             jobs: Informer::new(client),
+            budgets: Informer::new(client),
             daemon_sets: Informer::new(client),
             revisions: Informer::new(client),
             leases: Informer::new(client),
@@ -113,6 +118,7 @@ impl Informers {
             Box::pin(self.replica_sets.run()),
             Box::pin(self.deployments.run()),
             Box::pin(self.jobs.run()),
+            Box::pin(self.budgets.run()),
             Box::pin(self.daemon_sets.run()),
             Box::pin(self.revisions.run()),
             Box::pin(self.leases.run()),
@@ -285,6 +291,30 @@ fn node_lifecycle(client: &Client, informers: &mut Informers) -> Task {
         ready.await;
         leases.synced().await;
         runner::run("node-lifecycle", queue, 1, controller).await;
+    })
+}
+
+fn disruptions(client: &Client, informers: &mut Informers) -> Task {
+    let queue = WorkQueue::new();
+    enqueue(&mut informers.budgets, &queue);
+    let (wake, all) = (queue.clone(), informers.budgets.lister());
+    informers.pods.on_change(move |old, new| {
+        for pod in old.into_iter().chain(new) {
+            let budgets = all.in_namespace(&pod.namespace().unwrap_or_default());
+            let concerned = budgets.iter().filter(|budget| disruption::selects(budget, pod));
+            concerned.for_each(|budget| wake.add(Key::of(&**budget)));
+        }
+    });
+    let controller = Arc::new(Disruptions {
+        client: client.clone(),
+        budgets: informers.budgets.lister(),
+        replica_sets: informers.replica_sets.lister(),
+        pods: informers.pods.lister(),
+    });
+    let ready = both(informers.replica_sets.lister(), informers.pods.lister());
+    Box::pin(async move {
+        ready.await;
+        runner::run("disruption", queue, 1, controller).await;
     })
 }
 
