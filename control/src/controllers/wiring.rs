@@ -6,6 +6,7 @@ use super::disruption::{self, Disruptions};
 use super::endpoint_slice::{EndpointSlices, SERVICE_NAME};
 use super::endpoints::Endpoints;
 use super::event_ttl::EventTtl;
+use super::events::{Recorder, Severity};
 use super::garbage_collector::GarbageCollector;
 use super::informer::{Informer, Key, Lister};
 use super::namespace::Namespaces;
@@ -16,8 +17,8 @@ use super::service_account::{ROOT_CA, ServiceAccounts};
 use super::work_queue::WorkQueue;
 use super::{ControllerOptions, endpoint_slice, ownership, pods, runner};
 use crate::scheduler::Scheduler;
-use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     self as core, ConfigMap, Event, Namespace, Node, Pod, Service, ServiceAccount,
@@ -45,6 +46,8 @@ struct Informers {
     replica_sets: Informer<ReplicaSet>,
     deployments: Informer<Deployment>,
     jobs: Informer<Job>,
+    cron_jobs: Informer<CronJob>,
+    stateful_sets: Informer<StatefulSet>,
     budgets: Informer<PodDisruptionBudget>,
     daemon_sets: Informer<DaemonSet>,
     revisions: Informer<ControllerRevision>,
@@ -57,6 +60,8 @@ struct Informers {
 /// Runs everything until the future is dropped.
 pub(super) async fn run(client: Client, options: ControllerOptions) {
     let mut informers = Informers::new(&client);
+    refuse(&client, &mut informers.stateful_sets);
+    refuse(&client, &mut informers.cron_jobs);
     let mut tasks = vec![
         scheduler(&client, &mut informers),
         workloads::replica_sets(&client, &mut informers),
@@ -97,6 +102,8 @@ impl Informers {
             replica_sets: Informer::new(client),
             deployments: Informer::new(client),
             jobs: Informer::new(client),
+            cron_jobs: Informer::new(client),
+            stateful_sets: Informer::new(client),
             budgets: Informer::new(client),
             daemon_sets: Informer::new(client),
             revisions: Informer::new(client),
@@ -118,6 +125,8 @@ impl Informers {
             Box::pin(self.replica_sets.run()),
             Box::pin(self.deployments.run()),
             Box::pin(self.jobs.run()),
+            Box::pin(self.cron_jobs.run()),
+            Box::pin(self.stateful_sets.run()),
             Box::pin(self.budgets.run()),
             Box::pin(self.daemon_sets.run()),
             Box::pin(self.revisions.run()),
@@ -152,6 +161,26 @@ where
 fn owner_key<K: Resource<DynamicType = ()>>(object: &K, kind: &str) -> Option<Key> {
     let owner = ownership::controller_of(object.meta()).filter(|owner| owner.kind == kind)?;
     Some(Key::new(object.meta().namespace.as_deref().unwrap_or_default(), &owner.name))
+}
+
+/// Says of a kind that no controller works for it yet, rather than nothing.
+fn refuse<K>(client: &Client, informer: &mut Informer<K>)
+where
+    K: Resource<DynamicType = ()>
+        + Clone
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
+{
+    let recorder = Recorder::new(client.clone(), "controller-manager");
+    informer.on_change(move |old, new| {
+        if let (None, Some(object)) = (old, new) {
+            let message = format!("{} is not supported yet: no pods will be started", K::kind(&()));
+            recorder.record(&**object, Severity::Warning, "NotSupported", message);
+        }
+    });
 }
 
 fn scheduler(client: &Client, informers: &mut Informers) -> Task {
