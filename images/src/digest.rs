@@ -1,8 +1,8 @@
 //! Content addresses: `sha256:` and 64 hexadecimal digits, checked before they are ever used as a file name.
 
 use crate::error::{Error, ErrorKind, Result};
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use std::io::{Read, Write};
 
 /// The address of a blob. Only sha256 is accepted, so the text after the colon is always a safe file name.
@@ -76,9 +76,22 @@ impl From<Digest> for String {
     }
 }
 
-/// Computes a digest piece by piece.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Hasher(Sha256);
+/// Computes a digest piece by piece. By ring, whose assembler is twice as fast as sha2 where the processor has no SHA
+/// instructions, and equal where it has: hashing is most of a pull's work on such machines.
+#[derive(Clone)]
+pub(crate) struct Hasher(Context);
+
+impl std::fmt::Debug for Hasher {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Hasher")
+    }
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
 
 impl Hasher {
     pub(crate) fn update(&mut self, bytes: &[u8]) {
@@ -89,7 +102,7 @@ impl Hasher {
         use std::fmt::Write as _;
         let mut text = String::with_capacity(PREFIX.len() + 64);
         text.push_str(PREFIX);
-        for byte in self.0.finalize() {
+        for byte in self.0.finish().as_ref() {
             // Writing to a String cannot fail.
             let _ = write!(text, "{byte:02x}");
         }

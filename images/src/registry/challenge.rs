@@ -89,7 +89,7 @@ mod tests {
             service: Some("registry.docker.io".into()),
             scope: Some("repository:a/b:pull,push".into()),
         };
-        assert_eq!(parse(header), [expected.clone()]);
+        assert_eq!(parse(header), std::slice::from_ref(&expected));
         assert_eq!(parse(r#"Basic realm="Registry Realm""#), [Challenge::Basic]);
         let both = format!(r#"Basic realm="x, y", {header}"#);
         assert_eq!(parse(&both), [Challenge::Basic, expected]);

@@ -23,7 +23,7 @@ async fn import_push_pull_mount_remove() {
     let pull = Pull { reference: name.clone(), progress: Some(progress), ..Pull::default() };
     let pulled = there.store.pull(pull).await.unwrap();
     assert_eq!(pulled.id, image.id);
-    assert_eq!(pulled.tags, [name.clone()]);
+    assert_eq!(pulled.tags, std::slice::from_ref(&name));
     assert_eq!(pulled.digests, [format!("{}@{digest}", registry.name("library/busybox"))]);
     assert!(matches!(steps.recv().await, Some(Progress::Resolved { .. })));
 
