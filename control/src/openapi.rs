@@ -6,6 +6,7 @@
 
 mod definitions;
 mod gnostic;
+mod json;
 mod paths;
 mod v2;
 
@@ -20,6 +21,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// As many encoded documents are kept; kubectl asks for one or two again and again.
 const KEPT: usize = 3;
+
+const TITLE: &str = "Kubernetes";
+/// Of the API that the documents describe.
+const VERSION: &str = "v1.33.0";
 
 /// Makes the documents and keeps the last few.
 #[derive(Debug, Default)]
@@ -60,7 +65,9 @@ impl Documents {
         if let Some(found) = self.take(path, &hash) {
             return Ok(Some(found));
         }
-        let bytes = Bytes::from(serde_json::to_vec(&document(&rows))?);
+        let mut document = json::Document::v3();
+        write(&rows, &mut document)?;
+        let bytes = Bytes::from(document.finish());
         self.keep(path, hash, bytes.clone());
         Ok(Some(bytes))
     }
@@ -75,8 +82,15 @@ impl Documents {
         if let Some(found) = self.take(path, &hash) {
             return Ok(found);
         }
-        let made = v2::from_v3(document(&rows));
-        let bytes = Bytes::from(if protobuf { gnostic::encode(&made) } else { serde_json::to_vec(&made)? });
+        let bytes = if protobuf {
+            let mut document = gnostic::Document::default();
+            write(&rows, &mut document)?;
+            Bytes::from(document.finish())
+        } else {
+            let mut document = json::Document::v2();
+            write(&rows, &mut document)?;
+            Bytes::from(document.finish())
+        };
         self.keep(path, hash, bytes.clone());
         Ok(bytes)
     }
@@ -133,34 +147,39 @@ fn hash(rows: &[Arc<Resource>]) -> String {
     })
 }
 
-fn document(rows: &[Arc<Resource>]) -> Value {
-    let mut generator = kinds::generator();
-    let mut names = definitions::Names::default();
-    for (group, version, kind) in described_kinds(rows) {
-        if let Some(known) = kinds::find(group, version, kind) {
-            known.describe(&mut generator);
-            names.add(known.type_name(), group, version, kind);
+/// A document under construction: definitions and paths come one by one, so that never more than the closure of one
+/// kind is in memory besides the encoded document.
+trait Sink {
+    fn definition(&mut self, name: &str, schema: Value) -> serde_json::Result<()>;
+    fn path(&mut self, path: &str, item: Value) -> serde_json::Result<()>;
+}
+
+fn write(rows: &[Arc<Resource>], sink: &mut impl Sink) -> serde_json::Result<()> {
+    let kinds: Vec<&kinds::Kind> = described_kinds(rows)
+        .into_iter()
+        .filter_map(|(group, version, kind)| kinds::find(group, version, kind))
+        .collect();
+    let names = definitions::Names::of(&kinds);
+    let mut written = BTreeSet::new();
+    for kind in kinds {
+        for (name, schema) in kind.definitions() {
+            if written.insert(name.clone()) {
+                sink.definition(&name, definitions::publish(&name, schema, &names))?;
+            }
         }
     }
-    let generated = generator.take_definitions(false);
-    let mut schemas: Map<String, Value> = generated
-        .into_iter()
-        .map(|(name, schema)| (name.clone(), definitions::publish(&name, schema, &names)))
-        .collect();
     for row in rows {
-        definitions::add_custom(row, &mut schemas);
-        definitions::add_list(row, &mut schemas);
+        let more = [definitions::custom(row, &written), definitions::list(row)];
+        for (name, schema) in more.into_iter().flatten() {
+            sink.definition(&name, schema)?;
+        }
     }
-    let mut all_paths = Map::new();
     for row in rows {
-        paths::add(row, &mut all_paths);
+        for (path, item) in paths::of(row) {
+            sink.path(&path, item)?;
+        }
     }
-    json!({
-        "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": "v1.33.0"},
-        "paths": all_paths,
-        "components": {"schemas": schemas},
-    })
+    Ok(())
 }
 
 /// The kinds of rows and of the bodies of their subresources.

@@ -2,9 +2,9 @@
 
 use crate::registry::Resource;
 use crate::schema::fact;
-use crate::schema::kinds::{self, REFERENCE};
-use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use crate::schema::kinds::{self, Kind, REFERENCE};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Which definitions are kinds, and of which group versions.
 #[derive(Debug, Default)]
@@ -13,10 +13,14 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// `type_name` describes this kind.
-    pub(super) fn add(&mut self, type_name: String, group: &str, version: &str, kind: &str) {
-        let group = if group == "meta.k8s.io" { "" } else { group };
-        self.kinds.entry(type_name).or_default().push(kind_entry(group, version, kind));
+    /// The definitions of these kinds.
+    pub(super) fn of(kinds: &[&Kind]) -> Names {
+        let mut names = Names::default();
+        for kind in kinds {
+            let group = if kind.group == "meta.k8s.io" { "" } else { kind.group };
+            names.kinds.entry(kind.type_name()).or_default().push(kind_entry(group, kind.version, kind.kind));
+        }
+        names
     }
 }
 
@@ -92,10 +96,10 @@ fn complete(owner: &str, field: &str, property: &mut Value) {
 }
 
 /// The definition of a custom resource: what its author gave, with the metadata of every object.
-pub(super) fn add_custom(row: &Resource, schemas: &mut Map<String, Value>) {
+pub(super) fn custom(row: &Resource, written: &BTreeSet<String>) -> Option<(String, Value)> {
     let name = definition_name(&row.group, &row.version, &row.kind);
-    if schemas.contains_key(&name) {
-        return;
+    if written.contains(&name) {
+        return None;
     }
     let mut schema =
         row.schema.as_ref().map_or_else(|| json!({"type": "object"}), |schema| Value::clone(schema));
@@ -107,18 +111,18 @@ pub(super) fn add_custom(row: &Resource, schemas: &mut Map<String, Value>) {
         json!({"type": "string", "description": "Group and version of this object."});
     schema["properties"]["kind"] = json!({"type": "string", "description": "Kind of this object."});
     let meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
-    if schemas.contains_key(meta) {
+    if written.contains(meta) {
         schema["properties"]["metadata"] = json!({
             "allOf": [{"$ref": format!("{REFERENCE}{meta}")}], "description": "Standard metadata of an object.",
         });
     }
-    schemas.insert(name, schema);
+    Some((name, schema))
 }
 
 /// The list of a row's kind.
-pub(super) fn add_list(row: &Resource, schemas: &mut Map<String, Value>) {
+pub(super) fn list(row: &Resource) -> Option<(String, Value)> {
     if !row.allows("list") {
-        return;
+        return None;
     }
     let item = definition_name(&row.group, &row.version, &row.kind);
     let list = json!({
@@ -143,7 +147,7 @@ pub(super) fn add_list(row: &Resource, schemas: &mut Map<String, Value>) {
         },
         "x-kubernetes-group-version-kind": [kind_entry(&row.group, &row.version, &format!("{}List", row.kind))],
     });
-    schemas.insert(format!("{item}List"), list);
+    Some((format!("{item}List"), list))
 }
 
 fn kind_entry(group: &str, version: &str, kind: &str) -> Value {

@@ -1,27 +1,42 @@
 //! The protobuf form of an OpenAPI 2 document (`openapi.v2.Document`), which is the only one that older kubectls ask
 //! for. Encoded straight from the JSON form; the numbers are the field numbers of its messages.
 
+use super::{Sink, v2};
 use serde_json::{Map, Value};
 
-/// The encoded document.
-pub(super) fn encode(document: &Value) -> Vec<u8> {
-    let mut out = Message::default();
-    out.text(1, document.get("swagger"));
-    out.nested(2, |info| {
-        info.text(1, document.pointer("/info/title"));
-        info.text(2, document.pointer("/info/version"));
-    });
-    out.nested(8, |paths| {
-        for (path, item) in entries(document.get("paths")) {
-            paths.named(2, path, |out| path_item(out, item));
-        }
-    });
-    out.nested(9, |definitions| {
-        for (name, value) in entries(document.get("definitions")) {
-            definitions.named(1, name, |out| schema(out, value));
-        }
-    });
-    out.bytes
+/// The document while its parts arrive.
+#[derive(Debug, Default)]
+pub(super) struct Document {
+    definitions: Message,
+    paths: Message,
+}
+
+impl Document {
+    pub(super) fn finish(self) -> Vec<u8> {
+        let mut out = Message::default();
+        out.field(1, b"2.0");
+        out.nested(2, |info| {
+            info.field(1, super::TITLE.as_bytes());
+            info.field(2, super::VERSION.as_bytes());
+        });
+        out.field(8, &self.paths.bytes);
+        out.field(9, &self.definitions.bytes);
+        out.bytes
+    }
+}
+
+impl Sink for Document {
+    fn definition(&mut self, name: &str, value: Value) -> serde_json::Result<()> {
+        let value = v2::schema(value);
+        self.definitions.named(1, name, |out| schema(out, &value));
+        Ok(())
+    }
+
+    fn path(&mut self, path: &str, item: Value) -> serde_json::Result<()> {
+        let item = v2::path_item(item);
+        self.paths.named(2, path, |out| path_item(out, &item));
+        Ok(())
+    }
 }
 
 fn path_item(out: &mut Message, item: &Value) {

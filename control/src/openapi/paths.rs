@@ -26,8 +26,10 @@ const PATCHES: [&str; 4] = [
     "application/strategic-merge-patch+json",
 ];
 
-/// Adds the paths of a row and of its subresources.
-pub(super) fn add(row: &Resource, paths: &mut Map<String, Value>) {
+/// The paths of a row and of its subresources.
+pub(super) fn of(row: &Resource) -> Map<String, Value> {
+    let mut all = Map::new();
+    let paths = &mut all;
     let root = if row.group.is_empty() {
         format!("/api/{}", row.version)
     } else {
@@ -46,6 +48,7 @@ pub(super) fn add(row: &Resource, paths: &mut Map<String, Value>) {
         let path = format!("{item}/{}", subresource.name);
         insert(paths, &path, subresource_operations(row, subresource), row.namespaced, true);
     }
+    all
 }
 
 fn insert(

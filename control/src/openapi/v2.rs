@@ -3,28 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-/// Turns a document of OpenAPI 3 into one of version 2.
-pub(super) fn from_v3(document: Value) -> Value {
-    let mut document = document;
-    let take = |document: &mut Value, pointer: &str| match document.pointer_mut(pointer) {
-        Some(Value::Object(map)) => std::mem::take(map),
-        _ => Map::new(),
-    };
-    let definitions = take(&mut document, "/components/schemas");
-    let paths = take(&mut document, "/paths");
-    let definitions: Map<String, Value> =
-        definitions.into_iter().map(|(name, schema)| (name, self::schema(schema))).collect();
-    let paths: Map<String, Value> = paths.into_iter().map(|(path, item)| (path, path_item(item))).collect();
-    json!({
-        "swagger": "2.0",
-        "info": document["info"],
-        "paths": paths,
-        "definitions": definitions,
-    })
-}
-
 /// References may have siblings here, and there is no choice between types.
-fn schema(value: Value) -> Value {
+pub(super) fn schema(value: Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(object_schema(map)),
         Value::Array(items) => Value::Array(items.into_iter().map(schema).collect()),
@@ -55,7 +35,8 @@ fn object_schema(map: Map<String, Value>) -> Map<String, Value> {
     out
 }
 
-fn path_item(item: Value) -> Value {
+/// Parameters have their type among their other fields, the body is one of them, and answers name their schema.
+pub(super) fn path_item(item: Value) -> Value {
     let Value::Object(map) = item else { return item };
     let converted = map.into_iter().map(|(name, value)| match name.as_str() {
         "parameters" => (name, parameters(value).into()),
