@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(code) => code,
         Err(error) => {
-            output::complain(&format!("knarr: {error:#}"));
+            output::complain(&format!("knarr: {}", output::describe(&error)));
             ExitCode::FAILURE
         }
     }

@@ -15,6 +15,14 @@ pub(crate) fn complain(text: &str) {
     let _closed_pipe = writeln!(std::io::stderr(), "{text}");
 }
 
+/// An error with its causes; of a CRI status only the message, which is what the user can act on.
+pub(crate) fn describe(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<knarr_agent::cri::Status>() {
+        Some(status) => status.message().to_owned(),
+        None => format!("{error:#}"),
+    }
+}
+
 /// Prints a value as indented JSON.
 pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     line(&serde_json::to_string_pretty(value)?);

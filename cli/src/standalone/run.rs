@@ -23,7 +23,7 @@ pub(crate) async fn run(settings: Settings, arguments: Box<Run>) -> anyhow::Resu
     match start(&settings, &arguments).await {
         Ok(code) => Ok(code),
         Err(error) => {
-            let text = format!("{error:#}");
+            let text = output::describe(&error);
             output::complain(&format!("knarr: {text}"));
             Ok(ExitCode::from(failure_code(&text)))
         }
