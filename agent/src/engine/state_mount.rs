@@ -24,9 +24,9 @@ pub(crate) fn remove(state: &Path) -> anyhow::Result<()> {
     if !is_mount_point(state)? {
         return Ok(());
     }
-    let prefix = std::fs::canonicalize(state)?.join("");
+    let state = &std::fs::canonicalize(state)?;
     let below: Vec<_> =
-        mount_points()?.into_iter().filter(|place| place.starts_with(&prefix) && *place != state).collect();
+        mount_points()?.into_iter().filter(|place| place.starts_with(state) && place != state).collect();
     anyhow::ensure!(below.is_empty(), "still mounted below {}: {below:?}", state.display());
     mount::unmount(state, true).with_context(|| format!("unmounting {}", state.display()))
 }
