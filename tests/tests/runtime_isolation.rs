@@ -1,5 +1,8 @@
 //! What a container sees, field by field of its configuration.
 
+// Test code throughout: a failed expectation ends the test that made it.
+#![allow(clippy::unwrap_used)]
+
 use knarr_tests::bundle::Bundle;
 use serde_json::json;
 

@@ -53,6 +53,7 @@ impl Faults {
     }
 
     /// Whether nothing was found.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.causes.is_empty()
     }

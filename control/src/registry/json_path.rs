@@ -48,7 +48,8 @@ impl JsonPath {
         })
     }
 
-    /// The names of a path of plain fields: `["spec", "replicas"]`.
+    /// For tests: the names of a path of plain fields, `["spec", "replicas"]`.
+    #[cfg(test)]
     pub(crate) fn fields(&self) -> Option<Vec<&str>> {
         let plain = self.steps.iter().map(|step| match step {
             Step::Field(name) => Some(name.as_str()),
