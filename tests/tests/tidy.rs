@@ -2,6 +2,9 @@
 //!
 //! ARCHITECTURE.md says why each rule exists; this test is what keeps them true.
 
+// Test code throughout: a failed expectation ends the test that made it.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
