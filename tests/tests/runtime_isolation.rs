@@ -119,6 +119,21 @@ fn user_and_time_namespaces_and_idmapped_mounts() {
     assert!(out.contains("7777"), "{out}");
 }
 
+/// Once the runtime waited for an init that it had not cloned yet.
+#[test]
+fn a_mount_that_cannot_be_idmapped_is_an_error() {
+    let mut bundle = Bundle::shell("true");
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    bundle.config["linux"]["uidMappings"] = map.clone();
+    bundle.config["linux"]["gidMappings"] = map;
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    let sysfs = json!({"destination": "/mapped", "type": "bind", "source": "/sys/kernel", "options": ["bind", "idmap"]});
+    bundle.config["mounts"].as_array_mut().unwrap().push(sysfs);
+    let error = bundle.run().failed();
+    assert!(error.contains("MOUNT_ATTR_IDMAP on /sys/kernel"), "{error}");
+    bundle.assert_gone();
+}
+
 fn chown_tree(path: &std::path::Path, id: u32) {
     std::os::unix::fs::lchown(path, Some(id), Some(id)).unwrap();
     if path.is_dir() && !path.is_symlink() {

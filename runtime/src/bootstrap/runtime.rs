@@ -73,6 +73,8 @@ pub(crate) fn create(plan: &Plan, state: State, setup: Setup) -> Result<Created>
         let begun = runtime.timeline.begin();
         let done = runtime.perform(step, steps.get(index + 1).copied());
         if let Err(error) = done {
+            // Before init is cloned its end of the channel is ours too: the last words would never end.
+            runtime.theirs = None;
             let killed = runtime.child.as_ref().map_or(Ok(()), kill);
             return Err(runtime.channel.last_words().unwrap_or(error).and(killed));
         }
