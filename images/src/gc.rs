@@ -8,6 +8,7 @@ use crate::content::ContentStore;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::layer::removal::remove_path;
+use crate::lock::FileLock;
 use crate::store::parts::Parts;
 use std::collections::HashSet;
 use std::path::Path;
@@ -58,11 +59,15 @@ fn roots(parts: &Parts) -> Result<(HashSet<Digest>, HashSet<Digest>)> {
     Ok((blobs, layers))
 }
 
-/// Deletes what was taken away. Others may do the same at the same time.
+/// Deletes what was taken away, one process or thread after the other: two that walk one tree trip over each other.
+/// What cannot be deleted does not keep the rest; the first error is returned.
 pub(crate) fn empty_trash(trash: &Path) -> Result<()> {
+    let _alone = FileLock::exclusive(&trash.with_extension("lock"))?;
     let failed = |e| Error::path("readdir", trash, e);
+    let mut result = Ok(());
     for entry in std::fs::read_dir(trash).map_err(failed)? {
-        remove_path(&entry.map_err(failed)?.path())?;
+        let removed = remove_path(&entry.map_err(failed)?.path());
+        result = result.and(removed);
     }
-    Ok(())
+    result
 }

@@ -68,9 +68,7 @@ pub(crate) fn import(parts: &Parts, source: &Path, name: &str, config: &ImportCo
 /// Packs and compresses into a file of its own, since the name of a blob is known only at its end.
 fn compress_layer(parts: &Parts, source: &Path) -> Result<(tempfile::NamedTempFile, Descriptor, Digest)> {
     let meta = std::fs::metadata(source).map_err(|e| Error::path("open", source, e))?;
-    let file = tempfile::Builder::new().prefix("import-").tempfile_in(parts.root.join("staging"));
-    let file = file.map_err(|e| Error::path("create in", &parts.root, e))?;
-    let compressed = Hashing::new(std::io::BufWriter::with_capacity(256 << 10, file));
+    let compressed = Hashing::new(std::io::BufWriter::with_capacity(256 << 10, parts.temporary_file()?));
     let gzip = flate2::write::GzEncoder::new(compressed, flate2::Compression::default());
     let mut plain = Hashing::new(gzip);
     if meta.is_dir() {

@@ -9,6 +9,7 @@
 //! ROOT/ingest/ staging/     half made: blobs are continued, layers are not
 //! ROOT/trash/               taken away, being deleted
 //! ROOT/lock boot            excludes writers of images.json and the collector; the boot that wrote all this
+//! ROOT/trash.lock           who empties the trash
 //! ```
 //!
 //! What must hold:

@@ -10,6 +10,7 @@ use crate::mount::Mount;
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) mod copy;
 pub(crate) mod layers;
@@ -145,16 +146,20 @@ impl Shelf {
     }
 }
 
-/// Moves something into the trash under a name of its own.
+/// Moves something into the trash under a name of its own, in one step: a place prepared for it there would be taken
+/// by whoever empties the trash meanwhile. Nothing there is no error.
 pub(crate) fn discard(path: &Path, trash: &Path) -> Result<()> {
-    let place = tempfile::Builder::new().prefix("t-").tempdir_in(trash);
-    let place = place.map_err(|e| Error::path("mkdir in", trash, e))?;
-    match std::fs::rename(path, place.path().join("it")) {
-        Ok(()) => {
-            let _ = place.keep();
-            Ok(())
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let place = trash.join(format!("{}-{number}", std::process::id()));
+        match renameat_with(CWD, path, CWD, &place, RenameFlags::NOREPLACE) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            // Left by an earlier process of this number.
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(Error::path("rename", path, error)),
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Error::path("rename", path, error)),
     }
 }

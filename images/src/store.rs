@@ -24,6 +24,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 pub(crate) mod find;
 pub(crate) mod parts;
+mod staging;
 
 type Result<T> = std::result::Result<T, Error>;
 

@@ -97,8 +97,8 @@ impl<'a> Loading<'a> {
     fn keep(&mut self, name: &str, size: u64, content: &mut dyn BufRead) -> Result<()> {
         let promised = name.strip_prefix("blobs/sha256/").map(|hex| Digest::parse(&format!("sha256:{hex}")));
         let failed = |e| Error::io("create a file in the store", e);
-        let file = tempfile::Builder::new().prefix("load-").tempfile_in(self.parts.root.join("staging"));
-        let mut writer = Hashing::new(std::io::BufWriter::with_capacity(256 << 10, file.map_err(failed)?));
+        let file = self.parts.temporary_file()?;
+        let mut writer = Hashing::new(std::io::BufWriter::with_capacity(256 << 10, file));
         std::io::copy(content, &mut writer).map_err(|e| Error::io("store", e))?;
         writer.flush().map_err(failed)?;
         let (digest, written, buffer) = writer.finish();

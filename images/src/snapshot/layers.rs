@@ -159,22 +159,6 @@ impl Layers {
         }
         Ok(found)
     }
-
-    /// Removes what dead owners left half made. A lock that can be had proves that its owner is dead.
-    pub(crate) fn sweep(&self) -> Result<()> {
-        let failed = |e| Error::path("readdir", &self.staging, e);
-        for entry in std::fs::read_dir(&self.staging).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            if path.extension().is_none()
-                && path.file_name().is_some_and(|name| name.len() == 64)
-                && let Some(lock) = FileLock::try_exclusive(&path.with_extension("lock"))?
-            {
-                remove_path(&path)?;
-                lock.remove()?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// A layer being unpacked. Dropping it removes what was unpacked.

@@ -73,12 +73,14 @@ impl Parts {
         let boot_file = self.root.join("boot");
         let boot =
             std::fs::read("/proc/sys/kernel/random/boot_id").map_err(|e| Error::io("read boot_id", e))?;
-        if std::fs::read(&boot_file).ok().as_ref() != Some(&boot) {
+        {
             let _alone = FileLock::exclusive(&self.lock)?;
-            collect(self)?;
-            std::fs::write(&boot_file, &boot).map_err(|e| Error::path("write", &boot_file, e))?;
+            if std::fs::read(&boot_file).ok().as_ref() != Some(&boot) {
+                collect(self)?;
+                std::fs::write(&boot_file, &boot).map_err(|e| Error::path("write", &boot_file, e))?;
+            }
+            self.sweep_staging()?;
         }
-        self.layers.sweep()?;
         self.content.forget_partial(KEEP_PARTIAL)?;
         self.empty_trash();
         Ok(())
