@@ -35,6 +35,7 @@ mod spec;
 mod state_mount;
 mod stop_signal;
 
+pub(crate) mod image_store;
 pub mod monitors;
 pub mod network;
 pub mod stream_target;

@@ -20,7 +20,6 @@ use crate::kubelet::{Kubelet, Parts};
 use crate::{dns, services};
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
-use knarr_images::ImageStore;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -136,7 +135,7 @@ impl Node {
 }
 
 async fn start_engine(config: &Arc<Config>) -> anyhow::Result<Arc<Engine>> {
-    let images = ImageStore::open(&config.data_dir.join("images"))?;
+    let images = engine::image_store::open(config)?;
     let network = engine::network::open(config)?;
     let monitors = Arc::new(UnixMonitors::new(config.clone()));
     let engine = Engine::start(config.clone(), images, network, monitors).await?;

@@ -16,10 +16,14 @@
 //! blocks are read in one piece whatever their size.
 
 mod image;
+mod probe;
+mod reader;
 mod sink;
 mod tree;
 mod xattr;
 
 pub(crate) use image::write;
+pub(crate) use probe::mounts_from;
+pub(crate) use reader::Reader;
 pub(crate) use sink::ErofsSink;
 pub(crate) use tree::Tree;

@@ -48,6 +48,15 @@ fn roots(parts: &Parts) -> Result<(HashSet<Digest>, HashSet<Digest>)> {
         tops.extend(record.top().cloned());
     }
     tops.extend(parts.snapshots.walk()?.into_iter().filter_map(|(_, parent)| parent));
+    Ok((blobs, with_all_beneath(parts, tops)?))
+}
+
+/// The layers that snapshots stand on.
+pub(crate) fn under_snapshots(parts: &Parts) -> Result<HashSet<Digest>> {
+    with_all_beneath(parts, parts.snapshots.walk()?.into_iter().filter_map(|(_, parent)| parent))
+}
+
+fn with_all_beneath(parts: &Parts, tops: impl IntoIterator<Item = Digest>) -> Result<HashSet<Digest>> {
     let mut layers = HashSet::new();
     for top in tops {
         let mut next = Some(top);
@@ -56,7 +65,7 @@ fn roots(parts: &Parts) -> Result<(HashSet<Digest>, HashSet<Digest>)> {
             layers.insert(chain);
         }
     }
-    Ok((blobs, layers))
+    Ok(layers)
 }
 
 /// Deletes what was taken away, one process or thread after the other: two that walk one tree trip over each other.

@@ -31,6 +31,15 @@ impl FileLock {
         Self::acquire(path, FlockOperation::NonBlockingLockExclusive)
     }
 
+    /// Waits for the lock of a directory itself, which leaves no file behind.
+    pub(crate) fn directory(path: &Path) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let held = open(path, flags, Mode::empty()).map_err(|e| Error::path("open", path, e))?;
+        rustix::io::retry_on_intr(|| flock(&held, FlockOperation::LockExclusive))
+            .map_err(|e| Error::path("flock", path, e))?;
+        Ok(Self { path: path.to_owned(), _held: held })
+    }
+
     /// Lock files are removed by their holders, so a lock counts only if the file still has its name afterwards.
     fn acquire(path: &Path, operation: FlockOperation) -> Result<Option<Self>> {
         loop {

@@ -34,6 +34,11 @@ impl Mount {
         Self { fs_type: "bind".to_owned(), source: source.display().to_string(), options }
     }
 
+    /// A layer's image, read from its file.
+    pub(crate) fn erofs(source: String) -> Self {
+        Self { fs_type: "erofs".to_owned(), source, options: vec!["ro".to_owned()] }
+    }
+
     /// Mounts it at a directory that exists. A list of mounts is mounted in order, all at the same target.
     pub fn mount_at(&self, target: &Path) -> std::result::Result<(), Error> {
         if self.fs_type == "bind" {
@@ -82,8 +87,15 @@ impl Mount {
 
     /// By fsopen and fsmount: no limit on the number of layers, and the kernel says in words what it dislikes.
     fn mount_by_parts(&self, target: &Path) -> Result<()> {
-        let failed =
-            |call: &str, e| Error::io(format_args!("{call} {} at {}", self.fs_type, target.display()), e);
+        let at = |error: Error| error.context(format_args!("mount at {}", target.display()));
+        let mount = self.detached().map_err(at)?;
+        move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(|e| at(Error::io("move_mount", e)))
+    }
+
+    /// The mount itself, not yet at any place.
+    pub(crate) fn detached(&self) -> Result<OwnedFd> {
+        let failed = |call: &str, e| Error::io(format_args!("{call} {}", self.fs_type), e);
         let context =
             fsopen(self.fs_type.as_str(), FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| failed("fsopen", e))?;
         let mut attributes = MountAttrFlags::empty();
@@ -102,10 +114,8 @@ impl Mount {
             fsconfig_set_flag(&context, "ro").map_err(|e| failed("fsconfig", e))?;
         }
         fsconfig_create(&context).map_err(|e| complain(&context, failed("mount", e)))?;
-        let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-            .map_err(|e| complain(&context, failed("fsmount", e)))?;
-        move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-            .map_err(|e| failed("move_mount", e))
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .map_err(|e| complain(&context, failed("fsmount", e)))
     }
 
     /// By mount(2), for kernels before 5.2.

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 /// How an unpacked layer is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LayerKind {
-    /// A directory of files: works on every kernel.
+    /// In one file where this kernel can mount it, else as a directory.
     #[default]
+    Auto,
+    /// A directory of files: works on every kernel.
     Directory,
-    /// One EROFS image per layer, made by us while the layer streams in, mounted from its file (kernel 6.12).
+    /// One EROFS image per layer, made by us while the layer streams in, mounted from its file (kernel 6.12)
+    /// while a container stands on it.
     Erofs,
     /// A full copy per container, where the kernel refuses overlay.
     Copy,

@@ -121,13 +121,13 @@ impl ImageStore {
     pub fn remove_snapshot(&self, key: &str) -> Result<()> {
         self.inner.snapshots.remove(key)?;
         self.inner.empty_trash();
-        Ok(())
+        self.inner.unmount_unused()
     }
 
-    /// Takes off the mounts that layers held in one file have; they come back when they are needed. For shutting
-    /// down: containers that still run are not disturbed.
+    /// Takes off the mounts that layers held in one file have; they come back when they are needed. For the end of
+    /// the store's use (`knarr down`): containers that still run are not disturbed.
     pub fn unmount_layers(&self) -> Result<()> {
-        self.inner.layers.unmount_all()
+        self.inner.unmount_all()
     }
 
     /// Keys of all snapshots.

@@ -19,6 +19,8 @@ mod fidelity;
 mod hostile_registry;
 #[path = "store/lab.rs"]
 mod lab;
+#[path = "store/layer_mounts.rs"]
+mod layer_mounts;
 #[path = "store/peers.rs"]
 mod peers;
 #[path = "store/round_trip.rs"]

@@ -5,7 +5,6 @@ use super::monitors::Monitors;
 use super::network::PodNetwork;
 use crate::config::Config;
 use anyhow::Context;
-use knarr_images::ImageStore;
 use rustix::fs::Mode;
 use std::future::Future;
 use std::path::Path;
@@ -14,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 /// Serves until `shutdown` resolves. Pods go on without us.
 pub async fn serve(config: Arc<Config>, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let images = ImageStore::open(&config.data_dir.join("images"))?;
+    let images = super::image_store::open(&config)?;
     let network: Arc<dyn PodNetwork> = super::network::open(&config)?;
     let monitors: Arc<dyn Monitors> = Arc::new(super::monitors::UnixMonitors::new(config.clone()));
     let engine = Engine::start(config.clone(), images, network, monitors).await?;

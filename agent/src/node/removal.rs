@@ -3,7 +3,7 @@
 
 use super::start_engine;
 use crate::config::Config;
-use crate::engine::network;
+use crate::engine::{image_store, network};
 use crate::kubelet::paths::Paths;
 use crate::kubelet::{labels, log_files, pod_cgroup, volumes};
 use anyhow::Context;
@@ -30,6 +30,7 @@ pub async fn remove_everything(config: &Config) -> Vec<anyhow::Error> {
         }
         Err(error) => errors.push(error.context("engine")),
     }
+    errors.extend(unmount_layers(&config).context("images").err());
     match network::open(&config) {
         Ok(network) => errors.extend(network.remove_all().await.context("network").err()),
         Err(error) => errors.push(error.context("network")),
@@ -37,6 +38,14 @@ pub async fn remove_everything(config: &Config) -> Vec<anyhow::Error> {
     let files = tokio::task::spawn_blocking(move || remove_files(&config)).await;
     errors.extend(files.unwrap_or_else(|error| vec![error.into()]));
     errors
+}
+
+/// Without this the data directory could not be removed.
+fn unmount_layers(config: &Config) -> anyhow::Result<()> {
+    if config.data_dir.join("images").exists() {
+        image_store::open(config)?.unmount_layers()?;
+    }
+    Ok(())
 }
 
 /// The logs of every pod that the engine has.

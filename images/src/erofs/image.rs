@@ -11,18 +11,24 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-const MAGIC: u32 = 0xe0f5_e1e2;
-const SUPERBLOCK: u64 = 1024;
+pub(super) const MAGIC: u32 = 0xe0f5_e1e2;
+pub(super) const SUPERBLOCK: u64 = 1024;
 const BLOCK_BITS: u8 = 9;
 /// Inode numbers count slots of 32 bytes from the start of the inodes.
-const SLOT: u64 = 32;
-const INODE: u64 = 64;
+pub(super) const SLOT: u64 = 32;
+pub(super) const INODE: u64 = 64;
 /// 64-byte inode, contents in one run of blocks.
 const FORMAT_EXTENDED_PLAIN: u16 = 1;
-const DIRENT: usize = 12;
+pub(super) const DIRENT: usize = 12;
 
 /// Completes an image whose contents are written.
 pub(crate) fn write(path: &Path, tree: &Tree) -> Result<()> {
+    let file = File::options().write(true).open(path).map_err(|e| Error::path("open", path, e))?;
+    write_to(&file, tree)
+}
+
+/// The same for a file that may have no name.
+pub(super) fn write_to(file: &File, tree: &Tree) -> Result<()> {
     let layout = Layout::of(tree)?;
     let mut bytes = Vec::with_capacity(usize::try_from(layout.end - layout.meta).unwrap_or(0));
     for id in &layout.order {
@@ -38,8 +44,7 @@ pub(crate) fn write(path: &Path, tree: &Tree) -> Result<()> {
         }
     }
     bytes.resize(usize::try_from(layout.end - layout.meta).unwrap_or(0), 0);
-    let failed = |e| Error::path("write", path, e);
-    let file = File::options().write(true).open(path).map_err(failed)?;
+    let failed = |e| Error::io("write layer image", e);
     file.write_all_at(&bytes, layout.meta).map_err(failed)?;
     file.write_all_at(&superblock(&layout)?, SUPERBLOCK).map_err(failed)
 }

@@ -11,7 +11,7 @@ use std::io::{BufRead, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// Where the contents start.
-const START: u64 = 4096;
+pub(super) const START: u64 = 4096;
 pub(crate) const BLOCK: u64 = 512;
 const BUFFER: usize = 1 << 20;
 const SPACE_CHECK: u64 = 64 << 20;

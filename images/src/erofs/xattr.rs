@@ -1,6 +1,7 @@
 //! Extended attributes as EROFS keeps them: behind their inode, with the usual prefixes as numbers.
 
 use crate::error::{Error, Result};
+use crate::layer::directory::OPAQUE;
 
 const PREFIXES: [(&[u8], u8); 5] = [
     (b"user.", 1),
@@ -41,6 +42,36 @@ pub(super) fn count(bytes: &[u8]) -> Result<u16> {
     }
 }
 
+/// Bytes of the area that such a count stands for.
+pub(super) fn area(count: u16) -> u64 {
+    u64::from(count).checked_sub(1).map_or(0, |entries| HEADER as u64 + entries * 4)
+}
+
+/// One attribute: its name and its value.
+type Attribute = (Vec<u8>, Vec<u8>);
+
+/// The attributes in an area, and whether the opaque mark is among them, which belongs to the layer and not to the
+/// directory.
+pub(super) fn decode(area: &[u8]) -> (Vec<Attribute>, bool) {
+    let (mut found, mut opaque) = (Vec::new(), false);
+    let mut rest = area.get(HEADER..).unwrap_or_default();
+    while let [name_length, index, low, high, after @ ..] = rest {
+        let (name_end, value) = (usize::from(*name_length), usize::from(u16::from_le_bytes([*low, *high])));
+        let end = name_end + value;
+        let (Some(name), Some(value)) = (after.get(..name_end), after.get(name_end..end)) else { break };
+        let prefix = PREFIXES.iter().find(|(_, known)| known == index);
+        if let Some((prefix, _)) = prefix {
+            let name = [*prefix, name].concat();
+            match name.starts_with(b"trusted.overlay.") {
+                true => opaque |= name == OPAQUE.as_bytes() && value == b"y",
+                false => found.push((name, value.to_vec())),
+            }
+        }
+        rest = rest.get((4 + end).next_multiple_of(4)..).unwrap_or_default();
+    }
+    (found, opaque)
+}
+
 /// Setting a malformed file capability fails; here nobody sets it, so it has to be looked at.
 pub(super) fn check_capability(xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
     for (_, value) in xattrs.iter().filter(|(name, _)| name == b"security.capability") {
@@ -63,5 +94,7 @@ mod tests {
         assert_eq!(bytes[HEADER..], [2, 1, 1, 0, b'a', b'b', b'c', 0]);
         assert_eq!(count(&bytes).unwrap(), 3);
         assert_eq!(count(&[]).unwrap(), 0);
+        assert_eq!(area(3) as usize, bytes.len());
+        assert_eq!(decode(&bytes), (vec![(b"user.ab".to_vec(), b"c".to_vec())], false));
     }
 }

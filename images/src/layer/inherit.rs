@@ -4,24 +4,47 @@
 //! closed. This is the only way in which an unpacked layer depends on its parents, and the reason why it is kept
 //! by chain id.
 
-use crate::erofs::Tree;
+use crate::erofs::{Reader, Tree};
 use crate::error::{Error, Result};
 use crate::layer::directory::{OPAQUE, apply_directory, is_whiteout, open_in_root};
 use crate::layer::entry::{Meta, TreePath};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where no layer beneath has the directory. The time is fixed, so that unpacking twice gives the same tree.
 const MADE_UP: Meta = Meta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0), xattrs: Vec::new() };
 
-/// Completes an unpacked layer. `parents` are the roots of the layers beneath, the topmost first.
-pub(crate) fn inherit(layer: &Path, implicit: &[TreePath], parents: &[PathBuf]) -> Result<()> {
+/// A layer beneath, as it is held.
+#[derive(Debug)]
+pub(crate) enum Below {
+    Directory(OwnedFd),
+    Image(Reader),
+}
+
+impl Below {
+    pub(crate) fn directory(path: &Path) -> Result<Self> {
+        open_root(path).map(Self::Directory)
+    }
+
+    pub(crate) fn image(path: &Path) -> Result<Self> {
+        Reader::open(path).map(Self::Image)
+    }
+
+    fn look(&self, path: &TreePath) -> Result<Seen> {
+        match self {
+            Self::Directory(root) => look(root, path),
+            Self::Image(reader) => reader.look(path),
+        }
+    }
+}
+
+/// Completes an unpacked layer. `parents` are the layers beneath, the topmost first.
+pub(crate) fn inherit(layer: &Path, implicit: &[TreePath], parents: &[Below]) -> Result<()> {
     let root = open_root(layer)?;
-    let parents: Vec<OwnedFd> = parents.iter().map(|path| open_root(path)).collect::<Result<_>>()?;
     for path in implicit.iter().rev() {
-        let meta = lookup(&parents, path)?.unwrap_or(MADE_UP);
+        let meta = lookup(parents, path)?.unwrap_or(MADE_UP);
         let dir = open_in_root(&root, path, OFlags::RDONLY | OFlags::DIRECTORY);
         let dir = dir.map_err(|e| Error::io(format_args!("open {path}"), e))?;
         apply_directory(&dir, &meta).map_err(|error| error.context(path))?;
@@ -30,10 +53,9 @@ pub(crate) fn inherit(layer: &Path, implicit: &[TreePath], parents: &[PathBuf]) 
 }
 
 /// The same for a layer whose tree is still in memory.
-pub(crate) fn inherit_tree(tree: &mut Tree, parents: &[PathBuf]) -> Result<()> {
-    let parents: Vec<OwnedFd> = parents.iter().map(|path| open_root(path)).collect::<Result<_>>()?;
+pub(crate) fn inherit_tree(tree: &mut Tree, parents: &[Below]) -> Result<()> {
     for (path, id) in tree.implicit() {
-        let meta = lookup(&parents, &path)?.unwrap_or(MADE_UP);
+        let meta = lookup(parents, &path)?.unwrap_or(MADE_UP);
         tree.set_meta(id, meta);
     }
     Ok(())
@@ -45,10 +67,10 @@ fn open_root(path: &Path) -> Result<OwnedFd> {
 }
 
 /// What overlayfs would show at this path in a stack of layers.
-pub(crate) fn lookup(parents: &[OwnedFd], path: &TreePath) -> Result<Option<Meta>> {
-    for root in parents {
-        match look(root, path)? {
-            Seen::Directory(dir) => return meta_of(&dir).map(Some),
+fn lookup(parents: &[Below], path: &TreePath) -> Result<Option<Meta>> {
+    for layer in parents {
+        match layer.look(path)? {
+            Seen::Directory(meta) => return Ok(Some(meta)),
             Seen::Hidden => return Ok(None),
             Seen::Nothing => {}
         }
@@ -56,8 +78,10 @@ pub(crate) fn lookup(parents: &[OwnedFd], path: &TreePath) -> Result<Option<Meta
     Ok(None)
 }
 
-enum Seen {
-    Directory(OwnedFd),
+/// What one layer says about a path.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    Directory(Meta),
     /// Deleted or replaced here: the layers further down do not count.
     Hidden,
     Nothing,
@@ -78,7 +102,7 @@ fn look(root: &OwnedFd, path: &TreePath) -> Result<Seen> {
             Err(error) => return Err(failed(error)),
         };
     }
-    Ok(Seen::Directory(dir))
+    meta_of(&dir).map(Seen::Directory)
 }
 
 pub(crate) fn has_opaque(dir: impl AsFd) -> bool {

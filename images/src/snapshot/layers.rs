@@ -3,7 +3,7 @@
 //! ```text
 //! layers/HEX/layer.json     parent, diff id, size; its age says when the layer was last used
 //! layers/HEX/fs/            the layer's files: overlay's lower directory
-//! layers/HEX/layer.erofs    or all of them in one image, which is mounted at fs when it is needed
+//! layers/HEX/layer.erofs    or all of them in one image, mounted at fs while a snapshot stands on it
 //! staging/HEX.lock, HEX/    a layer being unpacked, and by whom
 //! ```
 //!
@@ -11,10 +11,10 @@
 //! a boot drops every layer that no durable image record names (see `store::open`).
 
 use crate::digest::Digest;
-use crate::erofs::ErofsSink;
+use crate::erofs::{ErofsSink, mounts_from};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::directory::DirectorySink;
-use crate::layer::inherit::{inherit, inherit_tree};
+use crate::layer::inherit::{Below, inherit, inherit_tree};
 use crate::layer::removal::remove_path;
 use crate::layer::unpack::{LayerSink, Unpacked};
 use crate::lock::FileLock;
@@ -23,7 +23,9 @@ use crate::mount::Mount;
 use crate::options::LayerKind;
 use crate::snapshot::discard;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 /// What is known about an unpacked layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +44,8 @@ pub(crate) struct Layers {
     staging: PathBuf,
     trash: PathBuf,
     kind: LayerKind,
+    /// Whether this kernel mounts images that lie here; tried when the first layer comes.
+    mounts: Arc<OnceLock<bool>>,
 }
 
 const RECORD: &str = "layer.json";
@@ -57,6 +61,7 @@ impl Layers {
             staging: root.join("staging"),
             trash: root.join("trash"),
             kind,
+            mounts: Arc::default(),
         };
         for dir in [&layers.layers, &layers.staging, &layers.trash] {
             std::fs::create_dir_all(dir).map_err(|e| Error::path("mkdir", dir, e))?;
@@ -80,36 +85,67 @@ impl Layers {
         }
     }
 
-    /// The lower directories from this layer down, the topmost first.
-    pub(crate) fn roots(&self, chain: Option<&Digest>) -> Result<Vec<PathBuf>> {
-        let mut roots = Vec::new();
+    /// From this layer down, the topmost first.
+    pub(crate) fn stack(&self, chain: Option<&Digest>) -> Result<Vec<Digest>> {
+        let mut stack = Vec::new();
         let mut next = chain.cloned();
         while let Some(chain) = next {
             let record = self.record(&chain)?;
             let record =
                 record.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("layer {chain}: not found")))?;
-            roots.push(self.files(&chain)?);
+            stack.push(chain);
             next = record.parent;
         }
-        Ok(roots)
+        Ok(stack)
+    }
+
+    /// The lower directories from this layer down, the topmost first, to be mounted on.
+    pub(crate) fn roots(&self, chain: Option<&Digest>) -> Result<Vec<PathBuf>> {
+        self.stack(chain)?.iter().map(|chain| self.files(chain)).collect()
+    }
+
+    /// The same layers to be looked into.
+    fn below(&self, chain: Option<&Digest>) -> Result<Vec<Below>> {
+        let open = |chain: &Digest| {
+            let (files, image) = (self.path(chain).join(FILES), self.path(chain).join(IMAGE));
+            if image.exists() { Below::image(&image) } else { Below::directory(&files) }
+        };
+        self.stack(chain)?.iter().map(open).collect()
     }
 
     /// Where a layer's files can be seen. An image is mounted on first use; the mount is shared by every container.
     fn files(&self, chain: &Digest) -> Result<PathBuf> {
         let (files, image) = (self.path(chain).join(FILES), self.path(chain).join(IMAGE));
-        let mounted =
-            rustix::fs::statfs(&files).map_err(|e| Error::path("statfs", &files, e))?.f_type == EROFS_MAGIC;
-        if !mounted && image.exists() {
-            let options = vec!["ro".to_owned()];
-            let source = image.display().to_string();
-            Mount { fs_type: "erofs".to_owned(), source, options }.mount_at(&files)?;
+        if is_mounted(&files)? || !image.exists() {
+            return Ok(files);
+        }
+        // Two who mount at once would keep its contents in memory twice.
+        let _alone = FileLock::directory(&self.path(chain))?;
+        if !is_mounted(&files)? {
+            Mount::erofs(image.display().to_string()).mount_at(&files)?;
         }
         Ok(files)
     }
 
-    /// Takes every mounted image off again; they come back when they are needed.
-    pub(crate) fn unmount_all(&self) -> Result<()> {
-        self.walk()?.iter().try_for_each(|chain| Mount::unmount(&self.path(chain).join(FILES)))
+    /// Takes off the images that no snapshot stands on; containers that were started from them keep what they have.
+    /// The caller holds the store's lock exclusively: a snapshot comes to be under the shared one.
+    pub(crate) fn unmount_unused(&self, used: &HashSet<Digest>) -> Result<()> {
+        for chain in self.walk()?.iter().filter(|chain| !used.contains(chain)) {
+            let files = self.path(chain).join(FILES);
+            if is_mounted(&files)? {
+                Mount::unmount(&files)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How a new layer is held.
+    fn kind(&self) -> LayerKind {
+        match self.kind {
+            LayerKind::Auto if *self.mounts.get_or_init(|| mounts_from(&self.staging)) => LayerKind::Erofs,
+            LayerKind::Auto => LayerKind::Directory,
+            given => given,
+        }
     }
 
     /// Remembers that a layer was used just now.
@@ -161,6 +197,11 @@ impl Layers {
     }
 }
 
+fn is_mounted(files: &Path) -> Result<bool> {
+    let found = rustix::fs::statfs(files).map_err(|e| Error::path("statfs", files, e))?;
+    Ok(found.f_type == EROFS_MAGIC)
+}
+
 /// A layer being unpacked. Dropping it removes what was unpacked.
 #[derive(Debug)]
 pub(crate) struct Stage {
@@ -173,9 +214,9 @@ pub(crate) struct Stage {
 impl Stage {
     /// Where the layer's entries go.
     pub(crate) fn sink(&self) -> Result<Box<dyn LayerSink>> {
-        match self.layers.kind {
+        match self.layers.kind() {
             LayerKind::Erofs => Ok(Box::new(ErofsSink::new(&self.directory.join(IMAGE))?)),
-            LayerKind::Directory | LayerKind::Copy => {
+            LayerKind::Auto | LayerKind::Directory | LayerKind::Copy => {
                 Ok(Box::new(DirectorySink::new(&self.directory.join(FILES))?))
             }
         }
@@ -183,7 +224,7 @@ impl Stage {
 
     /// Gives the layer its name. Its parent must be there.
     pub(crate) fn commit(mut self, mut unpacked: Unpacked) -> Result<()> {
-        let parents = self.layers.roots(self.plan.parent.as_ref())?;
+        let parents = self.layers.below(self.plan.parent.as_ref())?;
         match unpacked.tree.take() {
             None => inherit(&self.directory.join(FILES), &unpacked.implicit, &parents)?,
             Some(mut tree) => {

@@ -4,7 +4,7 @@ use crate::catalog::{Catalog, CatalogFile};
 use crate::content::{BlobDirectory, ContentStore};
 use crate::credentials::Credentials;
 use crate::error::{Error, Result};
-use crate::gc::{Collected, collect, empty_trash};
+use crate::gc::{Collected, collect, empty_trash, under_snapshots};
 use crate::lease::Leases;
 use crate::lock::FileLock;
 use crate::options::{LayerKind, Options};
@@ -16,6 +16,7 @@ use crate::registry::transport::Transport;
 use crate::registry::{docker_config, hosts};
 use crate::snapshot::layers::Layers;
 use crate::snapshot::{Snapshotter, copy::Copy, overlay::Overlay};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +49,9 @@ impl Parts {
         let lock = root.join("lock");
         let layers = Layers::open(&root, options.layers)?;
         let snapshots: Box<dyn Snapshotter> = match options.layers {
-            LayerKind::Directory | LayerKind::Erofs => Box::new(Overlay::open(&root, layers.clone())?),
+            LayerKind::Auto | LayerKind::Directory | LayerKind::Erofs => {
+                Box::new(Overlay::open(&root, layers.clone())?)
+            }
             LayerKind::Copy => Box::new(Copy::open(&root, layers.clone())?),
         };
         let parts = Self {
@@ -120,6 +123,18 @@ impl Parts {
     pub(crate) fn without_collector<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
         let _shared = FileLock::shared(&self.lock)?;
         act()
+    }
+
+    /// Takes off the mounts of layers that no snapshot needs any more.
+    pub(crate) fn unmount_unused(&self) -> Result<()> {
+        let _alone = FileLock::exclusive(&self.lock)?;
+        self.layers.unmount_unused(&under_snapshots(self)?)
+    }
+
+    /// The same for all of them, for somebody who ends the machine's use of the store.
+    pub(crate) fn unmount_all(&self) -> Result<()> {
+        let _alone = FileLock::exclusive(&self.lock)?;
+        self.layers.unmount_unused(&HashSet::new())
     }
 
     /// Deletes what was taken away, behind the caller's back: unlinking 50,000 files takes a second. What is not

@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::archive_builder::{ArchiveBuilder, Item};
 use crate::layer::directory::{DirectorySink, OPAQUE, is_whiteout};
-use crate::layer::inherit::{has_opaque, inherit};
+use crate::layer::inherit::{Below, has_opaque, inherit};
 use crate::layer::limits::Limits;
 use crate::layer::unpack::{Unpacked, unpack};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -276,7 +276,7 @@ fn implicit_parents_look_as_below() {
     ])
     .ok();
     let implicit = above.result.as_ref().unwrap().implicit.clone();
-    inherit(&above.path(""), &implicit, &[below.path("")]).unwrap();
+    inherit(&above.path(""), &implicit, &[Below::directory(&below.path("")).unwrap()]).unwrap();
     let look = |path: &str| {
         let meta = std::fs::metadata(above.path(path)).unwrap();
         (meta.permissions().mode() & 0o7777, meta.uid(), meta.mtime())
