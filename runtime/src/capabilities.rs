@@ -5,6 +5,7 @@
 
 use crate::error::{Context, Result};
 use caps::Capability;
+use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Serialize, Serializer};
 use std::str::FromStr;
@@ -72,16 +73,16 @@ fn bit(name: &str, warnings: &mut Vec<String>) -> u64 {
 
 /// Takes everything else out of the bounding set.
 pub(crate) fn limit(wanted: &Capabilities) -> Result<()> {
-    for index in 0..64 {
+    for index in (0..64).filter(|index| wanted.bounding & (1 << index) == 0) {
         let one = CapabilitySet::from_bits_retain(1 << index);
-        let there = match rustix::thread::capability_is_in_bounding_set(one) {
-            Ok(there) => there,
+        match rustix::thread::remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
             // Beyond the last one this kernel has.
-            Err(_) => break,
-        };
-        if there && wanted.bounding & (1 << index) == 0 {
-            rustix::thread::remove_capability_from_bounding_set(one)
-                .context(|| format!("unable to apply bounding set: prctl(PR_CAPBSET_DROP, {index})"))?;
+            Err(Errno::INVAL) => break,
+            Err(errno) => {
+                return Err(errno)
+                    .context(|| format!("unable to apply bounding set: prctl(PR_CAPBSET_DROP, {index})"));
+            }
         }
     }
     Ok(())
@@ -97,8 +98,9 @@ pub(crate) fn apply(wanted: &Capabilities) -> Result<()> {
     rustix::thread::set_capabilities(None, sets).context(|| "unable to apply caps: capset")?;
     rustix::thread::clear_ambient_capability_set()
         .context(|| "unable to apply caps: prctl(PR_CAP_AMBIENT)")?;
-    for index in (0..64).filter(|index| wanted.ambient & (1 << index) != 0) {
-        // Not inheritable or not permitted: it cannot become ambient, which grants less, never more.
+    // Not inheritable or not permitted: it cannot become ambient, which grants less, never more.
+    let possible = wanted.ambient & wanted.inheritable & wanted.permitted;
+    for index in (0..64).filter(|index| possible & (1 << index) != 0) {
         let _ = rustix::thread::configure_capability_in_ambient_set(
             CapabilitySet::from_bits_retain(1 << index),
             true,

@@ -22,6 +22,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 const STATE: &str = "state.json";
+const STAGED: &str = ".state.json";
 const CONFIG: &str = "config.json";
 const FIFO: &str = "exec.fifo";
 
@@ -71,9 +72,16 @@ impl Container {
     /// A new directory with its configuration; the name must be free.
     pub(crate) fn create(root: &Path, record: Record, config: &[u8]) -> Result<Self> {
         check_id(&record.id)?;
-        std::fs::create_dir_all(root).context(|| format!("mkdir {}", root.display()))?;
         let directory = root.join(&record.id);
-        match rustix::fs::mkdir(&directory, Mode::from_raw_mode(0o711)) {
+        let make = || rustix::fs::mkdir(&directory, Mode::from_raw_mode(0o711));
+        let made = match make() {
+            Err(Errno::NOENT) => {
+                std::fs::create_dir_all(root).context(|| format!("mkdir {}", root.display()))?;
+                make()
+            }
+            made => made,
+        };
+        match made {
             Ok(()) => {}
             Err(Errno::EXIST) => {
                 return Err(Error::new(Kind::Exists, "container with given ID already exists"));
@@ -115,10 +123,21 @@ impl Container {
 
     /// Replaces the record; a crash leaves the old one or the new one.
     pub(crate) fn save(&self) -> Result<()> {
+        self.stage()?;
+        self.commit()
+    }
+
+    /// Writes the record beside the one that counts.
+    pub(crate) fn stage(&self) -> Result<()> {
         let bytes = serde_json::to_vec(&self.record).map_err(|error| Error::invalid(error.to_string()))?;
-        let (new, path) = (self.directory.join(".state.json"), self.directory.join(STATE));
-        write_private(&new, &bytes)?;
-        std::fs::rename(&new, &path).context(|| format!("rename to {}", path.display()))
+        write_private(&self.directory.join(STAGED), &bytes)
+    }
+
+    /// Makes the record that was staged the one that counts.
+    pub(crate) fn commit(&self) -> Result<()> {
+        let path = self.directory.join(STATE);
+        std::fs::rename(self.directory.join(STAGED), &path)
+            .context(|| format!("rename to {}", path.display()))
     }
 
     /// The configuration it was made from.

@@ -82,6 +82,11 @@ impl Error {
         Error::new(Kind::from_byte(*kind), String::from_utf8_lossy(text))
     }
 
+    /// Within something larger; an empty text adds nothing.
+    pub(crate) fn in_context(self, what: &str) -> Error {
+        if what.is_empty() { self } else { Error::new(self.kind, format!("{what}: {}", self.message)) }
+    }
+
     /// This failure and that of cleaning up after it, if any.
     pub(crate) fn and(self, cleanup: Result<()>) -> Error {
         match cleanup {

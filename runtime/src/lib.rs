@@ -23,6 +23,7 @@ mod devices;
 mod error;
 mod hooks;
 mod id_map;
+mod kernel_file;
 mod log;
 mod masked_paths;
 mod mounts;

@@ -19,8 +19,6 @@ pub(crate) use process::{ProcessPlan, UserPlan};
 pub(crate) use rootfs::is_device;
 pub(crate) use step::{DevicePlan, HookKind, Side, Step};
 
-pub(crate) use exec::exec_steps;
-
 use crate::cgroups::{self, Cgroups};
 use crate::error::Result;
 use crate::mounts::Source;
@@ -121,14 +119,14 @@ fn runtime_steps(linux: &crate::spec::Linux, process: &ProcessPlan, plan: &Plan)
     let mut steps = vec![Step::CreateCgroups];
     steps.extend((!writes.is_empty()).then_some(Step::LimitCgroups(writes)));
     steps.extend(filter.map(Step::FilterDevices));
+    steps.extend((!plan.cgroups.unified).then_some(Step::OpenCgroups));
     steps.extend((!plan.prepared.is_empty()).then_some(Step::PrepareMounts));
     steps.push(Step::Clone { flags: plan.namespaces.clone_flags(), into_cgroup: plan.cgroups.unified });
     steps.extend(plan.namespaces.new_user().then_some(Step::MapIds));
-    steps.extend((!plan.cgroups.unified).then_some(Step::EnterCgroups));
     steps.extend(process.oom_score_adj.map(Step::OomScore));
     let devices = linux.net_devices.iter();
     steps.extend(devices.map(|(from, to)| Step::MoveNetDevice { from: from.clone(), to: to.name.clone() }));
-    steps.push(Step::Release);
+    steps.extend(needs_release(linux, plan).then_some(Step::Release));
     let needs_runtime = [HookKind::Prestart, HookKind::CreateRuntime];
     steps.extend(needs_runtime.into_iter().filter(|kind| !kind.of(&plan.hooks).is_empty()).map(Step::Hooks));
     steps.push(Step::AwaitInit);
@@ -136,4 +134,13 @@ fn runtime_steps(linux: &crate::spec::Linux, process: &ProcessPlan, plan: &Plan)
     let outside = plan.namespaces.any_user() && !process.rlimits.is_empty();
     steps.extend(outside.then(|| Step::LimitProcess(process.rlimits.clone())));
     Ok(steps)
+}
+
+/// Whether init must wait for what the runtime does after the clone: its ids, its network devices, and its pid as the
+/// host sees it, which its hooks are told.
+fn needs_release(linux: &crate::spec::Linux, plan: &Plan) -> bool {
+    let own_hooks = [HookKind::CreateContainer, HookKind::StartContainer];
+    plan.namespaces.any_user()
+        || !linux.net_devices.is_empty()
+        || own_hooks.into_iter().any(|kind| !kind.of(&plan.hooks).is_empty())
 }

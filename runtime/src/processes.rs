@@ -5,7 +5,7 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
     if pid <= 0 {
         return None;
     }
-    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    parse(&crate::kernel_file::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// The second field is a name in parentheses that may itself hold spaces and parentheses.

@@ -63,24 +63,30 @@ fn make_directories_once(root: BorrowedFd<'_>, path: &Path, mode: u32) -> Result
         Err(error) => return Err(error.into()),
     }
     let names = names(path)?;
-    let mut walked = PathBuf::from("/");
-    let mut here = open(root, &walked, flags)?;
-    for (index, name) in names.iter().enumerate() {
-        let parent = walked.clone();
-        walked.push(name);
-        here = match open(root, &walked, flags) {
-            Ok(found) => found,
-            Err(error) if error.errno == Errno::NOENT => match make_directory(here.as_fd(), name, mode)? {
-                Made::Place(made) => made,
-                Made::DanglingLink(target) => {
-                    let rest: PathBuf = names.iter().skip(index + 1).collect();
-                    return Ok(Made::DanglingLink(parent.join(target).join(rest)));
-                }
-            },
+    // Nearly always only the last one is missing, so the deepest that exists is looked for from the end.
+    let mut existing = names.len();
+    let mut here = loop {
+        existing = existing.saturating_sub(1);
+        match open(root, &absolute(names.get(..existing)), flags) {
+            Ok(found) => break found,
+            Err(error) if error.errno == Errno::NOENT && existing > 0 => {}
             Err(error) => return Err(error.into()),
-        };
+        }
+    };
+    for (index, name) in names.iter().enumerate().skip(existing) {
+        match make_directory(here.as_fd(), name, mode)? {
+            Made::Place(made) => here = made,
+            Made::DanglingLink(target) => {
+                let rest: PathBuf = names.iter().skip(index + 1).collect();
+                return Ok(Made::DanglingLink(absolute(names.get(..index)).join(target).join(rest)));
+            }
+        }
     }
     Ok(Made::Place(here))
+}
+
+fn absolute(names: Option<&[&OsStr]>) -> PathBuf {
+    std::iter::once(OsStr::new("/")).chain(names.unwrap_or_default().iter().copied()).collect()
 }
 
 /// What making one thing led to.
@@ -144,8 +150,7 @@ pub(crate) fn make_parent(root: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd,
     let Some((last, parents)) = parts.split_last() else {
         return Err(Error::invalid(format!("path {path:?} has no last component")));
     };
-    let parent: PathBuf = std::iter::once(OsStr::new("/")).chain(parents.iter().copied()).collect();
-    Ok((make_directories(root, &parent, 0o755)?, (*last).to_os_string()))
+    Ok((make_directories(root, &absolute(Some(parents)), 0o755)?, (*last).to_os_string()))
 }
 
 /// The plain names of a path; `..` beyond the root stays at the root, as in the kernel.

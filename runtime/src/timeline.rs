@@ -6,6 +6,12 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
+/// A list of paths or limits can be of any length.
+const MOST_LETTERS: usize = 500;
+
+/// A message holds 65536 bytes, a letter is at most 4 and, escaped, 6.
+const EVENTS_PER_MESSAGE: usize = 16;
+
 /// The events of one side; costs nothing unless it is wanted.
 #[derive(Debug, Default)]
 pub(crate) struct Timeline {
@@ -46,12 +52,14 @@ impl Timeline {
         let (Some(events), Some(ts)) = (&mut self.events, begun) else { return };
         let cat = if self.side == 1 { "runtime" } else { "init" };
         let dur = now() - ts;
-        events.push(Event { name: name(), cat: cat.into(), ph: "X".into(), ts, dur, pid: 1, tid: self.side });
+        let name = name().chars().take(MOST_LETTERS).collect();
+        events.push(Event { name, cat: cat.into(), ph: "X".into(), ts, dur, pid: 1, tid: self.side });
     }
 
-    /// For the way from init to the runtime.
-    pub(crate) fn to_json(&self) -> Option<Vec<u8>> {
-        serde_json::to_vec(self.events.as_ref()?).ok()
+    /// For the way from init to the runtime, in pieces that fit into a message.
+    pub(crate) fn to_json(&self) -> impl Iterator<Item = Vec<u8>> {
+        let pieces = self.events.as_deref().unwrap_or_default().chunks(EVENTS_PER_MESSAGE);
+        pieces.filter_map(|piece| serde_json::to_vec(piece).ok())
     }
 
     /// Adds what the other side recorded.

@@ -8,8 +8,8 @@ use std::os::fd::OwnedFd;
 /// A message; see the diagram in `bootstrap`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// Ids are mapped, cgroups entered. Carries init's pid as the host sees it.
-    Placed(i32),
+    /// Ids are mapped, network devices moved. Carries init's pid as the host sees it.
+    Released(i32),
     WantHooks,
     HooksDone,
     /// The number of the notify descriptor in init.
@@ -53,11 +53,12 @@ impl Channel {
 
     /// The next message; nothing when the other end has closed.
     pub(crate) fn receive(&self) -> Result<Option<Message>> {
-        let mut bytes = vec![0_u8; MAX];
+        // Not filled with zeros first: what the kernel does not write to costs no page.
+        let mut bytes = Vec::with_capacity(MAX);
         loop {
-            match rustix::io::read(&self.0, bytes.as_mut_slice()) {
+            match rustix::io::read(&self.0, rustix::buffer::spare_capacity(&mut bytes)) {
                 Ok(0) => return Ok(None),
-                Ok(length) => return decode(bytes.get(..length).unwrap_or_default()).map(Some),
+                Ok(_) => return decode(&bytes).map(Some),
                 // A peer that ended without reading everything resets us, once; what it said before is still there.
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 Err(errno) => return Err(errno).context(|| "read from the other half of the runtime"),
@@ -66,10 +67,10 @@ impl Channel {
     }
 
     /// Why the other end, which is dead by now, had failed: talking to it fails too, but that is not the reason.
-    pub(crate) fn last_words(&self) -> Option<Error> {
+    pub(crate) fn last_words(&self, context: &str) -> Option<Error> {
         while let Ok(Some(message)) = self.receive() {
             if let Message::Failed(error) = message {
-                return Err::<(), _>(error).context(|| "error during container init").err();
+                return Some(error.in_context(context));
             }
         }
         None
@@ -91,7 +92,7 @@ impl Channel {
 fn encode(message: &Message) -> Vec<u8> {
     let numbered = |tag: u8, number: i32| [&[tag], number.to_ne_bytes().as_slice()].concat();
     match message {
-        Message::Placed(pid) => numbered(b'P', *pid),
+        Message::Released(pid) => numbered(b'P', *pid),
         Message::WantHooks => vec![b'H'],
         Message::HooksDone => vec![b'D'],
         Message::Listener(fd) => numbered(b'L', *fd),
@@ -111,7 +112,7 @@ fn decode(bytes: &[u8]) -> Result<Message> {
     let number =
         || rest.try_into().map(i32::from_ne_bytes).map_err(|_| Error::new(Kind::Os, "malformed message"));
     Ok(match tag {
-        b'P' => Message::Placed(number()?),
+        b'P' => Message::Released(number()?),
         b'H' => Message::WantHooks,
         b'D' => Message::HooksDone,
         b'L' => Message::Listener(number()?),
@@ -135,7 +136,7 @@ mod tests {
     fn messages_survive_the_way_with_the_kind_of_an_error() {
         let (one, other) = Channel::pair().unwrap();
         let messages = [
-            Message::Placed(-7),
+            Message::Released(-7),
             Message::Ready,
             Message::Failed(Error::new(Kind::Exec, "exec: \"x\"")),
             Message::Timeline(b"[]".to_vec()),

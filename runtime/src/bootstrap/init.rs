@@ -1,7 +1,7 @@
 //! Init: performs the steps of a plan one after the other and becomes the container's program.
 
 use super::channel::{Channel, Message};
-use crate::cgroups::View;
+use crate::cgroups::{View, control};
 use crate::error::{Context, Error, Kind, Result};
 use crate::mounts::{self, act::Site};
 use crate::plan::{HookKind, ProcessPlan, Step};
@@ -24,6 +24,8 @@ use std::path::Path;
 pub(crate) struct Init {
     pub(crate) channel: Channel,
     pub(crate) prepared: Vec<Option<OwnedFd>>,
+    /// Where the cgroups of version 1 are entered.
+    pub(crate) entrances: Vec<OwnedFd>,
     pub(crate) view: View,
     pub(crate) console: Option<OwnedFd>,
     /// Opened for reading and writing: it never ends, and a byte is the word to start.
@@ -67,7 +69,8 @@ impl Init {
         match step {
             Step::JoinContainer { flags } => self.join_container(*flags),
             Step::JoinNamespace { kind, path } => join(crate::plan::sys_kind(*kind), path),
-            Step::AwaitPlacement => self.await_placement(),
+            Step::EnterCgroups => self.enter_cgroups(),
+            Step::AwaitRelease => self.await_release(),
             Step::BecomeRoot => become_root(),
             Step::NewSession => rustix::process::setsid().map(drop).context(|| "setsid"),
             Step::Keyring(name) => join_keyring(name),
@@ -138,9 +141,14 @@ impl Init {
         self.null.as_ref().map(AsFd::as_fd).ok_or_else(|| Error::new(Kind::Os, "the null device is not open"))
     }
 
-    fn await_placement(&mut self) -> Result<()> {
-        let pick = |message| if let Message::Placed(pid) = message { Some(pid) } else { None };
-        self.state.pid = self.channel.expect("the cgroup was entered", pick)?;
+    fn enter_cgroups(&mut self) -> Result<()> {
+        let entrances = std::mem::take(&mut self.entrances);
+        control::enter(&entrances).context(|| "unable to apply cgroup configuration")
+    }
+
+    fn await_release(&mut self) -> Result<()> {
+        let pick = |message| if let Message::Released(pid) = message { Some(pid) } else { None };
+        self.state.pid = self.channel.expect("it was released", pick)?;
         Ok(())
     }
 
@@ -209,7 +217,7 @@ impl Init {
     }
 
     fn ready(&mut self) -> Result<()> {
-        if let Some(events) = self.timeline.to_json() {
+        for events in self.timeline.to_json() {
             self.channel.send(&Message::Timeline(events))?;
         }
         self.channel.send(&Message::Ready)?;

@@ -15,14 +15,24 @@ use crate::{hooks, id_map, rlimits};
 use knarr_sys::clone::{self, Child, SingleThreaded};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdGetfdFlags, Signal, WaitOptions};
+use rustix::thread::ThreadNameSpaceType;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-/// What the command opened for the container.
+/// What the command brings along.
 #[derive(Debug, Default)]
 pub(crate) struct Setup {
     pub(crate) console: Option<OwnedFd>,
     pub(crate) start_fifo: Option<OwnedFd>,
     pub(crate) timeline: bool,
+    /// The init of the container that an exec joins.
+    pub(crate) target: Option<OwnedFd>,
+}
+
+impl Setup {
+    /// How callers are told that it was init, not we, who failed; an exec has never said it.
+    fn failure(&self) -> &'static str {
+        if self.target.is_some() { "" } else { "error during container init" }
+    }
 }
 
 /// A container whose init is ready.
@@ -31,6 +41,7 @@ pub(crate) struct Created {
     pub(crate) child: Child,
     pub(crate) timeline: Timeline,
     channel: Channel,
+    failure: &'static str,
 }
 
 impl Created {
@@ -41,7 +52,7 @@ impl Created {
             None => Ok((self.child, self.timeline)),
             Some(Message::Failed(error)) => {
                 reap(&self.child)?;
-                Err(error).context(|| "error during container init")
+                Err(error.in_context(self.failure))
             }
             Some(_) => Err(Error::new(Kind::Os, "unexpected message instead of the program")),
         }
@@ -53,8 +64,14 @@ impl Created {
     }
 }
 
-/// Performs the runtime's steps. When it fails nothing runs any more; cgroups are the caller's to remove.
-pub(crate) fn create(plan: &Plan, state: State, setup: Setup) -> Result<Created> {
+/// Performs the runtime's steps. When it fails nothing runs any more; cgroups are the caller's to remove. `meanwhile` is
+/// what the command does with the new process while that is at work.
+pub(crate) fn create(
+    plan: &Plan,
+    state: State,
+    setup: Setup,
+    meanwhile: &mut dyn FnMut(Pid) -> Result<()>,
+) -> Result<Created> {
     let (channel, theirs) = Channel::pair()?;
     let timeline = Timeline::new(setup.timeline, Side::Runtime);
     let mut runtime = Runtime {
@@ -65,8 +82,10 @@ pub(crate) fn create(plan: &Plan, state: State, setup: Setup) -> Result<Created>
         theirs: Some(theirs),
         timeline,
         prepared: vec![],
+        entrances: vec![],
         child: None,
         hooks_asked: false,
+        meanwhile,
     };
     let steps: Vec<&Step> = plan.side(Side::Runtime).collect();
     for (index, step) in steps.iter().enumerate() {
@@ -76,7 +95,7 @@ pub(crate) fn create(plan: &Plan, state: State, setup: Setup) -> Result<Created>
             // Before init is cloned its end of the channel is ours too: the last words would never end.
             runtime.theirs = None;
             let killed = runtime.child.as_ref().map_or(Ok(()), kill);
-            return Err(runtime.channel.last_words().unwrap_or(error).and(killed));
+            return Err(runtime.channel.last_words(runtime.setup.failure()).unwrap_or(error).and(killed));
         }
         runtime.timeline.end(begun, step);
     }
@@ -91,8 +110,10 @@ struct Runtime<'a> {
     theirs: Option<Channel>,
     timeline: Timeline,
     prepared: Vec<Option<OwnedFd>>,
+    entrances: Vec<OwnedFd>,
     child: Option<Child>,
     hooks_asked: bool,
+    meanwhile: &'a mut dyn FnMut(Pid) -> Result<()>,
 }
 
 impl Runtime<'_> {
@@ -106,16 +127,15 @@ impl Runtime<'_> {
                 control::write_all(cgroups, writes).context(|| "error setting cgroup config")
             }
             Step::FilterDevices(rules) => control::set_device_filter(cgroups, rules),
+            Step::OpenCgroups => self.open_cgroups(),
+            Step::EnterPidNamespace => self.enter_pid_namespace(),
             Step::PrepareMounts => self.prepare(),
             Step::Clone { flags, into_cgroup } => self.clone(*flags, *into_cgroup),
             Step::MapIds => self.map_ids(),
-            Step::EnterCgroups => {
-                control::attach(cgroups, self.pid()?).context(|| "unable to apply cgroup configuration")
-            }
             Step::LimitProcess(limits) => rlimits::apply(Some(self.pid()?), limits),
             Step::OomScore(score) => set_oom_score(self.pid()?, *score),
             Step::MoveNetDevice { from, .. } => Err(Error::unsupported(format!("linux.netDevices.{from}"))),
-            Step::Release => self.channel.send(&Message::Placed(self.pid()?.as_raw_nonzero().get())),
+            Step::Release => self.channel.send(&Message::Released(self.pid()?.as_raw_nonzero().get())),
             Step::Hooks(kind) => self.hooks(*kind, matches!(next, Some(Step::Hooks(_)))),
             Step::AwaitInit => self.await_init(),
             _ => Err(Error::new(Kind::Os, format!("{} is not a step of the runtime", step.name()))),
@@ -124,6 +144,21 @@ impl Runtime<'_> {
 
     fn pid(&self) -> Result<Pid> {
         self.child.as_ref().map(|child| child.pid).ok_or_else(|| Error::new(Kind::Os, "there is no init yet"))
+    }
+
+    fn open_cgroups(&mut self) -> Result<()> {
+        self.entrances =
+            control::open_entrances(&self.plan.cgroups).context(|| "unable to apply cgroup configuration")?;
+        Ok(())
+    }
+
+    /// It counts for children only, and this command has no other to come.
+    fn enter_pid_namespace(&self) -> Result<()> {
+        let Some(target) = &self.setup.target else {
+            return Err(Error::new(Kind::Os, "no container to join"));
+        };
+        rustix::thread::move_into_thread_name_spaces(target.as_fd(), ThreadNameSpaceType::PROCESS_ID)
+            .context(|| "setns to the pid namespace of the container")
     }
 
     /// A user namespace with the container's maps stands in for its own, which does not exist yet.
@@ -157,6 +192,7 @@ impl Runtime<'_> {
                 self.setup.console = None;
                 self.setup.start_fifo = None;
                 self.prepared.clear();
+                self.entrances.clear();
                 Ok(())
             }
             clone::Side::Child => self.become_init(proc),
@@ -171,6 +207,7 @@ impl Runtime<'_> {
         let init = Init {
             channel,
             prepared: std::mem::take(&mut self.prepared),
+            entrances: std::mem::take(&mut self.entrances),
             view: cgroups::view(&self.plan.cgroups, namespaced),
             console: self.setup.console.take(),
             start_fifo: self.setup.start_fifo.take(),
@@ -181,7 +218,7 @@ impl Runtime<'_> {
             root: None,
             process: process_of(self.plan),
             found: None,
-            target: None,
+            target: self.setup.target.take(),
             timeline: Timeline::new(self.setup.timeline, Side::Init),
         };
         init.run(self.plan.side(Side::Init))
@@ -210,18 +247,19 @@ impl Runtime<'_> {
 
     /// Until init is ready, or fails.
     fn await_init(&mut self) -> Result<()> {
+        let failure = self.setup.failure();
+        let pid = self.pid()?;
+        (self.meanwhile)(pid)?;
         loop {
             match self.channel.receive()? {
                 Some(Message::Ready) => return Ok(()),
                 Some(Message::Timeline(events)) => self.timeline.merge(&events),
                 Some(Message::Listener(number)) => self.send_listener(number)?,
-                Some(Message::Failed(error)) => return Err(error).context(|| "error during container init"),
+                Some(Message::Failed(error)) => return Err(error.in_context(failure)),
                 Some(_) => return Err(Error::new(Kind::Os, "unexpected message from init")),
                 None => {
-                    return Err(Error::new(
-                        Kind::Os,
-                        "error during container init: init ended without a word (killed, or out of memory)",
-                    ));
+                    let why = "init ended without a word (killed, or out of memory)";
+                    return Err(Error::new(Kind::Os, why).in_context(failure));
                 }
             }
         }
@@ -240,17 +278,18 @@ impl Runtime<'_> {
 
     fn finish(self) -> Result<Created> {
         let Some(child) = self.child else { return Err(Error::new(Kind::Os, "the plan has no clone")) };
-        Ok(Created { child, timeline: self.timeline, channel: self.channel })
+        let failure = self.setup.failure();
+        Ok(Created { child, timeline: self.timeline, channel: self.channel, failure })
     }
 }
 
 /// The supervisor of the filter in a step.
-pub(super) fn listener_of(step: &Step) -> Option<&Listener> {
+fn listener_of(step: &Step) -> Option<&Listener> {
     if let Step::Seccomp(plan) = step { plan.listener.as_ref() } else { None }
 }
 
 /// Takes the notify descriptor out of init: it may not be able to send it any more.
-pub(super) fn forward_listener(child: &Child, number: i32, wanted: &Listener, state: &State) -> Result<()> {
+fn forward_listener(child: &Child, number: i32, wanted: &Listener, state: &State) -> Result<()> {
     let notify = rustix::process::pidfd_getfd(&child.pidfd, number, PidfdGetfdFlags::empty())
         .context(|| "pidfd_getfd(<seccomp notify>)")?;
     listener::send(wanted, &notify, state)
@@ -283,8 +322,8 @@ fn clone_directly(
     Ok(side)
 }
 
-pub(super) fn set_oom_score(pid: Pid, score: i32) -> Result<()> {
-    std::fs::write(format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()), score.to_string())
+fn set_oom_score(pid: Pid, score: i32) -> Result<()> {
+    crate::kernel_file::write(format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()), score.to_string())
         .context(|| format!("failed to set oom_score_adj to {score}: write /proc/self/oom_score_adj"))
 }
 

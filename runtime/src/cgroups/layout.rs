@@ -6,6 +6,7 @@
 use super::{Cgroups, Directory};
 use crate::cgroups::path::CgroupPath;
 use crate::error::{Context, Error, Kind, Result};
+use crate::kernel_file;
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +36,7 @@ pub(crate) struct Hierarchy {
 impl Layout {
     /// Looks at this host.
     pub(crate) fn detect() -> Result<Self> {
-        let own = std::fs::read_to_string("/proc/self/cgroup").context(|| "read /proc/self/cgroup")?;
+        let own = kernel_file::read("/proc/self/cgroup").context(|| "read /proc/self/cgroup")?;
         if magic(Path::new(ROOT)) == Some(CGROUP2_MAGIC) {
             return Ok(Layout::V2(unified(&own)));
         }

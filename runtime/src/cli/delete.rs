@@ -1,7 +1,7 @@
 //! `delete`: everything that is left of a container.
 
 use super::{Arguments, Flag, Global};
-use crate::cgroups::control;
+use crate::cgroups::{Cgroups, control};
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks;
@@ -90,19 +90,21 @@ fn await_end(container: &Container) -> Result<()> {
 /// What a stopped container leaves: processes that lost their init, cgroups, the record. All is tried.
 pub(super) fn remove(container: &Container, hooks: &Hooks) -> Result<()> {
     let cgroups = &container.record.cgroups;
-    let leftover = || -> Result<()> {
-        if control::processes(cgroups)?.is_empty() {
-            Ok(())
-        } else {
-            control::signal_all(cgroups, Signal::KILL)
-        }
-    };
-    let killed = leftover();
-    let cgroups = control::remove(cgroups);
+    let emptied = if control::remove_empty(cgroups) { Ok(()) } else { empty(cgroups) };
     let directory = container.remove_directory();
     let list = HookKind::Poststop.of(hooks);
     let mut state = container.state_as(Status::Stopped);
     state.oci_version = crate::spec::VERSION.into();
     let ran = if list.is_empty() { Ok(()) } else { hooks::run(HookKind::Poststop.name(), list, &state) };
-    Error::all([killed, cgroups, directory, ran].into_iter().filter_map(Result::err).collect())
+    Error::all([emptied, directory, ran].into_iter().filter_map(Result::err).collect())
+}
+
+/// Cgroups that could not go at once: somebody lives in them still, or made some below.
+fn empty(cgroups: &Cgroups) -> Result<()> {
+    let killed = match control::processes(cgroups) {
+        Ok(pids) if pids.is_empty() => Ok(()),
+        Ok(_) => control::signal_all(cgroups, Signal::KILL),
+        Err(error) => Err(error),
+    };
+    Error::all([killed, control::remove(cgroups)].into_iter().filter_map(Result::err).collect())
 }

@@ -3,14 +3,15 @@
 use super::foreground::{self, Foreground};
 use super::launch;
 use super::{Arguments, Flag, Global};
-use crate::bootstrap::exec::{self, Target};
+use crate::bootstrap::runtime::{self, Setup};
 use crate::cgroups::Cgroups;
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result};
-use crate::plan::{ExecTarget, ProcessPlan, Side, exec_steps};
-use crate::spec::{Capabilities, NamespaceKind, Process, Spec, User, parse};
+use crate::plan::{ExecTarget, Plan};
+use crate::spec::{Capabilities, Process, Spec, User, parse};
 use crate::state::Status;
 use crate::timeline::Timeline;
+use knarr_sys::clone::Child;
 use rustix::process::{Pid, PidfdFlags};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -51,7 +52,11 @@ fn execute(global: &Global, arguments: &Arguments) -> Result<u8> {
     let socket = launch::console_for(given.terminal, arguments, detach)?;
     let foreground = if detach { None } else { Some(Foreground::prepare(given.terminal, false)?) };
     let (foreground, console) = foreground::console(foreground, socket);
-    let child = start(&container, &spec, &given, console, arguments)?;
+    let (child, mut timeline) = start(&container, &spec, &given, console, arguments)
+        .context(|| "unable to start container process")?;
+    if let Some(file) = arguments.path("timeline") {
+        timeline.write(&file)?;
+    }
     if let Some(path) = arguments.path("pid-file") {
         launch::write_pid_file(&path, child.pid)?;
     }
@@ -79,11 +84,11 @@ fn start(
     given: &Process,
     console: Option<OwnedFd>,
     arguments: &Arguments,
-) -> Result<knarr_sys::clone::Child> {
+) -> Result<(Child, Timeline)> {
     let linux = spec.linux.clone().unwrap_or_default();
-    let plan = ProcessPlan::new(Some(given), arguments.number("preserve-fds")?.unwrap_or(0), &mut vec![])?;
-    let target = ExecTarget { linux: &linux, id: &container.record.id, new_keyring: false };
-    let steps = exec_steps(&target, given, &plan)?;
+    let cgroups = cgroups(container, arguments)?;
+    let target = ExecTarget { id: &container.record.id, linux: &linux, cgroups };
+    let plan = Plan::exec(target, given, arguments.number("preserve-fds")?.unwrap_or(0))?;
     let Some(pid) = Pid::from_raw(container.record.init_process_pid) else {
         return Err(Error::new(Kind::State, "container not running"));
     };
@@ -91,16 +96,9 @@ fn start(
     if !container.is_alive() {
         return Err(Error::new(Kind::State, "cannot exec in a stopped container"));
     }
-    let cgroups = cgroups(container, arguments)?;
-    let target = Target {
-        init,
-        cgroups: &cgroups,
-        joins_pid_namespace: linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::Pid),
-        state: container.state()?,
-        console,
-        timeline: Timeline::new(false, Side::Init),
-    };
-    exec::run(target, &steps, &plan)
+    let timeline = arguments.path("timeline").is_some();
+    let setup = Setup { console, start_fifo: None, timeline, target: Some(init) };
+    runtime::create(&plan, container.state_as(Status::Running), setup, &mut |_| Ok(()))?.go()
 }
 
 /// The container's cgroups, or one below them.

@@ -134,10 +134,17 @@ fn build(
     wait_for_start: bool,
 ) -> Result<Created> {
     let start_fifo = if wait_for_start { Some(container.make_fifo()?) } else { None };
-    let setup = Setup { console, start_fifo, timeline: arguments.path("timeline").is_some() };
+    let timeline = arguments.path("timeline").is_some();
+    let setup = Setup { console, start_fifo, timeline, target: None };
     let mut state = container.state_as(Status::Creating);
     state.oci_version = crate::spec::VERSION.into();
-    let created = runtime::create(plan, state, setup)?;
+    // All but the last step of recording its pid happens while init is at work.
+    let created = runtime::create(plan, state, setup, &mut |pid| {
+        container.record.init_process_pid = pid.as_raw_nonzero().get();
+        container.record.init_process_start =
+            processes::start_time(container.record.init_process_pid).unwrap_or(0);
+        container.stage()
+    })?;
     match announce(container, &created, arguments) {
         Ok(()) => Ok(created),
         Err(error) => Err(error.and(created.kill())),
@@ -145,14 +152,10 @@ fn build(
 }
 
 /// Tells the world about init: record, pid file, pidfd.
-fn announce(container: &mut Container, created: &Created, arguments: &Arguments) -> Result<()> {
-    let pid = created.child.pid;
-    container.record.init_process_pid = pid.as_raw_nonzero().get();
-    container.record.init_process_start =
-        processes::start_time(container.record.init_process_pid).unwrap_or(0);
-    container.save()?;
+fn announce(container: &Container, created: &Created, arguments: &Arguments) -> Result<()> {
+    container.commit()?;
     if let Some(path) = arguments.path("pid-file") {
-        write_pid_file(&path, pid)?;
+        write_pid_file(&path, created.child.pid)?;
     }
     if let Some(path) = arguments.path("pidfd-socket") {
         send_pidfd(&path, &created.child.pidfd)?;

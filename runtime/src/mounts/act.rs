@@ -130,13 +130,13 @@ fn source_name(source: &Source) -> String {
 
 /// A read-only mount of what is already there, on top of it.
 pub(crate) fn cover_read_only(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    let tree = match safe_path::find(root, path) {
-        Ok(found) => mount::clone_tree(&found, "", true)?,
+    let place = match safe_path::find(root, path) {
+        Ok(found) => found,
         Err(error) if error.errno == rustix::io::Errno::NOENT => return Ok(()),
         Err(error) => return Err(error.into()),
     };
+    let tree = mount::clone_tree(&place, "", true)?;
     let read_only = mount::Attributes { set: attr::RDONLY, ..mount::Attributes::default() };
     mount::set_attributes(&tree, read_only, false)?;
-    let target = safe_path::find(root, path)?;
-    Ok(mount::move_to_fd(&tree, &target)?)
+    Ok(mount::move_to_fd(&tree, &place)?)
 }

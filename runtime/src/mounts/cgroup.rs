@@ -12,7 +12,7 @@ use crate::safe_path;
 use knarr_sys::mount::{self, attr};
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// Mounts the view.
@@ -56,8 +56,7 @@ fn version_1(
             source::bind(&hierarchy.path, false, None, false)?
         };
         mount::set_attributes(&tree, changes(plan.attributes), false)?;
-        let place = safe_path::find(top.as_fd(), Path::new(name))?;
-        mount::move_to_fd(&tree, &place)?;
+        mount::move_into(&tree, &top, name)?;
         for link in &hierarchy.links {
             rustix::fs::symlinkat(name, &top, link.as_str()).context(|| format!("symlinkat({link:?})"))?;
         }

@@ -50,7 +50,8 @@ impl Step {
                 )
             }
             Step::MapIds => "write /proc/PID/gid_map, /proc/PID/uid_map".into(),
-            Step::EnterCgroups => "write cgroup.procs in every hierarchy".into(),
+            Step::OpenCgroups => "open(<cgroup>/tasks) in every hierarchy".into(),
+            Step::EnterPidNamespace => "setns(<pidfd of init>, CLONE_NEWPID)".into(),
             Step::LimitProcess(limits) => {
                 let each: Vec<String> =
                     limits.iter().map(|l| format!("{}={}:{}", l.kind, l.soft, l.hard)).collect();
@@ -65,6 +66,7 @@ impl Step {
 
     fn operation_of_init(&self) -> String {
         match self {
+            Step::EnterCgroups => "write(<tasks>, \"0\") in every hierarchy".into(),
             Step::JoinContainer { flags } => format!("setns(<pidfd of init>, {})", flag_names(*flags)),
             Step::JoinNamespace { kind, path } => format!("setns({:?}, {kind:?})", path.display()),
             Step::Keyring(name) => format!("keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?})"),
@@ -138,15 +140,14 @@ impl Step {
                 ("clone", "linux.namespaces: one call, and on v2 no write to cgroup.procs ever")
             }
             Step::MapIds => ("map ids", "linux.uidMappings, gidMappings: who root is outside"),
-            Step::EnterCgroups => {
-                ("enter cgroups", "cgroup v1: one grace period for all, while init builds the root")
-            }
+            Step::OpenCgroups => ("open cgroups", "cgroup v1: by the runtime, whose rights to them count"),
+            Step::EnterPidNamespace => ("enter pid namespace", "for children only: the next clone is in it"),
             Step::LimitProcess(_) => {
                 ("limit process", "process.rlimits: after init's own work, which they could hinder")
             }
             Step::OomScore(_) => ("oom score", "process.oomScoreAdj"),
             Step::MoveNetDevice { .. } => ("move network device", "linux.netDevices"),
-            Step::Release => ("release init", "it may rely on its ids and its cgroup now"),
+            Step::Release => ("release init", "it may rely on its ids and devices now"),
             Step::AwaitInit => ("await init", "its error, if any, is the command's error"),
             Step::Hooks(kind) => ("hooks", hook_reason(*kind)),
             Step::JoinContainer { .. } => (
@@ -154,7 +155,11 @@ impl Step {
                 "all namespaces at once, by the pidfd of a process that cannot be replaced",
             ),
             Step::JoinNamespace { .. } => ("join namespace", "linux.namespaces[].path"),
-            Step::AwaitPlacement => ("await placement", "ids and cgroup are given from outside"),
+            Step::EnterCgroups => (
+                "enter cgroups",
+                "cgroup v1: a thread that moves itself need not wait for the quiet of all CPUs",
+            ),
+            Step::AwaitRelease => ("await release", "ids and network devices are given from outside"),
             Step::BecomeRoot => {
                 ("become root", "of the user namespace: everything from here on is done with its rights only")
             }

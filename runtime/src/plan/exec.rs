@@ -1,21 +1,26 @@
 //! `exec`: one more process in a container that runs. Its namespaces and root are there; the rest is as for init.
 
-use super::init::{become_program, late_filter};
-use super::namespaces::sys_kind;
-use super::{ProcessPlan, Step};
+use super::init::{become_program, filter};
+use super::namespaces::{Namespaces, sys_kind};
+use super::{Plan, ProcessPlan, Step};
+use crate::cgroups::Cgroups;
 use crate::error::Result;
-use crate::seccomp;
-use crate::spec::{Linux, NamespaceKind, Process};
+use crate::spec::{Hooks, Linux, NamespaceKind, Process};
+use std::path::PathBuf;
 
 /// What exec needs to know of the container.
 #[derive(Debug)]
 pub(crate) struct ExecTarget<'a> {
-    pub(crate) linux: &'a Linux,
     pub(crate) id: &'a str,
-    pub(crate) new_keyring: bool,
+    pub(crate) linux: &'a Linux,
+    pub(crate) cgroups: Cgroups,
 }
 
 impl ExecTarget<'_> {
+    fn has(&self, kind: NamespaceKind) -> bool {
+        self.linux.namespaces.iter().any(|namespace| namespace.kind == kind)
+    }
+
     /// The namespaces in which the container differs from us, by its configuration. Its pid namespace is entered by
     /// being cloned into it.
     fn join_flags(&self) -> u64 {
@@ -24,31 +29,55 @@ impl ExecTarget<'_> {
     }
 }
 
-/// Everything the new process does, in order.
-pub(crate) fn exec_steps(
-    target: &ExecTarget<'_>,
-    given: &Process,
-    process: &ProcessPlan,
-) -> Result<Vec<Step>> {
-    let mut steps = vec![Step::AwaitPlacement, Step::JoinContainer { flags: target.join_flags() }];
-    let user_namespace =
-        target.linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User);
-    if user_namespace {
-        steps.push(Step::BecomeRoot);
+impl Plan {
+    /// Decides everything about one more process.
+    pub(crate) fn exec(target: ExecTarget<'_>, given: &Process, preserve_fds: u32) -> Result<Plan> {
+        let mut warnings = vec![];
+        let process = ProcessPlan::new(Some(given), preserve_fds, &mut warnings)?;
+        let mut steps = outside(&target, &process);
+        steps.extend(inside(&target, given, &process)?);
+        Ok(Plan {
+            id: target.id.into(),
+            bundle: PathBuf::new(),
+            rootfs: PathBuf::new(),
+            namespaces: Namespaces::default(),
+            cgroups: target.cgroups,
+            prepared: vec![],
+            hooks: Hooks::default(),
+            steps,
+            warnings,
+        })
     }
+}
+
+fn outside(target: &ExecTarget<'_>, process: &ProcessPlan) -> Vec<Step> {
+    let unified = target.cgroups.unified;
+    let mut steps = Vec::new();
+    steps.extend((!unified).then_some(Step::OpenCgroups));
+    steps.extend(target.has(NamespaceKind::Pid).then_some(Step::EnterPidNamespace));
+    steps.push(Step::Clone { flags: 0, into_cgroup: unified });
+    steps.extend(process.oom_score_adj.map(Step::OomScore));
+    steps.push(Step::AwaitInit);
+    let outside = target.has(NamespaceKind::User) && !process.rlimits.is_empty();
+    steps.extend(outside.then(|| Step::LimitProcess(process.rlimits.clone())));
+    steps
+}
+
+fn inside(target: &ExecTarget<'_>, given: &Process, process: &ProcessPlan) -> Result<Vec<Step>> {
+    let user_namespace = target.has(NamespaceKind::User);
+    let mut steps = Vec::new();
+    steps.extend((!target.cgroups.unified).then_some(Step::EnterCgroups));
+    steps.push(Step::JoinContainer { flags: target.join_flags() });
+    steps.extend(user_namespace.then_some(Step::BecomeRoot));
     steps.push(Step::NewSession);
-    steps.extend(target.new_keyring.then(|| Step::Keyring(format!("_ses.{}", target.id))));
     if process.terminal {
         let size = given.console_size.clone().unwrap_or_default();
         steps.push(Step::Console { width: size.width, height: size.height });
     }
-    let filter = target.linux.seccomp.as_ref().map(seccomp::plan).transpose()?.flatten();
-    steps.extend(become_program(given, process, target.linux, filter, user_namespace)?);
+    let (early, late) = filter(given, target.linux)?;
+    steps.extend(become_program(given, process, target.linux, early, user_namespace)?);
     steps.push(Step::FindProgram);
-    steps.extend(late_filter(given, target.linux)?);
-    steps.extend(
-        (user_namespace && !process.rlimits.is_empty()).then(|| Step::LimitProcess(process.rlimits.clone())),
-    );
+    steps.extend(late);
     steps.push(Step::Ready);
     steps.push(Step::CloseFds { first: 3 + process.preserve_fds });
     steps.push(Step::Execute(Box::new(process.clone())));

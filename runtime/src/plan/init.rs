@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::mounts::{Propagation, options};
 use crate::safe_path::clean;
 use crate::scheduling;
-use crate::seccomp::{self, SeccompPlan};
+use crate::seccomp;
 use crate::spec::{Linux, NamespaceKind, Process, Spec};
 use crate::sysctl;
 use std::path::Path;
@@ -18,15 +18,14 @@ pub(super) fn steps(
     plan: &mut Plan,
 ) -> Result<Vec<Step>> {
     let given = spec.process.clone().unwrap_or_default();
-    let mut steps = enter(plan, options);
+    let mut steps = enter(linux, plan, options);
     steps.extend(build_root(spec, linux, process, plan)?);
     steps.extend(leave_host(linux, options, &plan.hooks)?);
     steps.extend(settle(spec, linux, &given, process, plan)?);
-    let filter = linux.seccomp.as_ref().map(seccomp::plan).transpose()?.flatten();
-    steps.extend(become_program(&given, process, linux, filter, plan.namespaces.any_user())?);
+    let (early, late) = filter(&given, linux)?;
+    steps.extend(become_program(&given, process, linux, early, plan.namespaces.any_user())?);
     steps.push(Step::FindProgram);
-    // With no_new_privs a filter can be loaded by anybody, so it is the very last: it need not allow what comes before.
-    steps.extend(late_filter(&given, linux)?);
+    steps.extend(late);
     steps.push(Step::Ready);
     if options.wait_for_start {
         steps.push(Step::AwaitStart);
@@ -37,15 +36,15 @@ pub(super) fn steps(
     Ok(steps)
 }
 
-/// Into the namespaces that the clone could not give.
-fn enter(plan: &Plan, options: &Options) -> Vec<Step> {
+/// Into the cgroups and the namespaces that the clone could not give.
+fn enter(linux: &Linux, plan: &Plan, options: &Options) -> Vec<Step> {
     let namespaces = &plan.namespaces;
     let mut steps = Vec::new();
+    steps.extend((!plan.cgroups.unified).then_some(Step::EnterCgroups));
+    steps.extend(super::needs_release(linux, plan).then_some(Step::AwaitRelease));
     // With a new user namespace nothing may be done before ids are mapped.
-    if namespaces.any_user() {
-        steps.push(Step::AwaitPlacement);
-        steps.push(Step::BecomeRoot);
-    }
+    steps.extend(namespaces.any_user().then_some(Step::BecomeRoot));
+    steps.extend(namespaces.new.contains(&NamespaceKind::Cgroup).then_some(Step::CgroupNamespace));
     if !namespaces.needs_stage() {
         let later = namespaces.join.iter().filter(|join| join.kind != NamespaceKind::Pid);
         steps.extend(later.map(|join| Step::JoinNamespace { kind: join.kind, path: join.path.clone() }));
@@ -67,29 +66,9 @@ fn build_root(spec: &Spec, linux: &Linux, process: &ProcessPlan, plan: &mut Plan
     let mut prepared = std::mem::take(&mut plan.prepared);
     let mounts = rootfs::mounts(spec, &plan.bundle, &plan.namespaces, &mut prepared)?;
     plan.prepared = prepared;
-    // Attaching to version 1 cgroups costs a grace period, which the mounts hide: we wait for it as late as possible.
-    let needs_cgroup =
-        |step: &Step| matches!(step, Step::Mount(m) if m.source == crate::mounts::Source::Cgroup);
-    let new_view = plan.namespaces.new.contains(&NamespaceKind::Cgroup);
-    let mut placed = plan.namespaces.any_user();
-    for step in mounts {
-        if needs_cgroup(&step) && !placed {
-            placed = true;
-            steps.push(Step::AwaitPlacement);
-        }
-        if needs_cgroup(&step) && new_view && !steps.iter().any(|s| matches!(s, Step::CgroupNamespace)) {
-            steps.push(Step::CgroupNamespace);
-        }
-        steps.push(step);
-    }
+    steps.extend(mounts);
     steps.push(Step::MakeWorkingDirectory(process.cwd.clone()));
     steps.extend(rootfs::devices(spec, linux, &plan.namespaces)?);
-    if !placed {
-        steps.push(Step::AwaitPlacement);
-    }
-    if new_view && !steps.iter().any(|step| matches!(step, Step::CgroupNamespace)) {
-        steps.push(Step::CgroupNamespace);
-    }
     Ok(steps)
 }
 
@@ -159,7 +138,7 @@ pub(super) fn become_program(
     given: &Process,
     process: &ProcessPlan,
     linux: &Linux,
-    filter: Option<SeccompPlan>,
+    filter: Option<Step>,
     user_namespace: bool,
 ) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
@@ -171,10 +150,7 @@ pub(super) fn become_program(
     );
     steps.extend(linux.personality.as_ref().map(scheduling::personality).transpose()?.map(Step::Personality));
     steps.push(Step::Umask(process.umask));
-    if !given.no_new_privileges {
-        // Loading needs CAP_SYS_ADMIN, which is about to go.
-        steps.extend(filter.map(Step::Seccomp));
-    }
+    steps.extend(filter);
     // In a user namespace nobody may raise a limit: the runtime does it from outside.
     let limits = (!user_namespace && !process.rlimits.is_empty()).then(|| process.rlimits.clone());
     steps.extend(limits.map(Step::LimitSelf));
@@ -186,9 +162,9 @@ pub(super) fn become_program(
     Ok(steps)
 }
 
-pub(super) fn late_filter(given: &Process, linux: &Linux) -> Result<Option<Step>> {
-    if !given.no_new_privileges {
-        return Ok(None);
-    }
-    Ok(linux.seccomp.as_ref().map(seccomp::plan).transpose()?.flatten().map(Step::Seccomp))
+/// The filter where it is loaded: with no_new_privs anybody may load one, so it is the very last step and need not allow
+/// what comes before; else (the first place) it takes CAP_SYS_ADMIN, which is about to go.
+pub(super) fn filter(given: &Process, linux: &Linux) -> Result<(Option<Step>, Option<Step>)> {
+    let step = linux.seccomp.as_ref().map(seccomp::plan).transpose()?.flatten().map(Step::Seccomp);
+    Ok(if given.no_new_privileges { (None, step) } else { (step, None) })
 }

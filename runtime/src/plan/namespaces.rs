@@ -15,7 +15,7 @@ pub(crate) struct Join {
 }
 
 /// All of them.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct Namespaces {
     /// To be made.
     pub(crate) new: Vec<NamespaceKind>,

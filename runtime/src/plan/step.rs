@@ -75,20 +75,21 @@ pub(crate) struct DevicePlan {
     pub(crate) bind: bool,
 }
 
-/// One operation. The two sides' order is that of the list; `Release`, `AwaitPlacement`, `AwaitHooks`, `AwaitInit`, `Ready`
+/// One operation. The two sides' order is that of the list; `Release`, `AwaitRelease`, `AwaitHooks`, `AwaitInit`, `Ready`
 /// and `AwaitStart` are where they meet.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) enum Step {
     CreateCgroups,
     LimitCgroups(Vec<Write>),
     FilterDevices(Vec<Rule>),
+    OpenCgroups,
+    EnterPidNamespace,
     PrepareMounts,
     Clone {
         flags: u64,
         into_cgroup: bool,
     },
     MapIds,
-    EnterCgroups,
     LimitProcess(Vec<crate::rlimits::Limit>),
     OomScore(i32),
     MoveNetDevice {
@@ -107,7 +108,8 @@ pub(crate) enum Step {
         kind: NamespaceKind,
         path: PathBuf,
     },
-    AwaitPlacement,
+    EnterCgroups,
+    AwaitRelease,
     BecomeRoot,
     NewSession,
     CgroupNamespace,
@@ -169,8 +171,9 @@ impl Step {
             | Step::FilterDevices(_)
             | Step::PrepareMounts
             | Step::Clone { .. }
+            | Step::OpenCgroups
+            | Step::EnterPidNamespace
             | Step::MapIds
-            | Step::EnterCgroups
             | Step::LimitProcess(_)
             | Step::OomScore(_)
             | Step::MoveNetDevice { .. }

@@ -70,6 +70,14 @@ pub fn move_to_fd(mount: impl AsFd, target: impl AsFd) -> Result<()> {
         .call(|| format!("move_mount({}, \"\", {}, \"\")", name(mount), name(target)))
 }
 
+/// Attaches a detached mount onto an entry of a directory; a symbolic link is not followed.
+pub fn move_into(mount: impl AsFd, directory: impl AsFd, entry: &str) -> Result<()> {
+    let (mount, directory) = (mount.as_fd(), directory.as_fd());
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(mount, c"", directory, entry, flags)
+        .call(|| format!("move_mount({}, \"\", {}, {entry:?})", name(mount), name(directory)))
+}
+
 /// Attaches a detached mount onto a path, following symbolic links. Only for paths that nobody hostile can change.
 pub fn move_to_path(mount: impl AsFd, target: &Path) -> Result<()> {
     let mount = mount.as_fd();
