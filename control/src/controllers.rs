@@ -5,6 +5,7 @@
 //! reconcile them ([`runner`]). What a reconcile decides is a pure function of the copies; what it does are API calls
 //! with the resource version it decided on, so that a decision on old facts fails and is made again.
 
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod disruption;
@@ -28,12 +29,18 @@ pub(crate) mod pods;
 mod replica_set;
 pub(crate) mod runner;
 mod service_account;
+mod stateful_set;
 pub(crate) mod status;
-mod wiring;
+mod volume;
+mod volume_claim;
+pub(crate) mod volume_match;
+pub(crate) mod wiring;
 pub(crate) mod work_queue;
 
+use crate::scheduler;
 use std::net::IpAddr;
 use tokio::sync::watch;
+use wiring::{Plane, Task};
 
 /// What the controllers must know about the cluster.
 #[derive(Debug, Clone)]
@@ -50,10 +57,35 @@ pub struct ControllerOptions {
     pub ca_pem: String,
 }
 
-/// Starts the scheduler and every controller; returns when `shutdown` turns true and all of them have stopped.
+/// The scheduler and every controller.
+const ALL: &[fn(&mut Plane) -> Task] = &[
+    scheduler::wire,
+    replica_set::wire,
+    deployment::wire,
+    job::wire,
+    cron_job::wire,
+    daemon_set::wire,
+    stateful_set::wire,
+    disruption::wire,
+    volume::wire,
+    volume_claim::wire,
+    endpoint_slice::wire,
+    endpoints::wire,
+    namespace::wire,
+    service_account::wire,
+    node_cidr::wire,
+    node_lifecycle::wire,
+    pod_gc::wire,
+    event_ttl::wire,
+    garbage_collector::wire,
+];
+
+/// Runs the scheduler and every controller; returns when `shutdown` turns true and all of them have stopped.
 pub async fn run_all(client: kube::Client, options: ControllerOptions, mut shutdown: watch::Receiver<bool>) {
+    let mut plane = Plane::new(client, options);
+    let tasks = ALL.iter().map(|wire| wire(&mut plane)).collect();
     tokio::select! {
-        () = wiring::run(client, options) => {}
+        () = plane.run(tasks) => {}
         // An error means that the sender is gone, which is a shutdown as well.
         _ = shutdown.wait_for(|stop| *stop) => {}
     }

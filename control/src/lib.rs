@@ -9,6 +9,7 @@ pub mod authz;
 pub(crate) mod client;
 pub mod control_plane;
 pub mod controllers;
+mod cron_schedule;
 pub mod discovery;
 mod extensions;
 pub mod openapi;

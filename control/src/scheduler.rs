@@ -8,6 +8,7 @@ mod binding;
 mod cycle;
 pub(crate) mod daemon;
 mod filter;
+pub(crate) mod node_selector;
 mod queue;
 mod requests;
 mod score;
@@ -16,6 +17,7 @@ mod snapshot;
 use crate::controllers::events::Recorder;
 use crate::controllers::informer::{Key, Lister};
 use crate::controllers::pods;
+use crate::controllers::wiring::{Plane, Task};
 use cycle::Decision;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Client, ResourceExt};
@@ -26,6 +28,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The name pods ask for.
 pub(crate) const NAME: &str = "default-scheduler";
+
+/// Woken by pods and nodes.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let (pods, nodes) = (plane.informer::<Pod>(), plane.informer::<Node>());
+    let scheduler = Scheduler::new(plane.client.clone(), pods.lister(), nodes.lister());
+    let changed = scheduler.clone();
+    pods.on_change(move |old, new| changed.pod_changed(old, new));
+    let changed = scheduler.clone();
+    nodes.on_change(move |_, _| changed.node_changed());
+    Box::pin(scheduler.run())
+}
 
 /// The scheduler; cheap to clone.
 #[derive(Clone)]

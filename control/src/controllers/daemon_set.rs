@@ -7,6 +7,7 @@ use super::history::History;
 use super::informer::{Key, Lister};
 use super::pod_control::PodControl;
 use super::runner::{Next, Reconcile};
+use super::wiring::{Plane, Task, Wire};
 use super::{events::Severity, status};
 use crate::scheduler::daemon;
 use jiff::Timestamp;
@@ -15,6 +16,28 @@ use k8s_openapi::api::core::v1::Node;
 use kube::{Client, ResourceExt};
 use plan::World;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Woken by its sets, their pods, and nodes whose labels or taints change.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let mut wire = Wire::new("daemonset", plane);
+    let sets = wire.keys::<DaemonSet>();
+    let control = wire.pods::<DaemonSet>("daemonset-controller", |set| Some(&set.spec.as_ref()?.selector));
+    let (all, nodes) = (sets.clone(), wire.reads());
+    wire.woken_by::<Node>(move |old, new, queue| {
+        if placement(old) != placement(new) {
+            all.all().iter().for_each(|set| queue.add(Key::of(&**set)));
+        }
+    });
+    let history = History { client: wire.client(), revisions: wire.reads() };
+    let controller = DaemonSets { client: wire.client(), sets, nodes, history, control };
+    wire.run(2, controller)
+}
+
+/// What decides where daemons run: labels and taints of a node, not its heartbeats.
+fn placement(node: Option<&Arc<Node>>) -> Option<impl PartialEq + use<>> {
+    node.map(|node| (node.metadata.labels.clone(), node.spec.as_ref().and_then(|spec| spec.taints.clone())))
+}
 
 /// Everything one reconcile needs.
 pub(crate) struct DaemonSets {

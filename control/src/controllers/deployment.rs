@@ -10,6 +10,7 @@ use super::events::{Recorder, Severity};
 use super::informer::{Key, Lister};
 use super::ownership::{self, Claim};
 use super::runner::{Next, Reconcile, ignore_not_found};
+use super::wiring::{Plane, Task, WORKERS, Wire, owner_key};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
@@ -17,6 +18,32 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use std::sync::Arc;
+
+/// Woken by its deployments, their sets, and sets that nobody owns.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let mut wire = Wire::new("deployment", plane);
+    let deployments = wire.keys::<Deployment>();
+    let (all, replica_sets) = (deployments.clone(), wire.owned::<ReplicaSet>("Deployment"));
+    wire.woken_by::<ReplicaSet>(move |_, new, queue| {
+        if let Some(orphan) = new.filter(|set| ownership::controller_of(&set.metadata).is_none()) {
+            let namespace = orphan.namespace().unwrap_or_default();
+            all.in_namespace(&namespace).iter().for_each(|deployment| queue.add(Key::of(&**deployment)));
+        }
+    });
+    let sets = replica_sets.clone();
+    // Recreate waits for the last old pod.
+    wire.woken_by::<Pod>(move |old, new, queue| {
+        if let (Some(pod), None) = (old, new)
+            && let Some(set) = owner_key(&**pod, "ReplicaSet").and_then(|key| sets.get(&key))
+        {
+            owner_key(&*set, "Deployment").into_iter().for_each(|key| queue.add(key));
+        }
+    });
+    let recorder = Recorder::new(wire.client(), "deployment-controller");
+    let pods = wire.reads();
+    let controller = Deployments { client: wire.client(), deployments, replica_sets, pods, recorder };
+    wire.run(WORKERS, controller)
+}
 
 /// Everything one reconcile needs.
 pub(crate) struct Deployments {

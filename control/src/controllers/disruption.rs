@@ -2,6 +2,7 @@
 
 use super::informer::{Key, Lister};
 use super::runner::{Next, Reconcile};
+use super::wiring::{Plane, Task, Wire};
 use super::{ownership, pods, status};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -12,6 +13,23 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Client, ResourceExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Woken by its budgets and the pods they select.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let mut wire = Wire::new("disruption", plane);
+    let budgets = wire.keys::<PodDisruptionBudget>();
+    let all = budgets.clone();
+    wire.woken_by::<Pod>(move |old, new, queue| {
+        for pod in old.into_iter().chain(new) {
+            let budgets = all.in_namespace(&pod.namespace().unwrap_or_default());
+            let concerned = budgets.iter().filter(|budget| selects(budget, pod));
+            concerned.for_each(|budget| queue.add(Key::of(&**budget)));
+        }
+    });
+    let controller =
+        Disruptions { client: wire.client(), budgets, replica_sets: wire.reads(), pods: wire.reads() };
+    wire.run(1, controller)
+}
 
 /// Everything one reconcile needs.
 pub(crate) struct Disruptions {

@@ -6,6 +6,7 @@ use super::informer::{Key, Lister};
 use super::ownership;
 use super::pods;
 use super::runner::{Next, Reconcile, ignore_not_found};
+use super::wiring::{Plane, Task, WORKERS, Wire};
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -23,6 +24,41 @@ const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 /// The service of a slice.
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Woken by its services, the pods they select, and its slices.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let mut wire = Wire::new("endpointslice", plane);
+    let services = selected(&mut wire);
+    wire.woken_by::<EndpointSlice>(|old, new, queue| {
+        if let Some(slice) = new.or(old)
+            && let Some(service) = slice.labels().get(SERVICE_NAME)
+        {
+            queue.add(Key::new(&slice.namespace().unwrap_or_default(), service));
+        }
+    });
+    let controller =
+        EndpointSlices { client: wire.client(), services, pods: wire.reads(), slices: wire.reads() };
+    wire.run(WORKERS, controller)
+}
+
+/// Services as keys, woken also by pods that they select, before or after a change.
+pub(super) fn selected(wire: &mut Wire<'_>) -> Lister<Service> {
+    let services = wire.keys::<Service>();
+    let all = services.clone();
+    wire.woken_by::<Pod>(move |old, new, queue| {
+        for pod in old.into_iter().chain(new) {
+            let matches = |wanted: &BTreeMap<String, String>| {
+                wanted.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
+            };
+            for service in all.in_namespace(&pod.namespace().unwrap_or_default()) {
+                if selector(&service).is_some_and(matches) {
+                    queue.add(Key::of(&*service));
+                }
+            }
+        }
+    });
+    services
+}
 
 /// Everything one reconcile needs.
 pub(crate) struct EndpointSlices {

@@ -3,6 +3,7 @@
 use super::endpoint_slice::{self, Wanted};
 use super::informer::{Key, Lister};
 use super::runner::{Next, Reconcile, ignore_not_found};
+use super::wiring::{Plane, Task, Wire};
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointPort, EndpointSubset, Endpoints as Object, Pod, Service,
 };
@@ -11,6 +12,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
+
+/// Woken by its services and the pods they select.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let mut wire = Wire::new("endpoint", plane);
+    let services = endpoint_slice::selected(&mut wire);
+    let controller =
+        Endpoints { client: wire.client(), services, pods: wire.reads(), endpoints: wire.reads() };
+    wire.run(1, controller)
+}
 
 /// Everything one reconcile needs.
 pub(crate) struct Endpoints {

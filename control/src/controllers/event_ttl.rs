@@ -2,6 +2,7 @@
 
 use super::informer::{Key, Lister};
 use super::runner::{Next, Reconcile, ignore_not_found};
+use super::wiring::{Plane, Task, Wire};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
@@ -11,6 +12,13 @@ use std::time::Duration;
 
 /// From the last time an event happened.
 const TIME_TO_LIVE: SignedDuration = SignedDuration::from_hours(1);
+
+/// Woken by its events.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let mut wire = Wire::new("event-ttl", plane);
+    let controller = EventTtl { client: wire.client(), events: wire.keys() };
+    wire.run(1, controller)
+}
 
 /// Everything one reconcile needs.
 pub(crate) struct EventTtl {

@@ -8,7 +8,9 @@ mod graph;
 
 use super::dynamic::{self, Kind};
 use super::informer::Key;
+use super::runner;
 use super::runner::{Next, Reconcile, ignore_not_found};
+use super::wiring::{Plane, Task, WORKERS};
 use super::work_queue::WorkQueue;
 use futures_util::StreamExt;
 use graph::{Graph, Node, Verdict};
@@ -24,6 +26,15 @@ use std::time::Duration;
 
 /// How often new kinds are looked for.
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Woken by its own watches of every kind.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let collector = GarbageCollector::new(plane.client.clone());
+    let work = runner::run("garbage-collector", collector.queue.clone(), WORKERS, collector.clone());
+    Box::pin(async move {
+        tokio::join!(collector.watch(), work);
+    })
+}
 
 /// The collector. Its keys are uids (in the key's name).
 pub(crate) struct GarbageCollector {
@@ -65,11 +76,6 @@ impl GarbageCollector {
     /// A collector that knows nothing yet.
     pub(crate) fn new(client: Client) -> Arc<Self> {
         Arc::new(Self { client, graph: Mutex::default(), queue: WorkQueue::new() })
-    }
-
-    /// The queue of uids to look at.
-    pub(crate) fn queue(&self) -> WorkQueue<Key> {
-        self.queue.clone()
     }
 
     /// Watches every kind there is, and every kind that is added, until the future is dropped.

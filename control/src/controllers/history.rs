@@ -1,4 +1,4 @@
-//! Controller revisions: every template that a daemon set has had, with a number, so that pods can be
+//! Controller revisions: every template that a daemon set or stateful set has had, with a number, so that pods can be
 //! told apart by it and `kubectl rollout undo` can go back to it.
 
 use super::deployment::hash;
@@ -110,6 +110,11 @@ impl Revisions {
     pub(crate) fn hash(&self) -> String {
         self.present.labels().get(LABEL).cloned().unwrap_or_default()
     }
+
+    /// One of them.
+    pub(crate) fn named(&self, name: &str) -> Option<&ControllerRevision> {
+        self.others.iter().chain([&self.present]).find(|one| one.name_any() == name).map(|one| &**one)
+    }
 }
 
 fn new<K: Resource<DynamicType = ()>>(
@@ -137,7 +142,8 @@ fn new<K: Resource<DynamicType = ()>>(
     }
 }
 
-fn template_of(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
+/// The template of a revision.
+pub(crate) fn template_of(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
     let RawExtension(data) = revision.data.as_ref()?;
     let mut template = data.pointer("/spec/template").cloned()?;
     template

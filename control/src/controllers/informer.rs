@@ -10,7 +10,7 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
 
 /// Namespace (empty for cluster-scoped kinds) and name.
@@ -34,6 +34,17 @@ impl Key {
     pub(crate) fn new(namespace: &str, name: &str) -> Self {
         Self { namespace: namespace.to_owned(), name: name.to_owned() }
     }
+}
+
+/// Kinds that can be watched.
+pub(crate) trait Watched:
+    Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static
+{
+}
+
+impl<K> Watched for K where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static
+{
 }
 
 type Objects<K> = BTreeMap<Key, Arc<K>>;
@@ -81,24 +92,32 @@ impl<K> Lister<K> {
     }
 }
 
-/// A list-and-watch before it runs.
+/// A list-and-watch. Cheap to clone; handlers are set before it runs.
 pub(crate) struct Informer<K> {
     api: Api<K>,
     objects: Arc<RwLock<Objects<K>>>,
-    handlers: Vec<Handler<K>>,
+    handlers: Arc<Mutex<Vec<Handler<K>>>>,
     synced: watch::Sender<bool>,
 }
 
-impl<K> Informer<K>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-{
+impl<K: Clone> Clone for Informer<K> {
+    fn clone(&self) -> Self {
+        Self {
+            api: self.api.clone(),
+            objects: self.objects.clone(),
+            handlers: self.handlers.clone(),
+            synced: self.synced.clone(),
+        }
+    }
+}
+
+impl<K: Watched> Informer<K> {
     /// An informer over all namespaces.
     pub(crate) fn new(client: &Client) -> Self {
         Self {
             api: Api::all(client.clone()),
             objects: Arc::default(),
-            handlers: Vec::new(),
+            handlers: Arc::default(),
             synced: watch::channel(false).0,
         }
     }
@@ -110,49 +129,50 @@ where
 
     /// Calls `handler` with (before, after) for every change from the first list on.
     pub(crate) fn on_change(
-        &mut self,
+        &self,
         handler: impl Fn(Option<&Arc<K>>, Option<&Arc<K>>) + Send + Sync + 'static,
     ) {
-        self.handlers.push(Box::new(handler));
+        self.handlers.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(handler));
     }
 
     /// Watches until the future is dropped; errors of the connection are retried with back-off.
     pub(crate) async fn run(self) {
+        let handlers = std::mem::take(&mut *self.handlers.lock().unwrap_or_else(PoisonError::into_inner));
         let mut events = watcher(self.api.clone(), watcher::Config::default()).default_backoff().boxed();
         let mut listing = Objects::new();
         loop {
             match events.try_next().await {
-                Ok(Some(event)) => self.handle(event, &mut listing),
+                Ok(Some(event)) => self.handle(event, &mut listing, &handlers),
                 Ok(None) => return,
                 Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch"),
             }
         }
     }
 
-    fn handle(&self, event: watcher::Event<K>, listing: &mut Objects<K>) {
+    fn handle(&self, event: watcher::Event<K>, listing: &mut Objects<K>, handlers: &[Handler<K>]) {
         match event {
             watcher::Event::Init => listing.clear(),
             watcher::Event::InitApply(object) => {
                 listing.insert(Key::of(&object), Arc::new(object));
             }
-            watcher::Event::InitDone => self.replace(std::mem::take(listing)),
-            watcher::Event::Apply(object) => self.set(Key::of(&object), Some(Arc::new(object))),
-            watcher::Event::Delete(object) => self.set(Key::of(&object), None),
+            watcher::Event::InitDone => self.replace(std::mem::take(listing), handlers),
+            watcher::Event::Apply(object) => self.set(Key::of(&object), Some(Arc::new(object)), handlers),
+            watcher::Event::Delete(object) => self.set(Key::of(&object), None, handlers),
         }
     }
 
     /// Takes a whole list as the new state.
-    fn replace(&self, listing: Objects<K>) {
+    fn replace(&self, listing: Objects<K>, handlers: &[Handler<K>]) {
         let gone: Vec<Key> = {
             let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
             objects.keys().filter(|key| !listing.contains_key(*key)).cloned().collect()
         };
-        gone.into_iter().for_each(|key| self.set(key, None));
-        listing.into_iter().for_each(|(key, object)| self.set(key, Some(object)));
+        gone.into_iter().for_each(|key| self.set(key, None, handlers));
+        listing.into_iter().for_each(|(key, object)| self.set(key, Some(object), handlers));
         self.synced.send_replace(true);
     }
 
-    fn set(&self, key: Key, new: Option<Arc<K>>) {
+    fn set(&self, key: Key, new: Option<Arc<K>>, handlers: &[Handler<K>]) {
         let old = {
             let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
             match &new {
@@ -166,6 +186,6 @@ where
         if old.is_some() && new.is_some() && version(&old) == version(&new) {
             return;
         }
-        self.handlers.iter().for_each(|handler| handler(old.as_ref(), new.as_ref()));
+        handlers.iter().for_each(|handler| handler(old.as_ref(), new.as_ref()));
     }
 }

@@ -14,6 +14,7 @@ mod tracking;
 use super::informer::{Key, Lister};
 use super::pod_control::PodControl;
 use super::runner::{Next, Reconcile, ignore_not_found};
+use super::wiring::{Plane, Task, WORKERS, Wire};
 use super::{ownership, status};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
@@ -23,6 +24,15 @@ use kube::{Api, Client, ResourceExt};
 use plan::Plan;
 use serde_json::json;
 use std::sync::Arc;
+
+/// Woken by its jobs and their pods.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let mut wire = Wire::new("job", plane);
+    let jobs = wire.keys::<Job>();
+    let control = wire.pods::<Job>("job-controller", |job| job.spec.as_ref()?.selector.as_ref());
+    let controller = Jobs { client: wire.client(), jobs, control };
+    wire.run(WORKERS, controller)
+}
 
 /// Everything one reconcile needs.
 pub(crate) struct Jobs {

@@ -3,6 +3,7 @@
 use super::dynamic;
 use super::informer::{Key, Lister};
 use super::runner::{Next, Reconcile, ignore_not_found, is_not_found};
+use super::wiring::{Plane, Task, WORKERS, Wire};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
@@ -11,6 +12,13 @@ use std::time::Duration;
 
 /// How soon to look again while objects are on their way out.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Woken by its namespaces.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let mut wire = Wire::new("namespace", plane);
+    let controller = Namespaces { client: wire.client(), namespaces: wire.keys() };
+    wire.run(WORKERS, controller)
+}
 
 /// Everything one reconcile needs.
 pub(crate) struct Namespaces {

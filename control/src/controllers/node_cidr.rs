@@ -2,12 +2,21 @@
 
 use super::informer::{Key, Lister};
 use super::runner::{Next, Reconcile, ignore_not_found};
+use super::wiring::{Plane, Task, Wire};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+
+/// Woken by its nodes.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let (cluster_cidr, node_mask) = (plane.options.cluster_cidr.clone(), plane.options.node_cidr_mask);
+    let mut wire = Wire::new("nodecidr", plane);
+    let controller = NodeCidrs { client: wire.client(), nodes: wire.keys(), cluster_cidr, node_mask };
+    wire.run(1, controller)
+}
 
 /// Everything one reconcile needs; one worker, so that no range is given twice.
 pub(crate) struct NodeCidrs {

@@ -4,6 +4,7 @@
 use super::informer::{Key, Lister};
 use super::pods;
 use super::runner::{Next, Reconcile, ignore_not_found};
+use super::wiring::{Plane, Task, Wire};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint, Toleration};
@@ -21,6 +22,19 @@ const PERIOD: Duration = Duration::from_secs(5);
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+
+/// Woken by its nodes.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let mut wire = Wire::new("node-lifecycle", plane);
+    let controller = NodeLifecycle {
+        client: wire.client(),
+        nodes: wire.keys(),
+        leases: wire.reads(),
+        pods: wire.reads(),
+        started: Timestamp::now(),
+    };
+    wire.run(1, controller)
+}
 
 /// Everything one reconcile needs.
 pub(crate) struct NodeLifecycle {

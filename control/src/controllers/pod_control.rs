@@ -46,12 +46,29 @@ impl PodControl {
     where
         K: Resource<DynamicType = ()>,
     {
+        self.claim_those(owner, selector, |_| true).await
+    }
+
+    /// The same, adopting only pods that `may_adopt`.
+    pub(crate) async fn claim_those<K>(
+        &self,
+        owner: &K,
+        selector: &LabelSelector,
+        may_adopt: impl Fn(&Pod) -> bool,
+    ) -> Result<Vec<Arc<Pod>>, kube::Error>
+    where
+        K: Resource<DynamicType = ()>,
+    {
         let uid = owner.uid().unwrap_or_default();
         let mut owned = Vec::new();
         for pod in self.pods.in_namespace(&owner.namespace().unwrap_or_default()) {
             match ownership::claim(&uid, selector, &pod.metadata) {
                 Claim::Owned => owned.push(pod),
-                Claim::Adopt if owner.meta().deletion_timestamp.is_none() && pods::is_active(&pod) => {
+                Claim::Adopt
+                    if owner.meta().deletion_timestamp.is_none()
+                        && pods::is_active(&pod)
+                        && may_adopt(&pod) =>
+                {
                     self.set_owner(&pod, json!([ownership::controlled_by(owner)])).await?;
                     owned.push(pod);
                 }

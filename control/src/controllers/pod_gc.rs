@@ -3,13 +3,31 @@
 use super::informer::{Key, Lister};
 use super::pods;
 use super::runner::{Next, Reconcile, ignore_not_found};
+use super::wiring::{Plane, Task, Wire};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A node that has just disappeared may be on its way back (deleted and registered again).
 const QUARANTINE: Duration = Duration::from_secs(40);
+
+/// Woken by pods, and by nodes that go.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let mut wire = Wire::new("podgc", plane);
+    let pods = wire.keys::<Pod>();
+    let all = pods.clone();
+    wire.woken_by::<Node>(move |old, new, queue| {
+        if let (Some(node), None) = (old, new) {
+            let name = node.name_any();
+            let of_node = |pod: &&Arc<Pod>| pods::node_of(pod) == Some(name.as_str());
+            all.all().iter().filter(of_node).for_each(|pod| queue.add(Key::of(&**pod)));
+        }
+    });
+    let controller = PodGc { client: wire.client(), pods, nodes: wire.reads() };
+    wire.run(1, controller)
+}
 
 /// Everything one reconcile needs; keys are pods.
 pub(crate) struct PodGc {

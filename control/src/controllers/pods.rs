@@ -1,8 +1,11 @@
 //! What controllers read off a pod.
 
+use super::runner::Next;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The node it is bound to.
 pub(crate) fn node_of(pod: &Pod) -> Option<&str> {
@@ -46,6 +49,21 @@ pub(crate) fn is_available(pod: &Pod, min_ready: SignedDuration, now: Timestamp)
     ready_since(pod).is_some_and(|since| now.duration_since(since) >= min_ready)
 }
 
+/// When the first of these pods becomes available without anything else changing.
+pub(crate) fn next_available<'a>(
+    pods: impl Iterator<Item = &'a Arc<Pod>>,
+    min_ready: SignedDuration,
+    now: Timestamp,
+) -> Next {
+    let left = |pod: &Arc<Pod>| {
+        Some(min_ready - now.duration_since(ready_since(pod)?)).filter(|left| left.is_positive())
+    };
+    match pods.filter_map(left).min() {
+        Some(left) => Next::After(Duration::try_from(left).unwrap_or_default()),
+        None => Next::Wait,
+    }
+}
+
 /// When the last of its containers ended; its deletion or its creation where nothing says.
 pub(crate) fn finished_at(pod: &Pod) -> Option<Timestamp> {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
@@ -54,4 +72,16 @@ pub(crate) fn finished_at(pod: &Pod) -> Option<Timestamp> {
     let meta = &pod.metadata;
     let fallback = meta.deletion_timestamp.as_ref().or(meta.creation_timestamp.as_ref());
     ended.map(|Time(at)| *at).max().or_else(|| fallback.map(|Time(at)| *at))
+}
+
+/// Names of the claims it uses, those of its generic ephemeral volumes as well.
+pub(crate) fn claims(pod: &Pod) -> impl Iterator<Item = String> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(|volume| {
+        let own = || Some(format!("{}-{}", pod.metadata.name.as_deref()?, volume.name));
+        match &volume.persistent_volume_claim {
+            Some(claim) => Some(claim.claim_name.clone()),
+            None => volume.ephemeral.as_ref().and_then(|_| own()),
+        }
+    })
 }

@@ -10,11 +10,21 @@ pub(crate) use plan::to_delete;
 use super::informer::{Key, Lister};
 use super::pod_control::{BURST, PodControl, pod_of};
 use super::runner::{Next, Reconcile, message_of};
+use super::wiring::{Plane, Task, WORKERS, Wire};
 use super::{pods, status};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use std::sync::Arc;
+
+/// Woken by its sets and their pods.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let mut wire = Wire::new("replicaset", plane);
+    let replica_sets = wire.keys::<ReplicaSet>();
+    let control = wire.pods::<ReplicaSet>("replicaset-controller", |set| Some(&set.spec.as_ref()?.selector));
+    let controller = ReplicaSets { client: wire.client(), replica_sets, control };
+    wire.run(WORKERS, controller)
+}
 
 /// Everything one reconcile needs.
 pub(crate) struct ReplicaSets {

@@ -2,14 +2,34 @@
 
 use super::informer::{Key, Lister};
 use super::runner::{Next, Reconcile};
+use super::wiring::{Plane, Task, Wire};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 /// Name of the config map.
 pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
+
+/// Woken by namespaces, and by what it makes in them.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let ca_pem = plane.options.ca_pem.clone();
+    let mut wire = Wire::new("serviceaccount", plane);
+    let namespaces = wire.keys::<Namespace>();
+    wire.woken_by::<ServiceAccount>(|old, new, queue| {
+        if let (Some(account), None) = (old, new) {
+            queue.add(Key::new("", &account.namespace().unwrap_or_default()));
+        }
+    });
+    wire.woken_by::<ConfigMap>(|old, new, queue| {
+        if let Some(map) = new.or(old).filter(|map| map.name_any() == ROOT_CA) {
+            queue.add(Key::new("", &map.namespace().unwrap_or_default()));
+        }
+    });
+    let controller = ServiceAccounts { client: wire.client(), namespaces, ca_pem };
+    wire.run(1, controller)
+}
 
 /// Everything one reconcile needs.
 pub(crate) struct ServiceAccounts {

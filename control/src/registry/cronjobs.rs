@@ -98,21 +98,17 @@ fn validate(object: &Value, faults: &mut Faults) {
 
 fn schedule(object: &Value, faults: &mut Faults) {
     let schedule = fields::text(object, "/spec/schedule");
-    let words = schedule.split_whitespace().count();
-    match schedule {
-        "" => faults.required("spec.schedule", ""),
-        text if text.contains("TZ") => {
+    match crate::cron_schedule::parse(schedule) {
+        _ if schedule.is_empty() => faults.required("spec.schedule", ""),
+        _ if schedule.contains("TZ") => {
             faults.invalid(
                 "spec.schedule",
-                &json!(text),
+                &json!(schedule),
                 "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
             );
         }
-        text if text.starts_with('@') || words == 5 => {}
-        text => {
-            let detail = format!("expected exactly 5 fields, found {words}: [{text}]");
-            faults.invalid("spec.schedule", &json!(text), &detail);
-        }
+        Ok(_) => {}
+        Err(detail) => faults.invalid("spec.schedule", &json!(schedule), &detail),
     }
     let zone = fields::text(object, "/spec/timeZone");
     if !zone.is_empty() && jiff::tz::TimeZone::get(zone).is_err() {

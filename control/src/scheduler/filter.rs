@@ -7,8 +7,6 @@ mod resources;
 mod taints;
 mod unschedulable;
 
-pub(super) use affinity::matches_terms;
-
 use super::snapshot::NodeState;
 use k8s_openapi::api::core::v1::Pod;
 

@@ -10,7 +10,6 @@ use kube::ResourceExt;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Pods asked for; the default is 1.
 pub(super) fn replicas(set: &ReplicaSet) -> i32 {
@@ -133,20 +132,14 @@ fn conditions(
 
 /// When a ready pod will become available without anything else changing.
 pub(super) fn next_look(set: &ReplicaSet, active: &[Arc<Pod>], now: Timestamp) -> Next {
-    let wait = min_ready(set);
-    let left = |pod: &Arc<Pod>| {
-        Some(wait - now.duration_since(pods::ready_since(pod)?)).filter(|left| left.is_positive())
-    };
-    match active.iter().filter_map(left).min() {
-        Some(left) => Next::After(Duration::try_from(left).unwrap_or_default()),
-        None => Next::Wait,
-    }
+    pods::next_available(active.iter(), min_ready(set), now)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::time::Duration;
 
     fn pod(name: &str, node: Option<&str>, phase: &str, ready: bool) -> Arc<Pod> {
         let ready = if ready { "True" } else { "False" };

@@ -1,7 +1,7 @@
 //! NodeAffinity: the sum of the weights of preferred terms that match.
 
 use super::normalized;
-use crate::scheduler::filter::matches_terms;
+use crate::scheduler::node_selector;
 use crate::scheduler::snapshot::NodeState;
 use k8s_openapi::api::core::v1::Pod;
 
@@ -12,7 +12,8 @@ pub(super) fn score(pod: &Pod, nodes: &[&NodeState]) -> Vec<i64> {
         .and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.as_deref());
     let weight = |node: &&NodeState| {
         let terms = preferred.unwrap_or_default().iter();
-        let matching = terms.filter(|term| matches_terms(std::slice::from_ref(&term.preference), node));
+        let matching =
+            terms.filter(|term| node_selector::matches(std::slice::from_ref(&term.preference), &node.node));
         matching.map(|term| i64::from(term.weight)).sum()
     };
     normalized(nodes.iter().map(weight).collect(), false)

@@ -1,0 +1,179 @@
+//! PersistentVolume: free, bound, or released when its claim is gone; then kept, or deleted if it was made for that
+//! claim and its policy says so.
+
+use super::events::{Recorder, Severity};
+use super::informer::{Key, Lister};
+use super::runner::{Next, Reconcile, ignore_not_found};
+use super::volume_claim::{PROVISIONER, default_class};
+use super::wiring::{Plane, Task, Wire};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+/// Woken by volumes and by claims that name one.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let mut wire = Wire::new("persistentvolume", plane);
+    let volumes = wire.keys::<PersistentVolume>();
+    let all = volumes.clone();
+    wire.woken_by::<PersistentVolumeClaim>(move |old, new, queue| {
+        let named = |claim: &PersistentVolumeClaim| claim.spec.as_ref()?.volume_name.clone();
+        for claim in old.into_iter().chain(new) {
+            named(claim).into_iter().for_each(|name| queue.add(Key::new("", &name)));
+        }
+        if let (Some(gone), None) = (old, new) {
+            let reserved = |volume: &PersistentVolume| super::volume_match::is_reserved(gone, volume);
+            all.all()
+                .iter()
+                .filter(|volume| reserved(volume))
+                .for_each(|volume| queue.add(Key::of(&**volume)));
+        }
+    });
+    let controller = Volumes {
+        client: wire.client(),
+        volumes,
+        claims: wire.reads(),
+        recorder: Recorder::new(wire.client(), "persistentvolume-controller"),
+    };
+    let (classes, client) = (wire.reads::<StorageClass>(), wire.client());
+    let work = wire.run(1, controller);
+    Box::pin(async move {
+        classes.synced().await;
+        if classes.all().is_empty() {
+            make_default_class(client).await;
+        }
+        work.await;
+    })
+}
+
+/// A cluster without any class gets one, so that a claim that names none can be served.
+async fn make_default_class(client: Client) {
+    let api: Api<StorageClass> = Api::all(client);
+    if let Err(error) = api.create(&PostParams::default(), &default_class()).await {
+        tracing::warn!(%error, "create the default storage class");
+    }
+}
+
+/// Everything one reconcile needs.
+pub(crate) struct Volumes {
+    client: Client,
+    volumes: Lister<PersistentVolume>,
+    claims: Lister<PersistentVolumeClaim>,
+    recorder: Recorder,
+}
+
+impl Reconcile for Volumes {
+    /// Says in which phase one volume is, and takes it back when its claim is gone.
+    async fn reconcile(&self, key: Key) -> Result<Next, kube::Error> {
+        let Some(volume) = self.volumes.get(&key) else { return Ok(Next::Wait) };
+        if volume.metadata.deletion_timestamp.is_some() {
+            return Ok(Next::Wait);
+        }
+        let owner = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+        let claim = owner.and_then(|owner| {
+            self.claims.get(&Key::new(owner.namespace.as_deref()?, owner.name.as_deref()?))
+        });
+        let phase = phase(&volume, claim.as_deref());
+        self.set_phase(&volume, phase, None).await?;
+        if phase == "Released" {
+            self.reclaim(&volume).await?;
+        }
+        Ok(Next::Wait)
+    }
+}
+
+impl Volumes {
+    async fn set_phase(
+        &self,
+        volume: &PersistentVolume,
+        phase: &str,
+        message: Option<&str>,
+    ) -> Result<(), kube::Error> {
+        let status = volume.status.clone().unwrap_or_default();
+        if status.phase.as_deref() == Some(phase)
+            || (phase == "Released" && status.phase.as_deref() == Some("Failed"))
+        {
+            return Ok(());
+        }
+        let patch = Patch::Merge(json!({
+            "metadata": {"uid": volume.uid()},
+            "status": {"phase": phase, "message": message, "lastPhaseTransitionTime": Time(Timestamp::now())},
+        }));
+        ignore_not_found(self.api().patch_status(&volume.name_any(), &PatchParams::default(), &patch).await)
+    }
+
+    /// The claim is gone.
+    async fn reclaim(&self, volume: &PersistentVolume) -> Result<(), kube::Error> {
+        let policy = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
+        if !matches!(policy, Some("Delete" | "Recycle")) {
+            return Ok(());
+        }
+        let maker = volume.annotations().get("pv.kubernetes.io/provisioned-by").map(String::as_str);
+        match (policy, maker) {
+            (Some("Delete"), Some(PROVISIONER)) => {
+                ignore_not_found(self.api().delete(&volume.name_any(), &DeleteParams::default()).await)
+            }
+            // Whoever made it, if anybody, takes it back.
+            (Some("Delete"), Some(_)) => Ok(()),
+            (Some("Delete"), None) => {
+                let message =
+                    "error getting deleter volume plugin for volume: no deletable volume plugin matched";
+                self.fail(volume, "VolumeFailedDelete", message).await
+            }
+            _ => self.fail(volume, "VolumeFailedRecycle", "no recyclable volume plugin matched").await,
+        }
+    }
+
+    async fn fail(
+        &self,
+        volume: &PersistentVolume,
+        reason: &'static str,
+        message: &str,
+    ) -> Result<(), kube::Error> {
+        if volume.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Failed") {
+            self.recorder.record(volume, Severity::Warning, reason, message.to_owned());
+        }
+        self.set_phase(volume, "Failed", Some(message)).await
+    }
+
+    fn api(&self) -> Api<PersistentVolume> {
+        Api::all(self.client.clone())
+    }
+}
+
+/// A volume reserved for a claim that does not exist yet is still free to be seen as such.
+fn phase(volume: &PersistentVolume, claim: Option<&PersistentVolumeClaim>) -> &'static str {
+    let owner = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+    let Some(uid) = owner.map(|owner| owner.uid.as_deref().unwrap_or_default()) else { return "Available" };
+    match claim.filter(|claim| claim.metadata.uid.as_deref() == Some(uid)) {
+        _ if uid.is_empty() => "Available",
+        Some(_) => "Bound",
+        None => "Released",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases() {
+        let volume = |owner: serde_json::Value| -> PersistentVolume {
+            serde_json::from_value(json!({"metadata": {"name": "v"}, "spec": {"claimRef": owner}})).unwrap()
+        };
+        let claim: PersistentVolumeClaim =
+            serde_json::from_value(json!({"metadata": {"name": "c", "namespace": "n", "uid": "u"}})).unwrap();
+        let mine = json!({"name": "c", "namespace": "n", "uid": "u"});
+        assert_eq!(phase(&volume(serde_json::Value::Null), None), "Available");
+        assert_eq!(phase(&volume(json!({"name": "c", "namespace": "n"})), Some(&claim)), "Available");
+        assert_eq!(phase(&volume(mine.clone()), Some(&claim)), "Bound");
+        assert_eq!(phase(&volume(mine), None), "Released");
+        assert_eq!(
+            phase(&volume(json!({"name": "c", "namespace": "n", "uid": "old"})), Some(&claim)),
+            "Released"
+        );
+    }
+}
