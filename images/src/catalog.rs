@@ -7,6 +7,8 @@
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
+use crate::policy::signature::Signature;
+use crate::reference::Reference;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -33,6 +35,9 @@ pub(crate) struct Record {
     pub(crate) tags: BTreeSet<String>,
     #[serde(default)]
     pub(crate) digests: BTreeSet<String>,
+    /// What the policy asked for when it was pulled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) signatures: Vec<Signature>,
 }
 
 impl Record {
@@ -44,6 +49,21 @@ impl Record {
     /// Blobs that must stay: documents and layers.
     pub(crate) fn content(&self) -> impl Iterator<Item = &Digest> {
         self.blobs.iter().chain([&self.manifest]).chain(&self.index)
+    }
+
+    /// Whether this name (rather than an id) leads to it.
+    pub(crate) fn is_called(&self, name: &Reference) -> bool {
+        let name = name.to_string();
+        self.tags.contains(&name) || self.digests.contains(&name)
+    }
+
+    /// Adds signatures; those of another manifest of the same image do no harm.
+    pub(crate) fn sign(&mut self, signatures: Vec<Signature>) {
+        for signature in signatures {
+            if !self.signatures.contains(&signature) {
+                self.signatures.push(signature);
+            }
+        }
     }
 
     pub(crate) fn image(&self, id: &Digest) -> Image {
@@ -74,6 +94,7 @@ impl Catalog {
             record.tags.extend(old.tags);
             record.digests.extend(old.digests);
             record.pinned |= old.pinned;
+            record.sign(old.signatures);
         }
         self.images.insert(id.clone(), record);
     }
@@ -140,6 +161,7 @@ mod tests {
             pulled: 0,
             tags: BTreeSet::from([tag.to_owned()]),
             digests: BTreeSet::new(),
+            signatures: Vec::new(),
         }
     }
 

@@ -18,6 +18,8 @@ pub enum ErrorKind {
     Mismatch,
     /// The registry could not be reached, or gave up in the middle.
     Unavailable,
+    /// The policy does not let this image be pulled or run.
+    Denied,
     /// Used by a container.
     InUse,
     /// Known, but not done by this version.

@@ -121,6 +121,7 @@ pub(crate) fn list_image(parts: &Parts, plan: &[LayerPlan], naming: Naming) -> R
             .map_or(0, |since| since.as_secs()),
         tags: naming.tags,
         digests: naming.digest.into_iter().collect::<BTreeSet<_>>(),
+        signatures: Vec::new(),
     };
     parts.sync()?;
     parts.update(|catalog| {

@@ -42,6 +42,7 @@ mod media_type;
 mod mount;
 mod options;
 mod platform;
+mod policy;
 mod prune;
 mod pull;
 mod push;

@@ -26,6 +26,8 @@ pub struct Options {
     pub hosts_dir: Option<PathBuf>,
     /// A Docker `config.json` with credentials, used where a call brings none.
     pub docker_config: Option<PathBuf>,
+    /// Which images may be pulled and run (docs/images.md); everything where there is no such file.
+    pub policy: Option<PathBuf>,
     /// Registries (`host:port`) that are spoken to in plain HTTP. Loopback addresses always are.
     pub plain_http: Vec<String>,
     /// How many layers of one pull are fetched and unpacked at the same time; 0 is as many as suits the machine.
@@ -38,6 +40,7 @@ impl Default for Options {
             layers: LayerKind::default(),
             hosts_dir: Some(PathBuf::from("/etc/knarr/hosts.d")),
             docker_config: None,
+            policy: Some(PathBuf::from("/etc/knarr/policy.toml")),
             plain_http: Vec::new(),
             parallel: 0,
         }

@@ -71,6 +71,7 @@ mod tests {
             pulled: 0,
             tags: tags.iter().map(ToString::to_string).collect(),
             digests: Default::default(),
+            signatures: Vec::new(),
         };
         let all = Prune { all: true, unused_for: None };
         let old = Prune { all: true, unused_for: Some(Duration::from_secs(60)) };

@@ -6,6 +6,7 @@
 //! one `syncfs`. Whoever else pulls the same layer at the same time, in this process or another, waits for its lock
 //! and then finds it there.
 
+use crate::catalog::Catalog;
 use crate::content::{ContentStore, put};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -15,6 +16,7 @@ use crate::install::{Naming, Tee, list_image, unpack_into};
 use crate::layer::unpack::Unpacked;
 use crate::manifest::{ConfigCore, Descriptor, Document, LayerPlan, MAX_CONFIG, Manifest};
 use crate::platform::Platform;
+use crate::policy::signature::Signature;
 use crate::reference::Reference;
 use crate::registry::client::RegistryClient;
 use crate::registry::download::download;
@@ -38,14 +40,29 @@ pub(crate) async fn pull(parts: Arc<Parts>, pull: Pull) -> Result<Image> {
     let registry = parts.registry(&reference, pull.credentials).await?;
     let named = |error: Error| error.context(format_args!("failed to resolve reference \"{reference}\""));
     let source = Source::choose(registry.as_ref(), &reference, &platform).await.map_err(named)?;
+    let signatures = parts.admit(registry.as_ref(), &reference, &source.digests()).await?;
     let progress = pull.progress;
     let work = Work { parts: parts.clone(), registry, reference, progress };
     let result = work.run(&source).await;
-    if result.is_err() {
+    match &result {
         // What was fetched in vain is given back; partial blobs stay for the next attempt.
-        blocking(move || parts.update_and_collect(|_| Ok(()))).await?;
+        Err(_) => drop(blocking(move || parts.update_and_collect(|_| Ok(()))).await?),
+        Ok(_) if signatures.is_empty() => {}
+        Ok(image) => keep_signatures(parts, image.id.clone(), signatures).await?,
     }
     result
+}
+
+/// Before every run they are checked again, without the registry.
+async fn keep_signatures(parts: Arc<Parts>, id: String, signatures: Vec<Signature>) -> Result<()> {
+    let keep = move |catalog: &mut Catalog| {
+        let record = catalog.images.iter_mut().find(|(known, _)| known.as_str() == id);
+        if let Some((_, record)) = record {
+            record.sign(signatures);
+        }
+        Ok(())
+    };
+    blocking(move || parts.update(keep)).await
 }
 
 /// Runs what blocks on a thread that may.
@@ -90,6 +107,11 @@ impl Source {
                 Ok(Self { manifest, manifest_bytes, manifest_digest, index: Some(top) })
             }
         }
+    }
+
+    /// Those that a signature may be about.
+    fn digests(&self) -> Vec<&Digest> {
+        [&self.manifest_digest].into_iter().chain(self.index.as_ref().map(|index| &index.digest)).collect()
     }
 
     /// What the name itself stands for.

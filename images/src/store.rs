@@ -94,6 +94,15 @@ impl ImageStore {
         self.inner.update_and_collect(|catalog| find::untag(catalog, name)).map(drop)
     }
 
+    /// Fails unless the policy lets containers run from the image under this name. An id stands for
+    /// any of the names that the image has, which is also what `prepare` and `view` ask.
+    pub fn verify(&self, image: &Image, name: &str) -> Result<()> {
+        let catalog = self.inner.catalog.read()?;
+        let (_, record) = catalog.expect(&image.id)?;
+        let name = Reference::parse(name).ok().filter(|name| record.is_called(name));
+        self.inner.may_run(record, name.as_ref())
+    }
+
     /// Makes a writable snapshot on top of the image. Again with the same key: the same snapshot.
     pub fn prepare(&self, key: &str, image: &Image) -> Result<Vec<Mount>> {
         self.snapshot(key, image, Access::ReadWrite)
@@ -108,6 +117,7 @@ impl ImageStore {
         self.inner.without_collector(|| {
             let catalog = self.inner.catalog.read()?;
             let (_, record) = catalog.expect(&image.id)?;
+            self.inner.may_run(record, None)?;
             self.inner.snapshots.prepare(key, record.top(), access)
         })
     }

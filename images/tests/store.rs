@@ -23,5 +23,7 @@ mod lab;
 mod layer_mounts;
 #[path = "store/peers.rs"]
 mod peers;
+#[path = "store/policy.rs"]
+mod policy;
 #[path = "store/round_trip.rs"]
 mod round_trip;

@@ -44,7 +44,9 @@ fn failure_code(text: &str) -> u8 {
 
 async fn start(settings: &Settings, arguments: &Run) -> anyhow::Result<ExitCode> {
     let name = name(settings, arguments)?;
-    let image = image::pull_if_missing(&image::open(settings)?, &arguments.image).await?;
+    let store = image::open(settings)?;
+    let image = image::pull_if_missing(&store, &arguments.image).await?;
+    store.verify(&image, &arguments.image)?;
     let place = Standalone::open(settings, &name).await?;
     let ended = match create(&place, arguments, &image.id).await {
         Ok(created) => serve(&place, arguments, created).await,

@@ -84,6 +84,7 @@ mod tests {
             pulled: 0,
             tags: [tag.to_owned()].into(),
             digests: [format!("docker.io/library/busybox@{}", Digest::of(tag.as_bytes()))].into(),
+            signatures: Vec::new(),
         };
         let id = Digest::of(b"1");
         catalog.insert(&id, record("docker.io/library/busybox:latest"));

@@ -84,6 +84,8 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 /// Serves `repo:1` until the test ends.
 pub(crate) struct FakeRegistry {
     pub(crate) address: String,
+    /// Of `repo:1`.
+    pub(crate) manifest: String,
     seen: Arc<Mutex<Vec<Request>>>,
 }
 
@@ -97,6 +99,7 @@ impl FakeRegistry {
         let address = listener.local_addr().unwrap().to_string();
         let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
         let blobs = blobs(&content);
+        let manifest = sha256(&blobs["/v2/repo/manifests/1"]);
         let (log, script): (_, Script) = (seen.clone(), Box::new(script));
         let shared = Arc::new((blobs, script, log));
         // The thread ends with the test process; every test has its own port.
@@ -106,7 +109,7 @@ impl FakeRegistry {
                 std::thread::spawn(move || serve(&stream.unwrap(), &shared.0, &shared.1, &shared.2));
             }
         });
-        Self { address, seen }
+        Self { address, manifest, seen }
     }
 
     pub(crate) fn name(&self) -> String {

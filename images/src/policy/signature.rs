@@ -1,0 +1,136 @@
+//! Signatures as cosign keeps them beside an image: a small JSON text that names the image's digest, signed by a key.
+//!
+//! They lie in the image's own repository under the tag `sha256-HEX.sig`: a manifest whose layers are the texts and
+//! whose annotations hold the signatures. Anybody who may push there may add some, so all are looked at, up to a
+//! limit, and only one that a configured key made counts.
+
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::{Descriptor, Document};
+use crate::policy::key::PublicKey;
+use crate::reference::Reference;
+use crate::registry::Registry;
+use crate::registry::download::download;
+use crate::registry::retry::Patience;
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, PoisonError};
+
+const ANNOTATION: &str = "dev.cosignproject.cosign/signature";
+const KIND: &str = "cosign container image signature";
+const MAX_SIGNATURES: usize = 64;
+const MAX_PAYLOAD: u64 = 64 << 10;
+
+/// One signature and what it is of. Kept with the image, so that it can be checked again before every run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Signature {
+    /// The signed text, exactly.
+    payload: String,
+    /// Base64.
+    signature: String,
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    critical: Critical,
+}
+
+#[derive(Deserialize)]
+struct Critical {
+    identity: SignedIdentity,
+    image: SignedImage,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct SignedIdentity {
+    #[serde(rename = "docker-reference")]
+    reference: String,
+}
+
+#[derive(Deserialize)]
+struct SignedImage {
+    #[serde(rename = "docker-manifest-digest")]
+    digest: String,
+}
+
+impl Signature {
+    /// Fails unless one of the keys made it, of one of these digests and, where given, in this repository's name.
+    pub(crate) fn check(
+        &self,
+        keys: &[PublicKey],
+        digests: &[&Digest],
+        repository: Option<&str>,
+    ) -> Result<()> {
+        let refused = |why: String| Err(Error::new(ErrorKind::Denied, why));
+        let signature = base64::engine::general_purpose::STANDARD.decode(&self.signature).unwrap_or_default();
+        // Nothing of the text is looked at before it is known to be signed.
+        if !keys.iter().any(|key| key.verifies(self.payload.as_bytes(), &signature)) {
+            return refused("no signature is by a key that the policy names".to_owned());
+        }
+        let payload: Payload = serde_json::from_str(&self.payload)
+            .map_err(|e| Error::new(ErrorKind::Denied, format!("signed text: {e}")))?;
+        let critical = payload.critical;
+        if critical.kind != KIND {
+            return refused(format!("signed text is of type {:?}", critical.kind));
+        }
+        if !digests.iter().any(|digest| digest.as_str() == critical.image.digest) {
+            return refused(format!("the signature is of {}", critical.image.digest));
+        }
+        let signed =
+            Reference::parse(&critical.identity.reference).map(|name| name.name()).unwrap_or_default();
+        match repository {
+            Some(repository) if repository != signed => {
+                refused(format!("the signature is of {:?}", critical.identity.reference))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Every signature of a digest that the repository holds.
+pub(crate) async fn fetch(
+    registry: &dyn Registry,
+    image: &Reference,
+    digest: &Digest,
+    patience: Patience,
+) -> Result<Vec<Signature>> {
+    let tag = format!("sha256-{}.sig", digest.hex());
+    let name = Reference { tag: Some(tag), digest: None, ..image.clone() };
+    let resolved = match registry.resolve(&name).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let Document::Manifest(manifest) = Document::parse(&resolved.bytes, resolved.content_type.as_deref())?
+    else {
+        return Err(Error::invalid(format!("{name}: signatures are kept in a manifest, this is an index")));
+    };
+    let mut found = Vec::new();
+    for layer in manifest.layers.iter().take(MAX_SIGNATURES) {
+        let Some(signature) = layer.annotations.get(ANNOTATION) else { continue };
+        let payload = payload(registry, &name, layer, patience).await?;
+        found.push(Signature { payload, signature: signature.clone() });
+    }
+    Ok(found)
+}
+
+async fn payload(
+    registry: &dyn Registry,
+    name: &Reference,
+    layer: &Descriptor,
+    patience: Patience,
+) -> Result<String> {
+    if layer.size > MAX_PAYLOAD {
+        return Err(Error::invalid(format!("{name}: a signed text of {} bytes", layer.size)));
+    }
+    let collected = Mutex::new(Vec::new());
+    let keep = |bytes: bytes::Bytes| {
+        collected.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes);
+        std::future::ready(Ok(()))
+    };
+    download(registry, name, layer, 0, patience, keep).await?;
+    let bytes = collected.into_inner().unwrap_or_else(PoisonError::into_inner);
+    layer.digest.verify(&Digest::of(&bytes), "signed text")?;
+    String::from_utf8(bytes).map_err(|_| Error::invalid(format!("{name}: a signed text is not UTF-8")))
+}

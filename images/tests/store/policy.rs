@@ -1,0 +1,209 @@
+//! Only approved images: signatures made by openssl in cosign's form, and a policy that asks for them.
+
+use crate::fake_registry::{Answer, Content, FakeRegistry, Request, sha256};
+use crate::lab::run;
+use base64::Engine as _;
+use knarr_images::{Error, ErrorKind, Image, ImageStore, Options, Pull};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// A directory with keys and a policy, and a registry that serves one image with whatever signatures it is given.
+struct Rig {
+    dir: tempfile::TempDir,
+    registry: FakeRegistry,
+    /// Signed text and signature.
+    signatures: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let signatures: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+        let served = signatures.clone();
+        let script =
+            move |request: &Request, answer: Answer| sigstore(&served.lock().unwrap(), request, answer);
+        let registry = FakeRegistry::start(Content::of(10_000), script);
+        Self { dir: tempfile::tempdir().unwrap(), registry, signatures }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Makes a key pair: NAME.key, NAME.pub.
+    fn key(&self, name: &str, algorithm: &[&str]) {
+        let (private, public) = (self.path(&format!("{name}.key")), self.path(&format!("{name}.pub")));
+        let mut arguments = vec!["genpkey", "-out", private.to_str().unwrap()];
+        arguments.extend(algorithm);
+        run("openssl", &arguments);
+        let out = public.to_str().unwrap();
+        run("openssl", &["pkey", "-in", private.to_str().unwrap(), "-pubout", "-out", out]);
+    }
+
+    fn sign(&self, key: &str, text: String) {
+        let (private, message, out) =
+            (self.path(&format!("{key}.key")), self.path("message"), self.path("signature"));
+        std::fs::write(&message, &text).unwrap();
+        let path = |path: &Path| path.to_str().unwrap().to_owned();
+        let mut arguments = vec!["pkeyutl", "-sign", "-rawin"];
+        let (private, message, written) = (path(&private), path(&message), path(&out));
+        arguments.extend(["-inkey", &private, "-in", &message, "-out", &written]);
+        if key != "edwards" {
+            arguments.extend(["-digest", "sha256"]);
+        }
+        run("openssl", &arguments);
+        let signature = base64::engine::general_purpose::STANDARD.encode(std::fs::read(out).unwrap());
+        self.signatures.lock().unwrap().push((text, signature));
+    }
+
+    fn text(&self, repository: &str, digest: &str, kind: &str) -> String {
+        format!(
+            r#"{{"critical":{{"identity":{{"docker-reference":"{repository}"}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"{kind}"}},"optional":null}}"#
+        )
+    }
+
+    fn right_text(&self) -> String {
+        let repository = format!("{}/repo", self.registry.address);
+        self.text(&repository, &self.registry.manifest, "cosign container image signature")
+    }
+
+    fn policy(&self, text: &str) {
+        std::fs::write(self.path("policy.toml"), text).unwrap();
+    }
+
+    fn require(&self, keys: &str, more: &str) {
+        let images = format!("{}/**", self.registry.address);
+        self.policy(&format!(
+            "[[rule]]\nimages = [\"{images}\"]\naction = \"require\"\nkeys = [{keys}]\n{more}\n"
+        ));
+    }
+
+    fn store(&self, name: &str) -> ImageStore {
+        let options = Options { policy: Some(self.path("policy.toml")), ..Options::default() };
+        ImageStore::open_with(&self.path(name), options).unwrap()
+    }
+
+    async fn pull(&self, store: &ImageStore) -> Result<Image, Error> {
+        store.pull(Pull { reference: self.registry.name(), ..Pull::default() }).await
+    }
+
+    async fn refused(&self, words: &str) {
+        let store = self.store("refusing");
+        let error = self.pull(&store).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(store.list().unwrap(), []);
+    }
+}
+
+/// Serves the signatures as cosign pushes them.
+fn sigstore(signatures: &[(String, String)], request: &Request, answer: Answer) -> Answer {
+    if request.path.ends_with(".sig") && !signatures.is_empty() {
+        let layer = |(text, signature): &(String, String)| {
+            format!(
+                r#"{{"mediaType":"application/vnd.dev.cosign.simplesigning.v1+json","digest":"{}","size":{},"annotations":{{"dev.cosignproject.cosign/signature":"{signature}"}}}}"#,
+                sha256(text.as_bytes()),
+                text.len()
+            )
+        };
+        let layers: Vec<String> = signatures.iter().map(layer).collect();
+        return Answer::new(
+            200,
+            format!(
+                r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":2}},"layers":[{}]}}"#,
+                sha256(b"{}"),
+                layers.join(",")
+            ),
+        );
+    }
+    let text = signatures.iter().find(|(text, _)| request.path.ends_with(&sha256(text.as_bytes())));
+    text.map_or(answer, |(text, _)| Answer::new(200, text.as_bytes()))
+}
+
+const P256: [&str; 4] = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
+const COSIGN: &str = "cosign container image signature";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_by_the_right_key_opens_the_way() {
+    let rig = Rig::new();
+    rig.key("team", &P256);
+    rig.key("edwards", &["-algorithm", "ED25519"]);
+    rig.require("\"team.pub\", \"edwards.pub\"", "");
+    rig.refused("it has no signature").await;
+    for key in ["team", "edwards"] {
+        rig.signatures.lock().unwrap().clear();
+        rig.sign(key, rig.right_text());
+        let store = rig.store(key);
+        let image = rig.pull(&store).await.unwrap();
+        store.verify(&image, &rig.registry.name()).unwrap();
+        store.prepare("c", &image).unwrap();
+        store.remove_snapshot("c").unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_other_signature_does_not() {
+    let rig = Rig::new();
+    rig.key("team", &P256);
+    rig.key("stranger", &P256);
+    rig.require("\"team.pub\"", "");
+    let only = |key: &str, text: String| {
+        rig.signatures.lock().unwrap().clear();
+        rig.sign(key, text);
+    };
+    only("stranger", rig.right_text());
+    rig.refused("no signature is by a key that the policy names").await;
+    let repository = format!("{}/repo", rig.registry.address);
+    only("team", rig.text(&repository, &sha256(b"another image"), COSIGN));
+    rig.refused("the signature is of sha256:").await;
+    only("team", rig.text("example.com/other", &rig.registry.manifest, COSIGN));
+    rig.refused("the signature is of \"example.com/other\"").await;
+    only("team", rig.text(&repository, &rig.registry.manifest, "something else"));
+    rig.refused("of type \"something else\"").await;
+    only("team", "no JSON".to_owned());
+    rig.refused("signed text").await;
+    only("team", rig.right_text());
+    rig.signatures.lock().unwrap()[0].0.push(' ');
+    rig.refused("no signature is by a key").await;
+    rig.signatures.lock().unwrap()[0].1 = "!!".to_owned();
+    rig.refused("no signature is by a key").await;
+
+    // A copy of a signed image, where the rule says so; and a good one among many bad ones.
+    rig.require("\"team.pub\"", "identity = \"any\"");
+    only("stranger", rig.right_text());
+    rig.sign("team", rig.text("example.com/other", &rig.registry.manifest, COSIGN));
+    rig.pull(&rig.store("any")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_holds_for_what_is_already_here() {
+    let rig = Rig::new();
+    rig.key("team", &P256);
+    let store = rig.store("images");
+    let image = rig.pull(&store).await.unwrap();
+    store.prepare("before", &image).unwrap();
+    rig.policy("default = \"reject\"");
+    rig.refused("rejected by policy").await;
+    let error = store.prepare("c", &image).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    assert!(store.view("v", &image).is_err());
+    assert_eq!(store.mounts("before").unwrap().len(), 1, "what runs goes on");
+
+    rig.require("\"team.pub\"", "");
+    let error = store.prepare("c", &image).unwrap_err();
+    assert!(error.to_string().contains("it has no signature"), "{error}");
+    rig.sign("team", rig.right_text());
+    let image = rig.pull(&store).await.unwrap();
+    store.prepare("c", &image).unwrap();
+    // Without the registry, by a signature that was kept; and not any more once the key is taken away.
+    rig.key("team", &P256);
+    let error = store.verify(&image, &rig.registry.name()).unwrap_err();
+    assert!(error.to_string().contains("SignatureValidationFailed"), "{error}");
+
+    std::fs::write(rig.path("policy.toml"), "nonsense").unwrap();
+    assert!(store.verify(&image, &image.id).unwrap_err().to_string().contains("policy.toml"), "closed");
+    std::fs::remove_file(rig.path("policy.toml")).unwrap();
+    store.verify(&image, &image.id).unwrap();
+    for key in ["before", "c"] {
+        store.remove_snapshot(key).unwrap();
+    }
+}
