@@ -1,33 +1,37 @@
 //! A container as the next command finds it: a directory `ROOT/ID` with what was decided and what runs.
 //!
 //! ```text
-//! ROOT/ID/state.json    what `Record` holds; written to a new name and renamed
-//!         config.json   the configuration the container was made from
+//! ROOT/ID/state.json    what `Record` holds, and the configuration the container was made from; never changes
+//!         init.json     pid and start time of its init, once that is ready
 //!         exec.fifo     there while the program waits for `start`
 //! ```
+//!
+//! Both are written under another name and renamed, and nothing is ever renamed over them: a journaling file system
+//! would write such a file out at once.
 //!
 //! Whoever changes a container holds a lock on its directory. What runs is never taken from the file alone: a pid
 //! counts only together with the start time of its process.
 
 use crate::cgroups::{Cgroups, control};
 use crate::error::{Context, Error, Kind, Result};
-use crate::processes;
-use crate::spec::{Spec, parse};
+use crate::spec::{Hooks, Spec, parse};
 use crate::state::{State, Status};
+use crate::{kernel_file, processes};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 const STATE: &str = "state.json";
-const STAGED: &str = ".state.json";
-const CONFIG: &str = "config.json";
+const INIT: &str = "init.json";
 const FIFO: &str = "exec.fifo";
 
 /// What is kept of a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) id: String,
     pub(crate) oci_version: String,
@@ -36,11 +40,33 @@ pub(crate) struct Record {
     pub(crate) created: String,
     #[serde(default)]
     pub(crate) annotations: BTreeMap<String, String>,
-    /// 0 until init exists.
+    pub(crate) cgroups: Cgroups,
+    /// Its processes are in a pid namespace of somebody else's: they do not die with init.
+    #[serde(default)]
+    pub(crate) shares_pids: bool,
+    /// Hooks of its later life.
+    #[serde(default)]
+    pub(crate) hooks: Hooks,
+    /// 0 until init is ready. Kept in a file of its own, as is the next.
+    #[serde(skip)]
     pub(crate) init_process_pid: i32,
     /// In clock ticks since boot.
+    #[serde(skip)]
     pub(crate) init_process_start: u64,
-    pub(crate) cgroups: Cgroups,
+}
+
+/// The file that never changes.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    record: Record,
+    config: Box<RawValue>,
+}
+
+/// The file that says who runs.
+#[derive(Serialize, Deserialize)]
+struct Init {
+    pid: i32,
+    start: u64,
 }
 
 /// An open container.
@@ -48,6 +74,7 @@ pub(crate) struct Record {
 pub(crate) struct Container {
     pub(crate) directory: PathBuf,
     pub(crate) record: Record,
+    config: Box<RawValue>,
     /// Held while this value lives.
     lock: Option<Lock>,
 }
@@ -88,13 +115,15 @@ impl Container {
             }
             Err(errno) => return Err(errno).context(|| format!("mkdir {}", directory.display())),
         }
-        let lock = lock(&directory, FlockOperation::LockExclusive)?;
-        let container = Container { directory, record, lock: Some(lock) };
-        let stored = write_private(&container.directory.join(CONFIG), config).and_then(|()| container.save());
-        match stored {
-            Ok(()) => Ok(container),
-            Err(error) => Err(error.and(container.remove_directory())),
-        }
+        let stored = (|| -> Result<Container> {
+            let lock = lock(&directory, FlockOperation::LockExclusive)?;
+            let stored = Stored { record, config: raw(config)? };
+            stage(&directory, STATE, &stored)?;
+            commit(&directory, STATE)?;
+            let Stored { record, config } = stored;
+            Ok(Container { directory: directory.clone(), record, config, lock: Some(lock) })
+        })();
+        stored.map_err(|error| error.and(remove(&directory)))
     }
 
     /// One that exists, for changing it.
@@ -116,35 +145,39 @@ impl Container {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(not_found()),
             Err(error) => return Err(error).context(|| format!("read {}", path.display())),
         };
-        let record: Record =
-            parse(&bytes).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))?;
-        Ok(Container { directory, record, lock })
+        let damaged = |error| Error::invalid(format!("{}: {error}", path.display()));
+        let Stored { mut record, config } = parse(&bytes).map_err(damaged)?;
+        let path = directory.join(INIT);
+        match kernel_file::read(&path) {
+            Ok(text) => {
+                let damaged = |error| Error::invalid(format!("{}: {error}", path.display()));
+                let init: Init = parse(text.as_bytes()).map_err(damaged)?;
+                (record.init_process_pid, record.init_process_start) = (init.pid, init.start);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).context(|| format!("read {}", path.display())),
+        }
+        Ok(Container { directory, record, config, lock })
     }
 
-    /// Replaces the record; a crash leaves the old one or the new one.
-    pub(crate) fn save(&self) -> Result<()> {
-        self.stage()?;
-        self.commit()
+    /// Takes down who its init is, beside what counts.
+    pub(crate) fn stage_init(&mut self, pid: Pid) -> Result<()> {
+        let pid = pid.as_raw_nonzero().get();
+        let start = processes::start_time(pid).unwrap_or(0);
+        (self.record.init_process_pid, self.record.init_process_start) = (pid, start);
+        stage(&self.directory, INIT, &Init { pid, start })
     }
 
-    /// Writes the record beside the one that counts.
-    pub(crate) fn stage(&self) -> Result<()> {
-        let bytes = serde_json::to_vec(&self.record).map_err(|error| Error::invalid(error.to_string()))?;
-        write_private(&self.directory.join(STAGED), &bytes)
-    }
-
-    /// Makes the record that was staged the one that counts.
-    pub(crate) fn commit(&self) -> Result<()> {
-        let path = self.directory.join(STATE);
-        std::fs::rename(self.directory.join(STAGED), &path)
-            .context(|| format!("rename to {}", path.display()))
+    /// Lets what was taken down count.
+    pub(crate) fn commit_init(&self) -> Result<()> {
+        commit(&self.directory, INIT)
     }
 
     /// The configuration it was made from.
     pub(crate) fn spec(&self) -> Result<Spec> {
-        let path = self.directory.join(CONFIG);
-        let bytes = std::fs::read(&path).context(|| format!("read {}", path.display()))?;
-        parse(&bytes).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))
+        let damaged =
+            |error| Error::invalid(format!("{}: config: {error}", self.directory.join(STATE).display()));
+        parse(self.config.get().as_bytes()).map_err(damaged)
     }
 
     /// What it is doing now.
@@ -227,13 +260,51 @@ impl Container {
 
     /// Forgets it.
     pub(crate) fn remove_directory(&self) -> Result<()> {
-        match std::fs::remove_dir_all(&self.directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).context(|| format!("remove {}", self.directory.display()))
-            }
-            _ => Ok(()),
-        }
+        remove(&self.directory)
     }
+}
+
+/// The few files that are nearly always all there is, then whatever else there may be.
+fn remove(directory: &Path) -> Result<()> {
+    for name in [STATE, INIT] {
+        // What fails here fails again below, and is reported there.
+        let _ = rustix::fs::unlink(directory.join(name));
+    }
+    if rustix::fs::rmdir(directory).is_ok() {
+        return Ok(());
+    }
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context(|| format!("remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn raw(config: &[u8]) -> Result<Box<RawValue>> {
+    let text = String::from_utf8(config.to_vec())
+        .map_err(|error| Error::invalid(format!("config.json: {error}")))?;
+    RawValue::from_string(text).map_err(|error| Error::invalid(format!("config.json: {error}")))
+}
+
+fn staged(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!(".{name}"))
+}
+
+/// Configurations hold environments, and those hold secrets: nobody else may read it.
+fn stage(directory: &Path, name: &str, value: &impl Serialize) -> Result<()> {
+    let bytes = serde_json::to_vec(value).map_err(|error| Error::invalid(error.to_string()))?;
+    let path = staged(directory, name);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))
+        .context(|| format!("open {}", path.display()))?;
+    std::io::Write::write_all(&mut std::fs::File::from(file), &bytes)
+        .context(|| format!("write {}", path.display()))
+}
+
+fn commit(directory: &Path, name: &str) -> Result<()> {
+    let path = directory.join(name);
+    std::fs::rename(staged(directory, name), &path).context(|| format!("rename to {}", path.display()))
 }
 
 fn existing(root: &Path, id: &str) -> Result<PathBuf> {
@@ -273,15 +344,6 @@ fn is_locked(directory: &Path) -> bool {
     lock(directory, FlockOperation::NonBlockingLockShared).is_err()
 }
 
-/// Configurations hold environments, and those hold secrets.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))
-        .context(|| format!("open {}", path.display()))?;
-    std::io::Write::write_all(&mut std::fs::File::from(file), bytes)
-        .context(|| format!("write {}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,6 +359,8 @@ mod tests {
             init_process_pid: 0,
             init_process_start: 0,
             cgroups: Cgroups { directories: vec![], unified: false },
+            shares_pids: false,
+            hooks: Hooks::default(),
         }
     }
 
@@ -327,11 +391,31 @@ mod tests {
     #[test]
     fn what_is_saved_is_loaded() {
         let root = tempfile::tempdir().unwrap();
-        let mut container = Container::create(root.path(), record("a"), b"{}").unwrap();
-        container.record.init_process_pid = 1;
-        container.save().unwrap();
+        let config = b"{\n  \"ociVersion\": \"1.0.2\", \"hostname\": \"h\"\n}\n";
+        let mut container = Container::create(root.path(), record("a"), config).unwrap();
+        assert_eq!(Container::peek(root.path(), "a").unwrap().status().unwrap(), Status::Creating);
+        container.stage_init(rustix::process::getpid()).unwrap();
+        assert_eq!(Container::peek(root.path(), "a").unwrap().record.init_process_pid, 0);
+        container.commit_init().unwrap();
         let loaded = Container::peek(root.path(), "a").unwrap();
         assert_eq!(loaded.record, container.record);
-        assert_eq!(loaded.status().unwrap(), Status::Stopped, "pid 1 started at another time");
+        assert_eq!(loaded.status().unwrap(), Status::Running);
+        assert_eq!(loaded.spec().unwrap().hostname, "h");
+    }
+
+    #[test]
+    fn damaged_files_are_errors_that_name_them() {
+        let root = tempfile::tempdir().unwrap();
+        let mut container = Container::create(root.path(), record("a"), b"{}").unwrap();
+        container.stage_init(rustix::process::getpid()).unwrap();
+        container.commit_init().unwrap();
+        for (file, text) in
+            [("init.json", "{\"pid\": 1"), ("init.json", "[]"), ("state.json", ""), ("state.json", "{}")]
+        {
+            std::fs::write(root.path().join("a").join(file), text).unwrap();
+            let error = Container::peek(root.path(), "a").unwrap_err().to_string();
+            assert!(error.contains(file), "{error}");
+        }
+        container.remove_directory().unwrap();
     }
 }

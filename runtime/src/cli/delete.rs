@@ -30,7 +30,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
         }
         Err(error) => return Err(error),
     };
-    let hooks = container.spec().ok().and_then(|spec| spec.hooks).unwrap_or_default();
+    let hooks = container.record.hooks.clone();
     match container.status()? {
         Status::Stopped => remove(&container, &hooks)?,
         // It cannot be waited for by anybody: it never started.

@@ -4,7 +4,6 @@ use super::{Arguments, Flag, Global};
 use crate::cgroups::control;
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result};
-use crate::spec::NamespaceKind;
 use crate::state::Status;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -17,12 +16,8 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
         arguments.positionals.get(1).map_or("SIGTERM".into(), |word| word.to_string_lossy().into_owned());
     let signal = crate::signals::parse(&wanted)?;
     let container = Container::peek(&global.root, &id)?;
-    // A shared pid namespace does not die with init: what is left is found through the cgroup.
-    let shares_pids = || -> Result<bool> {
-        let namespaces = container.spec()?.linux.map(|linux| linux.namespaces).unwrap_or_default();
-        Ok(!namespaces.iter().any(|n| n.kind == NamespaceKind::Pid && n.path.is_empty()))
-    };
-    let all = arguments.has("all") || (signal == Signal::KILL && shares_pids()?);
+    // Who shares a pid namespace does not die with init: what is left is found through the cgroup.
+    let all = arguments.has("all") || (signal == Signal::KILL && container.record.shares_pids);
     match container.status()? {
         Status::Stopped if all => match control::processes(&container.record.cgroups)?.is_empty() {
             true if arguments.has("all") => return Ok(0),

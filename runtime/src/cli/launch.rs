@@ -7,9 +7,9 @@ use crate::cgroups::{control, layout::Layout};
 use crate::container::{Container, Record};
 use crate::error::{Context, Error, Result};
 use crate::plan::{HookKind, Host, Options, Plan};
-use crate::spec::{Spec, parse};
+use crate::spec::{Hooks, NamespaceKind, Spec, parse};
 use crate::state::Status;
-use crate::{hooks, processes, sealed_exe, socket};
+use crate::{hooks, sealed_exe, socket};
 use rustix::process::Pid;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -120,9 +120,15 @@ fn record(bundle: &Bundle, plan: &Plan) -> Record {
         rootfs: plan.rootfs.display().to_string(),
         created: jiff::Timestamp::now().to_string(),
         annotations: bundle.spec.annotations.clone(),
+        cgroups: plan.cgroups.clone(),
+        shares_pids: !plan.namespaces.new.contains(&NamespaceKind::Pid),
+        hooks: Hooks {
+            poststart: plan.hooks.poststart.clone(),
+            poststop: plan.hooks.poststop.clone(),
+            ..Hooks::default()
+        },
         init_process_pid: 0,
         init_process_start: 0,
-        cgroups: plan.cgroups.clone(),
     }
 }
 
@@ -139,12 +145,7 @@ fn build(
     let mut state = container.state_as(Status::Creating);
     state.oci_version = crate::spec::VERSION.into();
     // All but the last step of recording its pid happens while init is at work.
-    let created = runtime::create(plan, state, setup, &mut |pid| {
-        container.record.init_process_pid = pid.as_raw_nonzero().get();
-        container.record.init_process_start =
-            processes::start_time(container.record.init_process_pid).unwrap_or(0);
-        container.stage()
-    })?;
+    let created = runtime::create(plan, state, setup, &mut |pid| container.stage_init(pid))?;
     match announce(container, &created, arguments) {
         Ok(()) => Ok(created),
         Err(error) => Err(error.and(created.kill())),
@@ -153,7 +154,7 @@ fn build(
 
 /// Tells the world about init: record, pid file, pidfd.
 fn announce(container: &Container, created: &Created, arguments: &Arguments) -> Result<()> {
-    container.commit()?;
+    container.commit_init()?;
     if let Some(path) = arguments.path("pid-file") {
         write_pid_file(&path, created.child.pid)?;
     }

@@ -22,7 +22,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
             ));
         }
     }
-    let hooks = container.spec()?.hooks.unwrap_or_default();
+    let hooks = container.record.hooks.clone();
     if let Err(error) = poststart(&container, &hooks) {
         return Err(error.and(super::delete::force(&container, &hooks)));
     }
