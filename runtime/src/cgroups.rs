@@ -27,7 +27,8 @@ pub(crate) struct Cgroups {
 /// One cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Directory {
-    /// Version 1 controllers, or the name of a hierarchy without any (`name=systemd`); empty for version 2.
+    /// Version 1 controllers, or the name of a hierarchy without any (`name=systemd`); empty for version 2, which may
+    /// also stand beside version 1.
     pub(crate) controllers: Vec<String>,
     /// Where the hierarchy is mounted.
     pub(crate) mount: PathBuf,
@@ -97,7 +98,9 @@ pub(crate) fn view(cgroups: &Cgroups, namespaced: bool) -> View {
     if let (true, Some(only)) = (cgroups.unified, cgroups.directories.first()) {
         return View::V2 { path: only.path.clone() };
     }
-    let hierarchies = cgroups.directories.iter().map(view_of).collect();
+    // The version 2 tree of a hybrid host has nothing to show.
+    let version_1 = cgroups.directories.iter().filter(|directory| !directory.controllers.is_empty());
+    let hierarchies = version_1.map(view_of).collect();
     View::V1 { hierarchies, namespaced }
 }
 

@@ -15,7 +15,8 @@ pub(crate) fn find(name: &CStr, env: &[CString]) -> Result<CString> {
         return match problem(name) {
             None => Ok(name.to_owned()),
             Some(Errno::NOENT) => Err(wrong(format!("stat {text}: no such file or directory"))),
-            Some(Errno::ISDIR) => Err(wrong("is a directory".into())),
+            // The words that engines turn into exit status 126.
+            Some(Errno::ISDIR) => Err(wrong("permission denied".into())),
             Some(errno) => Err(wrong(knarr_sys::error::description(errno))),
         };
     }
@@ -66,7 +67,7 @@ mod tests {
             ("/nonexist", "", "exec: \"/nonexist\": stat /nonexist: no such file or directory"),
             ("nonexist", "/usr/bin", "exec: \"nonexist\": executable file not found in $PATH"),
             ("/etc/passwd", "", "exec: \"/etc/passwd\": permission denied"),
-            ("/etc", "", "exec: \"/etc\": is a directory"),
+            ("/etc", "", "exec: \"/etc\": permission denied"),
             ("sh", "/nowhere:/bin", "/bin/sh"),
         ] {
             assert_eq!(text(name, path), expected);

@@ -55,7 +55,7 @@ pub(crate) fn apply(pid: Option<Pid>, limits: &[Limit]) -> Result<()> {
         let value = |number: u64| if number == u64::MAX { None } else { Some(number) };
         let new = rustix::process::Rlimit { current: value(limit.soft), maximum: value(limit.hard) };
         rustix::process::prlimit(pid, *resource, new).context(|| {
-            format!("error setting rlimit type {}: prlimit({}, {})", limit.kind, limit.soft, limit.hard)
+            format!("error setting rlimits for ready process: error setting rlimit type {}", *resource as u32)
         })?;
     }
     Ok(())

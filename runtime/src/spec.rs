@@ -8,12 +8,13 @@ use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 
 /// Declares one object of the specification: every field is optional in the JSON, `null` counts as absent, names are
-/// camelCase, and empty strings, lists, maps and options are not written.
+/// camelCase, and empty strings, lists, maps and options are not written. What derive makes would also take a list of
+/// the fields' values in order; an object is the only thing that is not ambiguous.
 macro_rules! object {
     ($(#[$meta:meta])* pub struct $name:ident { $( $(#[$field_meta:meta])* $field:ident : $ty:ty ),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-        #[serde(default, rename_all = "camelCase")]
+        #[serde(remote = "Self", default, rename_all = "camelCase")]
         pub struct $name {
             $(
                 $(#[$field_meta])*
@@ -23,6 +24,30 @@ macro_rules! object {
                 )]
                 pub $field: $ty,
             )*
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                $name::serialize(self, to)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                struct Object;
+                impl<'de> serde::de::Visitor<'de> for Object {
+                    type Value = $name;
+
+                    fn expecting(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        to.write_str("an object")
+                    }
+
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<$name, A::Error> {
+                        $name::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                    }
+                }
+                from.deserialize_map(Object)
+            }
         }
     };
 }
@@ -160,6 +185,20 @@ mod tests {
         assert_eq!(error.field, "linux.resources.memory.limit");
         let error = parse::<Spec>(br#"{"linux":{"namespaces":[{"type":"nett"}]}}"#).unwrap_err();
         assert_eq!(error.field, "linux.namespaces[0].type");
+    }
+
+    #[test]
+    fn a_list_is_not_an_object() {
+        for (json, field) in [
+            ("[]", "."),
+            (r#"{"process":[]}"#, "process"),
+            (r#"{"linux":{"resources":{"memory":[1,2]}}}"#, "linux.resources.memory"),
+            (r#"{"mounts":[["/a"]]}"#, "mounts[0]"),
+        ] {
+            let error = parse::<Spec>(json.as_bytes()).unwrap_err();
+            assert_eq!(error.field, field);
+            assert!(error.to_string().contains("invalid type: sequence, expected an object"), "{error}");
+        }
     }
 
     #[test]

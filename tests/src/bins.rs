@@ -60,19 +60,27 @@ impl Said {
 /// # Panics
 /// When it cannot be started, or takes too long.
 pub fn run(command: &mut Command) -> Said {
+    run_within(command, DEADLINE)
+}
+
+/// The same with another deadline, for whole scripts.
+///
+/// # Panics
+/// As above.
+pub fn run_within(command: &mut Command, deadline: Duration) -> Said {
     let (out, err) = (tempfile::NamedTempFile::new(), tempfile::NamedTempFile::new());
     let (out, err) = (out.expect("a file"), err.expect("a file"));
     let open = |file: &tempfile::NamedTempFile| Stdio::from(file.reopen().expect("the file"));
     command.stdin(Stdio::null()).stdout(open(&out)).stderr(open(&err));
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + deadline;
     let status = loop {
         if let Some(status) = child.try_wait().expect("waiting") {
             break status;
         }
         if Instant::now() > end {
             child.kill().expect("killing");
-            panic!("{command:?} did not end within {DEADLINE:?}");
+            panic!("{command:?} did not end within {deadline:?}");
         }
         std::thread::sleep(Duration::from_millis(2));
     };

@@ -8,6 +8,7 @@
 
 pub mod bins;
 pub mod bundle;
+pub mod caller;
 pub mod cluster;
 pub mod eventually;
 pub mod oracle;

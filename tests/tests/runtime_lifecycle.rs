@@ -192,3 +192,94 @@ fn a_terminal_in_the_foreground() {
         "{detached}"
     );
 }
+
+#[test]
+fn a_cgroup_in_use_is_refused_and_left_alone() {
+    let first = Bundle::shell("sleep 1000");
+    first.start();
+    let mut second = Bundle::shell("true");
+    second.config["linux"]["cgroupsPath"] = first.config["linux"]["cgroupsPath"].clone();
+    let said = second.run().failed();
+    assert!(said.contains("container's cgroup is not empty: "), "{said}");
+    assert_eq!(first.status(), "running");
+    assert!(!first.cgroups_left().is_empty());
+}
+
+#[test]
+fn statistics_have_every_field_that_readers_of_runc_expect() {
+    let bundle = Bundle::shell("sleep 1000");
+    bundle.start();
+    let stats: Value = serde_json::from_str(&bundle.call("events", &["--stats"]).ok()).unwrap();
+    let data = &stats["data"];
+    assert!(data["cpu"]["usage"]["total"].as_u64().unwrap() > 0, "{stats}");
+    assert!(data["memory"]["usage"]["usage"].as_u64().unwrap() > 0, "{stats}");
+    assert!(!data["memory"]["raw"].as_object().unwrap().is_empty(), "{stats}");
+    assert_eq!(data["pids"]["current"], 1);
+    for field in ["cpu_exclusive", "mem_hardwall", "memory_migrate", "sched_relax_domain_level"] {
+        assert!(data["cpuset"][field].is_i64(), "{field}: {stats}");
+    }
+    for field in ["blkio", "hugetlb", "intel_rdt"] {
+        assert!(data[field].is_object(), "{field}: {stats}");
+    }
+    assert!(data["network_interfaces"].is_null() && data.get("network_interfaces").is_some());
+}
+
+#[test]
+fn a_memory_limit_that_is_hit_is_an_event_at_once() {
+    let mut bundle = Bundle::shell("read go < /go; dd if=/dev/zero of=/dev/null bs=48M count=1; sleep 1000");
+    bundle.config["linux"]["resources"]["memory"] = json!({"limit": 16_777_216, "swap": 16_777_216});
+    make_fifo(&bundle.rootfs().join("go"));
+    bundle.start();
+    let out = bundle.path().join("events");
+    // An interval that does not pass within this test: only the event itself can bring the line.
+    let mut command = bundle.command(&["events", "--interval", "1h", &bundle.id]);
+    let mut events = command.stdout(std::fs::File::create(&out).unwrap()).spawn().unwrap();
+    eventually("the watch", SOON, || {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", events.id())).map_err(|e| e.to_string())?;
+        let links: Vec<_> = fds.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok()).collect();
+        let watches = links
+            .iter()
+            .any(|link| ["eventfd", "inotify"].iter().any(|kind| link.to_string_lossy().contains(kind)));
+        if watches { Ok(()) } else { Err(format!("{links:?}")) }
+    });
+    std::fs::write(bundle.rootfs().join("go"), "\n").unwrap();
+    eventually("the event", SOON, || {
+        let text = std::fs::read_to_string(&out).unwrap();
+        if text.contains("\"type\":\"oom\"") { Ok(()) } else { Err(text) }
+    });
+    bundle.call_with("kill", &[], &["KILL"]).ok();
+    events.wait().unwrap();
+}
+
+fn make_fifo(path: &std::path::Path) {
+    knarr_tests::bins::run(std::process::Command::new("/bin/busybox").arg("mkfifo").arg(path)).ok();
+}
+
+#[test]
+fn an_update_of_one_half_keeps_the_other() {
+    let mut bundle = Bundle::shell("sleep 1000");
+    bundle.config["linux"]["resources"]["cpu"] = json!({"quota": 50_000, "period": 100_000});
+    bundle.start();
+    bundle.call("update", &["--cpu-period", "200000"]).ok();
+    let read = |name: &str| {
+        let own = bundle.cgroups_left().into_iter();
+        own.filter_map(|path| std::fs::read_to_string(path.join(name)).ok()).next()
+    };
+    match read("cpu.max") {
+        Some(both) => assert_eq!(both.trim(), "50000 200000"),
+        None => assert_eq!(
+            (read("cpu.cfs_quota_us").unwrap().trim(), read("cpu.cfs_period_us").unwrap().trim()),
+            ("50000", "200000")
+        ),
+    }
+    let file = bundle.path().join("resources.json");
+    std::fs::write(
+        &file,
+        json!({"pids": {"limit": 9}, "memory": {"limit": 4096, "checkBeforeUpdate": true}}).to_string(),
+    )
+    .unwrap();
+    let said = bundle.call("update", &["--resources", file.to_str().unwrap()]).failed();
+    assert!(said.contains("rejecting memory limit 4096"), "{said}");
+    let said = bundle.call("update", &["--l3-cache-schema", "L3:0=f"]).failed();
+    assert!(said.contains("l3 cache schema is not enabled"), "{said}");
+}

@@ -22,6 +22,17 @@ pub(crate) fn create(cgroups: &Cgroups) -> Result<()> {
     Ok(())
 }
 
+/// A cgroup that has processes is somebody else's: its limits would become ours, and deleting us would kill them.
+pub(crate) fn ensure_free(cgroups: &Cgroups) -> Result<()> {
+    match processes(cgroups)?.len() {
+        0 => Ok(()),
+        count => Err(Error::new(
+            Kind::State,
+            format!("container's cgroup is not empty: {count} process(es) found"),
+        )),
+    }
+}
+
 fn create_one(directory: &Directory, unified: bool) -> Result<()> {
     if !unified && make(directory, &directory.path)? {
         return Ok(());

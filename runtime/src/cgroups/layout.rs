@@ -20,7 +20,8 @@ const CGROUP1_MAGIC: i64 = 0x0027_e0eb;
 pub(crate) enum Layout {
     /// Version 2 alone.
     V2(Hierarchy),
-    /// Version 1; a version 2 tree beside it has no controllers and is left alone.
+    /// Version 1; a version 2 tree beside it comes last and has no controllers, but firewalls and tracers tell
+    /// containers apart by it.
     V1(Vec<Hierarchy>),
 }
 
@@ -48,7 +49,8 @@ impl Layout {
             })?;
             Some(Hierarchy { controllers, mount, own })
         };
-        let hierarchies: Vec<Hierarchy> = own.lines().filter_map(parse_line).filter_map(place).collect();
+        let mut hierarchies: Vec<Hierarchy> = own.lines().filter_map(parse_line).filter_map(place).collect();
+        hierarchies.extend(beside(&own));
         if hierarchies.is_empty() {
             return Err(Error::new(Kind::Unsupported, "no cgroup hierarchy is mounted"));
         }
@@ -86,6 +88,12 @@ fn directory(hierarchy: &Hierarchy, base: &Path, path: &CgroupPath) -> Directory
 fn unified(own: &str) -> Hierarchy {
     let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
     Hierarchy { controllers: vec![], mount: ROOT.into(), own: relative(path) }
+}
+
+/// The version 2 tree of a hybrid host.
+fn beside(own: &str) -> Option<Hierarchy> {
+    let mount = Path::new(ROOT).join("unified");
+    (magic(&mount) == Some(CGROUP2_MAGIC)).then(|| Hierarchy { mount, ..unified(own) })
 }
 
 fn relative(path: &str) -> PathBuf {

@@ -3,12 +3,13 @@
 use super::{Arguments, Flag, Global};
 use crate::cgroups::stats;
 use crate::container::Container;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::state::Status;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
 use serde_json::json;
-use std::time::Duration;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 pub(super) const FLAGS: &[Flag] = &[Flag::value("interval", None), Flag::switch("stats", None)];
 
@@ -30,25 +31,48 @@ fn print_stats(container: &Container) -> Result<u8> {
     super::print(&format!("{}\n", json!({"type": "stats", "id": container.record.id, "data": data})))
 }
 
-/// Until the container ends, which its pidfd tells.
+/// Until the container ends, which its pidfd tells. A line about a hit memory limit does not wait for the interval.
 fn stream(container: &Container, interval: Duration) -> Result<u8> {
+    let cgroups = &container.record.cgroups;
     let Some(pid) = Pid::from_raw(container.record.init_process_pid) else { return Ok(0) };
     let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return Ok(0) };
-    let mut kills = stats::oom_kills(&container.record.cgroups);
-    let timeout = Timespec { tv_sec: interval.as_secs() as i64, tv_nsec: interval.subsec_nanos().into() };
+    let watch = stats::oom_watch(cgroups)?;
+    let mut kills = stats::oom_kills(cgroups);
+    let mut due = Instant::now() + interval;
     loop {
-        let ended =
-            rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)).unwrap_or(1) > 0;
-        let now = stats::oom_kills(&container.record.cgroups);
+        let (ended, hit) = wait(&pidfd, watch.as_ref(), due)?;
+        let now = stats::oom_kills(cgroups);
         if now > kills {
             super::print(&format!("{}\n", json!({"type": "oom", "id": container.record.id})))?;
         }
         kills = now;
-        if ended || !stats::exists(&container.record.cgroups) {
+        if ended || !stats::exists(cgroups) {
             return Ok(0);
         }
-        print_stats(container)?;
+        if !hit || Instant::now() >= due {
+            due = Instant::now() + interval;
+            print_stats(container)?;
+        }
     }
+}
+
+/// Until the end, a hit limit, or the time; says which of the first two it was.
+fn wait(pidfd: &OwnedFd, watch: Option<&OwnedFd>, due: Instant) -> Result<(bool, bool)> {
+    let left = due.saturating_duration_since(Instant::now());
+    let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+    let mut fds = vec![PollFd::new(pidfd, PollFlags::IN)];
+    fds.extend(watch.map(|watch| PollFd::new(watch, PollFlags::IN)));
+    match rustix::event::poll(&mut fds, Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(errno) => return Err(errno).context(|| "poll"),
+    }
+    let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+    let (ended, hit) = (ready(0), ready(1));
+    if let Some(watch) = watch.filter(|_| hit) {
+        // What it says does not matter; that it is read arms it again.
+        let _ = rustix::io::read(watch, &mut [0_u8; 4096]);
+    }
+    Ok((ended, hit))
 }
 
 /// `5s`, `100ms`, `1m`

@@ -83,6 +83,7 @@ pub(super) fn launch(
     let plan = plan(bundle, &id, arguments, wait_for_start)?;
     plan.warnings.iter().for_each(|warning| global.log.debug(|| warning.clone()));
     check_rootfs(&plan.rootfs)?;
+    control::ensure_free(&plan.cgroups)?;
     let mut container = Container::create(&global.root, record(bundle, &plan), &bundle.json)?;
     match build(&mut container, &plan, arguments, console, wait_for_start) {
         Ok(created) => Ok(Launched { container, created, plan }),

@@ -36,12 +36,21 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
     if container.status()? == Status::Stopped {
         return Err(Error::new(Kind::State, "container not running"));
     }
-    for missing in ["l3-cache-schema", "mem-bw-schema"] {
-        if arguments.text(missing)?.is_some() {
-            return Err(Error::unsupported(format!("--{missing}")));
+    let schemas = [
+        ("l3-cache-schema", "Intel RDT/CAT: l3 cache schema"),
+        ("mem-bw-schema", "Intel RDT/MBA: mem bandwidth schema"),
+    ];
+    for (flag, name) in schemas {
+        if arguments.text(flag)?.is_some_and(|schema| !schema.is_empty()) {
+            return Err(Error::new(Kind::Unsupported, format!("{name} is not enabled")));
         }
     }
-    apply(&container.record.cgroups, &resources(arguments)?)?;
+    let mut resources = resources(arguments)?;
+    if container.record.cgroups.unified {
+        keep_the_rest(&container.record.cgroups, &mut resources);
+    }
+    check_usage(&container.record.cgroups, &resources)?;
+    apply(&container.record.cgroups, &resources)?;
     Ok(0)
 }
 
@@ -56,6 +65,47 @@ fn apply(cgroups: &Cgroups, resources: &Resources) -> Result<()> {
         }
     }
     control::write_all(cgroups, &writes)
+}
+
+/// Version 2 has one file for quota and period, and counts swap apart from memory: what is not changed is taken from what
+/// is in force.
+fn keep_the_rest(cgroups: &Cgroups, resources: &mut Resources) {
+    let read = |file: &str| {
+        cgroups.directory("").and_then(|own| std::fs::read_to_string(own.join(file)).ok()).unwrap_or_default()
+    };
+    let given = |value: Option<u64>| value.is_some_and(|number| number != 0);
+    if let Some(cpu) = &mut resources.cpu {
+        let quota_given = cpu.quota.is_some_and(|quota| quota != 0);
+        let now = read("cpu.max");
+        let (quota, period) = now.trim().split_once(' ').unwrap_or_default();
+        match (quota_given, given(cpu.period)) {
+            (true, false) => cpu.period = period.parse().ok(),
+            (false, true) => cpu.quota = quota.parse().ok(),
+            _ => {}
+        }
+    }
+    if let Some(memory) = &mut resources.memory
+        && memory.swap.is_some_and(|swap| swap > 0)
+        && memory.limit.unwrap_or(0) == 0
+    {
+        memory.limit = read("memory.max").trim().parse().ok();
+    }
+}
+
+/// `checkBeforeUpdate`: a limit below what is used would kill at once on version 2.
+fn check_usage(cgroups: &Cgroups, resources: &Resources) -> Result<()> {
+    let Some(memory) = resources.memory.as_ref().filter(|m| m.check_before_update == Some(true)) else {
+        return Ok(());
+    };
+    let file = if cgroups.unified { "memory.current" } else { "memory.usage_in_bytes" };
+    let read = cgroups.directory("memory").and_then(|own| std::fs::read_to_string(own.join(file)).ok());
+    let used: i64 = read.unwrap_or_default().trim().parse().unwrap_or(0);
+    match memory.limit {
+        Some(limit) if limit > 0 && limit < used => {
+            Err(Error::invalid(format!("rejecting memory limit {limit} because current usage is {used}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// From a file, from standard input, or from flags.

@@ -41,8 +41,10 @@ fn mount_it(plan: &MountPlan, site: &mut Site<'_>) -> Result<()> {
 }
 
 fn new(plan: &MountPlan, root: BorrowedFd<'_>, (fs_type, from, data): (&str, &str, &str)) -> Result<()> {
+    // A place that was not there has no mode to keep: a tmpfs there is open to all, as the kernel makes it.
+    let keeps_mode = fs_type == "tmpfs" && safe_path::find(root, &plan.destination).is_ok();
     let target = directory_for(root, &plan.destination, fs_type)?;
-    let data = if fs_type == "tmpfs" { with_mode_of(&target, data)? } else { data.to_string() };
+    let data = if keeps_mode { with_mode_of(&target, data)? } else { data.to_string() };
     // Written to first, made read-only afterwards.
     let first = if plan.tmpcopyup { 0 } else { plan.attributes.set };
     let tree = source::new(fs_type, from, &data, first)?;
