@@ -37,6 +37,11 @@ pub(crate) struct Directory {
 }
 
 impl Cgroups {
+    /// The version 2 directory, alone or beside version 1. A process is cloned into it, never moved.
+    pub(crate) fn version_2(&self) -> Option<&Directory> {
+        self.directories.iter().find(|directory| directory.controllers.is_empty())
+    }
+
     /// The directory where a version 1 controller is, or the only one.
     pub(crate) fn directory(&self, controller: &str) -> Option<&PathBuf> {
         let found =

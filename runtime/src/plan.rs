@@ -121,7 +121,10 @@ fn runtime_steps(linux: &crate::spec::Linux, process: &ProcessPlan, plan: &Plan)
     steps.extend(filter.map(Step::FilterDevices));
     steps.extend((!plan.cgroups.unified).then_some(Step::OpenCgroups));
     steps.extend((!plan.prepared.is_empty()).then_some(Step::PrepareMounts));
-    steps.push(Step::Clone { flags: plan.namespaces.clone_flags(), into_cgroup: plan.cgroups.unified });
+    steps.push(Step::Clone {
+        flags: plan.namespaces.clone_flags(),
+        into_cgroup: plan.cgroups.version_2().is_some(),
+    });
     steps.extend(plan.namespaces.new_user().then_some(Step::MapIds));
     steps.extend(process.oom_score_adj.map(Step::OomScore));
     let devices = linux.net_devices.iter();

@@ -125,7 +125,7 @@ pub(crate) fn open_entrances(cgroups: &Cgroups) -> Result<Vec<OwnedFd>> {
         kernel_file::open(directory.path.join("tasks"))
             .context(|| format!("failed to open cgroup {}", directory.path.display()))
     };
-    if cgroups.unified { Ok(vec![]) } else { cgroups.directories.iter().map(open).collect() }
+    cgroups.directories.iter().filter(|directory| !directory.controllers.is_empty()).map(open).collect()
 }
 
 /// Moves the calling process, which has one thread, through all of them.
@@ -138,7 +138,7 @@ pub(crate) fn enter(entrances: &[OwnedFd]) -> Result<()> {
 
 /// The version 2 directory, to clone into.
 pub(crate) fn open(cgroups: &Cgroups) -> Result<Option<OwnedFd>> {
-    let (true, Some(directory)) = (cgroups.unified, cgroups.directories.first()) else { return Ok(None) };
+    let Some(directory) = cgroups.version_2() else { return Ok(None) };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(&directory.path, flags, Mode::empty())
         .context(|| format!("open({:?})", directory.path))?;

@@ -55,7 +55,7 @@ fn outside(target: &ExecTarget<'_>, process: &ProcessPlan) -> Vec<Step> {
     let mut steps = Vec::new();
     steps.extend((!unified).then_some(Step::OpenCgroups));
     steps.extend(target.has(NamespaceKind::Pid).then_some(Step::EnterPidNamespace));
-    steps.push(Step::Clone { flags: 0, into_cgroup: unified });
+    steps.push(Step::Clone { flags: 0, into_cgroup: target.cgroups.version_2().is_some() });
     steps.extend(process.oom_score_adj.map(Step::OomScore));
     steps.push(Step::AwaitInit);
     let outside = target.has(NamespaceKind::User) && !process.rlimits.is_empty();
