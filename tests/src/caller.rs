@@ -15,6 +15,7 @@ const NEUTRAL: &str = r"
     s/\r//g
     s/\^[@D]|\x00|\x04//g
     s/error during container init: //g
+    s/OCI runtime create failed: (runc|tested) create/create/g
     s/[0-9a-f]{64}/ID/g
     s/[0-9a-f]{12}/SHORT/g
     s/20[0-9]{2}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+Z?/TIME/g

@@ -45,7 +45,7 @@ fn a_detached_container_lives_its_life() {
         P pause aa; P inspect aa --format '{{.State.Status}}'
         P exec aa true; echo $?
         P unpause aa; P inspect aa --format '{{.State.Status}}'
-        P top aa comm args | tail -n +1 | grep -c sleep
+        P top aa pid args | grep -c '^1  *sh -c'
         P stats --no-stream --format '{{.Name}}' aa
         P stop -t 20 aa; P inspect aa --format '{{.State.ExitCode}} {{.State.Status}}'; P logs aa
         P rm aa
