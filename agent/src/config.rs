@@ -4,10 +4,13 @@
 //! Two agents on one machine must be possible, so every path, port and kernel object name is here; the default of
 //! each is a constant next to it.
 
+use crate::kubelet::log_rotation::Limits;
+use crate::kubelet::pressure;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A whole node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -83,6 +86,16 @@ impl NetworkConfig {
     }
 }
 
+/// The kubelet's own defaults; process ids it leaves unguarded, and a node without any left cannot even be repaired.
+const EVICTION_HARD: [(&str, &str); 6] = [
+    ("memory.available", "100Mi"),
+    ("nodefs.available", "10%"),
+    ("nodefs.inodesFree", "5%"),
+    ("imagefs.available", "15%"),
+    ("imagefs.inodesFree", "5%"),
+    ("pid.available", "1%"),
+];
+
 /// The kubelet half.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -101,6 +114,60 @@ pub struct KubeletConfig {
     pub max_pods: u32,
     /// Cgroup under which `kubepods` is made, relative to each hierarchy's root.
     pub cgroup_root: String,
+    /// A container's log is rotated when it has so many bytes.
+    pub container_log_max_bytes: u64,
+    /// Log files kept per container, the current one included; at least 2.
+    pub container_log_max_files: usize,
+    /// Seconds between two looks at the sizes of logs.
+    pub container_log_monitor_seconds: u64,
+    /// Below what a pod is evicted at once: `memory.available`, `nodefs.available`, `nodefs.inodesFree`,
+    /// `imagefs.available`, `imagefs.inodesFree` and `pid.available` to a quantity or a percentage.
+    pub eviction_hard: BTreeMap<String, String>,
+    /// The same, but only after the time in `eviction_soft_grace_period`.
+    pub eviction_soft: BTreeMap<String, String>,
+    /// How long a soft threshold must be met, such as `90s`.
+    pub eviction_soft_grace_period: BTreeMap<String, String>,
+    /// Seconds for which a pressure condition stays after its cause has gone.
+    pub eviction_pressure_transition_seconds: u64,
+    /// Seconds between two looks at what is left of memory, disk and process ids.
+    pub eviction_monitor_seconds: u64,
+    /// Percent of the disk from which on unused images are removed.
+    pub image_gc_high_threshold_percent: u64,
+    /// Percent of the disk down to which unused images are removed.
+    pub image_gc_low_threshold_percent: u64,
+    /// Seconds for which a new image is safe from removal.
+    pub image_minimum_gc_age_seconds: u64,
+    /// Sysctls that pods may set beside the safe ones; a trailing `*` stands for any rest.
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Containers without a seccomp profile get the runtime's default one instead of none.
+    pub seccomp_default: bool,
+}
+
+impl KubeletConfig {
+    /// When pods and images have to go; the error names the key.
+    pub fn pressure(&self) -> Result<pressure::Settings, String> {
+        let (hard, soft) = (&self.eviction_hard, &self.eviction_soft);
+        if self.image_gc_low_threshold_percent >= self.image_gc_high_threshold_percent {
+            return Err("image_gc_low_threshold_percent must be below image_gc_high_threshold_percent".into());
+        }
+        Ok(pressure::Settings {
+            thresholds: pressure::parse(hard, soft, &self.eviction_soft_grace_period)?,
+            period: Duration::from_secs(self.eviction_monitor_seconds.max(1)),
+            transition: Duration::from_secs(self.eviction_pressure_transition_seconds),
+            image_high: self.image_gc_high_threshold_percent,
+            image_low: self.image_gc_low_threshold_percent,
+            image_age: Duration::from_secs(self.image_minimum_gc_age_seconds),
+        })
+    }
+
+    /// When and how far logs are rotated.
+    pub fn log_limits(&self) -> Limits {
+        Limits {
+            size: self.container_log_max_bytes.max(1),
+            files: self.container_log_max_files.max(2),
+            period: Duration::from_secs(self.container_log_monitor_seconds.max(1)),
+        }
+    }
 }
 
 impl Default for Config {
@@ -171,6 +238,19 @@ impl Default for KubeletConfig {
             cluster_domain: "cluster.local".into(),
             max_pods: 110,
             cgroup_root: "/".into(),
+            container_log_max_bytes: 10 << 20,
+            container_log_max_files: 5,
+            container_log_monitor_seconds: 10,
+            eviction_hard: EVICTION_HARD.map(|(signal, amount)| (signal.into(), amount.into())).into(),
+            eviction_soft: BTreeMap::new(),
+            eviction_soft_grace_period: BTreeMap::new(),
+            eviction_pressure_transition_seconds: 300,
+            eviction_monitor_seconds: 10,
+            image_gc_high_threshold_percent: 85,
+            image_gc_low_threshold_percent: 80,
+            image_minimum_gc_age_seconds: 120,
+            allowed_unsafe_sysctls: Vec::new(),
+            seccomp_default: false,
         }
     }
 }

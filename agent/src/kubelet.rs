@@ -26,6 +26,7 @@ pub mod http_call;
 pub mod images;
 pub mod labels;
 pub mod log_files;
+pub mod log_rotation;
 pub mod machine;
 pub mod node_object;
 pub mod node_status;
@@ -38,6 +39,7 @@ pub mod pod_cgroup;
 pub mod pod_source;
 pub mod pod_worker;
 pub mod pods;
+pub mod pressure;
 pub mod probes;
 pub mod references;
 pub mod resources;
@@ -55,7 +57,7 @@ use admission::NodeLimits;
 use events::{Recorder, Severity};
 use host::{CALL_DEADLINE, Host, within};
 use k8s_openapi::api::core::v1::Service;
-use knarr_cri::v1::VersionRequest;
+use knarr_cri::v1::{StatusRequest, VersionRequest};
 use knarr_cri::{ImageService, RuntimeService};
 use kube::Api;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
@@ -67,6 +69,7 @@ use pleg::Pleg;
 use pod_source::manifests::{LocalObjects, ManifestDirectory};
 use pod_source::{Origin, cluster};
 use pods::{Inputs, Manager, Workers};
+use pressure::Guard;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -128,20 +131,23 @@ impl Kubelet {
         let version =
             within(CALL_DEADLINE, parts.runtime.version(VersionRequest { version: "0.1.0".into() })).await;
         let version = version.map_err(|status| anyhow::anyhow!("container runtime: {}", status.message()))?;
+        let recursive_read_only = makes_recursive_read_only(&*parts.runtime).await;
         let identity = identity(&parts, format!("{}://{}", version.runtime_name, version.runtime_version));
         let (changed, changes) = mpsc::unbounded_channel();
         let pleg = Pleg::start(parts.runtime.clone(), changed, shutdown.clone());
         let (set_ready, ready) = watch::channel(false);
         let (set_pod_cidr, pod_cidr) = watch::channel(None);
+        let (conditions, pressure) = watch::channel(pressure::Conditions::default());
+        let settings = parts.config.kubelet.pressure().map_err(|error| anyhow::anyhow!("kubelet.{error}"))?;
         let writer = NodeWriter {
             client: parts.client.clone(),
             identity: identity.clone(),
             runtime: parts.runtime.clone(),
             images: parts.images.clone(),
             pleg: pleg.clone(),
-            data_dir: parts.config.data_dir.clone(),
             ready: set_ready,
             pod_cidr: set_pod_cidr,
+            pressure: pressure.clone(),
         };
         tasks.spawn(shutdown.clone().run_until_cancelled_owned(writer.run()));
         recorder.node(&parts.node_name, Severity::Normal, "Starting", "Starting kubelet.");
@@ -156,11 +162,19 @@ impl Kubelet {
             services,
             pod_cidr.clone(),
         )?;
+        let host = Host { recursive_read_only, pressure, ..host };
         let limits = NodeLimits {
             name: parts.node_name.clone(),
             allocatable: host.allocatable.clone(),
             labels: node_object::labels(&identity),
+            unsafe_sysctls: parts.config.kubelet.allowed_unsafe_sysctls.clone(),
         };
+        if !parts.imaginary {
+            let rotation = log_rotation::run(parts.runtime.clone(), parts.config.kubelet.log_limits());
+            tasks.spawn(shutdown.clone().run_until_cancelled_owned(rotation));
+            let guard = guard(&parts, settings, host.recorder.clone(), conditions);
+            tasks.spawn(shutdown.clone().run_until_cancelled_owned(guard.run()));
+        }
         let (sources, events) = mpsc::unbounded_channel();
         let origins = start_sources(&parts, local, sources, pod_cidr.clone(), &shutdown, &tasks);
         let workers = parts.workers.clone();
@@ -195,6 +209,35 @@ impl Kubelet {
         self.tasks.wait().await;
         stopped.map_err(anyhow::Error::msg)
     }
+}
+
+fn guard(
+    parts: &Parts,
+    settings: pressure::Settings,
+    recorder: Recorder,
+    conditions: watch::Sender<pressure::Conditions>,
+) -> Guard {
+    let data_dir = parts.config.data_dir.clone();
+    Guard {
+        settings,
+        runtime: parts.runtime.clone(),
+        images: parts.images.clone(),
+        workers: parts.workers.clone(),
+        recorder,
+        node_name: parts.node_name.clone(),
+        images_dir: data_dir.join("images"),
+        paths: Paths::new(&data_dir, &parts.config.pod_logs_dir),
+        data_dir,
+        conditions,
+    }
+}
+
+/// What the runtime says of its default handler; one that does not answer is asked again by nobody.
+async fn makes_recursive_read_only(runtime: &dyn RuntimeService) -> bool {
+    let answer = within(CALL_DEADLINE, runtime.status(StatusRequest { verbose: false })).await;
+    let handlers = answer.map(|answer| answer.runtime_handlers).unwrap_or_default();
+    let default = handlers.iter().find(|handler| handler.name.is_empty());
+    default.and_then(|handler| handler.features).is_some_and(|features| features.recursive_read_only_mounts)
 }
 
 fn identity(parts: &Parts, runtime_version: String) -> Identity {
@@ -250,6 +293,9 @@ fn host(
         hierarchies: if parts.imaginary { None } else { Some(pod_cgroup::hierarchies()?) },
         runtime_name,
         pulls: Semaphore::new(PARALLEL_PULLS),
+        recursive_read_only: false,
+        pressure: watch::channel(pressure::Conditions::default()).1,
+        seccomp_default: config.kubelet.seccomp_default,
     })
 }
 

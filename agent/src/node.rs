@@ -85,7 +85,9 @@ impl Node {
         .await?;
         let stop = shutdown.clone().cancelled_owned();
         let (served, socket) = (engine.clone(), config.cri_socket());
-        tasks.spawn(async move { report("CRI server", engine::serve_engine(served, &socket, stop).await) });
+        let listener = engine::listen(&socket).await?;
+        let serve = async move { engine::serve_on(served, listener, &socket, stop).await };
+        tasks.spawn(async move { report("CRI server", serve.await) });
         let kubelet = Kubelet::start(Parts {
             machine: Machine::detect(&config.data_dir),
             config: config.clone(),

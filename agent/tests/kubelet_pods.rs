@@ -7,6 +7,10 @@
 
 #[path = "kubelet_pods/lab.rs"]
 mod lab;
+#[path = "kubelet_pods/logs.rs"]
+mod logs;
+#[path = "kubelet_pods/volumes.rs"]
+mod volumes;
 
 use lab::{IMAGE, containers, eventually, is_ready, phase};
 use serde_json::json;

@@ -49,10 +49,12 @@ impl Cluster {
              cluster_cidr = \"10.142.{third}.0/24\"\nservice_cidr = \"10.196.{third}.0/24\"\n\
              [run_network]\nbridge = \"knr{n}\"\ntable = \"knr{n}\"\npod_cidr = \"10.143.{third}.0/24\"\n\
              cluster_cidr = \"10.143.{third}.0/24\"\n\
-             [kubelet]\nlisten = \"0.0.0.0:{}\"\ncgroup_root = \"/knarr-test-{n}\"\n",
+             [kubelet]\nlisten = \"0.0.0.0:{}\"\ncgroup_root = \"/knarr-test-{n}\"\nmanifests = \"{}\"\n",
             self.directory.path().display(),
             22_000 + n,
+            self.path("manifests").display(),
         );
+        std::fs::create_dir_all(self.path("manifests")).expect("a directory");
         std::fs::write(self.path("config.toml"), config).expect("config.toml");
     }
 

@@ -27,14 +27,27 @@ pub async fn serve_engine(
     socket: &Path,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let listener = listen(socket).await.with_context(|| format!("listening on {}", socket.display()))?;
+    serve_on(engine, listen(socket).await?, socket, shutdown).await
+}
+
+/// Offers a running engine on a socket that `listen` has taken.
+pub async fn serve_on(
+    engine: Arc<Engine>,
+    listener: UnixListener,
+    socket: &Path,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let served = knarr_cri::server::serve(listener, engine.clone(), engine, shutdown).await;
     drop(std::fs::remove_file(socket));
     served.with_context(|| format!("serving {}", socket.display()))
 }
 
-/// A socket file that a dead process left is replaced; one that somebody serves is not.
-async fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
+/// Takes the socket. A file that a dead process left is replaced; one that somebody serves is not.
+pub async fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
+    bind(socket).await.with_context(|| format!("listening on {}", socket.display()))
+}
+
+async fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
     if let Some(directory) = socket.parent() {
         std::fs::create_dir_all(directory)?;
     }

@@ -5,11 +5,15 @@ mod kill;
 mod sandbox;
 mod start;
 
+pub use sandbox::mount_failed;
+
 use crate::kubelet::host::{CALL_DEADLINE, Host, within};
+use crate::kubelet::log_files;
 use crate::kubelet::observed::ObservedPod;
 use crate::kubelet::plan::Action;
 use k8s_openapi::api::core::v1::Pod;
 use knarr_cri::v1::{RemoveContainerRequest, RemovePodSandboxRequest};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +22,10 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
     /// No sandbox; try again later.
-    SandboxFailed,
+    SandboxFailed {
+        /// It is the volumes that could not be made.
+        by_volumes: bool,
+    },
     /// There is a sandbox now.
     SandboxCreated,
     /// A container could not be started.
@@ -92,13 +99,14 @@ impl Batch {
         let request = RemoveContainerRequest { container_id: id.to_string() };
         let removed = within(CALL_DEADLINE, self.host.runtime.remove_container(request)).await;
         removed.map_err(|status| format!("RemoveContainer {id}: {}", status.message()))?;
-        let container = self.observed.containers.iter().find(|container| container.id == id);
-        if let Some(log) = container.map(|container| container.log_path.clone()).filter(|log| !log.is_empty())
-        {
-            // The log may never have been written.
-            let _ = tokio::fs::remove_file(log).await;
-        }
-        Ok(())
+        let Some(container) = self.observed.containers.iter().find(|container| container.id == id) else {
+            return Ok(());
+        };
+        let link = self.host.paths.log_link(&self.pod, &container.name, id);
+        let log = PathBuf::from(&container.log_path);
+        let remove = move || log_files::remove_one(&log, &link);
+        let removed = tokio::task::spawn_blocking(remove).await.map_err(|error| error.to_string())?;
+        removed.map_err(|error| format!("log of container {id}: {error}"))
     }
 
     fn report(&self, report: Report) {

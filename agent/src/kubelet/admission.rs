@@ -2,7 +2,8 @@
 //! A scheduler has usually asked the same; static pods and races get past it.
 
 use crate::kubelet::pod;
-use crate::kubelet::resources::{self, Amounts};
+use crate::kubelet::pressure::{Conditions, is_critical};
+use crate::kubelet::resources::{self, Amounts, Qos};
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
 use std::collections::BTreeMap;
 
@@ -15,6 +16,77 @@ pub struct NodeLimits {
     pub allocatable: Amounts,
     #[allow(missing_docs)]
     pub labels: BTreeMap<String, String>,
+    /// Sysctls that pods may set although they are not safe.
+    pub unsafe_sysctls: Vec<String>,
+}
+
+/// Every reason of a refusal.
+pub const REASONS: [&str; 8] = [
+    "OutOfcpu",
+    "OutOfmemory",
+    "OutOfephemeral-storage",
+    "OutOfpods",
+    "NodeAffinity",
+    "NodePorts",
+    "Evicted",
+    "SysctlForbidden",
+];
+
+/// Sysctls that are confined to the pod's own namespaces and can harm nobody else.
+const SAFE_SYSCTLS: [&str; 10] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+];
+
+/// A node that is short of something takes critical pods only; short of memory alone, also those that reserve some.
+pub fn withstands(pod: &Pod, short: Conditions) -> Result<(), Rejection> {
+    let names = short.names();
+    if names.is_empty() || is_critical(pod) {
+        return Ok(());
+    }
+    let reserves = resources::qos(pod) != Qos::BestEffort;
+    let tolerates = pod::spec(pod).tolerations.iter().flatten().any(|toleration| {
+        toleration.key.as_deref() == Some("node.kubernetes.io/memory-pressure")
+            && matches!(toleration.effect.as_deref(), None | Some("" | "NoSchedule"))
+    });
+    if names == ["MemoryPressure"] && (reserves || tolerates) {
+        return Ok(());
+    }
+    Err(reject("Evicted", &format!("The node had condition: [{}]. ", names.join(" "))))
+}
+
+/// Sysctls of others' namespaces, and those that the node does not allow, are refused.
+pub fn allows_sysctls(pod: &Pod, unsafe_ones: &[String]) -> Result<(), Rejection> {
+    let context = pod::spec(pod).security_context.as_ref();
+    for sysctl in context.and_then(|context| context.sysctls.as_ref()).into_iter().flatten() {
+        // Slashes are another notation of the same name.
+        let name = sysctl.name.replace('/', ".");
+        let listed = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == *pattern,
+        };
+        if !SAFE_SYSCTLS.contains(&name.as_str()) && !unsafe_ones.iter().any(listed) {
+            return Err(reject("SysctlForbidden", &format!("forbidden sysctl: \"{name}\" not allowlisted")));
+        }
+        let spec = pod::spec(pod);
+        let shared = |host: Option<bool>, prefixes: &[&str]| {
+            host == Some(true) && prefixes.iter().any(|prefix| name.starts_with(prefix))
+        };
+        let ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
+        if shared(spec.host_network, &["net."]) || shared(spec.host_ipc, &ipc) {
+            let message = format!("forbidden sysctl: \"{name}\" not allowed with host namespace enabled");
+            return Err(reject("SysctlForbidden", &message));
+        }
+    }
+    Ok(())
 }
 
 /// `status.reason` and `status.message` of a refusal.
@@ -137,6 +209,7 @@ mod tests {
                 .map(|(name, amount)| (name.to_string(), Quantity(amount.into())))
                 .into(),
             labels: [("disk".to_string(), "ssd".to_string())].into(),
+            unsafe_sysctls: Vec::new(),
         };
         let cpu = |amount: &str| {
             pod(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": amount}}}]}))
@@ -156,5 +229,40 @@ mod tests {
         assert_eq!(reason(&port, &[&port]), Err("NodePorts".into()));
         let picky = pod(json!({"nodeSelector": {"disk": "hdd"}, "containers": []}));
         assert_eq!(reason(&picky, &[]), Err("NodeAffinity".into()));
+    }
+
+    #[test]
+    fn sysctls_must_be_safe_or_allowed() {
+        let with = |name: &str, host: bool| {
+            pod(json!({"hostNetwork": host, "containers": [],
+                "securityContext": {"sysctls": [{"name": name, "value": "1"}]}}))
+        };
+        let allowed = ["kernel.msg*".to_string(), "net.core.somaxconn".to_string()];
+        assert_eq!(allows_sysctls(&with("net.ipv4.tcp_syncookies", false), &[]), Ok(()));
+        assert_eq!(allows_sysctls(&with("kernel/msgmax", false), &allowed), Ok(()));
+        let (reason, message) = allows_sysctls(&with("kernel.msgmax", false), &[]).unwrap_err();
+        assert_eq!(reason, "SysctlForbidden");
+        assert_eq!(message, "Pod was rejected: forbidden sysctl: \"kernel.msgmax\" not allowlisted");
+        let (_, message) = allows_sysctls(&with("net.core.somaxconn", true), &allowed).unwrap_err();
+        assert!(message.contains("host namespace"), "{message}");
+    }
+
+    #[test]
+    fn a_node_that_is_short_takes_few() {
+        let memory = Conditions { memory: true, ..Default::default() };
+        let disk = Conditions { disk: true, ..Default::default() };
+        let best_effort = pod(json!({"containers": [{"name": "c"}]}));
+        let burstable =
+            pod(json!({"containers": [{"name": "c", "resources": {"requests": {"memory": "1"}}}]}));
+        let critical = pod(json!({"priority": 2_000_000_000, "containers": [{"name": "c"}]}));
+        assert_eq!(withstands(&best_effort, Conditions::default()), Ok(()));
+        let (reason, message) = withstands(&best_effort, memory).unwrap_err();
+        assert_eq!(
+            (reason.as_str(), message.as_str()),
+            ("Evicted", "Pod was rejected: The node had condition: [MemoryPressure]. ")
+        );
+        assert_eq!(withstands(&burstable, memory), Ok(()));
+        assert!(withstands(&burstable, disk).is_err());
+        assert_eq!(withstands(&critical, disk), Ok(()));
     }
 }

@@ -8,6 +8,7 @@
 
 mod containers;
 mod identity;
+mod log_chain;
 mod log_file;
 mod log_lines;
 mod log_query;

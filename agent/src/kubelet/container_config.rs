@@ -2,6 +2,7 @@
 //! which the kubelet will know it again.
 
 use crate::kubelet::paths::{Paths, container_log};
+use crate::kubelet::references::References;
 use crate::kubelet::resources::{self, CPU_PERIOD_US};
 use crate::kubelet::security::{self, ImageUser};
 use crate::kubelet::{env, labels, pod, volumes};
@@ -10,7 +11,7 @@ use knarr_cri::v1::{
     ContainerConfig, ContainerMetadata, HugepageLimit, ImageSpec, KeyValue, LinuxContainerConfig,
     LinuxContainerResources, Mount, MountPropagation, Signal,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 const DEFAULT_TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
@@ -26,6 +27,14 @@ pub struct Inputs<'a> {
     pub attempt: u32,
     #[allow(missing_docs)]
     pub paths: &'a Paths,
+    /// What claims of the pod are bound to.
+    pub references: &'a References,
+    /// The image of each image volume as the runtime names it, by the volume's name.
+    pub image_volumes: &'a BTreeMap<String, String>,
+    /// The runtime can make all mounts below a read-only one read-only too.
+    pub recursive_read_only: bool,
+    /// Containers without a seccomp profile get the runtime's default one.
+    pub seccomp_default: bool,
     /// In order of definition.
     pub environment: &'a [(String, String)],
     /// The image as the runtime names it.
@@ -75,6 +84,7 @@ pub fn container_config(inputs: Inputs<'_>) -> Result<ContainerConfig, String> {
                 container,
                 inputs.image_user,
                 inputs.target.map(str::to_string),
+                inputs.seccomp_default,
             )),
         }),
         stop_signal: stop_signal(container),
@@ -145,6 +155,9 @@ pub fn linux_resources(pod: &Pod, container: &Container, node_memory: i64) -> Li
 }
 
 fn mounts(inputs: Inputs<'_>) -> Result<Vec<Mount>, String> {
+    if inputs.container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
+        return Err("volumeDevices (raw block volumes) are not supported yet by this node".to_string());
+    }
     let mut list = Vec::new();
     for (index, mount) in inputs.container.volume_mounts.iter().flatten().enumerate() {
         list.push(volume_mount(inputs, index, mount)?);
@@ -188,10 +201,11 @@ fn volume_mount(inputs: Inputs<'_>, index: usize, mount: &VolumeMount) -> Result
     let volume = volume.ok_or_else(|| {
         format!("no volume \"{}\" for the mount of container \"{}\"", mount.name, inputs.container.name)
     })?;
-    let directory = volumes::directory(inputs.paths, inputs.pod, volume);
-    let directory = directory.ok_or_else(|| format!("volume \"{}\" is not supported yet", volume.name))?;
+    let source = volumes::source(inputs.pod, volume, inputs.references)?;
+    let directory = volumes::directory(inputs.paths, inputs.pod, volume, &source);
     let sub_path = sub_path(inputs, mount)?;
-    let readonly = mount.read_only == Some(true);
+    let claimed_read_only = volume.persistent_volume_claim.as_ref().and_then(|claim| claim.read_only);
+    let readonly = mount.read_only == Some(true) || claimed_read_only == Some(true);
     let mut result = Mount {
         container_path: if mount.mount_path.starts_with('/') {
             mount.mount_path.clone()
@@ -199,12 +213,13 @@ fn volume_mount(inputs: Inputs<'_>, index: usize, mount: &VolumeMount) -> Result
             format!("/{}", mount.mount_path)
         },
         readonly,
-        recursive_read_only: readonly && matches!(mount.recursive_read_only.as_deref(), Some("Enabled")),
+        recursive_read_only: recursive_read_only(inputs, mount, readonly)?,
         propagation: propagation(mount),
         ..Default::default()
     };
     if let Some(image) = &volume.image {
-        let reference = image.reference.clone().unwrap_or_default();
+        let given = image.reference.clone().unwrap_or_default();
+        let reference = inputs.image_volumes.get(&volume.name).cloned().unwrap_or(given);
         result.image = Some(ImageSpec { image: reference, ..Default::default() });
         result.image_sub_path = sub_path.unwrap_or_default();
         result.readonly = true;
@@ -226,6 +241,18 @@ fn volume_mount(inputs: Inputs<'_>, index: usize, mount: &VolumeMount) -> Result
     };
     result.host_path = host_path.to_string_lossy().into_owned();
     Ok(result)
+}
+
+/// Refused where the runtime cannot do it and the pod insists.
+fn recursive_read_only(inputs: Inputs<'_>, mount: &VolumeMount, readonly: bool) -> Result<bool, String> {
+    match mount.recursive_read_only.as_deref() {
+        Some("Enabled") if !inputs.recursive_read_only => Err(format!(
+            "failed to resolve recursive read-only mode: volume \"{}\" requested recursive read-only mode, but it is not supported by the runtime",
+            mount.name
+        )),
+        Some("Enabled" | "IfPossible") => Ok(readonly && inputs.recursive_read_only),
+        _ => Ok(false),
+    }
 }
 
 fn sub_path(inputs: Inputs<'_>, mount: &VolumeMount) -> Result<Option<String>, String> {

@@ -6,6 +6,7 @@ use crate::kubelet::observed::Sandbox;
 use crate::kubelet::paths::Paths;
 use crate::kubelet::pod;
 use crate::kubelet::pod_cgroup::Hierarchy;
+use crate::kubelet::pressure::Conditions;
 use crate::kubelet::references::ObjectSource;
 use crate::kubelet::resources::Amounts;
 use crate::kubelet::volumes::TokenSource;
@@ -62,6 +63,12 @@ pub struct Host {
     pub runtime_name: String,
     /// Pulls under way at once.
     pub pulls: Semaphore,
+    /// The runtime makes mounts read-only with everything below them.
+    pub recursive_read_only: bool,
+    /// What the node is short of.
+    pub pressure: watch::Receiver<Conditions>,
+    /// Containers without a seccomp profile get the runtime's default one.
+    pub seccomp_default: bool,
 }
 
 impl std::fmt::Debug for Host {

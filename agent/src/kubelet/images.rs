@@ -133,7 +133,9 @@ async fn pull(
     let asked = Instant::now();
     let failed = |message: String| {
         event(Severity::Warning, "Failed", format!("Failed to pull image \"{given}\": {message}"));
-        ImageFailure { reason: "ErrImagePull", message }
+        let unsigned = message.contains("SignatureValidationFailed");
+        let reason = if unsigned { "SignatureValidationFailed" } else { "ErrImagePull" };
+        ImageFailure { reason, message }
     };
     let _permit = host.pulls.acquire().await.map_err(|error| failed(error.to_string()))?;
     let begun = Instant::now();

@@ -2,9 +2,9 @@
 //! least every five minutes, and tells the runtime the address range that the cluster gives this node.
 
 use crate::kubelet::host::{CALL_DEADLINE, within};
-use crate::kubelet::machine;
 use crate::kubelet::node_object::{self, Health, Identity};
 use crate::kubelet::pleg::Pleg;
+use crate::kubelet::pressure::Conditions;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus};
@@ -16,7 +16,6 @@ use knarr_cri::{ImageService, RuntimeService};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -44,8 +43,8 @@ pub struct NodeWriter {
     pub images: Arc<dyn ImageService>,
     #[allow(missing_docs)]
     pub pleg: Arc<Pleg>,
-    /// Which disk counts.
-    pub data_dir: PathBuf,
+    /// What the node is short of.
+    pub pressure: watch::Receiver<Conditions>,
     /// True once the node is ready (and its object says so).
     pub ready: watch::Sender<bool>,
     /// The range of this node's pods, once the cluster has given one.
@@ -230,12 +229,10 @@ impl NodeWriter {
         health.not_ready.extend(self.pleg.unhealthy());
         let images = within(CALL_DEADLINE, self.images.list_images(ListImagesRequest::default())).await;
         health.images = images.map(|answer| answer.images).unwrap_or_default();
-        health.memory_pressure =
-            machine::meminfo("MemAvailable").is_some_and(|available| available < 100 << 20);
-        health.disk_pressure = machine::file_system(&self.data_dir).is_some_and(|stat| {
-            let low_space = stat.f_blocks > 0 && stat.f_bavail * 10 < stat.f_blocks;
-            low_space || (stat.f_files > 0 && stat.f_favail * 20 < stat.f_files)
-        });
+        let short = *self.pressure.borrow();
+        health.memory_pressure = short.memory;
+        health.disk_pressure = short.disk;
+        health.pid_pressure = short.pids;
         health
     }
 }

@@ -7,6 +7,7 @@
 
 mod finish;
 mod outcome;
+mod refresh;
 
 use crate::kubelet::act::{Batch, Report};
 use crate::kubelet::backoff::plus;
@@ -20,6 +21,7 @@ use crate::kubelet::status_writer::{StatusWriter, Target};
 use crate::kubelet::{pod, termination_message};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use refresh::Refresh;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,8 +41,15 @@ pub enum Command {
     Update(Arc<Pod>),
     /// The object is gone: stop, and forget everything.
     Gone,
-    /// The node ends this pod: reason and message of its status.
-    Fail(String, String),
+    /// The node ends this pod.
+    Fail {
+        /// `status.reason`
+        reason: String,
+        /// `status.message`
+        message: String,
+        /// Instead of the pod's own grace period, if that is longer.
+        grace: Option<Duration>,
+    },
     /// Show the status in this object from now on (a static pod's mirror).
     Mirror(Option<Target>),
     /// Stop the pod and forget it here, but leave its object as it is: the node goes down.
@@ -118,6 +127,7 @@ struct Worker {
     /// What containers waited for when last planned, to tell about each change once.
     waiting: BTreeMap<String, Waiting>,
     running: Option<Running>,
+    refresh: Refresh,
     /// Volumes and cgroup have been let go.
     released: bool,
     mailbox: mpsc::UnboundedReceiver<Command>,
@@ -151,6 +161,7 @@ impl Worker {
             messages: BTreeMap::new(),
             waiting: BTreeMap::new(),
             running: None,
+            refresh: Refresh::new(wake.clone()),
             released: false,
             mailbox,
             wake,
@@ -196,9 +207,11 @@ impl Worker {
         self.read_messages().await;
         self.probes.follow(&self.pod, &self.observed, &mut self.memory);
         let deadline = self.check_deadline(now);
+        self.follow_objects();
         let plan = self.plan(now);
         self.tell_waiting(&plan);
         self.dispatch(&plan);
+        self.refresh_volumes(now);
         self.publish(&plan, now);
         if plan.stopped && self.running.is_none() {
             self.release().await;
@@ -240,7 +253,8 @@ impl Worker {
             drop(task);
             return;
         }
-        if plan.actions.is_empty() {
+        let makes_volumes = plan.actions.iter().any(|action| matches!(action, Action::CreateSandbox { .. }));
+        if plan.actions.is_empty() || (makes_volumes && self.refresh.is_running()) {
             return;
         }
         for action in &plan.actions {
@@ -290,6 +304,7 @@ impl Worker {
     fn command(&mut self, command: Command) {
         match command {
             Command::Update(pod) => {
+                self.refresh.pod_changed(&self.pod, &pod);
                 self.pod = pod;
                 self.consider_object();
             }
@@ -298,8 +313,10 @@ impl Worker {
                 self.target = None;
                 self.end(pod::grace_period(&self.pod), true, None);
             }
-            Command::Fail(reason, message) => {
-                self.end(pod::grace_period(&self.pod), false, Some((reason, message)));
+            Command::Fail { reason, message, grace } => {
+                let own = pod::grace_period(&self.pod);
+                let grace = grace.map_or(own, |grace| grace.min(own));
+                self.end(grace, false, Some((reason, message)));
             }
             Command::Mirror(target) => {
                 self.target = target;

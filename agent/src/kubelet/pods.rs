@@ -33,6 +33,13 @@ impl Workers {
         self.handles().iter().map(|handle| Pod::clone(&handle.shown.borrow())).collect()
     }
 
+    /// Tells a pod's worker something, if there is one.
+    pub fn send(&self, uid: &str, command: Command) {
+        if let Some(handle) = self.get(uid) {
+            handle.send(command);
+        }
+    }
+
     fn handles(&self) -> Vec<Handle> {
         self.0.lock().map(|workers| workers.values().cloned().collect()).unwrap_or_default()
     }
@@ -209,15 +216,13 @@ impl Manager {
         }
         let others = self.workers.pods();
         let others: Vec<&Pod> = others.iter().filter(|other| !pod::is_finished(other)).collect();
-        let (reason, message) = admission::admit(pod, &others, &self.limits).err()?;
-        let word: &'static str = match reason.as_str() {
-            "OutOfcpu" => "OutOfcpu",
-            "OutOfmemory" => "OutOfmemory",
-            "OutOfpods" => "OutOfpods",
-            "NodeAffinity" => "NodeAffinity",
-            "NodePorts" => "NodePorts",
-            _ => "UnexpectedAdmissionError",
-        };
+        let short = *self.host.pressure.borrow();
+        let admitted = admission::withstands(pod, short)
+            .and_then(|()| admission::allows_sysctls(pod, &self.limits.unsafe_sysctls))
+            .and_then(|()| admission::admit(pod, &others, &self.limits));
+        let (reason, message) = admitted.err()?;
+        let known = admission::REASONS.iter().find(|known| **known == reason);
+        let word: &'static str = known.copied().unwrap_or("UnexpectedAdmissionError");
         let text = message.trim_start_matches("Pod was rejected: ").to_string();
         self.host.recorder.pod(pod, Severity::Warning, word, text);
         Some((reason, message))

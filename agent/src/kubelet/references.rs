@@ -1,10 +1,13 @@
-//! The ConfigMaps and Secrets that a pod names, fetched before they are needed, so that everything that uses them
-//! (environment, volumes, pull secrets) is a pure function. A node without a cluster has them from its manifests.
+//! The ConfigMaps, Secrets and claims that a pod names, fetched before they are needed, so that everything that uses
+//! them (environment, volumes, pull secrets) is a pure function. A node without a cluster has them from its manifests.
 
 use crate::kubelet::pod;
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret, Volume};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, PersistentVolume, Pod, Secret, Volume};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
 
 /// Where ConfigMaps and Secrets come from.
 #[async_trait]
@@ -13,6 +16,43 @@ pub trait ObjectSource: Send + Sync + 'static {
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>, String>;
     /// The same for secrets.
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, String>;
+    /// What a claim is bound to. A claim whose name follows from the pod's must have been made for the pod with the
+    /// uid `made_for`.
+    async fn claimed(
+        &self,
+        namespace: &str,
+        claim: &str,
+        made_for: Option<&str>,
+    ) -> Result<PersistentVolume, String>;
+    /// From now on tells `listener` when one of these objects changes, until the pod is forgotten.
+    fn follow(&self, pod_uid: &str, namespace: &str, names: &Names, listener: Listener);
+    /// Ends what `follow` began.
+    fn forget(&self, pod_uid: &str);
+}
+
+/// Learns that something a pod is made of has changed.
+#[derive(Debug, Clone, Default)]
+pub struct Listener {
+    changed: Arc<AtomicBool>,
+    wake: Arc<Notify>,
+}
+
+impl Listener {
+    /// One that wakes `wake`.
+    pub fn new(wake: Arc<Notify>) -> Listener {
+        Listener { changed: Arc::default(), wake }
+    }
+
+    /// Something has changed.
+    pub fn tell(&self) {
+        self.changed.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Whether something has changed since this was asked last.
+    pub fn take(&self) -> bool {
+        self.changed.swap(false, Ordering::AcqRel)
+    }
 }
 
 /// Everything a pod names, as found.
@@ -22,6 +62,8 @@ pub struct References {
     pub config_maps: BTreeMap<String, ConfigMap>,
     /// By name; absent when it does not exist.
     pub secrets: BTreeMap<String, Secret>,
+    /// What each claim is bound to, or why it cannot be used.
+    pub claims: BTreeMap<String, Result<PersistentVolume, String>>,
 }
 
 impl References {
@@ -40,6 +82,21 @@ pub struct Names {
     pub config_maps: BTreeSet<String>,
     #[allow(missing_docs)]
     pub secrets: BTreeSet<String>,
+}
+
+/// The claim behind a volume: the named one, or that of a generic ephemeral volume.
+pub fn claim_name(pod: &Pod, volume: &Volume) -> Option<String> {
+    let named = volume.persistent_volume_claim.as_ref().map(|claim| claim.claim_name.clone());
+    named.or_else(|| volume.ephemeral.as_ref().map(|_| format!("{}-{}", pod::name(pod), volume.name)))
+}
+
+/// The objects that the pod's volumes are made of.
+pub fn volume_names(pod: &Pod) -> Names {
+    let mut names = Names::default();
+    for volume in pod::spec(pod).volumes.iter().flatten() {
+        names_of_volume(volume, &mut names);
+    }
+    names
 }
 
 /// Collects the names; references without a name are left to those who use them.
@@ -97,6 +154,13 @@ pub async fn fetch(source: &dyn ObjectSource, pod: &Pod) -> Result<References, S
         if let Some(secret) = source.secret(namespace, &name).await? {
             found.secrets.insert(name, secret);
         }
+    }
+    for volume in pod::spec(pod).volumes.iter().flatten() {
+        let Some(claim) = claim_name(pod, volume) else { continue };
+        let made_for = volume.ephemeral.as_ref().map(|_| pod::uid(pod));
+        let bound = source.claimed(namespace, &claim, made_for).await;
+        let explained = |error| format!("error processing PVC {namespace}/{claim}: {error}");
+        found.claims.insert(claim.clone(), bound.map_err(explained));
     }
     Ok(found)
 }

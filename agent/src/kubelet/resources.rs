@@ -37,61 +37,19 @@ impl Qos {
 /// A set of amounts by resource name.
 pub type Amounts = BTreeMap<String, Quantity>;
 
-/// Thousandths of the unit, rounded up; `None` for text that is no quantity.
-pub fn milli(quantity: &Quantity) -> Option<i64> {
-    let text = quantity.0.trim();
-    let split = text.find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(split);
-    let (numerator, denominator) = scale(suffix)?;
-    let (negative, digits) = match number.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, number.strip_prefix('+').unwrap_or(number)),
-    };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if (whole.is_empty() && fraction.is_empty()) || fraction.len() > 18 || whole.len() > 18 {
-        return None;
-    }
-    let mantissa: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let divisor = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?.checked_mul(denominator)?;
-    let product = mantissa.checked_mul(numerator)?.checked_mul(1000)?;
-    let magnitude = i64::try_from((product + divisor - 1) / divisor).unwrap_or(i64::MAX);
-    Some(if negative { -magnitude } else { magnitude })
+/// The amount that a quantity writes; `None` for text that is none.
+pub fn parse(quantity: &Quantity) -> Option<knarr_api::quantity::Quantity> {
+    quantity.0.trim().parse().ok()
 }
 
-/// A suffix as a fraction.
-fn scale(suffix: &str) -> Option<(i128, i128)> {
-    let binary = |power: u32| Some((1_i128 << (10 * power), 1));
-    let decimal = |power: u32| Some((10_i128.pow(power), 1));
-    match suffix {
-        "n" => Some((1, 1_000_000_000)),
-        "u" => Some((1, 1_000_000)),
-        "m" => Some((1, 1000)),
-        "" => Some((1, 1)),
-        "k" => decimal(3),
-        "M" => decimal(6),
-        "G" => decimal(9),
-        "T" => decimal(12),
-        "P" => decimal(15),
-        "E" => decimal(18),
-        "Ki" => binary(1),
-        "Mi" => binary(2),
-        "Gi" => binary(3),
-        "Ti" => binary(4),
-        "Pi" => binary(5),
-        "Ei" => binary(6),
-        exponent => {
-            let power: i32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
-            match u32::try_from(power.abs()).ok().filter(|power| *power <= 18)? {
-                power if exponent.contains('-') => Some((1, 10_i128.pow(power))),
-                power => decimal(power),
-            }
-        }
-    }
+/// Thousandths of the unit, rounded up; `None` for text that is no quantity.
+pub fn milli(quantity: &Quantity) -> Option<i64> {
+    parse(quantity).map(|amount| amount.milli())
 }
 
 /// Whole units, rounded up.
 pub fn value(quantity: &Quantity) -> Option<i64> {
-    milli(quantity).map(|milli| milli.saturating_add(999).div_euclid(1000))
+    parse(quantity).map(|amount| amount.units())
 }
 
 fn amount(amounts: Option<&Amounts>, resource: &str) -> Option<i64> {

@@ -28,6 +28,13 @@ fn user_of(pod: &Pod, container: &Container) -> Option<i64> {
     own.or_else(|| pod_context(pod)?.run_as_user)
 }
 
+/// The user that all containers of the pod run as, where the spec alone tells.
+pub fn common_user(pod: &Pod) -> Option<u32> {
+    let mut users = pod::containers(pod).map(|(_, container)| user_of(pod, container));
+    let first = users.next()??;
+    users.all(|user| user == Some(first)).then(|| u32::try_from(first).ok())?
+}
+
 /// Refuses a container that must not run as root but would; the text is the kubelet's.
 pub fn check_non_root(pod: &Pod, container: &Container, image: &ImageUser) -> Result<(), String> {
     let own = container.security_context.as_ref().and_then(|context| context.run_as_non_root);
@@ -116,6 +123,7 @@ pub fn container_context(
     container: &Container,
     image: &ImageUser,
     target: Option<String>,
+    seccomp_default: bool,
 ) -> v1::LinuxContainerSecurityContext {
     let empty = SecurityContext::default();
     let own = container.security_context.as_ref().unwrap_or(&empty);
@@ -145,7 +153,7 @@ pub fn container_context(
         no_new_privs: own.allow_privilege_escalation == Some(false),
         masked_paths: if unmasked { Vec::new() } else { strings(MASKED_PATHS) },
         readonly_paths: if unmasked { Vec::new() } else { strings(READONLY_PATHS) },
-        seccomp: Some(seccomp(seccomp_profile, privileged)),
+        seccomp: Some(seccomp(seccomp_profile, privileged, seccomp_default)),
         apparmor: apparmor_profile.map(apparmor),
         ..Default::default()
     }
@@ -187,9 +195,10 @@ fn selinux(options: &SELinuxOptions) -> v1::SeLinuxOption {
     }
 }
 
-/// Without a profile a container is unconfined, as in Kubernetes.
-fn seccomp(profile: Option<&SeccompProfile>, privileged: bool) -> SecurityProfile {
+/// Without a profile a container is unconfined, as in Kubernetes, unless the node says otherwise.
+fn seccomp(profile: Option<&SeccompProfile>, privileged: bool, by_default: bool) -> SecurityProfile {
     let (kind, reference) = match profile {
+        None if by_default && !privileged => ("RuntimeDefault", None),
         Some(profile) if !privileged => (profile.type_.as_str(), profile.localhost_profile.clone()),
         _ => ("Unconfined", None),
     };
@@ -241,6 +250,7 @@ mod tests {
             &pod::spec(&pod).containers[0],
             &ImageUser { uid: Some(9), name: String::new() },
             None,
+            false,
         );
         assert_eq!(context.run_as_user, Some(Int64Value { value: 2 }));
         assert_eq!(context.supplemental_groups, [7]);

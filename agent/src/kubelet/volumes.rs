@@ -1,109 +1,132 @@
 //! A pod's volumes on the node: made before its sandbox, refreshed while it runs, unmounted and removed after it.
 //!
-//! Kinds that other parts of a cluster must provide (claims, CSI, network file systems) are refused by name. A
-//! volume lives under the pod's own directory, except hostPath, which is the host's and is never removed.
+//! Everything that must be asked of others (objects, claims, tokens) is fetched first, so that making volumes is
+//! file work alone; it blocks, and runs where that harms nobody. Kinds that other parts of a cluster must provide
+//! (CSI, network file systems) are refused by name. A volume lives under the pod's own directory, except hostPath and
+//! local volumes, which are the host's and are never removed.
 
 mod atomic;
 mod content;
 mod empty_dir;
 mod host_path;
 mod mounts;
+mod ownership;
+mod source;
 mod sub_path;
 mod token;
 
 use atomic::replace_contents;
+use ownership::Ownership;
+pub use source::{Source, directory, source};
 pub use sub_path::bind_sub_path;
-pub use token::{ClusterTokens, Token, TokenSource};
+pub use token::{ClusterTokens, TokenSource, Tokens};
 
 use crate::kubelet::facts::Facts;
+use crate::kubelet::host::Host;
+use crate::kubelet::observed::Sandbox;
 use crate::kubelet::paths::Paths;
 use crate::kubelet::pod;
-use crate::kubelet::references::References;
+use crate::kubelet::references::{self, References};
 use k8s_openapi::api::core::v1::{Pod, Volume};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 /// A volume that could not be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeError {
-    /// Its name in the pod.
-    pub volume: String,
+    /// Its name in the pod; none where no volume could be made at all.
+    pub volume: Option<String>,
     /// Why, for the FailedMount event.
     pub message: String,
 }
 
-/// What volumes are made from.
-#[derive(Clone, Copy)]
-pub struct VolumeInputs<'a> {
+/// What a pod's volumes are made from.
+#[derive(Debug, Clone)]
+pub struct VolumeInputs {
     #[allow(missing_docs)]
-    pub pod: &'a Pod,
+    pub pod: Arc<Pod>,
     #[allow(missing_docs)]
-    pub paths: &'a Paths,
+    pub paths: Paths,
     #[allow(missing_docs)]
-    pub references: &'a References,
+    pub references: References,
     #[allow(missing_docs)]
-    pub facts: &'a Facts,
-    /// Service account tokens; none without a cluster.
-    pub tokens: Option<&'a dyn TokenSource>,
+    pub facts: Facts,
+    /// Service account tokens of its projected volumes.
+    pub tokens: Tokens,
 }
 
-impl std::fmt::Debug for VolumeInputs<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("VolumeInputs").finish_non_exhaustive()
+impl VolumeInputs {
+    /// Asks for everything that the pod's volumes name.
+    pub async fn gather(
+        host: &Host,
+        pod: &Arc<Pod>,
+        sandbox: Option<&Sandbox>,
+    ) -> Result<VolumeInputs, VolumeError> {
+        let whole = |message: String| VolumeError { volume: None, message };
+        let references = references::fetch(&*host.objects, pod).await.map_err(whole)?;
+        let tokens = token::fetch(host.tokens.as_deref(), pod).await?;
+        Ok(VolumeInputs {
+            pod: pod.clone(),
+            paths: host.paths.clone(),
+            references,
+            facts: host.facts(pod, sandbox),
+            tokens,
+        })
     }
 }
 
-/// Makes every volume of the pod, or brings those made of API objects up to date.
-pub async fn set_up(inputs: VolumeInputs<'_>) -> Result<(), VolumeError> {
-    for volume in pod::spec(inputs.pod).volumes.iter().flatten() {
-        let fail = |message: String| VolumeError { volume: volume.name.clone(), message };
-        set_up_one(inputs, volume).await.map_err(fail)?;
+/// Whether the contents of any volume of this pod may change while it runs.
+pub fn can_change(pod: &Pod) -> bool {
+    let volumes = pod::spec(pod).volumes.iter().flatten();
+    volumes.into_iter().any(|volume| source::plugin(volume).is_some_and(source::is_made_of_objects))
+}
+
+/// Makes every volume of the pod. Blocks.
+pub fn set_up(inputs: &VolumeInputs) -> Result<(), VolumeError> {
+    each(inputs, set_up_one)
+}
+
+/// Brings the volumes that are made of API objects up to date. Blocks.
+pub fn refresh(inputs: &VolumeInputs) -> Result<(), VolumeError> {
+    each(inputs, |inputs, volume| match source(&inputs.pod, volume, &inputs.references)? {
+        Source::Objects(_) => set_up_one(inputs, volume),
+        _ => Ok(()),
+    })
+}
+
+fn each(
+    inputs: &VolumeInputs,
+    act: impl Fn(&VolumeInputs, &Volume) -> Result<(), String>,
+) -> Result<(), VolumeError> {
+    for volume in pod::spec(&inputs.pod).volumes.iter().flatten() {
+        let fail = |message: String| VolumeError { volume: Some(volume.name.clone()), message };
+        act(inputs, volume).map_err(fail)?;
     }
     Ok(())
 }
 
-async fn set_up_one(inputs: VolumeInputs<'_>, volume: &Volume) -> Result<(), String> {
-    let group = pod::spec(inputs.pod).security_context.as_ref().and_then(|context| context.fs_group);
-    let Some(directory) = directory(inputs.paths, inputs.pod, volume) else {
-        return Err(format!("volume type of \"{}\" is not supported yet", volume.name));
-    };
-    if let Some(source) = &volume.host_path {
-        return host_path::check(source);
+fn set_up_one(inputs: &VolumeInputs, volume: &Volume) -> Result<(), String> {
+    let ownership = Ownership::of(&inputs.pod);
+    let source = source(&inputs.pod, volume, &inputs.references)?;
+    let directory = directory(&inputs.paths, &inputs.pod, volume, &source);
+    match source {
+        Source::HostPath { path, kind } => host_path::check(path, kind),
+        Source::Local { path } => match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => ownership.apply(Path::new(path)),
+            Ok(_) => Err(format!("local volume \"{path}\" is not a directory")),
+            Err(error) => Err(format!("path \"{path}\" does not exist: {error}")),
+        },
+        Source::EmptyDir(wanted) => empty_dir::set_up(&directory, wanted, inputs, ownership.group()),
+        Source::Image(_) => Ok(()),
+        Source::Objects(_) => {
+            let payload = content::payload(inputs, volume)?;
+            if payload.secret {
+                mounts::mount_tmpfs(&directory, None).map_err(|error| error.to_string())?;
+            }
+            replace_contents(&directory, &payload.files, ownership.group())
+                .map_err(|error| format!("write {}: {error}", directory.display()))
+        }
     }
-    if let Some(source) = &volume.empty_dir {
-        return empty_dir::set_up(&directory, source, inputs.pod, group);
-    }
-    if volume.image.is_some() {
-        return Ok(());
-    }
-    let payload = content::payload(inputs, volume).await?;
-    if payload.secret {
-        mounts::mount_tmpfs(&directory, None).map_err(|error| error.to_string())?;
-    }
-    replace_contents(&directory, &payload.files, group)
-        .map_err(|error| format!("write {}: {error}", directory.display()))
-}
-
-/// Where a volume's contents are on the host; `None` for a kind that this node cannot provide.
-pub fn directory(paths: &Paths, pod: &Pod, volume: &Volume) -> Option<PathBuf> {
-    if let Some(source) = &volume.host_path {
-        return Some(PathBuf::from(&source.path));
-    }
-    let plugin = if volume.empty_dir.is_some() {
-        "kubernetes.io~empty-dir"
-    } else if volume.config_map.is_some() {
-        "kubernetes.io~configmap"
-    } else if volume.secret.is_some() {
-        "kubernetes.io~secret"
-    } else if volume.downward_api.is_some() {
-        "kubernetes.io~downward-api"
-    } else if volume.projected.is_some() {
-        "kubernetes.io~projected"
-    } else if volume.image.is_some() {
-        "kubernetes.io~image"
-    } else {
-        return None;
-    };
-    Some(paths.volume(pod::uid(pod), plugin, &volume.name))
 }
 
 /// Unmounts everything below the pod's directory, then removes it. A mount that does not go keeps the directory:

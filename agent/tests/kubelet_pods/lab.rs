@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use knarr_agent::config::Config;
+use knarr_agent::config::{Config, KubeletConfig};
 use knarr_agent::node::{Node, remove_everything};
 use knarr_images::{ImageStore, ImportConfig};
 use std::os::unix::fs::symlink;
@@ -14,6 +14,12 @@ use std::time::Duration;
 
 pub(crate) const IMAGE: &str = "localhost/busybox:test";
 
+/// Programs that the image has, all of them busybox.
+const APPLETS: &[&str] = &[
+    "cat", "dd", "echo", "env", "grep", "hostname", "httpd", "id", "ls", "nc", "sh", "sleep", "stat", "test",
+    "touch", "wget",
+];
+
 pub(crate) struct Lab {
     pub(crate) config: Arc<Config>,
     root: Arc<tempfile::TempDir>,
@@ -22,7 +28,12 @@ pub(crate) struct Lab {
 
 /// Runs a test in a lab and takes everything down afterwards, also when it fails.
 pub(crate) async fn with(test: impl AsyncFnOnce(&mut Lab)) {
-    let mut lab = Lab::new().await;
+    with_settings(|_| {}, test).await;
+}
+
+/// The same with other settings of the kubelet half.
+pub(crate) async fn with_settings(change: impl FnOnce(&mut KubeletConfig), test: impl AsyncFnOnce(&mut Lab)) {
+    let mut lab = Lab::new(change).await;
     let outcome = AssertUnwindSafe(test(&mut lab)).catch_unwind().await;
     if let Some(node) = lab.node.take() {
         node.shutdown(false).await.unwrap();
@@ -37,7 +48,7 @@ pub(crate) async fn with(test: impl AsyncFnOnce(&mut Lab)) {
 }
 
 impl Lab {
-    async fn new() -> Lab {
+    async fn new(change: impl FnOnce(&mut KubeletConfig)) -> Lab {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let unique = std::process::id() % 10_000;
@@ -61,6 +72,7 @@ impl Lab {
         config.kubelet.cgroup_root = format!("/knarr-test-{unique}-{number}");
         config.kubelet.manifests = Some(root.path().join("manifests"));
         config.kubelet.listen.set_port(0);
+        change(&mut config.kubelet);
         std::fs::create_dir_all(root.path().join("manifests")).unwrap();
         let images = ImageStore::open(&config.data_dir.join("images")).unwrap();
         import_busybox(&images, &root.path().join("busybox"));
@@ -117,8 +129,8 @@ impl Lab {
         );
     }
 
-    /// The text of a container's first log.
-    pub(crate) fn log(&self, pod: &Pod, container: &str, number: u32) -> String {
+    /// The log file of a container's run.
+    pub(crate) fn log_file(&self, pod: &Pod, container: &str, number: u32) -> PathBuf {
         let meta = &pod.metadata;
         let directory = format!(
             "{}_{}_{}",
@@ -126,9 +138,26 @@ impl Lab {
             meta.name.as_ref().unwrap(),
             meta.uid.as_ref().unwrap()
         );
-        let file = self.config.pod_logs_dir.join(directory).join(container).join(format!("{number}.log"));
+        self.config.pod_logs_dir.join(directory).join(container).join(format!("{number}.log"))
+    }
+
+    /// The text of one run of a container.
+    pub(crate) fn log(&self, pod: &Pod, container: &str, number: u32) -> String {
+        let file = self.log_file(pod, container, number);
         let text = std::fs::read_to_string(&file).unwrap_or_default();
         text.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).map(|line| format!("{line}\n")).collect()
+    }
+
+    /// A file of one of the pod's volumes, as the node sees it.
+    pub(crate) fn volume_file(&self, pod: &Pod, plugin: &str, file: &str) -> PathBuf {
+        let uid = pod.metadata.uid.as_ref().unwrap();
+        self.path("data/kubelet/pods").join(uid).join(format!("volumes/kubernetes.io~{plugin}")).join(file)
+    }
+
+    /// Waits until the log of a container's first run is exactly this.
+    pub(crate) async fn log_is(&self, pod: &Pod, container: &str, expected: &str) {
+        let complete = async || (self.log(pod, container, 0) == expected).then_some(());
+        assert!(eventually(complete).await.is_some(), "{:?}", self.log(pod, container, 0));
     }
 
     /// The cgroup above the node's own is the test's.
@@ -186,7 +215,7 @@ pub(crate) async fn eventually<T>(mut attempt: impl AsyncFnMut() -> Option<T>) -
 fn import_busybox(images: &ImageStore, root: &Path) {
     std::fs::create_dir_all(root.join("bin")).unwrap();
     std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-    for applet in ["sh", "sleep", "cat", "echo", "env", "httpd", "wget", "touch", "stat", "id", "test"] {
+    for applet in APPLETS {
         symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
     let config = ImportConfig { cmd: vec!["sh".into()], env: vec!["PATH=/bin".into()], ..Default::default() };

@@ -4,8 +4,8 @@ use super::{Batch, Report};
 use crate::kubelet::events::Severity;
 use crate::kubelet::host::{Host, rpc_error, within};
 use crate::kubelet::sandbox_config::sandbox_config;
-use crate::kubelet::volumes::{self, VolumeInputs};
-use crate::kubelet::{dns, hosts_file, observed, pod, pod_cgroup, references};
+use crate::kubelet::volumes::{self, VolumeError, VolumeInputs};
+use crate::kubelet::{dns, hosts_file, observed, pod, pod_cgroup};
 use k8s_openapi::api::core::v1::Pod;
 use knarr_cri::v1::{PodSandboxConfig, RunPodSandboxRequest};
 use std::sync::Arc;
@@ -25,8 +25,17 @@ pub(super) async fn config(host: &Host, pod: &Pod, attempt: u32) -> (PodSandboxC
 
 impl Batch {
     pub(super) async fn create_sandbox(&self, attempt: u32) -> Result<(), String> {
+        if self.host.is_real()
+            && let Err(error) = self.set_up_volumes().await
+        {
+            self.report(Report::SandboxFailed { by_volumes: true });
+            return Err(error);
+        }
         let created = self.try_create_sandbox(attempt).await;
-        self.report(if created.is_ok() { Report::SandboxCreated } else { Report::SandboxFailed });
+        self.report(match created {
+            Ok(()) => Report::SandboxCreated,
+            Err(_) => Report::SandboxFailed { by_volumes: false },
+        });
         created
     }
 
@@ -40,7 +49,6 @@ impl Batch {
             host.recorder.pod(pod, Severity::Normal, "SandboxChanged", text);
         }
         if host.is_real() {
-            self.set_up_volumes().await?;
             self.prepare_directories().await?;
         }
         let (config, missing_dns) = config(host, pod, attempt).await;
@@ -68,16 +76,8 @@ impl Batch {
     }
 
     async fn set_up_volumes(&self) -> Result<(), String> {
-        let (host, pod) = (&self.host, &self.pod);
-        let result = set_up_volumes(host, pod).await;
-        if let Err((volume, message)) = &result {
-            let text = match volume {
-                Some(volume) => format!("MountVolume.SetUp failed for volume \"{volume}\" : {message}"),
-                None => message.clone(),
-            };
-            host.recorder.pod(pod, Severity::Warning, "FailedMount", text);
-        }
-        result.map_err(|(_, message)| message)
+        let made = make_volumes(&self.host, &self.pod).await;
+        made.map_err(|error| mount_failed(&self.host, &self.pod, error))
     }
 
     async fn prepare_directories(&self) -> Result<(), String> {
@@ -127,18 +127,20 @@ impl Batch {
     }
 }
 
-/// Makes or refreshes the pod's volumes; the error names the volume, where it is one volume's.
-async fn set_up_volumes(host: &Arc<Host>, pod: &Arc<Pod>) -> Result<(), (Option<String>, String)> {
-    let references = references::fetch(&*host.objects, pod).await.map_err(|message| (None, message))?;
-    let facts = host.facts(pod, None);
-    let inputs = VolumeInputs {
-        pod,
-        paths: &host.paths,
-        references: &references,
-        facts: &facts,
-        tokens: host.tokens.as_deref(),
+async fn make_volumes(host: &Host, pod: &Arc<Pod>) -> Result<(), VolumeError> {
+    let inputs = VolumeInputs::gather(host, pod, None).await?;
+    let made = tokio::task::spawn_blocking(move || volumes::set_up(&inputs)).await;
+    made.unwrap_or_else(|error| Err(VolumeError { volume: None, message: error.to_string() }))
+}
+
+/// Tells about a volume that could not be made or refreshed; answers the bare reason.
+pub fn mount_failed(host: &Host, pod: &Pod, error: VolumeError) -> String {
+    let text = match &error.volume {
+        Some(volume) => format!("MountVolume.SetUp failed for volume \"{volume}\" : {}", error.message),
+        None => error.message.clone(),
     };
-    volumes::set_up(inputs).await.map_err(|error| (Some(error.volume), error.message))
+    host.recorder.pod(pod, Severity::Warning, "FailedMount", text);
+    error.message
 }
 
 fn prepare_directories(host: &Host, pod: &Pod) -> std::io::Result<()> {

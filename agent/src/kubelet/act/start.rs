@@ -6,7 +6,7 @@ use crate::kubelet::container_config::{Inputs, container_config};
 use crate::kubelet::env::{self, Sources};
 use crate::kubelet::events::Severity;
 use crate::kubelet::host::{CALL_DEADLINE, within};
-use crate::kubelet::images::{self, PresentImage};
+use crate::kubelet::images::{self, ImageFailure, PresentImage};
 use crate::kubelet::observed::Sandbox;
 use crate::kubelet::references::{self, References};
 use crate::kubelet::{hooks, pod, security};
@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::Container;
 use knarr_cri::v1::{
     ContainerConfig, CreateContainerRequest, PodSandboxConfig, StartContainerRequest, StopContainerRequest,
 };
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A step that failed: the waiting reason and its message.
@@ -26,6 +27,11 @@ struct Failure {
 impl Failure {
     fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), pull: false }
+    }
+
+    fn of_image(failure: ImageFailure) -> Self {
+        let pull = matches!(failure.reason, "ErrImagePull" | "SignatureValidationFailed");
+        Self { reason: failure.reason, message: failure.message, pull }
     }
 }
 
@@ -72,13 +78,10 @@ impl Batch {
         let references = references::fetch(&*host.objects, pod).await.map_err(invalid)?;
         let (sandbox_config, _) = sandbox::config(host, pod, sandbox.attempt).await;
         let image = images::ensure_image(host, pod, container, &references, &sandbox_config).await;
-        let image = image.map_err(|failure| Failure {
-            reason: failure.reason,
-            message: failure.message,
-            pull: failure.reason == "ErrImagePull",
-        })?;
-        let config =
-            self.configure(container, attempt, sandbox, &references, &image).await.map_err(invalid)?;
+        let image = image.map_err(Failure::of_image)?;
+        let volumes = self.image_volumes(container, &references, &sandbox_config).await?;
+        let config = self.configure(container, attempt, sandbox, &references, &image, volumes).await;
+        let config = config.map_err(invalid)?;
         let log = Path::new(&sandbox_config.log_directory).join(&config.log_path);
         let id = self.create(container, sandbox, config, sandbox_config).await?;
         self.link_log(container, &id, &log).await;
@@ -106,6 +109,7 @@ impl Batch {
         sandbox: &Sandbox,
         references: &References,
         image: &PresentImage,
+        image_volumes: BTreeMap<String, String>,
     ) -> Result<ContainerConfig, String> {
         let (host, pod) = (&self.host, &self.pod);
         security::check_non_root(pod, container, &image.user)?;
@@ -118,19 +122,52 @@ impl Batch {
             pod::ephemeral_containers(pod).into_iter().find(|(other, _)| other.name == container.name);
         let target =
             ephemeral.and_then(|(_, target)| self.observed.latest(&target?).map(|latest| latest.id.clone()));
-        let inputs = Inputs {
-            pod,
-            container,
-            attempt,
-            paths: &host.paths,
-            environment: &environment,
-            image_ref: &image.reference,
-            image_user: &image.user,
-            target: target.as_deref(),
-            node_memory: host.node_memory,
-            real: host.is_real(),
+        let real = host.is_real();
+        let (pod, container, paths) = (pod.clone(), container.clone(), host.paths.clone());
+        let (references, image, node_memory) = (references.clone(), image.clone(), host.node_memory);
+        let (recursive_read_only, seccomp_default) = (host.recursive_read_only, host.seccomp_default);
+        let build = move || {
+            container_config(Inputs {
+                pod: &pod,
+                container: &container,
+                attempt,
+                paths: &paths,
+                references: &references,
+                image_volumes: &image_volumes,
+                environment: &environment,
+                image_ref: &image.reference,
+                image_user: &image.user,
+                target: target.as_deref(),
+                node_memory,
+                recursive_read_only,
+                seccomp_default,
+                real,
+            })
         };
-        container_config(inputs)
+        tokio::task::spawn_blocking(build).await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    /// Pulls what the container's image volumes show; the reference of each, by the volume's name.
+    async fn image_volumes(
+        &self,
+        container: &Container,
+        references: &References,
+        sandbox: &PodSandboxConfig,
+    ) -> Result<BTreeMap<String, String>, Failure> {
+        let mut found = BTreeMap::new();
+        for volume in pod::spec(&self.pod).volumes.iter().flatten() {
+            let mounted = container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name);
+            let Some(source) = volume.image.as_ref().filter(|_| mounted) else { continue };
+            let wanted = Container {
+                name: container.name.clone(),
+                image: source.reference.clone(),
+                image_pull_policy: source.pull_policy.clone(),
+                ..Default::default()
+            };
+            let image = images::ensure_image(&self.host, &self.pod, &wanted, references, sandbox).await;
+            found.insert(volume.name.clone(), image.map_err(Failure::of_image)?.reference);
+        }
+        Ok(found)
     }
 
     async fn create(

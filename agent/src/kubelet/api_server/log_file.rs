@@ -1,33 +1,61 @@
-//! Reading a log file that somebody else writes, rotates and removes.
+//! Reading a log file that somebody else writes, rotates, compresses and removes.
 
+use flate2::read::MultiGzDecoder;
 use rustix::fs::inotify::{CreateFlags, WatchFlags};
-use std::io::{self, SeekFrom};
+use std::io::{self, Read, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
 
 const BLOCK: usize = 32 << 10;
 
 /// A runtime takes milliseconds from the rename to the new file.
 const ROTATION_GAP: Duration = Duration::from_secs(1);
 
+/// Decompressed blocks on their way to the reader.
+const QUEUE: usize = 4;
+
+/// Where bytes come from.
+#[derive(Debug)]
+enum Source {
+    Plain(File),
+    /// What a thread of its own decompresses.
+    Compressed(mpsc::Receiver<io::Result<Vec<u8>>>),
+}
+
 /// An open log, read line by line.
 #[derive(Debug)]
 pub(super) struct LogFile {
     path: PathBuf,
-    file: File,
+    source: Source,
     inode: u64,
     buffer: Vec<u8>,
+    /// Lines at the beginning that nobody wants.
+    skip: u64,
 }
 
 impl LogFile {
     pub(super) async fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path).await?;
         let inode = file.metadata().await?.ino();
-        Ok(Self { path: path.to_owned(), file, inode, buffer: Vec::new() })
+        Ok(Self { path: path.to_owned(), source: Source::Plain(file), inode, buffer: Vec::new(), skip: 0 })
+    }
+
+    /// Opens a log that was compressed after its rotation.
+    pub(super) async fn open_compressed(path: &Path) -> io::Result<Self> {
+        let file = File::open(path).await?;
+        let inode = file.metadata().await?.ino();
+        let source = Source::Compressed(decompress(file.into_std().await));
+        Ok(Self { path: path.to_owned(), source, inode, buffer: Vec::new(), skip: 0 })
+    }
+
+    /// Whether `path` leads to this very file.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|found| found.ino() == self.inode)
     }
 
     /// Opens a log that may be missing for a moment, between the two steps of its rotation.
@@ -46,49 +74,114 @@ impl LogFile {
         }
     }
 
-    /// Goes to where the last `lines` lines begin, reading backwards from the end.
-    pub(super) async fn seek_tail(&mut self, lines: u64) -> io::Result<()> {
-        let mut position = self.file.metadata().await?.len();
-        let mut block = vec![0; BLOCK];
-        // The line before the tail ends at the end of line number `lines` + 1 from behind.
-        let mut ends = 0;
-        while position > 0 {
-            let length = usize::try_from(position).unwrap_or(BLOCK).min(BLOCK);
-            position -= length as u64;
-            self.file.seek(SeekFrom::Start(position)).await?;
-            let block = block.get_mut(..length).unwrap_or_default();
-            self.file.read_exact(block).await?;
-            let mut line_ends = block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
-            if let Some((offset, _)) = line_ends.find(|_| {
-                ends += 1;
-                ends > lines
-            }) {
-                position += offset as u64 + 1;
-                break;
+    /// Goes to where the last `lines` lines begin; answers how many there are, at most `lines`.
+    pub(super) async fn seek_tail(&mut self, lines: u64) -> io::Result<u64> {
+        match &mut self.source {
+            Source::Plain(file) => seek_backwards(file, lines).await,
+            Source::Compressed(_) => {
+                let path = self.path.clone();
+                let count = tokio::task::spawn_blocking(move || count_lines(&path)).await;
+                let count = count.map_err(io::Error::other)??;
+                self.skip = count.saturating_sub(lines);
+                Ok(count.min(lines))
             }
         }
-        self.file.seek(SeekFrom::Start(position)).await?;
-        Ok(())
     }
 
     /// Whole lines that are there now; `false` at the end of the file.
     pub(super) async fn read_lines(&mut self, mut line: impl FnMut(&[u8])) -> io::Result<bool> {
         let before = self.buffer.len();
-        self.buffer.resize(before + BLOCK, 0);
-        let count = self.file.read(self.buffer.get_mut(before..).unwrap_or_default()).await?;
-        self.buffer.truncate(before + count);
+        match &mut self.source {
+            Source::Plain(file) => {
+                self.buffer.resize(before + BLOCK, 0);
+                let count = file.read(self.buffer.get_mut(before..).unwrap_or_default()).await?;
+                self.buffer.truncate(before + count);
+            }
+            Source::Compressed(blocks) => {
+                if let Some(block) = blocks.recv().await {
+                    self.buffer.extend_from_slice(&block?);
+                }
+            }
+        }
+        let more = self.buffer.len() > before;
         let whole = self.buffer.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         for text in self.buffer.get(..whole).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
-            line(text.strip_suffix(b"\n").unwrap_or(text));
+            if self.skip > 0 {
+                self.skip -= 1;
+            } else {
+                line(text.strip_suffix(b"\n").unwrap_or(text));
+            }
         }
         self.buffer.drain(..whole);
-        Ok(count > 0)
+        Ok(more)
     }
 
     /// The path leads to another file now: a rotation has happened, and nothing more comes to this one.
     pub(super) async fn is_rotated(&self) -> bool {
         tokio::fs::metadata(&self.path).await.is_ok_and(|now| now.ino() != self.inode)
     }
+}
+
+/// Reads backwards from the end to where the last `lines` lines begin.
+async fn seek_backwards(file: &mut File, lines: u64) -> io::Result<u64> {
+    let mut position = file.metadata().await?.len();
+    let mut block = vec![0; BLOCK];
+    // The line before the tail ends at the end of line number `lines` + 1 from behind.
+    let mut ends = 0;
+    while position > 0 {
+        let length = usize::try_from(position).unwrap_or(BLOCK).min(BLOCK);
+        position -= length as u64;
+        file.seek(SeekFrom::Start(position)).await?;
+        let block = block.get_mut(..length).unwrap_or_default();
+        file.read_exact(block).await?;
+        let mut line_ends = block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
+        if let Some((offset, _)) = line_ends.find(|_| {
+            ends += 1;
+            ends > lines
+        }) {
+            position += offset as u64 + 1;
+            break;
+        }
+    }
+    file.seek(SeekFrom::Start(position)).await?;
+    Ok(ends.min(lines))
+}
+
+fn count_lines(path: &Path) -> io::Result<u64> {
+    let mut decoder = MultiGzDecoder::new(std::fs::File::open(path)?);
+    let mut block = vec![0; BLOCK];
+    let mut lines = 0;
+    loop {
+        match decoder.read(&mut block)? {
+            0 => return Ok(lines),
+            count => lines += block[..count].iter().filter(|byte| **byte == b'\n').count() as u64,
+        }
+    }
+}
+
+/// Decompresses as fast as the reader takes it; ends when the reader has gone.
+fn decompress(file: std::fs::File) -> mpsc::Receiver<io::Result<Vec<u8>>> {
+    let (sender, blocks) = mpsc::channel(QUEUE);
+    tokio::task::spawn_blocking(move || {
+        let mut decoder = MultiGzDecoder::new(file);
+        loop {
+            let mut block = vec![0; BLOCK];
+            let read = decoder.read(&mut block);
+            let over = !matches!(read, Ok(1..));
+            let told = match read {
+                Ok(0) => return,
+                Ok(count) => {
+                    block.truncate(count);
+                    sender.blocking_send(Ok(block))
+                }
+                Err(error) => sender.blocking_send(Err(error)),
+            };
+            if over || told.is_err() {
+                return;
+            }
+        }
+    });
+    blocks
 }
 
 /// Tells when something happens in a log's directory.

@@ -1,6 +1,7 @@
 //! `/containerLogs/NAMESPACE/POD/CONTAINER`: a container's log as its client wants it, to its end or for as long as the
 //! container runs.
 
+use super::log_chain;
 use super::log_file::{LogFile, Watch};
 use super::log_lines::Filter;
 use super::log_query::LogQuery;
@@ -14,6 +15,7 @@ use hyper::body::Frame;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use knarr_cri::{RuntimeService, v1};
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,15 +44,12 @@ pub(super) async fn answer(
     }
     let (id, path) = find(shared, &pod, pod_name, container, query.previous).await?;
     let Some(path) = path else { return Ok(plain(full(Bytes::new()))) };
-    let mut log = match LogFile::open_patiently(&path).await {
-        Ok(log) => log,
+    let files = match log_chain::open(&path, &query).await {
+        Ok(files) => files.into(),
         Err(error) => return Err(Refusal::internal(format!("failed to open log file {path:?}: {error}"))),
     };
-    if let Some(lines) = query.tail_lines {
-        log.seek_tail(lines).await.map_err(Refusal::internal)?;
-    }
     let (sender, blocks) = mpsc::channel(QUEUE);
-    let reader = Reader { log, filter: Filter::new(&query), blocks: sender };
+    let reader = Reader { files, filter: Filter::new(&query), blocks: sender };
     tokio::spawn(reader.run(path, query.follow.then(|| Follow { runtime: shared.runtime.clone(), id })));
     Ok(plain(BodyExt::boxed(StreamBody::new(ReceiverStream::new(blocks)))))
 }
@@ -104,7 +103,8 @@ impl Follow {
 }
 
 struct Reader {
-    log: LogFile,
+    /// Not empty; the first one is being read, the last one is still written to.
+    files: VecDeque<LogFile>,
     filter: Filter,
     blocks: mpsc::Sender<io::Result<Frame<Bytes>>>,
 }
@@ -126,14 +126,18 @@ impl Reader {
     async fn read_to_end(&mut self) -> io::Result<bool> {
         loop {
             let mut block = Vec::new();
-            let Self { log, filter, blocks } = self;
+            let Self { files, filter, blocks } = self;
+            let Some(log) = files.front_mut() else { return Ok(true) };
             let more = log.read_lines(|line| filter.take(line, &mut block)).await?;
             let wanted = block.is_empty() || blocks.send(Ok(Frame::data(block.into()))).await.is_ok();
             if filter.is_done() || !wanted {
                 return Ok(false);
             }
-            if !more {
+            if !more && files.len() < 2 {
                 return Ok(true);
+            }
+            if !more {
+                files.pop_front();
             }
         }
     }
@@ -144,12 +148,15 @@ impl Reader {
         loop {
             // Asked before reading: what was written until the end is then read below.
             let running = follow.is_running().await;
-            let rotated = self.log.is_rotated().await;
+            let rotated = match self.files.back() {
+                Some(last) => last.is_rotated().await,
+                None => false,
+            };
             if !self.read_to_end().await? {
                 return Ok(());
             }
-            if rotated {
-                self.log = LogFile::open(path).await?;
+            if let (true, Some(last)) = (rotated, self.files.back()) {
+                self.files = log_chain::since(path, last).await?.into();
                 continue;
             }
             if !running {

@@ -52,4 +52,6 @@ pub struct Memory {
     pub health: BTreeMap<String, Health>,
     /// No new sandbox before then.
     pub sandbox_retry_at: Option<Timestamp>,
+    /// How often in a row the volumes could not be made.
+    pub volume_failures: u32,
 }

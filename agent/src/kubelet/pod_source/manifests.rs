@@ -10,8 +10,9 @@ pub use parse::{Documents, parse};
 
 use super::{Origin, SourceEvent};
 use crate::kubelet::pod;
+use crate::kubelet::references::{Listener, Names};
 use inotify::{Inotify, WatchMask};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, Secret};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ const MAX_FILE: u64 = 10 << 20;
 pub struct LocalObjects {
     /// Held only to copy or replace.
     inner: Mutex<(Objects<ConfigMap>, Objects<Secret>)>,
+    /// By pod uid; held only to add, remove or tell.
+    listeners: Mutex<BTreeMap<String, Listener>>,
 }
 
 type Objects<T> = BTreeMap<(String, String), T>;
@@ -46,6 +49,38 @@ impl crate::kubelet::references::ObjectSource for LocalObjects {
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, String> {
         let objects = self.inner.lock().map_err(|error| error.to_string())?;
         Ok(objects.1.get(&(namespace.to_string(), name.to_string())).cloned())
+    }
+
+    async fn claimed(&self, _: &str, _: &str, _: Option<&str>) -> Result<PersistentVolume, String> {
+        Err("a node without a cluster has no persistent volumes".to_string())
+    }
+
+    /// Changes are rare and few pods care, so every listener hears of every change.
+    fn follow(&self, pod_uid: &str, _: &str, _: &Names, listener: Listener) {
+        if let Ok(mut listeners) = self.listeners.lock() {
+            listeners.insert(pod_uid.to_string(), listener);
+        }
+    }
+
+    fn forget(&self, pod_uid: &str) {
+        if let Ok(mut listeners) = self.listeners.lock() {
+            listeners.remove(pod_uid);
+        }
+    }
+}
+
+impl LocalObjects {
+    /// Replaces everything; those who use it are told if it differs.
+    fn replace(&self, fresh: (Objects<ConfigMap>, Objects<Secret>)) {
+        let Ok(mut inner) = self.inner.lock() else { return };
+        if *inner == fresh {
+            return;
+        }
+        *inner = fresh;
+        drop(inner);
+        for listener in self.listeners.lock().iter().flat_map(|listeners| listeners.values()) {
+            listener.tell();
+        }
     }
 }
 
@@ -88,9 +123,17 @@ impl ManifestDirectory {
         }
         let mut watch = watch.ok();
         loop {
-            if !self.read_all(&events) {
+            let told = events.clone();
+            let read = move || {
+                let open = self.read_all(&told);
+                (self, open)
+            };
+            // Files may be on a disk that hangs. A reader that panicked has lost what it knew.
+            let Ok((directory, open)) = tokio::task::spawn_blocking(read).await else { return };
+            if !open {
                 return;
             }
+            self = directory;
             match &mut watch {
                 Some(watch) => drop(tokio::time::timeout(RELIST, changed(watch)).await),
                 None => tokio::time::sleep(RELIST).await,
@@ -174,10 +217,7 @@ impl ManifestDirectory {
         let maps =
             all().flat_map(|documents| &documents.config_maps).map(|map| (key(&map.metadata), map.clone()));
         let secrets = all().flat_map(|documents| &documents.secrets).map(|s| (key(&s.metadata), s.clone()));
-        let fresh = (maps.collect(), secrets.collect());
-        if let Ok(mut objects) = self.objects.inner.lock() {
-            *objects = fresh;
-        }
+        self.objects.replace((maps.collect(), secrets.collect()));
     }
 }
 

@@ -12,6 +12,7 @@ impl Worker {
             return;
         }
         self.released = true;
+        self.refresh.end(&self.host, pod::uid(&self.pod)).await;
         let (host, pod) = (self.host.clone(), self.pod.clone());
         let released = tokio::task::spawn_blocking(move || {
             let cgroup = pod_cgroup::path(&host.cgroup_root, &pod);

@@ -17,7 +17,22 @@ const SANDBOX_RETRY: Duration = Duration::from_secs(10);
 /// How long a failed pull is shown as such before it is shown as a back-off.
 const PULL_SHOWN: Duration = Duration::from_secs(2);
 
+/// Between attempts to make volumes: half a second, doubled each time, as the kubelet does it.
+fn volume_retry(failures: u32) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(122);
+    Duration::from_millis(500).saturating_mul(1 << failures.min(10)).min(LONGEST)
+}
+
 impl Worker {
+    /// What the pod refers to has changed: whatever failed for lack of it is tried again at once.
+    pub(super) fn forgive(&mut self) {
+        if self.memory.volume_failures > 0 {
+            self.memory.volume_failures = 0;
+            self.memory.sandbox_retry_at = None;
+        }
+        self.memory.failures.retain(|_, failure| failure.reason != "CreateContainerConfigError");
+    }
+
     /// A start after an exit counts for the back-off of the next one.
     pub(super) fn note_start(&mut self, action: &Action) {
         let Action::Start { container, after_exit: true, .. } = action else { return };
@@ -32,8 +47,18 @@ impl Worker {
     pub(super) fn remember(&mut self, report: Report) {
         let now = Timestamp::now();
         match report {
-            Report::SandboxCreated => self.memory.sandbox_retry_at = None,
-            Report::SandboxFailed => self.memory.sandbox_retry_at = Some(plus(now, SANDBOX_RETRY)),
+            Report::SandboxCreated => {
+                self.memory.sandbox_retry_at = None;
+                self.memory.volume_failures = 0;
+            }
+            Report::SandboxFailed { by_volumes: false } => {
+                self.memory.sandbox_retry_at = Some(plus(now, SANDBOX_RETRY));
+            }
+            Report::SandboxFailed { by_volumes: true } => {
+                let delay = volume_retry(self.memory.volume_failures);
+                self.memory.volume_failures += 1;
+                self.memory.sandbox_retry_at = Some(plus(now, delay));
+            }
             Report::StartFailed { container, reason, message, pull_of } => {
                 let failure = self.start_failure(now, reason, message, pull_of);
                 self.memory.failures.insert(container, failure);

@@ -23,11 +23,21 @@ pub(super) fn conditions(inputs: Inputs<'_>, phase: Phase, status: &PodStatus) -
         condition(inputs, "ContainersReady", containers),
         condition(inputs, "PodScheduled", None),
     ];
+    list.extend(disruption(inputs));
     // What others have put there is theirs.
     let foreign = inputs.pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ours: Vec<String> = list.iter().map(|condition| condition.type_.clone()).collect();
     list.extend(foreign.into_iter().flatten().filter(|other| !ours.contains(&other.type_)).cloned());
     list
+}
+
+/// The node has ended the pod for its own sake, not the pod's.
+fn disruption(inputs: Inputs<'_>) -> Option<PodCondition> {
+    let (reason, message) = inputs.ending?.failure.as_ref()?;
+    let by_node = matches!(reason.as_str(), "Evicted" | "Terminated");
+    let mut target = condition(inputs, "DisruptionTarget", None);
+    (target.reason, target.message) = (Some("TerminationByKubelet".to_string()), Some(message.clone()));
+    by_node.then_some(target)
 }
 
 fn condition(inputs: Inputs<'_>, kind: &str, obstacle: Obstacle) -> PodCondition {

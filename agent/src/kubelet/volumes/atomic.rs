@@ -8,24 +8,36 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Component, Path, PathBuf};
 
-/// One file: bytes and mode bits.
-pub(super) type Files = BTreeMap<String, (Vec<u8>, u32)>;
+/// One file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct File {
+    pub(super) bytes: Vec<u8>,
+    /// Permission bits.
+    pub(super) mode: u32,
+    /// The user it belongs to, where that is not root.
+    pub(super) owner: Option<u32>,
+}
+
+/// By path relative to the volume.
+pub(super) type Files = BTreeMap<String, File>;
 
 const DATA: &str = "..data";
 
 /// Makes `directory` show exactly `files` (relative paths); does nothing when it already does. With `group`, files
 /// belong to it and it may read them.
-pub(super) fn replace_contents(directory: &Path, files: &Files, group: Option<i64>) -> io::Result<()> {
+pub(super) fn replace_contents(directory: &Path, files: &Files, group: Option<u32>) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
+    let group_bits = if group.is_some() { 0o2000 } else { 0 };
+    chown(directory, None, group)?;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o777 | group_bits))?;
     if let Some(bad) = files.keys().find(|name| !is_inside(name)) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("\"{bad}\" leaves the volume")));
     }
-    let group = group.and_then(|group| u32::try_from(group).ok());
     if shows(directory, files)? {
         return Ok(());
     }
     let old = std::fs::read_link(directory.join(DATA)).ok();
-    let fresh = fresh_directory(directory)?;
+    let fresh = fresh_directory(directory, group)?;
     write_all(&directory.join(&fresh), files, group)?;
     let link = directory.join("..data_tmp");
     remove_if_there(&link)?;
@@ -49,8 +61,8 @@ fn shows(directory: &Path, files: &Files) -> io::Result<bool> {
     if !data.is_symlink() || visible_names(directory)? != wanted_names(files) {
         return Ok(false);
     }
-    let same = |(name, (bytes, _)): (&String, &(Vec<u8>, u32))| {
-        std::fs::read(data.join(name)).is_ok_and(|present| &present == bytes)
+    let same = |(name, file): (&String, &File)| {
+        std::fs::read(data.join(name)).is_ok_and(|present| present == file.bytes)
     };
     Ok(files.iter().all(same) && count_files(&data)? == files.len())
 }
@@ -65,15 +77,17 @@ fn count_files(directory: &Path) -> io::Result<usize> {
 }
 
 /// A directory that no earlier one can be confused with.
-fn fresh_directory(directory: &Path) -> io::Result<PathBuf> {
+fn fresh_directory(directory: &Path, group: Option<u32>) -> io::Result<PathBuf> {
     let name = jiff::Timestamp::now().strftime("..%Y_%m_%d_%H_%M_%S.%9f").to_string();
     std::fs::create_dir(directory.join(&name))?;
-    std::fs::set_permissions(directory.join(&name), std::fs::Permissions::from_mode(0o755))?;
+    let mode = if group.is_some() { 0o2775 } else { 0o755 };
+    chown(directory.join(&name), None, group)?;
+    std::fs::set_permissions(directory.join(&name), std::fs::Permissions::from_mode(mode))?;
     Ok(name.into())
 }
 
 fn write_all(directory: &Path, files: &Files, group: Option<u32>) -> io::Result<()> {
-    for (name, (bytes, mode)) in files {
+    for (name, File { bytes, mode, owner }) in files {
         let path = directory.join(name);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
@@ -81,8 +95,8 @@ fn write_all(directory: &Path, files: &Files, group: Option<u32>) -> io::Result<
         std::fs::write(&path, bytes)?;
         let mode = if group.is_some() { mode | 0o440 } else { *mode };
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode & 0o777))?;
-        if group.is_some() {
-            chown(&path, None, group)?;
+        if group.is_some() || owner.is_some() {
+            chown(&path, *owner, group)?;
         }
     }
     Ok(())
@@ -133,7 +147,8 @@ mod tests {
     use super::*;
 
     fn files(list: &[(&str, &str)]) -> Files {
-        list.iter().map(|(name, text)| (name.to_string(), (text.as_bytes().to_vec(), 0o644))).collect()
+        let file = |text: &str| File { bytes: text.as_bytes().to_vec(), mode: 0o644, owner: None };
+        list.iter().map(|(name, text)| (name.to_string(), file(text))).collect()
     }
 
     #[test]

@@ -1,30 +1,34 @@
 //! emptyDir: a directory that lives as long as its pod, on the node's disk or in memory.
 
-use super::mounts;
+use super::{VolumeInputs, mounts};
 use crate::kubelet::resources;
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod};
+use k8s_openapi::api::core::v1::EmptyDirVolumeSource;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
 pub(super) fn set_up(
     directory: &Path,
     source: &EmptyDirVolumeSource,
-    pod: &Pod,
-    group: Option<i64>,
+    inputs: &VolumeInputs,
+    group: Option<u32>,
 ) -> Result<(), String> {
     let size = source.size_limit.as_ref().and_then(resources::value).filter(|size| *size > 0);
     let result = match source.medium.as_deref().unwrap_or_default() {
         "" => std::fs::create_dir_all(directory),
         "Memory" => {
-            // The kubelet's rule: never more than the pod may use in memory.
-            let memory = resources::pod_limit(pod, "memory").map(|milli| milli / 1000);
-            let size = [size, memory].into_iter().flatten().min();
+            // The kubelet's rule: never more than the pod, or all pods together, may use in memory.
+            let memory = resources::pod_limit(&inputs.pod, "memory").map(|milli| milli / 1000);
+            let node = inputs.facts.allocatable.get("memory").and_then(resources::value);
+            let size = [size, memory, node].into_iter().flatten().min();
             mounts::mount_tmpfs(directory, size.and_then(|size| u64::try_from(size).ok()))
+        }
+        pages if pages.starts_with("HugePages") => {
+            return Err(format!("emptyDir medium \"{pages}\" is not supported yet by this node"));
         }
         other => return Err(format!("unknown storage medium \"{other}\"")),
     };
     let permissions = |mode| std::fs::set_permissions(directory, std::fs::Permissions::from_mode(mode));
-    let owned = result.and_then(|()| match group.and_then(|group| u32::try_from(group).ok()) {
+    let owned = result.and_then(|()| match group {
         // setgid, so that what containers create belongs to the group too.
         Some(group) => chown(directory, None, Some(group)).and_then(|()| permissions(0o2777)),
         None => permissions(0o777),

@@ -1,20 +1,18 @@
 //! hostPath: a path of the node itself, checked (or made) as its type says.
 
-use k8s_openapi::api::core::v1::HostPathVolumeSource;
 use std::fs::{DirBuilder, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-pub(super) fn check(source: &HostPathVolumeSource) -> Result<(), String> {
-    let path = Path::new(&source.path);
-    let kind = source.type_.as_deref().unwrap_or_default();
+pub(super) fn check(given: &str, kind: &str) -> Result<(), String> {
+    let path = Path::new(given);
     if !path.is_absolute() || path.components().any(|part| part.as_os_str() == "..") {
-        return Err(format!("hostPath \"{}\" must be absolute and must not contain '..'", source.path));
+        return Err(format!("hostPath \"{}\" must be absolute and must not contain '..'", given));
     }
     let expect = |holds: fn(&Metadata) -> bool, what: &str| match std::fs::metadata(path) {
         Ok(metadata) if holds(&metadata) => Ok(()),
-        _ => Err(format!("hostPath type check failed: {} is not {what}", source.path)),
+        _ => Err(format!("hostPath type check failed: {} is not {what}", given)),
     };
     match kind {
         "" => Ok(()),

@@ -1,0 +1,204 @@
+//! Keeps the node usable when it runs short: images that nobody uses go first, then pods, one at a time and in the
+//! kubelet's order; what is short is a condition of the node, and keeps new pods away.
+//!
+//! One task decides for the whole node. What it knows is read from the kernel and from the runtime's statistics; who
+//! goes is decided by pure functions (`thresholds`, `ranking`, `local_storage`), and pods are ended by their own
+//! workers.
+
+mod images;
+mod local_storage;
+mod ranking;
+mod signals;
+mod thresholds;
+mod usage;
+
+pub use thresholds::{Conditions, Threshold, parse};
+
+use crate::kubelet::events::{Recorder, Severity};
+use crate::kubelet::pod;
+use crate::kubelet::pod_worker::Command;
+use crate::kubelet::pods::Workers;
+use images::ImageCollector;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use knarr_cri::{ImageService, RuntimeService};
+use ranking::Candidate;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use thresholds::Tracker;
+use tokio::sync::watch;
+use usage::Usages;
+
+/// What an evicted pod gets to end in.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
+/// How long an evicted pod may take before the next one goes.
+const EVICTION_PATIENCE_SECONDS: i64 = 30;
+
+/// When pods and images have to go.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    #[allow(missing_docs)]
+    pub thresholds: Vec<Threshold>,
+    /// Between two looks.
+    pub period: Duration,
+    /// A condition holds for so long after its threshold was met last.
+    pub transition: Duration,
+    /// Percent of the disk from which on unused images are removed.
+    pub image_high: u64,
+    /// Percent of the disk down to which they are removed.
+    pub image_low: u64,
+    /// Younger images stay.
+    pub image_age: Duration,
+}
+
+/// The task.
+pub struct Guard {
+    #[allow(missing_docs)]
+    pub settings: Settings,
+    #[allow(missing_docs)]
+    pub runtime: Arc<dyn RuntimeService>,
+    #[allow(missing_docs)]
+    pub images: Arc<dyn ImageService>,
+    #[allow(missing_docs)]
+    pub workers: Workers,
+    #[allow(missing_docs)]
+    pub recorder: Recorder,
+    #[allow(missing_docs)]
+    pub node_name: String,
+    /// Which disk holds volumes and logs.
+    pub data_dir: PathBuf,
+    /// Which disk holds images.
+    pub images_dir: PathBuf,
+    #[allow(missing_docs)]
+    pub paths: crate::kubelet::paths::Paths,
+    /// Told to the node's status and to admission.
+    pub conditions: watch::Sender<Conditions>,
+}
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// What the task remembers between rounds.
+struct Known {
+    tracker: Tracker,
+    collector: ImageCollector,
+    /// The pod that was evicted last, and when.
+    evicted: Option<(String, i64)>,
+}
+
+impl Guard {
+    /// Works until it is cancelled.
+    pub async fn run(self) {
+        let mut known = Known {
+            tracker: Tracker::new(self.settings.transition),
+            collector: ImageCollector::new(self.images.clone(), self.runtime.clone()),
+            evicted: None,
+        };
+        let mut ticks = tokio::time::interval(self.settings.period);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.round(&mut known).await;
+        }
+    }
+
+    async fn round(&self, known: &mut Known) {
+        let now = Timestamp::now();
+        let pods = self.workers.pods();
+        known.collector.look(&pods, now).await;
+        if let Err(error) = self.collect_images(known, now).await {
+            self.recorder.node(&self.node_name, Severity::Warning, "ImageGCFailed", error);
+        }
+        let readings = self.read().await;
+        let outcome = known.tracker.update(&self.settings.thresholds, &readings, now);
+        self.conditions
+            .send_if_modified(|before| std::mem::replace(before, outcome.conditions) != outcome.conditions);
+        let usages = Usages::gather(&*self.runtime, &pods, &self.paths, !outcome.due.is_empty()).await;
+        if self.enforce_limits(&pods, &usages) || self.waits_for_eviction(known, &pods, now) {
+            return;
+        }
+        let Some(threshold) = outcome.due.first() else { return };
+        let resource = threshold.signal.resource();
+        let text = format!("Attempting to reclaim {resource}");
+        self.recorder.node(&self.node_name, Severity::Warning, "EvictionThresholdMet", text);
+        if threshold.signal.is_disk() && known.collector.free(u64::MAX, Duration::ZERO, now).await > 0 {
+            let readings = self.read().await;
+            if !threshold.is_met(&readings) {
+                return;
+            }
+        }
+        self.evict_one(known, threshold, &pods, &usages, &readings, now);
+    }
+
+    async fn read(&self) -> thresholds::Readings {
+        let (data, images) = (self.data_dir.clone(), self.images_dir.clone());
+        tokio::task::spawn_blocking(move || signals::read(&data, &images)).await.unwrap_or_default()
+    }
+
+    /// Removes unused images when the disk they are on is fuller than it should be.
+    async fn collect_images(&self, known: &mut Known, now: Timestamp) -> Result<(), String> {
+        let directory = self.images_dir.clone();
+        let space = tokio::task::spawn_blocking(move || signals::space(&directory)).await;
+        let Some(space) = space.ok().flatten() else { return Ok(()) };
+        let wanted = images::bytes_to_free(space, self.settings.image_high, self.settings.image_low);
+        if wanted == 0 {
+            return Ok(());
+        }
+        let freed = known.collector.free(wanted, self.settings.image_age, now).await;
+        if freed >= wanted {
+            return Ok(());
+        }
+        Err(format!(
+            "Failed to garbage collect required amount of images. Attempted to free {wanted} bytes, but only found {freed} bytes eligible to free."
+        ))
+    }
+
+    /// Ends pods that use more of the disk than their own limits allow; true if there were any.
+    fn enforce_limits(&self, pods: &[Pod], usages: &Usages) -> bool {
+        let running = pods.iter().filter(|pod| !pod::is_finished(pod) && !is_critical(pod));
+        let over = running.filter_map(|pod| Some((pod, local_storage::excess(pod, usages.of(pod))?)));
+        over.fold(false, |_, (pod, message)| {
+            self.evict(pod, message);
+            true
+        })
+    }
+
+    fn waits_for_eviction(&self, known: &mut Known, pods: &[Pod], now: Timestamp) -> bool {
+        let Some((uid, since)) = &known.evicted else { return false };
+        let alive = pods.iter().any(|pod| pod::uid(pod) == uid && !pod::is_finished(pod));
+        alive && now.as_second() - since < EVICTION_PATIENCE_SECONDS
+    }
+
+    fn evict_one(
+        &self,
+        known: &mut Known,
+        threshold: &Threshold,
+        pods: &[Pod],
+        usages: &Usages,
+        readings: &thresholds::Readings,
+        now: Timestamp,
+    ) {
+        let running = pods.iter().filter(|pod| !pod::is_finished(pod) && !is_critical(pod));
+        let candidates = running.map(|pod| Candidate::new(pod, usages.of(pod), threshold.signal)).collect();
+        let Some(victim) = ranking::rank(candidates).into_iter().next() else { return };
+        let message = ranking::message(&victim, threshold, readings);
+        known.evicted = Some((pod::uid(victim.pod).to_string(), now.as_second()));
+        self.evict(victim.pod, message);
+    }
+
+    fn evict(&self, pod: &Pod, message: String) {
+        self.recorder.pod(pod, Severity::Warning, "Evicted", message.clone());
+        let reason = "Evicted".to_string();
+        self.workers.send(pod::uid(pod), Command::Fail { reason, message, grace: Some(EVICTION_GRACE) });
+    }
+}
+
+/// The node itself depends on it: static pods, and those of the two highest priority classes.
+pub fn is_critical(pod: &Pod) -> bool {
+    const SYSTEM_CRITICAL: i32 = 2_000_000_000;
+    pod::is_static(pod) || pod::spec(pod).priority.unwrap_or(0) >= SYSTEM_CRITICAL
+}

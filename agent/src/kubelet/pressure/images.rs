@@ -1,0 +1,152 @@
+//! Which images nobody uses, since when, and their removal when space is short: those unused for longest first.
+
+use super::thresholds::Reading;
+use crate::kubelet::host::{CALL_DEADLINE, within};
+use crate::kubelet::pod;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use knarr_cri::v1::{Image, ImageSpec, ListContainersRequest, ListImagesRequest, RemoveImageRequest};
+use knarr_cri::{ImageService, RuntimeService};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is known of one image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Record {
+    first_seen: Timestamp,
+    last_used: Timestamp,
+    in_use: bool,
+    pinned: bool,
+    size: u64,
+}
+
+/// Remembers when images were used.
+pub(super) struct ImageCollector {
+    images: Arc<dyn ImageService>,
+    runtime: Arc<dyn RuntimeService>,
+    /// By image id.
+    records: BTreeMap<String, Record>,
+}
+
+/// How much must go for a disk fuller than `high` percent to become as full as `low` percent.
+pub(super) fn bytes_to_free(space: Reading, high: u64, low: u64) -> u64 {
+    let used = space.capacity.saturating_sub(space.available);
+    let percent = |part: u64| u128::from(space.capacity) * u128::from(part) / 100;
+    if u128::from(used) < percent(high) {
+        return 0;
+    }
+    used.saturating_sub(u64::try_from(percent(low)).unwrap_or(u64::MAX))
+}
+
+impl ImageCollector {
+    pub(super) fn new(images: Arc<dyn ImageService>, runtime: Arc<dyn RuntimeService>) -> ImageCollector {
+        ImageCollector { images, runtime, records: BTreeMap::new() }
+    }
+
+    /// Notes which images there are and which are in use. A runtime that does not answer leaves all as it was.
+    pub(super) async fn look(&mut self, pods: &[Pod], now: Timestamp) {
+        let listed = within(CALL_DEADLINE, self.images.list_images(ListImagesRequest::default())).await;
+        let used =
+            within(CALL_DEADLINE, self.runtime.list_containers(ListContainersRequest::default())).await;
+        let (Ok(listed), Ok(containers)) = (listed, used) else { return };
+        let mut used: BTreeSet<String> = BTreeSet::new();
+        for container in containers.containers {
+            used.insert(container.image_ref);
+            used.insert(container.image_id);
+            used.extend(container.image.map(|image| image.image));
+        }
+        used.extend(names_in_pods(pods));
+        note(&mut self.records, &listed.images, &used, now);
+    }
+
+    /// Removes unused images until so many bytes are free; answers how many are.
+    pub(super) async fn free(&mut self, bytes: u64, least_age: Duration, now: Timestamp) -> u64 {
+        let mut freed = 0;
+        for id in candidates(&self.records, least_age, now) {
+            if freed >= bytes {
+                break;
+            }
+            let image = Some(ImageSpec { image: id.clone(), ..Default::default() });
+            match within(CALL_DEADLINE, self.images.remove_image(RemoveImageRequest { image })).await {
+                Ok(_) => freed += self.records.remove(&id).map_or(0, |record| record.size),
+                Err(status) => tracing::warn!(image = id, "not removed: {}", status.message()),
+            }
+        }
+        freed
+    }
+}
+
+/// Images that pods of this node name, also while no container was made of them yet.
+fn names_in_pods(pods: &[Pod]) -> Vec<String> {
+    let living = || pods.iter().filter(|pod| !pod::is_finished(pod));
+    let containers = living().flat_map(|pod| pod::containers(pod).filter_map(|(_, c)| c.image.clone()));
+    let volumes = living().flat_map(|pod| pod::spec(pod).volumes.iter().flatten());
+    let volumes = volumes.filter_map(|volume| volume.image.as_ref()?.reference.clone());
+    containers.chain(volumes).collect()
+}
+
+fn note(records: &mut BTreeMap<String, Record>, images: &[Image], used: &BTreeSet<String>, now: Timestamp) {
+    records.retain(|id, _| images.iter().any(|image| image.id == *id));
+    for image in images {
+        let mut names = image.repo_tags.iter().chain(&image.repo_digests).chain([&image.id]);
+        let in_use = names.any(|name| {
+            used.contains(name) || name.strip_suffix(":latest").is_some_and(|name| used.contains(name))
+        });
+        let fresh = Record {
+            first_seen: now,
+            last_used: Timestamp::UNIX_EPOCH,
+            in_use,
+            pinned: image.pinned,
+            size: image.size,
+        };
+        let record = records.entry(image.id.clone()).or_insert(fresh);
+        (record.in_use, record.size) = (in_use, image.size);
+        if in_use {
+            record.last_used = now;
+        }
+    }
+}
+
+/// Unused for longest first; those used last at the same time, older ones first.
+fn candidates(records: &BTreeMap<String, Record>, least_age: Duration, now: Timestamp) -> Vec<String> {
+    let old_enough = |record: &Record| {
+        Duration::try_from(now.duration_since(record.first_seen)).unwrap_or_default() >= least_age
+    };
+    let unused = records.iter().filter(|(_, r)| !r.in_use && !r.pinned && old_enough(r));
+    let mut unused: Vec<_> = unused.collect();
+    unused.sort_by_key(|(_, record)| (record.last_used, record.first_seen));
+    unused.into_iter().map(|(id, _)| id.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(id: &str) -> Image {
+        Image { id: id.into(), repo_tags: vec![format!("r/{id}:latest")], size: 10, ..Default::default() }
+    }
+
+    #[test]
+    fn how_much_must_go() {
+        let space = |available| Reading { available, capacity: 100 };
+        assert_eq!(bytes_to_free(space(16), 85, 80), 0);
+        assert_eq!(bytes_to_free(space(15), 85, 80), 5);
+        assert_eq!(bytes_to_free(space(0), 85, 80), 20);
+    }
+
+    #[test]
+    fn the_longest_unused_go_first_and_used_ones_stay() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut records = BTreeMap::new();
+        let images = [image("a"), image("b"), image("c")];
+        let used = |names: &[&str]| names.iter().map(|name| (*name).to_string()).collect::<BTreeSet<_>>();
+        note(&mut records, &images, &used(&["a", "r/b"]), at(100));
+        note(&mut records, &images, &used(&["r/b"]), at(200));
+        note(&mut records, &images, &used(&["c"]), at(300));
+        assert_eq!(candidates(&records, Duration::ZERO, at(300)), ["a", "b"]);
+        assert!(candidates(&records, Duration::from_secs(201), at(300)).is_empty(), "too young");
+        note(&mut records, &images[1..], &used(&[]), at(400));
+        assert_eq!(candidates(&records, Duration::ZERO, at(400)), ["b", "c"]);
+    }
+}

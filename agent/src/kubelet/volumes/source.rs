@@ -1,0 +1,149 @@
+//! Where a volume's contents come from, once a claim has been followed to what it is bound to, and where they are on
+//! the host.
+
+use crate::kubelet::paths::Paths;
+use crate::kubelet::pod;
+use crate::kubelet::references::{self, References};
+use k8s_openapi::api::core::v1::{
+    EmptyDirVolumeSource, ImageVolumeSource, PersistentVolumeSpec, Pod, Volume,
+};
+use std::path::PathBuf;
+
+/// The kinds of volume that this node provides.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Source<'a> {
+    /// A path of the node, directly or by a claim.
+    HostPath {
+        #[allow(missing_docs)]
+        path: &'a str,
+        /// `Directory`, `FileOrCreate`, ...
+        kind: &'a str,
+    },
+    /// A directory of the node that a claim is bound to.
+    Local {
+        #[allow(missing_docs)]
+        path: &'a str,
+    },
+    /// Lives as long as the pod.
+    EmptyDir(&'a EmptyDirVolumeSource),
+    /// The files of an image.
+    Image(&'a ImageVolumeSource),
+    /// Files made of API objects; the name of the kubelet's plugin.
+    Objects(&'static str),
+}
+
+/// The directory name that the kubelet's plugin for this kind of volume has; `None` for kinds that have none here.
+pub(super) fn plugin(volume: &Volume) -> Option<&'static str> {
+    let kinds = [
+        (volume.empty_dir.is_some(), "kubernetes.io~empty-dir"),
+        (volume.config_map.is_some(), "kubernetes.io~configmap"),
+        (volume.secret.is_some(), "kubernetes.io~secret"),
+        (volume.downward_api.is_some(), "kubernetes.io~downward-api"),
+        (volume.projected.is_some(), "kubernetes.io~projected"),
+        (volume.image.is_some(), "kubernetes.io~image"),
+    ];
+    kinds.into_iter().find(|(is_it, _)| *is_it).map(|(_, plugin)| plugin)
+}
+
+/// Whether contents come from the API, and so may change under a running pod.
+pub(super) fn is_made_of_objects(plugin: &str) -> bool {
+    !matches!(plugin, "kubernetes.io~empty-dir" | "kubernetes.io~image")
+}
+
+/// What `volume` of `pod` is; the error is for a person.
+pub fn source<'a>(pod: &Pod, volume: &'a Volume, references: &'a References) -> Result<Source<'a>, String> {
+    if let Some(host_path) = &volume.host_path {
+        let kind = host_path.type_.as_deref().unwrap_or_default();
+        return Ok(Source::HostPath { path: &host_path.path, kind });
+    }
+    if let Some(source) = &volume.empty_dir {
+        return Ok(Source::EmptyDir(source));
+    }
+    if let Some(source) = &volume.image {
+        return Ok(Source::Image(source));
+    }
+    if let Some(claim) = references::claim_name(pod, volume) {
+        let bound = references.claims.get(&claim).cloned();
+        bound.unwrap_or_else(|| Err(format!("claim \"{claim}\" has not been looked up"))).map(drop)?;
+        let bound = references.claims.get(&claim).and_then(|bound| bound.as_ref().ok());
+        let spec = bound.and_then(|bound| bound.spec.as_ref());
+        return of_persistent_volume(volume, spec);
+    }
+    let plugin = plugin(volume);
+    plugin.map(Source::Objects).ok_or_else(|| unsupported(&volume.name, "its kind"))
+}
+
+fn unsupported(volume: &str, what: &str) -> String {
+    format!("volume \"{volume}\": {what} is not supported yet by this node")
+}
+
+fn of_persistent_volume<'a>(
+    volume: &Volume,
+    spec: Option<&'a PersistentVolumeSpec>,
+) -> Result<Source<'a>, String> {
+    let spec =
+        spec.ok_or_else(|| format!("volume \"{}\": its persistent volume has no spec", volume.name))?;
+    if spec.volume_mode.as_deref() == Some("Block") {
+        return Err(unsupported(&volume.name, "volumeMode Block"));
+    }
+    if let Some(host_path) = &spec.host_path {
+        let kind = host_path.type_.as_deref().unwrap_or_default();
+        return Ok(Source::HostPath { path: &host_path.path, kind });
+    }
+    if let Some(local) = &spec.local {
+        return Ok(Source::Local { path: &local.path });
+    }
+    let kinds = [
+        ("csi", spec.csi.is_some()),
+        ("nfs", spec.nfs.is_some()),
+        ("iscsi", spec.iscsi.is_some()),
+        ("fc", spec.fc.is_some()),
+    ];
+    let kind = kinds.into_iter().find(|(_, is_it)| *is_it).map_or("the kind", |(kind, _)| kind);
+    Err(unsupported(&volume.name, &format!("{kind} of its persistent volume")))
+}
+
+/// Where the contents are on the host.
+pub fn directory(paths: &Paths, pod: &Pod, volume: &Volume, source: &Source<'_>) -> PathBuf {
+    match source {
+        Source::HostPath { path, .. } | Source::Local { path } => PathBuf::from(path),
+        Source::EmptyDir(_) | Source::Image(_) | Source::Objects(_) => {
+            paths.volume(pod::uid(pod), plugin(volume).unwrap_or("kubernetes.io~unknown"), &volume.name)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::PersistentVolume;
+    use serde_json::json;
+
+    fn volume(value: serde_json::Value) -> Volume {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn claims_lead_to_what_they_are_bound_to() {
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": []}})).unwrap();
+        let bound = |spec: serde_json::Value| -> PersistentVolume {
+            serde_json::from_value(json!({"spec": spec})).unwrap()
+        };
+        let mut references = References::default();
+        references.claims.insert("a".into(), Ok(bound(json!({"local": {"path": "/x"}}))));
+        references.claims.insert("b".into(), Err("not bound".into()));
+        references.claims.insert("p-e".into(), Ok(bound(json!({"hostPath": {"path": "/y"}}))));
+        references.claims.insert("c".into(), Ok(bound(json!({"nfs": {"path": "/y", "server": "s"}}))));
+        let claim = |name: &str| volume(json!({"name": "v", "persistentVolumeClaim": {"claimName": name}}));
+        assert_eq!(source(&pod, &claim("a"), &references), Ok(Source::Local { path: "/x" }));
+        assert_eq!(source(&pod, &claim("b"), &references), Err("not bound".into()));
+        assert!(source(&pod, &claim("c"), &references).unwrap_err().contains("nfs"));
+        let ephemeral = volume(json!({"name": "e", "ephemeral": {}}));
+        assert_eq!(source(&pod, &ephemeral, &references), Ok(Source::HostPath { path: "/y", kind: "" }));
+        assert!(
+            source(&pod, &volume(json!({"name": "v", "rbd": {"image": "", "monitors": []}})), &references)
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,103 @@
+//! What is in a pod's volumes, who owns it, and that it follows the objects it is made of.
+
+use crate::lab::{self, IMAGE, containers, eventually, is_ready, phase};
+use crate::{pod, shell};
+use serde_json::{Value, json};
+use std::os::unix::fs::MetadataExt;
+
+fn map(name: &str, data: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_follow_their_objects() {
+    lab::with(async |lab| {
+        lab.write("m.json", map("m", json!({"k": "old\n", "gone": "x"})));
+        let script = "cat /map/k /sub/k; until grep -q new /map/k; do sleep 0.1; done; cat /map/k /sub/k /all/m/k; ls /map; sleep 1000";
+        let mut container = shell("c", script);
+        container["volumeMounts"] = json!([{"name": "map", "mountPath": "/map"},
+            {"name": "all", "mountPath": "/all"}, {"name": "map", "mountPath": "/sub/k", "subPath": "k"}]);
+        let spec = json!({"terminationGracePeriodSeconds": 0, "containers": [container], "volumes": [
+            {"name": "map", "configMap": {"name": "m"}},
+            {"name": "all", "projected": {"sources": [
+                {"configMap": {"name": "m", "items": [{"key": "k", "path": "m/k"}]}},
+                {"configMap": {"name": "absent", "optional": true}},
+                {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}}]}}]});
+        lab.write("p.json", pod("p", spec));
+        let running = lab.pod_when("p", is_ready).await;
+        lab.log_is(&running, "c", "old\nold\n").await;
+        let labels = lab.volume_file(&running, "projected", "all/labels");
+        assert_eq!(std::fs::read_to_string(labels).unwrap(), "app=\"p\"");
+        lab.write("m.json", map("m", json!({"k": "new\n", "more": "y"})));
+        lab.log_is(&running, "c", "old\nold\nnew\nold\nnew\nk\nmore\n").await;
+        assert_eq!(containers(&lab.pod("p").unwrap())[0].restart_count, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_have_their_modes_owners_and_kinds() {
+    lab::with(async |lab| {
+        lab.write("m.json", map("m", json!({"a": "1", "b": "2"})));
+        let host = lab.path("host");
+        let script = "stat -c '%a %g' /map/x/a /empty; ls /map; cat /image/bin/nothing; touch /ro/x; echo d > /made/f; sleep 1000";
+        let mut container = shell("c", script);
+        container["volumeMounts"] = json!([{"name": "map", "mountPath": "/map"},
+            {"name": "empty", "mountPath": "/empty"}, {"name": "image", "mountPath": "/image"},
+            {"name": "host", "mountPath": "/ro", "readOnly": true, "recursiveReadOnly": "Enabled"},
+            {"name": "host", "mountPath": "/made", "subPathExpr": "sub/$(NAME)"}]);
+        container["env"] = json!([{"name": "NAME", "value": "dir"}]);
+        let path = host.to_str().unwrap();
+        let spec = json!({"terminationGracePeriodSeconds": 0, "containers": [container],
+            "securityContext": {"fsGroup": 4321}, "volumes": [
+            {"name": "map", "configMap": {"name": "m", "defaultMode": 0o400,
+                "items": [{"key": "a", "path": "x/a", "mode": 0o444}]}},
+            {"name": "empty", "emptyDir": {}},
+            {"name": "image", "image": {"reference": IMAGE, "pullPolicy": "Never"}},
+            {"name": "host", "hostPath": {"path": path, "type": "DirectoryOrCreate"}}]});
+        lab.write("p.json", pod("p", spec));
+        let running = lab.pod_when("p", is_ready).await;
+        let expected = "444 4321\n2777 4321\nx\ncat: can't open '/image/bin/nothing': No such file or directory\n\
+                        touch: /ro/x: Read-only file system\n";
+        lab.log_is(&running, "c", expected).await;
+        assert!(eventually(async || std::fs::read(host.join("sub/dir/f")).ok()).await.is_some());
+        assert_eq!(std::fs::metadata(&host).unwrap().mode() & 0o777, 0o755);
+    })
+    .await;
+}
+
+/// Each of these pods stays without a sandbox, and none of them is given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_that_cannot_be_made_hold_the_pod_back() {
+    lab::with(async |lab| {
+        let with_volume = |name: &str, volume: Value| {
+            let mut container = shell("c", "sleep 1000");
+            container["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+            let mut volume = volume;
+            volume["name"] = json!("v");
+            pod(
+                name,
+                json!({"terminationGracePeriodSeconds": 0, "containers": [container], "volumes": [volume]}),
+            )
+        };
+        let missing = lab.path("missing");
+        lab.write("map.json", with_volume("map", json!({"configMap": {"name": "late"}})));
+        lab.write(
+            "host.json",
+            with_volume(
+                "host",
+                json!({"hostPath": {"path": missing.to_str().unwrap(), "type": "Directory"}}),
+            ),
+        );
+        lab.write("claim.json", with_volume("claim", json!({"persistentVolumeClaim": {"claimName": "x"}})));
+        for name in ["map", "host", "claim"] {
+            let pending = lab.pod_when(name, |pod| !containers(pod).is_empty()).await;
+            assert_eq!(phase(&pending), "Pending", "{name}");
+        }
+        std::fs::create_dir(&missing).unwrap();
+        lab.write("late.json", map("late", json!({"k": "v"})));
+        lab.pod_when("map", is_ready).await;
+        lab.pod_when("host", is_ready).await;
+    })
+    .await;
+}
