@@ -86,12 +86,14 @@ impl NetworkConfig {
     }
 }
 
-/// The kubelet's own defaults; process ids it leaves unguarded, and a node without any left cannot even be repaired.
+/// Memory and inodes as a kubelet has them. Its tenth and seventh of the disk would call a large, shared disk with tens
+/// of gigabytes left short, so space is an amount here. Process ids it leaves unguarded, but a node without any left
+/// cannot even be repaired.
 const EVICTION_HARD: [(&str, &str); 6] = [
     ("memory.available", "100Mi"),
-    ("nodefs.available", "10%"),
+    ("nodefs.available", "1Gi"),
     ("nodefs.inodesFree", "5%"),
-    ("imagefs.available", "15%"),
+    ("imagefs.available", "2Gi"),
     ("imagefs.inodesFree", "5%"),
     ("pid.available", "1%"),
 ];
@@ -135,6 +137,8 @@ pub struct KubeletConfig {
     pub image_gc_high_threshold_percent: u64,
     /// Percent of the disk down to which unused images are removed.
     pub image_gc_low_threshold_percent: u64,
+    /// No image is removed while so many bytes are free, whatever the percentage.
+    pub image_gc_free_bytes: u64,
     /// Seconds for which a new image is safe from removal.
     pub image_minimum_gc_age_seconds: u64,
     /// Sysctls that pods may set beside the safe ones; a trailing `*` stands for any rest.
@@ -156,6 +160,7 @@ impl KubeletConfig {
             transition: Duration::from_secs(self.eviction_pressure_transition_seconds),
             image_high: self.image_gc_high_threshold_percent,
             image_low: self.image_gc_low_threshold_percent,
+            image_free: self.image_gc_free_bytes,
             image_age: Duration::from_secs(self.image_minimum_gc_age_seconds),
         })
     }
@@ -248,6 +253,7 @@ impl Default for KubeletConfig {
             eviction_monitor_seconds: 10,
             image_gc_high_threshold_percent: 85,
             image_gc_low_threshold_percent: 80,
+            image_gc_free_bytes: 10 << 30,
             image_minimum_gc_age_seconds: 120,
             allowed_unsafe_sysctls: Vec::new(),
             seccomp_default: false,

@@ -48,6 +48,8 @@ pub struct Settings {
     pub image_high: u64,
     /// Percent of the disk down to which they are removed.
     pub image_low: u64,
+    /// Bytes that, while free, keep all images.
+    pub image_free: u64,
     /// Younger images stay.
     pub image_age: Duration,
 }
@@ -145,7 +147,7 @@ impl Guard {
         let space = tokio::task::spawn_blocking(move || signals::space(&directory)).await;
         let Some(space) = space.ok().flatten() else { return Ok(()) };
         let wanted = images::bytes_to_free(space, self.settings.image_high, self.settings.image_low);
-        if wanted == 0 {
+        if wanted == 0 || space.available >= self.settings.image_free {
             return Ok(());
         }
         let freed = known.collector.free(wanted, self.settings.image_age, now).await;
