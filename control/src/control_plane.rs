@@ -9,6 +9,7 @@ use crate::extensions;
 use crate::openapi::Documents;
 use crate::pki::{self, Pki, Subject};
 use crate::registry::Table;
+use crate::scheduler::Packing;
 use crate::server::{Kubelets, Server, ServiceAddresses, listener, tls};
 use crate::store::{self, Store};
 use addresses::ServerNames;
@@ -44,6 +45,8 @@ pub struct Options {
     pub node_cidr_mask: u8,
     /// Endpoints of etcd; the embedded store where empty.
     pub etcd: Vec<String>,
+    /// Whether the scheduler spreads load out or fills nodes up.
+    pub packing: Packing,
 }
 
 impl Options {
@@ -57,6 +60,7 @@ impl Options {
             cluster_cidr: "10.244.0.0/16".to_owned(),
             node_cidr_mask: 24,
             etcd: Vec::new(),
+            packing: Packing::default(),
         }
     }
 }
@@ -140,6 +144,8 @@ impl ControlPlane {
             node_cidr_mask: options.node_cidr_mask,
             advertise,
             ca_pem: ca_pem.clone(),
+            packing: options.packing,
+            identity: (!options.etcd.is_empty()).then(|| format!("{advertise}_{}", crate::random::token())),
         };
         tasks.spawn(extensions::run(server.clone(), client.clone(), stop.subscribe()));
         tasks.spawn(controllers::run_all(client.clone(), controllers, stop.subscribe()));

@@ -8,7 +8,7 @@
 mod cron_job;
 mod daemon_set;
 mod deployment;
-mod disruption;
+pub(crate) mod disruption;
 mod dynamic;
 mod endpoint_slice;
 mod endpoints;
@@ -19,6 +19,7 @@ mod garbage_collector;
 mod history;
 pub(crate) mod informer;
 mod job;
+mod leader;
 mod namespace;
 mod node_cidr;
 pub(crate) mod node_lifecycle;
@@ -27,6 +28,8 @@ pub(crate) mod pod_control;
 mod pod_gc;
 pub(crate) mod pods;
 mod replica_set;
+mod replication_controller;
+mod role_aggregation;
 pub(crate) mod runner;
 mod service_account;
 mod stateful_set;
@@ -39,6 +42,7 @@ pub(crate) mod work_queue;
 
 use crate::scheduler;
 use std::net::IpAddr;
+use std::time::Duration;
 use tokio::sync::watch;
 use wiring::{Plane, Task};
 
@@ -55,12 +59,21 @@ pub struct ControllerOptions {
     pub advertise: IpAddr,
     /// CA certificate of the cluster, for the `kube-root-ca.crt` config maps.
     pub ca_pem: String,
+    /// Who this is among several control planes on one store; nobody where it is the only one.
+    pub identity: Option<String>,
+    /// Whether the scheduler spreads load out or fills nodes up.
+    pub packing: scheduler::Packing,
 }
+
+/// How long a leader that stops has to let go of its lease.
+const LET_GO_WITHIN: Duration = Duration::from_secs(2);
 
 /// The scheduler and every controller.
 const ALL: &[fn(&mut Plane) -> Task] = &[
     scheduler::wire,
     replica_set::wire,
+    replication_controller::wire,
+    role_aggregation::wire,
     deployment::wire,
     job::wire,
     cron_job::wire,
@@ -81,14 +94,38 @@ const ALL: &[fn(&mut Plane) -> Task] = &[
 ];
 
 /// Runs the scheduler and every controller; returns when `shutdown` turns true and all of them have stopped.
-pub async fn run_all(client: kube::Client, options: ControllerOptions, mut shutdown: watch::Receiver<bool>) {
+///
+/// Of several control planes on one store only the leader runs them.
+pub async fn run_all(client: kube::Client, options: ControllerOptions, shutdown: watch::Receiver<bool>) {
+    let mut stopped = shutdown.clone();
+    // An error means that the sender is gone, which is a shutdown as well.
+    let work = || async {
+        let mut shutdown = shutdown.clone();
+        tokio::select! {
+            () = run(client.clone(), options.clone()) => {}
+            _ = shutdown.wait_for(|stop| *stop) => {}
+        }
+    };
+    match &options.identity {
+        None => work().await,
+        Some(identity) => tokio::select! {
+            () = leader::lead(&client, identity, work) => {}
+            () = let_go(&mut stopped) => {}
+        },
+    }
+}
+
+/// Resolves a little after the shutdown: a leader's work ends by itself and lets go of the lease, others have nothing
+/// to let go of.
+async fn let_go(shutdown: &mut watch::Receiver<bool>) {
+    drop(shutdown.wait_for(|stop| *stop).await);
+    tokio::time::sleep(LET_GO_WITHIN).await;
+}
+
+async fn run(client: kube::Client, options: ControllerOptions) {
     let mut plane = Plane::new(client, options);
     let tasks = ALL.iter().map(|wire| wire(&mut plane)).collect();
-    tokio::select! {
-        () = plane.run(tasks) => {}
-        // An error means that the sender is gone, which is a shutdown as well.
-        _ = shutdown.wait_for(|stop| *stop) => {}
-    }
+    plane.run(tasks).await;
 }
 
 #[cfg(test)]

@@ -23,3 +23,4 @@ pub(crate) mod server;
 pub mod store;
 
 pub use control_plane::{ControlPlane, Options};
+pub use scheduler::Packing;

@@ -1,48 +1,87 @@
 //! The scheduler: gives each new pod the node that fits it best, one at a time, in the order of priority.
 //!
-//! One task owns everything: it takes a pod from the queue, filters and scores the nodes of its snapshot, assumes the
-//! decision in the snapshot, so that the next pod is judged against it, and binds in the background. A pod that fits
-//! nowhere waits until something changes that could help it, at most a minute.
+//! One task decides: it takes a pod from the queue, filters and scores the nodes of the snapshot, assumes the
+//! decision in the snapshot, so that the next pod is judged against it, and binds in the background. The snapshot
+//! follows the watches change by change. A pod that fits nowhere may take the place of less important ones, else it
+//! waits until something changes that could help it.
 
+mod amounts;
 mod binding;
 mod cycle;
 pub(crate) mod daemon;
 mod filter;
+mod neighbours;
 pub(crate) mod node_selector;
+mod preemption;
 mod queue;
+mod request;
 mod requests;
 mod score;
 mod snapshot;
+mod spread;
+mod volumes;
 
-use crate::controllers::events::Recorder;
+pub use score::Packing;
+
+use crate::controllers::events::{Recorder, Severity};
 use crate::controllers::informer::{Key, Lister};
 use crate::controllers::pods;
 use crate::controllers::wiring::{Plane, Task};
-use cycle::Decision;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use cycle::{Decision, Failure, Turn};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::{Client, ResourceExt};
+use preemption::Outcome;
 use queue::Queue;
 use snapshot::Snapshot;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use volumes::{Need, Storage};
 
 /// The name pods ask for.
 pub(crate) const NAME: &str = "default-scheduler";
+/// How long a decided pod waits for its claims.
+const CLAIMS_BOUND_WITHIN: Duration = Duration::from_secs(60);
 
-/// Woken by pods and nodes.
+/// Woken by pods, nodes, and whatever else a pod may wait for.
 pub(crate) fn wire(plane: &mut Plane) -> Task {
     let (pods, nodes) = (plane.informer::<Pod>(), plane.informer::<Node>());
-    let scheduler = Scheduler::new(plane.client.clone(), pods.lister(), nodes.lister());
+    let (claims, volumes) = (plane.informer::<PersistentVolumeClaim>(), plane.informer::<PersistentVolume>());
+    let (classes, namespaces) = (plane.informer::<StorageClass>(), plane.informer::<Namespace>());
+    let storage = Storage { claims: claims.lister(), volumes: volumes.lister(), classes: classes.lister() };
+    let shared = Shared {
+        client: plane.client.clone(),
+        pods: pods.lister(),
+        nodes: nodes.lister(),
+        storage,
+        budgets: plane.informer::<PodDisruptionBudget>().lister(),
+        packing: plane.options.packing,
+        queue: Queue::new(),
+        snapshot: Mutex::default(),
+        claim_changed: watch::channel(()).0,
+        recorder: Recorder::new(plane.client.clone(), NAME),
+    };
+    let scheduler = Scheduler { shared: Arc::new(shared) };
     let changed = scheduler.clone();
     pods.on_change(move |old, new| changed.pod_changed(old, new));
     let changed = scheduler.clone();
-    nodes.on_change(move |_, _| changed.node_changed());
+    nodes.on_change(move |old, new| changed.node_changed(old, new));
+    let changed = scheduler.clone();
+    namespaces.on_change(move |old, new| changed.namespace_changed(old, new));
+    let changed = scheduler.clone();
+    claims.on_change(move |_, _| changed.storage_changed());
+    let changed = scheduler.clone();
+    volumes.on_change(move |_, _| changed.storage_changed());
+    let changed = scheduler.clone();
+    classes.on_change(move |_, _| changed.storage_changed());
     Box::pin(scheduler.run())
 }
 
 /// The scheduler; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Scheduler {
+struct Scheduler {
     shared: Arc<Shared>,
 }
 
@@ -50,104 +89,188 @@ struct Shared {
     client: Client,
     pods: Lister<Pod>,
     nodes: Lister<Node>,
+    storage: Storage,
+    budgets: Lister<PodDisruptionBudget>,
+    packing: Packing,
     queue: Queue,
-    /// Pods that are bound, but not yet in our copy: pod to node.
-    assumed: Mutex<BTreeMap<Key, (String, Arc<Pod>)>>,
+    /// Locked for one change or one decision; never across an await.
+    snapshot: Mutex<Snapshot>,
+    /// Whenever a claim, volume or class changes.
+    claim_changed: watch::Sender<()>,
     recorder: Recorder,
 }
 
 impl Scheduler {
-    /// A scheduler over two copies.
-    pub(crate) fn new(client: Client, pods: Lister<Pod>, nodes: Lister<Node>) -> Self {
-        let recorder = Recorder::new(client.clone(), NAME);
-        let shared = Shared { client, pods, nodes, queue: Queue::new(), assumed: Mutex::default(), recorder };
-        Self { shared: Arc::new(shared) }
+    fn snapshot(&self) -> MutexGuard<'_, Snapshot> {
+        self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A pod came, went or changed.
-    pub(crate) fn pod_changed(&self, old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>) {
+    fn pod_changed(&self, old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>) {
         let Some(pod) = new.or(old) else { return };
         let key = Key::of(&**pod);
         match new {
-            Some(pod) if is_waiting(pod) => self.shared.queue.add(key, priority(pod)),
+            Some(pod) if is_waiting(pod) => {
+                self.shared.queue.add(key.clone(), priority(pod));
+                if old.is_some_and(|old| old.spec != pod.spec || old.metadata.labels != pod.metadata.labels) {
+                    self.shared.queue.wake(&key);
+                }
+            }
             _ => self.shared.queue.remove(&key),
         }
-        if new.is_none_or(|pod| pods::node_of(pod).is_some()) {
-            self.shared.assumed.lock().unwrap_or_else(PoisonError::into_inner).remove(&Key::of(&**pod));
-        }
-        let bound = |pod: Option<&Arc<Pod>>| {
-            pod.is_some_and(|pod| pods::node_of(pod).is_some() && !requests::is_finished(pod))
-        };
-        if bound(old) && !bound(new) {
+        self.snapshot().pod_changed(&key, new);
+        if matters(old) != matters(new) {
             self.shared.queue.wake_all();
         }
     }
 
-    /// A node came, went or changed.
-    pub(crate) fn node_changed(&self) {
+    /// A node came, went or changed; heartbeats help nobody.
+    fn node_changed(&self, old: Option<&Arc<Node>>, new: Option<&Arc<Node>>) {
+        match (old, new) {
+            (_, Some(node)) => self.snapshot().set_node(node.clone()),
+            (Some(node), None) => self.snapshot().remove_node(&node.name_any()),
+            (None, None) => {}
+        }
+        let facts = |node: Option<&Arc<Node>>| {
+            let allocatable =
+                |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
+            node.map(|node| (node.metadata.labels.clone(), node.spec.clone(), allocatable(node)))
+        };
+        if facts(old) != facts(new) {
+            self.shared.queue.wake_all();
+        }
+    }
+
+    fn namespace_changed(&self, old: Option<&Arc<Namespace>>, new: Option<&Arc<Namespace>>) {
+        let Some(name) = new.or(old).map(|namespace| namespace.name_any()) else { return };
+        let mut snapshot = self.snapshot();
+        match new {
+            Some(namespace) => drop(snapshot.namespaces.insert(name, namespace.labels().clone())),
+            None => drop(snapshot.namespaces.remove(&name)),
+        }
+    }
+
+    fn storage_changed(&self) {
+        self.shared.claim_changed.send_replace(());
         self.shared.queue.wake_all();
     }
 
     /// Schedules until the future is dropped.
-    pub(crate) async fn run(self) {
-        self.shared.nodes.synced().await;
-        self.shared.pods.synced().await;
+    async fn run(self) {
+        let shared = &self.shared;
+        shared.nodes.synced().await;
+        shared.pods.synced().await;
+        shared.storage.synced().await;
+        shared.budgets.synced().await;
+        let mut turn = Turn::default();
         loop {
-            let key = self.shared.queue.next().await;
-            if let Some(pod) = self.shared.pods.get(&key).filter(|pod| is_waiting(pod)) {
-                self.schedule(key, pod);
+            let key = shared.queue.next().await;
+            if let Some(pod) = shared.pods.get(&key).filter(|pod| is_waiting(pod)) {
+                self.schedule(key, pod, &mut turn);
             }
+            // Decisions take no await: others get their turn here.
+            tokio::task::yield_now().await;
         }
     }
 
     /// Decides about one pod.
-    fn schedule(&self, key: Key, pod: Arc<Pod>) {
-        if self.shared.assumed.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&key) {
+    fn schedule(&self, key: Key, pod: Arc<Pod>, turn: &mut Turn) {
+        let mut snapshot = self.snapshot();
+        if snapshot.is_assumed(&key) {
             return;
         }
-        let snapshot = self.snapshot();
-        match cycle::decide(&pod, &snapshot) {
+        let needs = self.shared.storage.needs(&pod);
+        let known = needs.as_deref().map_err(String::as_str);
+        match cycle::decide(&pod, known, &snapshot, self.shared.packing, turn) {
             Decision::Node(node) => {
-                let mut assumed = self.shared.assumed.lock().unwrap_or_else(PoisonError::into_inner);
-                assumed.insert(key, (node.clone(), pod.clone()));
-                drop(assumed);
-                tokio::spawn(self.clone().bind(pod, node));
+                snapshot.assume(&key, &node, pod.clone());
+                drop(snapshot);
+                tokio::spawn(self.clone().bind(pod, node, needs.unwrap_or_default()));
             }
-            Decision::None(message) => {
+            Decision::None(failure) => {
+                let outcome = preemption::find(
+                    &pod,
+                    known.unwrap_or_default(),
+                    &snapshot,
+                    &failure,
+                    &self.shared.budgets.all(),
+                );
+                if let Outcome::Victims { node, .. } = &outcome {
+                    snapshot.nominate(&key, Some(node), &pod);
+                }
+                drop(snapshot);
                 self.shared.queue.park(key, priority(&pod));
-                tokio::spawn(self.clone().report(pod, message));
+                tokio::spawn(self.clone().give_up(pod, failure, outcome));
             }
         }
     }
 
-    /// The nodes with what is bound or assumed to be on them.
-    fn snapshot(&self) -> Snapshot {
-        let assumed = self.shared.assumed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Snapshot::new(self.shared.nodes.all(), self.shared.pods.all(), assumed.into_values())
-    }
-
-    async fn bind(self, pod: Arc<Pod>, node: String) {
+    async fn bind(self, pod: Arc<Pod>, node: String, needs: Vec<Need>) {
         let key = Key::of(&*pod);
-        match binding::bind(&self.shared.client, &pod, &node).await {
+        let bound = match self.bind_claims(&needs, &node).await {
+            Ok(()) => {
+                binding::bind(&self.shared.client, &pod, &node).await.map_err(|error| error.to_string())
+            }
+            Err(message) => Err(message),
+        };
+        match bound {
             Ok(()) => {
                 let message = format!("Successfully assigned {}/{} to {node}", key.namespace, key.name);
-                let normal = crate::controllers::events::Severity::Normal;
-                self.shared.recorder.record(&*pod, normal, "Scheduled", message);
+                self.shared.recorder.record(&*pod, Severity::Normal, "Scheduled", message);
             }
             Err(error) => {
                 tracing::warn!(namespace = key.namespace, name = key.name, node, %error, "bind");
-                self.shared.assumed.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-                self.shared.queue.park(key, priority(&pod));
+                self.snapshot().forget(&key);
+                self.shared.queue.park(key.clone(), priority(&pod));
+                self.shared.queue.wake(&key);
             }
         }
     }
 
-    /// Says why a pod waits: its condition, and an event.
-    async fn report(self, pod: Arc<Pod>, message: String) {
-        let warning = crate::controllers::events::Severity::Warning;
-        self.shared.recorder.record(&*pod, warning, "FailedScheduling", message.clone());
+    /// Has the pod's claims bound for its node, and waits until they are.
+    async fn bind_claims(&self, needs: &[Need], node: &str) -> Result<(), String> {
+        let claims = volumes::open(needs);
+        for claim in &claims {
+            binding::select_node(&self.shared.client, claim, node)
+                .await
+                .map_err(|error| error.to_string())?;
+        }
+        let mut changes = self.shared.claim_changed.subscribe();
+        let bound = changes.wait_for(|()| claims.iter().all(|claim| self.shared.storage.is_bound(claim)));
+        match tokio::time::timeout(CLAIMS_BOUND_WITHIN, bound).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err("binding volumes: context deadline exceeded".to_owned()),
+        }
+    }
+
+    /// Says why a pod waits: its condition, and an event; and ends those that make room for it.
+    async fn give_up(self, pod: Arc<Pod>, failure: Failure, outcome: Outcome) {
+        let (message, victims) = match outcome {
+            Outcome::None(suffix) if suffix.is_empty() => (failure.message, None),
+            Outcome::None(_) if failure.nodes == 0 => (failure.message, None),
+            Outcome::None(suffix) => (format!("{} {suffix}", failure.message), None),
+            Outcome::Victims { node, pods } => (failure.message, Some((node, pods))),
+        };
+        if let Some((node, victims)) = victims {
+            self.make_room(&pod, &node, &victims).await;
+        }
+        self.shared.recorder.record(&*pod, Severity::Warning, "FailedScheduling", message.clone());
         if let Err(error) = binding::mark_unschedulable(&self.shared.client, &pod, &message).await {
             tracing::warn!(namespace = pod.namespace(), name = pod.name_any(), %error, "status of a waiting pod");
+        }
+    }
+
+    async fn make_room(&self, pod: &Arc<Pod>, node: &str, victims: &[Arc<Pod>]) {
+        let client = &self.shared.client;
+        let mut result = binding::nominate(client, pod, node).await;
+        for victim in victims.iter().filter(|victim| victim.metadata.deletion_timestamp.is_none()) {
+            result = result.and(binding::preempt(client, victim).await);
+            let message = format!("Preempted by pod {} on node {node}", pod.uid().unwrap_or_default());
+            self.shared.recorder.record(&**victim, Severity::Normal, "Preempted", message);
+        }
+        if let Err(error) = result {
+            tracing::warn!(namespace = pod.namespace(), name = pod.name_any(), %error, "preemption");
+            self.snapshot().nominate(&Key::of(&**pod), None, pod);
         }
     }
 }
@@ -161,6 +284,12 @@ fn is_waiting(pod: &Pod) -> bool {
         && pods::node_of(pod).is_none()
         && pod.metadata.deletion_timestamp.is_none()
         && !requests::is_finished(pod)
+}
+
+/// What others may wait for: whether a pod takes room, and the labels that affinity looks at.
+fn matters(pod: Option<&Arc<Pod>>) -> Option<(&str, &std::collections::BTreeMap<String, String>, bool)> {
+    let pod = pod.filter(|pod| !requests::is_finished(pod))?;
+    Some((pods::node_of(pod)?, pod.labels(), pod.metadata.deletion_timestamp.is_some()))
 }
 
 fn priority(pod: &Pod) -> i32 {

@@ -22,7 +22,8 @@ use std::sync::Arc;
 pub(crate) fn wire(plane: &mut Plane) -> Task {
     let mut wire = Wire::new("daemonset", plane);
     let sets = wire.keys::<DaemonSet>();
-    let control = wire.pods::<DaemonSet>("daemonset-controller", |set| Some(&set.spec.as_ref()?.selector));
+    let control =
+        wire.pods::<DaemonSet>("daemonset-controller", |set| Some(set.spec.as_ref()?.selector.clone()));
     let (all, nodes) = (sets.clone(), wire.reads());
     wire.woken_by::<Node>(move |old, new, queue| {
         if placement(old) != placement(new) {

@@ -29,7 +29,7 @@ use std::sync::Arc;
 pub(crate) fn wire(plane: &mut Plane) -> Task {
     let mut wire = Wire::new("job", plane);
     let jobs = wire.keys::<Job>();
-    let control = wire.pods::<Job>("job-controller", |job| job.spec.as_ref()?.selector.as_ref());
+    let control = wire.pods::<Job>("job-controller", |job| job.spec.as_ref()?.selector.clone());
     let controller = Jobs { client: wire.client(), jobs, control };
     wire.run(WORKERS, controller)
 }
@@ -50,6 +50,10 @@ impl Reconcile for Jobs {
             self.control.expectations.forget(&key);
             return Ok(Next::Wait);
         };
+        let manager = job.spec.as_ref().and_then(|spec| spec.managed_by.as_deref());
+        if manager.is_some_and(|manager| manager != "kubernetes.io/job-controller") {
+            return Ok(Next::Wait);
+        }
         let Some(selector) = job.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else {
             return Ok(Next::Wait);
         };

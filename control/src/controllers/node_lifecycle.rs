@@ -1,6 +1,7 @@
 //! Nodes that stop reporting: their Ready condition becomes Unknown, they are tainted, and pods that do not tolerate
 //! that are evicted after their `tolerationSeconds`.
 
+use super::events::{Recorder, Severity};
 use super::informer::{Key, Lister};
 use super::pods;
 use super::runner::{Next, Reconcile, ignore_not_found};
@@ -9,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use std::sync::Arc;
@@ -22,6 +23,13 @@ const PERIOD: Duration = Duration::from_secs(5);
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+/// Conditions that keep new pods away while they hold, and their taints.
+const CONDITIONS: [(&str, &str); 4] = [
+    ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
+    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
+    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
+    ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
+];
 
 /// Woken by its nodes.
 pub(crate) fn wire(plane: &mut Plane) -> Task {
@@ -32,6 +40,8 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
         leases: wire.reads(),
         pods: wire.reads(),
         started: Timestamp::now(),
+        recorder: Recorder::new(wire.client(), "node-controller"),
+        evictions: Recorder::new(wire.client(), "taint-eviction-controller"),
     };
     wire.run(1, controller)
 }
@@ -44,6 +54,8 @@ pub(crate) struct NodeLifecycle {
     pub(crate) pods: Lister<Pod>,
     /// Before this nobody is declared silent: after a restart of ours, nodes get time to report again.
     pub(crate) started: Timestamp,
+    recorder: Recorder,
+    evictions: Recorder,
 }
 
 impl Reconcile for NodeLifecycle {
@@ -104,6 +116,8 @@ impl NodeLifecycle {
             }
         }
         self.mark_pods_not_ready(node, now).await?;
+        let message = format!("Node {} status is now: NodeNotReady", node.name_any());
+        self.recorder.record(node, Severity::Normal, "NodeNotReady", message);
         let api: Api<Node> = Api::all(self.client.clone());
         let patch = json!({"metadata": {"resourceVersion": node.resource_version()}, "status": {"conditions": conditions}});
         ignore_not_found(
@@ -121,6 +135,7 @@ impl NodeLifecycle {
             let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
             let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
             ignore_not_found(api.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await)?;
+            self.recorder.record(&*pod, Severity::Warning, "NodeNotReady", "Node is not ready".to_owned());
         }
         Ok(())
     }
@@ -147,14 +162,26 @@ impl NodeLifecycle {
                 Some(left) if left > SignedDuration::ZERO => {
                     next = next.min(Duration::try_from(left).unwrap_or(PERIOD));
                 }
-                Some(_) => {
-                    let api: Api<Pod> =
-                        Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
-                    ignore_not_found(api.delete(&pod.name_any(), &DeleteParams::default()).await)?;
-                }
+                Some(_) => self.delete(&pod, now).await?,
             }
         }
         Ok(next)
+    }
+
+    /// Ends one pod, saying on it and in an event why.
+    async fn delete(&self, pod: &Pod, now: Timestamp) -> Result<(), kube::Error> {
+        let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+        let message = format!("Marking for deletion Pod {namespace}/{name}");
+        self.evictions.record(pod, Severity::Normal, "TaintManagerEviction", message);
+        let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint", "lastTransitionTime": Time(now)});
+        let patch =
+            Patch::Strategic(json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [condition]}}));
+        ignore_not_found(api.patch_status(&name, &PatchParams::default(), &patch).await)?;
+        let parameters =
+            DeleteParams::default().preconditions(Preconditions { uid: pod.uid(), resource_version: None });
+        ignore_not_found(api.delete(&name, &parameters).await)
     }
 }
 
@@ -166,13 +193,15 @@ fn silence(condition: &mut NodeCondition, reason: &str, message: &str, now: Time
 }
 
 fn ready_status(node: &Node) -> &str {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let ready =
-        conditions.and_then(|conditions| conditions.iter().find(|condition| condition.type_ == "Ready"));
-    ready.map_or("Unknown", |condition| condition.status.as_str())
+    condition(node, "Ready").unwrap_or("Unknown")
 }
 
-/// The taints a node should have: its own, plus ours for not ready, unreachable and cordoned. A taint that is
+fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {
+    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.find(|condition| condition.type_ == kind).map(|condition| condition.status.as_str())
+}
+
+/// The taints a node should have: its own, plus ours for not ready, unreachable, cordoned and under pressure. A taint that is
 /// there already keeps its time.
 fn taints(node: &Node, now: Timestamp) -> Vec<Taint> {
     let existing = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
@@ -185,7 +214,12 @@ fn taints(node: &Node, now: Timestamp) -> Vec<Taint> {
     if unschedulable {
         wanted.push((UNSCHEDULABLE, "NoSchedule"));
     }
-    let ours = |taint: &Taint| [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&taint.key.as_str());
+    let holds = |kind: &str| condition(node, kind) == Some("True");
+    wanted.extend(CONDITIONS.into_iter().filter(|(kind, _)| holds(kind)).map(|(_, key)| (key, "NoSchedule")));
+    let ours = |taint: &Taint| {
+        [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&taint.key.as_str())
+            || CONDITIONS.iter().any(|(_, key)| *key == taint.key)
+    };
     let is_wanted =
         |taint: &Taint| wanted.iter().any(|(key, effect)| taint.key == *key && taint.effect == *effect);
     let mut taints: Vec<Taint> =
@@ -283,5 +317,10 @@ mod tests {
             ["own:NoSchedule", "node.kubernetes.io/unschedulable:NoSchedule"]
         );
         assert_eq!(keys(&node("Unknown", false)).len(), 3);
+        let mut full = node("True", false);
+        let pressure =
+            json!([{"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "True"}]);
+        full.status.as_mut().unwrap().conditions = serde_json::from_value(pressure).unwrap();
+        assert_eq!(keys(&full), ["own:NoSchedule", "node.kubernetes.io/disk-pressure:NoSchedule"]);
     }
 }

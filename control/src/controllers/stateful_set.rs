@@ -28,7 +28,7 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
     let mut wire = Wire::new("statefulset", plane);
     let sets = wire.keys::<StatefulSet>();
     let control =
-        wire.pods::<StatefulSet>("statefulset-controller", |set| Some(&set.spec.as_ref()?.selector));
+        wire.pods::<StatefulSet>("statefulset-controller", |set| Some(set.spec.as_ref()?.selector.clone()));
     let history = History { client: wire.client(), revisions: wire.reads() };
     let controller = StatefulSets { client: wire.client(), sets, claims: wire.reads(), history, control };
     wire.run(WORKERS, controller)

@@ -123,7 +123,7 @@ impl<'a> Wire<'a> {
     pub(crate) fn pods<K: Watched>(
         &mut self,
         component: &'static str,
-        selector: fn(&K) -> Option<&LabelSelector>,
+        selector: fn(&K) -> Option<LabelSelector>,
     ) -> PodControl {
         let owners = self.reads::<K>();
         let control = PodControl::new(&self.client(), self.reads(), component);
@@ -160,14 +160,14 @@ pub(crate) fn owner_key<K: Resource<DynamicType = ()>>(object: &K, kind: &str) -
 /// Who might adopt a pod without a controller.
 fn adopters<K: Watched>(
     owners: &Lister<K>,
-    selector: fn(&K) -> Option<&LabelSelector>,
+    selector: fn(&K) -> Option<LabelSelector>,
     pod: &Pod,
 ) -> Vec<Key> {
     if ownership::controller_of(&pod.metadata).is_some() {
         return Vec::new();
     }
     let all = owners.in_namespace(&pod.namespace().unwrap_or_default());
-    let selects = |selector: &LabelSelector| ownership::selects(selector, pod.metadata.labels.as_ref());
+    let selects = |selector: LabelSelector| ownership::selects(&selector, pod.metadata.labels.as_ref());
     all.iter().filter(|owner| selector(owner).is_some_and(selects)).map(|owner| Key::of(&**owner)).collect()
 }
 

@@ -1,10 +1,11 @@
 //! Telling the API server: a binding, or why there is none.
 
 use crate::controllers::runner::ignore_not_found;
+use crate::controllers::volume_match::SELECTED_NODE;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
@@ -36,6 +37,40 @@ pub(super) async fn mark_unschedulable(client: &Client, pod: &Pod, message: &str
     let patch =
         Patch::Strategic(json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [condition]}}));
     ignore_not_found(api(client, pod).patch_status(&pod.name_any(), &PatchParams::default(), &patch).await)
+}
+
+/// Says for which node others are ended.
+pub(super) async fn nominate(client: &Client, pod: &Pod, node: &str) -> Result<(), kube::Error> {
+    let patch = Patch::Merge(json!({"metadata": {"uid": pod.uid()}, "status": {"nominatedNodeName": node}}));
+    ignore_not_found(api(client, pod).patch_status(&pod.name_any(), &PatchParams::default(), &patch).await)
+}
+
+/// Ends a pod of lower priority, saying on it why.
+pub(super) async fn preempt(client: &Client, victim: &Pod) -> Result<(), kube::Error> {
+    let condition = json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+        "message": "default-scheduler: preempting to accommodate a higher priority pod",
+        "lastTransitionTime": Time(Timestamp::now()),
+    });
+    let patch =
+        Patch::Strategic(json!({"metadata": {"uid": victim.uid()}, "status": {"conditions": [condition]}}));
+    let (api, name) = (api(client, victim), victim.name_any());
+    ignore_not_found(api.patch_status(&name, &PatchParams::default(), &patch).await)?;
+    let parameters =
+        DeleteParams::default().preconditions(Preconditions { uid: victim.uid(), resource_version: None });
+    ignore_not_found(api.delete(&name, &parameters).await)
+}
+
+/// Tells the binder of claims which node their first pod goes to.
+pub(super) async fn select_node(
+    client: &Client,
+    claim: &PersistentVolumeClaim,
+    node: &str,
+) -> Result<(), kube::Error> {
+    let api: Api<PersistentVolumeClaim> =
+        Api::namespaced(client.clone(), &claim.namespace().unwrap_or_default());
+    let patch = Patch::Merge(json!({"metadata": {"uid": claim.uid(), "annotations": {SELECTED_NODE: node}}}));
+    ignore_not_found(api.patch(&claim.name_any(), &PatchParams::default(), &patch).await)
 }
 
 fn api(client: &Client, pod: &Pod) -> Api<Pod> {

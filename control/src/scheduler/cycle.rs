@@ -1,70 +1,141 @@
 //! One decision: filter, score, choose; or say for how many nodes which reason held.
 
-use super::filter;
-use super::score;
+use super::filter::{self, Refusal};
+use super::request::Request;
+use super::score::{self, Packing};
 use super::snapshot::{NodeState, Snapshot};
+use super::volumes::Need;
+use crate::controllers::pods;
 use k8s_openapi::api::core::v1::Pod;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+
+/// Clusters up to this size are looked at as a whole.
+const FEW_NODES: usize = 100;
 
 /// What became of a pod.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     /// It goes there.
     Node(String),
-    /// It fits nowhere; the message of its condition and event.
-    None(String),
+    /// It fits nowhere.
+    None(Failure),
 }
+
+/// Why a pod fits nowhere.
+#[derive(Debug, PartialEq, Eq, Default)]
+pub(super) struct Failure {
+    /// `0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable.`
+    pub(super) message: String,
+    /// Nodes where ending other pods might help.
+    pub(super) hopeful: Vec<String>,
+    pub(super) nodes: usize,
+}
+
+/// Where decisions begin to look, so that all nodes of a large cluster get their turn.
+#[derive(Debug, Default)]
+pub(super) struct Turn(usize);
 
 /// Decides where a pod goes; of equally good nodes the one with the fewest pods, then the first by name.
-pub(super) fn decide(pod: &Pod, snapshot: &Snapshot) -> Decision {
-    let mut ruled_out: BTreeMap<String, usize> = BTreeMap::new();
-    let mut feasible: Vec<&NodeState> = Vec::new();
-    for node in snapshot.nodes.values() {
-        let reasons = filter::reasons(pod, node);
-        if reasons.is_empty() {
-            feasible.push(node);
+pub(super) fn decide(
+    pod: &Pod,
+    needs: Result<&[Need], &str>,
+    snapshot: &Snapshot,
+    packing: Packing,
+    turn: &mut Turn,
+) -> Decision {
+    let nodes = snapshot.nodes.len();
+    let (Some(spec), true) = (&pod.spec, nodes > 0) else {
+        let message = "no nodes available to schedule pods".to_owned();
+        return Decision::None(Failure { message, ..Failure::default() });
+    };
+    let needs = match needs {
+        Ok(needs) => needs,
+        Err(reason) => {
+            let message = format!("0/{nodes} nodes are available: {reason}.");
+            return Decision::None(Failure { message, hopeful: Vec::new(), nodes });
         }
-        reasons.into_iter().for_each(|reason| *ruled_out.entry(reason).or_insert(0) += 1);
+    };
+    let request = Request::new(pod, spec, needs, snapshot);
+    if let Some(node) = nominated(&request, snapshot) {
+        return Decision::Node(node);
     }
-    let totals = score::totals(pod, &feasible);
-    let best = feasible.iter().zip(totals).min_by_key(|(node, total)| (-total, node.pods.len(), node.name()));
+    let (feasible, refusals) = sift(&request, snapshot, turn);
+    let totals = score::totals(&request, &feasible, packing);
+    let best = feasible.iter().zip(totals).min_by_key(|(node, total)| (-total, node.pods.len(), &node.name));
     match best {
-        Some((node, _)) => Decision::Node(node.name()),
-        None => Decision::None(message(snapshot.nodes.len(), &ruled_out)),
+        Some((node, _)) => Decision::Node(node.name.clone()),
+        None => Decision::None(failure(nodes, refusals)),
     }
 }
 
-/// `0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable. ...`
-fn message(nodes: usize, ruled_out: &BTreeMap<String, usize>) -> String {
-    if nodes == 0 {
-        return "no nodes available to schedule pods".into();
+/// Room was made for the pod on a node: it goes there if it fits there now.
+fn nominated(request: &Request<'_>, snapshot: &Snapshot) -> Option<String> {
+    let name = request.pod.status.as_ref()?.nominated_node_name.as_deref()?;
+    let node = snapshot.nodes.get(name)?;
+    refusal(request, node, snapshot).is_none().then(|| name.to_owned())
+}
+
+/// Why a pod cannot be on a node, counting those for which room is kept there.
+fn refusal(request: &Request<'_>, node: &NodeState, snapshot: &Snapshot) -> Option<Refusal> {
+    let refused = filter::refusal(request, node);
+    if refused.is_some() || !snapshot.has_nominated() {
+        return refused;
     }
-    let mut counted: Vec<String> =
-        ruled_out.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let mut crowded: Option<NodeState> = None;
+    for (key, placed) in snapshot.nominated_on(&node.name) {
+        let before = placed.pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0) >= request.priority;
+        if before && *key != request.key {
+            crowded.get_or_insert_with(|| node.clone()).place(key.clone(), placed.clone());
+        }
+    }
+    filter::refusal(request, &crowded?)
+}
+
+type Sifted<'a> = (Vec<&'a NodeState>, Vec<(&'a NodeState, Refusal)>);
+
+/// Nodes where the pod can run (enough to choose from, in a large cluster), and why it cannot on others.
+fn sift<'a>(request: &Request<'_>, snapshot: &'a Snapshot, turn: &mut Turn) -> Sifted<'a> {
+    let nodes: Vec<&NodeState> = match pods::node_of(request.pod) {
+        Some(name) => snapshot.nodes.get(name).into_iter().collect(),
+        None => snapshot.nodes.values().collect(),
+    };
+    let enough = enough(nodes.len());
+    let (mut feasible, mut refusals, mut seen) = (Vec::with_capacity(enough), Vec::new(), 0);
+    let begin = turn.0 % nodes.len().max(1);
+    for node in nodes[begin..].iter().chain(&nodes[..begin]) {
+        if feasible.len() >= enough {
+            break;
+        }
+        seen += 1;
+        match refusal(request, node, snapshot) {
+            None => feasible.push(*node),
+            Some(refusal) => refusals.push((*node, refusal)),
+        }
+    }
+    turn.0 = begin + seen;
+    (feasible, refusals)
+}
+
+/// How many nodes are enough to choose from: all of a hundred, down to a twentieth of a huge cluster.
+fn enough(nodes: usize) -> usize {
+    let percent = 50_usize.saturating_sub(nodes / 125).max(5);
+    if nodes <= FEW_NODES { nodes } else { (nodes * percent / 100).max(FEW_NODES) }
+}
+
+/// `0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable.`
+fn failure(nodes: usize, refusals: Vec<(&NodeState, Refusal)>) -> Failure {
+    let mut counts: BTreeMap<Cow<'static, str>, usize> = BTreeMap::new();
+    let mut hopeful = Vec::new();
+    for (node, refusal) in refusals {
+        refusal.reasons.into_iter().for_each(|reason| *counts.entry(reason).or_insert(0) += 1);
+        if refusal.may_help {
+            hopeful.push(node.name.clone());
+        }
+    }
+    let mut counted: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     counted.sort();
-    let reasons = counted.join(", ");
-    let unresolvable = ruled_out
-        .iter()
-        .filter(|(reason, _)| !is_resource(reason))
-        .map(|(_, count)| count)
-        .sum::<usize>()
-        .min(nodes);
-    let mut preemption = Vec::new();
-    if nodes > unresolvable {
-        preemption.push(format!("{} No preemption victims found for incoming pod", nodes - unresolvable));
-    }
-    if unresolvable > 0 {
-        preemption.push(format!("{unresolvable} Preemption is not helpful for scheduling"));
-    }
-    format!(
-        "0/{nodes} nodes are available: {reasons}. preemption: 0/{nodes} nodes are available: {}.",
-        preemption.join(", ")
-    )
-}
-
-/// Shortages could be ended by ending other pods.
-fn is_resource(reason: &str) -> bool {
-    reason.starts_with("Insufficient ") || reason == "Too many pods" || reason.contains("free ports")
+    Failure { message: format!("0/{nodes} nodes are available: {}.", counted.join(", ")), hopeful, nodes }
 }
 
 #[cfg(test)]

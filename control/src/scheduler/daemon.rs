@@ -1,9 +1,10 @@
 //! Which nodes a daemon's pod belongs on: those it names, whose labels match and whose taints it tolerates, however
 //! full they are.
 
-use super::filter;
-use super::snapshot::Snapshot;
+use super::filter::affinity;
+use super::snapshot::NodeState;
 use crate::controllers::node_lifecycle::tolerates;
+use crate::controllers::pods;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use std::sync::Arc;
 
@@ -18,14 +19,15 @@ pub(crate) struct Fit {
 
 /// The fit of every node, by name.
 pub(crate) fn fits(pod: &Pod, nodes: Vec<Arc<Node>>) -> Vec<(String, Fit)> {
-    let snapshot = Snapshot::new(nodes, Vec::new(), std::iter::empty());
-    let fit = |(name, state)| {
-        let placed = filter::is_placed(pod, &state);
+    let fit = |node: Arc<Node>| {
+        let state = NodeState::new(node);
+        let named = pods::node_of(pod).is_none_or(|name| name == state.name);
+        let placed = named && pod.spec.as_ref().is_some_and(|spec| affinity::matches(spec, &state));
         let may_stay = placed && tolerates_all(pod, &state.node, &["NoExecute"]);
         let should_run = placed && tolerates_all(pod, &state.node, &["NoExecute", "NoSchedule"]);
-        (name, Fit { should_run, may_stay })
+        (state.name, Fit { should_run, may_stay })
     };
-    snapshot.nodes.into_iter().map(fit).collect()
+    nodes.into_iter().map(fit).collect()
 }
 
 fn tolerates_all(pod: &Pod, node: &Node, effects: &[&str]) -> bool {

@@ -1,36 +1,58 @@
 //! Filters: each says whether a pod can run on a node, and if not, why, in Kubernetes' words.
 
-mod affinity;
+pub(super) mod affinity;
 mod node_name;
 mod ports;
 mod resources;
-mod taints;
+pub(super) mod taints;
 mod unschedulable;
 
+use super::request::Request;
 use super::snapshot::NodeState;
-use k8s_openapi::api::core::v1::Pod;
+use super::volumes;
+use std::borrow::Cow;
 
-/// Why a node was ruled out (one filter may have several reasons).
-pub(super) type Reasons = Vec<String>;
+/// Why a node is ruled out.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// One filter may have several.
+    pub(super) reasons: Vec<Cow<'static, str>>,
+    /// Whether the pod might fit if others were ended.
+    pub(super) may_help: bool,
+}
 
-type Filter = fn(&Pod, &NodeState) -> Reasons;
+impl Refusal {
+    /// A reason that ending other pods would not change.
+    pub(super) fn fixed(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reasons: vec![reason.into()], may_help: false }
+    }
+
+    /// A reason that ending other pods might change.
+    pub(super) fn passing(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reasons: vec![reason.into()], may_help: true }
+    }
+}
+
+type Filter = fn(&Request<'_>, &NodeState) -> Option<Refusal>;
 
 /// In Kubernetes' order; the first that rules a node out names the reason.
-const FILTERS: [Filter; 6] = [
+const FILTERS: [Filter; 9] = [
     unschedulable::filter,
     node_name::filter,
     taints::filter,
     affinity::filter,
     ports::filter,
     resources::filter,
+    |request, node| volumes::refusal(request.needs, node).map(Refusal::fixed),
+    |request, node| request.spread.refusal(node).map(social),
+    |request, node| request.neighbours.refusal(node).map(social),
 ];
 
-/// Empty when the pod can run there.
-pub(super) fn reasons(pod: &Pod, node: &NodeState) -> Reasons {
-    FILTERS.iter().map(|filter| filter(pod, node)).find(|reasons| !reasons.is_empty()).unwrap_or_default()
+fn social((reason, may_help): (&'static str, bool)) -> Refusal {
+    Refusal { reasons: vec![reason.into()], may_help }
 }
 
-/// Whether the pod names this node and its labels suit, whatever else speaks against it.
-pub(super) fn is_placed(pod: &Pod, node: &NodeState) -> bool {
-    [node_name::filter, affinity::filter].iter().all(|filter: &Filter| filter(pod, node).is_empty())
+/// Why the pod cannot run there, if it cannot.
+pub(super) fn refusal(request: &Request<'_>, node: &NodeState) -> Option<Refusal> {
+    FILTERS.iter().find_map(|filter| filter(request, node))
 }

@@ -1,5 +1,5 @@
 //! Pods that wait for a node: the highest priority first, then the longest wait. Those that fitted nowhere are
-//! parked with a growing back-off (1 s to 10 s after something changed, a minute if nothing does).
+//! parked with a growing back-off: 1 s to 10 s after something changed, five minutes if nothing does.
 
 use crate::controllers::informer::Key;
 use std::cmp::Reverse;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LAST_BACKOFF: Duration = Duration::from_secs(10);
 /// A parked pod is tried again after this even if nothing seems to have changed.
-const LONGEST_PARKING: Duration = Duration::from_secs(60);
+const LONGEST_PARKING: Duration = Duration::from_secs(300);
 
 type Rank = (Reverse<i32>, u64);
 
@@ -86,11 +86,20 @@ impl Queue {
         self.changed.notify_one();
     }
 
+    /// Something changed that may help one that is parked.
+    pub(super) fn wake(&self, key: &Key) {
+        self.wake_those(|parked| parked == key);
+    }
+
     /// Something changed that may help those that are parked.
     pub(super) fn wake_all(&self) {
+        self.wake_those(|_| true);
+    }
+
+    fn wake_those(&self, concerned: impl Fn(&Key) -> bool) {
         let mut state = self.lock();
         let State { parked, due, .. } = &mut *state;
-        for (key, parked) in parked.iter_mut() {
+        for (key, parked) in parked.iter_mut().filter(|(key, _)| concerned(key)) {
             due.remove(&(parked.due, key.clone()));
             parked.due = parked.due.min(parked.earliest);
             due.insert((parked.due, key.clone()));
@@ -175,6 +184,6 @@ mod tests {
         queue.park(key("a"), 0);
         let begin = Instant::now();
         assert_eq!(queue.next().await, key("a"));
-        assert_eq!(begin.elapsed().as_secs(), 60, "nothing changed");
+        assert_eq!(begin.elapsed().as_secs(), 300, "nothing changed");
     }
 }

@@ -1,34 +1,47 @@
 //! Scores: how good a node is for a pod, 0 to 100 each, weighted and summed as Kubernetes does.
 
 mod affinity;
+mod allocated;
 mod balanced;
 mod image;
-mod least_allocated;
+mod neighbours;
+mod spread;
 mod taints;
 
+use super::request::Request;
 use super::snapshot::NodeState;
-use k8s_openapi::api::core::v1::Pod;
 
 /// The best a single score can be.
 const MOST: i64 = 100;
 
+/// Which nodes are better where the pod fits on several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Packing {
+    /// The emptier one: load is spread out.
+    #[default]
+    LeastAllocated,
+    /// The fuller one: nodes are filled up one after the other.
+    MostAllocated,
+}
+
 /// One score, over all nodes at once (some are relative to the best).
-type Score = fn(&Pod, &[&NodeState]) -> Vec<i64>;
+type Score = fn(&Request<'_>, &[&NodeState]) -> Vec<i64>;
 
 /// With Kubernetes' weights.
-const SCORES: [(Score, i64); 5] = [
+const SCORES: [(Score, i64); 6] = [
     (taints::score, 3),
     (affinity::score, 2),
-    (least_allocated::score, 1),
+    (spread::score, 2),
+    (neighbours::score, 2),
     (balanced::score, 1),
     (image::score, 1),
 ];
 
 /// The sum for each node.
-pub(super) fn totals(pod: &Pod, nodes: &[&NodeState]) -> Vec<i64> {
-    let mut totals = vec![0; nodes.len()];
+pub(super) fn totals(request: &Request<'_>, nodes: &[&NodeState], packing: Packing) -> Vec<i64> {
+    let mut totals = allocated::score(request, nodes, packing);
     for (score, weight) in SCORES {
-        for (total, value) in totals.iter_mut().zip(score(pod, nodes)) {
+        for (total, value) in totals.iter_mut().zip(score(request, nodes)) {
             *total += value * weight;
         }
     }

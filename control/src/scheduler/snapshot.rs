@@ -1,6 +1,8 @@
-//! The nodes as one decision sees them: what each has, and what is taken.
+//! The nodes as decisions see them: what each has, and what is taken. Kept up to date change by change, so that a
+//! decision never counts pods anew.
 
-use super::requests::{self, Resources};
+use super::amounts::Amounts;
+use super::requests;
 use crate::controllers::informer::Key;
 use crate::controllers::pods;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -8,65 +10,207 @@ use kube::ResourceExt;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+/// A host port: address, protocol, port.
+pub(super) type HostPort = (String, String, i32);
+
+/// A pod on a node, with what it takes.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) pod: Arc<Pod>,
+    requested: Amounts,
+    /// With assumptions for containers that ask for nothing.
+    scored: Amounts,
+    ports: Vec<HostPort>,
+}
+
+impl Placed {
+    /// Reads what a pod takes.
+    pub(super) fn new(pod: Arc<Pod>) -> Self {
+        let (requested, scored) = (requests::of_pod(&pod), requests::for_scoring(&pod));
+        Self { requested, scored, ports: host_ports(&pod), pod }
+    }
+}
+
 /// One node.
+#[derive(Debug, Clone, Default)]
 pub(super) struct NodeState {
     pub(super) node: Arc<Node>,
-    pub(super) allocatable: Resources,
-    pub(super) requested: Resources,
-    /// With assumptions for containers that ask for nothing.
-    pub(super) scored: Resources,
-    pub(super) pods: Vec<Arc<Pod>>,
-    /// Host ports in use: (address, protocol, port).
-    pub(super) ports: HashSet<(String, String, i32)>,
+    pub(super) name: String,
+    pub(super) allocatable: Amounts,
+    pub(super) most_pods: usize,
+    pub(super) requested: Amounts,
+    pub(super) scored: Amounts,
+    pub(super) pods: BTreeMap<Key, Arc<Placed>>,
+    /// Host ports in use.
+    pub(super) ports: Vec<HostPort>,
 }
 
 impl NodeState {
-    /// Name of the node.
-    pub(super) fn name(&self) -> String {
-        self.node.name_any()
+    /// A node and nothing on it.
+    pub(super) fn new(node: Arc<Node>) -> Self {
+        let mut state = Self::default();
+        state.set(node);
+        state
+    }
+
+    fn set(&mut self, node: Arc<Node>) {
+        let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+        let pods = allocatable.and_then(|all| all.get("pods")).and_then(|pods| pods.0.parse().ok());
+        self.most_pods = pods.unwrap_or(0);
+        self.allocatable = Amounts::of(allocatable);
+        self.name = node.name_any();
+        self.node = node;
+    }
+
+    /// Takes room for a pod.
+    pub(super) fn place(&mut self, key: Key, placed: Arc<Placed>) {
+        self.requested.add(&placed.requested);
+        self.scored.add(&placed.scored);
+        self.ports.extend(placed.ports.iter().cloned());
+        if let Some(before) = self.pods.insert(key, placed) {
+            self.give_back(&before);
+        }
+    }
+
+    /// Gives the room of a pod back.
+    pub(super) fn remove(&mut self, key: &Key) {
+        if let Some(placed) = self.pods.remove(key) {
+            self.give_back(&placed);
+        }
+    }
+
+    fn give_back(&mut self, placed: &Placed) {
+        self.requested.subtract(&placed.requested);
+        self.scored.subtract(&placed.scored);
+        if !placed.ports.is_empty() {
+            self.ports = self.pods.values().flat_map(|placed| placed.ports.iter().cloned()).collect();
+        }
     }
 }
 
-/// All nodes, by name.
+/// All nodes, and what is on them.
+#[derive(Default)]
 pub(super) struct Snapshot {
     pub(super) nodes: BTreeMap<String, NodeState>,
+    /// Nodes that pods name and that are not there (yet, or any more).
+    absent: BTreeMap<String, NodeState>,
+    places: HashMap<Key, String>,
+    /// Decided, and not yet seen as bound.
+    assumed: HashSet<Key>,
+    /// Pods for which others were ended: room is kept for them.
+    nominated: BTreeMap<Key, (String, Arc<Placed>)>,
+    /// Pods that want to be near others or away from them.
+    pub(super) sociable: BTreeMap<Key, String>,
+    /// Labels of namespaces.
+    pub(super) namespaces: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Snapshot {
-    /// Puts pods on nodes: those that are bound, and those that are assumed to be.
-    pub(super) fn new(
-        nodes: Vec<Arc<Node>>,
-        pods: Vec<Arc<Pod>>,
-        assumed: impl Iterator<Item = (String, Arc<Pod>)>,
-    ) -> Self {
-        let state = |node: Arc<Node>| {
-            let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
-            let allocatable = requests::amounts(allocatable);
-            let (requested, scored) = (Resources::new(), Resources::new());
-            (
-                node.name_any(),
-                NodeState { node, allocatable, requested, scored, pods: Vec::new(), ports: HashSet::new() },
-            )
-        };
-        let mut snapshot = Self { nodes: nodes.into_iter().map(state).collect() };
-        let bound = pods.into_iter().filter_map(|pod| Some((pods::node_of(&pod)?.to_owned(), pod)));
-        let placed: HashMap<Key, (String, Arc<Pod>)> =
-            assumed.chain(bound).map(|(node, pod)| (Key::of(&*pod), (node, pod))).collect();
-        placed.into_values().for_each(|(node, pod)| snapshot.place(&node, pod));
-        snapshot
+    /// A node came or changed.
+    pub(super) fn set_node(&mut self, node: Arc<Node>) {
+        let name = node.name_any();
+        let known = self.nodes.remove(&name).or_else(|| self.absent.remove(&name));
+        let mut state = known.unwrap_or_default();
+        state.set(node);
+        self.nodes.insert(name, state);
     }
 
-    fn place(&mut self, node: &str, pod: Arc<Pod>) {
-        let Some(state) = self.nodes.get_mut(node).filter(|_| !requests::is_finished(&pod)) else { return };
-        requests::add(&mut state.requested, &requests::of_pod(&pod));
-        requests::add(&mut state.scored, &requests::for_scoring(&pod));
-        state.ports.extend(host_ports(&pod));
-        state.pods.push(pod);
+    /// A node went; its pods may outlive it.
+    pub(super) fn remove_node(&mut self, name: &str) {
+        if let Some(state) = self.nodes.remove(name).filter(|state| !state.pods.is_empty()) {
+            self.absent.insert(name.to_owned(), state);
+        }
+    }
+
+    /// Takes over what the API says of a pod; one that is decided stays where it is until the API agrees.
+    pub(super) fn pod_changed(&mut self, key: &Key, pod: Option<&Arc<Pod>>) {
+        let node = pod.and_then(|pod| pods::node_of(pod));
+        match (pod, node) {
+            (Some(pod), Some(node)) if !requests::is_finished(pod) => {
+                self.place(key.clone(), node, pod.clone())
+            }
+            (Some(_), None) if self.assumed.contains(key) => {}
+            _ => self.take_off(key),
+        }
+        if node.is_some() || pod.is_none() {
+            self.assumed.remove(key);
+            self.nominated.remove(key);
+        }
+    }
+
+    /// Decides a pod's node before the API does.
+    pub(super) fn assume(&mut self, key: &Key, node: &str, pod: Arc<Pod>) {
+        self.place(key.clone(), node, pod);
+        self.assumed.insert(key.clone());
+        self.nominated.remove(key);
+    }
+
+    /// Whether the pod's node is decided already.
+    pub(super) fn is_assumed(&self, key: &Key) -> bool {
+        self.assumed.contains(key)
+    }
+
+    /// The API did not agree.
+    pub(super) fn forget(&mut self, key: &Key) {
+        if self.assumed.remove(key) {
+            self.take_off(key);
+        }
+    }
+
+    /// Keeps room for a pod; without a node, no longer.
+    pub(super) fn nominate(&mut self, key: &Key, node: Option<&str>, pod: &Arc<Pod>) {
+        match node {
+            Some(node) => {
+                self.nominated.insert(key.clone(), (node.to_owned(), Arc::new(Placed::new(pod.clone()))));
+            }
+            None => drop(self.nominated.remove(key)),
+        }
+    }
+
+    /// Pods for which room is kept on a node.
+    pub(super) fn nominated_on(&self, node: &str) -> impl Iterator<Item = (&Key, &Arc<Placed>)> {
+        self.nominated.iter().filter(move |(_, (on, _))| on == node).map(|(key, (_, placed))| (key, placed))
+    }
+
+    /// Whether room is kept for anybody.
+    pub(super) fn has_nominated(&self) -> bool {
+        !self.nominated.is_empty()
+    }
+
+    fn place(&mut self, key: Key, node: &str, pod: Arc<Pod>) {
+        if self.places.get(&key).is_some_and(|before| before != node) {
+            self.take_off(&key);
+        }
+        if is_sociable(&pod) {
+            self.sociable.insert(key.clone(), node.to_owned());
+        }
+        self.places.insert(key.clone(), node.to_owned());
+        let placed = Arc::new(Placed::new(pod));
+        match self.nodes.get_mut(node) {
+            Some(state) => state.place(key, placed),
+            None => self.absent.entry(node.to_owned()).or_default().place(key, placed),
+        }
+    }
+
+    fn take_off(&mut self, key: &Key) {
+        let Some(node) = self.places.remove(key) else { return };
+        self.sociable.remove(key);
+        if let Some(state) = self.nodes.get_mut(&node).or_else(|| self.absent.get_mut(&node)) {
+            state.remove(key);
+        }
+        if self.absent.get(&node).is_some_and(|state| state.pods.is_empty()) {
+            self.absent.remove(&node);
+        }
     }
 }
 
+fn is_sociable(pod: &Pod) -> bool {
+    let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
+    affinity.is_some_and(|affinity| affinity.pod_affinity.is_some() || affinity.pod_anti_affinity.is_some())
+}
+
 /// The host ports a pod wants.
-pub(super) fn host_ports(pod: &Pod) -> Vec<(String, String, i32)> {
+pub(super) fn host_ports(pod: &Pod) -> Vec<HostPort> {
     let containers =
         pod.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
     let ports = containers.flat_map(|container| container.ports.iter().flatten());
@@ -79,3 +223,6 @@ pub(super) fn host_ports(pod: &Pod) -> Vec<(String, String, i32)> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

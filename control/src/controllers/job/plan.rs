@@ -151,10 +151,29 @@ impl World<'_> {
             conditions::set(&mut plan.status, "FailureTarget", true, (reason, &message), self.now);
             return;
         }
-        if self.has_succeeded() {
+        if let Some(rule) = self.success_rule() {
+            let words = ("SuccessPolicy", format!("Matched rules at index {rule}"));
+            conditions::set(&mut plan.status, "SuccessCriteriaMet", true, (words.0, &words.1), self.now);
+        } else if self.has_succeeded() {
             let words = ("CompletionsReached", "Reached expected number of succeeded pods");
             conditions::set(&mut plan.status, "SuccessCriteriaMet", true, words, self.now);
         }
+    }
+
+    /// The first rule of the success policy that enough indexes meet.
+    fn success_rule(&self) -> Option<usize> {
+        let rules = &self.spec.success_policy.as_ref()?.rules;
+        let limit = self.spec.completions.unwrap_or(0);
+        rules.iter().position(|rule| {
+            let listed = rule.succeeded_indexes.as_deref().map(|text| indexes::parse(text, limit));
+            let met = |index: &&i32| listed.as_ref().is_none_or(|listed| listed.contains(index));
+            let met = self.counts.completed.iter().filter(met).count();
+            match (rule.succeeded_count, &listed) {
+                (Some(count), _) => i32::try_from(met).unwrap_or(i32::MAX) >= count,
+                (None, Some(listed)) => met == listed.len(),
+                (None, None) => false,
+            }
+        })
     }
 
     fn has_succeeded(&self) -> bool {

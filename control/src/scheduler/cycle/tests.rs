@@ -1,6 +1,7 @@
 //! Decisions as tables.
 
 use super::*;
+use crate::controllers::informer::Key;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -33,8 +34,23 @@ fn merge(into: &mut Value, from: Value) {
     }
 }
 
+fn snapshot(nodes: Vec<Arc<Node>>, bound: Vec<Arc<Pod>>) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    nodes.into_iter().for_each(|node| snapshot.set_node(node));
+    bound.iter().for_each(|pod| snapshot.pod_changed(&Key::of(&**pod), Some(pod)));
+    snapshot
+}
+
 fn decision(pod: &Pod, nodes: Vec<Arc<Node>>, bound: Vec<Arc<Pod>>) -> Decision {
-    decide(pod, &Snapshot::new(nodes, bound, std::iter::empty()))
+    let snapshot = snapshot(nodes, bound);
+    decide(pod, Ok(&[]), &snapshot, Packing::default(), &mut Turn::default())
+}
+
+fn refused(pod: &Pod, nodes: Vec<Arc<Node>>, bound: Vec<Arc<Pod>>) -> String {
+    match decision(pod, nodes, bound) {
+        Decision::None(failure) => failure.message,
+        Decision::Node(node) => panic!("it fitted on {node}"),
+    }
 }
 
 fn to(name: &str) -> Decision {
@@ -51,19 +67,13 @@ fn the_emptier_node_wins() {
 #[test]
 fn shortage_is_told_in_kubernetes_words() {
     let nodes = vec![node("a", "1", json!({})), node("b", "1", json!({}))];
-    let Decision::None(message) = decision(&pod("p", "2", json!({})), nodes, vec![]) else {
-        panic!("it fitted")
-    };
-    assert_eq!(
-        message,
-        "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod."
-    );
+    let message = refused(&pod("p", "2", json!({})), nodes, vec![]);
+    assert_eq!(message, "0/2 nodes are available: 2 Insufficient cpu.");
 }
 
 #[test]
 fn no_nodes_at_all() {
-    let expected = Decision::None("no nodes available to schedule pods".into());
-    assert_eq!(decision(&pod("p", "1", json!({})), vec![], vec![]), expected);
+    assert_eq!(refused(&pod("p", "1", json!({})), vec![], vec![]), "no nodes available to schedule pods");
 }
 
 #[test]
@@ -85,11 +95,7 @@ fn taints_selectors_names_and_ports() {
     let port = |name: &str| json!({"spec": {"nodeName": name, "containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}});
     let wants_port =
         json!({"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}});
-    let Decision::None(message) =
-        decision(&pod("p", "1", wants_port), nodes(), vec![pod("x", "1", port("b"))])
-    else {
-        panic!("it fitted")
-    };
+    let message = refused(&pod("p", "1", wants_port), nodes(), vec![pod("x", "1", port("b"))]);
     assert!(message.contains("1 node(s) didn't have free ports for the requested pod ports"), "{message}");
     assert!(message.contains("1 node(s) had untolerated taint {gpu: yes}"), "{message}");
     assert!(message.contains("1 node(s) were unschedulable"), "{message}");
@@ -108,4 +114,135 @@ fn preferred_affinity_outweighs_a_small_difference() {
 fn a_finished_pod_takes_no_room() {
     let done = pod("x", "2", json!({"spec": {"nodeName": "a"}, "status": {"phase": "Succeeded"}}));
     assert_eq!(decision(&pod("p", "2", json!({})), vec![node("a", "2", json!({}))], vec![done]), to("a"));
+}
+
+fn zoned(name: &str, zone: &str) -> Arc<Node> {
+    node(name, "8", json!({"metadata": {"labels": {"zone": zone}}}))
+}
+
+fn labelled(name: &str, label: &str, on: Option<&str>, extra: Value) -> Arc<Pod> {
+    let mut whole = json!({"metadata": {"labels": {"app": label}}, "spec": {"nodeName": on}});
+    merge(&mut whole, extra);
+    pod(name, "10m", whole)
+}
+
+fn term(label: &str) -> Value {
+    json!({"labelSelector": {"matchLabels": {"app": label}}, "topologyKey": "zone"})
+}
+
+fn required(kind: &str, label: &str) -> Value {
+    json!({"spec": {"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term(label)]}}}})
+}
+
+fn preferred(kind: &str, label: &str) -> Value {
+    let weighted = json!([{"weight": 50, "podAffinityTerm": term(label)}]);
+    json!({"spec": {"affinity": {kind: {"preferredDuringSchedulingIgnoredDuringExecution": weighted}}}})
+}
+
+#[test]
+fn pods_go_near_others_or_away_from_them() {
+    let nodes = || vec![zoned("a", "east"), zoned("b", "west")];
+    let db = || labelled("db", "db", Some("b"), json!({}));
+    let web = |extra: Value| labelled("web", "web", None, extra);
+    assert_eq!(decision(&web(required("podAffinity", "db")), nodes(), vec![db()]), to("b"));
+    assert_eq!(decision(&web(required("podAntiAffinity", "db")), nodes(), vec![db()]), to("a"));
+    assert_eq!(decision(&web(preferred("podAffinity", "db")), nodes(), vec![db()]), to("b"));
+    assert_eq!(decision(&web(preferred("podAntiAffinity", "db")), nodes(), vec![db()]), to("a"));
+    let shy = labelled("shy", "x", Some("a"), required("podAntiAffinity", "web"));
+    assert_eq!(decision(&web(json!({})), nodes(), vec![shy.clone()]), to("b"));
+    assert_eq!(
+        refused(&web(required("podAffinity", "nobody")), nodes(), vec![]),
+        "0/2 nodes are available: 2 node(s) didn't match pod affinity rules."
+    );
+    assert_eq!(
+        decision(&web(required("podAffinity", "web")), nodes(), vec![]),
+        to("a"),
+        "the first of its kind"
+    );
+    let both = vec![shy, db()];
+    assert_eq!(
+        refused(&web(required("podAntiAffinity", "db")), nodes(), both),
+        "0/2 nodes are available: 1 node(s) didn't match pod anti-affinity rules, 1 node(s) didn't satisfy existing pods anti-affinity rules."
+    );
+}
+
+#[test]
+fn pods_are_spread_over_zones() {
+    let spread = |when: &str, skew: i32| {
+        json!({"spec": {"topologySpreadConstraints": [{"maxSkew": skew, "topologyKey": "zone",
+        "whenUnsatisfiable": when, "labelSelector": {"matchLabels": {"app": "web"}}}]}})
+    };
+    let nodes = || vec![zoned("a", "east"), zoned("b", "west"), node("bare", "8", json!({}))];
+    let bound = |count: usize, on: &str| -> Vec<Arc<Pod>> {
+        (0..count).map(|at| labelled(&format!("{on}{at}"), "web", Some(on), json!({}))).collect()
+    };
+    let web = |when: &str| labelled("web", "web", None, spread(when, 1));
+    assert_eq!(decision(&web("DoNotSchedule"), nodes(), bound(1, "a")), to("b"));
+    let full = vec![
+        zoned("a", "east"),
+        node("b", "0", json!({"metadata": {"labels": {"zone": "west"}}})),
+        node("bare", "8", json!({})),
+    ];
+    assert_eq!(
+        refused(&web("DoNotSchedule"), full, bound(1, "a")),
+        "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match pod topology spread constraints, 1 node(s) didn't match pod topology spread constraints (missing required label)."
+    );
+    let two = || vec![zoned("a", "east"), zoned("b", "west")];
+    assert_eq!(decision(&web("ScheduleAnyway"), two(), bound(3, "a")), to("b"));
+}
+
+#[test]
+fn packing_fills_the_fuller_node() {
+    let nodes = vec![node("a", "4", json!({})), node("b", "4", json!({}))];
+    let bound = vec![pod("x", "1", json!({"spec": {"nodeName": "b"}}))];
+    let snapshot = snapshot(nodes, bound);
+    let wanted = pod("p", "100m", json!({}));
+    let decided = |packing| decide(&wanted, Ok(&[]), &snapshot, packing, &mut Turn::default());
+    assert_eq!(decided(Packing::LeastAllocated), to("a"));
+    assert_eq!(decided(Packing::MostAllocated), to("b"));
+}
+
+#[test]
+fn what_keeps_a_pod_from_every_node_is_said_once() {
+    let snapshot = snapshot(vec![node("a", "4", json!({}))], vec![]);
+    let missing = "persistentvolumeclaim \"data\" not found";
+    let decided =
+        decide(&pod("p", "1", json!({})), Err(missing), &snapshot, Packing::default(), &mut Turn::default());
+    let Decision::None(failure) = decided else { panic!("it fitted") };
+    assert_eq!(failure.message, format!("0/1 nodes are available: {missing}."));
+}
+
+#[test]
+fn room_is_kept_for_the_nominated() {
+    let mut snapshot = snapshot(vec![node("a", "2", json!({}))], vec![]);
+    let first = pod("first", "2", json!({"spec": {"priority": 10}, "status": {"nominatedNodeName": "a"}}));
+    snapshot.nominate(&Key::of(&*first), Some("a"), &first);
+    let decided = |pod: &Pod| decide(pod, Ok(&[]), &snapshot, Packing::default(), &mut Turn::default());
+    assert!(matches!(decided(&pod("second", "1", json!({}))), Decision::None(_)));
+    assert_eq!(decided(&pod("higher", "1", json!({"spec": {"priority": 20}}))), to("a"));
+    assert_eq!(decided(&first), to("a"));
+}
+
+/// Prints how fast decisions are; built with optimizations, 10,000 pods on 1,000 nodes should take under 2 s.
+#[test]
+#[ignore = "a measurement"]
+fn ten_thousand_pods_on_a_thousand_nodes() {
+    let nodes = (0..1000)
+        .map(|at| node(&format!("node-{at}"), "32", json!({"status": {"allocatable": {"memory": "64Gi"}}})));
+    let mut snapshot = snapshot(nodes.collect(), vec![]);
+    let pods: Vec<Arc<Pod>> = (0..10_000).map(|at| pod(&format!("pod-{at}"), "100m", json!({}))).collect();
+    let (mut turn, mut longest) = (Turn::default(), std::time::Duration::ZERO);
+    let begin = std::time::Instant::now();
+    for pod in &pods {
+        let one = std::time::Instant::now();
+        let Decision::Node(node) = decide(pod, Ok(&[]), &snapshot, Packing::default(), &mut turn) else {
+            panic!("no room")
+        };
+        snapshot.assume(&Key::of(&**pod), &node, pod.clone());
+        longest = longest.max(one.elapsed());
+    }
+    let rate = pods.len() as f64 / begin.elapsed().as_secs_f64();
+    eprintln!("{rate:.0} pods per second, the longest decision took {longest:?}");
+    let fullest = snapshot.nodes.values().map(|node| node.pods.len()).max();
+    assert!(fullest <= Some(20), "spread out: {fullest:?}");
 }

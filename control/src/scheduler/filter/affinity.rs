@@ -1,29 +1,26 @@
 //! NodeAffinity: `nodeSelector` and the required terms of node affinity.
 
-use super::Reasons;
+use super::Refusal;
 use crate::scheduler::node_selector;
+use crate::scheduler::request::Request;
 use crate::scheduler::snapshot::NodeState;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::PodSpec;
 use kube::ResourceExt;
 
 /// Rules out nodes whose labels or name do not match.
-pub(super) fn filter(pod: &Pod, node: &NodeState) -> Reasons {
-    if selected(pod, node) && required(pod, node) {
-        return Reasons::new();
+pub(super) fn filter(request: &Request<'_>, node: &NodeState) -> Option<Refusal> {
+    if matches(request.spec, node) {
+        return None;
     }
-    vec!["node(s) didn't match Pod's node affinity/selector".into()]
+    Some(Refusal::fixed("node(s) didn't match Pod's node affinity/selector"))
 }
 
-fn selected(pod: &Pod, node: &NodeState) -> bool {
-    let mut selector = pod.spec.iter().flat_map(|spec| spec.node_selector.iter().flatten());
+/// Whether labels and name are what the pod requires.
+pub(in crate::scheduler) fn matches(spec: &PodSpec, node: &NodeState) -> bool {
+    let mut selector = spec.node_selector.iter().flatten();
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required =
+        affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
     selector.all(|(key, value)| node.node.labels().get(key) == Some(value))
-}
-
-fn required(pod: &Pod, node: &NodeState) -> bool {
-    let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref()?.node_affinity.as_ref());
-    match affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref())
-    {
-        Some(selector) => node_selector::matches(&selector.node_selector_terms, &node.node),
-        None => true,
-    }
+        && required.is_none_or(|required| node_selector::matches(&required.node_selector_terms, &node.node))
 }

@@ -1,15 +1,15 @@
 //! ImageLocality: nodes that have the pod's images already, weighted by size (23 MB to 1 GB per container).
 
 use super::MOST;
+use crate::scheduler::request::Request;
 use crate::scheduler::snapshot::NodeState;
-use k8s_openapi::api::core::v1::Pod;
 
 const LEAST_BYTES: i64 = 23 << 20;
 const MOST_BYTES: i64 = 1000 << 20;
 
 /// The bytes that need no pull.
-pub(super) fn score(pod: &Pod, nodes: &[&NodeState]) -> Vec<i64> {
-    let containers = pod.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default();
+pub(super) fn score(request: &Request<'_>, nodes: &[&NodeState]) -> Vec<i64> {
+    let containers = request.spec.containers.as_slice();
     let most = MOST_BYTES * i64::try_from(containers.len()).unwrap_or(1).max(1);
     let present = |node: &&NodeState| {
         let wanted = containers.iter().filter_map(|container| container.image.as_deref());

@@ -133,6 +133,30 @@ fn the_time_to_live_counts_from_the_end() {
     }
 }
 
+#[test]
+fn a_success_policy_ends_a_job_early() {
+    for (rule, succeeds) in [
+        (json!({"succeededIndexes": "0,2"}), true),
+        (json!({"succeededIndexes": "0-2"}), false),
+        (json!({"succeededCount": 2}), true),
+        (json!({"succeededIndexes": "1-4", "succeededCount": 2}), false),
+    ] {
+        let spec = json!({"completions": 5, "parallelism": 5, "completionMode": "Indexed", "successPolicy": {"rules": [rule]}});
+        let pods = [
+            pod("a", "Succeeded", true, Some(0)),
+            pod("b", "Succeeded", true, Some(2)),
+            pod("c", "Running", true, Some(3)),
+        ];
+        let plan = plan(&job(spec, json!({})), &pods, true, now());
+        let met = conditions::holding(&plan.status, "SuccessCriteriaMet");
+        assert_eq!(met.is_some(), succeeds, "{rule}");
+        if let Some(met) = met {
+            assert_eq!(met.message.as_deref(), Some("Matched rules at index 0"));
+            assert_eq!(plan.delete.len(), 1, "those that still run are ended");
+        }
+    }
+}
+
 proptest! {
     /// Whatever the order in which pods end and disappear, a job ends with exactly its completions.
     #[test]

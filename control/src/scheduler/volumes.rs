@@ -1,0 +1,147 @@
+//! Claims of a pod and the nodes that can serve them: bound volumes say from where they can be reached, unbound
+//! claims of classes that wait for their first pod need a volume that is there or one that can be made.
+
+use super::snapshot::NodeState;
+use crate::controllers::informer::{Key, Lister};
+use crate::controllers::pods;
+use crate::controllers::volume_match;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::ResourceExt;
+use std::sync::Arc;
+
+/// The copies that claims are looked up in.
+#[derive(Clone)]
+pub(super) struct Storage {
+    pub(super) claims: Lister<PersistentVolumeClaim>,
+    pub(super) volumes: Lister<PersistentVolume>,
+    pub(super) classes: Lister<StorageClass>,
+}
+
+/// What one claim asks of a node.
+#[derive(Debug)]
+pub(super) enum Need {
+    /// The node must reach this volume.
+    Volume(Arc<PersistentVolume>),
+    /// The volume is gone.
+    Gone,
+    /// The node must reach one of the volumes that would serve, unless one can be made anywhere.
+    Open { claim: Arc<PersistentVolumeClaim>, volumes: Vec<Arc<PersistentVolume>>, made: bool },
+}
+
+impl Storage {
+    /// The needs of a pod, or what keeps it from every node.
+    pub(super) fn needs(&self, pod: &Pod) -> Result<Vec<Need>, String> {
+        let namespace = pod.namespace().unwrap_or_default();
+        pods::claims(pod)
+            .map(|name| {
+                let claim = self.claims.get(&Key::new(&namespace, &name));
+                let class = claim.as_ref().and_then(|claim| claim.spec.as_ref()?.storage_class_name.clone());
+                let class = class.and_then(|class| self.classes.get(&Key::new("", &class)));
+                need(&name, claim, class.as_deref(), &self.volumes.all())
+            })
+            .collect()
+    }
+
+    /// Resolves when the copies are complete.
+    pub(super) async fn synced(&self) {
+        self.claims.synced().await;
+        self.volumes.synced().await;
+        self.classes.synced().await;
+    }
+
+    /// Whether a claim has its volume by now; one that is gone needs none.
+    pub(super) fn is_bound(&self, claim: &PersistentVolumeClaim) -> bool {
+        self.claims.get(&Key::of(claim)).is_none_or(|claim| is_bound(&claim))
+    }
+}
+
+fn is_bound(claim: &PersistentVolumeClaim) -> bool {
+    claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
+}
+
+fn need(
+    name: &str,
+    claim: Option<Arc<PersistentVolumeClaim>>,
+    class: Option<&StorageClass>,
+    volumes: &[Arc<PersistentVolume>],
+) -> Result<Need, String> {
+    let claim = claim.ok_or_else(|| format!("persistentvolumeclaim {name:?} not found"))?;
+    if claim.metadata.deletion_timestamp.is_some() {
+        return Err(format!("persistentvolumeclaim {name:?} is being deleted"));
+    }
+    let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+    if phase == Some("Lost") {
+        return Err(format!("persistentvolumeclaim {name:?} bound to non-existent persistentvolume"));
+    }
+    let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref());
+    if is_bound(&claim) {
+        let found = volumes.iter().find(|one| Some(one.name_any().as_str()) == volume);
+        return Ok(found.cloned().map_or(Need::Gone, Need::Volume));
+    }
+    let waits = class.filter(|class| class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"));
+    let Some(class) = waits.filter(|_| volume.is_none()) else {
+        return Err("pod has unbound immediate PersistentVolumeClaims".to_owned());
+    };
+    let serving: Vec<_> = volumes
+        .iter()
+        .filter(|volume| volume_match::find(&claim, std::slice::from_ref(volume), None).is_some())
+        .cloned()
+        .collect();
+    let made = class.provisioner != "kubernetes.io/no-provisioner";
+    Ok(Need::Open { claim, volumes: serving, made })
+}
+
+/// Why a node cannot serve these needs.
+pub(super) fn refusal(needs: &[Need], node: &NodeState) -> Option<&'static str> {
+    needs.iter().find_map(|need| match need {
+        Need::Volume(volume) if !volume_match::reaches(volume, &node.node) => {
+            Some("node(s) had volume node affinity conflict")
+        }
+        Need::Gone => Some("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"),
+        Need::Open { volumes, made: false, .. }
+            if !volumes.iter().any(|volume| volume_match::reaches(volume, &node.node)) =>
+        {
+            Some("node(s) didn't find available persistent volumes to bind")
+        }
+        _ => None,
+    })
+}
+
+/// Claims that are still to be bound for the pod's node.
+pub(super) fn open(needs: &[Need]) -> Vec<Arc<PersistentVolumeClaim>> {
+    let open = |need: &Need| match need {
+        Need::Open { claim, .. } => Some(claim.clone()),
+        _ => None,
+    };
+    needs.iter().filter_map(open).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_claims_ask_for() {
+        let claim = |phase: &str, volume: Option<&str>| -> Option<Arc<PersistentVolumeClaim>> {
+            let spec = json!({"volumeName": volume, "storageClassName": "s"});
+            let object = json!({"metadata": {"name": "c", "namespace": "n"}, "spec": spec, "status": {"phase": phase}});
+            Some(Arc::new(serde_json::from_value(object).unwrap()))
+        };
+        let class = |mode: &str| -> StorageClass {
+            serde_json::from_value(json!({"metadata": {}, "provisioner": "p", "volumeBindingMode": mode}))
+                .unwrap()
+        };
+        let (late, now) = (class("WaitForFirstConsumer"), class("Immediate"));
+        let immediate = "pod has unbound immediate PersistentVolumeClaims";
+        assert_eq!(need("c", None, None, &[]).unwrap_err(), "persistentvolumeclaim \"c\" not found");
+        assert_eq!(need("c", claim("Pending", None), Some(&now), &[]).unwrap_err(), immediate);
+        assert_eq!(need("c", claim("Pending", None), None, &[]).unwrap_err(), immediate);
+        assert!(matches!(
+            need("c", claim("Pending", None), Some(&late), &[]),
+            Ok(Need::Open { made: true, .. })
+        ));
+        assert!(matches!(need("c", claim("Bound", Some("v")), Some(&late), &[]), Ok(Need::Gone)));
+    }
+}
