@@ -9,17 +9,33 @@ use crate::safe_path;
 use knarr_sys::mount;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, makedev};
 use rustix::io::Errno;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Makes one node, or binds the host's.
 pub(crate) fn make(root: BorrowedFd<'_>, device: &DevicePlan) -> Result<()> {
     let made = || -> Result<()> {
-        let (directory, name) = safe_path::make_parent(root, &device.path)?;
+        let (directory, name) = parent(root, &device.path)?;
         if device.bind { bind(&directory, &name, device) } else { node(&directory, &name, device) }
     };
     made().context(|| format!("error creating device nodes: {}", device.path.display()))
+}
+
+/// The directory that holds a node or link, which must not be a link itself.
+fn parent(root: BorrowedFd<'_>, path: &Path) -> Result<(OwnedFd, OsString)> {
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::invalid(format!("{path:?} is not a path of a device")));
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    match safe_path::open(root, above, flags) {
+        Ok(directory) => Ok((directory, name.to_os_string())),
+        Err(error) if error.errno == Errno::NOENT => safe_path::make_parent(root, path),
+        Err(error) if matches!(error.errno, Errno::NOTDIR | Errno::LOOP) => {
+            Err(Error::invalid(format!("{} is not an ordinary directory", above.display())))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn node(directory: &OwnedFd, name: &OsStr, device: &DevicePlan) -> Result<()> {
@@ -75,7 +91,7 @@ fn bind(directory: &OwnedFd, name: &OsStr, device: &DevicePlan) -> Result<()> {
 
 /// A link; one that is there already is left alone unless it leads elsewhere.
 pub(crate) fn link(root: BorrowedFd<'_>, path: &Path, target: &str) -> Result<()> {
-    let (directory, name) = safe_path::make_parent(root, path)?;
+    let (directory, name) = parent(root, path)?;
     // `/dev/fd` and its kind are only made where what they lead to exists in every container.
     match rustix::fs::symlinkat(target, &directory, &name) {
         Ok(()) => Ok(()),

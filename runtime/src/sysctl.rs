@@ -21,6 +21,12 @@ const IPC: &[&str] = &[
 
 /// Refuses what would change the host.
 pub(crate) fn check(name: &str, namespaces: &Namespaces, sets_hostname: bool) -> Result<()> {
+    // Separated by either, but a way up would make the first name a lie.
+    if name.split(['/', '.']).any(str::is_empty) {
+        return Err(Error::invalid(format!(
+            "linux.sysctl: sysctl {name:?} is not a name of a kernel parameter"
+        )));
+    }
     let dotted = name.replace('/', ".");
     let needed = if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
         NamespaceKind::Ipc
@@ -77,6 +83,11 @@ mod tests {
             ("kernel.domainname", false),
             ("kernel.core_pattern", false),
             ("vm.swappiness", false),
+            ("net/../kernel/core_pattern", false),
+            ("net/ipv4/../../kernel/core_pattern", false),
+            ("net..kernel", false),
+            ("net/", false),
+            ("/net.x", false),
         ] {
             assert_eq!(check(name, &namespaces, false).is_ok(), allowed, "{name}");
         }

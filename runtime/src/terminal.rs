@@ -6,7 +6,8 @@
 use crate::error::{Context, Error, Result};
 use crate::{safe_path, socket};
 use knarr_sys::mount;
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -49,8 +50,22 @@ fn open_master(root: BorrowedFd<'_>) -> Result<OwnedFd> {
     Err(Error::invalid("/dev/pts/ptmx is not a pty multiplexer on devpts"))
 }
 
+/// The place is a file of `/dev` itself. A link there could lead to what a mask hides, or to a file that is about to be
+/// covered by a terminal the container controls.
 fn bind_console(root: BorrowedFd<'_>, slave: BorrowedFd<'_>) -> Result<()> {
-    let target = safe_path::make_file(root, Path::new("/dev/console"), 0o666)?;
+    let (directory, name) = safe_path::make_parent(root, Path::new("/dev/console"))?;
+    let create = OFlags::CREATE | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mode = Mode::from_raw_mode(0o666);
+    match rustix::fs::openat(&directory, &name, create | OFlags::EXCL | OFlags::CLOEXEC, mode) {
+        Ok(_) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno).context(|| "openat(O_CREAT|O_EXCL)"),
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let target = rustix::fs::openat(&directory, &name, flags, Mode::empty()).context(|| "openat(O_PATH)")?;
+    let stat = rustix::fs::fstat(&target).context(|| "fstat")?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+        return Err(Error::invalid("/dev/console is a symbolic link"));
+    }
     let tree = mount::clone_tree(slave, "", false)?;
     Ok(mount::move_to_fd(&tree, &target)?)
 }

@@ -33,7 +33,7 @@ pub(crate) struct Init {
     pub(crate) hooks: Hooks,
     pub(crate) state: State,
     /// Becoming root of a user namespace comes before this, so it is the host's, from before all changes.
-    pub(crate) proc: OwnedFd,
+    pub(crate) proc: Option<OwnedFd>,
     pub(crate) null: Option<OwnedFd>,
     /// An exec has its root from the namespaces it joined.
     pub(crate) root: Option<OwnedFd>,
@@ -95,7 +95,7 @@ impl Init {
             Step::Domainname(name) => {
                 rustix::system::setdomainname(name.as_bytes()).context(|| "setdomainname")
             }
-            Step::Sysctl { name, value } => sysctl::set(self.proc.as_fd(), name, value),
+            Step::Sysctl { name, value } => sysctl::set(self.proc()?, name, value),
             Step::ReadonlyPath(path) => mounts::act::cover_read_only(self.root()?, path)
                 .context(|| format!("can't make {:?} read-only", path.display())),
             Step::MaskPaths(paths) => masked_paths::apply(self.root()?, self.null()?, paths),
@@ -135,6 +135,13 @@ impl Init {
 
     fn root(&self) -> Result<BorrowedFd<'_>> {
         self.root.as_ref().map(AsFd::as_fd).ok_or_else(|| Error::new(Kind::Os, "the root is not open yet"))
+    }
+
+    fn proc(&self) -> Result<BorrowedFd<'_>> {
+        self.proc
+            .as_ref()
+            .map(AsFd::as_fd)
+            .ok_or_else(|| Error::new(Kind::Os, "the host's /proc is not open"))
     }
 
     fn null(&self) -> Result<BorrowedFd<'_>> {
@@ -243,8 +250,9 @@ impl Init {
 }
 
 /// A process that is in the container already must not look into us through ptrace or `/proc/PID/fd` while we hold
-/// descriptors of the host (CVE-2016-9962). Executing the program ends this.
-fn protect_from_neighbours() -> Result<()> {
+/// descriptors of the host (CVE-2016-9962). Executing the program ends this. Where others can see init from its first
+/// instant, the runtime does this before the clone, which inherits it.
+pub(super) fn protect_from_neighbours() -> Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .context(|| "prctl(PR_SET_DUMPABLE, 0)")
 }

@@ -175,10 +175,11 @@ impl Runtime<'_> {
     fn clone(&mut self, flags: u64, into_cgroup: bool) -> Result<()> {
         let single = SingleThreaded::prove()?;
         let cgroup = if into_cgroup { control::open(&self.plan.cgroups)? } else { None };
-        let proc =
-            rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .context(|| "open(\"/proc\")")?;
+        let proc = self.open_proc()?;
         let namespaces = &self.plan.namespaces;
+        if self.setup.target.is_some() || namespaces.join.iter().any(|join| join.kind == NamespaceKind::Pid) {
+            super::init::protect_from_neighbours()?;
+        }
         let side = if namespaces.needs_stage() {
             stage::clone(&single, namespaces, cgroup.as_ref(), &self.channel, self.theirs.as_ref())?
         } else {
@@ -199,7 +200,16 @@ impl Runtime<'_> {
         }
     }
 
-    fn become_init(&mut self, proc: OwnedFd) -> Result<()> {
+    /// The host's, for sysctls. An exec has none, and must not carry one to where others can see it.
+    fn open_proc(&self) -> Result<Option<OwnedFd>> {
+        if self.setup.target.is_some() {
+            return Ok(None);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open("/proc", flags, Mode::empty()).map(Some).context(|| "open(\"/proc\")")
+    }
+
+    fn become_init(&mut self, proc: Option<OwnedFd>) -> Result<()> {
         let Some(channel) = self.theirs.take() else {
             return Err(Error::new(Kind::Os, "init has no channel"));
         };

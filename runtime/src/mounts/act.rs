@@ -1,6 +1,6 @@
 //! Making one planned mount inside the root.
 
-use super::{Attributes, MountPlan, Source, cgroup, copy_up, source};
+use super::{Attributes, MountPlan, Source, cgroup, copy_up, proc_guard, source};
 use crate::cgroups::View;
 use crate::error::{Context, Error, Result};
 use crate::safe_path;
@@ -34,6 +34,7 @@ fn mount_it(plan: &MountPlan, site: &mut Site<'_>) -> Result<()> {
                     None => source::bind(path, *recursive, None, false)?,
                 };
             let target = place_for(site.root, &tree, &plan.destination)?;
+            proc_guard::check(site.root, &plan.destination, &target, || proc_guard::is_procfs(&tree))?;
             attach(plan, &tree, &target)
         }
         Source::New { fs_type, source, data } => new(plan, site.root, (fs_type, source, data)),
@@ -44,6 +45,7 @@ fn new(plan: &MountPlan, root: BorrowedFd<'_>, (fs_type, from, data): (&str, &st
     // A place that was not there has no mode to keep: a tmpfs there is open to all, as the kernel makes it.
     let keeps_mode = fs_type == "tmpfs" && safe_path::find(root, &plan.destination).is_ok();
     let target = directory_for(root, &plan.destination, fs_type)?;
+    proc_guard::check(root, &plan.destination, &target, || Ok(fs_type == "proc"))?;
     let data = if keeps_mode { with_mode_of(&target, data)? } else { data.to_string() };
     // Written to first, made read-only afterwards.
     let first = if plan.tmpcopyup { 0 } else { plan.attributes.set };

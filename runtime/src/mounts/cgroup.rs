@@ -18,6 +18,7 @@ use std::path::Path;
 /// Mounts the view.
 pub(crate) fn apply(plan: &MountPlan, site: &mut Site<'_>) -> Result<()> {
     let target = safe_path::make_directories(site.root, &plan.destination, 0o755)?;
+    super::proc_guard::check(site.root, &plan.destination, &target, || Ok(false))?;
     let tree = match site.cgroups {
         View::V2 { path, .. } => unified(plan, path)?,
         View::V1 { hierarchies, namespaced } => return version_1(plan, &target, hierarchies, *namespaced),
