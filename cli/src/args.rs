@@ -356,7 +356,22 @@ pub(crate) enum Image {
         /// Named ones too
         #[arg(short, long)]
         all: bool,
+        /// Only those not pulled or used for so long: 30m, 72h, 7d
+        #[arg(long, value_name = "DURATION")]
+        until: Option<String>,
     },
+    /// List the tags of a repository in its registry
+    Tags {
+        #[allow(missing_docs)]
+        name: String,
+    },
+    /// List the repositories of a registry
+    Catalog {
+        #[allow(missing_docs)]
+        registry: String,
+    },
+    /// Show what images take on disk
+    Df,
     /// Mount an image read-only and print where
     Mount {
         #[allow(missing_docs)]

@@ -2,6 +2,7 @@
 
 mod build;
 mod copy;
+mod df;
 mod import;
 mod inspect;
 mod load;
@@ -14,6 +15,7 @@ mod push;
 mod rm;
 mod save;
 mod tag;
+mod tags;
 
 use crate::args::Image as Command;
 use crate::settings::Settings;
@@ -38,7 +40,10 @@ pub(crate) async fn run(settings: Settings, command: Command) -> anyhow::Result<
         Command::Load { input } => load::run(&store, input.as_deref()),
         Command::Import(arguments) => import::run(&store, arguments).await,
         Command::Build(arguments) => build::run(&settings, &store, arguments).await,
-        Command::Prune { all } => prune::run(&store, all),
+        Command::Prune { all, until } => prune::run(&store, all, until.as_deref()),
+        Command::Tags { name } => tags::run(&store, &name).await,
+        Command::Catalog { registry } => tags::catalog(&store, &registry).await,
+        Command::Df => df::run(&store),
         Command::Mount { name, target } => mount::run(&store, &name, &target),
     }
 }

@@ -38,12 +38,13 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     errno: Option<i32>,
+    status: Option<u16>,
 }
 
 impl Error {
     /// A failure with no further cause.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), errno: None }
+        Self { kind, message: message.into(), errno: None, status: None }
     }
 
     /// Something this version does not do.
@@ -64,7 +65,7 @@ impl Error {
         let message = format!("{doing}: {cause}");
         match cause.into_inner().map(|inner| inner.downcast::<Self>()) {
             Some(Ok(ours)) => ours.context(doing),
-            _ => Self { kind: ErrorKind::Io, message, errno },
+            _ => Self { kind: ErrorKind::Io, message, errno, status: None },
         }
     }
 
@@ -82,6 +83,17 @@ impl Error {
     /// What a caller may branch on.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// Remembers which HTTP status this was.
+    pub(crate) fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// The HTTP status that a registry answered, where it was that.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.status
     }
 
     /// The system's error number, where there was one.

@@ -9,6 +9,7 @@ use crate::content::{ContentStore, Ingest};
 use crate::digest::{Digest, Hashing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
+use crate::layer::ahead::Ahead;
 use crate::layer::compression::decompress;
 use crate::layer::limits::Limits;
 use crate::layer::unpack::{Unpacked, unpack};
@@ -51,20 +52,38 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
+/// Smaller layers are done before threads for them have started.
+const WORTH_THREADS: u64 = 1 << 20;
+
 /// Unpacks a compressed stream into a stage and checks its diff id. The stream is read to its end.
-pub(crate) fn unpack_into(stage: &Stage, plan: &LayerPlan, mut stream: impl Read) -> Result<Unpacked> {
+pub(crate) fn unpack_into(stage: &Stage, plan: &LayerPlan, mut stream: impl Read + Send) -> Result<Unpacked> {
     let compressed = Arc::new(AtomicU64::new(0));
     let counting = Counting { inner: &mut stream, count: compressed.clone() };
-    let limits = Limits::default();
-    let bounded = Bounded { inner: decompress(counting)?, limits, compressed, uncompressed: 0 };
-    let mut hashing = Hashing::new(bounded);
-    let mut sink = stage.sink()?;
-    let unpacked = unpack(&mut hashing, limits, sink.as_mut())?;
-    let (digest, ..) = hashing.finish();
+    let (unpacked, digest) = if plan.blob.size < WORTH_THREADS {
+        unpack_plain(stage, decompress(counting)?, compressed)?
+    } else {
+        let failed = |e| Error::io("unpack layer", e);
+        std::thread::scope(|scope| {
+            let arriving = Ahead::start(scope, move || Ok(Box::new(counting))).map_err(failed)?;
+            let open = move || Ok(Box::new(decompress(arriving)?) as Box<dyn Read>);
+            let plain = Ahead::start(scope, open).map_err(failed)?;
+            unpack_plain(stage, plain, compressed)
+        })?
+    };
     // Whatever follows the compressed data belongs to the blob's digest all the same.
     std::io::copy(&mut stream, &mut std::io::sink()).map_err(|e| Error::io("read layer", e))?;
     plan.diff_id.verify(&digest, &format!("layer {}: diff id", plan.blob.digest))?;
     Ok(unpacked)
+}
+
+/// What comes out of the decompression: held against its limits, hashed, unpacked.
+fn unpack_plain(stage: &Stage, stream: impl Read, compressed: Arc<AtomicU64>) -> Result<(Unpacked, Digest)> {
+    let limits = Limits::default();
+    let mut hashing = Hashing::new(Bounded { inner: stream, limits, compressed, uncompressed: 0 });
+    let mut sink = stage.sink()?;
+    let unpacked = unpack(&mut hashing, limits, sink.as_mut())?;
+    let (digest, ..) = hashing.finish();
+    Ok((unpacked, digest))
 }
 
 /// Reads what an earlier attempt kept, then what arrives; writes the latter down. Both are hashed by the ingest.

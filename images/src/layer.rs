@@ -5,6 +5,7 @@
 //! nothing is buffered whole, every size is bounded by `Limits`, and the archive decides about no path outside
 //! its own root.
 
+pub(crate) mod ahead;
 #[cfg(test)]
 pub(crate) mod archive_builder;
 pub(crate) mod compression;
@@ -18,3 +19,4 @@ pub(crate) mod removal;
 pub(crate) mod tar_reader;
 pub(crate) mod unpack;
 pub(crate) mod whiteout;
+pub(crate) mod writeback;

@@ -1,5 +1,6 @@
 //! What can be set when a store is opened.
 
+use crate::registry::proxy::Proxies;
 use std::path::PathBuf;
 
 /// How an unpacked layer is held.
@@ -30,6 +31,8 @@ pub struct Options {
     pub policy: Option<PathBuf>,
     /// Registries (`host:port`) that are spoken to in plain HTTP. Loopback addresses always are.
     pub plain_http: Vec<String>,
+    /// How registries are reached; the environment's where nothing else is said.
+    pub proxies: Proxies,
     /// How many layers of one pull are fetched and unpacked at the same time; 0 is as many as suits the machine.
     pub parallel: usize,
 }
@@ -42,6 +45,7 @@ impl Default for Options {
             docker_config: None,
             policy: Some(PathBuf::from("/etc/knarr/policy.toml")),
             plain_http: Vec::new(),
+            proxies: Proxies::from_env(),
             parallel: 0,
         }
     }

@@ -20,9 +20,11 @@ pub(crate) mod docker_config;
 pub(crate) mod download;
 pub(crate) mod exchange;
 pub(crate) mod hosts;
+pub(crate) mod proxy;
 pub(crate) mod retry;
 pub(crate) mod transport;
 pub(crate) mod upload;
+mod upload_parts;
 
 /// The bytes of a blob from some offset on.
 pub(crate) type ByteStream = BoxStream<'static, Result<Bytes>>;
@@ -59,6 +61,9 @@ pub(crate) trait Registry: Debug + Send + Sync {
 
     /// The repository's tags.
     async fn tags(&self, reference: &Reference) -> Result<Vec<String>>;
+
+    /// All repositories, where the registry tells.
+    async fn catalog(&self) -> Result<Vec<String>>;
 }
 
 /// Where the bytes of an upload come from. They may be needed again, when an attempt fails.

@@ -8,6 +8,7 @@ use crate::archive::{Format, load, save};
 use crate::catalog::Catalog;
 use crate::content::ContentStore;
 use crate::credentials::Credentials;
+use crate::disk_usage::{DiskUsage, disk_usage};
 use crate::error::{Error, ErrorKind};
 use crate::image::{Image, Progress, Pull};
 use crate::import::{ImportConfig, import};
@@ -164,6 +165,11 @@ impl ImageStore {
         Ok(total)
     }
 
+    /// What each image takes, the largest first.
+    pub fn disk_usage(&self) -> Result<Vec<DiskUsage>> {
+        disk_usage(&self.inner)
+    }
+
     /// Turns a directory or a tar archive into an image of one layer under this name.
     pub fn import(&self, source: &Path, name: &str, config: ImportConfig) -> Result<Image> {
         import(&self.inner, source, name, &config)
@@ -196,6 +202,20 @@ impl ImageStore {
         use crate::registry::Registry;
         let reference = Reference::parse(name)?;
         self.inner.registry(&reference, credentials).await?.tags(&reference).await
+    }
+
+    /// Repositories of a registry (`127.0.0.1:5000`), where it tells.
+    pub async fn list_repositories(
+        &self,
+        registry: &str,
+        credentials: Option<Credentials>,
+    ) -> Result<Vec<String>> {
+        use crate::registry::Registry;
+        let reference = Reference::parse(&format!("{registry}/any"))?;
+        if reference.registry != registry {
+            return Err(Error::new(ErrorKind::Invalid, format!("{registry}: is no name of a registry")));
+        }
+        self.inner.registry(&reference, credentials).await?.catalog().await
     }
 
     /// Writes images as one archive.

@@ -5,10 +5,14 @@
 
 #[path = "store/archives.rs"]
 mod archives;
+#[path = "store/chunks.rs"]
+mod chunks;
 #[path = "store/concurrency.rs"]
 mod concurrency;
 #[path = "store/crash.rs"]
 mod crash;
+#[path = "store/credentials.rs"]
+mod credentials;
 #[path = "store/disk_full.rs"]
 mod disk_full;
 #[path = "store/fake_registry.rs"]
@@ -25,5 +29,9 @@ mod layer_mounts;
 mod peers;
 #[path = "store/policy.rs"]
 mod policy;
+#[path = "store/proxies.rs"]
+mod proxies;
 #[path = "store/round_trip.rs"]
 mod round_trip;
+#[path = "store/tls.rs"]
+mod tls;

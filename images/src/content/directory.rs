@@ -3,6 +3,7 @@
 use crate::content::{ContentStore, Ingest};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
+use crate::layer::writeback::Writeback;
 use crate::lock::FileLock;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -75,6 +76,7 @@ impl ContentStore for BlobDirectory {
             hasher: Hasher::default(),
             kept,
             written: 0,
+            writeback: Writeback::default(),
         })))
     }
 
@@ -136,6 +138,7 @@ struct FileIngest {
     kept: u64,
     /// Bytes hashed so far: the kept ones, then the new ones.
     written: u64,
+    writeback: Writeback,
 }
 
 impl Ingest for FileIngest {
@@ -157,6 +160,7 @@ impl Ingest for FileIngest {
         self.file.write_all(bytes).map_err(|e| Error::path("write", &self.partial, e))?;
         self.hasher.update(bytes);
         self.written += bytes.len() as u64;
+        self.writeback.reached(&self.file, self.written);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::layer::entry::{Entry, Kind};
 use crate::layer::limits::check_free_space;
 use crate::layer::unpack::{LayerSink, Unpacked};
+use crate::layer::writeback::Writeback;
 use std::fs::File;
 use std::io::{BufRead, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -22,6 +23,7 @@ pub(crate) struct ErofsSink {
     file: BufWriter<File>,
     position: u64,
     checked: u64,
+    writeback: Writeback,
     tree: Tree,
     result: Unpacked,
 }
@@ -33,7 +35,14 @@ impl ErofsSink {
         check_free_space(&file)?;
         let mut file = BufWriter::with_capacity(BUFFER, file);
         file.seek(SeekFrom::Start(START)).map_err(|e| Error::path("lseek", path, e))?;
-        Ok(Self { file, position: START, checked: START, tree: Tree::new(), result: Unpacked::default() })
+        Ok(Self {
+            file,
+            position: START,
+            checked: START,
+            writeback: Writeback::default(),
+            tree: Tree::new(),
+            result: Unpacked::default(),
+        })
     }
 
     fn contents(&mut self, size: u64, sparse: Option<&[(u64, u64)]>, data: &mut dyn BufRead) -> Result<u32> {
@@ -67,6 +76,7 @@ impl ErofsSink {
             self.position += count as u64;
             left -= count as u64;
         }
+        self.writeback.reached(self.file.get_ref(), self.position.saturating_sub(BUFFER as u64));
         if self.position - self.checked >= SPACE_CHECK {
             self.checked = self.position;
             check_free_space(self.file.get_ref())?;

@@ -27,13 +27,14 @@ pub(crate) struct RegistryClient {
     endpoints: Vec<Endpoint>,
 }
 
+/// Tags of a repository or repositories of a registry.
 #[derive(Deserialize)]
-struct TagList {
-    #[serde(default)]
+struct List {
+    #[serde(default, alias = "repositories")]
     tags: Option<Vec<String>>,
 }
 
-const MAX_TAG_PAGES: usize = 1000;
+const MAX_PAGES: usize = 1000;
 
 impl RegistryClient {
     pub(crate) fn new(
@@ -67,6 +68,27 @@ impl RegistryClient {
             }
         }
         Err(last)
+    }
+
+    /// A list that comes in pages: each answer's `Link` names the next one.
+    async fn pages(&self, path: &str, scope: &str) -> Result<Vec<String>> {
+        let mut query = "?n=1000".to_owned();
+        let mut listed = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let page = format!("{path}{query}");
+            let response = self.first(|endpoint| endpoint.resolve, Method::GET, &page, scope, &[]).await?;
+            let next = response.headers().get(header::LINK).and_then(|value| next_page(value.to_str().ok()?));
+            let body =
+                read_all(response.into_body(), MAX_MANIFEST, &self.exchange.transport.patience()).await?;
+            let list: List =
+                serde_json::from_slice(&body).map_err(|e| Error::invalid(format!("{path}: {e}")))?;
+            listed.extend(list.tags.unwrap_or_default());
+            match next.and_then(|next| next.split_once(path).map(|(_, query)| query.to_owned())) {
+                Some(next) => query = next,
+                None => break,
+            }
+        }
+        Ok(listed)
     }
 
     /// A mirror of several registries is told which one is meant.
@@ -188,24 +210,14 @@ impl Registry for RegistryClient {
     }
 
     async fn tags(&self, reference: &Reference) -> Result<Vec<String>> {
-        let scope = scope(reference, "pull");
-        let mut path = format!("/{}/tags/list?n=1000", reference.repository);
-        let mut tags = Vec::new();
-        for _ in 0..MAX_TAG_PAGES {
-            let response = self.first(|endpoint| endpoint.resolve, Method::GET, &path, &scope, &[]).await;
-            let response = response.map_err(|error| explain(error, reference))?;
-            let next = response.headers().get(header::LINK).and_then(|value| next_page(value.to_str().ok()?));
-            let body =
-                read_all(response.into_body(), MAX_MANIFEST, &self.exchange.transport.patience()).await?;
-            let page: TagList = serde_json::from_slice(&body)
-                .map_err(|e| Error::invalid(format!("tags of {reference}: {e}")))?;
-            tags.extend(page.tags.unwrap_or_default());
-            match next.and_then(|next| next.split_once("/tags/list").map(|(_, query)| query.to_owned())) {
-                Some(query) => path = format!("/{}/tags/list{query}", reference.repository),
-                None => break,
-            }
-        }
-        Ok(tags)
+        let path = format!("/{}/tags/list", reference.repository);
+        let listed = self.pages(&path, &scope(reference, "pull")).await;
+        listed.map_err(|error| explain(error, reference))
+    }
+
+    async fn catalog(&self) -> Result<Vec<String>> {
+        let listed = self.pages("/_catalog", "registry:catalog:*").await;
+        listed.map_err(|error| error.context(format_args!("catalog of {}", self.registry)))
     }
 }
 

@@ -132,3 +132,86 @@ impl Flow {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::registry::client::RegistryClient;
+    use crate::registry::hosts::endpoints;
+    use crate::registry::proxy::Proxies;
+    use crate::registry::transport::Transport;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    const PATIENCE: Patience = Patience {
+        attempts: 2,
+        pause: Duration::from_millis(1),
+        longest_pause: Duration::from_millis(1),
+        connect: Duration::from_secs(5),
+        head: Duration::from_millis(300),
+        idle: Duration::from_millis(300),
+        window: Duration::from_millis(600),
+        slowest: 1000,
+    };
+
+    /// What a download from such a server ends with.
+    async fn error_of(serve: fn(TcpStream)) -> Error {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let registry = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            listener.incoming().for_each(|stream| drop(std::thread::spawn(move || serve(stream.unwrap()))));
+        });
+        let transport = std::sync::Arc::new(Transport::new(PATIENCE, Proxies::default()));
+        let endpoints = endpoints(None, &registry, &[]).unwrap();
+        let client = RegistryClient::new(transport, &registry, endpoints, None);
+        let reference = Reference::parse(&format!("{registry}/repo:1")).unwrap();
+        let blob = Descriptor::new("", Digest::of(b"x"), 1 << 20);
+        let deliver = |_| std::future::ready(Ok(()));
+        download(&client, &reference, &blob, 0, PATIENCE, deliver).await.unwrap_err()
+    }
+
+    fn head(mut stream: &TcpStream) {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            std::io::Read::read_exact(&mut stream, &mut byte).unwrap();
+            request.extend(byte);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1048576\r\n\r\n").unwrap();
+    }
+
+    /// Keeps a connection open until the client has had enough.
+    fn wait_for_the_end(mut stream: &TcpStream) {
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn servers_that_say_nothing_are_given_up() {
+        let silent = error_of(|stream| wait_for_the_end(&stream)).await;
+        assert!(silent.to_string().contains("no response within"), "{silent}");
+        let stopping = error_of(|stream| {
+            head(&stream);
+            wait_for_the_end(&stream);
+        });
+        let stopping = stopping.await;
+        assert!(stopping.to_string().contains("no data within"), "{stopping}");
+        assert_eq!(stopping.kind(), ErrorKind::Unavailable);
+    }
+
+    /// A byte now and then never lets the idle clock run out, but moves nothing.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn servers_that_drip_are_given_up() {
+        let dripping = error_of(|mut stream| {
+            head(&stream);
+            stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+            while stream.write_all(b".").is_ok() {
+                // Paces the drops; there is nothing to read.
+                let _ = std::io::Read::read(&mut stream, &mut [0; 1 << 10]);
+            }
+        });
+        let dripping = dripping.await;
+        assert!(dripping.to_string().contains("stalled"), "{dripping}");
+    }
+}

@@ -144,7 +144,7 @@ impl Exchange {
         // The status alone must do where the body cannot be read.
         let body = read_all(response.into_body(), MAX_ERROR_BODY, &self.transport.patience()).await;
         let words = body.ok().and_then(|body| words(&body)).unwrap_or_else(|| status.to_string());
-        Err((Error::new(kind, words), asked.map(Duration::from_secs)))
+        Err((Error::new(kind, words).with_status(status.as_u16()), asked.map(Duration::from_secs)))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::hosts::TlsSettings;
+use crate::registry::proxy::{Connector, Proxies};
 use crate::registry::retry::Patience;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -19,7 +20,14 @@ use std::sync::{Arc, Mutex};
 
 /// A request's body.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Error>;
-type Pool = Client<HttpsConnector<HttpConnector>, Body>;
+type HttpsClient = Client<HttpsConnector<Connector>, Body>;
+
+/// The connections of one kind of TLS.
+#[derive(Debug, Clone)]
+struct Pool {
+    client: HttpsClient,
+    connector: Connector,
+}
 
 /// A body of bytes at hand.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
@@ -30,13 +38,14 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
 #[derive(Debug)]
 pub(crate) struct Transport {
     patience: Patience,
+    proxies: Proxies,
     /// Held only to look up or insert; never across a wait.
     pools: Mutex<HashMap<TlsSettings, Pool>>,
 }
 
 impl Transport {
-    pub(crate) fn new(patience: Patience) -> Self {
-        Self { patience, pools: Mutex::new(HashMap::new()) }
+    pub(crate) fn new(patience: Patience, proxies: Proxies) -> Self {
+        Self { patience, proxies, pools: Mutex::new(HashMap::new()) }
     }
 
     pub(crate) fn patience(&self) -> Patience {
@@ -48,13 +57,16 @@ impl Transport {
     pub(crate) async fn send(
         &self,
         tls: &TlsSettings,
-        request: Request<Body>,
+        mut request: Request<Body>,
         uploads: bool,
     ) -> Result<Response<Incoming>> {
         let pool = self.pool(tls).await?;
         let target = request.uri().clone();
         let host = target.authority().map(ToString::to_string).unwrap_or_default();
-        let answer = pool.request(request);
+        if let Some(proof) = pool.connector.authorization(&target) {
+            request.headers_mut().insert(http::header::PROXY_AUTHORIZATION, proof);
+        }
+        let answer = pool.client.request(request);
         let response = if uploads {
             // The body is paced by its own source; the server may answer only after all of it.
             answer.await
@@ -76,14 +88,16 @@ impl Transport {
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(self.patience.connect));
         tcp.set_nodelay(true);
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        let connector = Connector::new(&self.proxies, tcp);
+        let https = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(config)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(tcp);
-        let pool: Pool = Client::builder(TokioExecutor::new())
+            .wrap_connector(connector.clone());
+        let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(std::time::Duration::from_secs(30))
-            .build(connector);
+            .build(https);
+        let pool = Pool { client, connector };
         Ok(lock(&self.pools).entry(tls.clone()).or_insert(pool).clone())
     }
 }

@@ -1,4 +1,4 @@
-//! Sends blobs: one POST to open an upload, one PUT with all the bytes; or no bytes at all where the registry already
+//! Sends blobs: one POST to open an upload, one PUT with all the bytes, or parts where these are too many; or no bytes at all where the registry already
 //! has them in another repository.
 
 use crate::digest::Digest;
@@ -12,11 +12,13 @@ use crate::registry::download::download;
 use crate::registry::exchange::{Call, redirected};
 use crate::registry::retry::{Attempts, Patience};
 use crate::registry::transport::{Body, full};
+use crate::registry::upload_parts::{is_too_large, least_part};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use http::{Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -59,9 +61,11 @@ impl RegistryClient {
         source: BlobSource,
     ) -> Result<()> {
         let mut attempts = Attempts::new(self.exchange.transport.patience());
+        let mut in_parts = false;
         loop {
-            match self.upload_once(reference, blob, &source).await {
+            match self.upload_once(reference, blob, &source, in_parts).await {
                 Ok(()) => return Ok(()),
+                Err(error) if is_too_large(&error) && !in_parts => in_parts = true,
                 Err(error) => {
                     let error = error.context(format_args!("push {} to {}", blob.digest, reference.name()));
                     attempts.again(error, None).await?;
@@ -70,7 +74,13 @@ impl RegistryClient {
         }
     }
 
-    async fn upload_once(&self, reference: &Reference, blob: &Descriptor, source: &BlobSource) -> Result<()> {
+    async fn upload_once(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+        source: &BlobSource,
+        in_parts: bool,
+    ) -> Result<()> {
         let endpoint = self.push_endpoint()?;
         let scope = scope(reference, "pull,push");
         let target = format!("/{}/blobs/uploads/", reference.repository);
@@ -80,9 +90,11 @@ impl RegistryClient {
         let base: Uri = format!("{}/", endpoint.base)
             .parse()
             .map_err(|_| Error::new(ErrorKind::Unavailable, "registry: invalid URL"))?;
-        let location = redirected(&base, &opened)?.to_string();
-        let joiner = if location.contains('?') { '&' } else { '?' };
-        let target = format!("{location}{joiner}digest={}", percent_encode(blob.digest.as_str()));
+        let location = redirected(&base, &opened)?;
+        if let Some(least) = least_part(&opened).or(in_parts.then_some(0)) {
+            return self.upload_parts(&scope, blob, source, &location, least).await;
+        }
+        let target = finish_target(&location, blob);
         let headers = vec![
             (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
             (header::CONTENT_LENGTH, blob.size.to_string()),
@@ -90,13 +102,19 @@ impl RegistryClient {
         let call = Call { endpoint, method: Method::PUT, target, scope: &scope, headers, uploads: true };
         let sent = Arc::new(AtomicU64::new(0));
         let patience = self.exchange.transport.patience();
-        let body = || body(source, blob, sent.clone(), patience);
-        stall_guard(self.exchange.call(&call, &body), &sent, patience).await.map(drop)
+        let whole = || body(source, blob, 0..blob.size, sent.clone(), patience);
+        stall_guard(self.exchange.call(&call, &whole), &sent, patience).await.map(drop)
     }
 }
 
+/// Where the request that completes an upload goes.
+pub(super) fn finish_target(location: &Uri, blob: &Descriptor) -> String {
+    let joiner = if location.query().is_some() { '&' } else { '?' };
+    format!("{location}{joiner}digest={}", percent_encode(blob.digest.as_str()))
+}
+
 /// Gives up when neither bytes leave nor an answer arrives.
-async fn stall_guard<T>(
+pub(super) async fn stall_guard<T>(
     sending: impl Future<Output = Result<T>>,
     sent: &AtomicU64,
     patience: Patience,
@@ -117,11 +135,19 @@ async fn stall_guard<T>(
     }
 }
 
-fn body(source: &BlobSource, blob: &Descriptor, sent: Arc<AtomicU64>, patience: Patience) -> Body {
+/// These bytes of a blob.
+pub(super) fn body(
+    source: &BlobSource,
+    blob: &Descriptor,
+    range: Range<u64>,
+    sent: Arc<AtomicU64>,
+    patience: Patience,
+) -> Body {
     let stream = match source {
-        BlobSource::File(path) => file_stream(path.clone()).boxed(),
+        BlobSource::File(path) => file_stream(path.clone(), range).boxed(),
         BlobSource::Remote(registry, reference) => {
-            remote_stream(registry.clone(), reference.clone(), blob.clone(), patience).boxed()
+            let from = (registry.clone(), reference.clone(), range.start);
+            first_bytes(remote_stream(from, blob.clone(), patience), range.end - range.start).boxed()
         }
     };
     let counted = stream.inspect_ok(move |bytes| {
@@ -130,19 +156,35 @@ fn body(source: &BlobSource, blob: &Descriptor, sent: Arc<AtomicU64>, patience: 
     StreamBody::new(counted.map_ok(Frame::data)).boxed_unsync()
 }
 
-fn file_stream(path: std::path::PathBuf) -> impl Stream<Item = Result<Bytes>> {
+fn file_stream(path: std::path::PathBuf, range: Range<u64>) -> impl Stream<Item = Result<Bytes>> {
+    use tokio::io::{AsyncReadExt, AsyncSeekExt};
     futures_util::stream::once(async move {
-        let file = tokio::fs::File::open(&path).await.map_err(|e| Error::path("open", &path, e))?;
-        let pieces = tokio_util::io::ReaderStream::with_capacity(file, PIECE);
+        let mut file = tokio::fs::File::open(&path).await.map_err(|e| Error::path("open", &path, e))?;
+        let start = std::io::SeekFrom::Start(range.start);
+        file.seek(start).await.map_err(|e| Error::path("lseek", &path, e))?;
+        let part = file.take(range.end - range.start);
+        let pieces = tokio_util::io::ReaderStream::with_capacity(part, PIECE);
         Ok(pieces.map_err(move |e| Error::path("read", &path, e)))
     })
     .try_flatten()
 }
 
+/// So many bytes of a stream, and no more is asked of it.
+fn first_bytes(stream: impl Stream<Item = Result<Bytes>>, count: u64) -> impl Stream<Item = Result<Bytes>> {
+    stream.scan(count, |left, piece| {
+        let piece = piece.map(|mut bytes| {
+            bytes.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= bytes.len() as u64;
+            bytes
+        });
+        let ended = matches!(&piece, Ok(bytes) if bytes.is_empty());
+        std::future::ready((!ended).then_some(piece))
+    })
+}
+
 /// The blob as another registry sends it, through a channel that holds a few pieces.
 fn remote_stream(
-    registry: Arc<dyn crate::registry::Registry>,
-    reference: Reference,
+    (registry, reference, offset): (Arc<dyn crate::registry::Registry>, Reference, u64),
     blob: Descriptor,
     patience: Patience,
 ) -> impl Stream<Item = Result<Bytes>> {
@@ -153,7 +195,7 @@ fn remote_stream(
             let sender = sender.clone();
             async move { sender.send(Ok(bytes)).await.map_err(gone) }
         };
-        let fetched = download(registry.as_ref(), &reference, &blob, 0, patience, deliver).await;
+        let fetched = download(registry.as_ref(), &reference, &blob, offset, patience, deliver).await;
         if let Err(error) = fetched {
             // Nobody listens any more: then nobody needs to know.
             let _ = sender.send(Err(error)).await;

@@ -60,7 +60,7 @@ impl Parts {
             snapshots,
             catalog: CatalogFile::new(&root),
             leases: Leases::open(&root, &lock)?,
-            transport: Arc::new(Transport::new(Patience::default())),
+            transport: Arc::new(Transport::new(Patience::default(), options.proxies.clone())),
             trash: root.join("trash"),
             lock,
             options,

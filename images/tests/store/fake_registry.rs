@@ -4,15 +4,18 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use knarr_images::Digest;
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// What a client asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
+    pub(crate) method: String,
+    /// Without the host that a request to a proxy names.
     pub(crate) path: String,
     pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// What it gets.
@@ -145,14 +148,7 @@ fn blobs(content: &Content) -> HashMap<String, Vec<u8>> {
 }
 
 fn serve(stream: &TcpStream, blobs: &HashMap<String, Vec<u8>>, script: &Script, log: &Mutex<Vec<Request>>) {
-    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-    let Some(Ok(first)) = lines.next() else { return };
-    let path = first.split(' ').nth(1).unwrap().to_owned();
-    let headers = lines
-        .map_while(|line| line.ok().filter(|line| !line.is_empty()))
-        .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned())))
-        .collect();
-    let request = Request { path, headers };
+    let Some(request) = hear(stream) else { return };
     log.lock().unwrap().push(request.clone());
     let answer = script(&request, honest(&request, blobs));
     let mut head =
@@ -163,6 +159,27 @@ fn serve(stream: &TcpStream, blobs: &HashMap<String, Vec<u8>>, script: &Script, 
     let mut stream = stream;
     // A client that has heard enough hangs up.
     let _ = stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| stream.write_all(&answer.body));
+}
+
+/// Reads one request; none where the client only looked whether somebody is there.
+fn hear(stream: &TcpStream) -> Option<Request> {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut lines = reader.by_ref().lines();
+    let first = lines.next()?.ok()?;
+    let (method, rest) = first.split_once(' ')?;
+    let target = rest.split(' ').next()?;
+    let path = match target.strip_prefix("http://") {
+        Some(rest) => rest.find('/').map(|at| rest[at..].to_owned())?,
+        None => target.to_owned(),
+    };
+    let headers: HashMap<String, String> = lines
+        .map_while(|line| line.ok().filter(|line| !line.is_empty()))
+        .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned())))
+        .collect();
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some(Request { method: method.to_owned(), path, headers, body })
 }
 
 fn honest(request: &Request, blobs: &HashMap<String, Vec<u8>>) -> Answer {

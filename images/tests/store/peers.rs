@@ -118,3 +118,22 @@ async fn shared_layers_travel_once() {
         there.store.pull(Pull { reference: registry.name("none:1"), ..Pull::default() }).await.unwrap_err();
     assert!(error.to_string().ends_with("none:1: not found"), "{error}");
 }
+
+/// What two images share is counted for both, and given back by neither.
+#[tokio::test(flavor = "multi_thread")]
+async fn disk_use_of_images_that_share_a_layer() {
+    let (one, two, store) = (busybox_tree(), busybox_tree(), Store::new());
+    std::fs::write(two.path().join("etc/more"), vec![1; 100_000]).unwrap();
+    let config = |cmd: &str| ImportConfig { cmd: vec![cmd.to_owned()], ..ImportConfig::default() };
+    let first = store.store.import(one.path(), "one:1", config("a")).unwrap();
+    let twin = store.store.import(one.path(), "twin:1", config("b")).unwrap();
+    let other = store.store.import(two.path(), "two:1", config("a")).unwrap();
+    let usage = store.store.disk_usage().unwrap();
+    let of = |id: &str| usage.iter().find(|usage| usage.image.id == id).unwrap();
+    assert_eq!(usage[0].image.id, other.id, "the largest first");
+    assert_eq!(of(&other.id).total, of(&other.id).unique);
+    for image in [&first, &twin] {
+        let usage = of(&image.id);
+        assert!(usage.total > 1 << 20 && usage.unique < 4096, "{usage:?}");
+    }
+}
