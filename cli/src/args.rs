@@ -58,6 +58,9 @@ pub(crate) enum Command {
     /// Pull, push, list and make images
     #[command(subcommand)]
     Image(Image),
+    /// Make, list and delete the tokens by which nodes join
+    #[command(subcommand)]
+    Token(Token),
     /// Live view of pods and containers
     Top,
     /// What this machine lacks, and what to do about it
@@ -74,6 +77,28 @@ pub(crate) enum Command {
     Man {
         #[allow(missing_docs)]
         directory: PathBuf,
+    },
+}
+
+/// Commands about bootstrap tokens; they use the server's admin kubeconfig.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token and print it
+    Create {
+        /// How long it holds, such as 30m or 24h; 0 is for ever
+        #[arg(long, value_name = "DURATION", default_value = "24h")]
+        ttl: String,
+        /// What it is for
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        description: String,
+    },
+    /// List the tokens
+    List,
+    /// Delete tokens
+    Delete {
+        /// The token, or its part before the point
+        #[arg(required = true, value_name = "TOKEN")]
+        tokens: Vec<String>,
     },
 }
 

@@ -15,6 +15,7 @@ mod output;
 mod server_command;
 mod settings;
 mod standalone;
+mod token_command;
 mod top;
 mod up;
 
@@ -59,6 +60,7 @@ async fn dispatch(command: Command, settings: settings::Settings) -> anyhow::Res
         Command::Logs(arguments) => done(standalone::logs::run(settings, arguments).await),
         Command::Stop(arguments) => done(standalone::stop::run(settings, arguments).await),
         Command::Rm(arguments) => done(standalone::rm::run(settings, arguments).await),
+        Command::Token(command) => done(token_command::run(&settings, command).await),
         Command::Top => done(top::run(settings).await),
         Command::Doctor => done(doctor::run(settings)),
         Command::Network => done(network_command::run(settings).await),

@@ -4,6 +4,7 @@
 
 use crate::authn::{AUTHENTICATED, MASTERS, NODES, User};
 use knarr_api::{Status, status::qualified};
+use serde_json::{Value, json};
 
 pub(crate) mod rbac;
 
@@ -72,6 +73,27 @@ fn is_self_review(group: &str, resource: &str) -> bool {
         ("authorization.k8s.io", "selfsubjectaccessreviews" | "selfsubjectrulesreviews")
             | ("authentication.k8s.io", "selfsubjectreviews")
     )
+}
+
+/// What [`allows`] lets `user` do, as rules that can be shown.
+pub(crate) fn fixed_rules(user: &User) -> Vec<Value> {
+    if user.is_in(MASTERS) {
+        return vec![
+            json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}),
+            json!({"verbs": ["*"], "nonResourceURLs": ["*"]}),
+        ];
+    }
+    let mut open = vec!["/healthz", "/livez", "/readyz", "/version", "/version/"];
+    if !user.is_in(AUTHENTICATED) {
+        return vec![json!({"verbs": ["get"], "nonResourceURLs": open})];
+    }
+    open.extend(["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"]);
+    let reviews = ["selfsubjectaccessreviews", "selfsubjectrulesreviews"];
+    vec![
+        json!({"verbs": ["create"], "apiGroups": ["authorization.k8s.io"], "resources": reviews}),
+        json!({"verbs": ["create"], "apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"]}),
+        json!({"verbs": ["get"], "nonResourceURLs": open}),
+    ]
 }
 
 /// What an agent needs: its node and lease, the pods it runs and what they mount, services for its proxy.

@@ -3,6 +3,7 @@
 use crate::authn::service_account::Issuer;
 use crate::authn::{MASTERS, Tokens, User};
 use crate::authz::rbac::Rbac;
+use crate::certificates;
 use crate::client;
 use crate::controllers::{self, ControllerOptions};
 use crate::extensions;
@@ -124,6 +125,9 @@ impl ControlPlane {
             rbac,
             addresses,
             kubelets,
+            quotas: crate::admission::Quotas::default(),
+            metrics: crate::server::Metrics::default(),
+            telemetry: crate::server::Telemetry::default(),
             shutdown,
             in_flight,
         });
@@ -137,6 +141,9 @@ impl ControlPlane {
         let ca_pem = pki.ca_pem().to_owned();
         let mut tasks = JoinSet::new();
         tasks.spawn(listener::serve(server.clone(), listener, config, stop.subscribe()));
+        let pki = Arc::new(pki);
+        let certificates = certificates::run(server.clone(), client.clone(), pki.clone(), stop.subscribe());
+        tasks.spawn(certificates);
         tasks.spawn(addresses::renew(pki, names, certificate, stop.subscribe()));
         let controllers = ControllerOptions {
             cluster_cidr: options.cluster_cidr,

@@ -40,6 +40,8 @@ pub(crate) mod volume_match;
 pub(crate) mod wiring;
 pub(crate) mod work_queue;
 
+pub(crate) use service_account::ROOT_CA;
+
 use crate::scheduler;
 use std::net::IpAddr;
 use std::time::Duration;

@@ -4,17 +4,21 @@
 //! resource in `registry`, a generic verb runs the row's strategy around one change of the `store`, the store's
 //! writer makes it durable and publishes it to every watcher. `scheduler` and `controllers` are clients like any other.
 
+pub(crate) mod admission;
 pub mod authn;
 pub mod authz;
+mod certificates;
 pub(crate) mod client;
 pub mod control_plane;
 pub mod controllers;
 mod cron_schedule;
 pub mod discovery;
+pub(crate) mod expressions;
 mod extensions;
 pub mod openapi;
 pub mod pki;
 pub mod protobuf;
+pub(crate) mod quota;
 pub(crate) mod random;
 pub mod registry;
 mod scheduler;

@@ -5,7 +5,7 @@
 
 use anyhow::Context as _;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose,
 };
 use std::io::Write as _;
@@ -31,6 +31,13 @@ pub struct Identity {
     pub certificate: String,
     /// Its private key.
     pub key: String,
+}
+
+/// What a signed request may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Usages {
+    Client,
+    Server,
 }
 
 /// What a certificate says.
@@ -111,6 +118,25 @@ impl Pki {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+
+    /// The certificate that a request asks for; what it may be used for is said here, not by the request.
+    pub(crate) fn sign_request(
+        &self,
+        mut request: CertificateSigningRequestParams,
+        usages: Usages,
+        seconds: i64,
+    ) -> anyhow::Result<String> {
+        let params = &mut request.params;
+        params.is_ca = IsCa::NoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.extended_key_usages = vec![match usages {
+            Usages::Client => ExtendedKeyUsagePurpose::ClientAuth,
+            Usages::Server => ExtendedKeyUsagePurpose::ServerAuth,
+        }];
+        params.use_authority_key_identifier_extension = true;
+        validity::set_seconds(params, seconds)?;
+        Ok(request.signed_by(&self.issuer)?.pem())
     }
 
     /// A secret kept as `NAME`, made by `make` at the first call.

@@ -34,6 +34,7 @@ mod volumes;
 mod admissionwebhooks;
 mod apiservices;
 mod certificatesigningrequests;
+mod componentstatuses;
 mod configmaps;
 mod controllerrevisions;
 mod cronjobs;
@@ -52,6 +53,7 @@ mod ingresses;
 mod jobs;
 mod leases;
 mod limitranges;
+mod metrics;
 mod namespaces;
 mod networkpolicies;
 mod nodes;
@@ -245,6 +247,12 @@ pub trait Strategy: Send + Sync + 'static {
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<Cause> {
         let _ = old;
         self.validate(new)
+    }
+
+    /// Every fault of an update through `/status`.
+    fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<Cause> {
+        let _ = (new, old);
+        Vec::new()
     }
 
     /// The value of a field that a field selector may name beyond `metadata.name` and `metadata.namespace`; the

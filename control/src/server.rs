@@ -13,15 +13,20 @@ use http::{HeaderMap, Method, Request, header};
 use http_body_util::{BodyExt as _, Limited};
 use knarr_api::Status;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 
 mod answer;
 pub(crate) mod bootstrap;
 mod change;
+mod compress;
+mod computed;
 mod documents;
+mod health;
+mod impersonation;
 mod kubelet;
 pub(crate) mod listener;
+mod metrics;
 mod namespace;
 mod negotiate;
 mod object_meta;
@@ -30,16 +35,21 @@ mod read_body;
 mod route;
 mod selection;
 mod service_address;
-mod stored;
+pub(crate) mod stored;
 mod table;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
 mod verbs;
 
 pub(crate) use answer::{Answer, Body};
+pub(crate) use change::refuse_invalid;
 pub(crate) use kubelet::Kubelets;
+pub(crate) use metrics::Metrics;
+pub(crate) use object_meta::{now, timestamp};
 pub(crate) use service_address::ServiceAddresses;
+pub(crate) use telemetry::Telemetry;
 
 use answer::refuse;
 use negotiate::Accept;
@@ -64,6 +74,9 @@ pub(crate) struct Server {
     pub(crate) rbac: Rbac,
     pub(crate) addresses: ServiceAddresses,
     pub(crate) kubelets: Kubelets,
+    pub(crate) quotas: crate::admission::Quotas,
+    pub(crate) metrics: Metrics,
+    pub(crate) telemetry: Telemetry,
     /// Turns true when the server stops: watches end.
     pub(crate) shutdown: watch::Receiver<bool>,
     pub(crate) in_flight: Semaphore,
@@ -97,12 +110,17 @@ impl Server {
         B::Error: Into<BoxError>,
     {
         let accept = Accept::from_headers(request.headers());
+        let compressed = compress::is_accepted(request.headers());
         let upgrade = hyper::upgrade::on(&mut request);
         let (parts, body) = request.into_parts();
-        match self.dispatch(parts, body, upgrade, &accept).await {
+        let (method, uri, began) = (parts.method.clone(), parts.uri.clone(), Instant::now());
+        let answer = match self.clone().dispatch(parts, body, upgrade, &accept).await {
+            Ok(answer) if compressed => compress::compress(answer),
             Ok(answer) => answer,
             Err(status) => refuse(&status, &accept),
-        }
+        };
+        self.telemetry.record(&self, &method, &uri, answer.status().as_u16(), began.elapsed());
+        answer
     }
 
     async fn dispatch<B>(
@@ -117,13 +135,14 @@ impl Server {
         B::Error: Into<BoxError>,
     {
         let user = self.authenticate(&parts).await?;
+        let user = self.impersonate(user, &parts.headers).await?;
         let route = Route::parse(parts.uri.path())?;
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let path = match route {
             Route::Path(path) => {
                 let verb = parts.method.as_str().to_ascii_lowercase();
                 self.authorize(&user, &Attributes::Path { verb: &verb, path: &path }).await?;
-                return documents::answer(&self, &parts.method, &path, accept).await;
+                return documents::answer(&self, &parts.method, &path, &query, accept).await;
             }
             Route::Resource(path) => path,
         };

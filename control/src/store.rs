@@ -56,6 +56,9 @@ pub trait Store: Send + Sync + 'static {
     /// Follows the changes below `prefix` (at least `GROUP/RESOURCE/`) that come after revision `from`.
     fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, StoreError>;
 
+    /// Whether writes are still taken.
+    fn is_open(&self) -> bool;
+
     /// Lets the writes on their way end, then refuses more. Blocks.
     fn close(&self);
 

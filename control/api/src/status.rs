@@ -2,6 +2,7 @@
 //! API: kubectl and controllers match on all four, so every text here is Kubernetes' own.
 
 use serde::Serialize;
+use std::borrow::Cow;
 use serde_json::{Value, json};
 use std::fmt;
 
@@ -11,7 +12,7 @@ pub struct Status {
     /// HTTP code.
     pub code: u16,
     /// `NotFound`, `Conflict`, ... ; empty on success.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// For a person.
     pub message: String,
     /// About which object, and why in parts.
@@ -62,7 +63,7 @@ pub fn qualified(group: &str, name: &str) -> String {
 
 impl Status {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Box::default() }
+        Self { code, reason: reason.into(), message: message.into(), details: Box::default() }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {

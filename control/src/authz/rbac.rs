@@ -52,6 +52,13 @@ impl Rbac {
         }
     }
 
+    /// Every rule that some binding gives `user` in `namespace` (the whole cluster where empty).
+    pub(crate) async fn rules(&self, user: &User, namespace: &str) -> Result<Vec<Value>, StoreError> {
+        let grants = self.grants().await?;
+        let own = grants.iter().filter(|grant| grant.is_for(user, namespace));
+        Ok(own.flat_map(|grant| grant.rules.iter().cloned()).collect())
+    }
+
     async fn grants(&self) -> Result<Arc<Vec<Grant>>, StoreError> {
         let mut state = self.state.lock().await;
         let changed = |watch: &mut Watch| watch.take().map_or(true, |events| !events.is_empty());
@@ -108,6 +115,11 @@ impl Grant {
             && self.rules.iter().any(|rule| rule_allows(rule, attributes))
     }
 
+    fn is_for(&self, user: &User, namespace: &str) -> bool {
+        self.namespace.as_deref().is_none_or(|own| own == namespace)
+            && self.subjects.iter().any(|subject| self.is_user(subject, user))
+    }
+
     fn holds_at(&self, attributes: &Attributes<'_>) -> bool {
         match (&self.namespace, attributes) {
             (None, _) => true,
@@ -131,7 +143,8 @@ impl Grant {
     }
 }
 
-fn rule_allows(rule: &Value, attributes: &Attributes<'_>) -> bool {
+/// Whether one rule of a role covers the request.
+pub(crate) fn rule_allows(rule: &Value, attributes: &Attributes<'_>) -> bool {
     let lists = |field: &str, matches: &dyn Fn(&str) -> bool| {
         rule[field]
             .as_array()

@@ -52,12 +52,11 @@ impl ServerNames {
 
 /// Looks after the certificate until the server stops.
 pub(super) async fn renew(
-    pki: Pki,
+    pki: Arc<Pki>,
     names: ServerNames,
     certificate: Arc<ServerCertificate>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let pki = Arc::new(pki);
     loop {
         tokio::select! {
             () = tokio::time::sleep(CHECK_INTERVAL) => {}

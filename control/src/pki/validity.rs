@@ -21,6 +21,15 @@ pub(super) fn set(params: &mut CertificateParams, years: i16) -> anyhow::Result<
     Ok(())
 }
 
+/// From five minutes ago (clocks differ) until `seconds` from now.
+pub(super) fn set_seconds(params: &mut CertificateParams, seconds: i64) -> anyhow::Result<()> {
+    let now = std::time::SystemTime::now();
+    let skew = std::time::Duration::from_secs(300);
+    params.not_before = (now - skew).into();
+    params.not_after = (now + std::time::Duration::from_secs(seconds.try_into()?)).into();
+    Ok(())
+}
+
 /// Whether `certificate` is signed by this CA, holds long enough, and carries all of `names`.
 pub(super) fn serves(certificate: &str, ca: &str, names: &[String]) -> bool {
     let parsed = (parse_x509_pem(certificate.as_bytes()), parse_x509_pem(ca.as_bytes()));

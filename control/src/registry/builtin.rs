@@ -2,10 +2,10 @@
 
 use super::Resource;
 use super::{
-    admissionwebhooks, apiservices, certificatesigningrequests, configmaps, controllerrevisions, cronjobs,
+    admissionwebhooks, apiservices, certificatesigningrequests, componentstatuses, configmaps, controllerrevisions, cronjobs,
     csidrivers, csinodes, csistoragecapacities, customresourcedefinitions, daemonsets, deployments,
     endpoints, endpointslices, events, horizontalpodautoscalers, ingressclasses, ingresses, jobs, leases,
-    limitranges, namespaces, networkpolicies, nodes, persistentvolumeclaims, persistentvolumes,
+    limitranges, metrics, namespaces, networkpolicies, nodes, persistentvolumeclaims, persistentvolumes,
     poddisruptionbudgets, pods, podtemplates, priorityclasses, replicasets, replicationcontrollers,
     resourcequotas, reviews, rolebindings, roles, runtimeclasses, secrets, serviceaccounts, services,
     statefulsets, storageclasses, volumeattachments,
@@ -16,6 +16,7 @@ pub(super) fn rows() -> Vec<Resource> {
     let mut rows = vec![
         apiservices::row(),
         certificatesigningrequests::row(),
+        componentstatuses::row(),
         configmaps::row(),
         controllerrevisions::row(),
         cronjobs::row(),
@@ -56,6 +57,7 @@ pub(super) fn rows() -> Vec<Resource> {
         admissionwebhooks::rows(),
         events::rows(),
         horizontalpodautoscalers::rows(),
+        metrics::rows(),
         reviews::rows(),
         rolebindings::rows(),
         roles::rows(),

@@ -51,7 +51,13 @@ fn on_part(part: &str, new: &Value, result: &mut Value, _: &mut Faults) {
     if part == "approval"
         && let Some(conditions) = new.pointer("/status/conditions")
     {
-        fields::set_in(result, "status", "conditions", conditions.clone());
+        let mut conditions = conditions.clone();
+        let now = crate::server::now();
+        for condition in conditions.as_array_mut().into_iter().flatten() {
+            fields::fill(condition, "lastUpdateTime", now.clone());
+            fields::fill(condition, "lastTransitionTime", now.clone());
+        }
+        fields::set_in(result, "status", "conditions", conditions);
     }
 }
 

@@ -41,11 +41,17 @@ fn row(definition: &Value, version: &Value, stored: &str) -> Resource {
         verbs: VERBS.iter().map(|verb| Cow::Borrowed(*verb)).collect(),
         subresources: subresources(version),
         columns: printer_columns(version),
-        strategy: Arc::new(CustomStrategy { schema: schema.clone(), has_status }),
+        strategy: Arc::new(CustomStrategy { schema: schema.clone(), has_status, selectable: selectable(version) }),
         stored_as: (name != stored).then(|| other_version(&group, name, stored, &text("/spec/names/plural"))),
         schema,
         group,
     }
+}
+
+/// Fields that selectors may name: `.spec.color` is `spec.color`.
+fn selectable(version: &Value) -> Vec<String> {
+    let paths = fields::list(version, "/selectableFields").iter();
+    paths.map(|field| fields::text(field, "/jsonPath").trim_start_matches('.').to_owned()).collect()
 }
 
 /// The versions of a custom resource differ in nothing but their name.

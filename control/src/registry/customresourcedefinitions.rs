@@ -5,6 +5,7 @@ use super::row::Row;
 use super::rules::Rules;
 use super::{Resource, faults::Faults, fields, validation};
 use crate::extensions::FINALIZER;
+use crate::schema::structural::rules;
 use serde_json::{Value, json};
 
 pub(super) fn row() -> Resource {
@@ -65,6 +66,11 @@ fn validate(definition: &Value, faults: &mut Faults) {
     }
     validation::one_of(definition, "spec.scope", &["Cluster", "Namespaced"], faults);
     versions(definition, faults);
+    // Versions that only a webhook can convert would be served wrong.
+    let several = fields::list(definition, "/spec/versions").len() > 1;
+    if several && fields::text(definition, "/spec/conversion/strategy") == "Webhook" {
+        faults.not_supported("spec.conversion.strategy", "Webhook", &["None"]);
+    }
 }
 
 fn versions(definition: &Value, faults: &mut Faults) {
@@ -77,6 +83,11 @@ fn versions(definition: &Value, faults: &mut Faults) {
     for (index, version) in versions.iter().enumerate() {
         if version.pointer("/schema/openAPIV3Schema").is_none() {
             faults.required(format!("spec.versions[{index}].schema.openAPIV3Schema"), "schemas are required");
+        }
+        if let Some(schema) = version.pointer("/schema/openAPIV3Schema") {
+            let mut causes = Vec::new();
+            rules::faults(schema, &format!("spec.versions[{index}].schema.openAPIV3Schema"), &mut causes);
+            faults.extend(causes);
         }
         let kind = fields::text(version, "/schema/openAPIV3Schema/type");
         if kind != "object" && version.pointer("/schema/openAPIV3Schema").is_some() {

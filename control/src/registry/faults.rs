@@ -52,6 +52,11 @@ impl Faults {
         self.invalid(field, value, "field is immutable");
     }
 
+    /// What another check found.
+    pub(crate) fn extend(&mut self, causes: Vec<Cause>) {
+        self.causes.extend(causes);
+    }
+
     /// Whether nothing was found.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {

@@ -126,6 +126,12 @@ impl Row {
         self
     }
 
+    /// The schema of a kind that no published type describes.
+    pub(super) fn schema(mut self, schema: serde_json::Value) -> Row {
+        self.resource.schema = Some(Arc::new(schema));
+        self
+    }
+
     /// The finished row.
     pub(super) fn done(mut self) -> Resource {
         self.resource.strategy = Arc::new(self.rules);

@@ -107,6 +107,7 @@ static KINDS: &[Kind] = &[
     of::<certificates::CertificateSigningRequest>(),
     of::<coordination::Lease>(),
     of::<core::Binding>(),
+    of::<core::ComponentStatus>(),
     of::<core::ConfigMap>(),
     of::<core::Endpoints>(),
     of::<core::Event>(),

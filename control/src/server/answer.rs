@@ -20,6 +20,11 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
+/// A body of our own kind.
+pub(crate) fn boxed(body: impl hyper::body::Body<Data = Bytes, Error = BoxError> + Send + 'static) -> Body {
+    body.boxed_unsync()
+}
+
 /// A body that comes piece by piece.
 pub(crate) fn stream(chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Body {
     use futures_util::StreamExt as _;

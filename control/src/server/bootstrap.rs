@@ -29,7 +29,24 @@ impl Server {
         // Together, so that one commit to the disk serves all.
         let roles = try_join_all(roles.into_iter().map(|object| self.ensure(&role, "", object)));
         let bindings = try_join_all(bindings.into_iter().map(|object| self.ensure(&binding, "", object)));
-        tokio::try_join!(roles, bindings, self.kubernetes_service(advertised)).map(drop)
+        tokio::try_join!(roles, bindings, self.system_priorities(), self.kubernetes_service(advertised)).map(drop)
+    }
+
+    /// The classes of what a node or the cluster cannot do without.
+    async fn system_priorities(&self) -> Result<(), Status> {
+        let classes = self.row("scheduling.k8s.io", "v1", "priorityclasses")?;
+        let class = |name: &str, value: i64, what: &str| {
+            let description = format!("Used for system critical pods that must {what}.");
+            json!({"metadata": {"name": name}, "value": value, "description": description})
+        };
+        let node = class(
+            "system-node-critical",
+            2_000_001_000,
+            "not be moved from their current node",
+        );
+        let cluster =
+            class("system-cluster-critical", 2_000_000_000, "run in the cluster, but can be moved to another node if necessary");
+        tokio::try_join!(self.ensure(&classes, "", node), self.ensure(&classes, "", cluster)).map(drop)
     }
 
     fn row(&self, group: &str, version: &str, plural: &str) -> Result<Arc<Resource>, Status> {
@@ -51,7 +68,7 @@ impl Server {
         if self.store.get(&key).await.map_err(Status::internal)?.is_some() {
             return Ok(());
         }
-        match self.insert(resource, namespace, object, &Manner { dry_run: false, writer: None }).await {
+        match self.insert(resource, namespace, object, &Manner::OWN).await {
             Err(status) if status.reason == "AlreadyExists" => Ok(()),
             other => other.map(drop),
         }

@@ -2,6 +2,8 @@
 //! [`Server::insert`] for one that is not there, [`Server::modify`] for one that is.
 
 use super::{Server, object_meta, stored};
+use crate::admission::{Operation, Write};
+use crate::authn::User;
 use crate::registry::{Cause, Resource};
 use crate::store::{Draft, Entry, StoreError};
 use bytes::Bytes;
@@ -29,6 +31,17 @@ pub(crate) enum Part {
     Deletion,
 }
 
+impl Part {
+    /// The subresource by which the part is written.
+    fn subresource(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Named(name) => name,
+            Self::Main | Self::Internal | Self::Deletion => "",
+        }
+    }
+}
+
 /// How a change is made.
 #[derive(Debug, Clone)]
 pub(crate) struct Manner {
@@ -36,6 +49,13 @@ pub(crate) struct Manner {
     pub(crate) dry_run: bool,
     /// Who owns what changes. `None` where the change itself says so (apply), or where nobody does (deletion).
     pub(crate) writer: Option<Writer>,
+    /// Who asks: admission has a say. `None` for what the server does of itself.
+    pub(crate) by: Option<User>,
+}
+
+impl Manner {
+    /// What the server does of itself.
+    pub(crate) const OWN: Self = Self { dry_run: false, writer: None, by: None };
 }
 
 /// The result of a write.
@@ -47,6 +67,8 @@ pub(crate) struct Written {
     pub(crate) created: bool,
     /// It is gone.
     pub(crate) deleted: bool,
+    /// What the client should be told.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Which object.
@@ -71,8 +93,16 @@ impl At<'_> {
     }
 }
 
+impl<'a> At<'a> {
+    /// What admission must know of a write here.
+    fn write(&self, user: &'a User, operation: Operation, part: Part, old: Option<&'a Value>) -> Write<'a> {
+        let Self { resource, namespace, name } = *self;
+        Write { user, operation, resource, subresource: part.subresource(), namespace, name, old, dry_run: false }
+    }
+}
+
 fn written(entry: &Entry, resource: &Resource, created: bool, deleted: bool) -> Written {
-    Written { bytes: stored::encoded(resource, entry), created, deleted }
+    Written { bytes: stored::encoded(resource, entry), created, deleted, warnings: Vec::new() }
 }
 
 impl Server {
@@ -111,23 +141,53 @@ impl Server {
     ) -> Result<Written, Status> {
         object_meta::begin(&mut object, resource, namespace)?;
         resource.strategy.default(&mut object);
+        let name = meta::name(&object).to_owned();
+        let at = At { resource, namespace, name: &name };
+        let write = manner.by.as_ref().map(|user| at.write(user, Operation::Create, Part::Main, None));
+        let write = write.map(|write| Write { dry_run: manner.dry_run, ..write });
+        if let Some(write) = write {
+            self.mutate(write, &mut object).await?;
+        }
         resource.strategy.prepare_create(&mut object);
         let _addresses = self.assign_addresses(resource, &mut object, None).await?;
         let mut causes = object_meta::validate(&object);
         causes.extend(resource.strategy.validate(&object));
         refuse_invalid(resource, &object, causes)?;
+        let warnings = self.admit_if(write, &object).await?;
+        let _counting = self.count_if(write, &object).await?;
         if let Some(writer) = &manner.writer {
             apply::record(&Value::Null, &mut object, writer, schema_of(resource));
         }
-        let name = meta::name(&object).to_owned();
-        let at = At { resource, namespace, name: &name };
-        if manner.dry_run {
+        let created = self.create(at, object, manner.dry_run).await?;
+        Ok(Written { warnings, ..created })
+    }
+
+    async fn create(&self, at: At<'_>, object: Value, dry_run: bool) -> Result<Written, Status> {
+        if dry_run {
             let taken = self.store.get(&at.key()).await.map_err(|error| at.refusal(error))?.is_some();
             return if taken { Err(at.refusal(StoreError::Exists)) } else { Ok(imagined(&object, true)) };
         }
-        let draft = Draft::of(&stored::to_stored(resource, object));
+        let draft = Draft::of(&stored::to_stored(at.resource, object));
         let entry = self.store.create(&at.key(), draft).await.map_err(|error| at.refusal(error))?;
-        Ok(written(&entry, resource, true, false))
+        Ok(written(&entry, at.resource, true, false))
+    }
+
+    async fn admit_if(&self, write: Option<Write<'_>>, object: &Value) -> Result<Vec<String>, Status> {
+        match write {
+            Some(write) => self.admit(write, object).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    async fn count_if(
+        &self,
+        write: Option<Write<'_>>,
+        object: &Value,
+    ) -> Result<Option<crate::admission::Counting<'_>>, Status> {
+        match write {
+            Some(write) => self.count(write, object).await,
+            None => Ok(None),
+        }
     }
 
     /// Changes an object: `change` makes the new state of the present one, and is run again when somebody else
@@ -147,16 +207,28 @@ impl Server {
             if part != Part::Deletion {
                 object_meta::carry_over(&old, &mut new);
             }
+            let operation = if part == Part::Deletion { Operation::Delete } else { Operation::Update };
+            let by = manner.by.as_ref().filter(|_| part != Part::Internal);
+            let write = by.map(|user| at.write(user, operation, part, Some(&old)));
+            let write = write.map(|write| Write { dry_run: manner.dry_run, ..write });
+            if let Some(write) = write.filter(|_| part != Part::Deletion) {
+                self.mutate(write, &mut new).await?;
+            }
             let _addresses = self.prepare(at.resource, part, &mut new, &old).await?;
+            let warnings = self.admit_if(write, &new).await?;
+            let _counting = self.count_if(write, &new).await?;
             if let Some(writer) = &manner.writer {
                 apply::record(&old, &mut new, writer, schema_of(at.resource));
             }
             if apply::same_but_times(&old, &new) {
-                return Ok(written(&entry, at.resource, false, false));
+                return Ok(Written { warnings, ..written(&entry, at.resource, false, false) });
             }
             match self.replace(at, &entry, new, manner.dry_run).await {
                 Err(StoreError::Conflict) => {}
-                other => return other.map_err(|error| at.refusal(error)),
+                other => {
+                    let written = other.map_err(|error| at.refusal(error))?;
+                    return Ok(Written { warnings, ..written });
+                }
             }
         }
         Err(at.refusal(StoreError::Conflict))
@@ -187,9 +259,10 @@ impl Server {
             Part::Internal | Part::Deletion => return Ok(None),
         }
         let mut causes = object_meta::validate_update(new, old);
-        if part == Part::Main {
-            causes.extend(strategy.validate_update(new, old));
-        }
+        causes.extend(match part {
+            Part::Main => strategy.validate_update(new, old),
+            _ => strategy.validate_status_update(new, old),
+        });
         refuse_invalid(resource, new, causes)?;
         Ok(held)
     }
@@ -218,7 +291,7 @@ impl Server {
 
 /// What a dry run answers: the object as it would be, at the revision it has.
 fn imagined(object: &Value, created: bool) -> Written {
-    Written { bytes: object.to_string().into(), created, deleted: false }
+    Written { bytes: object.to_string().into(), created, deleted: false, warnings: Vec::new() }
 }
 
 /// Whether nothing keeps a dying object: its grace is over and nobody waits to clean up after it.

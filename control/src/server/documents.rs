@@ -1,6 +1,8 @@
 //! Paths that are no objects: health, version, discovery, OpenAPI.
 
 use super::Server;
+use super::health;
+use super::query::Query;
 use super::answer::{self, Answer};
 use super::negotiate::{Accept, Encoding};
 use crate::authn::service_account::ISSUER;
@@ -22,6 +24,7 @@ pub(crate) async fn answer(
     server: &Arc<Server>,
     method: &Method,
     path: &str,
+    query: &Query,
     accept: &Accept,
 ) -> Result<Answer, Status> {
     if !matches!(*method, Method::GET | Method::HEAD) {
@@ -29,8 +32,10 @@ pub(crate) async fn answer(
     }
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let document = match parts.as_slice() {
-        ["livez" | "healthz", ..] => return Ok(answer::text(200, "ok")),
-        ["readyz", ..] => return Ok(readiness(server)),
+        [endpoint @ ("livez" | "healthz" | "readyz"), rest @ ..] => {
+            return health::answer(server, endpoint, rest, query);
+        }
+        ["metrics"] => return Ok(answer::text(200, server.telemetry.text(server))),
         ["version"] => version(),
         [".well-known", "openid-configuration"] => openid(),
         ["openid", "v1", "jwks"] => server.tokens.issuer.key_set(),
@@ -40,9 +45,14 @@ pub(crate) async fn answer(
         ["apis", group, version] => found(discovery::resource_list(&server.table, group, version))?,
         ["openapi", rest @ ..] => return openapi(server, rest, accept).await,
         [] => json!({"paths": root_paths(server)}),
-        _ => return Ok(answer::text(404, "404 page not found\n")),
+        _ => return Ok(missing()),
     };
     Ok(answer::value(200, accept.encoding(), &document))
+}
+
+/// What is no path of ours.
+pub(super) fn missing() -> Answer {
+    answer::text(404, "404 page not found\n")
 }
 
 /// Where those who verify service account tokens find the key.
@@ -55,14 +65,6 @@ fn openid() -> Value {
 
 fn found(document: Option<Value>) -> Result<Value, Status> {
     document.ok_or_else(Status::no_such_resource)
-}
-
-fn readiness(server: &Server) -> Answer {
-    if *server.shutdown.borrow() {
-        answer::text(500, "[-]shutdown failed: reason withheld\n")
-    } else {
-        answer::text(200, "ok")
-    }
 }
 
 fn version() -> Value {
@@ -83,7 +85,7 @@ fn platform() -> String {
 
 fn root_paths(server: &Server) -> Vec<String> {
     let mut paths: Vec<String> =
-        ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]
+        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
             .map(str::to_owned)
             .into();
     let group_versions = discovery::api_versions(&server.table).into_iter();

@@ -7,9 +7,12 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 mod access;
+mod admission;
+mod custom;
 mod deletion;
 mod lists;
 mod objects;
+mod policies;
 mod streams;
 mod watches;
 
@@ -45,6 +48,9 @@ fn lab() -> Lab {
         tokens: Tokens::new(crate::authn::service_account::Issuer::open(&pki).unwrap()),
         addresses: ServiceAddresses::new("10.96.0.0/16").unwrap(),
         kubelets: Kubelets::new(&identity).unwrap(),
+        quotas: crate::admission::Quotas::default(),
+        metrics: Metrics::default(),
+        telemetry: Telemetry::default(),
         shutdown,
         in_flight: Server::semaphore(),
     };

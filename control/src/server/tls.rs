@@ -72,6 +72,24 @@ pub(crate) fn kubelet_client(identity: &Identity) -> anyhow::Result<ClientConfig
     Ok(builder.with_client_auth_cert(chain, key)?)
 }
 
+/// The way to a webhook: its certificate is verified by the CAs of `bundle` (PEM), or by those of the system.
+pub(crate) fn client(bundle: Option<&[u8]>) -> anyhow::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    match bundle {
+        Some(pem) => {
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                roots.add(certificate?)?;
+            }
+        }
+        None => {
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+        }
+    }
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
 /// Accepts whatever certificate an agent shows, but not a forged handshake.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);

@@ -137,7 +137,7 @@ fn dry_run(call: &Call) -> Result<bool, Status> {
 
 /// How a write is to be made, and in whose name.
 fn manner(call: &Call) -> Result<Manner, Status> {
-    Ok(Manner { dry_run: dry_run(call)?, writer: Some(writer(call)?) })
+    Ok(Manner { dry_run: dry_run(call)?, writer: Some(writer(call)?), by: Some(call.user.clone()) })
 }
 
 /// Longest name of a field manager.

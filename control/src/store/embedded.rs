@@ -96,6 +96,10 @@ impl Store for Embedded {
         self.cache.watch(prefix, from)
     }
 
+    fn is_open(&self) -> bool {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     fn close(&self) {
         drop(self.requests.lock().unwrap_or_else(PoisonError::into_inner).take());
         let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();

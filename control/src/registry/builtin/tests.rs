@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 #[test]
 fn every_kind_has_a_schema() {
     for row in rows() {
-        assert!(kinds::find(&row.group, &row.version, &row.kind).is_some(), "{row:?}");
+        let published = kinds::find(&row.group, &row.version, &row.kind).is_some();
+        assert!(published || row.schema.is_some(), "{row:?}");
     }
 }
 

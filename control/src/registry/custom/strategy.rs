@@ -1,7 +1,7 @@
 //! The strategy of custom resources: whatever their schema says.
 
 use crate::registry::{Cause, Strategy, fields};
-use crate::schema::structural::{self, validate::validate};
+use crate::schema::structural::{self, rules, validate::validate};
 use knarr_api::names;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -11,6 +11,8 @@ pub(super) struct CustomStrategy {
     pub(super) schema: Option<Arc<Value>>,
     /// `.status` belongs to `/status` alone.
     pub(super) has_status: bool,
+    /// Paths of fields that selectors may name, such as `spec.color`.
+    pub(super) selectable: Vec<String>,
 }
 
 impl Strategy for CustomStrategy {
@@ -50,7 +52,31 @@ impl Strategy for CustomStrategy {
         }
     }
 
+    fn selectable(&self, object: &Value, field: &str) -> Option<String> {
+        self.selectable.iter().find(|known| *known == field)?;
+        let value = object.pointer(&format!("/{}", field.replace('.', "/"))).unwrap_or(&Value::Null);
+        Some(match value {
+            Value::String(text) => text.clone(),
+            Value::Null => String::new(),
+            other => other.to_string(),
+        })
+    }
+
     fn validate(&self, object: &Value) -> Vec<Cause> {
+        self.checked(object, None)
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<Cause> {
+        self.checked(new, Some(old))
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<Cause> {
+        self.checked(new, Some(old))
+    }
+}
+
+impl CustomStrategy {
+    fn checked(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
         let name = fields::text(object, "/metadata/name");
         let wrong = if name.is_empty() { Vec::new() } else { names::dns1123_subdomain(name) };
         let mut causes: Vec<Cause> = wrong
@@ -63,6 +89,10 @@ impl Strategy for CustomStrategy {
             .collect();
         if let Some(schema) = &self.schema {
             causes.extend(validate(schema, object));
+            // Rules are written for objects that fit the schema.
+            if causes.is_empty() {
+                causes = rules::check(schema, object, old);
+            }
         }
         causes
     }

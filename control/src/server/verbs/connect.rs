@@ -4,6 +4,7 @@
 use super::super::change::At;
 use super::super::query::percent_encode;
 use super::super::{Body, Call, Server, answer, stored};
+use crate::admission::{Operation, Write};
 use crate::server::Answer;
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
@@ -35,6 +36,7 @@ pub(super) async fn run(server: &Server, call: Call, upgrade: OnUpgrade) -> Resu
         ("pods", subresource) => pod_stream(server, &call, subresource).await?,
         _ => return Err(Status::no_such_resource()),
     };
+    admit(server, &call).await?;
     let request = outgoing(&call, &backend)?;
     if backend.tls {
         let stream = server.kubelets.connect(backend.address, backend.port).await?;
@@ -49,6 +51,37 @@ pub(super) async fn run(server: &Server, call: Call, upgrade: OnUpgrade) -> Resu
         let stream = TcpStream::connect(target).await.map_err(dial)?;
         forward(stream, request, upgrade).await
     }
+}
+
+/// Policies and webhooks have a say in who gets into a pod.
+async fn admit(server: &Server, call: &Call) -> Result<(), Status> {
+    if call.path.subresource() == "log" {
+        return Ok(());
+    }
+    let write = Write {
+        user: &call.user,
+        operation: Operation::Connect,
+        resource: &call.resource,
+        subresource: call.path.subresource(),
+        namespace: call.path.namespace(),
+        name: call.path.name(),
+        old: None,
+        dry_run: false,
+    };
+    let texts = |name: &str| call.query.all(name).map(str::to_owned).collect::<Vec<String>>();
+    let mut options = serde_json::json!({
+        "apiVersion": "v1", "stdin": call.query.flag("stdin"), "stdout": call.query.flag("stdout"),
+        "stderr": call.query.flag("stderr"), "tty": call.query.flag("tty"),
+        "container": call.query.get("container").unwrap_or_default(), "command": texts("command"),
+    });
+    options["kind"] = match call.path.subresource() {
+        "exec" => "PodExecOptions",
+        "attach" => "PodAttachOptions",
+        "portforward" => "PodPortForwardOptions",
+        _ => "PodProxyOptions",
+    }
+    .into();
+    server.admit(write, &options).await.map(drop)
 }
 
 async fn pod(server: &Server, call: &Call, name: &str) -> Result<Value, Status> {

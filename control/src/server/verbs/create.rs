@@ -18,7 +18,8 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
 
 /// 201 for a new object, 200 for a changed one, and the warnings about what was sent.
 pub(super) fn finish(call: &Call, written: change::Written, warnings: &[String]) -> Result<Answer, Status> {
-    let mut answer = answer::object(call, if written.created { 201 } else { 200 }, written.bytes)?;
+    let mut answer = answer::object(call, if written.created { 201 } else { 200 }, written.bytes.clone())?;
     answer::warn(&mut answer, warnings);
+    answer::warn(&mut answer, &written.warnings);
     Ok(answer)
 }

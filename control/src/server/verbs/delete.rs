@@ -51,6 +51,11 @@ impl Options {
         Ok(options)
     }
 
+    /// `dryRun: [All]`
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run.iter().any(|value| value == "All")
+    }
+
     fn check(&self) -> Result<(), Status> {
         let policy = self.propagation_policy.as_deref();
         if !matches!(policy, None | Some("" | "Orphan" | "Background" | "Foreground")) {
@@ -93,8 +98,9 @@ impl Options {
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
     let options = Options::read(call)?;
     let at = At { resource: &call.resource, namespace: call.path.namespace(), name: call.path.name() };
-    let dry_run = super::dry_run(call)? || options.dry_run.iter().any(|value| value == "All");
-    let written = delete(server, at, &options, dry_run).await?;
+    let dry_run = super::dry_run(call)? || options.is_dry_run();
+    let manner = Manner { dry_run, writer: None, by: Some(call.user.clone()) };
+    let written = delete(server, at, &options, &manner).await?;
     if !written.deleted {
         return answer::object(call, 200, written.bytes);
     }
@@ -108,7 +114,7 @@ pub(super) async fn delete(
     server: &Server,
     at: At<'_>,
     options: &Options,
-    dry_run: bool,
+    manner: &Manner,
 ) -> Result<Written, Status> {
     if at.resource.plural == "namespaces" && namespace::PERMANENT.contains(&at.name) {
         return Err(Status::forbidden("", "namespaces", at.name, "this namespace may not be deleted"));
@@ -117,7 +123,7 @@ pub(super) async fn delete(
         options.check_preconditions(at, old)?;
         Ok(next_step(at.resource, old, options, Timestamp::now()))
     };
-    server.modify(at, Part::Deletion, &Manner { dry_run, writer: None }, change).await
+    server.modify(at, Part::Deletion, manner, change).await
 }
 
 /// The object after one DELETE: marked, its grace shortened, or finished.

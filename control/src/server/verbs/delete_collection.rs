@@ -1,6 +1,6 @@
 //! DELETE of every object that a list would show.
 
-use super::super::change::At;
+use super::super::change::{At, Manner};
 use super::super::selection::Selection;
 use super::super::{Call, Server, answer, stored};
 use super::delete::Options;
@@ -13,12 +13,12 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     let selection = Selection::of(call)?;
     let (entries, metadata) = super::list::select(server, call, &selection).await?;
     let resource = &call.resource;
-    let dry_run = super::dry_run(call)?;
+    let manner = Manner { dry_run: super::dry_run(call)?, writer: None, by: Some(call.user.clone()) };
     let mut items: Vec<Value> = Vec::with_capacity(entries.len());
     for entry in entries {
         let object = stored::decode(resource, &entry);
         let at = At { resource, namespace: meta::namespace(&object), name: meta::name(&object) };
-        match super::delete::delete(server, at, &options, dry_run).await {
+        match super::delete::delete(server, at, &options, &manner).await {
             Ok(_) => items.push(object),
             // Somebody else was faster.
             Err(status) if status.code == 404 => {}

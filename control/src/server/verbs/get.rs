@@ -8,6 +8,9 @@ use knarr_api::Status;
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
     super::list::wait_for_revision(server, call).await?;
     let at = At { resource: &call.resource, namespace: call.path.namespace(), name: call.path.name() };
-    let entry = server.entry(at).await?;
+    let entry = match server.computed_one(call).await? {
+        Some(entry) => entry,
+        None => server.entry(at).await?,
+    };
     answer::object(call, 200, stored::encoded(&call.resource, &entry))
 }

@@ -4,7 +4,7 @@
 use super::super::answer::{self, Answer};
 use super::super::negotiate::{Encoding, Shape};
 use super::super::selection::Selection;
-use super::super::{BoxError, Call, Server, stored, table};
+use super::super::{BoxError, Call, Server, compress, stored, table};
 use crate::registry::Resource;
 use crate::store::{Entry, ListQuery, Page, Revision, StoreError};
 use base64::Engine as _;
@@ -86,7 +86,10 @@ pub(super) async fn select(
     // With a selector the limit counts what it lets through, so the store cannot apply it.
     let at_store = limit.filter(|_| selection.is_everything());
     let query = ListQuery { prefix: &prefix, after: after.as_deref(), limit: at_store, revision };
-    let page = server.store.list(query).await.map_err(|error| expired(call, error))?;
+    let page = match server.computed(call).await? {
+        Some(entries) => Page { entries, revision: server.store.revision(), remaining: 0 },
+        None => server.store.list(query).await.map_err(|error| expired(call, error))?,
+    };
     Ok(cut(call, page, limit, selection))
 }
 
@@ -185,7 +188,10 @@ fn stream(resource: Arc<Resource>, entries: Vec<Arc<Entry>>, metadata: &Value) -
         return answer::json_bytes(200, first);
     }
     let all = std::iter::once(first).chain(pieces).map(Ok::<Bytes, BoxError>);
-    answer::with_type(200, "application/json", answer::stream(futures_util::stream::iter(all)))
+    let mut answer =
+        answer::with_type(200, "application/json", answer::stream(futures_util::stream::iter(all)));
+    answer.extensions_mut().insert(compress::Compressible);
+    answer
 }
 
 struct Pieces {

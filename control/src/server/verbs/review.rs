@@ -21,7 +21,7 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
         "SelfSubjectReview" => json!({"userInfo": user_info(&call.user)}),
         "SelfSubjectAccessReview" => access(server, &call.user, &spec).await,
         "SubjectAccessReview" | "LocalSubjectAccessReview" => access(server, &subject(&spec), &spec).await,
-        "SelfSubjectRulesReview" => rules(&call.user),
+        "SelfSubjectRulesReview" => rules(server, &call.user, &spec).await?,
         "TokenReview" => token(server, &spec).await,
         _ => return Err(At { resource, namespace: "", name: "" }.not_found()),
     };
@@ -76,14 +76,15 @@ async fn token(server: &Server, spec: &Value) -> Value {
     }
 }
 
-/// Roles are not listed yet, so the list is whole only for those who may do everything.
-fn rules(user: &User) -> Value {
-    if user.is_in(crate::authn::MASTERS) {
-        return json!({
-            "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
-            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
-            "incomplete": false,
-        });
+/// What a user may do in a namespace, as `kubectl auth can-i --list` shows it.
+async fn rules(server: &Server, user: &User, spec: &Value) -> Result<Value, Status> {
+    let namespace = spec["namespace"].as_str().unwrap_or_default();
+    if namespace.is_empty() {
+        return Err(Status::bad_request("no namespace on request"));
     }
-    json!({"resourceRules": [], "nonResourceRules": [], "incomplete": true, "evaluationError": "roles are not listed yet"})
+    let mut rules = server.rbac.rules(user, namespace).await.map_err(Status::internal)?;
+    rules.extend(crate::authz::fixed_rules(user));
+    let (paths, resources): (Vec<Value>, Vec<Value>) =
+        rules.into_iter().partition(|rule| rule.get("nonResourceURLs").is_some());
+    Ok(json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false}))
 }

@@ -2,6 +2,7 @@
 
 use super::super::change::At;
 use super::super::{Call, Server, answer, object_meta, read_body, stored};
+use crate::admission::{Operation, Write};
 use crate::authn::service_account::{Claims, Reference};
 use crate::server::Answer;
 use jiff::Timestamp;
@@ -17,6 +18,7 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     let mut request = read_body::object(call, ("authentication.k8s.io", "v1", "TokenRequest"))?;
     let at = At { resource: &call.resource, namespace: call.path.namespace(), name: call.path.name() };
     let account = stored::decode(at.resource, &*server.entry(at).await?);
+    server.admit(write_of(call), &request).await?;
     let spec = &request["spec"];
     let seconds = spec["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
     if seconds < MIN_SECONDS {
@@ -40,6 +42,20 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     request["metadata"] =
         json!({"name": at.name, "namespace": at.namespace, "creationTimestamp": object_meta::now()});
     answer::object(call, 201, request.to_string().into())
+}
+
+/// What admission must know of the request.
+fn write_of(call: &Call) -> Write<'_> {
+    Write {
+        user: &call.user,
+        operation: Operation::Create,
+        resource: &call.resource,
+        subresource: "token",
+        namespace: call.path.namespace(),
+        name: call.path.name(),
+        old: None,
+        dry_run: false,
+    }
 }
 
 /// The pod that the token dies with. It must be there and run as this account.

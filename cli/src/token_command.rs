@@ -1,0 +1,81 @@
+//! `knarr token`: the tokens by which nodes join, kept as secrets of the cluster.
+
+use crate::args::Token;
+use crate::output;
+use crate::settings::Settings;
+use anyhow::{Context, bail};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use knarr_control::authn::bootstrap_token;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client};
+
+/// Runs one of the commands.
+pub(crate) async fn run(settings: &Settings, command: Token) -> anyhow::Result<()> {
+    let secrets = secrets(settings).await?;
+    match command {
+        Token::Create { ttl, description } => create(&secrets, &ttl, &description).await,
+        Token::List => list(&secrets).await,
+        Token::Delete { tokens } => delete(&secrets, &tokens).await,
+    }
+}
+
+async fn secrets(settings: &Settings) -> anyhow::Result<Api<Secret>> {
+    let file = settings.admin_kubeconfig();
+    let kubeconfig = Kubeconfig::read_from(&file)
+        .with_context(|| format!("{} (is the control plane on this machine?)", file.display()))?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Api::namespaced(Client::try_from(config)?, bootstrap_token::NAMESPACE))
+}
+
+async fn create(secrets: &Api<Secret>, ttl: &str, description: &str) -> anyhow::Result<()> {
+    let ttl: SignedDuration = if ttl == "0" {
+        SignedDuration::ZERO
+    } else {
+        ttl.parse().with_context(|| format!("--ttl {ttl}"))?
+    };
+    let expires = if ttl.is_zero() { None } else { Some(Timestamp::now().checked_add(ttl)?) };
+    let (token, secret) = bootstrap_token::create(expires, description);
+    let secret: Secret = serde_json::from_value(secret)?;
+    secrets.create(&PostParams::default(), &secret).await.context("create the token")?;
+    output::line(&token);
+    Ok(())
+}
+
+async fn list(secrets: &Api<Secret>) -> anyhow::Result<()> {
+    let wanted = ListParams::default().fields(&format!("type={}", bootstrap_token::TYPE));
+    let found = secrets.list(&wanted).await.context("list tokens")?;
+    let rows: Vec<Vec<String>> = found.items.iter().map(row).collect();
+    output::table(&["TOKEN", "EXPIRES", "DESCRIPTION"], &rows);
+    Ok(())
+}
+
+fn row(secret: &Secret) -> Vec<String> {
+    let datum = |name: &str| {
+        let bytes = secret.data.as_ref().and_then(|data| data.get(name));
+        bytes.map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned()).unwrap_or_default()
+    };
+    let expires = Some(datum("expiration")).filter(|text| !text.is_empty());
+    vec![
+        format!("{}.{}", datum("token-id"), datum("token-secret")),
+        expires.unwrap_or_else(|| "<never>".to_owned()),
+        datum("description"),
+    ]
+}
+
+/// Deletes all that can be deleted, then says what could not.
+async fn delete(secrets: &Api<Secret>, tokens: &[String]) -> anyhow::Result<()> {
+    let mut faults = Vec::new();
+    for token in tokens {
+        let id = token.split('.').next().unwrap_or_default();
+        match secrets.delete(&bootstrap_token::secret_name(token), &DeleteParams::default()).await {
+            Ok(_) => output::line(&format!("bootstrap token {id:?} deleted")),
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                faults.push(format!("no bootstrap token {id:?}"));
+            }
+            Err(error) => faults.push(format!("delete bootstrap token {id:?}: {error}")),
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("; ")) }
+}

@@ -1,0 +1,158 @@
+//! Admission: what has a say in a write besides the rules of its kind.
+//!
+//! A write passes twice. First those that fill in ([`Server::mutate`]): a pod's service account, its priority, default
+//! amounts, the default storage class. Then, when the object is complete and valid, those that may only refuse
+//! ([`Server::admit`]), policies of the cluster and webhooks among them. Quotas come last, because only a write that nothing else refuses may count.
+//!
+//! Each policy is one file; each looks at the write and returns at once when it is not concerned, so that a write that
+//! no policy is about costs a few comparisons.
+
+use crate::authn::User;
+use crate::registry::Resource;
+use crate::schema::{self, Strictness};
+use crate::server::Server;
+use crate::store::ListQuery;
+use knarr_api::Status;
+use serde_json::Value;
+
+mod certificate_requests;
+mod image_policy;
+mod limit_ranges;
+mod matching;
+mod node_restriction;
+mod pod_security;
+mod policies;
+mod priority;
+mod quotas;
+mod rbac_escalation;
+mod service_account;
+mod storage_class;
+mod webhooks;
+
+pub(crate) use quotas::{Counting, Quotas};
+
+/// What is done to the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Create,
+    Update,
+    Delete,
+    /// A stream to a pod: exec, attach, port-forward, proxy. The object holds its options.
+    Connect,
+}
+
+/// One write, as far as admission must know.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Write<'a> {
+    pub(crate) user: &'a User,
+    pub(crate) operation: Operation,
+    pub(crate) resource: &'a Resource,
+    pub(crate) subresource: &'a str,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    /// The state before; `None` for a new object.
+    pub(crate) old: Option<&'a Value>,
+    pub(crate) dry_run: bool,
+}
+
+impl Write<'_> {
+    /// Whether it is about the objects of this resource themselves.
+    fn is(&self, group: &str, plural: &str) -> bool {
+        self.subresource.is_empty() && self.resource.group == group && self.resource.plural == plural
+    }
+
+    /// Whether a new object of this resource is made.
+    fn creates(&self, group: &str, plural: &str) -> bool {
+        self.operation == Operation::Create && self.is(group, plural)
+    }
+
+    /// The refusal, in the words that every admission plugin of Kubernetes uses.
+    fn forbidden(&self, why: &str) -> Status {
+        Status::forbidden(&self.resource.group, &self.resource.plural, self.name, why)
+    }
+}
+
+impl Server {
+    /// Fills in what policies of the cluster add to an object.
+    pub(crate) async fn mutate(&self, write: Write<'_>, object: &mut Value) -> Result<(), Status> {
+        if write.creates("", "pods") {
+            service_account::fill_in(self, write, object).await?;
+            priority::fill_in(self, write, object).await?;
+            limit_ranges::fill_in(self, write, object).await?;
+        }
+        if write.creates("", "persistentvolumeclaims") {
+            storage_class::fill_in(self, object).await?;
+        }
+        certificate_requests::fill_in(write, object);
+        if webhooks::mutate(self, write, object).await? {
+            self.read_again(write, object)?;
+        }
+        Ok(())
+    }
+
+    /// What comes back from outside is checked and completed like what comes from a client.
+    fn read_again(&self, write: Write<'_>, object: &mut Value) -> Result<(), Status> {
+        let resource = write.resource;
+        let taken = std::mem::take(object);
+        let (version, kind) = (&*resource.version, &*resource.kind);
+        let decoded = match &resource.schema {
+            Some(custom) => schema::decode_custom(version, kind, custom, taken, Vec::new(), Strictness::Ignore),
+            None => schema::decode(&resource.group, version, kind, taken, Vec::new(), Strictness::Ignore),
+        };
+        *object = decoded.map_err(|error| Status::internal(format!("changed by a webhook: {error}")))?.object;
+        resource.strategy.default(object);
+        Ok(())
+    }
+
+    /// Asks every policy whether the complete object may be written. Gives what the client should be warned of.
+    pub(crate) async fn admit(&self, write: Write<'_>, object: &Value) -> Result<Vec<String>, Status> {
+        node_restriction::check(self, write, object).await?;
+        certificate_requests::check(self, write, object).await?;
+        rbac_escalation::check(self, write, object).await?;
+        priority::check_class(self, write, object).await?;
+        limit_ranges::check(self, write, object).await?;
+        image_policy::check(self, write, object).await?;
+        let mut warnings = pod_security::check(self, write, object).await?;
+        warnings.extend(policies::check(self, write, object).await?);
+        warnings.extend(webhooks::validate(self, write, object).await?);
+        Ok(warnings)
+    }
+
+    /// The decoded object at `key`, if it is there.
+    pub(crate) async fn object_at(&self, key: &str) -> Result<Option<Value>, Status> {
+        let found = self.store.get(key).await.map_err(Status::internal)?;
+        Ok(found.map(|entry| entry.object()))
+    }
+
+    /// Every object below `prefix`, decoded.
+    pub(crate) async fn objects_below(&self, prefix: &str) -> Result<Vec<Value>, Status> {
+        let page = self.store.list(ListQuery { prefix, ..ListQuery::default() }).await;
+        Ok(page.map_err(Status::internal)?.entries.iter().map(|entry| entry.object()).collect())
+    }
+}
+
+/// The groups of containers of a pod, in the order Kubernetes names them in messages.
+const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+
+/// Every container of a pod specification.
+fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
+    CONTAINERS.into_iter().flat_map(|group| spec[group].as_array().into_iter().flatten())
+}
+
+/// The pod specification of a pod, or of the template in a workload; `None` where the kind has none.
+fn pod_of<'a>(resource: &Resource, object: &'a Value) -> Option<&'a Value> {
+    let path = match (&*resource.group, &*resource.plural) {
+        ("", "pods") => return Some(object),
+        ("", "podtemplates") => "/template",
+        ("", "replicationcontrollers") | ("batch", "jobs") => "/spec/template",
+        ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets") => "/spec/template",
+        ("batch", "cronjobs") => "/spec/jobTemplate/spec/template",
+        _ => return None,
+    };
+    object.pointer(path)
+}
+
+/// Whether the pod mirrors one that its node runs from a file: nothing can be added to it.
+fn is_mirror(pod: &Value) -> bool {
+    knarr_api::meta::annotation(pod, "kubernetes.io/config.mirror").is_some()
+}
