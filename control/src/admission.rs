@@ -96,7 +96,9 @@ impl Server {
         let taken = std::mem::take(object);
         let (version, kind) = (&*resource.version, &*resource.kind);
         let decoded = match &resource.schema {
-            Some(custom) => schema::decode_custom(version, kind, custom, taken, Vec::new(), Strictness::Ignore),
+            Some(custom) => {
+                schema::decode_custom(version, kind, custom, taken, Vec::new(), Strictness::Ignore)
+            }
             None => schema::decode(&resource.group, version, kind, taken, Vec::new(), Strictness::Ignore),
         };
         *object = decoded.map_err(|error| Status::internal(format!("changed by a webhook: {error}")))?.object;

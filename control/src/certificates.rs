@@ -34,7 +34,12 @@ const DECIDED: SignedDuration = SignedDuration::from_hours(1);
 const OPEN: SignedDuration = SignedDuration::from_hours(24);
 
 /// Follows the requests until `shutdown` turns true.
-pub(crate) async fn run(server: Arc<Server>, client: Client, pki: Arc<Pki>, mut shutdown: watch::Receiver<bool>) {
+pub(crate) async fn run(
+    server: Arc<Server>,
+    client: Client,
+    pki: Arc<Pki>,
+    mut shutdown: watch::Receiver<bool>,
+) {
     tokio::select! {
         () = follow(&server, &client, &pki) => {}
         () = clean(&client) => {}
@@ -65,7 +70,12 @@ async fn follow(server: &Server, client: &Client, pki: &Arc<Pki>) {
 }
 
 /// The next step of one request.
-async fn advance(server: &Server, client: &Client, pki: &Arc<Pki>, request: &DynamicObject) -> Result<(), kube::Error> {
+async fn advance(
+    server: &Server,
+    client: &Client,
+    pki: &Arc<Pki>,
+    request: &DynamicObject,
+) -> Result<(), kube::Error> {
     let value = json!({"spec": request.data["spec"], "status": request.data["status"]});
     let (conditions, part) = match state(&value) {
         State::Open => match approved(server, &value).await {

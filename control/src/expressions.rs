@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn conditions_over_objects() {
-        let object = json!({"spec": {"replicas": 5, "labels": {"a-b": "x"}, "list": ["a", "b"]}, "name": "web-1"});
+        let object =
+            json!({"spec": {"replicas": 5, "labels": {"a-b": "x"}, "list": ["a", "b"]}, "name": "web-1"});
         for (source, expected) in [
             ("object.spec.replicas <= 5", true),
             ("object.spec.replicas + 1 > 6", false),
@@ -149,7 +150,8 @@ mod tests {
     #[test]
     fn named_expressions_build_on_each_other() {
         let compile = |name: &str, source: &str| (name.to_owned(), Expression::compile(source).unwrap());
-        let named = [compile("a", "object.x + 1"), compile("broken", "object.y"), compile("b", "variables.a * 2")];
+        let named =
+            [compile("a", "object.x + 1"), compile("broken", "object.y"), compile("b", "variables.a * 2")];
         let mut variables = Variables::default().with("object", &json!({"x": 1}));
         compose(&mut variables, &named);
         assert_eq!(Expression::compile("variables.b == 4").unwrap().holds(&variables), Ok(true));

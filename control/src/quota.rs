@@ -28,7 +28,7 @@ pub(crate) fn amounts(map: Option<&Value>) -> Amounts {
 pub(crate) fn add(total: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
         let sum = total.entry(name.clone()).or_insert(Quantity::ZERO);
-        *sum = *sum + *amount;
+        *sum += *amount;
     }
 }
 
@@ -183,7 +183,8 @@ pub(crate) fn missing(quota: &Value, resource: &Resource, pod: &Value) -> Option
             "limits.cpu" | "limits.memory" => ("limits", &name["limits.".len()..]),
             _ => continue,
         };
-        let containers = ["containers", "initContainers"].map(|group| fields::list(pod, &format!("/spec/{group}")));
+        let containers =
+            ["containers", "initContainers"].map(|group| fields::list(pod, &format!("/spec/{group}")));
         let open = containers.into_iter().flatten().filter(|container| {
             container.pointer(&format!("/resources/{which}")).and_then(|map| map.get(of)).is_none()
         });

@@ -2,8 +2,8 @@
 //! API: kubectl and controllers match on all four, so every text here is Kubernetes' own.
 
 use serde::Serialize;
-use std::borrow::Cow;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::fmt;
 
 /// A failure (or the success of a DELETE), as it goes to the client.

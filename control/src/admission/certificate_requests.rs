@@ -30,7 +30,7 @@ pub(super) fn fill_in(write: Write<'_>, request: &mut Value) {
     fields::set(spec, "extra", Value::Null);
     fields::set(spec, "uid", json!(write.user.uid));
     if let Some(spec) = spec.as_object_mut() {
-        spec.retain(|name, value| !value.is_null() && !(name == "uid" && value == ""));
+        spec.retain(|name, value| !(value.is_null() || name == "uid" && value == ""));
     }
 }
 
@@ -41,8 +41,9 @@ pub(super) async fn check(server: &Server, write: Write<'_>, request: &Value) ->
     let signer = fields::text(request, "/spec/signerName");
     let signs = |object: &Value| object["status"]["certificate"].clone();
     match write.subresource {
-        "" if write.operation == Operation::Create => subject_fault(signer, request)
-            .map_or(Ok(()), |why| Err(write.forbidden(&why))),
+        "" if write.operation == Operation::Create => {
+            subject_fault(signer, request).map_or(Ok(()), |why| Err(write.forbidden(&why)))
+        }
         "approval" => may(server, write, "approve", signer).await,
         "status" if write.old.map(signs) != Some(signs(request)) => may(server, write, "sign", signer).await,
         _ => Ok(()),
@@ -53,8 +54,14 @@ pub(super) async fn check(server: &Server, write: Write<'_>, request: &Value) ->
 async fn may(server: &Server, write: Write<'_>, verb: &str, signer: &str) -> Result<(), Status> {
     let domain = signer.split_once('/').map(|(domain, _)| format!("{domain}/*")).unwrap_or_default();
     for name in [signer, &domain] {
-        let asked =
-            Attributes::Resource { verb, group: GROUP, resource: "signers", subresource: "", namespace: "", name };
+        let asked = Attributes::Resource {
+            verb,
+            group: GROUP,
+            resource: "signers",
+            subresource: "",
+            namespace: "",
+            name,
+        };
         if server.may(write.user, &asked).await {
             return Ok(());
         }
@@ -70,6 +77,7 @@ fn subject_fault(signer: &str, request: &Value) -> Option<String> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).ok()?;
     let (_, parsed) = X509CertificationRequest::from_der(&pem.contents).ok()?;
     let subject = parsed.certification_request_info.subject;
-    let masters = subject.iter_organization().any(|group| group.as_str().is_ok_and(|group| group == "system:masters"));
+    let masters =
+        subject.iter_organization().any(|group| group.as_str().is_ok_and(|group| group == "system:masters"));
     masters.then(|| format!("use of {KUBE_APISERVER_CLIENT} signer with system:masters group is not allowed"))
 }

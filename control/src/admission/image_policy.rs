@@ -109,14 +109,17 @@ pub(super) async fn check(server: &Server, write: Write<'_>, object: &Value) -> 
     if write.is("", "configmaps") && (write.namespace, write.name) == (NAMESPACE, NAME) {
         return check_policy(write, object);
     }
-    let concerned = matches!(write.subresource, "" | "ephemeralcontainers") && write.resource.plural == "pods";
+    let concerned =
+        matches!(write.subresource, "" | "ephemeralcontainers") && write.resource.plural == "pods";
     let Some(pod) = pod_of(write.resource, object).filter(|_| concerned) else { return Ok(()) };
     let found = server.object_at(&format!("core/configmaps/{NAMESPACE}/{NAME}")).await?;
     let Some(map) = found else { return Ok(()) };
-    let policy = Policy::read(&map).map_err(|why| write.forbidden(&format!("image policy is unreadable: {why}")))?;
+    let policy =
+        Policy::read(&map).map_err(|why| write.forbidden(&format!("image policy is unreadable: {why}")))?;
     let images = containers(&pod["spec"]).map(|container| fields::text(container, "/image"));
     let volumes = fields::list(pod, "/spec/volumes").iter();
-    let volumes = volumes.map(|volume| fields::text(volume, "/image/reference")).filter(|image| !image.is_empty());
+    let volumes =
+        volumes.map(|volume| fields::text(volume, "/image/reference")).filter(|image| !image.is_empty());
     let refusal = images.chain(volumes).find_map(|image| policy.refusal(write.namespace, image));
     refusal.map_or(Ok(()), |why| Err(write.forbidden(&why)))
 }

@@ -36,7 +36,9 @@ pub(super) async fn fill_in(server: &Server, write: Write<'_>, pod: &mut Value) 
 }
 
 fn annotate(pod: &mut Value, said: &[String]) {
-    let Some(annotations) = fields::child(pod, "metadata").and_then(|meta| fields::child(meta, "annotations")) else {
+    let Some(annotations) =
+        fields::child(pod, "metadata").and_then(|meta| fields::child(meta, "annotations"))
+    else {
         return;
     };
     let text = format!("LimitRanger plugin set: {}", said.join("; "));
@@ -209,7 +211,8 @@ mod tests {
         let mut pod = json!({"spec": {"containers": [{"name": "c"}, {"name": "d", "resources": {"limits": {"cpu": "2"}}}],
             "initContainers": [{"name": "i"}]}});
         let of = |value: Value| amounts(Some(&value));
-        let said = fill_containers(&mut pod, &of(json!({"cpu": "100m", "memory": "1Mi"})), &of(json!({"cpu": "1"})));
+        let said =
+            fill_containers(&mut pod, &of(json!({"cpu": "100m", "memory": "1Mi"})), &of(json!({"cpu": "1"})));
         let expected = [
             "cpu, memory request for container c",
             "cpu limit for container c",

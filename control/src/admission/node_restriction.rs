@@ -32,33 +32,39 @@ fn node_fault(node: &str, write: Write<'_>, new: &Value) -> Option<String> {
         return Some(format!("node {node:?} is not allowed to modify node {:?}", write.name));
     }
     let Some(old) = write.old.filter(|_| write.operation == Operation::Update) else {
-        return (write.operation == Operation::Delete).then(|| format!("node {node:?} is not allowed to delete itself"));
+        return (write.operation == Operation::Delete)
+            .then(|| format!("node {node:?} is not allowed to delete itself"));
     };
-    if write.subresource.is_empty() && fields::list(old, "/spec/taints") != fields::list(new, "/spec/taints") {
+    if write.subresource.is_empty() && fields::list(old, "/spec/taints") != fields::list(new, "/spec/taints")
+    {
         return Some(format!("node {node:?} is not allowed to modify taints"));
     }
     let restricted = |object: &Value| -> Vec<(String, Value)> {
         let labels = meta::labels(object).into_iter().flatten();
-        labels.filter(|(key, _)| key.contains(RESTRICTED)).map(|(key, value)| (key.clone(), value.clone())).collect()
+        labels
+            .filter(|(key, _)| key.contains(RESTRICTED))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
     };
     let (before, after) = (restricted(old), restricted(new));
-    let changed = after.iter().chain(&before).find(|label| !(before.contains(label) && after.contains(label)));
+    let changed =
+        after.iter().chain(&before).find(|label| !(before.contains(label) && after.contains(label)));
     changed.map(|(key, _)| format!("is not allowed to modify labels: {key}"))
 }
 
 fn pod_fault(node: &str, write: Write<'_>, pod: &Value) -> Option<String> {
     let bound = fields::text(write.old.unwrap_or(pod), "/spec/nodeName");
     match write.operation {
-        Operation::Create if write.subresource.is_empty() && !super::is_mirror(pod) => {
-            Some(format!("pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"))
-        }
+        Operation::Create if write.subresource.is_empty() && !super::is_mirror(pod) => Some(format!(
+            "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
+        )),
         _ if bound == node => None,
         Operation::Create => {
             Some(format!("node {node:?} can only create pods with spec.nodeName set to itself"))
         }
-        Operation::Update => {
-            Some(format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself"))
-        }
+        Operation::Update => Some(format!(
+            "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
+        )),
         Operation::Delete | Operation::Connect => {
             Some(format!("node {node:?} can only delete pods with spec.nodeName set to itself"))
         }
@@ -70,7 +76,8 @@ fn lease_fault(node: &str, write: Write<'_>) -> Option<String> {
     if write.namespace != NAMESPACE {
         return Some(format!("can only access leases in the {NAMESPACE:?} system namespace"));
     }
-    (write.name != node).then(|| "can only access node lease with the same name as the requesting node".to_owned())
+    (write.name != node)
+        .then(|| "can only access node lease with the same name as the requesting node".to_owned())
 }
 
 impl Server {
@@ -104,7 +111,14 @@ mod tests {
         let (table, user) = (Table::builtin(), User::node("a"));
         let (nodes, pods) = (table.find("", "v1", "nodes").unwrap(), table.find("", "v1", "pods").unwrap());
         let write = |resource, operation, name| Write {
-            user: &user, operation, resource, subresource: "", namespace: "n", name, old: None, dry_run: false,
+            user: &user,
+            operation,
+            resource,
+            subresource: "",
+            namespace: "n",
+            name,
+            old: None,
+            dry_run: false,
         };
         let fault = node_fault("a", write(&nodes, Operation::Update, "b"), &json!({}));
         assert_eq!(fault.unwrap(), r#"node "a" is not allowed to modify node "b""#);
@@ -115,6 +129,8 @@ mod tests {
         let bound = |node: &str| json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": {"nodeName": node}});
         assert_eq!(pod_fault("a", write(&pods, Operation::Create, "p"), &bound("a")), None);
         assert!(pod_fault("a", write(&pods, Operation::Create, "p"), &bound("b")).is_some());
-        assert!(pod_fault("a", write(&pods, Operation::Create, "p"), &json!({})).unwrap().contains("mirror pods"));
+        assert!(
+            pod_fault("a", write(&pods, Operation::Create, "p"), &json!({})).unwrap().contains("mirror pods")
+        );
     }
 }

@@ -114,8 +114,9 @@ fn existing_warnings(namespace: &str, policy: &Policy, pods: &[Value]) -> Vec<St
         return Vec::new();
     }
     let text = &policy.text;
-    let mut warnings =
-        vec![format!("existing pods in namespace {namespace:?} violate the new PodSecurity enforce level {text:?}")];
+    let mut warnings = vec![format!(
+        "existing pods in namespace {namespace:?} violate the new PodSecurity enforce level {text:?}"
+    )];
     let mut lines: Vec<String> = by_reason
         .into_iter()
         .map(|(reason, pods)| match pods.as_slice() {
@@ -136,7 +137,8 @@ fn label_faults(namespace: &Value) -> Vec<Cause> {
     for mode in ["enforce", "audit", "warn"] {
         let level = format!("{LABEL}{mode}");
         let value = meta::label(namespace, &level);
-        if let Some(value) = value.filter(|value| !matches!(*value, "privileged" | "baseline" | "restricted")) {
+        if let Some(value) = value.filter(|value| !matches!(*value, "privileged" | "baseline" | "restricted"))
+        {
             causes.push(fault(&level, value, "must be one of privileged, baseline, restricted"));
         }
         let version = format!("{LABEL}{mode}-version");
@@ -167,7 +169,10 @@ fn context(object: &Value) -> &Value {
 
 /// Names of the containers that `matches`.
 fn named<'a>(spec: &'a Value, matches: impl Fn(&Value) -> bool + 'a) -> Vec<&'a str> {
-    super::containers(spec).filter(|container| matches(container)).map(|one| fields::text(one, "/name")).collect()
+    super::containers(spec)
+        .filter(|container| matches(container))
+        .map(|one| fields::text(one, "/name"))
+        .collect()
 }
 
 #[cfg(test)]

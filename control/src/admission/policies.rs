@@ -72,7 +72,12 @@ async fn is_about(
 }
 
 /// The objects of parameters that the binding names; one null where the policy takes none.
-async fn params(server: &Server, write: Write<'_>, policy: &Value, binding: &Value) -> Result<Vec<Value>, Status> {
+async fn params(
+    server: &Server,
+    write: Write<'_>,
+    policy: &Value,
+    binding: &Value,
+) -> Result<Vec<Value>, Status> {
     let (kind, reference) = (&policy["spec"]["paramKind"], &binding["spec"]["paramRef"]);
     if kind.is_null() || reference.is_null() {
         return Ok(vec![Value::Null]);
@@ -82,7 +87,8 @@ async fn params(server: &Server, write: Write<'_>, policy: &Value, binding: &Val
         None => ("", fields::text(kind, "/apiVersion")),
     };
     let row = server.table.by_kind(group, version, fields::text(kind, "/kind"));
-    let unknown = || write.forbidden(&format!("policy {} takes parameters of an unknown kind", meta::name(policy)));
+    let unknown =
+        || write.forbidden(&format!("policy {} takes parameters of an unknown kind", meta::name(policy)));
     let row = row.ok_or_else(unknown)?;
     let namespace = match fields::text(reference, "/namespace") {
         "" => write.namespace,
@@ -149,7 +155,8 @@ pub(super) fn conditions_hold(conditions: &[Value], variables: &Variables) -> Re
 impl Asked<'_> {
     fn evaluate(&self, write: Write<'_>, object: &Value, namespace: &Value) -> Vec<Denial> {
         let spec = &self.policy["spec"];
-        let mut variables = variables(write, object).with("params", &self.params).with("namespaceObject", namespace);
+        let mut variables =
+            variables(write, object).with("params", &self.params).with("namespaceObject", namespace);
         match conditions_hold(fields::list(spec, "/matchConditions"), &variables) {
             Ok(true) => {}
             Ok(false) => return Vec::new(),
@@ -172,7 +179,8 @@ impl Asked<'_> {
         match Expression::compile(source).and_then(|expression| expression.holds(variables)) {
             Ok(true) => None,
             Ok(false) => Some(Denial {
-                message: message(validation, variables).unwrap_or_else(|| format!("failed expression: {source}")),
+                message: message(validation, variables)
+                    .unwrap_or_else(|| format!("failed expression: {source}")),
                 reason: match fields::text(validation, "/reason") {
                     "" => "Invalid".to_owned(),
                     reason => reason.to_owned(),

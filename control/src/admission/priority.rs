@@ -20,7 +20,8 @@ pub(super) async fn fill_in(server: &Server, write: Write<'_>, pod: &mut Value) 
     fields::set_in(pod, "spec", "priority", wanted.into());
     let Some(class) = class else { return Ok(()) };
     fields::set_in(pod, "spec", "priorityClassName", meta::name(&class).into());
-    let (policy, given) = (fields::text(&class, "/preemptionPolicy"), fields::text(pod, "/spec/preemptionPolicy"));
+    let (policy, given) =
+        (fields::text(&class, "/preemptionPolicy"), fields::text(pod, "/spec/preemptionPolicy"));
     if given == "Never" && policy != "Never" {
         return Err(write.forbidden(&format!(
             "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"

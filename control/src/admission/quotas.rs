@@ -24,7 +24,11 @@ pub(crate) struct Quotas {
 
 impl Server {
     /// Refuses a write that some quota of its namespace has no room for.
-    pub(crate) async fn count(&self, write: Write<'_>, object: &Value) -> Result<Option<Counting<'_>>, Status> {
+    pub(crate) async fn count(
+        &self,
+        write: Write<'_>,
+        object: &Value,
+    ) -> Result<Option<Counting<'_>>, Status> {
         if !counts(write) {
             return Ok(None);
         }
@@ -63,15 +67,14 @@ fn check(write: Write<'_>, quota: &Value, object: &Value, objects: &[Value]) -> 
     let zero = Quantity::ZERO;
     let mut added = quota::in_quota(quota, write.resource, object);
     for (name, amount) in &mut added {
-        *amount = *amount - before.get(name).copied().unwrap_or(zero);
+        *amount -= before.get(name).copied().unwrap_or(zero);
     }
     added.retain(|_, amount| *amount > zero);
     let used = quota::usage(quota, write.resource, objects);
     let hard = quota::amounts(quota.pointer("/spec/hard"));
     let used_of = |name: &str| used.get(name).copied().unwrap_or(zero);
-    let exceeds = |name: &String, amount: &Quantity| {
-        hard.get(name).is_some_and(|hard| used_of(name) + *amount > *hard)
-    };
+    let exceeds =
+        |name: &String, amount: &Quantity| hard.get(name).is_some_and(|hard| used_of(name) + *amount > *hard);
     added.retain(|name, amount| exceeds(name, amount));
     if added.is_empty() {
         return Ok(());

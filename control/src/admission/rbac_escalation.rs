@@ -110,7 +110,11 @@ fn missing_of(held: &[Value], rule: &Value) -> Vec<String> {
     lines
 }
 
-fn combinations<'a>(groups: &[&'a str], resources: &[&'a str], names: &[&'a str]) -> Vec<(&'a str, &'a str, &'a str)> {
+fn combinations<'a>(
+    groups: &[&'a str],
+    resources: &[&'a str],
+    names: &[&'a str],
+) -> Vec<(&'a str, &'a str, &'a str)> {
     let mut all = Vec::new();
     for group in groups {
         for resource in resources {
@@ -139,7 +143,10 @@ mod tests {
         let held = [json!({"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["get", "list"]})];
         let rule = |value: Value| missing(&held, &[value]);
         assert!(rule(json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]})).is_empty());
-        assert!(rule(json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["get"], "resourceNames": ["a"]})).is_empty());
+        assert!(
+            rule(json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["get"], "resourceNames": ["a"]}))
+                .is_empty()
+        );
         assert_eq!(
             rule(json!({"apiGroups": [""], "resources": ["pods", "secrets"], "verbs": ["get", "delete"]})),
             [

@@ -31,7 +31,9 @@ pub(super) async fn fill_in(server: &Server, write: Write<'_>, pod: &mut Value) 
     if automount {
         mount_token(spec);
     }
-    if fields::list(spec, "/imagePullSecrets").is_empty() && !fields::list(&account, "/imagePullSecrets").is_empty() {
+    if fields::list(spec, "/imagePullSecrets").is_empty()
+        && !fields::list(&account, "/imagePullSecrets").is_empty()
+    {
         fields::set(spec, "imagePullSecrets", account["imagePullSecrets"].clone());
     }
     Ok(())
@@ -81,7 +83,8 @@ fn mount_token(spec: &mut Value) {
 }
 
 fn token_volume(name: &str) -> Value {
-    let namespace = json!({"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}});
+    let namespace =
+        json!({"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}});
     let authority =
         json!({"name": crate::controllers::ROOT_CA, "items": [{"key": "ca.crt", "path": "ca.crt"}]});
     json!({"name": name, "projected": {"defaultMode": 0o644, "sources": [

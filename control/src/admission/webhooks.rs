@@ -24,7 +24,12 @@ struct Verdict {
 }
 
 /// The webhooks of one kind of configuration that are about the write, in the order of their configurations' names.
-async fn concerned(server: &Server, write: Write<'_>, kind: &str, object: &Value) -> Result<Vec<Value>, Status> {
+async fn concerned(
+    server: &Server,
+    write: Write<'_>,
+    kind: &str,
+    object: &Value,
+) -> Result<Vec<Value>, Status> {
     let mut hooks = Vec::new();
     if is_exempt(write) {
         return Ok(hooks);
@@ -68,18 +73,25 @@ pub(super) async fn mutate(server: &Server, write: Write<'_>, object: &mut Value
     }
     // Once more for those who want to see what later ones changed.
     let last = changed_by.last().copied().unwrap_or(0);
-    for hook in hooks.iter().take(last).filter(|hook| fields::text(hook, "/reinvocationPolicy") == "IfNeeded") {
+    for hook in hooks.iter().take(last).filter(|hook| fields::text(hook, "/reinvocationPolicy") == "IfNeeded")
+    {
         ask_and_patch(server, write, hook, object).await?;
     }
     Ok(!changed_by.is_empty())
 }
 
-async fn ask_and_patch(server: &Server, write: Write<'_>, hook: &Value, object: &mut Value) -> Result<bool, Status> {
+async fn ask_and_patch(
+    server: &Server,
+    write: Write<'_>,
+    hook: &Value,
+    object: &mut Value,
+) -> Result<bool, Status> {
     let verdict = ask(server, write, hook, object).await?;
     let Some(operations) = verdict.patch else { return Ok(false) };
     let patched = patch::json::apply(object, &operations)
         .map_err(|error| failure(hook, &format!("the patch does not apply: {error}")))?;
-    if !patched.is_object() || meta::name(&patched) != meta::name(object) || patched["kind"] != object["kind"] {
+    if !patched.is_object() || meta::name(&patched) != meta::name(object) || patched["kind"] != object["kind"]
+    {
         return Err(failure(hook, "the patch makes another object of it"));
     }
     let changed = patched != *object;
@@ -88,7 +100,11 @@ async fn ask_and_patch(server: &Server, write: Write<'_>, hook: &Value, object: 
 }
 
 /// Asks every validating webhook; the first refusal counts.
-pub(super) async fn validate(server: &Server, write: Write<'_>, object: &Value) -> Result<Vec<String>, Status> {
+pub(super) async fn validate(
+    server: &Server,
+    write: Write<'_>,
+    object: &Value,
+) -> Result<Vec<String>, Status> {
     let hooks = concerned(server, write, "validatingwebhookconfigurations", object).await?;
     let asked = hooks.iter().map(|hook| ask(server, write, hook, object));
     let verdicts = futures_util::future::try_join_all(asked).await?;
@@ -102,7 +118,10 @@ fn failure(hook: &Value, why: &str) -> Status {
 async fn ask(server: &Server, write: Write<'_>, hook: &Value, object: &Value) -> Result<Verdict, Status> {
     let harmless = matches!(fields::text(hook, "/sideEffects"), "None" | "NoneOnDryRun");
     if write.dry_run && !harmless {
-        return Err(Status::bad_request(format!("admission webhook {:?} does not support dry run", name(hook))));
+        return Err(Status::bad_request(format!(
+            "admission webhook {:?} does not support dry run",
+            name(hook)
+        )));
     }
     let review = review(write, object);
     let seconds = fields::int(hook, "/timeoutSeconds").unwrap_or(10).clamp(1, 30).unsigned_abs();
@@ -149,7 +168,9 @@ fn read(answer: &Value, review: &Value) -> Result<Value, String> {
     let response = &answer["response"];
     if answer["kind"] != "AdmissionReview" || answer["apiVersion"] != "admission.k8s.io/v1" {
         let found = (fields::text(answer, "/apiVersion"), fields::text(answer, "/kind"));
-        return Err(format!("expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {found:?}"));
+        return Err(format!(
+            "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {found:?}"
+        ));
     }
     if response["uid"] != review["request"]["uid"] {
         return Err(format!("expected response.uid={}, got {}", review["request"]["uid"], response["uid"]));
@@ -163,7 +184,9 @@ fn decide(hook: &Value, response: &Value) -> Result<Verdict, Status> {
     }
     let warnings = fields::list(response, "/warnings").iter().filter_map(Value::as_str).map(str::to_owned);
     let verdict = Verdict { patch: None, warnings: warnings.collect() };
-    let Some(encoded) = response["patch"].as_str().filter(|text| !text.is_empty()) else { return Ok(verdict) };
+    let Some(encoded) = response["patch"].as_str().filter(|text| !text.is_empty()) else {
+        return Ok(verdict);
+    };
     if response["patchType"] != "JSONPatch" {
         return Err(failure(hook, "invalid response.patchType, want JSONPatch"));
     }

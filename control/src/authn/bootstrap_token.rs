@@ -26,7 +26,8 @@ pub fn create(expires: Option<Timestamp>, description: &str) -> (String, Value) 
         data["expiration"] = crate::server::timestamp(expires).into();
     }
     let metadata = json!({"name": secret_name(&id), "namespace": NAMESPACE});
-    let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": TYPE, "stringData": data});
+    let object =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": TYPE, "stringData": data});
     (format!("{id}.{secret}"), object)
 }
 
@@ -39,7 +40,8 @@ pub fn secret_name(token: &str) -> String {
 fn parts(token: &str) -> Option<(&str, &str)> {
     let (id, secret) = token.split_once('.')?;
     let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    (id.len() == ID_LENGTH && secret.len() == SECRET_LENGTH && plain(id) && plain(secret)).then_some((id, secret))
+    (id.len() == ID_LENGTH && secret.len() == SECRET_LENGTH && plain(id) && plain(secret))
+        .then_some((id, secret))
 }
 
 /// The user of a bootstrap token that holds now.
@@ -64,7 +66,8 @@ fn accept(object: &Value, id: &str, secret: &str, now: Timestamp) -> Option<User
     let same = digest(&found).as_ref() == digest(secret).as_ref();
     let usable = datum("usage-bootstrap-authentication").as_deref() == Some("true");
     let whole = object["type"] == TYPE && datum("token-id").as_deref() == Some(id);
-    if !(fresh && same && usable && whole) || !object["metadata"]["deletionTimestamp"].is_null() {
+    let stays = object["metadata"]["deletionTimestamp"].is_null();
+    if !(fresh && same && usable && whole && stays) {
         return None;
     }
     let extra = datum("auth-extra-groups").unwrap_or_default();

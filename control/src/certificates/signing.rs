@@ -21,7 +21,8 @@ pub(super) fn sign(pki: &Pki, request: &Value) -> Option<Value> {
     }
     let made = Decoded::read(request).and_then(|decoded| {
         fault(signer, &decoded).map_or(Ok(()), Err)?;
-        let seconds = fields::int(request, "/spec/expirationSeconds").unwrap_or(LONGEST).clamp(SHORTEST, LONGEST);
+        let seconds =
+            fields::int(request, "/spec/expirationSeconds").unwrap_or(LONGEST).clamp(SHORTEST, LONGEST);
         let usages = if signer == KUBELET_SERVING { Usages::Server } else { Usages::Client };
         pki.sign_request(decoded.params, usages, seconds).map_err(|error| format!("{error:#}"))
     });

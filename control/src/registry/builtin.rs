@@ -2,13 +2,13 @@
 
 use super::Resource;
 use super::{
-    admissionwebhooks, apiservices, certificatesigningrequests, componentstatuses, configmaps, controllerrevisions, cronjobs,
-    csidrivers, csinodes, csistoragecapacities, customresourcedefinitions, daemonsets, deployments,
-    endpoints, endpointslices, events, horizontalpodautoscalers, ingressclasses, ingresses, jobs, leases,
-    limitranges, metrics, namespaces, networkpolicies, nodes, persistentvolumeclaims, persistentvolumes,
-    poddisruptionbudgets, pods, podtemplates, priorityclasses, replicasets, replicationcontrollers,
-    resourcequotas, reviews, rolebindings, roles, runtimeclasses, secrets, serviceaccounts, services,
-    statefulsets, storageclasses, volumeattachments,
+    admissionwebhooks, apiservices, certificatesigningrequests, componentstatuses, configmaps,
+    controllerrevisions, cronjobs, csidrivers, csinodes, csistoragecapacities, customresourcedefinitions,
+    daemonsets, deployments, endpoints, endpointslices, events, horizontalpodautoscalers, ingressclasses,
+    ingresses, jobs, leases, limitranges, metrics, namespaces, networkpolicies, nodes,
+    persistentvolumeclaims, persistentvolumes, poddisruptionbudgets, pods, podtemplates, priorityclasses,
+    replicasets, replicationcontrollers, resourcequotas, reviews, rolebindings, roles, runtimeclasses,
+    secrets, serviceaccounts, services, statefulsets, storageclasses, volumeattachments,
 };
 
 /// Every built-in row.

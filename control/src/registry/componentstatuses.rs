@@ -10,12 +10,16 @@ pub(super) fn row() -> Resource {
         .verbs(&["get", "list"])
         .columns(vec![
             name(),
-            text("Status", "Whether it works.", |object| match fields::text(object, "/conditions/0/status") {
-                "True" => "Healthy".to_owned(),
-                "False" => "Unhealthy".to_owned(),
-                _ => "Unknown".to_owned(),
+            text("Status", "Whether it works.", |object| {
+                match fields::text(object, "/conditions/0/status") {
+                    "True" => "Healthy".to_owned(),
+                    "False" => "Unhealthy".to_owned(),
+                    _ => "Unknown".to_owned(),
+                }
             }),
-            text("Message", "What it says.", |object| fields::text(object, "/conditions/0/message").to_owned()),
+            text("Message", "What it says.", |object| {
+                fields::text(object, "/conditions/0/message").to_owned()
+            }),
             text("Error", "Why it does not work.", |object| {
                 fields::text(object, "/conditions/0/error").to_owned()
             }),

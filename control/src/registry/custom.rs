@@ -41,7 +41,11 @@ fn row(definition: &Value, version: &Value, stored: &str) -> Resource {
         verbs: VERBS.iter().map(|verb| Cow::Borrowed(*verb)).collect(),
         subresources: subresources(version),
         columns: printer_columns(version),
-        strategy: Arc::new(CustomStrategy { schema: schema.clone(), has_status, selectable: selectable(version) }),
+        strategy: Arc::new(CustomStrategy {
+            schema: schema.clone(),
+            has_status,
+            selectable: selectable(version),
+        }),
         stored_as: (name != stored).then(|| other_version(&group, name, stored, &text("/spec/names/plural"))),
         schema,
         group,

@@ -8,7 +8,11 @@ use serde_json::{Value, json};
 const GROUP: &str = "metrics.k8s.io";
 
 pub(super) fn rows() -> Vec<Resource> {
-    let window = || text("Window", "Time over which it was measured.", |object| fields::text(object, "/window").to_owned());
+    let window = || {
+        text("Window", "Time over which it was measured.", |object| {
+            fields::text(object, "/window").to_owned()
+        })
+    };
     vec![
         Row::cluster(GROUP, "v1beta1", "NodeMetrics", "nodes")
             .verbs(&["get", "list"])
@@ -23,8 +27,10 @@ pub(super) fn rows() -> Vec<Resource> {
         Row::namespaced(GROUP, "v1beta1", "PodMetrics", "pods")
             .verbs(&["get", "list"])
             .columns(vec![name(), window(), age()])
-            .schema(schema(&json!({"containers": {"type": "array", "items": {"type": "object", "properties": {
-                "name": {"type": "string", "description": "Name of the container."}, "usage": usage()}}}})))
+            .schema(schema(
+                &json!({"containers": {"type": "array", "items": {"type": "object", "properties": {
+                "name": {"type": "string", "description": "Name of the container."}, "usage": usage()}}}}),
+            ))
             .done(),
     ]
 }

@@ -29,7 +29,8 @@ impl Server {
         // Together, so that one commit to the disk serves all.
         let roles = try_join_all(roles.into_iter().map(|object| self.ensure(&role, "", object)));
         let bindings = try_join_all(bindings.into_iter().map(|object| self.ensure(&binding, "", object)));
-        tokio::try_join!(roles, bindings, self.system_priorities(), self.kubernetes_service(advertised)).map(drop)
+        tokio::try_join!(roles, bindings, self.system_priorities(), self.kubernetes_service(advertised))
+            .map(drop)
     }
 
     /// The classes of what a node or the cluster cannot do without.
@@ -39,13 +40,12 @@ impl Server {
             let description = format!("Used for system critical pods that must {what}.");
             json!({"metadata": {"name": name}, "value": value, "description": description})
         };
-        let node = class(
-            "system-node-critical",
-            2_000_001_000,
-            "not be moved from their current node",
+        let node = class("system-node-critical", 2_000_001_000, "not be moved from their current node");
+        let cluster = class(
+            "system-cluster-critical",
+            2_000_000_000,
+            "run in the cluster, but can be moved to another node if necessary",
         );
-        let cluster =
-            class("system-cluster-critical", 2_000_000_000, "run in the cluster, but can be moved to another node if necessary");
         tokio::try_join!(self.ensure(&classes, "", node), self.ensure(&classes, "", cluster)).map(drop)
     }
 

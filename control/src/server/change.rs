@@ -97,7 +97,16 @@ impl<'a> At<'a> {
     /// What admission must know of a write here.
     fn write(&self, user: &'a User, operation: Operation, part: Part, old: Option<&'a Value>) -> Write<'a> {
         let Self { resource, namespace, name } = *self;
-        Write { user, operation, resource, subresource: part.subresource(), namespace, name, old, dry_run: false }
+        Write {
+            user,
+            operation,
+            resource,
+            subresource: part.subresource(),
+            namespace,
+            name,
+            old,
+            dry_run: false,
+        }
     }
 }
 

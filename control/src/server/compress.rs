@@ -30,7 +30,8 @@ pub(super) fn is_accepted(headers: &HeaderMap) -> bool {
 pub(super) fn compress(mut answer: Answer) -> Answer {
     let marked = answer.extensions().get::<Compressible>().is_some();
     let long = answer.body().size_hint().exact().is_some_and(|length| length > MIN_LENGTH);
-    if answer.status() != 200 || !(marked || long) || answer.headers().contains_key(header::CONTENT_ENCODING) {
+    if answer.status() != 200 || !(marked || long) || answer.headers().contains_key(header::CONTENT_ENCODING)
+    {
         return answer;
     }
     answer.headers_mut().remove(header::CONTENT_LENGTH);
@@ -98,7 +99,9 @@ mod tests {
 
     #[test]
     fn clients_say_what_they_take() {
-        for (value, taken) in [("gzip", true), ("br, gzip;q=0.5", true), ("gzip;q=0", false), ("identity", false)] {
+        for (value, taken) in
+            [("gzip", true), ("br, gzip;q=0.5", true), ("gzip;q=0", false), ("identity", false)]
+        {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT_ENCODING, value.parse().unwrap());
             assert_eq!(is_accepted(&headers), taken, "{value}");

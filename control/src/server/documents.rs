@@ -1,10 +1,10 @@
 //! Paths that are no objects: health, version, discovery, OpenAPI.
 
 use super::Server;
-use super::health;
-use super::query::Query;
 use super::answer::{self, Answer};
+use super::health;
 use super::negotiate::{Accept, Encoding};
+use super::query::Query;
 use crate::authn::service_account::ISSUER;
 use crate::discovery;
 use http::{Method, header};
@@ -84,10 +84,19 @@ fn platform() -> String {
 }
 
 fn root_paths(server: &Server) -> Vec<String> {
-    let mut paths: Vec<String> =
-        ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
-            .map(str::to_owned)
-            .into();
+    let mut paths: Vec<String> = [
+        "/api",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ]
+    .map(str::to_owned)
+    .into();
     let group_versions = discovery::api_versions(&server.table).into_iter();
     paths.extend(
         group_versions

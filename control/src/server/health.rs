@@ -28,7 +28,12 @@ fn checks(server: &Server, endpoint: &str) -> Vec<Check> {
 }
 
 /// Answers `/ENDPOINT` or `/ENDPOINT/CHECK`.
-pub(super) fn answer(server: &Server, endpoint: &str, rest: &[&str], query: &Query) -> Result<Answer, Status> {
+pub(super) fn answer(
+    server: &Server,
+    endpoint: &str,
+    rest: &[&str],
+    query: &Query,
+) -> Result<Answer, Status> {
     let mut checks = checks(server, endpoint);
     if let [wanted] = rest {
         checks.retain(|check| check.name == *wanted);

@@ -29,7 +29,8 @@ impl Wanted {
             if !name.as_str().starts_with("impersonate-") {
                 continue;
             }
-            let value = value.to_str().map_err(|_| Status::bad_request(format!("header {name} is not text")))?;
+            let value =
+                value.to_str().map_err(|_| Status::bad_request(format!("header {name} is not text")))?;
             match name.as_str() {
                 USER => wanted.user = value.to_owned(),
                 GROUP => wanted.groups.push(value.to_owned()),
@@ -39,7 +40,9 @@ impl Wanted {
         }
         let more = !wanted.groups.is_empty() || !wanted.uid.is_empty() || !wanted.extra.is_empty();
         match (wanted.user.is_empty(), more) {
-            (true, true) => Err(Status::internal("groups, uid or extras are requested without impersonating a user")),
+            (true, true) => {
+                Err(Status::internal("groups, uid or extras are requested without impersonating a user"))
+            }
             (true, false) => Ok(None),
             (false, _) => Ok(Some(wanted)),
         }
@@ -101,7 +104,8 @@ impl Server {
         name: &str,
     ) -> Result<(), Status> {
         let verb = "impersonate";
-        self.authorize(user, &Attributes::Resource { verb, group, resource, subresource, namespace, name }).await
+        self.authorize(user, &Attributes::Resource { verb, group, resource, subresource, namespace, name })
+            .await
     }
 }
 

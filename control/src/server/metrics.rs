@@ -60,10 +60,12 @@ impl Metrics {
     }
 
     pub(super) async fn pods(&self, server: &Server, namespace: &str) -> Result<Vec<Value>, Status> {
-        let prefix = if namespace.is_empty() { "core/pods/".to_owned() } else { format!("core/pods/{namespace}/") };
+        let prefix =
+            if namespace.is_empty() { "core/pods/".to_owned() } else { format!("core/pods/{namespace}/") };
         let mut pods = server.objects_below(&prefix).await?;
         pods.retain(|pod| fields::text(pod, "/status/phase") == "Running");
-        let wanted = |node: &Value| pods.iter().any(|pod| fields::text(pod, "/spec/nodeName") == meta::name(node));
+        let wanted =
+            |node: &Value| pods.iter().any(|pod| fields::text(pod, "/spec/nodeName") == meta::name(node));
         let mut nodes = server.objects_below("core/nodes/").await?;
         nodes.retain(wanted);
         let pairs: HashMap<String, Pair> = nodes
@@ -169,7 +171,8 @@ fn of_pod(pod: &Value, pair: &Pair) -> Option<Value> {
     let (namespace, name) = (meta::namespace(pod), meta::name(pod));
     let find = |look: &Look, container: &str| -> Option<Value> {
         let pods = fields::list(&look.summary, "/pods").iter();
-        let mut own = pods.filter(|pod| pod["podRef"]["name"] == name && pod["podRef"]["namespace"] == namespace);
+        let mut own =
+            pods.filter(|pod| pod["podRef"]["name"] == name && pod["podRef"]["namespace"] == namespace);
         let containers = fields::list(own.next()?, "/containers").to_vec();
         containers.into_iter().find(|found| found["name"] == container)
     };
@@ -203,9 +206,13 @@ mod tests {
         let pair = Pair { before: look(10, 1_000), after: look(12, 500_001_000) };
         let pod = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": {"containers": [{"name": "c"}, {"name": "new"}]}});
         let object = of_pod(&pod, &pair).unwrap();
-        assert_eq!(object["containers"], json!([{"name": "c", "usage": {"cpu": "250000000n", "memory": "4Ki"}}]));
+        assert_eq!(
+            object["containers"],
+            json!([{"name": "c", "usage": {"cpu": "250000000n", "memory": "4Ki"}}])
+        );
         assert_eq!(object["window"], "2.000s");
-        let other = json!({"metadata": {"name": "q", "namespace": "n"}, "spec": {"containers": [{"name": "c"}]}});
+        let other =
+            json!({"metadata": {"name": "q", "namespace": "n"}, "spec": {"containers": [{"name": "c"}]}});
         assert!(of_pod(&other, &pair).is_none());
     }
 }

@@ -39,7 +39,14 @@ struct Durations {
 
 impl Telemetry {
     /// Counts one request. Names that clients invent are not kept.
-    pub(super) fn record(&self, server: &Server, method: &Method, uri: &http::Uri, code: u16, took: Duration) {
+    pub(super) fn record(
+        &self,
+        server: &Server,
+        method: &Method,
+        uri: &http::Uri,
+        code: u16,
+        took: Duration,
+    ) {
         let query = Query::parse(uri.query().unwrap_or_default());
         let Ok(Route::Resource(path)) = Route::parse(uri.path()) else { return };
         let Ok(verb) = super::verbs::verb(method, &path, &query) else { return };

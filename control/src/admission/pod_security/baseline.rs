@@ -61,7 +61,8 @@ fn app_armor(pod: &Value, spec: &Value) -> Option<Finding> {
     let kind = |object: &Value| fields::text(context(object), "/appArmorProfile/type").to_owned();
     let bad = |object: &Value| kind(object) == "Unconfined";
     let annotated = |container: &Value| {
-        let key = format!("container.apparmor.security.beta.kubernetes.io/{}", fields::text(container, "/name"));
+        let key =
+            format!("container.apparmor.security.beta.kubernetes.io/{}", fields::text(container, "/name"));
         meta::annotation(pod, &key) == Some("unconfined")
     };
     let names = named(spec, |container| bad(container) || annotated(container));

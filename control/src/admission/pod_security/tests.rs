@@ -51,7 +51,10 @@ fn what_leads_out_of_a_container_is_named() {
             json!({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}),
             r#"seccompProfile (pod must not set securityContext.seccompProfile.type to "Unconfined")"#,
         ),
-        (json!({"securityContext": {"sysctls": [{"name": "kernel.msgmax"}]}}), "forbidden sysctls (kernel.msgmax)"),
+        (
+            json!({"securityContext": {"sysctls": [{"name": "kernel.msgmax"}]}}),
+            "forbidden sysctls (kernel.msgmax)",
+        ),
     ];
     for (spec, expected) in cases {
         let found = violation("baseline", &json!({"spec": spec})).unwrap();

@@ -9,8 +9,26 @@ const RULES: &str = "/x-kubernetes-validations";
 const DEEPEST: usize = 128;
 /// Words of CEL that properties may be called by; they are written `__in__`.
 const RESERVED: [&str; 20] = [
-    "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop",
-    "namespace", "null", "package", "return", "true", "var", "void",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "namespace",
+    "null",
+    "package",
+    "return",
+    "true",
+    "var",
+    "void",
 ];
 
 /// Every rule that the object breaks.
@@ -136,7 +154,8 @@ fn escaped(schema: &Value, value: &Value) -> Value {
     match value {
         Value::Object(map) => {
             let properties = schema.get("properties");
-            let entry = |(name, value): (&String, &Value)| match properties.and_then(|known| known.get(name)) {
+            let entry = |(name, value): (&String, &Value)| match properties.and_then(|known| known.get(name))
+            {
                 Some(inner) => (escaped_name(name), escaped(inner, value)),
                 None => {
                     let inner = schema.get("additionalProperties").unwrap_or(&Value::Null);
@@ -192,7 +211,9 @@ mod tests {
 
     #[test]
     fn transitions_are_checked_on_change_only() {
-        let of = |name: &str, old: Option<&str>| faults_of(json!([]), json!({"name": name}), old.map(|old| json!({"name": old})));
+        let of = |name: &str, old: Option<&str>| {
+            faults_of(json!([]), json!({"name": name}), old.map(|old| json!({"name": old})))
+        };
         assert!(of("a", None).is_empty() && of("a", Some("a")).is_empty());
         assert_eq!(of("b", Some("a")), [r#"spec.name: Invalid value: "string": is immutable"#]);
     }

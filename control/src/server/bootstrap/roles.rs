@@ -88,7 +88,8 @@ fn paths(paths: &[&str]) -> Value {
 
 /// What everyone may read without a name, and with one.
 fn discovery() -> Vec<Value> {
-    let rules = ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz"];
+    let rules =
+        ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz"];
     vec![paths(&rules), paths(&["/version", "/version/"])]
 }
 
@@ -119,7 +120,16 @@ fn auth_delegator() -> Vec<Value> {
 }
 
 fn monitoring() -> Vec<Value> {
-    vec![paths(&["/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/metrics/slis", "/readyz", "/readyz/*"])]
+    vec![paths(&[
+        "/healthz",
+        "/healthz/*",
+        "/livez",
+        "/livez/*",
+        "/metrics",
+        "/metrics/slis",
+        "/readyz",
+        "/readyz/*",
+    ])]
 }
 
 fn node_proxier() -> Vec<Value> {
@@ -167,19 +177,23 @@ pub(super) fn cluster_roles() -> Vec<Value> {
         ("system:aggregated-metrics-reader", metrics_reader(), Some("view")),
         ("system:auth-delegator", auth_delegator(), None),
         ("system:basic-user", basic_user(), None),
-        ("system:certificates.k8s.io:certificatesigningrequests:nodeclient",
-            vec![rule(CERTIFICATES, &["certificatesigningrequests/nodeclient"], &["create"])], None),
-        ("system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
-            vec![rule(CERTIFICATES, &["certificatesigningrequests/selfnodeclient"], &["create"])], None),
+        (
+            "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+            vec![rule(CERTIFICATES, &["certificatesigningrequests/nodeclient"], &["create"])],
+            None,
+        ),
+        (
+            "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+            vec![rule(CERTIFICATES, &["certificatesigningrequests/selfnodeclient"], &["create"])],
+            None,
+        ),
         ("system:discovery", discovery(), None),
         ("system:monitoring", monitoring(), None),
         ("system:node-bootstrapper", node_bootstrapper(), None),
         ("system:node-proxier", node_proxier(), None),
         ("system:public-info-viewer", public_info(), None),
     ];
-    let role = |(name, rules, to): (&str, Vec<Value>, Option<&str>)| {
-        json!({"metadata": {"name": name, "labels": labels(to)}, "rules": rules})
-    };
+    let role = |(name, rules, to): (&str, Vec<Value>, Option<&str>)| json!({"metadata": {"name": name, "labels": labels(to)}, "rules": rules});
     let people = [
         aggregate("admin", None, admin()),
         aggregate("edit", Some("admin"), edit()),
@@ -203,7 +217,11 @@ pub(super) fn cluster_role_bindings() -> Vec<Value> {
         ("system:node-proxier", "system:node-proxier", &["system:node-proxier"]),
         ("system:public-info-viewer", "system:public-info-viewer", &[AUTHENTICATED, UNAUTHENTICATED]),
         ("knarr:node-bootstrapper", "system:node-bootstrapper", &[BOOTSTRAPPERS]),
-        ("knarr:node-autoapprove", "system:certificates.k8s.io:certificatesigningrequests:nodeclient", &[BOOTSTRAPPERS]),
+        (
+            "knarr:node-autoapprove",
+            "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+            &[BOOTSTRAPPERS],
+        ),
         ("knarr:node-renewal", "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", nodes),
     ];
     let binding = |(name, role, groups): (&str, &str, &[&str])| {

@@ -48,7 +48,10 @@ fn priorities_come_from_classes() {
     let class = json!({"metadata": {"name": "high"}, "value": 1000, "globalDefault": true, "preemptionPolicy": "Never"});
     assert_eq!(lab.post(classes, &class).code, 201);
     let created = lab.post(PODS, &pod("p"));
-    assert_eq!((created.at("/spec/priority"), created.text("/spec/preemptionPolicy")), (&json!(1000), "Never".into()));
+    assert_eq!(
+        (created.at("/spec/priority"), created.text("/spec/preemptionPolicy")),
+        (&json!(1000), "Never".into())
+    );
     assert_eq!(created.text("/spec/priorityClassName"), "high");
     let mut unknown = pod("q");
     unknown["spec"]["priorityClassName"] = "nope".into();
@@ -56,7 +59,9 @@ fn priorities_come_from_classes() {
     assert_eq!(refused, (403, r#"pods "q" is forbidden: no PriorityClass with name nope was found"#.into()));
     let second = json!({"metadata": {"name": "other"}, "value": 1, "globalDefault": true});
     let refused = lab.post(classes, &second).refusal();
-    assert!(refused.1.ends_with("PriorityClass high is already marked as default. Only one default can exist"));
+    assert!(
+        refused.1.ends_with("PriorityClass high is already marked as default. Only one default can exist")
+    );
 }
 
 #[test]
@@ -104,7 +109,11 @@ fn levels_of_a_namespace_refuse_pods_and_warn_of_workloads() {
     let created = lab.post(pods, &object);
     assert_eq!(created.code, 201);
     let warning = created.headers["warning"].to_str().unwrap();
-    assert!(warning.contains(r#"would violate PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false"#));
+    assert!(
+        warning.contains(
+            r#"would violate PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false"#
+        )
+    );
     object["spec"]["hostNetwork"] = true.into();
     object["metadata"]["name"] = "q".into();
     let refused = lab.post(pods, &object).refusal();
@@ -131,7 +140,10 @@ fn images_are_allowed_by_rules_that_refusals_name() {
     let policy = "rules:\n- {name: no-hub, action: deny, images: [\"docker.io/*\"]}\n";
     assert_eq!(lab.post(maps, &map(policy)).code, 201);
     let refused = lab.post(PODS, &pod("p")).refusal();
-    assert_eq!(refused, (403, r#"pods "p" is forbidden: image policy refuses image "i:1": rule "no-hub""#.into()));
+    assert_eq!(
+        refused,
+        (403, r#"pods "p" is forbidden: image policy refuses image "i:1": rule "no-hub""#.into())
+    );
     let mut object = pod("p");
     object["spec"]["containers"][0]["image"] = "registry.example.com/i:1".into();
     assert_eq!(lab.post(PODS, &object).code, 201);
@@ -152,7 +164,8 @@ fn claims_get_the_default_class() {
 fn nobody_gives_away_more_than_they_hold() {
     let lab = lab();
     let bob = || User::new("bob", &[]);
-    let rule = |resource: &str, verbs: &[&str]| json!({"apiGroups": [""], "resources": [resource], "verbs": verbs});
+    let rule =
+        |resource: &str, verbs: &[&str]| json!({"apiGroups": [""], "resources": [resource], "verbs": verbs});
     let roles = json!({"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": ["create", "update"]});
     let role = json!({"metadata": {"name": "bob"}, "rules": [rule("pods", &["get"]), roles]});
     assert_eq!(lab.post(&format!("{RBAC}/clusterroles"), &role).code, 201);
@@ -198,10 +211,14 @@ fn what_one_may_do_is_listed() {
     let binding = json!({"metadata": {"name": "b"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}, "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "bob"}]});
     lab.post(&format!("{RBAC}/namespaces/default/rolebindings"), &binding);
     let reviews = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
-    let ask = |namespace: &str| user_of(&lab, User::new("bob", &[]), "POST", reviews, &json!({"spec": {"namespace": namespace}}));
+    let ask = |namespace: &str| {
+        user_of(&lab, User::new("bob", &[]), "POST", reviews, &json!({"spec": {"namespace": namespace}}))
+    };
     let lists_pods = |answer: &Response| {
         let rules = answer.at("/status/resourceRules").as_array().cloned().unwrap_or_default();
-        rules.iter().any(|rule| rule["resources"].as_array().is_some_and(|names| names.contains(&"pods".into())))
+        rules
+            .iter()
+            .any(|rule| rule["resources"].as_array().is_some_and(|names| names.contains(&"pods".into())))
     };
     let (here, there) = (ask("default"), ask("kube-system"));
     assert!(lists_pods(&here) && !lists_pods(&there), "{here:?}");

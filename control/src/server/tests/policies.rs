@@ -20,7 +20,8 @@ fn policy(lab: &Lab, name: &str, spec: Value, actions: &[&str]) {
     assert_eq!(created.code, 201, "{created:?}");
     let mut binding = json!({"metadata": {"name": format!("{name}-binding")}, "spec": {"policyName": name, "validationActions": actions}});
     if spec_has_params(&created) {
-        binding["spec"]["paramRef"] = json!({"name": "limits", "namespace": "default", "parameterNotFoundAction": "Deny"});
+        binding["spec"]["paramRef"] =
+            json!({"name": "limits", "namespace": "default", "parameterNotFoundAction": "Deny"});
     }
     let created = lab.post(&format!("{ADMISSION}/validatingadmissionpolicybindings"), &binding);
     assert_eq!(created.code, 201, "{created:?}");
@@ -54,7 +55,8 @@ fn policies_deny_and_warn_in_the_words_of_kubernetes() {
     assert_eq!(refused, (422, expected.into()));
     let refused = lab.post(CONFIG_MAPS, &map("checked-c", "bad")).refusal();
     assert!(refused.1.ends_with("denied request: not bad"), "{refused:?}");
-    let patched = lab.patch(&format!("{CONFIG_MAPS}/checked-a"), "merge", &json!({"data": {"a": "long enough"}}));
+    let patched =
+        lab.patch(&format!("{CONFIG_MAPS}/checked-a"), "merge", &json!({"data": {"a": "long enough"}}));
     assert_eq!(patched.code, 422);
 }
 
@@ -67,7 +69,8 @@ fn policies_take_parameters() {
         "validations": [{"expression": "object.spec.replicas <= int(params.data.most)", "message": "too many", "reason": "Forbidden"}],
     });
     policy(&lab, "replicas", spec, &["Deny"]);
-    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}});
+    let template =
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}});
     let web = |name: &str, replicas: i64| json!({"metadata": {"name": name}, "spec": {"replicas": replicas, "selector": {"matchLabels": {"a": "b"}}, "template": template}});
     let deployments = "/apis/apps/v1/namespaces/default/deployments";
     let refused = lab.post(deployments, &web("a", 1)).refusal();
@@ -159,9 +162,15 @@ fn a_validating_webhook_refuses_and_warns() {
     });
     configure(&lab, "validatingwebhookconfigurations", &client, "Fail");
     let refused = lab.post(CONFIG_MAPS, &map("m", "bad")).refusal();
-    assert_eq!(refused, (400, r#"admission webhook "hook.example.com" denied the request: it is bad"#.into()));
+    assert_eq!(
+        refused,
+        (400, r#"admission webhook "hook.example.com" denied the request: it is bad"#.into())
+    );
     let created = lab.post(CONFIG_MAPS, &map("m", "good"));
-    assert_eq!((created.code, &created.headers["warning"]), (201, &"299 - \"looked at it\"".parse().unwrap()));
+    assert_eq!(
+        (created.code, &created.headers["warning"]),
+        (201, &"299 - \"looked at it\"".parse().unwrap())
+    );
     let refused = lab.delete(&format!("{CONFIG_MAPS}/m"), &Value::Null).refusal();
     assert_eq!(refused, (403, r#"admission webhook "hook.example.com" denied the request: stays"#.into()));
 }

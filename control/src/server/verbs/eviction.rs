@@ -42,7 +42,8 @@ fn disrupts(pod: &Value) -> bool {
 async fn budget_of(server: &Server, at: At<'_>, pod: &Value) -> Result<Option<Value>, Status> {
     let prefix = format!("policy/poddisruptionbudgets/{}/", at.namespace);
     let query = ListQuery { prefix: &prefix, ..ListQuery::default() };
-    let page = server.store.list(query).await.map_err(|error| stored::refusal(at.resource, at.name, error))?;
+    let page =
+        server.store.list(query).await.map_err(|error| stored::refusal(at.resource, at.name, error))?;
     let selects = |budget: &Value| {
         let selector = budget.pointer("/spec/selector").map(LabelSelector::from_object);
         selector.is_some_and(|selector| selector.is_ok_and(|selector| selector.matches_object(pod)))
@@ -58,7 +59,8 @@ async fn budget_of(server: &Server, at: At<'_>, pod: &Value) -> Result<Option<Va
 
 /// Takes one disruption from the budget.
 async fn take(server: &Server, at: At<'_>, pod: &Value, budget: &Value, dry_run: bool) -> Result<(), Status> {
-    let row = server.table.find("policy", "v1", "poddisruptionbudgets").ok_or_else(Status::no_such_resource)?;
+    let row =
+        server.table.find("policy", "v1", "poddisruptionbudgets").ok_or_else(Status::no_such_resource)?;
     let resource: &Resource = &row;
     let place = At { resource, namespace: at.namespace, name: meta::name(budget) };
     let take = |budget: &Value| match decide(budget, pod)? {
@@ -86,7 +88,9 @@ fn decide(budget: &Value, pod: &Value) -> Result<Decision, Status> {
     if !is_ready(pod) && (always || enough && number(budget, "desiredHealthy") > 0) {
         return Ok(Decision::Free);
     }
-    let refuse = |why: String| Err(Status::too_many_requests(REFUSED, Some(RETRY)).with_cause("DisruptionBudget", &why));
+    let refuse = |why: String| {
+        Err(Status::too_many_requests(REFUSED, Some(RETRY)).with_cause("DisruptionBudget", &why))
+    };
     if number(budget, "observedGeneration") < meta::generation(budget).unwrap_or(0) {
         return refuse(format!("The disruption budget {name} is still being processed by the server."));
     }
