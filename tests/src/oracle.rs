@@ -18,6 +18,12 @@ pub fn runc() -> PathBuf {
 /// # Panics
 /// When the reports differ.
 pub fn same(script: &str, case: impl Fn(&mut Bundle) -> String) {
+    let (ours, theirs) = both(script, case);
+    assert_eq!(ours, theirs, "ours (left) and runc (right) differ");
+}
+
+/// Runs a case on both and answers our report and that of runc.
+pub fn both(script: &str, case: impl Fn(&mut Bundle) -> String) -> (String, String) {
     let mut theirs = Bundle::with_runtime(runc(), script);
     let mut ours = Bundle::shell(script);
     // Names that differ between two bundles are not differences.
@@ -27,5 +33,5 @@ pub fn same(script: &str, case: impl Fn(&mut Bundle) -> String) {
     let expected = case(&mut theirs);
     let expected = neutral(&theirs, expected);
     let got = case(&mut ours);
-    assert_eq!(neutral(&ours, got), expected, "ours (left) and runc (right) differ");
+    (neutral(&ours, got), expected)
 }

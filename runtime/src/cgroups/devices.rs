@@ -34,7 +34,6 @@ const DEFAULTS: &[(char, Option<u32>, Option<u32>, &str)] = &[
     ('c', Some(5), Some(0), "rwm"),
     ('c', Some(1), Some(5), "rwm"),
     ('c', Some(1), Some(9), "rwm"),
-    ('c', Some(5), Some(1), "rwm"),
     ('c', Some(136), None, "rwm"),
     ('c', Some(5), Some(2), "rwm"),
 ];

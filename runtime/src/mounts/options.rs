@@ -103,6 +103,10 @@ fn parse_one(option: &str, parsed: &mut Options) {
 fn attribute(name: &str, into: &mut Attributes) -> bool {
     let Some((_, bits, set)) = ATTRIBUTES.iter().find(|(known, ..)| *known == name) else { return false };
     let access_time = bits & (attr::ATIME_MASK | attr::STRICTATIME) != 0 || *bits == 0;
+    // As for mount(2): relatime is what remains when nothing stronger is asked for, whatever the order.
+    if *bits == 0 && into.set & attr::ATIME_MASK != 0 {
+        return true;
+    }
     let mask = if access_time { attr::ATIME_MASK } else { *bits };
     into.set = into.set & !mask | if *set { *bits } else { 0 };
     into.clear = if *set && !access_time { into.clear & !mask } else { into.clear | mask };
@@ -154,6 +158,7 @@ mod tests {
             ("noatime", Attributes { set: attr::NOATIME, clear: attr::ATIME_MASK }),
             ("noatime strictatime", Attributes { set: attr::STRICTATIME, clear: attr::ATIME_MASK }),
             ("relatime", Attributes { set: 0, clear: attr::ATIME_MASK }),
+            ("noatime relatime", Attributes { set: attr::NOATIME, clear: attr::ATIME_MASK }),
             ("nodiratime", set(attr::NODIRATIME)),
         ] {
             assert_eq!(parse_words(words).attributes, expected, "{words}");
