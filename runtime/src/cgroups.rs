@@ -1,7 +1,7 @@
 //! Control groups: where a container's are, what is written to them, and how they are frozen, read and removed.
 //!
 //! `layout` finds out what this host has (version 1, version 2, or both side by side), `v1` and `v2` turn limits into
-//! plain lists of files and values, and `control` carries such lists out. Nothing here asks a daemon.
+//! plain lists of files and values, and `control` carries such lists out. Only with `--systemd-cgroup` a daemon is asked.
 
 pub(crate) mod control;
 pub(crate) mod device_filter;
@@ -12,6 +12,7 @@ pub(crate) mod stats;
 pub(crate) mod v1;
 pub(crate) mod v2;
 
+use crate::systemd::Scope;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -22,6 +23,9 @@ pub(crate) struct Cgroups {
     pub(crate) directories: Vec<Directory>,
     /// Version 2 alone.
     pub(crate) unified: bool,
+    /// systemd made it and is asked to end it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scope: Option<Scope>,
 }
 
 /// One cgroup.

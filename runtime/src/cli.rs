@@ -33,6 +33,8 @@ pub(crate) struct Global {
     /// Where containers are kept.
     pub(crate) root: PathBuf,
     pub(crate) log: Log,
+    /// systemd makes the cgroups.
+    pub(crate) systemd: bool,
 }
 
 /// A command: its name, its flags, how many plain arguments come before the rest is not ours to read, what it does.
@@ -198,9 +200,6 @@ fn dispatch(args: Vec<OsString>, log: &mut Log) -> Result<u8> {
     let mut rest = rest.into_iter();
     let name = rest.next().map(|name| name.to_string_lossy().into_owned());
     let Some(name) = name.filter(|name| name != "help" && !global.has("help")) else { return print(&help()) };
-    if global.has("systemd-cgroup") {
-        return Err(Error::unsupported("--systemd-cgroup"));
-    }
     if MISSING.contains(&name.as_str()) {
         return Err(Error::unsupported(name));
     }
@@ -211,7 +210,10 @@ fn dispatch(args: Vec<OsString>, log: &mut Log) -> Result<u8> {
     if arguments.has("help") {
         return print(&command_help(command));
     }
-    (command.run)(&Global { root: root(&global), log: log.clone() }, &arguments)
+    (command.run)(
+        &Global { root: root(&global), log: log.clone(), systemd: global.has("systemd-cgroup") },
+        &arguments,
+    )
 }
 
 fn log(global: &Arguments) -> Result<Log> {

@@ -358,7 +358,7 @@ mod tests {
             annotations: BTreeMap::new(),
             init_process_pid: 0,
             init_process_start: 0,
-            cgroups: Cgroups { directories: vec![], unified: false },
+            cgroups: Cgroups { directories: vec![], unified: false, scope: None },
             shares_pids: false,
             hooks: Hooks::default(),
         }

@@ -39,6 +39,7 @@ mod seccomp;
 mod signals;
 mod socket;
 mod sysctl;
+mod systemd;
 mod terminal;
 mod timeline;
 mod user;

@@ -23,6 +23,7 @@ use crate::cgroups::{self, Cgroups};
 use crate::error::Result;
 use crate::mounts::Source;
 use crate::spec::{Hooks, Spec};
+use crate::systemd::Scope;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -40,12 +41,16 @@ pub(crate) struct Options {
     pub(crate) preserve_fds: u32,
     /// The program waits for `start`.
     pub(crate) wait_for_start: bool,
+    /// systemd makes the cgroups.
+    pub(crate) systemd: bool,
 }
 
 /// What the plan must know of this host.
 #[derive(Debug, Clone)]
 pub(crate) struct Host {
     pub(crate) layout: cgroups::layout::Layout,
+    /// We are an ordinary user.
+    pub(crate) rootless: bool,
 }
 
 /// Everything that will be done.
@@ -73,13 +78,13 @@ impl Plan {
         validate::spec(spec)?;
         let linux = spec.linux.clone().unwrap_or_default();
         let namespaces = Namespaces::plan(&linux)?;
-        let path = cgroups::path::parse(&linux.cgroups_path, &options.id)?;
+        let cgroups = place(&linux.cgroups_path, options, host)?;
         let mut plan = Plan {
             id: options.id.clone(),
             bundle: options.bundle.clone(),
             rootfs: rootfs_path(spec, &options.bundle),
             namespaces,
-            cgroups: host.layout.place(&path),
+            cgroups,
             prepared: vec![],
             hooks: spec.hooks.clone().unwrap_or_default(),
             steps: vec![],
@@ -96,6 +101,13 @@ impl Plan {
     pub(crate) fn side(&self, side: Side) -> impl Iterator<Item = &Step> {
         self.steps.iter().filter(move |step| step.side() == side)
     }
+}
+
+fn place(field: &str, options: &Options, host: &Host) -> Result<Cgroups> {
+    if options.systemd {
+        return host.layout.place_scope(&Scope::parse(field, &options.id, host.rootless)?);
+    }
+    Ok(host.layout.place(&cgroups::path::parse(field, &options.id)?))
 }
 
 fn rootfs_path(spec: &Spec, bundle: &Path) -> PathBuf {
@@ -116,15 +128,23 @@ fn runtime_steps(linux: &crate::spec::Linux, process: &ProcessPlan, plan: &Plan)
         writes.extend(cgroups::devices::v1_writes(&rules));
         (writes, None)
     };
-    let mut steps = vec![Step::CreateCgroups];
-    steps.extend((!writes.is_empty()).then_some(Step::LimitCgroups(writes)));
-    steps.extend(filter.map(Step::FilterDevices));
+    let mut limits = vec![];
+    limits.extend((!writes.is_empty()).then_some(Step::LimitCgroups(writes)));
+    limits.extend(filter.map(Step::FilterDevices));
+    let scope = plan.cgroups.scope.is_some();
+    // systemd makes a version 2 scope itself, around a process that exists; what it knows of version 1 is only a part.
+    let ours = !(scope && plan.cgroups.unified);
+    let mut steps = vec![];
+    steps.extend(ours.then_some(Step::CreateCgroups));
+    steps.extend((!scope).then(|| std::mem::take(&mut limits)).into_iter().flatten());
     steps.extend((!plan.cgroups.unified).then_some(Step::OpenCgroups));
     steps.extend((!plan.prepared.is_empty()).then_some(Step::PrepareMounts));
     steps.push(Step::Clone {
         flags: plan.namespaces.clone_flags(),
-        into_cgroup: plan.cgroups.version_2().is_some(),
+        into_cgroup: ours && plan.cgroups.version_2().is_some(),
     });
+    steps.extend(scope.then(|| Step::StartScope(Box::new(resources))));
+    steps.extend(limits);
     steps.extend(plan.namespaces.new_user().then_some(Step::MapIds));
     steps.extend(process.oom_score_adj.map(Step::OomScore));
     let devices = linux.net_devices.iter();
@@ -139,11 +159,12 @@ fn runtime_steps(linux: &crate::spec::Linux, process: &ProcessPlan, plan: &Plan)
     Ok(steps)
 }
 
-/// Whether init must wait for what the runtime does after the clone: its ids, its network devices, and its pid as the
+/// Whether init must wait for what the runtime does after the clone: its ids, its scope, its network devices, and its pid as the
 /// host sees it, which its hooks are told.
 fn needs_release(linux: &crate::spec::Linux, plan: &Plan) -> bool {
     let own_hooks = [HookKind::CreateContainer, HookKind::StartContainer];
     plan.namespaces.any_user()
+        || plan.cgroups.scope.is_some()
         || !linux.net_devices.is_empty()
         || own_hooks.into_iter().any(|kind| !kind.of(&plan.hooks).is_empty())
 }

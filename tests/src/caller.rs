@@ -107,8 +107,15 @@ impl Drop for Caller {
     fn drop(&mut self) {
         let tops = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
         for top in tops.map(|entry| entry.path()).chain([PathBuf::from("/sys/fs/cgroup")]) {
-            // Only what is empty can be removed, so nothing that is in use is.
-            drop(std::fs::remove_dir(top.join(self.cgroup.trim_start_matches('/'))));
+            remove_cgroups(&top.join(self.cgroup.trim_start_matches('/')));
         }
     }
+}
+
+/// Engines forget cgroups (podman those of its pods on a hybrid host). Only what is empty can be removed, so nothing that
+/// is in use is.
+fn remove_cgroups(top: &Path) {
+    let below = std::fs::read_dir(top).into_iter().flatten().flatten();
+    below.filter(|entry| entry.path().is_dir()).for_each(|entry| remove_cgroups(&entry.path()));
+    drop(std::fs::remove_dir(top));
 }

@@ -30,7 +30,7 @@ fn engine() -> Option<PathBuf> {
 
 fn same(test: &str, script: &str) {
     let Some(root) = engine() else {
-        return skip(test, "no Docker Engine (make test unpacks one; see scripts/unpack-docker)");
+        return skip(test, "no Docker Engine (make test unpacks one; see scripts/unpack-beside)");
     };
     let path = |root: &Path| format!("export PATH={0}/usr/bin:{0}/usr/sbin:$PATH\n", root.display());
     let setup = path(&root) + SETUP;

@@ -8,10 +8,10 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::mounts::source;
 use crate::plan::{HookKind, Namespaces, Plan, ProcessPlan, Side, Step};
 use crate::seccomp::{Listener, listener};
-use crate::spec::NamespaceKind;
+use crate::spec::{NamespaceKind, Resources};
 use crate::state::State;
 use crate::timeline::Timeline;
-use crate::{hooks, id_map, rlimits};
+use crate::{hooks, id_map, rlimits, systemd};
 use knarr_sys::clone::{self, Child, SingleThreaded};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdGetfdFlags, Signal, WaitOptions};
@@ -131,6 +131,7 @@ impl Runtime<'_> {
             Step::EnterPidNamespace => self.enter_pid_namespace(),
             Step::PrepareMounts => self.prepare(),
             Step::Clone { flags, into_cgroup } => self.clone(*flags, *into_cgroup),
+            Step::StartScope(resources) => self.start_scope(resources),
             Step::MapIds => self.map_ids(),
             Step::LimitProcess(limits) => rlimits::apply(Some(self.pid()?), limits),
             Step::OomScore(score) => set_oom_score(self.pid()?, *score),
@@ -232,6 +233,13 @@ impl Runtime<'_> {
             timeline: Timeline::new(self.setup.timeline, Side::Init),
         };
         init.run(self.plan.side(Side::Init))
+    }
+
+    fn start_scope(&self, resources: &Resources) -> Result<()> {
+        let cgroups = &self.plan.cgroups;
+        let Some(scope) = &cgroups.scope else { return Ok(()) };
+        systemd::start(scope, &self.plan.id, self.pid()?, resources, cgroups.unified)
+            .context(|| "unable to apply cgroup configuration")
     }
 
     /// A stage maps ids itself, as it must be root before it goes on.

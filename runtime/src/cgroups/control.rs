@@ -263,9 +263,10 @@ pub(crate) fn remove_empty(cgroups: &Cgroups) -> bool {
 /// Removes them with all below. What is already gone is fine; all that fails is reported.
 pub(crate) fn remove(cgroups: &Cgroups) -> Result<()> {
     let deadline = Instant::now() + REMOVE_DEADLINE;
+    let stopped = cgroups.scope.as_ref().and_then(|scope| crate::systemd::stop(scope).err());
     let errors =
         cgroups.directories.iter().filter_map(|directory| remove_tree(&directory.path, deadline).err());
-    Error::all(errors.collect())
+    Error::all(stopped.into_iter().chain(errors).collect())
 }
 
 fn remove_tree(top: &Path, deadline: Instant) -> Result<()> {

@@ -7,6 +7,7 @@ use super::{Cgroups, Directory};
 use crate::cgroups::path::CgroupPath;
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel_file;
+use crate::systemd::Scope;
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 
@@ -52,7 +53,7 @@ impl Layout {
         let mut hierarchies: Vec<Hierarchy> = own.lines().filter_map(parse_line).filter_map(place).collect();
         hierarchies.extend(beside(&own));
         if hierarchies.is_empty() {
-            return Err(Error::new(Kind::Unsupported, "no cgroup hierarchy is mounted"));
+            return Err(nothing_mounted());
         }
         Ok(Layout::V1(hierarchies))
     }
@@ -63,14 +64,41 @@ impl Layout {
             Layout::V2(hierarchy) => {
                 // A cgroup with processes cannot have controllers for its children, so ours is made beside our own.
                 let base = hierarchy.own.parent().unwrap_or(Path::new(""));
-                Cgroups { directories: vec![directory(hierarchy, base, path)], unified: true }
+                Cgroups { directories: vec![directory(hierarchy, base, path)], unified: true, scope: None }
             }
             Layout::V1(all) => Cgroups {
                 directories: all.iter().map(|h| directory(h, &h.own, path)).collect(),
                 unified: false,
+                scope: None,
             },
         }
     }
+
+    /// The cgroups of a scope, where systemd will make them.
+    pub(crate) fn place_scope(&self, scope: &Scope) -> Result<Cgroups> {
+        let own = match self {
+            Layout::V2(hierarchy) => &hierarchy.own,
+            Layout::V1(all) => all.last().map(|last| &last.own).ok_or_else(nothing_mounted)?,
+        };
+        let top = if scope.user { user_manager(own)? } else { PathBuf::new() };
+        let cgroups = self.place(&CgroupPath::Absolute(top.join(scope.path()?)));
+        Ok(Cgroups { scope: Some(scope.clone()), ..cgroups })
+    }
+}
+
+fn nothing_mounted() -> Error {
+    Error::new(Kind::Unsupported, "no cgroup hierarchy is mounted")
+}
+
+/// The cgroup of the user's own systemd, which everything of that user is below.
+fn user_manager(own: &Path) -> Result<PathBuf> {
+    let is_manager = |name: &std::ffi::OsStr| {
+        let name = name.to_string_lossy();
+        name.starts_with("user@") && name.ends_with(".service")
+    };
+    let found = own.ancestors().find(|path| path.file_name().is_some_and(is_manager));
+    let missing = || Error::new(Kind::Unsupported, "--systemd-cgroup: no systemd of this user is above us");
+    found.map(Path::to_path_buf).ok_or_else(missing)
 }
 
 fn directory(hierarchy: &Hierarchy, base: &Path, path: &CgroupPath) -> Directory {

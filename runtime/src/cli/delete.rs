@@ -90,7 +90,8 @@ fn await_end(container: &Container) -> Result<()> {
 /// What a stopped container leaves: processes that lost their init, cgroups, the record. All is tried.
 pub(super) fn remove(container: &Container, hooks: &Hooks) -> Result<()> {
     let cgroups = &container.record.cgroups;
-    let emptied = if control::remove_empty(cgroups) { Ok(()) } else { empty(cgroups) };
+    let emptied =
+        if cgroups.scope.is_none() && control::remove_empty(cgroups) { Ok(()) } else { empty(cgroups) };
     let directory = container.remove_directory();
     let list = HookKind::Poststop.of(hooks);
     let mut state = container.state_as(Status::Stopped);

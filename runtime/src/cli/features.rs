@@ -43,8 +43,8 @@ fn linux() -> LinuxFeatures {
         cgroup: Some(CgroupFeatures {
             v1: Some(true),
             v2: Some(true),
-            systemd: Some(false),
-            systemd_user: Some(false),
+            systemd: Some(true),
+            systemd_user: Some(true),
             rdma: Some(true),
         }),
         seccomp: Some(SeccompFeatures {

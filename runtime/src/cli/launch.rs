@@ -50,7 +50,13 @@ pub(super) fn read_bundle(arguments: &Arguments) -> Result<Bundle> {
 }
 
 /// Decides everything.
-pub(super) fn plan(bundle: &Bundle, id: &str, arguments: &Arguments, wait_for_start: bool) -> Result<Plan> {
+pub(super) fn plan(
+    global: &Global,
+    bundle: &Bundle,
+    id: &str,
+    arguments: &Arguments,
+    wait_for_start: bool,
+) -> Result<Plan> {
     let options = Options {
         id: id.into(),
         bundle: bundle.path.clone(),
@@ -58,8 +64,10 @@ pub(super) fn plan(bundle: &Bundle, id: &str, arguments: &Arguments, wait_for_st
         no_new_keyring: arguments.has("no-new-keyring"),
         preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0),
         wait_for_start,
+        systemd: global.systemd,
     };
-    Plan::new(&bundle.spec, &options, &Host { layout: Layout::detect()? })
+    let rootless = !rustix::process::geteuid().is_root();
+    Plan::new(&bundle.spec, &options, &Host { layout: Layout::detect()?, rootless })
 }
 
 /// A container whose init is ready.
@@ -80,7 +88,7 @@ pub(super) fn launch(
     let id = super::container_id(arguments, if wait_for_start { "create" } else { "run" })?;
     crate::container::check_id(&id)?;
     check_preserved(arguments)?;
-    let plan = plan(bundle, &id, arguments, wait_for_start)?;
+    let plan = plan(global, bundle, &id, arguments, wait_for_start)?;
     plan.warnings.iter().for_each(|warning| global.log.debug(|| warning.clone()));
     check_rootfs(&plan.rootfs)?;
     control::ensure_free(&plan.cgroups)?;

@@ -13,11 +13,11 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::value("preserve-fds", None),
 ];
 
-pub(super) fn run(_: &Global, arguments: &Arguments) -> Result<u8> {
+pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
     let bundle = launch::read_bundle(arguments)?;
     let id = arguments.positionals.first().map_or("container".into(), |id| id.to_string_lossy().into_owned());
     crate::container::check_id(&id)?;
-    let plan = launch::plan(&bundle, &id, arguments, true)?;
+    let plan = launch::plan(global, &bundle, &id, arguments, true)?;
     match arguments.text("format")?.as_deref() {
         None | Some("text") => super::print(&text(&plan)),
         Some("json") => super::print(&json(&plan)?),

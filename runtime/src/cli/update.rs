@@ -55,6 +55,9 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
 }
 
 fn apply(cgroups: &Cgroups, resources: &Resources) -> Result<()> {
+    if let Some(scope) = &cgroups.scope {
+        crate::systemd::update(scope, resources, cgroups.unified)?;
+    }
     let mut writes = if cgroups.unified { v2::writes(resources)? } else { v1::writes(resources) };
     if !resources.devices.is_empty() {
         let rules = devices::rules(&resources.devices)?;

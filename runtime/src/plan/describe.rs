@@ -49,6 +49,7 @@ impl Step {
                     if *into_cgroup { "CLONE_INTO_CGROUP|CLONE_PIDFD" } else { "CLONE_PIDFD" }
                 )
             }
+            Step::StartScope(_) => "StartTransientUnit(<scope>, PIDs=[PID])".into(),
             Step::MapIds => "write /proc/PID/gid_map, /proc/PID/uid_map".into(),
             Step::OpenCgroups => "open(<cgroup>/tasks) in every hierarchy".into(),
             Step::EnterPidNamespace => "setns(<pidfd of init>, CLONE_NEWPID)".into(),
@@ -138,6 +139,9 @@ impl Step {
             Step::PrepareMounts => ("prepare mounts", "sources that init, in a user namespace, may not open"),
             Step::Clone { .. } => {
                 ("clone", "linux.namespaces: one call, and on v2 no write to cgroup.procs ever")
+            }
+            Step::StartScope(_) => {
+                ("start scope", "--systemd-cgroup: systemd makes the cgroup, so it and we agree about it")
             }
             Step::MapIds => ("map ids", "linux.uidMappings, gidMappings: who root is outside"),
             Step::OpenCgroups => ("open cgroups", "cgroup v1: by the runtime, whose rights to them count"),

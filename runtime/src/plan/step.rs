@@ -7,7 +7,7 @@ use crate::mounts::{MountPlan, Propagation};
 use crate::plan::ProcessPlan;
 use crate::scheduling::{IoPriority, MemoryPolicy, SchedulerPlan};
 use crate::seccomp::SeccompPlan;
-use crate::spec::{Hook, Hooks, NamespaceKind};
+use crate::spec::{Hook, Hooks, NamespaceKind, Resources};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -89,6 +89,7 @@ pub(crate) enum Step {
         flags: u64,
         into_cgroup: bool,
     },
+    StartScope(Box<Resources>),
     MapIds,
     LimitProcess(Vec<crate::rlimits::Limit>),
     OomScore(i32),
@@ -171,6 +172,7 @@ impl Step {
             | Step::FilterDevices(_)
             | Step::PrepareMounts
             | Step::Clone { .. }
+            | Step::StartScope(_)
             | Step::OpenCgroups
             | Step::EnterPidNamespace
             | Step::MapIds

@@ -1,0 +1,107 @@
+//! `--systemd-cgroup`: the container's cgroup is a transient scope that systemd owns, so limits set with systemctl, the
+//! journal and a reload of systemd agree with what we do.
+//!
+//! systemd makes a scope only around a process that exists. So init is cloned first and waits; `StartTransientUnit`
+//! moves it, and the files of the cgroup are written afterwards, which is what counts where both say something. We speak
+//! D-Bus with systemd itself, over its private socket: no bus daemon has to answer, and none can hang a container.
+
+mod bus;
+mod message;
+mod properties;
+mod scope;
+
+pub(crate) use scope::Scope;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::spec::Resources;
+use bus::Bus;
+use message::{Body, Value};
+use properties::Property;
+use rustix::process::Pid;
+
+/// Makes the scope with one process in it, and waits until systemd has done so.
+pub(crate) fn start(scope: &Scope, id: &str, pid: Pid, resources: &Resources, unified: bool) -> Result<()> {
+    let mut all = properties::of_scope(scope, id, pid.as_raw_nonzero().get() as u32, unified);
+    all.extend(properties::of_resources(resources, unified)?);
+    let mut body = Body::new("ssa(sv)a(sa(sv))");
+    body.string(&scope.unit).string("replace");
+    write_properties(&mut body, &all);
+    body.empty_array(8);
+    let started = || -> Result<()> {
+        let mut bus = Bus::connect(scope.user)?;
+        bus.subscribe()?;
+        let job = bus.call("StartTransientUnit", &body)?.first_string()?;
+        match bus.job_result(&job)?.as_str() {
+            "done" => Ok(()),
+            other => Err(Error::new(Kind::Os, format!("systemd ended the job of {}: {other}", scope.unit))),
+        }
+    };
+    started().context(|| format!("unable to start unit {:?}", scope.unit))
+}
+
+/// Other limits for a scope that runs.
+pub(crate) fn update(scope: &Scope, resources: &Resources, unified: bool) -> Result<()> {
+    let all = properties::of_resources(resources, unified)?;
+    if all.is_empty() {
+        return Ok(());
+    }
+    let mut body = Body::new("sba(sv)");
+    // For as long as this boot lasts.
+    body.string(&scope.unit).boolean(true);
+    write_properties(&mut body, &all);
+    let set = || Bus::connect(scope.user)?.call("SetUnitProperties", &body).map(drop);
+    set().context(|| format!("unable to set properties of unit {:?}", scope.unit))
+}
+
+/// Lets systemd forget it. One that has ended by itself is gone already.
+pub(crate) fn stop(scope: &Scope) -> Result<()> {
+    let mut body = Body::new("ss");
+    body.string(&scope.unit).string("replace");
+    let mut name = Body::new("s");
+    name.string(&scope.unit);
+    let stopped = || -> Result<()> {
+        let mut bus = Bus::connect(scope.user)?;
+        bus.subscribe()?;
+        let job = unless_gone(bus.call("StopUnit", &body))?;
+        if let Some(job) = job {
+            bus.job_result(&job.first_string()?)?;
+        }
+        unless_gone(bus.call("ResetFailedUnit", &name)).map(drop)
+    };
+    stopped().context(|| format!("unable to stop unit {:?}", scope.unit))
+}
+
+fn unless_gone<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn write_properties(body: &mut Body, all: &[Property]) {
+    body.array(8, |body| {
+        for (name, value) in all {
+            body.align(8);
+            body.string(name);
+            match value {
+                Value::Boolean(value) => body.variant("b").boolean(*value),
+                Value::Number(value) => body.variant("t").number(*value),
+                Value::Text(text) => body.variant("s").string(text),
+                Value::Texts(texts) => body.variant("as").array(4, |body| {
+                    for text in texts {
+                        body.string(text);
+                    }
+                }),
+                Value::Numbers(numbers) => body.variant("au").array(4, |body| {
+                    for number in numbers {
+                        body.word(*number);
+                    }
+                }),
+                Value::Bytes(bytes) => body.variant("ay").array(1, |body| {
+                    body.raw(bytes);
+                }),
+            };
+        }
+    });
+}
