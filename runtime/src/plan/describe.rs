@@ -79,7 +79,9 @@ impl Step {
                 path.display()
             ),
             Step::Mount(plan) => mount(plan),
-            Step::MakeWorkingDirectory(path) => format!("mkdirat(<rootfs>, {:?})", path.display()),
+            Step::MakeWorkingDirectory(path) => {
+                format!("mkdirat(<rootfs>, {:?}) where it is missing", path.display())
+            }
             Step::Device(d) if d.bind => format!("bind {:?} of the host", d.path.display()),
             Step::Device(d) => {
                 format!("mknodat({:?}, {} {}:{}, {:o})", d.path.display(), d.kind, d.major, d.minor, d.mode)
@@ -122,6 +124,15 @@ impl Step {
                 format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC), default signals")
             }
             Step::Execute(process) => format!("execve({:?})", process.args),
+            Step::NewSession => "setsid()".into(),
+            Step::CgroupNamespace => "unshare(CLONE_NEWCGROUP)".into(),
+            Step::BecomeRoot => "setresgid(0), setresuid(0), setgroups([])".into(),
+            Step::PivotRoot => "pivot_root(\".\", \".\"), umount2(<old root>, MNT_DETACH)".into(),
+            Step::MoveRoot => "mount(\".\", \"/\", MS_MOVE), chroot(\".\")".into(),
+            Step::ReadonlyRoot => "mount_setattr(\"/\", RDONLY)".into(),
+            Step::NoNewPrivileges => "prctl(PR_SET_NO_NEW_PRIVS, 1)".into(),
+            Step::StdioOwner(uid) => format!("fchown(0, 1, 2, {uid}) where they are another's"),
+            Step::FindProgram => "fstatat, faccessat along $PATH".into(),
             other => other.name_and_reason().0.to_string(),
         }
     }
@@ -263,7 +274,7 @@ fn hook_reason(kind: HookKind) -> &'static str {
 
 fn mount(plan: &MountPlan) -> String {
     let destination = plan.destination.display();
-    let attributes = format!("set={:#x}, clr={:#x}", plan.attributes.set, plan.attributes.clear);
+    let attributes = attribute_names(plan.attributes);
     match &plan.source {
         Source::Bind { path, recursive, .. } => {
             let deep = if *recursive { "|AT_RECURSIVE" } else { "" };
@@ -279,8 +290,36 @@ fn mount(plan: &MountPlan) -> String {
                 destination.to_string()
             )
         }
-        Source::Cgroup => format!("the container's cgroups at {:?}, {attributes}", destination.to_string()),
+        Source::Cgroup => format!(
+            "mount the container's view of its cgroups at {:?}, {attributes}",
+            destination.to_string()
+        ),
     }
+}
+
+/// By the kernel's names without their prefix; what is only cleared has a minus.
+fn attribute_names(attributes: crate::mounts::Attributes) -> String {
+    use knarr_sys::mount::attr;
+    let names = [
+        (attr::RDONLY, "RDONLY"),
+        (attr::NOSUID, "NOSUID"),
+        (attr::NODEV, "NODEV"),
+        (attr::NOEXEC, "NOEXEC"),
+        (attr::NODIRATIME, "NODIRATIME"),
+        (attr::NOSYMFOLLOW, "NOSYMFOLLOW"),
+    ];
+    let word = |sign: &'static str, bits: u64| {
+        names.iter().filter(move |(bit, _)| bits & bit != 0).map(move |(_, name)| format!("{sign}{name}"))
+    };
+    let mut found: Vec<String> = word("", attributes.set).chain(word("-", attributes.clear)).collect();
+    // One field of the mount with three values; its zero is told by what is cleared.
+    match attributes.set & attr::ATIME_MASK {
+        attr::NOATIME => found.push("NOATIME".into()),
+        attr::STRICTATIME => found.push("STRICTATIME".into()),
+        _ if attributes.clear & attr::ATIME_MASK != 0 => found.push("RELATIME".into()),
+        _ => {}
+    }
+    if found.is_empty() { "0".into() } else { found.join("|") }
 }
 
 fn propagation(change: &crate::mounts::Propagation) -> String {
