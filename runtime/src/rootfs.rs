@@ -16,12 +16,28 @@ pub(crate) fn detach_from_host(change: Propagation) -> Result<()> {
 /// The root as a mount of its own, which pivot_root asks for; private, so pivoting cannot leak.
 pub(crate) fn open(path: &Path) -> Result<OwnedFd> {
     let tree = mount::clone_tree(CWD, path, true).context(|| "error opening rootfs")?;
+    make_parent_private(path)?;
     let private = mount::Attributes { propagation: libc::MS_PRIVATE, ..mount::Attributes::default() };
     mount::set_attributes(&tree, private, false)?;
     // Moved by path: it is the caller's own, and a descriptor of it taken before could be of something covered since.
     mount::move_to_path(&tree, path).context(|| "error attaching rootfs")?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(&tree, ".", flags, Mode::empty()).context(|| "error opening rootfs")
+}
+
+/// The kernel pivots to no root whose parent mount is shared, as it is after `rootfsPropagation: rshared`. The mount
+/// that holds `path` is at `path` itself or somewhere above.
+fn make_parent_private(path: &Path) -> Result<()> {
+    let mut result = Ok(());
+    for place in path.ancestors() {
+        result = mount::set_propagation(place, libc::MS_PRIVATE);
+        match &result {
+            // Not a mount point.
+            Err(error) if error.errno == rustix::io::Errno::INVAL => {}
+            _ => break,
+        }
+    }
+    result.context(|| "error making the parent mount of rootfs private")
 }
 
 /// Swaps the roots. The old one lands on top of the new one (no directory is needed for it) and is taken off.

@@ -24,6 +24,8 @@ pub(crate) struct Container {
     pub(crate) id: String,
     /// `None` once it has been reaped: the number may then be somebody else's.
     pub(crate) pid: Option<Pid>,
+    /// The process of an earlier monitor, which is not our child: readable when it has ended.
+    pub(crate) adopted: Option<OwnedFd>,
     pub(crate) ended: Option<Ended>,
     pub(crate) input: Option<Input>,
     pub(crate) stdin_once: bool,
@@ -58,6 +60,7 @@ impl Container {
         let mut container = Self {
             id: request.id,
             pid: Some(pid),
+            adopted: None,
             ended: None,
             input: None,
             stdin_once: request.stdin_once,

@@ -9,6 +9,7 @@
 //!                        monitor.lock    held (flock) by the living monitor, with its pid
 //!                        monitor.log     what went wrong in the monitor itself
 //!                        exits/ID.json   how a container ended; written before anyone is told
+//!                        containers/     notes for the next monitor, should this one be killed
 //!                        calls/          files of runtime calls in flight
 //! ```
 

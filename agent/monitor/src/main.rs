@@ -1,5 +1,6 @@
 //! `knarr-monitor`: the process that stays with a pod. The library says who it is for; `poll_loop` is its heart.
 
+mod adoption;
 mod clients;
 mod connection;
 mod container;
@@ -12,6 +13,7 @@ mod log_frame;
 mod log_writer;
 mod logs;
 mod monitor;
+mod namespaces;
 mod oom;
 mod output;
 mod poll_loop;
@@ -29,6 +31,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let result = match std::env::args_os().nth(1) {
         Some(command) if command == "init" => init::run(),
+        Some(command) if command == "namespaces" => namespaces::run(std::env::args_os().skip(2)),
         _ => startup::Options::parse(std::env::args_os().skip(1)).and_then(live),
     };
     match result {

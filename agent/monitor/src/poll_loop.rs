@@ -24,6 +24,7 @@ enum Source {
     Connection(Key),
     Output(Key, Stream),
     Input(Key),
+    Adopted(Key),
 }
 
 type Watched<'a> = (Source, BorrowedFd<'a>, PollFlags);
@@ -108,6 +109,9 @@ impl Monitor {
                     );
                 }
             }
+            watched.extend(
+                container.adopted.as_ref().map(|fd| (Source::Adopted(*key), fd.as_fd(), PollFlags::IN)),
+            );
             if let Some(input) = container.input.as_ref().filter(|input| input.is_pending()) {
                 watched.push((Source::Input(*key), input.fd.as_fd(), PollFlags::OUT));
             }
@@ -127,6 +131,7 @@ impl Monitor {
             Source::Connection(key) => self.attend_connection(key, flags),
             Source::Output(key, stream) => self.read_output(key, stream),
             Source::Input(key) => self.flush_input(key),
+            Source::Adopted(key) => self.adopted_ended(key),
         }
     }
 

@@ -32,6 +32,8 @@ pub const SOCKET: &str = "monitor.sock";
 pub const LOCK: &str = "monitor.lock";
 /// Errors of the monitor itself.
 pub const ERROR_LOG: &str = "monitor.log";
+/// Notes about living containers, for the next monitor.
+pub const KEPT: &str = "containers";
 /// Files of runtime calls in flight.
 pub const CALLS: &str = "calls";
 

@@ -1,5 +1,6 @@
 //! Every process of the pod that loses its parent becomes ours; here they end.
 
+use crate::adoption;
 use crate::container::Key;
 use crate::kill_tree::kill_tree;
 use crate::monitor::{Monitor, Purpose, exit_now};
@@ -54,6 +55,9 @@ impl Monitor {
         exit.oom_killed = container.oom_counter.as_deref().is_some_and(oom::struck);
         if let Err(error) = exit_file::write(&self.directory, &container.id, &exit) {
             self.errors.note(&format!("record the exit of container {}: {error}", container.id));
+        }
+        if let Err(error) = adoption::forget(&container.id) {
+            self.errors.note(&format!("remove the note about container {}: {error}", container.id));
         }
         container.end(exit);
         self.settle(key);

@@ -1,12 +1,13 @@
 //! What the monitor does for each request.
 
+use crate::adoption;
 use crate::connection::Phase;
 use crate::container::{Container, Key};
 use crate::kill_tree::kill_tree;
 use crate::monitor::{Awaited, Exec, Monitor, Purpose, exit_now};
 use crate::oom;
 use crate::runtime_call::{Invocation, RuntimeCall, no_stdio, process_file};
-use crate::stdio::{self, NearEnds};
+use crate::stdio::{self, FarEnds, NearEnds};
 use knarr_monitor::protocol::{self, Answer, Create, Envelope, Request};
 use knarr_monitor::{exit_file, protocol::VERSION};
 use rustix::process::Pid;
@@ -64,7 +65,8 @@ impl Monitor {
         let command = vec!["create".into(), "--bundle".into(), request.bundle.display().to_string()];
         let invocation = Invocation { runtime: &request.runtime, command, id: &request.id, tty: request.tty };
         let number = self.next_key();
-        match self.spawn(number, invocation, request.stdin) {
+        let stdio = if request.tty { Ok(no_pipes()) } else { stdio::pipes(request.stdin, true) };
+        match self.spawn(number, invocation, stdio) {
             Ok(call) => {
                 self.calls.insert(number, (call, Purpose::Create { connection, request, log }));
             }
@@ -75,9 +77,13 @@ impl Monitor {
         }
     }
 
-    fn spawn(&self, number: u64, invocation: Invocation<'_>, stdin: bool) -> io::Result<RuntimeCall> {
-        let (near, far) =
-            if invocation.tty { (NearEnds::default(), no_stdio()) } else { stdio::pipes(stdin)? };
+    fn spawn(
+        &self,
+        number: u64,
+        invocation: Invocation<'_>,
+        stdio: io::Result<(NearEnds, FarEnds)>,
+    ) -> io::Result<RuntimeCall> {
+        let (near, far) = stdio?;
         RuntimeCall::spawn(&self.directory, number, invocation, near, far)
     }
 
@@ -91,6 +97,9 @@ impl Monitor {
     ) {
         let request_id = request.id.clone();
         let container = result.and_then(|(pid, near)| {
+            if let Err(error) = adoption::keep(&request, pid, &near) {
+                self.errors.note(&format!("leave a note about container {request_id}: {error}"));
+            }
             Container::new(request, pid, near, log).map(|c| (pid, c)).map_err(|error| error.to_string())
         });
         match container {
@@ -123,7 +132,8 @@ impl Monitor {
             vec!["exec".into(), "--detach".into(), "--process".into(), process.display().to_string()];
         let invocation =
             Invocation { runtime: &request.runtime, command, id: &request.container_id, tty: request.tty };
-        match self.spawn(number, invocation, request.stdin) {
+        let stdio = if request.tty { Ok(no_pipes()) } else { stdio::pipes(request.stdin, false) };
+        match self.spawn(number, invocation, stdio) {
             Ok(call) => {
                 let purpose = Purpose::Exec {
                     connection,
@@ -208,7 +218,7 @@ impl Monitor {
             }
         }
         self.drop_early_clients(id);
-        match exit_file::remove(&self.directory, id) {
+        match exit_file::remove(&self.directory, id).and_then(|()| adoption::forget(id)) {
             Ok(()) => self.answer(connection, &Answer::Done {}),
             Err(error) => self.refuse(connection, format!("remove the exit of container {id}: {error}")),
         }
@@ -271,4 +281,9 @@ impl Monitor {
             self.answer(connection, &Answer::Exited(exit));
         }
     }
+}
+
+/// With a terminal, the runtime sends what takes the place of pipes.
+fn no_pipes() -> (NearEnds, FarEnds) {
+    (NearEnds::default(), no_stdio())
 }

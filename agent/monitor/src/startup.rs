@@ -5,7 +5,7 @@
 use crate::monitor::Monitor;
 use knarr_monitor::cgroup_mounts::CgroupMount;
 use knarr_monitor::exit_file::EXITS;
-use knarr_monitor::protocol::{CALLS, LOCK, SOCKET};
+use knarr_monitor::protocol::{CALLS, KEPT, LOCK, SOCKET};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -67,6 +67,7 @@ pub(crate) fn start(options: Options) -> io::Result<(Monitor, OwnedFd)> {
             monitor.errors.note(&error);
         }
     }
+    monitor.adopt();
     Ok((monitor, lock))
 }
 
@@ -92,6 +93,7 @@ fn block_signals() -> io::Result<SignalFd> {
 /// Calls in flight died with the monitor that made them.
 fn prepare_directories() -> io::Result<()> {
     std::fs::create_dir_all(EXITS)?;
+    std::fs::create_dir_all(KEPT)?;
     match std::fs::remove_dir_all(CALLS) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

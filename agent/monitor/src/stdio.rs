@@ -3,6 +3,7 @@
 //! Near ends are ours and never block; far ends go to the process through the runtime and are ordinary blocking
 //! pipes, because a program does not expect `EAGAIN` from its standard output.
 
+use crate::adoption::both_ways;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use std::collections::VecDeque;
@@ -30,11 +31,14 @@ pub(crate) struct NearEnds {
     pub(crate) terminal: bool,
 }
 
-/// Makes the pipes of one process; without `stdin` it reads from `/dev/null`.
-pub(crate) fn pipes(stdin: bool) -> io::Result<(NearEnds, FarEnds)> {
+/// Makes the pipes of one process; without `stdin` it reads from `/dev/null`. Where they are `lasting`, the process can
+/// write on when we are gone.
+pub(crate) fn pipes(stdin: bool, lasting: bool) -> io::Result<(NearEnds, FarEnds)> {
     let (out, far_out) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let (err, far_err) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let mut near = NearEnds { stdin: None, stdout: Some(out), stderr: Some(err), terminal: false };
+    let (far_out, far_err) =
+        if lasting { (both_ways(far_out)?, both_ways(far_err)?) } else { (far_out, far_err) };
     let mut far = FarEnds { stdin: Stdio::null(), stdout: far_out.into(), stderr: far_err.into() };
     if stdin {
         let (far_in, input) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;

@@ -7,7 +7,9 @@ use super::core::{Core, now};
 use super::failures::Failures;
 use super::records::{ContainerRecord, SandboxRecord};
 use super::spec::{self, ImageDefaults, user};
-use super::{mount_sources, pod_files, pod_namespaces, rootfs_file, stop_signal};
+use super::{
+    cdi, idmapped_mount, mount_sources, pod_files, pod_namespaces, pod_user, rootfs_file, stop_signal,
+};
 use anyhow::Context;
 use knarr_cri::{
     Status,
@@ -16,7 +18,7 @@ use knarr_cri::{
 use knarr_images::{Image, Mount as ImageMount};
 use knarr_runtime::spec::{NamespaceKind, Spec};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Makes the bundle of a new container. Blocking.
 pub(crate) fn make(
@@ -29,15 +31,15 @@ pub(crate) fn make(
     let defaults = image_defaults(core, image)?;
     let security = security_of(config);
     let wanted = user::wanted(&security, &defaults.user)?;
-    mount_rootfs(core, id, image)?;
+    mount_rootfs(core, id, sandbox, image)?;
     let rootfs = core.paths.rootfs(id);
     let (passwd, group) =
         (rootfs_file::read(&rootfs, "etc/passwd")?, rootfs_file::read(&rootfs, "etc/group")?);
     let user = user::resolve(&wanted, &security, &passwd, &group)?;
-    let mounts = mount_sources::resolve(core, id, &config.mounts)?;
+    let mounts = mount_sources::resolve(core, id, sandbox, &config.mounts)?;
     let volumes =
         if security.readonly_rootfs { make_volumes(core, id, &defaults, config)? } else { Vec::new() };
-    let spec = spec::build(&spec::Input {
+    let mut spec = spec::build(&spec::Input {
         id,
         sandbox,
         config,
@@ -52,6 +54,7 @@ pub(crate) fn make(
         namespaces: &namespaces(core, sandbox, &security)?,
         localhost_seccomp: localhost_seccomp(&security)?.as_deref(),
     })?;
+    cdi::inject(&mut spec, &config.cdi_devices)?;
     write_spec(core, id, &spec)?;
     Ok(ContainerRecord {
         id: id.to_owned(),
@@ -105,13 +108,28 @@ fn remove_directory(core: &Core, id: &str) -> anyhow::Result<()> {
     Ok(ignore_missing(std::fs::remove_dir_all(core.paths.bundle(id)))?)
 }
 
-fn mount_rootfs(core: &Core, id: &str, image: &Image) -> anyhow::Result<()> {
+fn mount_rootfs(core: &Core, id: &str, sandbox: &SandboxRecord, image: &Image) -> anyhow::Result<()> {
     let target = core.paths.rootfs(id);
     std::fs::create_dir_all(&target).with_context(|| format!("creating {}", target.display()))?;
     for mount in core.images.prepare(id, image)? {
-        mount.mount_at(&target)?;
+        mount_snapshot(core, id, sandbox, &mount, &target)?;
     }
     Ok(())
+}
+
+/// Mounts a snapshot for a container, seen with the pod's ids where it has its own.
+pub(crate) fn mount_snapshot(
+    core: &Core,
+    id: &str,
+    sandbox: &SandboxRecord,
+    mount: &ImageMount,
+    target: &Path,
+) -> anyhow::Result<()> {
+    if pod_user::maps(sandbox).is_none() {
+        return Ok(mount.mount_at(target)?);
+    }
+    let user = core.paths.namespace(&sandbox.id, "user");
+    idmapped_mount::mount_at(mount, target, &user, &core.paths.bundle(id).join("parts"))
 }
 
 /// Reads the bundle's `config.json`.
@@ -166,9 +184,6 @@ fn make_volumes(
 
 fn devices(config: &ContainerConfig, privileged: bool) -> anyhow::Result<spec::devices::HostDevices> {
     let mut found = if privileged { spec::devices::all()? } else { Default::default() };
-    if !config.cdi_devices.is_empty() {
-        return Err(Status::unimplemented("CDI devices: not supported yet").into());
-    }
     for device in &config.devices {
         let resolved =
             spec::devices::resolve(device).with_context(|| format!("device {:?}", device.host_path))?;

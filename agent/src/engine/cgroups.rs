@@ -4,9 +4,11 @@
 //! Version 1 (one tree per controller), hybrid (version 1 plus an empty version 2 tree) and version 2 (one tree) look
 //! the same from outside: ask for the directory of a controller.
 
+mod pressure;
 mod stats;
 
-pub(crate) use stats::{Usage, usage};
+pub(crate) use pressure::{Psi, PsiLine, pressure_of};
+pub(crate) use stats::{Usage, field, usage};
 
 use super::failures::Failures;
 use anyhow::Context;
@@ -61,6 +63,11 @@ impl Hierarchies {
             Some(place) => Some(place),
             None => self.unified.as_deref().filter(|_| self.is_unified()),
         }
+    }
+
+    /// The directory of a group in the tree that a controller is in.
+    pub(crate) fn group(&self, controller: &str, group: &str) -> Option<PathBuf> {
+        self.controller(controller).map(|root| below(root, group))
     }
 
     /// The root of every tree, each once.

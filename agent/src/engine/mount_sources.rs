@@ -1,7 +1,9 @@
 //! Finds what CRI mounts refer to: paths of the host with symbolic links followed (a missing one is an error, never
 //! created), and images mounted as read-only volumes.
 
+use super::bundle;
 use super::core::Core;
+use super::records::SandboxRecord;
 use super::rootfs_file;
 use super::spec::ResolvedMount;
 use anyhow::{Context, anyhow};
@@ -16,12 +18,13 @@ use std::path::{Path, PathBuf};
 pub(crate) fn resolve(
     core: &Core,
     container_id: &str,
+    sandbox: &SandboxRecord,
     mounts: &[v1::Mount],
 ) -> anyhow::Result<Vec<ResolvedMount>> {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let resolve_one = |(index, mount): (usize, &v1::Mount)| match &mount.image {
         Some(image) if !image.image.is_empty() => {
-            image_volume(core, container_id, index, mount, &image.image)
+            image_volume(core, (container_id, sandbox), index, mount, &image.image)
         }
         _ => host_path(mount, &mountinfo),
     };
@@ -77,7 +80,7 @@ fn mount_of<'a>(path: &Path, mountinfo: &'a str) -> (&'a str, &'a str) {
 
 fn image_volume(
     core: &Core,
-    container_id: &str,
+    (container_id, sandbox): (&str, &SandboxRecord),
     index: usize,
     mount: &v1::Mount,
     name: &str,
@@ -87,7 +90,7 @@ fn image_volume(
     let target = core.paths.image_volume(container_id, index);
     std::fs::create_dir_all(&target)?;
     for layer in core.images.view(&snapshot_key(container_id, index), &image)? {
-        layer.mount_at(&target)?;
+        bundle::mount_snapshot(core, container_id, sandbox, &layer, &target)?;
     }
     let source = match mount.image_sub_path.trim_matches('/') {
         "" => target,

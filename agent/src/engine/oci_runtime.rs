@@ -5,11 +5,14 @@
 
 use super::failures::DeadlineExceeded;
 use anyhow::{Context, anyhow};
-use knarr_runtime::{spec::Resources, state::State};
+use knarr_runtime::spec::{Features, Resources};
+use knarr_runtime::state::State;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::OnceCell;
 
 /// For calls that only talk to the kernel. A `kill` that hangs must not keep a container alive for long: the engine
 /// then kills the cgroup itself.
@@ -22,11 +25,12 @@ const START_DEADLINE: Duration = Duration::from_secs(120);
 pub(crate) struct OciRuntime {
     binary: PathBuf,
     root: PathBuf,
+    features: Arc<OnceCell<Features>>,
 }
 
 impl OciRuntime {
     pub(crate) fn new(binary: PathBuf, root: PathBuf) -> Self {
-        Self { binary, root }
+        Self { binary, root, features: Arc::default() }
     }
 
     /// The program and its global arguments, for the monitor.
@@ -60,6 +64,15 @@ impl OciRuntime {
     pub(crate) async fn update(&self, id: &str, resources: &Resources) -> anyhow::Result<()> {
         let json = serde_json::to_vec(resources)?;
         self.call(&["update", "--resources", "-", id], Some(json), DEADLINE).await.map(drop)
+    }
+
+    /// What the runtime can do; asked once.
+    pub(crate) async fn features(&self) -> anyhow::Result<&Features> {
+        let ask = || async {
+            let json = self.call(&["features"], None, DEADLINE).await?;
+            serde_json::from_slice(&json).context("parsing the runtime's features")
+        };
+        self.features.get_or_try_init(ask).await
     }
 
     /// What the runtime knows; `None` if it knows nothing.

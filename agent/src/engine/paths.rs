@@ -3,7 +3,7 @@
 //! ```text
 //! DATA_DIR/engine/sandboxes/ID.json      records: survive a reboot
 //! DATA_DIR/engine/containers/ID.json
-//! STATE_DIR/pods/ID/ns/{net,ipc,uts,pid} pinned namespaces (bind mounts)
+//! STATE_DIR/pods/ID/ns/{net,ipc,uts,pid,user} pinned namespaces (bind mounts)
 //! STATE_DIR/pods/ID/shm                  the pod's /dev/shm (tmpfs)
 //! STATE_DIR/pods/ID/etc/{hostname,hosts,resolv.conf}
 //! STATE_DIR/containers/ID/config.json    the OCI bundle

@@ -8,7 +8,7 @@ use super::core::{Core, sibling_binary};
 use super::monitors::CreateContainer;
 use super::records::{SandboxPhase, SandboxRecord};
 use super::registry::Sandbox;
-use super::{cgroups, pod_namespaces};
+use super::{cgroups, pod_namespaces, pod_user};
 use anyhow::Context;
 use knarr_cri::v1::NamespaceMode;
 use knarr_runtime::spec::{
@@ -30,7 +30,7 @@ pub(crate) fn is_wanted(sandbox: &SandboxRecord) -> bool {
 pub(crate) async fn start(core: &Core, sandbox: &SandboxRecord) -> anyhow::Result<()> {
     let bundle = bundle(core, &sandbox.id);
     let binary = core.config.monitor_binary.clone().unwrap_or_else(|| sibling_binary("knarr-monitor"));
-    make_bundle(&bundle, &spec(core, sandbox, &binary))?;
+    make_bundle(&bundle, &spec(core, sandbox, &binary), pod_user::maps(sandbox).as_ref())?;
     let runtime = core.runtime(&sandbox.runtime_handler)?;
     let create = CreateContainer {
         id: sandbox.id.clone(),
@@ -87,13 +87,19 @@ fn bundle(core: &Core, sandbox_id: &str) -> PathBuf {
     core.paths.pod(sandbox_id).join("init")
 }
 
-fn make_bundle(bundle: &Path, spec: &Spec) -> anyhow::Result<()> {
-    std::fs::create_dir_all(bundle.join("rootfs/proc"))?;
-    std::fs::write(bundle.join("rootfs").join(PROGRAM.trim_start_matches('/')), "")?;
+fn make_bundle(bundle: &Path, spec: &Spec, maps: Option<&pod_user::IdMaps>) -> anyhow::Result<()> {
+    let rootfs = bundle.join("rootfs");
+    std::fs::create_dir_all(rootfs.join("proc"))?;
+    std::fs::write(rootfs.join(PROGRAM.trim_start_matches('/')), "")?;
+    if let Some(maps) = maps {
+        // The pod's root makes device nodes in there.
+        std::os::unix::fs::chown(&rootfs, Some(maps.uids.host_id), Some(maps.gids.host_id))?;
+    }
     Ok(std::fs::write(bundle.join("config.json"), serde_json::to_vec(spec)?)?)
 }
 
 fn spec(core: &Core, sandbox: &SandboxRecord, binary: &Path) -> Spec {
+    let maps = pod_user::maps(sandbox);
     let joined = pod_namespaces::own(&core.paths, sandbox)
         .into_iter()
         .map(|(kind, path)| Namespace { kind, path: path.to_string_lossy().into_owned() });
@@ -127,6 +133,8 @@ fn spec(core: &Core, sandbox: &SandboxRecord, binary: &Path) -> Spec {
         linux: Some(Linux {
             namespaces: new.into_iter().chain(joined).collect(),
             cgroups_path: cgroups::container_path(&sandbox.cgroup_parent, &sandbox.id),
+            uid_mappings: maps.iter().map(|maps| maps.uids.clone()).collect(),
+            gid_mappings: maps.iter().map(|maps| maps.gids.clone()).collect(),
             ..Linux::default()
         }),
         ..Spec::default()

@@ -1,8 +1,9 @@
-//! A pod's namespaces without a process to hold them: network, IPC and UTS are made on a throw-away thread, get the
-//! pod's host name and sysctls there, and are kept by bind mounts. A pid namespace needs a living pid 1, so a pod that
+//! A pod's namespaces without a process to hold them: network, IPC and UTS are made on a throw-away thread (by a helper
+//! process where the pod has a user namespace), get the pod's host name and sysctls, and are kept by bind mounts. A pid namespace needs a living pid 1, so a pod that
 //! shares one gets an init (see `pod_init`).
 
 use super::paths::Paths;
+use super::pod_user;
 use super::records::SandboxRecord;
 use anyhow::Context;
 use knarr_cri::Status;
@@ -22,11 +23,19 @@ pub(crate) fn own(paths: &Paths, sandbox: &SandboxRecord) -> BTreeMap<NamespaceK
     if !sandbox.host_ipc() {
         add(NamespaceKind::Ipc, "ipc");
     }
+    if pod_user::maps(sandbox).is_some() {
+        add(NamespaceKind::User, "user");
+    }
     own
 }
 
 /// Makes and pins them, with the host name and the sysctls of the pod.
-pub(crate) fn pin(paths: &Paths, sandbox: &SandboxRecord, hostname: &str) -> anyhow::Result<()> {
+pub(crate) fn pin(
+    paths: &Paths,
+    sandbox: &SandboxRecord,
+    hostname: &str,
+    monitor: Option<&Path>,
+) -> anyhow::Result<()> {
     let directory = paths.namespaces(&sandbox.id);
     std::fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
     let own = own(paths, sandbox);
@@ -48,13 +57,37 @@ pub(crate) fn pin(paths: &Paths, sandbox: &SandboxRecord, hostname: &str) -> any
         }
         Ok(())
     };
-    namespace::pin(&targets, setup).context("creating the pod's namespaces")
+    match pod_user::maps(sandbox) {
+        None => namespace::pin(&targets, setup).context("creating the pod's namespaces"),
+        Some(maps) => {
+            pin_owned(&own, &maps, monitor)?;
+            namespace::within(&targets, setup).context("setting up the pod's namespaces")
+        }
+    }
+}
+
+/// The pod's namespaces as the property of its user namespace.
+fn pin_owned(
+    own: &BTreeMap<NamespaceKind, PathBuf>,
+    maps: &pod_user::IdMaps,
+    monitor: Option<&Path>,
+) -> anyhow::Result<()> {
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let kinds: Vec<String> = own.values().map(name).filter(|name| name != "user").collect();
+    let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+    let holder = pod_user::Holder::start(monitor, maps, &kinds)?;
+    for target in own.values() {
+        std::fs::write(target, "")?;
+        let source = holder.namespace(&name(target));
+        mount::mount(Path::new(&source), target, "", rustix::mount::MountFlags::BIND.bits().into(), None)?;
+    }
+    Ok(())
 }
 
 /// Releases them. What is not pinned is fine.
 pub(crate) fn unpin(paths: &Paths, sandbox_id: &str) -> anyhow::Result<()> {
     let mut failures = super::failures::Failures::default();
-    for name in ["net", "uts", "ipc", "pid"] {
+    for name in ["net", "uts", "ipc", "pid", "user"] {
         let file = paths.namespace(sandbox_id, name);
         failures.note("releasing a namespace", mount::unmount_all(&file));
         drop(std::fs::remove_file(&file));

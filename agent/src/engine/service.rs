@@ -173,6 +173,24 @@ impl RuntimeService for Engine {
     ) -> Result<MessageStream<StreamPodSandboxStatsResponse>, Status> {
         list_pod_sandbox_stats::stream(self.core.clone(), request).await
     }
+    async fn list_metric_descriptors(
+        &self,
+        _: ListMetricDescriptorsRequest,
+    ) -> Result<ListMetricDescriptorsResponse, Status> {
+        Ok(list_metric_descriptors::call())
+    }
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _: ListPodSandboxMetricsRequest,
+    ) -> Result<ListPodSandboxMetricsResponse, Status> {
+        list_pod_sandbox_metrics::call(self.core.clone()).await
+    }
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: StreamPodSandboxMetricsRequest,
+    ) -> Result<MessageStream<StreamPodSandboxMetricsResponse>, Status> {
+        list_pod_sandbox_metrics::stream(self.core.clone()).await
+    }
     async fn get_container_events(
         &self,
         _: GetEventsRequest,

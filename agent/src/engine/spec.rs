@@ -105,6 +105,9 @@ pub(crate) fn build(input: &Input<'_>) -> Result<Spec, Status> {
     if let Some(linux) = spec.linux.as_mut() {
         linux.rootfs_propagation = rootfs_propagation;
         linux.namespaces = namespaces::build(input)?;
+        if let Some(maps) = super::pod_user::maps(input.sandbox) {
+            (linux.uid_mappings, linux.gid_mappings) = (vec![maps.uids], vec![maps.gids]);
+        }
         linux.cgroups_path = cgroup::path(input);
         linux.devices = devices::nodes(input);
         linux.resources = Some(resources::build(input));

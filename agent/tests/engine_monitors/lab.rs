@@ -161,6 +161,20 @@ impl Lab {
         std::fs::read_to_string(self.directory().join("monitor.lock")).unwrap().parse().unwrap()
     }
 
+    /// Kills it without a word, and waits until nobody holds its lock.
+    pub(crate) async fn kill_monitor(&self) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.monitor_pid()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        let lock = std::fs::File::open(self.directory().join("monitor.lock")).unwrap();
+        let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+        self.eventually("the monitor is gone", || rustix::fs::flock(&lock, exclusive).is_ok()).await;
+    }
+
+    /// Makes a file in a container's root file system.
+    pub(crate) fn touch(&self, id: &str, name: &str) {
+        std::fs::write(self.root.path().join(id).join("rootfs").join(name), "").unwrap();
+    }
+
     /// The monitor's children that are the same program: its log writer.
     fn log_writers(&self) -> Vec<u32> {
         let pid = self.monitor_pid();
@@ -187,16 +201,16 @@ impl Lab {
         pids.iter().map(|pid| private_kib(*pid)).collect()
     }
 
-    /// Waits until a condition holds, for at most ten seconds.
+    /// Waits until a condition holds, for at most a minute.
     pub(crate) async fn eventually(&self, what: &str, mut condition: impl FnMut() -> bool) {
         let mut retry = tokio::time::interval(Duration::from_millis(10));
-        for _ in 0..1000 {
+        for _ in 0..6000 {
             if condition() {
                 return;
             }
             retry.tick().await;
         }
-        panic!("{what}: not within ten seconds");
+        panic!("{what}: not within a minute");
     }
 
     /// Ends everything this lab has made.

@@ -1,7 +1,7 @@
 //! ContainerStats: what one container uses, from its cgroup and its snapshot.
 
 use crate::engine::blocking::blocking;
-use crate::engine::cgroups::{self, Usage};
+use crate::engine::cgroups::{self, Psi, PsiLine, Usage};
 use crate::engine::core::{Core, now};
 use crate::engine::failures::status;
 use crate::engine::records::ContainerRecord;
@@ -9,7 +9,7 @@ use crate::engine::registry::Container;
 use knarr_cri::Status;
 use knarr_cri::v1::{
     ContainerAttributes, ContainerStats, ContainerStatsRequest, ContainerStatsResponse, CpuUsage,
-    FilesystemIdentifier, FilesystemUsage, MemoryUsage, SwapUsage, UInt64Value,
+    FilesystemIdentifier, FilesystemUsage, IoUsage, MemoryUsage, PsiData, PsiStats, SwapUsage, UInt64Value,
 };
 use std::sync::{Arc, PoisonError};
 
@@ -38,7 +38,7 @@ pub(super) fn stats(core: &Core, container: &Container) -> ContainerStats {
             swap_available_bytes: None,
             swap_usage_bytes: usage.swap.map(number),
         }),
-        io: None,
+        io: io(&usage, timestamp),
     }
 }
 
@@ -67,7 +67,7 @@ pub(super) fn cpu(usage: &Usage, timestamp: i64, rate: Option<u64>) -> CpuUsage 
         timestamp,
         usage_core_nano_seconds: usage.cpu_nanoseconds.map(number),
         usage_nano_cores: rate.map(number),
-        psi: None,
+        psi: usage.cpu_pressure.map(psi),
     }
 }
 
@@ -85,8 +85,21 @@ pub(super) fn memory(usage: &Usage, timestamp: i64) -> MemoryUsage {
         rss_bytes: usage.rss.map(number),
         page_faults: usage.page_faults.map(number),
         major_page_faults: usage.major_page_faults.map(number),
-        psi: None,
+        psi: usage.memory_pressure.map(psi),
     }
+}
+
+/// Block IO; also used for a whole pod.
+pub(super) fn io(usage: &Usage, timestamp: i64) -> Option<IoUsage> {
+    usage.io_pressure.map(|pressure| IoUsage { timestamp, psi: Some(psi(pressure)) })
+}
+
+fn psi(from: Psi) -> PsiStats {
+    let line = |line: PsiLine| {
+        let PsiLine { avg10, avg60, avg300, total } = line;
+        Some(PsiData { avg10, avg60, avg300, total })
+    };
+    PsiStats { some: line(from.some), full: line(from.full) }
 }
 
 fn writable_layer(core: &Core, id: &str, timestamp: i64) -> Option<FilesystemUsage> {

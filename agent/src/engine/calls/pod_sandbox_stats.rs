@@ -5,6 +5,7 @@ use crate::engine::blocking::blocking;
 use crate::engine::cgroups;
 use crate::engine::core::{Core, now};
 use crate::engine::failures::status;
+use crate::engine::net_dev;
 use crate::engine::registry::Sandbox;
 use knarr_cri::Status;
 use knarr_cri::v1::{
@@ -46,7 +47,7 @@ pub(super) fn stats(core: &Core, sandbox: &Sandbox) -> PodSandboxStats {
             network: some_pid.filter(|_| !record.host_network()).map(|pid| network(pid, timestamp)),
             process: Some(ProcessUsage { timestamp, process_count: usage.processes.map(number) }),
             containers: containers.iter().map(|container| container_stats::stats(core, container)).collect(),
-            io: None,
+            io: container_stats::io(&usage, timestamp),
         }),
         windows: None,
     }
@@ -54,40 +55,17 @@ pub(super) fn stats(core: &Core, sandbox: &Sandbox) -> PodSandboxStats {
 
 /// The counters of the network namespace that a process is in.
 fn network(pid: i32, timestamp: i64) -> NetworkUsage {
-    let interfaces = parse(&std::fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default());
     let (default, others): (Vec<_>, Vec<_>) =
-        interfaces.into_iter().partition(|link| link.name == DEFAULT_INTERFACE);
+        net_dev::of_process(pid).iter().map(interface).partition(|link| link.name == DEFAULT_INTERFACE);
     NetworkUsage { timestamp, default_interface: default.into_iter().next(), interfaces: others }
 }
 
-/// Lines of `name: rx_bytes rx_packets rx_errors ... tx_bytes tx_packets tx_errors ...`.
-fn parse(text: &str) -> Vec<NetworkInterfaceUsage> {
-    let one = |line: &str| {
-        let (name, counters) = line.split_once(':')?;
-        let fields: Vec<u64> = counters.split_whitespace().map_while(|field| field.parse().ok()).collect();
-        let field = |index: usize| fields.get(index).copied().map(number);
-        Some(NetworkInterfaceUsage {
-            name: name.trim().to_owned(),
-            rx_bytes: field(0),
-            rx_errors: field(2),
-            tx_bytes: field(8),
-            tx_errors: field(10),
-        })
-    };
-    text.lines().filter_map(one).filter(|link| link.name != "lo" && link.rx_bytes.is_some()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counters_are_read_per_link() {
-        let text = "Inter-|   Receive |  Transmit\n face |bytes packets|bytes\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n\
-                    \x20 eth0: 100 2 3 0 0 0 0 0 200 5 6 0 0 0 0 0\n";
-        let links = parse(text);
-        assert_eq!(links.len(), 1);
-        assert_eq!(links[0].rx_bytes, Some(number(100)));
-        assert_eq!(links[0].tx_errors, Some(number(6)));
+fn interface(link: &net_dev::Link) -> NetworkInterfaceUsage {
+    NetworkInterfaceUsage {
+        name: link.name.clone(),
+        rx_bytes: Some(number(link.received.bytes)),
+        rx_errors: Some(number(link.received.errors)),
+        tx_bytes: Some(number(link.sent.bytes)),
+        tx_errors: Some(number(link.sent.errors)),
     }
 }

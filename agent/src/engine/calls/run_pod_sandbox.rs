@@ -6,14 +6,12 @@
 use crate::engine::core::{Core, now};
 use crate::engine::failures::status;
 use crate::engine::lifecycle::sandboxes;
-use crate::engine::records::{SandboxPhase, SandboxRecord, name_key, namespace_options};
+use crate::engine::records::{SandboxPhase, SandboxRecord, name_key};
 use crate::engine::registry::Sandbox;
-use crate::engine::{blocking::blocking, cgroups, events, ids, pod_files, pod_namespaces};
+use crate::engine::{blocking::blocking, cgroups, events, ids, pod_files, pod_namespaces, pod_user};
 use anyhow::Context;
 use knarr_cri::Status;
-use knarr_cri::v1::{
-    ContainerEventType, NamespaceMode, PodSandboxConfig, RunPodSandboxRequest, RunPodSandboxResponse,
-};
+use knarr_cri::v1::{ContainerEventType, PodSandboxConfig, RunPodSandboxRequest, RunPodSandboxResponse};
 use std::sync::Arc;
 
 pub(crate) async fn call(
@@ -105,7 +103,7 @@ fn check(core: &Core, config: &PodSandboxConfig, handler: &str) -> Result<(), St
     }
     core.runtime(handler)?;
     pod_files::check(config)?;
-    check_user_namespace(config)?;
+    pod_user::check(config)?;
     let parent = config.linux.as_ref().map(|linux| linux.cgroup_parent.as_str()).unwrap_or_default();
     if parent.split('/').any(|part| part == "..") {
         return Err(Status::invalid_argument(format!("cgroup_parent {parent:?} must not contain '..'")));
@@ -116,19 +114,4 @@ fn check(core: &Core, config: &PodSandboxConfig, handler: &str) -> Result<(), St
         )));
     }
     Ok(())
-}
-
-fn check_user_namespace(config: &PodSandboxConfig) -> Result<(), Status> {
-    let Some(user) = namespace_options(config).userns_options else { return Ok(()) };
-    match user.mode() {
-        NamespaceMode::Node if user.uids.is_empty() && user.gids.is_empty() => Ok(()),
-        NamespaceMode::Node => Err(Status::invalid_argument("userns_options: mappings need mode POD")),
-        NamespaceMode::Pod => {
-            Err(Status::unimplemented("userns_options: user namespaces are not supported yet"))
-        }
-        mode => Err(Status::invalid_argument(format!(
-            "userns_options: mode {} is not possible",
-            mode.as_str_name()
-        ))),
-    }
 }

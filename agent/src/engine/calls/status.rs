@@ -1,6 +1,7 @@
 //! Status: whether pods can run here, and what this engine can do. A kubelet turns it into the node's Ready condition.
 
 use crate::engine::core::Core;
+use crate::engine::handler_features;
 use knarr_cri::Status;
 use knarr_cri::v1::{
     RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus, StatusRequest,
@@ -18,11 +19,12 @@ pub(crate) async fn call(core: &Core, request: StatusRequest) -> Result<StatusRe
             ],
         }),
         info: if request.verbose { info(core)? } else { HashMap::new() },
-        runtime_handlers: core.handlers().map(|name| handler(name)).collect(),
+        runtime_handlers: futures_util::future::join_all(core.handlers().map(|name| handler(core, name)))
+            .await,
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
             user_namespaces_host_network: false,
-            mount_options: false,
+            mount_options: true,
         }),
     })
 }
@@ -37,8 +39,12 @@ fn condition(name: &str, state: Result<(), String>, reason: &str) -> RuntimeCond
     }
 }
 
-fn handler(name: &str) -> RuntimeHandler {
-    let features = RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false };
+async fn handler(core: &Core, name: &str) -> RuntimeHandler {
+    let can = handler_features::of_handler(core, name).await;
+    let features = RuntimeHandlerFeatures {
+        recursive_read_only_mounts: can.recursive_read_only,
+        user_namespaces: can.user_namespaces,
+    };
     RuntimeHandler { name: name.into(), features: Some(features) }
 }
 

@@ -1,10 +1,10 @@
 //! What a group has used, from the files of either version. A file that is not there leaves its figure unknown.
 
-use super::{Hierarchies, below};
+use super::{Hierarchies, Psi, pressure_of};
 use std::path::{Path, PathBuf};
 
 /// Usage of one group.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Usage {
     /// Nanoseconds of CPU time since the group was made.
     pub(crate) cpu_nanoseconds: Option<u64>,
@@ -21,6 +21,9 @@ pub(crate) struct Usage {
     /// Bytes.
     pub(crate) swap: Option<u64>,
     pub(crate) processes: Option<u64>,
+    pub(crate) cpu_pressure: Option<Psi>,
+    pub(crate) memory_pressure: Option<Psi>,
+    pub(crate) io_pressure: Option<Psi>,
 }
 
 /// Version 1 says "unlimited" by a number near 2^63.
@@ -28,16 +31,22 @@ const UNLIMITED: u64 = 1 << 60;
 
 /// Reads the files of `group`.
 pub(crate) fn usage(hierarchies: &Hierarchies, group: &str) -> Usage {
-    let directory = |controller: &str| hierarchies.controller(controller).map(|root| below(root, group));
+    let directory = |controller: &str| hierarchies.group(controller, group);
     let memory = directory("memory");
     let pids = directory("pids").and_then(|directory| number(&directory.join("pids.current")));
-    let mut usage = if hierarchies.is_unified() {
+    let usage = if hierarchies.is_unified() {
         memory.map(|directory| unified(&directory)).unwrap_or_default()
     } else {
         legacy(memory, directory("cpuacct"))
     };
-    usage.processes = pids;
-    usage
+    let pressure = |resource: &str| pressure_of(hierarchies, group, resource);
+    Usage {
+        processes: pids,
+        cpu_pressure: pressure("cpu"),
+        memory_pressure: pressure("memory"),
+        io_pressure: pressure("io"),
+        ..usage
+    }
 }
 
 fn unified(directory: &Path) -> Usage {
@@ -52,7 +61,7 @@ fn unified(directory: &Path) -> Usage {
         page_faults: field(&stat, "pgfault"),
         major_page_faults: field(&stat, "pgmajfault"),
         swap: number(&directory.join("memory.swap.current")),
-        processes: None,
+        ..Usage::default()
     }
 }
 
@@ -70,7 +79,7 @@ fn legacy(memory: Option<PathBuf>, cpuacct: Option<PathBuf>) -> Usage {
         page_faults: field(&stat, "total_pgfault"),
         major_page_faults: field(&stat, "total_pgmajfault"),
         swap: with_swap.zip(used).map(|(both, memory)| both.saturating_sub(memory)),
-        processes: None,
+        ..Usage::default()
     }
 }
 
@@ -87,7 +96,7 @@ fn number(path: &Path) -> Option<u64> {
 }
 
 /// The value of `key` in lines of `key value`.
-fn field(stat: &str, key: &str) -> Option<u64> {
+pub(crate) fn field(stat: &str, key: &str) -> Option<u64> {
     stat.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 

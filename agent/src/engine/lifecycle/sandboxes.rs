@@ -34,7 +34,8 @@ pub(crate) async fn set_up(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> anyhow::
 async fn connect(core: &Arc<Core>, record: &SandboxRecord) -> anyhow::Result<Vec<IpAddr>> {
     let (shared, copy) = (core.clone(), record.clone());
     blocking(move || {
-        pod_namespaces::pin(&shared.paths, &copy, &pod_files::hostname(&copy))?;
+        let monitor = shared.config.monitor_binary.as_deref();
+        pod_namespaces::pin(&shared.paths, &copy, &pod_files::hostname(&copy), monitor)?;
         pod_files::make(&shared.paths, &copy)
     })
     .await?;

@@ -187,7 +187,7 @@ fn remove_files(directory: &Path) -> io::Result<()> {
     for file in [protocol::SOCKET, protocol::LOCK, protocol::ERROR_LOG] {
         unless_absent(std::fs::remove_file(directory.join(file)))?;
     }
-    for tree in [EXITS, protocol::CALLS] {
+    for tree in [EXITS, protocol::CALLS, protocol::KEPT] {
         unless_absent(std::fs::remove_dir_all(directory.join(tree)))?;
     }
     match std::fs::remove_dir(directory) {

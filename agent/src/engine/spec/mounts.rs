@@ -36,11 +36,8 @@ fn standard(input: &Input<'_>) -> Vec<Mount> {
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
     ];
-    mounts.push(if input.sandbox.host_ipc() {
-        bind("/dev/mqueue", Path::new("/dev/mqueue"), &["nosuid", "noexec", "nodev"])
-    } else {
-        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])
-    });
+    // Shows the queues of the IPC namespace that it is made in, the host's among them.
+    mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
     mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]));
     mounts.push(mount(
         "/sys/fs/cgroup",
@@ -90,16 +87,17 @@ fn from_cri(resolved: &ResolvedMount) -> Result<Mount, Status> {
         (true, false) => "ro",
         (false, false) => "rw",
     };
-    let mut made = mount(
-        &request.container_path,
-        "bind",
-        &resolved.source.to_string_lossy(),
-        &["rbind", propagation, access],
-    );
+    let source = resolved.source.to_string_lossy();
+    let mut made = mount(&request.container_path, "bind", &source, &["rbind", propagation, access]);
+    made.options.extend(request.mount_options.iter().cloned());
     made.uid_mappings = id_mappings(&request.uid_mappings);
     made.gid_mappings = id_mappings(&request.gid_mappings);
     Ok(made)
 }
+
+/// What a bind mount may be told besides what has fields of its own.
+const MOUNT_OPTIONS: [&str; 10] =
+    ["noexec", "exec", "nosuid", "suid", "nodev", "dev", "noatime", "nodiratime", "relatime", "nosymfollow"];
 
 /// What cannot be meant, with the field that says so.
 fn check(request: &v1::Mount) -> Result<(), Status> {
@@ -108,8 +106,10 @@ fn check(request: &v1::Mount) -> Result<(), Status> {
     if !place.starts_with('/') {
         return refuse("container_path is not absolute");
     }
-    if !request.mount_options.is_empty() {
-        return refuse("mount_options: not supported yet");
+    if let Some(option) =
+        request.mount_options.iter().find(|option| !MOUNT_OPTIONS.contains(&option.as_str()))
+    {
+        return refuse(&format!("mount_options: {option:?} is not one of {}", MOUNT_OPTIONS.join(", ")));
     }
     if request.recursive_read_only && !request.readonly {
         return refuse("recursive_read_only requires readonly");

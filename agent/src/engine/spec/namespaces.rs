@@ -12,6 +12,9 @@ pub(super) fn build(input: &Input<'_>) -> Result<Vec<Namespace>, Status> {
         namespaces.push(joined(input, NamespaceKind::Network)?);
         namespaces.push(joined(input, NamespaceKind::Uts)?);
     }
+    if super::security::has_user_namespace(&pod) {
+        namespaces.push(joined(input, NamespaceKind::User)?);
+    }
     if pod.ipc() != NamespaceMode::Node {
         namespaces.push(joined(input, NamespaceKind::Ipc)?);
     }
