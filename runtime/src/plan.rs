@@ -43,14 +43,14 @@ pub(crate) struct Options {
     pub(crate) wait_for_start: bool,
     /// systemd makes the cgroups.
     pub(crate) systemd: bool,
+    /// We are an ordinary user.
+    pub(crate) rootless: bool,
 }
 
 /// What the plan must know of this host.
 #[derive(Debug, Clone)]
 pub(crate) struct Host {
     pub(crate) layout: cgroups::layout::Layout,
-    /// We are an ordinary user.
-    pub(crate) rootless: bool,
 }
 
 /// Everything that will be done.
@@ -92,7 +92,7 @@ impl Plan {
         };
         let process = ProcessPlan::new(spec.process.as_ref(), options.preserve_fds, &mut plan.warnings)?;
         let init = init::steps(spec, &linux, &process, options, &mut plan)?;
-        plan.steps = runtime_steps(&linux, &process, &plan)?;
+        plan.steps = runtime_steps(&linux, &process, &plan, options)?;
         plan.steps.extend(init);
         Ok(plan)
     }
@@ -105,7 +105,7 @@ impl Plan {
 
 fn place(field: &str, options: &Options, host: &Host) -> Result<Cgroups> {
     if options.systemd {
-        return host.layout.place_scope(&Scope::parse(field, &options.id, host.rootless)?);
+        return host.layout.place_scope(&Scope::parse(field, &options.id, options.rootless)?);
     }
     Ok(host.layout.place(&cgroups::path::parse(field, &options.id)?))
 }
@@ -118,9 +118,18 @@ fn rootfs_path(spec: &Spec, bundle: &Path) -> PathBuf {
 }
 
 /// What the runtime does while init builds the container.
-fn runtime_steps(linux: &crate::spec::Linux, process: &ProcessPlan, plan: &Plan) -> Result<Vec<Step>> {
+fn runtime_steps(
+    linux: &crate::spec::Linux,
+    process: &ProcessPlan,
+    plan: &Plan,
+    options: &Options,
+) -> Result<Vec<Step>> {
     let resources = linux.resources.clone().unwrap_or_default();
-    let rules = cgroups::devices::rules(&resources.devices)?;
+    let mut rules = cgroups::devices::rules(&resources.devices)?;
+    if options.rootless {
+        // An ordinary user has no right to filter, and in its user namespace no device node can be made anyway.
+        rules.clear();
+    }
     let (writes, filter) = if plan.cgroups.unified {
         (cgroups::v2::writes(&resources)?, rules.iter().any(|rule| !rule.allow).then_some(rules))
     } else {

@@ -47,13 +47,20 @@ pub(crate) struct Init {
 impl Init {
     /// Never returns: either the program runs, or the error has been told to the runtime.
     pub(crate) fn run<'a>(mut self, steps: impl Iterator<Item = &'a Step>) -> ! {
-        let error = match protect_from_neighbours().and_then(|()| self.perform_all(steps)) {
+        let protected = if self.needs_ids_from_a_user() { Ok(()) } else { protect_from_neighbours() };
+        let error = match protected.and_then(|()| self.perform_all(steps)) {
             Err(error) => error,
             Ok(()) => Error::new(Kind::Os, "the plan ended without a program"),
         };
         // If even this fails the runtime sees the channel end.
         let _ = self.channel.send(&Message::Failed(error));
         process::exit_now(1)
+    }
+
+    /// The files of a protected process belong to root: a runtime that is not root could not write its id maps. There are
+    /// no neighbours yet in a user namespace that is new.
+    fn needs_ids_from_a_user(&self) -> bool {
+        self.target.is_none() && !rustix::process::geteuid().is_root()
     }
 
     fn perform_all<'a>(&mut self, steps: impl Iterator<Item = &'a Step>) -> Result<()> {
@@ -156,7 +163,7 @@ impl Init {
     fn await_release(&mut self) -> Result<()> {
         let pick = |message| if let Message::Released(pid) = message { Some(pid) } else { None };
         self.state.pid = self.channel.expect("it was released", pick)?;
-        Ok(())
+        protect_from_neighbours()
     }
 
     /// All namespaces of a running container with one call.

@@ -128,7 +128,7 @@ impl Runtime<'_> {
             }
             Step::FilterDevices(rules) => control::set_device_filter(cgroups, rules),
             Step::OpenCgroups => self.open_cgroups(),
-            Step::EnterPidNamespace => self.enter_pid_namespace(),
+            Step::EnterPidNamespace { user } => self.enter_pid_namespace(*user),
             Step::PrepareMounts => self.prepare(),
             Step::Clone { flags, into_cgroup } => self.clone(*flags, *into_cgroup),
             Step::StartScope(resources) => self.start_scope(resources),
@@ -154,11 +154,12 @@ impl Runtime<'_> {
     }
 
     /// It counts for children only, and this command has no other to come.
-    fn enter_pid_namespace(&self) -> Result<()> {
+    fn enter_pid_namespace(&self, user: bool) -> Result<()> {
         let Some(target) = &self.setup.target else {
             return Err(Error::new(Kind::Os, "no container to join"));
         };
-        rustix::thread::move_into_thread_name_spaces(target.as_fd(), ThreadNameSpaceType::PROCESS_ID)
+        let user = if user { ThreadNameSpaceType::USER } else { ThreadNameSpaceType::empty() };
+        rustix::thread::move_into_thread_name_spaces(target.as_fd(), ThreadNameSpaceType::PROCESS_ID | user)
             .context(|| "setns to the pid namespace of the container")
     }
 

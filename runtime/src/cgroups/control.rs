@@ -3,7 +3,7 @@
 use super::{Cgroups, Directory, Write};
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel_file;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use std::os::fd::OwnedFd;
@@ -20,6 +20,13 @@ pub(crate) fn create(cgroups: &Cgroups) -> Result<()> {
             .context(|| format!("failed to create cgroup {}", directory.path.display()))?;
     }
     Ok(())
+}
+
+/// Whether we have the right: to the cgroup where it exists, else to the nearest one above it.
+pub(crate) fn can_be_made(directory: &Directory) -> bool {
+    let mut existing = directory.path.ancestors();
+    let nearest = existing.find(|path| rustix::fs::stat(*path).is_ok());
+    nearest.is_some_and(|path| rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK).is_ok())
 }
 
 /// A cgroup that has processes is somebody else's: its limits would become ours, and deleting us would kill them.
@@ -100,8 +107,8 @@ fn write(cgroups: &Cgroups, write: &Write, last: &mut Option<(PathBuf, OwnedFd)>
         return Err(Error::new(
             Kind::Unsupported,
             format!(
-                "cannot set {} limit: container could not join or create cgroup: controller is not mounted",
-                write.controller
+                "cannot set {} limit: container could not join or create cgroup",
+                write.file.split('.').next().unwrap_or_default()
             ),
         ));
     };

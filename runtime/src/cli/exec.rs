@@ -87,7 +87,12 @@ fn start(
 ) -> Result<(Child, Timeline)> {
     let linux = spec.linux.clone().unwrap_or_default();
     let cgroups = cgroups(container, arguments)?;
-    let target = ExecTarget { id: &container.record.id, linux: &linux, cgroups };
+    let target = ExecTarget {
+        rootless: !rustix::process::geteuid().is_root(),
+        id: &container.record.id,
+        linux: &linux,
+        cgroups,
+    };
     let plan = Plan::exec(target, given, arguments.number("preserve-fds")?.unwrap_or(0))?;
     let Some(pid) = Pid::from_raw(container.record.init_process_pid) else {
         return Err(Error::new(Kind::State, "container not running"));

@@ -57,6 +57,7 @@ pub(super) fn plan(
     arguments: &Arguments,
     wait_for_start: bool,
 ) -> Result<Plan> {
+    let rootless = !rustix::process::geteuid().is_root();
     let options = Options {
         id: id.into(),
         bundle: bundle.path.clone(),
@@ -65,9 +66,14 @@ pub(super) fn plan(
         preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0),
         wait_for_start,
         systemd: global.systemd,
+        rootless,
     };
-    let rootless = !rustix::process::geteuid().is_root();
-    Plan::new(&bundle.spec, &options, &Host { layout: Layout::detect()?, rootless })
+    let mut plan = Plan::new(&bundle.spec, &options, &Host { layout: Layout::detect()? })?;
+    if rootless {
+        // What nobody handed down to this user it does without; a limit that needs it is refused by name.
+        plan.cgroups.directories.retain(control::can_be_made);
+    }
+    Ok(plan)
 }
 
 /// A container whose init is ready.

@@ -52,7 +52,7 @@ impl Step {
             Step::StartScope(_) => "StartTransientUnit(<scope>, PIDs=[PID])".into(),
             Step::MapIds => "write /proc/PID/gid_map, /proc/PID/uid_map".into(),
             Step::OpenCgroups => "open(<cgroup>/tasks) in every hierarchy".into(),
-            Step::EnterPidNamespace => "setns(<pidfd of init>, CLONE_NEWPID)".into(),
+            Step::EnterPidNamespace { .. } => "setns(<pidfd of init>, CLONE_NEWPID)".into(),
             Step::LimitProcess(limits) => {
                 let each: Vec<String> =
                     limits.iter().map(|l| format!("{}={}:{}", l.kind, l.soft, l.hard)).collect();
@@ -156,7 +156,9 @@ impl Step {
             }
             Step::MapIds => ("map ids", "linux.uidMappings, gidMappings: who root is outside"),
             Step::OpenCgroups => ("open cgroups", "cgroup v1: by the runtime, whose rights to them count"),
-            Step::EnterPidNamespace => ("enter pid namespace", "for children only: the next clone is in it"),
+            Step::EnterPidNamespace { .. } => {
+                ("enter pid namespace", "for children only: the next clone is in it")
+            }
             Step::LimitProcess(_) => {
                 ("limit process", "process.rlimits: after init's own work, which they could hinder")
             }

@@ -14,6 +14,8 @@ pub(crate) struct ExecTarget<'a> {
     pub(crate) id: &'a str,
     pub(crate) linux: &'a Linux,
     pub(crate) cgroups: Cgroups,
+    /// We are an ordinary user, whose rights over the container come from its user namespace only.
+    pub(crate) rootless: bool,
 }
 
 impl ExecTarget<'_> {
@@ -25,7 +27,13 @@ impl ExecTarget<'_> {
     /// being cloned into it.
     fn join_flags(&self) -> u64 {
         let others = self.linux.namespaces.iter().filter(|namespace| namespace.kind != NamespaceKind::Pid);
-        others.fold(0, |flags, namespace| flags | sys_kind(namespace.kind).clone_flag())
+        let all = others.fold(0, |flags, namespace| flags | sys_kind(namespace.kind).clone_flag());
+        if self.enters_user_first() { all & !sys_kind(NamespaceKind::User).clone_flag() } else { all }
+    }
+
+    /// The runtime itself must be in the user namespace to have the right to enter the pid namespace for its child.
+    fn enters_user_first(&self) -> bool {
+        self.rootless && self.has(NamespaceKind::User) && self.has(NamespaceKind::Pid)
     }
 }
 
@@ -54,7 +62,9 @@ fn outside(target: &ExecTarget<'_>, process: &ProcessPlan) -> Vec<Step> {
     let unified = target.cgroups.unified;
     let mut steps = Vec::new();
     steps.extend((!unified).then_some(Step::OpenCgroups));
-    steps.extend(target.has(NamespaceKind::Pid).then_some(Step::EnterPidNamespace));
+    steps.extend(
+        target.has(NamespaceKind::Pid).then(|| Step::EnterPidNamespace { user: target.enters_user_first() }),
+    );
     steps.push(Step::Clone { flags: 0, into_cgroup: target.cgroups.version_2().is_some() });
     steps.extend(process.oom_score_adj.map(Step::OomScore));
     steps.push(Step::AwaitInit);

@@ -2,7 +2,8 @@
 
 use super::{HookKind, Options, Plan, ProcessPlan, Step, rootfs};
 use crate::error::{Error, Result};
-use crate::mounts::{Propagation, options};
+use crate::mounts::Propagation;
+use crate::mounts::options as mount_options;
 use crate::safe_path::clean;
 use crate::scheduling;
 use crate::seccomp;
@@ -19,7 +20,7 @@ pub(super) fn steps(
 ) -> Result<Vec<Step>> {
     let given = spec.process.clone().unwrap_or_default();
     let mut steps = enter(linux, plan, options);
-    steps.extend(build_root(spec, linux, process, plan)?);
+    steps.extend(build_root(spec, linux, process, options, plan)?);
     steps.extend(leave_host(linux, options, &plan.hooks)?);
     steps.extend(settle(spec, linux, &given, process, plan)?);
     let (early, late) = filter(&given, linux)?;
@@ -56,7 +57,13 @@ fn enter(linux: &Linux, plan: &Plan, options: &Options) -> Vec<Step> {
     steps
 }
 
-fn build_root(spec: &Spec, linux: &Linux, process: &ProcessPlan, plan: &mut Plan) -> Result<Vec<Step>> {
+fn build_root(
+    spec: &Spec,
+    linux: &Linux,
+    process: &ProcessPlan,
+    options: &Options,
+    plan: &mut Plan,
+) -> Result<Vec<Step>> {
     let mut steps = vec![
         Step::DetachFromHost(
             root_propagation(linux)?.unwrap_or(Propagation { flag: libc::MS_SLAVE, recursive: true }),
@@ -64,7 +71,7 @@ fn build_root(spec: &Spec, linux: &Linux, process: &ProcessPlan, plan: &mut Plan
         Step::OpenRoot(plan.rootfs.clone()),
     ];
     let mut prepared = std::mem::take(&mut plan.prepared);
-    let mounts = rootfs::mounts(spec, &plan.bundle, &plan.namespaces, &mut prepared)?;
+    let mounts = rootfs::mounts(spec, options, &plan.namespaces, &mut prepared)?;
     plan.prepared = prepared;
     steps.extend(mounts);
     steps.push(Step::MakeWorkingDirectory(process.cwd.clone()));
@@ -78,7 +85,7 @@ fn root_propagation(linux: &Linux) -> Result<Option<Propagation>> {
         return Ok(None);
     }
     let wrong = || Error::invalid(format!("linux.rootfsPropagation: {word:?} is not valid"));
-    options::root_propagation(word).map(Some).ok_or_else(wrong)
+    mount_options::root_propagation(word).map(Some).ok_or_else(wrong)
 }
 
 /// The last view of the host.

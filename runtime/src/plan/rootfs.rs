@@ -25,13 +25,13 @@ const LINKS: &[(&str, &str)] = &[
 /// Decides all mounts; what init itself may not open goes to `prepared`.
 pub(super) fn mounts(
     spec: &Spec,
-    bundle: &Path,
+    command: &super::Options,
     namespaces: &Namespaces,
     prepared: &mut Vec<Source>,
 ) -> Result<Vec<Step>> {
     let mut steps = Vec::with_capacity(spec.mounts.len());
     for (index, mount) in spec.mounts.iter().enumerate() {
-        let plan = self::mount(mount, bundle, namespaces, prepared);
+        let plan = self::mount(mount, command, namespaces, prepared);
         steps.push(Step::Mount(plan.map_err(|why| Error::invalid(format!("mounts[{index}]: {why}")))?));
     }
     Ok(steps)
@@ -39,7 +39,7 @@ pub(super) fn mounts(
 
 fn mount(
     mount: &Mount,
-    bundle: &Path,
+    command: &super::Options,
     namespaces: &Namespaces,
     prepared: &mut Vec<Source>,
 ) -> std::result::Result<MountPlan, String> {
@@ -47,9 +47,10 @@ fn mount(
         return Err("destination is missing".into());
     }
     let options = options::parse(&mount.options);
-    let source = source(mount, &options, bundle)?;
+    let source = source(mount, &options, &command.bundle)?;
     let must_prepare = match &source {
-        Source::Bind { idmap, .. } => namespaces.any_user() || idmap.is_some(),
+        // An ordinary user has more rights in its user namespace than outside.
+        Source::Bind { idmap, .. } => (namespaces.any_user() && !command.rootless) || idmap.is_some(),
         _ => false,
     };
     let prepared = must_prepare.then(|| {

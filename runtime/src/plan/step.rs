@@ -83,7 +83,10 @@ pub(crate) enum Step {
     LimitCgroups(Vec<Write>),
     FilterDevices(Vec<Rule>),
     OpenCgroups,
-    EnterPidNamespace,
+    EnterPidNamespace {
+        /// And, first, the user namespace.
+        user: bool,
+    },
     PrepareMounts,
     Clone {
         flags: u64,
@@ -174,7 +177,7 @@ impl Step {
             | Step::Clone { .. }
             | Step::StartScope(_)
             | Step::OpenCgroups
-            | Step::EnterPidNamespace
+            | Step::EnterPidNamespace { .. }
             | Step::MapIds
             | Step::LimitProcess(_)
             | Step::OomScore(_)
