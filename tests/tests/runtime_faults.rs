@@ -75,7 +75,9 @@ fn at_any_instant(verb: &str, prepare: impl Fn(&Bundle), victim: impl Fn(u32) ->
         let begun = Instant::now();
         let mut child = spawn(&bundle, &args);
         let_pass(begun, APART * instant);
-        victim(child.id()).map(kill);
+        if let Some(victim) = victim(child.id()) {
+            kill(victim);
+        }
         if verb == "run" {
             // Where there was no init to kill yet the command would wait for its program.
             kill(child.id());
