@@ -351,7 +351,8 @@ fn receive(
             ingest.commit(plan.blob.size)?;
             Ok((stage, unpacked))
         }
-        Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
+        // Broken off by the network or the disk: the rest would be no proof of anything.
+        Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Io) => Err(error),
         // The bytes may be at fault: hear them to the end, so that a wrong digest is called a wrong digest and a
         // blob that is wrong is not kept.
         Err(error) => {

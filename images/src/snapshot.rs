@@ -12,6 +12,8 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(test)]
+mod agreement;
 pub(crate) mod copy;
 pub(crate) mod layers;
 pub(crate) mod overlay;

@@ -29,6 +29,8 @@ mod layer_mounts;
 mod peers;
 #[path = "store/policy.rs"]
 mod policy;
+#[path = "store/power_cut.rs"]
+mod power_cut;
 #[path = "store/proxies.rs"]
 mod proxies;
 #[path = "store/round_trip.rs"]

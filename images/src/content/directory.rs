@@ -64,8 +64,13 @@ impl ContentStore for BlobDirectory {
             lock.remove()?;
             return Ok(None);
         }
-        let file = File::options().read(true).append(true).create(true).open(&partial);
-        let file = file.map_err(|e| Error::path("open", &partial, e))?;
+        let file = match File::options().read(true).append(true).create(true).open(&partial) {
+            Ok(file) => file,
+            Err(error) => {
+                lock.remove()?;
+                return Err(Error::path("open", &partial, error));
+            }
+        };
         let kept = file.metadata().map_err(|e| Error::path("fstat", &partial, e))?.len();
         Ok(Some(Box::new(FileIngest {
             digest: digest.clone(),
@@ -104,10 +109,8 @@ impl ContentStore for BlobDirectory {
         let failed = |e| Error::path("readdir", &self.ingest, e);
         let mut bytes = 0;
         for entry in std::fs::read_dir(&self.ingest).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            if path.extension().is_none() {
-                bytes += forget(&path, age)?;
-            }
+            // A lock may be left without what it was for.
+            bytes += forget(&entry.map_err(failed)?.path().with_extension(""), age)?;
         }
         Ok(bytes)
     }

@@ -116,7 +116,10 @@ impl LayerSink for ErofsSink {
             Kind::CharDevice(major, minor) => self.tree.leaf(&path, meta, Body::CharDevice(major, minor)),
             Kind::BlockDevice(major, minor) => self.tree.leaf(&path, meta, Body::BlockDevice(major, minor)),
             Kind::Fifo => self.tree.leaf(&path, meta, Body::Fifo),
-            Kind::Whiteout => self.tree.whiteout(&path),
+            Kind::Whiteout => {
+                self.result.whiteouts = true;
+                self.tree.whiteout(&path)
+            }
             Kind::Opaque => self.tree.opaque(&path),
         }
     }

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// A chain of links longer than the kernel follows.
 const MAX_LINKS: usize = 40;
-const ROOT: usize = 0;
 
 /// One inode.
 #[derive(Debug)]
@@ -57,6 +56,8 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
+    pub(crate) const ROOT: usize = 0;
+
     pub(crate) fn new() -> Self {
         Self { nodes: vec![Node { meta: Meta::default(), body: Body::directory(false) }], end: 0 }
     }
@@ -89,10 +90,10 @@ impl Tree {
     /// The directory at this path, links followed inside the root, made where it is missing.
     fn dir(&mut self, path: &TreePath) -> Result<usize> {
         let mut pending: VecDeque<Vec<u8>> = path.parts().map(<[u8]>::to_vec).collect();
-        let mut stack = vec![ROOT];
+        let mut stack = vec![Self::ROOT];
         let mut links = 0;
         while let Some(part) = pending.pop_front() {
-            let here = stack.last().copied().unwrap_or(ROOT);
+            let here = stack.last().copied().unwrap_or(Self::ROOT);
             match &part[..] {
                 b"" | b"." => {}
                 b".." if stack.len() > 1 => drop(stack.pop()),
@@ -118,7 +119,7 @@ impl Tree {
                 },
             }
         }
-        Ok(stack.last().copied().unwrap_or(ROOT))
+        Ok(stack.last().copied().unwrap_or(Self::ROOT))
     }
 
     fn step(&mut self, here: usize, name: &[u8]) -> Result<Step> {
@@ -144,12 +145,12 @@ impl Tree {
     /// A directory that an entry describes. One that is there keeps what it holds.
     pub(crate) fn directory(&mut self, path: &TreePath, meta: Meta) -> Result<()> {
         let id = if path.is_root() {
-            ROOT
+            Self::ROOT
         } else {
             let (parent, name) = self.parent(path)?;
             let there = self.child(parent, name);
             match there.and_then(|id| self.nodes.get(id)).map(|node| &node.body) {
-                Some(Body::Directory { .. }) => there.unwrap_or(ROOT),
+                Some(Body::Directory { .. }) => there.unwrap_or(Self::ROOT),
                 other => {
                     let opaque = other.is_some_and(Body::is_whiteout);
                     self.add(parent, name, Node { meta: Meta::default(), body: Body::directory(opaque) })?
@@ -174,7 +175,8 @@ impl Tree {
     /// Another name for a file of this layer, found without following links.
     pub(crate) fn hardlink(&mut self, path: &TreePath, target: &TreePath) -> Result<()> {
         let missing = || Error::invalid(format!("hard link to {target}, which is no file of this layer"));
-        let found = target.parts().try_fold(ROOT, |here, name| self.child(here, name)).ok_or_else(missing)?;
+        let found =
+            target.parts().try_fold(Self::ROOT, |here, name| self.child(here, name)).ok_or_else(missing)?;
         match &self.node(found)?.body {
             Body::Directory { .. } => return Err(missing()),
             body if body.is_whiteout() => return Err(missing()),
@@ -217,7 +219,7 @@ impl Tree {
     /// Directories that no entry described.
     pub(crate) fn implicit(&self) -> Vec<(TreePath, usize)> {
         let mut found = Vec::new();
-        let mut pending = vec![(TreePath::default(), ROOT)];
+        let mut pending = vec![(TreePath::default(), Self::ROOT)];
         while let Some((path, id)) = pending.pop() {
             let Some(Node { body: Body::Directory { children, described, .. }, .. }) = self.nodes.get(id)
             else {
@@ -229,6 +231,34 @@ impl Tree {
             }
         }
         found
+    }
+
+    pub(crate) fn is_opaque(&self, id: usize) -> bool {
+        matches!(self.nodes.get(id).map(|node| &node.body), Some(Body::Directory { opaque: true, .. }))
+    }
+
+    /// The directories in a directory.
+    pub(crate) fn directories(&self, id: usize) -> Vec<(Vec<u8>, usize)> {
+        let Some(Body::Directory { children, .. }) = self.nodes.get(id).map(|node| &node.body) else {
+            return Vec::new();
+        };
+        let is_directory =
+            |id: &usize| matches!(self.nodes.get(*id).map(|node| &node.body), Some(Body::Directory { .. }));
+        children.iter().filter(|(_, id)| is_directory(id)).map(|(name, id)| (name.clone(), *id)).collect()
+    }
+
+    /// Forgets the whiteouts in a directory.
+    pub(crate) fn drop_whiteouts(&mut self, id: usize) {
+        let idle: Vec<Vec<u8>> = match self.nodes.get(id).map(|node| &node.body) {
+            Some(Body::Directory { children, .. }) => {
+                let hides = |id: &usize| self.nodes.get(*id).is_some_and(|node| node.body.is_whiteout());
+                children.iter().filter(|(_, id)| hides(id)).map(|(name, _)| name.clone()).collect()
+            }
+            _ => Vec::new(),
+        };
+        if let Ok(children) = self.children(id) {
+            idle.iter().for_each(|name| drop(children.remove(name)));
+        }
     }
 
     pub(crate) fn set_meta(&mut self, id: usize, meta: Meta) {

@@ -284,9 +284,6 @@ impl DirectorySink {
             e => Error::io(format_args!("link to {target}"), e),
         };
         let Some((above, name)) = target.split() else { return Err(missing(Errno::NOENT)) };
-        if path == target {
-            return Ok(());
-        }
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let from = rustix::fs::openat2(&self.root, above.as_bytes(), flags, Mode::empty(), resolve)
@@ -295,9 +292,19 @@ impl DirectorySink {
         if is_whiteout(&stat) || FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return Err(missing(Errno::NOENT));
         }
+        if self.is_at(path, &stat)? {
+            return Ok(());
+        }
         self.leaf(path, |dir, leaf| rustix::fs::linkat(&from, name, dir, leaf, AtFlags::empty()))?;
         self.result.inodes -= 1;
         Ok(())
+    }
+
+    /// Whether a path already leads to this very file: making way for a link to it would delete it.
+    fn is_at(&mut self, path: &TreePath, file: &rustix::fs::Stat) -> Result<bool> {
+        let Some((above, name)) = path.split() else { return Ok(false) };
+        let parent = self.dir(&above, 0)?;
+        Ok(lstat(&parent, name).is_ok_and(|there| there.st_ino == file.st_ino))
     }
 
     fn node(&mut self, entry: &Entry, kind: FileType, major: u32, minor: u32) -> Result<()> {
@@ -312,7 +319,10 @@ impl DirectorySink {
         let Some((above, name)) = path.split() else { return Ok(()) };
         let parent = self.dir(&above, 0)?;
         match rustix::fs::mknodat(&parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
-            Ok(()) => self.result.inodes += 1,
+            Ok(()) => {
+                self.result.inodes += 1;
+                self.result.whiteouts = true;
+            }
             Err(Errno::EXIST) => {
                 if FileType::from_raw_mode(lstat(&parent, name)?.st_mode) == FileType::Directory {
                     set_opaque(&open_directory(&parent, name)?)?;

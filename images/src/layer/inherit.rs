@@ -67,7 +67,7 @@ fn open_root(path: &Path) -> Result<OwnedFd> {
 }
 
 /// What overlayfs would show at this path in a stack of layers.
-fn lookup(parents: &[Below], path: &TreePath) -> Result<Option<Meta>> {
+pub(crate) fn lookup(parents: &[Below], path: &TreePath) -> Result<Option<Meta>> {
     for layer in parents {
         match layer.look(path)? {
             Seen::Directory(meta) => return Ok(Some(meta)),

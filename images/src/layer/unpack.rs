@@ -24,6 +24,8 @@ pub(crate) trait LayerSink {
 pub(crate) struct Unpacked {
     /// Directories that no entry described, but that entries lie in: they look as in the layer beneath.
     pub(crate) implicit: Vec<TreePath>,
+    /// Some entries hide what lies beneath.
+    pub(crate) whiteouts: bool,
     /// Bytes of the files.
     pub(crate) bytes: u64,
     /// Files of every kind.

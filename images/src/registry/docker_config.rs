@@ -129,7 +129,11 @@ fn ask_helper(name: &str, server: &str) -> Result<Option<Credentials>> {
     command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(server.as_bytes()).map_err(failed)?;
+        match stdin.write_all(server.as_bytes()) {
+            // It ended without asking for which server: its answer says why.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            written => written.map_err(failed)?,
+        }
     }
     if !ends_within(&child, HELPER_SECONDS).map_err(|e| Error::io(&program, e))? {
         child.kill().and_then(|()| child.wait()).map_err(failed)?;

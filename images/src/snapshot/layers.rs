@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::erofs::{ErofsSink, mounts_from};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::directory::DirectorySink;
+use crate::layer::idle_whiteouts::{drop_in_directory, drop_in_tree};
 use crate::layer::inherit::{Below, inherit, inherit_tree};
 use crate::layer::removal::remove_path;
 use crate::layer::unpack::{LayerSink, Unpacked};
@@ -226,8 +227,17 @@ impl Stage {
     pub(crate) fn commit(mut self, mut unpacked: Unpacked) -> Result<()> {
         let parents = self.layers.below(self.plan.parent.as_ref())?;
         match unpacked.tree.take() {
-            None => inherit(&self.directory.join(FILES), &unpacked.implicit, &parents)?,
+            None => {
+                let files = self.directory.join(FILES);
+                if unpacked.whiteouts {
+                    drop_in_directory(&files, &parents)?;
+                }
+                inherit(&files, &unpacked.implicit, &parents)?;
+            }
             Some(mut tree) => {
+                if unpacked.whiteouts {
+                    drop_in_tree(&mut tree, &parents)?;
+                }
                 inherit_tree(&mut tree, &parents)?;
                 crate::erofs::write(&self.directory.join(IMAGE), &tree)?;
             }

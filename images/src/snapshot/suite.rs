@@ -11,14 +11,14 @@ use crate::snapshot::layers::Layers;
 use crate::snapshot::overlay::Overlay;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-struct Rig {
+pub(super) struct Rig {
     dir: tempfile::TempDir,
     layers: Layers,
-    snapshots: Box<dyn Snapshotter>,
+    pub(super) snapshots: Box<dyn Snapshotter>,
 }
 
 impl Rig {
-    fn new(kind: LayerKind) -> Self {
+    pub(super) fn new(kind: LayerKind) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let layers = Layers::open(dir.path(), kind).unwrap();
         let snapshots: Box<dyn Snapshotter> = match kind {
@@ -32,23 +32,26 @@ impl Rig {
     fn stack(&self, layers: &[Vec<Item>]) -> Digest {
         let mut parent: Option<Digest> = None;
         for items in layers {
-            let archive = ArchiveBuilder::of(items);
-            let diff_id = Digest::of(&archive);
-            let chain_id = Digest::of(format!("{parent:?}{diff_id}").as_bytes());
-            let blob = Descriptor::of("", &archive);
-            let plan = LayerPlan { blob, diff_id, chain_id: chain_id.clone(), parent };
-            if let Some(stage) = self.layers.stage(&plan).unwrap() {
-                let mut sink = stage.sink().unwrap();
-                let unpacked = unpack(&archive[..], Limits::default(), sink.as_mut()).unwrap();
-                drop(sink);
-                stage.commit(unpacked).unwrap();
-            }
-            parent = Some(chain_id);
+            parent = Some(self.layer(parent, items).unwrap());
         }
         parent.unwrap()
     }
 
-    fn mounted<T>(&self, mounts: &[Mount], look: impl FnOnce(&Path) -> T) -> T {
+    /// Unpacks one layer on top of another.
+    pub(super) fn layer(&self, parent: Option<Digest>, items: &[Item]) -> Result<Digest> {
+        let archive = ArchiveBuilder::of(items);
+        let diff_id = Digest::of(&archive);
+        let chain_id = Digest::of(format!("{parent:?}{diff_id}").as_bytes());
+        let blob = Descriptor::of("", &archive);
+        let plan = LayerPlan { blob, diff_id, chain_id: chain_id.clone(), parent };
+        if let Some(stage) = self.layers.stage(&plan)? {
+            let unpacked = unpack(&archive[..], Limits::default(), stage.sink()?.as_mut())?;
+            stage.commit(unpacked)?;
+        }
+        Ok(chain_id)
+    }
+
+    pub(super) fn mounted<T>(&self, mounts: &[Mount], look: impl FnOnce(&Path) -> T) -> T {
         let target = self.dir.path().join("target");
         std::fs::create_dir_all(&target).unwrap();
         mounts.iter().for_each(|mount| mount.mount_at(&target).unwrap());
