@@ -107,10 +107,12 @@ fn node_may(verb: &str, group: &str, resource: &str, subresource: &str) -> bool 
         ("", "pods", "eviction") | ("", "serviceaccounts", "token") => verb == "create",
         ("" | "events.k8s.io", "events", "") => matches!(verb, "create" | "update" | "patch"),
         ("", "services" | "endpoints" | "namespaces" | "configmaps" | "secrets" | "serviceaccounts", "")
-        | ("", "persistentvolumeclaims" | "persistentvolumes", "")
+        | ("", "persistentvolumeclaims", "")
         | ("discovery.k8s.io", "endpointslices", "")
         | ("node.k8s.io", "runtimeclasses", "")
         | ("storage.k8s.io", "csidrivers" | "volumeattachments", "") => reads,
+        // Which of them, and what, says admission: a node takes back the local volumes it holds.
+        ("", "persistentvolumes", "") => reads || verb == "patch",
         ("storage.k8s.io", "csinodes", "") => reads || writes,
         ("authentication.k8s.io", "tokenreviews", "")
         | ("authorization.k8s.io", "subjectaccessreviews", "") => verb == "create",

@@ -21,6 +21,7 @@ pub(super) async fn check(server: &Server, write: Write<'_>, object: &Value) -> 
         ("storage.k8s.io", "csinodes") if write.name != node => {
             Some("can only access CSINode with the same name as the requesting node".to_owned())
         }
+        ("", "persistentvolumes") => volume_fault(node, write, object),
         ("", "serviceaccounts") => return server.check_token_of_node(node, write, object).await,
         _ => None,
     };
@@ -69,6 +70,18 @@ fn pod_fault(node: &str, write: Write<'_>, pod: &Value) -> Option<String> {
             Some(format!("node {node:?} can only delete pods with spec.nodeName set to itself"))
         }
     }
+}
+
+/// Of a volume that lies on it a node may change the metadata: the finalizer that waits for the directory to go.
+fn volume_fault(node: &str, write: Write<'_>, volume: &Value) -> Option<String> {
+    let old = write.old?;
+    let terms = fields::list(old, "/spec/nodeAffinity/required/nodeSelectorTerms").iter();
+    let mut expressions = terms.flat_map(|term| fields::list(term, "/matchExpressions"));
+    let own = expressions.any(|one| fields::list(one, "/values").iter().any(|value| value == node));
+    if own && old.get("spec") == volume.get("spec") {
+        return None;
+    }
+    Some(format!("node {node:?} can only change the metadata of volumes that lie on it"))
 }
 
 fn lease_fault(node: &str, write: Write<'_>) -> Option<String> {
