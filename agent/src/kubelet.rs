@@ -25,6 +25,7 @@ pub mod hosts_file;
 pub mod http_call;
 pub mod images;
 pub mod labels;
+pub mod local_volumes;
 pub mod log_files;
 pub mod log_rotation;
 pub mod machine;
@@ -70,6 +71,8 @@ use pod_source::manifests::{LocalObjects, ManifestDirectory};
 use pod_source::{Origin, cluster};
 use pods::{Inputs, Manager, Workers};
 use pressure::Guard;
+use probes::ProbeCounts;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -104,6 +107,8 @@ pub struct Parts {
     pub workers: Workers,
     /// Containers, files and cgroups are imaginary.
     pub imaginary: bool,
+    /// Filled with the results of probes.
+    pub probe_counts: ProbeCounts,
 }
 
 impl std::fmt::Debug for Parts {
@@ -172,6 +177,11 @@ impl Kubelet {
         if !parts.imaginary {
             let rotation = log_rotation::run(parts.runtime.clone(), parts.config.kubelet.log_limits());
             tasks.spawn(shutdown.clone().run_until_cancelled_owned(rotation));
+            if let Some(client) = parts.client.clone() {
+                let (node, directory) = (parts.node_name.clone(), volumes_dir(&parts.config));
+                let reclaim = local_volumes::run(client, node, directory);
+                tasks.spawn(shutdown.clone().run_until_cancelled_owned(reclaim));
+            }
             let guard = guard(&parts, settings, host.recorder.clone(), conditions);
             tasks.spawn(shutdown.clone().run_until_cancelled_owned(guard.run()));
         }
@@ -211,6 +221,11 @@ impl Kubelet {
     }
 }
 
+/// Where the cluster may make volumes on this node.
+fn volumes_dir(config: &Config) -> PathBuf {
+    config.data_dir.join("volumes")
+}
+
 fn guard(
     parts: &Parts,
     settings: pressure::Settings,
@@ -248,6 +263,7 @@ fn identity(parts: &Parts, runtime_version: String) -> Identity {
         addresses: vec![address.to_string()],
         machine: parts.machine.clone(),
         max_pods: parts.config.kubelet.max_pods,
+        volumes_dir: volumes_dir(&parts.config),
         port: parts.port,
         runtime_version,
     }
@@ -295,6 +311,7 @@ fn host(
         pulls: Semaphore::new(PARALLEL_PULLS),
         recursive_read_only: false,
         pressure: watch::channel(pressure::Conditions::default()).1,
+        probe_counts: parts.probe_counts.clone(),
         seccomp_default: config.kubelet.seccomp_default,
     })
 }

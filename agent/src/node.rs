@@ -16,6 +16,7 @@ use crate::engine::{self, Engine};
 use crate::kubelet::api_server::{ApiServer, ApiServerOptions};
 use crate::kubelet::machine::Machine;
 use crate::kubelet::pods::Workers;
+use crate::kubelet::probes::ProbeCounts;
 use crate::kubelet::{Kubelet, Parts};
 use crate::{dns, services};
 use anyhow::Context;
@@ -73,7 +74,7 @@ impl Node {
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (engine, workers) = (start_engine(&config).await?, Workers::default());
         let (client, client_ca) = cluster.map(|cluster| (cluster.client, cluster.client_ca_pem)).unzip();
-        let shown = workers.clone();
+        let (shown, probe_counts) = (workers.clone(), ProbeCounts::default());
         let api = ApiServer::bind(ApiServerOptions {
             listen: config.kubelet.listen,
             runtime: engine.clone(),
@@ -81,6 +82,8 @@ impl Node {
             client_ca: client_ca.flatten(),
             tls: None,
             node_name: name.clone(),
+            config: config.clone(),
+            probes: probe_counts.clone(),
         })
         .await?;
         let stop = shutdown.clone().cancelled_owned();
@@ -98,6 +101,7 @@ impl Node {
             port: api.port()?,
             workers,
             imaginary: false,
+            probe_counts,
         })
         .await?;
         let stop = shutdown.clone().cancelled_owned();

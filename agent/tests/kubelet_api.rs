@@ -200,6 +200,22 @@ async fn the_small_questions_are_answered() {
         );
         let summary: serde_json::Value = serde_json::from_str(&front.get("/stats/summary").await.1).unwrap();
         assert_eq!(summary["pods"][0]["podRef"]["name"], "p");
+        let cadvisor = front.get("/metrics/cadvisor").await.1;
+        assert!(cadvisor.contains("container_memory_working_set_bytes{container=\"c\",id=\""), "{cadvisor}");
+        let own = front.get("/metrics").await.1;
+        for line in
+            ["kubelet_running_pods 1\n", "kubelet_running_containers{container_state=\"running\"} 1\n"]
+        {
+            assert!(own.contains(line), "{line} is not in:\n{own}");
+        }
+        assert_eq!(front.get("/metrics/probes").await.0, 200);
+        let config: serde_json::Value = serde_json::from_str(&front.get("/configz").await.1).unwrap();
+        assert_eq!(config["kubeletconfig"]["containerLogMaxFiles"], 5);
+        assert!(front.get("/logs/").await.1.contains("c.log"), "{:?}", front.get("/logs/").await);
+        assert_eq!(front.get("/logs/c.log").await.0, 200);
+        assert_eq!(front.get("/logs/absent").await.0, 404);
+        assert!(matches!(front.get("/logs/../../../etc/passwd").await.0, 403 | 404));
+        assert_eq!(front.get("/checkpoint/default/p/c").await.0, 404, "only POST");
         assert_eq!(front.get("/no/such").await.0, 404);
         assert_eq!(front.get("/exec/default/p/c?command=true").await.0, 400);
     })

@@ -2,6 +2,7 @@
 //! fails leaves the rest of its batch to be planned anew from what is then observed.
 
 mod kill;
+mod resize;
 mod sandbox;
 mod start;
 
@@ -9,7 +10,7 @@ pub use sandbox::mount_failed;
 
 use crate::kubelet::host::{CALL_DEADLINE, Host, within};
 use crate::kubelet::log_files;
-use crate::kubelet::observed::ObservedPod;
+use crate::kubelet::observed::{Granted, ObservedPod};
 use crate::kubelet::plan::Action;
 use k8s_openapi::api::core::v1::Pod;
 use knarr_cri::v1::{RemoveContainerRequest, RemovePodSandboxRequest};
@@ -38,6 +39,13 @@ pub enum Report {
         message: String,
         /// The image, where pulling it was what failed.
         pull_of: Option<String>,
+    },
+    /// The runtime does not grant a container what it asks for.
+    ResizeRefused {
+        #[allow(missing_docs)]
+        id: String,
+        #[allow(missing_docs)]
+        wanted: Granted,
     },
     /// A container runs, and its postStart hook has returned.
     Started {
@@ -86,6 +94,7 @@ impl Batch {
                 Ok(())
             }
             Action::Kill { id, container, message, grace } => self.kill(id, container, message, *grace).await,
+            Action::Resize { id, container } => self.resize(id, container).await,
             Action::RemoveContainer { id } => self.remove_container(id).await,
             Action::RemoveSandbox { id } => {
                 let request = RemovePodSandboxRequest { pod_sandbox_id: id.clone() };

@@ -6,6 +6,9 @@
 //! Who may ask: with a cluster's CA configured, clients whose certificate it signed for the group `system:masters`
 //! (the API server's own); without one, programs on this machine.
 
+mod cadvisor;
+mod checkpoint;
+mod configz;
 mod containers;
 mod identity;
 mod log_chain;
@@ -14,6 +17,9 @@ mod log_lines;
 mod log_query;
 mod logs;
 mod metrics;
+mod node_logs;
+mod own_metrics;
+mod prometheus;
 mod query;
 mod respond;
 mod router;
@@ -23,6 +29,8 @@ mod streams;
 mod summary;
 mod upgrade;
 
+use crate::config::Config;
+use crate::kubelet::probes::ProbeCounts;
 use anyhow::Context;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -58,6 +66,10 @@ pub struct ApiServerOptions {
     pub tls: Option<(String, String)>,
     /// Names this node in its own certificate and in statistics.
     pub node_name: String,
+    /// The settings in force.
+    pub config: Arc<Config>,
+    /// Results of all probes.
+    pub probes: ProbeCounts,
 }
 
 impl std::fmt::Debug for ApiServerOptions {
@@ -84,6 +96,8 @@ struct Shared {
     runtime: Arc<dyn RuntimeService>,
     pods: Pods,
     node_name: String,
+    config: Arc<Config>,
+    probes: ProbeCounts,
     access: Access,
 }
 
@@ -100,8 +114,14 @@ impl ApiServer {
             .with_context(|| format!("kubelet API: listen on {}", options.listen))?;
         let access = Access::new(options.client_ca.as_deref())?;
         let tls = access.server_config(options.tls.as_ref(), &options.node_name)?;
-        let shared =
-            Shared { runtime: options.runtime, pods: options.pods, node_name: options.node_name, access };
+        let shared = Shared {
+            runtime: options.runtime,
+            pods: options.pods,
+            node_name: options.node_name,
+            config: options.config,
+            probes: options.probes,
+            access,
+        };
         Ok(Self { listener, tls: TlsAcceptor::from(Arc::new(tls)), shared: Arc::new(shared) })
     }
 

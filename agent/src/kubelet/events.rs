@@ -128,11 +128,11 @@ impl Writer {
         }
     }
 
-    async fn write(&mut self, occurrence: Occurrence) {
+    async fn write(&mut self, mut occurrence: Occurrence) {
         let object = occurrence.object.name.clone().unwrap_or_default();
         tracing::info!(object, reason = occurrence.reason, "{}", occurrence.message);
         let Some(client) = self.client.clone() else { return };
-        let verdict = self.correlator.judge(&occurrence);
+        let verdict = self.correlator.judge(&mut occurrence);
         let namespace = occurrence.object.namespace.clone().unwrap_or_else(|| "default".to_string());
         let events: Api<Event> = Api::namespaced(client, &namespace);
         let result = match verdict {

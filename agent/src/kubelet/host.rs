@@ -7,6 +7,7 @@ use crate::kubelet::paths::Paths;
 use crate::kubelet::pod;
 use crate::kubelet::pod_cgroup::Hierarchy;
 use crate::kubelet::pressure::Conditions;
+use crate::kubelet::probes::ProbeCounts;
 use crate::kubelet::references::ObjectSource;
 use crate::kubelet::resources::Amounts;
 use crate::kubelet::volumes::TokenSource;
@@ -67,6 +68,8 @@ pub struct Host {
     pub recursive_read_only: bool,
     /// What the node is short of.
     pub pressure: watch::Receiver<Conditions>,
+    /// Results of all probes.
+    pub probe_counts: ProbeCounts,
     /// Containers without a seccomp profile get the runtime's default one.
     pub seccomp_default: bool,
 }

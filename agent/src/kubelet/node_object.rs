@@ -1,6 +1,7 @@
 //! The Node object that stands for this machine: what it says of itself, and how healthy it is. Pure; the task that
 //! writes it is `node_status`.
 
+use crate::kubelet::local_volumes::DIRECTORY_ANNOTATION;
 use crate::kubelet::machine::Machine;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -10,6 +11,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use knarr_cri::v1::{Image, RuntimeHandler};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// The Kubernetes version this node announces.
 pub const KUBELET_VERSION: &str = "v1.33.0+knarr";
@@ -30,6 +32,8 @@ pub struct Identity {
     pub machine: Machine,
     #[allow(missing_docs)]
     pub max_pods: u32,
+    /// Where the cluster may make volumes.
+    pub volumes_dir: PathBuf,
     /// Of the kubelet API.
     pub port: u16,
     /// `knarr://0.1.0`.
@@ -67,16 +71,20 @@ pub fn labels(identity: &Identity) -> BTreeMap<String, String> {
     .into()
 }
 
+/// Annotations that this node gives itself.
+pub fn annotations(identity: &Identity) -> BTreeMap<String, String> {
+    let attach = "volumes.kubernetes.io/controller-managed-attach-detach";
+    let directory = identity.volumes_dir.display().to_string();
+    [(attach.to_string(), "true".to_string()), (DIRECTORY_ANNOTATION.to_string(), directory)].into()
+}
+
 /// The object as this node registers it.
 pub fn new_node(identity: &Identity, health: &Health, now: Timestamp) -> Node {
     Node {
         metadata: ObjectMeta {
             name: Some(identity.name.clone()),
             labels: Some(labels(identity)),
-            annotations: Some(BTreeMap::from([(
-                "volumes.kubernetes.io/controller-managed-attach-detach".to_string(),
-                "true".to_string(),
-            )])),
+            annotations: Some(annotations(identity)),
             ..Default::default()
         },
         spec: Some(NodeSpec::default()),
@@ -224,6 +232,7 @@ mod tests {
             addresses: vec!["10.0.0.1".into()],
             machine: Machine { processors: 2, memory: 4 << 30, disk: 10 << 30, ..Default::default() },
             max_pods: 110,
+            volumes_dir: "/v".into(),
             port: 10250,
             runtime_version: "knarr://1".into(),
         };

@@ -112,7 +112,9 @@ impl NodeWriter {
         let fresh = node_object::new_node(&self.identity, health, Timestamp::now());
         match nodes.create(&PostParams::default(), &fresh).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                let patch = json!({"metadata": {"labels": node_object::labels(&self.identity)}});
+                let (labels, annotations) =
+                    (node_object::labels(&self.identity), node_object::annotations(&self.identity));
+                let patch = json!({"metadata": {"labels": labels, "annotations": annotations}});
                 nodes.patch(&self.identity.name, &PatchParams::default(), &Patch::Strategic(patch)).await
             }
             other => other,

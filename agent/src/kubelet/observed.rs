@@ -4,8 +4,9 @@
 use crate::kubelet::labels;
 use jiff::Timestamp;
 use knarr_cri::v1::{
-    ContainerFilter, ContainerState, ContainerStatus, ContainerStatusRequest, ListContainersRequest,
-    ListPodSandboxRequest, PodSandbox, PodSandboxFilter, PodSandboxState, PodSandboxStatusRequest,
+    ContainerFilter, ContainerResources, ContainerState, ContainerStatus, ContainerStatusRequest,
+    ListContainersRequest, ListPodSandboxRequest, PodSandbox, PodSandboxFilter, PodSandboxState,
+    PodSandboxStatusRequest,
 };
 use knarr_cri::{Code, RuntimeService, Status};
 use std::collections::HashMap;
@@ -71,8 +72,33 @@ pub struct ObservedContainer {
     pub image_id: String,
     #[allow(missing_docs)]
     pub log_path: String,
+    /// What its cgroup allows; none where the runtime does not say.
+    pub granted: Option<Granted>,
     /// Host path of the termination message, with the policy that reads it.
     pub termination_message: Option<TerminationMessage>,
+}
+
+/// Limits and shares of a container; zero is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Granted {
+    #[allow(missing_docs)]
+    pub cpu_shares: i64,
+    /// Microseconds per period.
+    pub cpu_quota: i64,
+    /// Bytes.
+    pub memory: i64,
+}
+
+impl Granted {
+    /// A limit that is taken away entirely needs a new container, so zero differs from nothing.
+    pub fn differs_in_cpu(self, wanted: Granted) -> bool {
+        self.cpu_shares != wanted.cpu_shares || (wanted.cpu_quota != 0 && self.cpu_quota != wanted.cpu_quota)
+    }
+
+    /// The same for memory.
+    pub fn differs_in_memory(self, wanted: Granted) -> bool {
+        wanted.memory != 0 && self.memory != wanted.memory
+    }
 }
 
 /// Where a container may have left its last words.
@@ -200,6 +226,7 @@ fn container_of(status: ContainerStatus, sandbox_id: String) -> ObservedContaine
         message: status.message,
         image: status.image.map(|image| image.image).unwrap_or_default(),
         image_id: if status.image_ref.is_empty() { status.image_id } else { status.image_ref },
+        granted: granted(status.resources),
         log_path: status.log_path,
         id: status.id,
     }
@@ -212,6 +239,15 @@ fn termination_message(status: &ContainerStatus) -> Option<TerminationMessage> {
     Some(TerminationMessage {
         host_path: mount.host_path.clone(),
         fall_back_to_logs: policy.is_some_and(|policy| policy == "FallbackToLogsOnError"),
+    })
+}
+
+fn granted(resources: Option<ContainerResources>) -> Option<Granted> {
+    let linux = resources?.linux?;
+    Some(Granted {
+        cpu_shares: linux.cpu_shares,
+        cpu_quota: linux.cpu_quota.max(0),
+        memory: linux.memory_limit_in_bytes.max(0),
     })
 }
 

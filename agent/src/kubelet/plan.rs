@@ -8,8 +8,11 @@
 mod containers;
 mod ending;
 mod memory;
+mod resize;
 #[cfg(test)]
 mod tests;
+
+pub use resize::{infeasible, wanted};
 
 pub use memory::{Health, Memory, StartFailure, Unhealthy};
 
@@ -78,6 +81,13 @@ pub enum Action {
         message: String,
         #[allow(missing_docs)]
         grace: Duration,
+    },
+    /// Give a running container what its spec asks for now.
+    Resize {
+        #[allow(missing_docs)]
+        id: String,
+        #[allow(missing_docs)]
+        container: String,
     },
     /// Forget a dead container and its log.
     RemoveContainer {

@@ -306,6 +306,7 @@ impl Worker {
             Command::Update(pod) => {
                 self.refresh.pod_changed(&self.pod, &pod);
                 self.pod = pod;
+                self.memory.infeasible = plan::infeasible(&self.pod, &self.host.allocatable);
                 self.consider_object();
             }
             Command::Gone => self.end(pod::grace_period(&self.pod), true, None),

@@ -3,8 +3,11 @@
 //! probe is never late because of another pod.
 
 mod attempt;
+mod counts;
 mod grpc;
 mod verdict;
+
+pub use counts::ProbeCounts;
 
 use crate::kubelet::events::Severity;
 use crate::kubelet::host::Host;
@@ -180,6 +183,8 @@ impl Task {
             ticks.tick().await;
             let outcome =
                 attempt::attempt(&self.host, &self.container, &self.probe, &self.key.0, &self.ip).await;
+            let succeeded = outcome.is_ok();
+            self.host.probe_counts.count(&self.pod, &self.container.name, role, succeeded);
             if let Err(reason) = &outcome {
                 let text = format!("{} probe failed: {reason}", role.name());
                 let recorder = &self.host.recorder;

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::kubelet::machine::Machine;
 use crate::kubelet::pods::Workers;
+use crate::kubelet::probes::ProbeCounts;
 use crate::kubelet::simulated_runtime::SimulatedRuntime;
 use crate::kubelet::{Kubelet, Parts};
 use crate::node;
@@ -43,6 +44,7 @@ pub async fn run(
             port: config.kubelet.listen.port(),
             workers: Workers::default(),
             imaginary: true,
+            probe_counts: ProbeCounts::default(),
         })
     });
     let started: Vec<_> = starts.buffer_unordered(PARALLEL_STARTS).collect().await;

@@ -62,6 +62,11 @@ impl Front {
             client_ca: None,
             tls: None,
             node_name: "n".into(),
+            config: Arc::new(knarr_agent::config::Config {
+                pod_logs_dir: lab.path("logs/pods"),
+                ..Default::default()
+            }),
+            probes: knarr_agent::kubelet::probes::ProbeCounts::default(),
         })
         .await
         .unwrap();

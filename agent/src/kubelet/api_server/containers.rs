@@ -77,6 +77,12 @@ pub(super) fn status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerS
     lists.into_iter().flatten().flatten().find(|status| status.name == container)
 }
 
+/// The id of the container's last run that is over, as its status tells.
+pub(super) fn ended_last<'a>(pod: &'a Pod, container: &str) -> Option<&'a str> {
+    let ended = status(pod, container)?.last_state.as_ref()?.terminated.as_ref()?;
+    ended.container_id.as_deref().and_then(|id| id.split_once("://")).map(|(_, id)| id)
+}
+
 /// Whether the pod has such a container at all.
 pub(super) fn is_declared(pod: &Pod, container: &str) -> bool {
     let Some(spec) = &pod.spec else { return false };
@@ -93,4 +99,21 @@ pub(super) fn is_declared(pod: &Pod, container: &str) -> bool {
 fn pod_labels(pod: &Pod) -> HashMap<String, String> {
     let facts = [(NAMESPACE, &pod.metadata.namespace), (POD, &pod.metadata.name), (UID, &pod.metadata.uid)];
     facts.into_iter().filter_map(|(label, value)| Some((label.to_owned(), value.clone()?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_waits_to_be_started_again_has_ended_last() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"status": {"containerStatuses": [
+            {"name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {"exitCode": 1, "containerID": "knarr://abc"}}},
+            {"name": "d", "image": "i", "imageID": "", "ready": true, "restartCount": 0}]}}))
+        .unwrap();
+        assert_eq!(ended_last(&pod, "c"), Some("abc"));
+        assert_eq!((ended_last(&pod, "d"), ended_last(&pod, "absent")), (None, None));
+    }
 }

@@ -67,7 +67,15 @@ async fn find(
     previous: bool,
 ) -> Result<(String, Option<PathBuf>), Refusal> {
     let found = containers::of_name(shared, pod, container).await?;
-    let Some(found) = found.into_iter().nth(usize::from(previous)) else {
+    let wanted = match previous {
+        // Not the one before the latest: a container that waits to be started again has ended last.
+        true => {
+            let ended = containers::ended_last(pod, container);
+            found.into_iter().find(|candidate| Some(candidate.id.as_str()) == ended)
+        }
+        false => found.into_iter().next(),
+    };
+    let Some(found) = wanted else {
         return Err(Refusal::bad_request(if previous {
             format!("previous terminated container {container:?} in pod {pod_name:?} not found")
         } else {

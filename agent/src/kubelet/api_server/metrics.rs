@@ -2,11 +2,11 @@
 //! for `kubectl top`.
 
 use super::Shared;
+use super::prometheus::{CONTENT_TYPE, Exposition};
 use super::respond::{Body, Refusal, full, typed};
 use super::summary::{node_cpu_seconds, node_working_set};
 use http::{Response, StatusCode};
 use knarr_cri::v1;
-use std::fmt::Write;
 
 /// One gathered container.
 struct Sample {
@@ -22,7 +22,7 @@ pub(super) async fn resource(shared: &Shared) -> Result<Response<Body>, Refusal>
     let node = tokio::task::spawn_blocking(|| (node_cpu_seconds(), node_working_set()));
     let (cpu, memory) = node.await.map_err(Refusal::internal)?;
     let body = full(render(&samples, cpu, memory));
-    Ok(typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body))
+    Ok(typed(StatusCode::OK, CONTENT_TYPE, body))
 }
 
 async fn gather(shared: &Shared) -> Result<Vec<Sample>, Refusal> {
@@ -45,69 +45,57 @@ fn sample(stats: &v1::ContainerStats) -> Option<Sample> {
 }
 
 fn render(samples: &[Sample], node_cpu: f64, node_memory: u64) -> String {
-    let mut text = String::new();
-    let container = |sample: &Sample| {
-        let Sample { namespace, pod, container, .. } = sample;
-        format!("{{container=\"{container}\",namespace=\"{namespace}\",pod=\"{pod}\"}}")
+    let mut text = Exposition::default();
+    let labels = |sample: &Sample| {
+        [
+            ("container", sample.container.clone()),
+            ("namespace", sample.namespace.clone()),
+            ("pod", sample.pod.clone()),
+        ]
     };
-    family(
-        &mut text,
-        "container_cpu_usage_seconds_total",
-        "counter",
-        "CPU time of the container in core-seconds",
-    );
+    let cpu = "container_cpu_usage_seconds_total";
+    text.family(cpu, "counter", "CPU time of the container in core-seconds");
     for sample in samples {
-        row(&mut text, "container_cpu_usage_seconds_total", &container(sample), sample.cpu_seconds);
+        text.row(
+            cpu,
+            &labels(sample).each_ref().map(|(name, value)| (*name, value.as_str())),
+            sample.cpu_seconds,
+        );
     }
-    family(&mut text, "container_memory_working_set_bytes", "gauge", "Working set of the container in bytes");
+    let memory = "container_memory_working_set_bytes";
+    text.family(memory, "gauge", "Working set of the container in bytes");
     for sample in samples {
-        row(&mut text, "container_memory_working_set_bytes", &container(sample), sample.working_set as f64);
+        text.row(
+            memory,
+            &labels(sample).each_ref().map(|(name, value)| (*name, value.as_str())),
+            sample.working_set,
+        );
     }
-    family(&mut text, "node_cpu_usage_seconds_total", "counter", "CPU time of the node in core-seconds");
-    row(&mut text, "node_cpu_usage_seconds_total", "", node_cpu);
-    family(&mut text, "node_memory_working_set_bytes", "gauge", "Working set of the node in bytes");
-    row(&mut text, "node_memory_working_set_bytes", "", node_memory as f64);
+    let help = "CPU time of the node in core-seconds";
+    text.single("node_cpu_usage_seconds_total", "counter", help, node_cpu);
+    let help = "Working set of the node in bytes";
+    text.single("node_memory_working_set_bytes", "gauge", help, node_memory);
     pods(&mut text, samples);
-    family(
-        &mut text,
-        "resource_scrape_error",
-        "gauge",
-        "1 if there was an error while getting metrics, 0 otherwise",
-    );
-    row(&mut text, "resource_scrape_error", "", 0.0);
-    text
+    let help = "1 if there was an error while getting metrics, 0 otherwise";
+    text.single("resource_scrape_error", "gauge", help, 0);
+    text.finish()
 }
 
 /// A pod's figures are the sums of its containers'.
-fn pods(text: &mut String, samples: &[Sample]) {
+fn pods(text: &mut Exposition, samples: &[Sample]) {
     let mut sums = std::collections::BTreeMap::<_, (f64, u64)>::new();
     for sample in samples {
-        let sum = sums.entry((&sample.namespace, &sample.pod)).or_default();
+        let sum = sums.entry((sample.namespace.as_str(), sample.pod.as_str())).or_default();
         *sum = (sum.0 + sample.cpu_seconds, sum.1 + sample.working_set);
     }
-    family(text, "pod_cpu_usage_seconds_total", "counter", "CPU time of the pod in core-seconds");
+    text.family("pod_cpu_usage_seconds_total", "counter", "CPU time of the pod in core-seconds");
     for ((namespace, pod), (cpu, _)) in &sums {
-        row(
-            text,
-            "pod_cpu_usage_seconds_total",
-            &format!("{{namespace=\"{namespace}\",pod=\"{pod}\"}}"),
-            *cpu,
-        );
+        text.row("pod_cpu_usage_seconds_total", &[("namespace", namespace), ("pod", pod)], *cpu);
     }
-    family(text, "pod_memory_working_set_bytes", "gauge", "Working set of the pod in bytes");
+    text.family("pod_memory_working_set_bytes", "gauge", "Working set of the pod in bytes");
     for ((namespace, pod), (_, memory)) in &sums {
-        let labels = format!("{{namespace=\"{namespace}\",pod=\"{pod}\"}}");
-        row(text, "pod_memory_working_set_bytes", &labels, *memory as f64);
+        text.row("pod_memory_working_set_bytes", &[("namespace", namespace), ("pod", pod)], *memory);
     }
-}
-
-fn family(text: &mut String, name: &str, kind: &str, help: &str) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-}
-
-fn row(text: &mut String, name: &str, labels: &str, value: f64) {
-    let _ = writeln!(text, "{name}{labels} {value}");
 }
 
 #[cfg(test)]

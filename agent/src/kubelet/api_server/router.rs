@@ -3,7 +3,10 @@
 use super::identity::Admission;
 use super::query::{Query, segments};
 use super::respond::{Body, Refusal, json, text};
-use super::{Shared, logs, metrics, run, running_pods, streams, summary};
+use super::{
+    Shared, cadvisor, checkpoint, configz, logs, metrics, node_logs, own_metrics, run, running_pods, streams,
+    summary,
+};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use k8s_openapi::List;
@@ -52,6 +55,17 @@ async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Response<B
         }
         ["stats", "summary"] if reads => summary::answer(shared).await,
         ["metrics", "resource"] if reads => metrics::resource(shared).await,
+        ["metrics", "cadvisor"] if reads => cadvisor::answer(shared).await,
+        ["metrics", "probes"] if reads => Ok(own_metrics::probes(shared)),
+        ["metrics"] if reads => own_metrics::own(shared).await,
+        ["configz"] if reads => Ok(json(&configz::document(&shared.config))),
+        ["checkpoint", namespace, pod, container] if request.method() == Method::POST => {
+            checkpoint::answer(shared, namespace, pod, container).await
+        }
+        ["logs", parts @ ..] if reads => {
+            let root = shared.config.pod_logs_dir.parent().unwrap_or(&shared.config.pod_logs_dir);
+            node_logs::answer(root, parts).await
+        }
         _ => Err(Refusal::not_found("404 page not found\n")),
     }
 }

@@ -2,13 +2,17 @@
 
 use super::{Occurrence, Severity};
 use jiff::Timestamp;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// How many different events are remembered.
 const REMEMBERED: usize = 4096;
 /// An object may produce this many events at once, then one per `REFILL_SECONDS`.
 const BURST: f64 = 25.0;
 const REFILL_SECONDS: f64 = 300.0;
+/// So many events that differ in their message only, within this time, become one.
+const SIMILAR: usize = 10;
+const SIMILAR_SECONDS: f64 = 600.0;
+const COMBINED: &str = "(combined from similar events): ";
 
 /// What to do with an event.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,6 +37,13 @@ struct Written {
     count: i32,
 }
 
+/// Messages of one object, reason and severity.
+#[derive(Debug)]
+struct Similar {
+    messages: HashSet<String>,
+    last: Timestamp,
+}
+
 #[derive(Debug)]
 struct Bucket {
     tokens: f64,
@@ -44,14 +55,20 @@ struct Bucket {
 pub(super) struct Correlator {
     written: HashMap<Key, Written>,
     order: VecDeque<Key>,
+    /// By everything but the message.
+    similar: HashMap<Key, Similar>,
     /// By the object's uid.
     buckets: HashMap<String, Bucket>,
 }
 
 impl Correlator {
-    pub(super) fn judge(&mut self, occurrence: &Occurrence) -> Verdict {
+    /// Judges an event; one of too many similar ones gets a message that says so.
+    pub(super) fn judge(&mut self, occurrence: &mut Occurrence) -> Verdict {
         if !self.take_token(occurrence) {
             return Verdict::Drop;
+        }
+        if self.is_one_of_many(occurrence) {
+            occurrence.message = format!("{COMBINED}{}", occurrence.message);
         }
         match self.written.get_mut(&key(occurrence)) {
             Some(written) => {
@@ -72,6 +89,23 @@ impl Correlator {
         {
             self.written.remove(&oldest);
         }
+    }
+
+    fn is_one_of_many(&mut self, occurrence: &Occurrence) -> bool {
+        let now = occurrence.at;
+        let recent = |similar: &Similar| seconds(similar.last, now) < SIMILAR_SECONDS;
+        self.similar.retain(|_, similar| recent(similar));
+        if self.similar.len() > REMEMBERED {
+            self.similar.clear();
+        }
+        let group = Key { message: String::new(), ..key(occurrence) };
+        let similar =
+            self.similar.entry(group).or_insert_with(|| Similar { messages: HashSet::new(), last: now });
+        similar.last = now;
+        if similar.messages.len() < SIMILAR {
+            similar.messages.insert(occurrence.message.clone());
+        }
+        similar.messages.len() >= SIMILAR
     }
 
     fn take_token(&mut self, occurrence: &Occurrence) -> bool {
@@ -101,7 +135,12 @@ fn key(occurrence: &Occurrence) -> Key {
         field_path: occurrence.object.field_path.clone().unwrap_or_default(),
         severity: occurrence.severity,
         reason: occurrence.reason,
-        message: occurrence.message.clone(),
+        // All that are combined are one event, whose message is that of the last.
+        message: if occurrence.message.starts_with(COMBINED) {
+            COMBINED.to_string()
+        } else {
+            occurrence.message.clone()
+        },
     }
 }
 
@@ -123,17 +162,34 @@ mod tests {
     #[test]
     fn repetitions_are_counted() {
         let mut correlator = Correlator::default();
-        assert_eq!(correlator.judge(&occurrence("a", 0)), Verdict::Create);
+        assert_eq!(correlator.judge(&mut occurrence("a", 0)), Verdict::Create);
         correlator.created(&occurrence("a", 0), "e".into());
-        assert_eq!(correlator.judge(&occurrence("a", 1)), Verdict::Repeat { name: "e".into(), count: 2 });
-        assert_eq!(correlator.judge(&occurrence("b", 1)), Verdict::Create);
+        assert_eq!(correlator.judge(&mut occurrence("a", 1)), Verdict::Repeat { name: "e".into(), count: 2 });
+        assert_eq!(correlator.judge(&mut occurrence("b", 1)), Verdict::Create);
     }
 
     #[test]
     fn a_flood_is_cut_to_its_burst() {
         let mut correlator = Correlator::default();
-        let kept = (0..100).filter(|_| correlator.judge(&occurrence("a", 0)) != Verdict::Drop).count();
+        let kept = (0..100).filter(|_| correlator.judge(&mut occurrence("a", 0)) != Verdict::Drop).count();
         assert_eq!(kept, 25);
-        assert_ne!(correlator.judge(&occurrence("a", 301)), Verdict::Drop);
+        assert_ne!(correlator.judge(&mut occurrence("a", 301)), Verdict::Drop);
+    }
+
+    #[test]
+    fn many_that_differ_in_their_message_only_become_one() {
+        let mut correlator = Correlator::default();
+        let mut events: Vec<Occurrence> =
+            (0..12).map(|number| occurrence(&format!("try {number}"), number)).collect();
+        let mut verdicts = Vec::new();
+        for event in &mut events {
+            verdicts.push(correlator.judge(event));
+            if verdicts.last() == Some(&Verdict::Create) {
+                correlator.created(event, format!("e{}", verdicts.len()));
+            }
+        }
+        assert!(verdicts[..10].iter().all(|verdict| *verdict == Verdict::Create), "{verdicts:?}");
+        assert_eq!(verdicts[11], Verdict::Repeat { name: "e10".into(), count: 3 });
+        assert_eq!(events[11].message, "(combined from similar events): try 11");
     }
 }

@@ -1,6 +1,7 @@
 //! Which containers of a pod with a working sandbox to start, kill or forget: init containers one after the other,
 //! sidecars in between, then the main ones; each by its restart policy, its back-off and what its probes say.
 
+use super::resize::resize;
 use super::{Action, Plan, World, restarts};
 use crate::kubelet::observed::{ObservedContainer, RunState, Sandbox};
 use crate::kubelet::pod::{self, Kind, RestartPolicy};
@@ -119,7 +120,9 @@ fn advance_main(world: World<'_>, container: &Container, plan: &mut Plan) {
     let changed = |latest: &ObservedContainer| latest.hash != pod::container_hash(container);
     match latest {
         Some(latest) if latest.state == RunState::Running => {
-            kill_if_bad(world, container, latest, policy != RestartPolicy::Never, plan);
+            if !kill_if_bad(world, container, latest, policy != RestartPolicy::Never, plan) {
+                resize(world, container, latest, plan);
+            }
         }
         Some(latest) if latest.is_dead() && !restarts(policy, latest.exit_code) && !changed(latest) => {}
         latest => start(world, container, latest, plan),

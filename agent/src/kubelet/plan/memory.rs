@@ -2,6 +2,7 @@
 //! probes say. Losing it (a restart of the agent) is harmless: back-offs start over, as a kubelet's do.
 
 use crate::kubelet::backoff::Backoff;
+use crate::kubelet::observed::Granted;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -50,6 +51,10 @@ pub struct Memory {
     pub pulls: BTreeMap<String, Backoff>,
     /// By container id; a running container without an entry has not been judged yet.
     pub health: BTreeMap<String, Health>,
+    /// Why the node could never grant what the spec asks for.
+    pub infeasible: Option<String>,
+    /// What the runtime would not grant, by container id: it is not asked twice.
+    pub refused: BTreeMap<String, Granted>,
     /// No new sandbox before then.
     pub sandbox_retry_at: Option<Timestamp>,
     /// How often in a row the volumes could not be made.

@@ -44,6 +44,7 @@ fn container(
         image_id: "sha256:1".into(),
         log_path: String::new(),
         termination_message: None,
+        granted: None,
     }
 }
 
@@ -213,6 +214,37 @@ fn an_ending_pod_is_stopped_and_forgotten_in_that_order() {
     assert!(plan.stopped && plan.actions.is_empty(), "containers of a failed pod stay for their logs");
 }
 
+#[test]
+fn other_limits_come_without_a_restart_unless_asked_for() {
+    let with = |cpu: &str, policy: &str| {
+        pod(json!({"containers": [{"name": "a", "resources": {"limits": {"cpu": cpu, "memory": "1Mi"}},
+            "resizePolicy": [{"resourceName": "cpu", "restartPolicy": policy}]}]}))
+    };
+    let before = with("1", "NotRequired");
+    let mut running = container(&before, "a", 0, RunState::Running, 0);
+    running.granted = Some(wanted(&pod::spec(&before).containers[0]));
+    let world = observed(true, vec![running]);
+    let mut memory = Memory::default();
+    assert!(decide(&before, &world, &memory, 0).actions.is_empty());
+    let resize = Action::Resize { id: "a0".into(), container: "a".into() };
+    let larger = with("2", "NotRequired");
+    assert_eq!(decide(&larger, &world, &memory, 0).actions, [resize]);
+    let restarted = decide(&with("2", "RestartContainer"), &world, &memory, 0).actions;
+    assert!(
+        matches!(&restarted[..], [Action::Kill { message, .. }] if message == "Container a resize requires restart")
+    );
+    memory.refused.insert("a0".into(), wanted(&pod::spec(&larger).containers[0]));
+    assert!(decide(&larger, &world, &memory, 0).actions.is_empty(), "it is not asked twice");
+    let allocatable =
+        [("cpu".to_string(), k8s_openapi::apimachinery::pkg::api::resource::Quantity("1".into()))].into();
+    memory = Memory { infeasible: infeasible(&larger, &allocatable), ..Memory::default() };
+    assert_eq!(
+        memory.infeasible.as_deref(),
+        Some("Node didn't have enough capacity: cpu, requested: 2000, capacity: 1000")
+    );
+    assert!(decide(&larger, &world, &memory, 0).actions.is_empty());
+}
+
 /// A runtime that does at once what it is told, and in which `exits` end containers by themselves.
 #[derive(Debug, Default)]
 struct Model {
@@ -241,6 +273,10 @@ impl Model {
             Action::StopPod { .. } => {
                 self.exit(|_| true, 143);
                 self.pod.sandboxes.iter_mut().for_each(|s| s.ready = false);
+            }
+            Action::Resize { id, container: name } => {
+                let granted = pod::find_container(spec, name).map(|(_, container)| wanted(&container));
+                self.pod.containers.iter_mut().filter(|c| c.id == *id).for_each(|c| c.granted = granted);
             }
             Action::RemoveContainer { id } => self.pod.containers.retain(|c| c.id != *id || !c.is_dead()),
             Action::RemoveSandbox { id } => {

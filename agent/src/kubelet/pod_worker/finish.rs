@@ -26,6 +26,7 @@ impl Worker {
 
     /// Removes the logs, then the API object; the object goes last, because it is what reminds us of the rest.
     pub(super) async fn forget(&mut self) {
+        self.host.probe_counts.forget(pod::uid(&self.pod));
         if self.host.is_real() {
             let logs = self.host.paths.logs(&self.pod);
             let links = self.host.paths.log_links(&self.pod);

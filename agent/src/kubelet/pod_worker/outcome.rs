@@ -59,6 +59,7 @@ impl Worker {
                 self.memory.volume_failures += 1;
                 self.memory.sandbox_retry_at = Some(plus(now, delay));
             }
+            Report::ResizeRefused { id, wanted } => drop(self.memory.refused.insert(id, wanted)),
             Report::StartFailed { container, reason, message, pull_of } => {
                 let failure = self.start_failure(now, reason, message, pull_of);
                 self.memory.failures.insert(container, failure);

@@ -24,11 +24,20 @@ pub(super) fn conditions(inputs: Inputs<'_>, phase: Phase, status: &PodStatus) -
         condition(inputs, "PodScheduled", None),
     ];
     list.extend(disruption(inputs));
+    list.extend(resize_pending(inputs));
     // What others have put there is theirs.
     let foreign = inputs.pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ours: Vec<String> = list.iter().map(|condition| condition.type_.clone()).collect();
     list.extend(foreign.into_iter().flatten().filter(|other| !ours.contains(&other.type_)).cloned());
     list
+}
+
+/// Requests were changed to more than the node has at all.
+fn resize_pending(inputs: Inputs<'_>) -> Option<PodCondition> {
+    let message = inputs.memory.infeasible.clone().filter(|_| inputs.ending.is_none())?;
+    let mut pending = condition(inputs, "PodResizePending", None);
+    (pending.reason, pending.message) = (Some("Infeasible".to_string()), Some(message));
+    Some(pending)
 }
 
 /// The node has ended the pod for its own sake, not the pod's.

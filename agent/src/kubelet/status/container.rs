@@ -2,10 +2,11 @@
 
 use super::Inputs;
 use crate::kubelet::observed::{ObservedContainer, RunState};
+use crate::kubelet::plan;
 use crate::kubelet::pod::{self, Kind};
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus,
+    ContainerStatus, ResourceRequirements, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -35,10 +36,50 @@ pub(super) fn status(inputs: Inputs<'_>, kind: Kind, container: &Container) -> C
         image: latest.map(|latest| &latest.image).or(container.image.as_ref()).cloned().unwrap_or_default(),
         image_id: latest.map(|latest| latest.image_id.clone()).unwrap_or_default(),
         container_id: latest.map(|latest| container_id(inputs, latest)),
+        resources: resources(inputs, container, latest).filter(|_| kind != Kind::Ephemeral),
+        allocated_resources: container
+            .resources
+            .as_ref()
+            .and_then(|resources| resources.requests.clone())
+            .filter(|_| kind != Kind::Ephemeral && running),
+        volume_mounts: latest.map(|_| volume_mounts(container)).filter(|mounts| !mounts.is_empty()),
         state: Some(state),
         last_state,
         ..Default::default()
     }
+}
+
+/// What the container has now: what it asks for, unless that has not been granted yet.
+fn resources(
+    inputs: Inputs<'_>,
+    container: &Container,
+    latest: Option<&ObservedContainer>,
+) -> Option<ResourceRequirements> {
+    let granted = latest?.granted?;
+    let wanted = plan::wanted(container);
+    if granted.differs_in_cpu(wanted) || granted.differs_in_memory(wanted) {
+        return previous(inputs, container).and_then(|status| status.resources.clone());
+    }
+    Some(container.resources.clone().unwrap_or_default())
+}
+
+fn volume_mounts(container: &Container) -> Vec<VolumeMountStatus> {
+    let mounts = container.volume_mounts.iter().flatten();
+    mounts
+        .map(|mount| {
+            let read_only = mount.read_only == Some(true);
+            let recursive = match mount.recursive_read_only.as_deref() {
+                Some("Enabled" | "IfPossible") => "Enabled",
+                _ => "Disabled",
+            };
+            VolumeMountStatus {
+                name: mount.name.clone(),
+                mount_path: mount.mount_path.clone(),
+                read_only: read_only.then_some(true),
+                recursive_read_only: read_only.then(|| recursive.to_string()),
+            }
+        })
+        .collect()
 }
 
 fn previous<'a>(inputs: Inputs<'a>, container: &Container) -> Option<&'a ContainerStatus> {

@@ -30,6 +30,7 @@ fn observed(name: &str, state: RunState, exit_code: i32) -> ObservedContainer {
         image_id: "sha256:i".into(),
         log_path: String::new(),
         termination_message: None,
+        granted: None,
     }
 }
 

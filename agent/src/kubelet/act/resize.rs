@@ -1,0 +1,55 @@
+//! Gives a running container other limits. A pod's cgroup must hold its containers at every moment, so it grows before
+//! them and shrinks after them.
+
+use super::{Batch, Report};
+use crate::kubelet::container_config::linux_resources;
+use crate::kubelet::events::Severity;
+use crate::kubelet::host::{CALL_DEADLINE, within};
+use crate::kubelet::{plan, pod, pod_cgroup};
+use knarr_cri::v1::UpdateContainerResourcesRequest;
+
+impl Batch {
+    pub(super) async fn resize(&self, id: &str, name: &str) -> Result<(), String> {
+        let Some((_, container)) = pod::find_container(&self.pod, name) else { return Ok(()) };
+        let wanted = plan::wanted(&container);
+        let before = self.observed.containers.iter().find(|other| other.id == id);
+        let grows = before
+            .and_then(|before| before.granted)
+            .is_some_and(|before| wanted.memory > before.memory || wanted.cpu_quota > before.cpu_quota);
+        let event = |severity, reason, text: String| {
+            self.host.recorder.container(&self.pod, name, severity, reason, text);
+        };
+        let linux = linux_resources(&self.pod, &container, self.host.node_memory);
+        let request = UpdateContainerResourcesRequest {
+            container_id: id.to_string(),
+            linux: Some(linux),
+            ..Default::default()
+        };
+        if grows {
+            self.resize_pod().await?;
+        }
+        let updated = within(CALL_DEADLINE, self.host.runtime.update_container_resources(request)).await;
+        if let Err(status) = updated {
+            self.report(Report::ResizeRefused { id: id.to_string(), wanted });
+            let text = format!("Error resizing container {name}: {}", status.message());
+            event(Severity::Warning, "ResizeError", text.clone());
+            return Err(text);
+        }
+        if !grows {
+            self.resize_pod().await?;
+        }
+        event(Severity::Normal, "ResizeCompleted", format!("Container {name} was resized in place"));
+        Ok(())
+    }
+
+    /// Writes the pod's own limits anew.
+    async fn resize_pod(&self) -> Result<(), String> {
+        let (host, pod) = (self.host.clone(), self.pod.clone());
+        let write = move || {
+            let cgroup = pod_cgroup::path(&host.cgroup_root, &pod);
+            pod_cgroup::create(host.hierarchies.as_deref().unwrap_or_default(), &cgroup, &pod)
+        };
+        let written = tokio::task::spawn_blocking(write).await.map_err(|error| error.to_string())?;
+        written.map_err(|error| format!("pod cgroup: {error}"))
+    }
+}
