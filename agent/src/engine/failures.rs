@@ -2,6 +2,7 @@
 //! told, because each left-over is a mount, an address or a process that somebody has to find later.
 
 use knarr_cri::Status;
+use knarr_images::ErrorKind;
 
 /// The errors of a teardown under way.
 #[derive(Debug, Default)]
@@ -43,10 +44,15 @@ impl Failures {
 pub(crate) struct DeadlineExceeded(pub(crate) String);
 
 /// The one place where an internal error becomes a gRPC status: a status stays what it is, an expired deadline is
-/// DeadlineExceeded, anything else is Unknown, as clients of other runtimes are used to.
+/// DeadlineExceeded, an image that the policy refuses is PermissionDenied in the policy's words, anything else is
+/// Unknown, as clients of other runtimes are used to.
 pub(crate) fn status(error: anyhow::Error) -> Status {
     if let Some(status) = error.downcast_ref::<Status>() {
         return Status::new(status.code(), status.message());
+    }
+    let mut denied = error.chain().filter_map(|cause| cause.downcast_ref::<knarr_images::Error>());
+    if let Some(denied) = denied.find(|cause| cause.kind() == ErrorKind::Denied) {
+        return Status::permission_denied(denied.to_string());
     }
     let message = format!("{error:#}");
     if error.chain().any(|cause| cause.is::<DeadlineExceeded>()) {

@@ -25,6 +25,8 @@ fn failed(reference: &str, error: &Error) -> Status {
     match error.kind() {
         ErrorKind::Invalid => Status::invalid_argument(message),
         ErrorKind::NotFound => Status::not_found(message),
+        // Kubelets look for what the policy says at the beginning.
+        ErrorKind::Denied => Status::permission_denied(chain(error)),
         ErrorKind::Unauthorized => Status::permission_denied(message),
         ErrorKind::Unavailable => Status::unavailable(message),
         ErrorKind::Unsupported => Status::unimplemented(message),
