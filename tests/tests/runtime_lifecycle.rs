@@ -28,8 +28,10 @@ fn created_running_stopped_gone() {
     assert_eq!(bundle.status(), "running");
     assert!(bundle.call("start", &[]).failed().contains("cannot start an already running container"));
     assert!(bundle.call("delete", &[]).failed().contains("that is not stopped: running"));
+    bundle.call_with("kill", &[], &["0"]).ok();
     bundle.call_with("kill", &[], &["KILL"]).ok();
     until_status(&bundle, "stopped");
+    assert!(bundle.call_with("kill", &[], &["0"]).failed().contains("container not running"));
     assert!(bundle.call_with("kill", &[], &["9"]).failed().contains("container not running"));
     assert!(bundle.call("start", &[]).failed().contains("cannot start a container that has stopped"));
     bundle.call("delete", &[]).ok();
