@@ -5,6 +5,7 @@
 //! reconcile them ([`runner`]). What a reconcile decides is a pure function of the copies; what it does are API calls
 //! with the resource version it decided on, so that a decision on old facts fails and is made again.
 
+mod autoscaler;
 mod cron_job;
 mod daemon_set;
 mod deployment;
@@ -29,6 +30,7 @@ mod pod_gc;
 pub(crate) mod pods;
 mod replica_set;
 mod replication_controller;
+mod resource_quota;
 mod role_aggregation;
 pub(crate) mod runner;
 mod service_account;
@@ -76,9 +78,11 @@ const ALL: &[fn(&mut Plane) -> Task] = &[
     replica_set::wire,
     replication_controller::wire,
     role_aggregation::wire,
+    resource_quota::wire,
     deployment::wire,
     job::wire,
     cron_job::wire,
+    autoscaler::wire,
     daemon_set::wire,
     stateful_set::wire,
     disruption::wire,

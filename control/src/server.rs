@@ -48,6 +48,7 @@ pub(crate) use change::refuse_invalid;
 pub(crate) use kubelet::Kubelets;
 pub(crate) use metrics::Metrics;
 pub(crate) use object_meta::{now, timestamp};
+pub(crate) use query::percent_encode;
 pub(crate) use service_address::ServiceAddresses;
 pub(crate) use telemetry::Telemetry;
 

@@ -2,9 +2,10 @@
 
 use crate::{ControlPlane, Options};
 use futures_util::{StreamExt, TryStreamExt};
-use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::apps::v1::{DaemonSet, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, ReplicationController};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, wait::await_condition, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -44,7 +45,8 @@ async fn node(client: &Client) {
     let nodes: Api<Node> = Api::all(client.clone());
     let ready =
         json!([{"type": "Ready", "status": "True", "lastHeartbeatTime": jiff::Timestamp::now().to_string()}]);
-    let node = json!({"metadata": {"name": "n"}, "status": {"conditions": ready,
+    let labels = json!({"kubernetes.io/hostname": "n"});
+    let node = json!({"metadata": {"name": "n", "labels": labels}, "status": {"conditions": ready,
         "allocatable": {"cpu": "4", "memory": "4Gi", "pods": "110"}, "capacity": {"cpu": "4", "memory": "4Gi", "pods": "110"}}});
     let parameters = PatchParams::default();
     nodes.create(&PostParams::default(), &serde_json::from_value(node.clone()).unwrap()).await.unwrap();
@@ -90,6 +92,99 @@ async fn jobs_complete_and_daemons_run() {
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
     let finalized = pods.list(&kube::api::ListParams::default()).await.unwrap();
     assert_eq!(finalized.items.len(), 5);
+    player.abort();
+    plane.shutdown().await.unwrap();
+}
+
+async fn create<K>(client: &Client, object: serde_json::Value) -> Api<K>
+where
+    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned + serde::Serialize,
+{
+    let api: Api<K> = Api::default_namespaced(client.clone());
+    api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+    api
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stateful_sets_get_volumes_and_cron_jobs_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let plane = plane(directory.path()).await;
+    let client = plane.client();
+    let player = tokio::spawn(play(client.clone()));
+    node(&client).await;
+    let template =
+        json!({"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let claim = json!({"metadata": {"name": "data"}, "spec": {"storageClassName": "local-path",
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}});
+    let set = json!({"metadata": {"name": "db"}, "spec": {"replicas": 2, "serviceName": "db", "template": template,
+        "selector": {"matchLabels": {"app": "db"}}, "volumeClaimTemplates": [claim]}});
+    let sets: Api<StatefulSet> = create(&client, set).await;
+    until(sets.clone(), "db", |set| {
+        set.status
+            .as_ref()
+            .is_some_and(|status| status.available_replicas == Some(2) && status.updated_replicas == Some(2))
+    })
+    .await;
+    let claims: Api<PersistentVolumeClaim> = Api::default_namespaced(client.clone());
+    let bound = until(claims, "data-db-1", |claim| {
+        claim.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Bound"))
+    })
+    .await;
+    assert_eq!(bound.spec.unwrap().volume_name, Some(format!("pvc-{}", bound.metadata.uid.unwrap())));
+    let done = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
+    let cron = json!({"metadata": {"name": "tick"}, "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": done}}}});
+    let crons: Api<CronJob> = create(&client, cron).await;
+    // A time long past makes the present one due.
+    let past = Patch::Merge(json!({"status": {"lastScheduleTime": "2020-01-01T00:00:00Z"}}));
+    crons.patch_status("tick", &PatchParams::default(), &past).await.unwrap();
+    until(crons, "tick", |cron| {
+        cron.status.as_ref().is_some_and(|status| status.last_successful_time.is_some())
+    })
+    .await;
+    let older = json!({"metadata": {"name": "old"}, "spec": {"replicas": 2, "selector": {"app": "old"},
+        "template": {"metadata": {"labels": {"app": "old"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    let older: Api<ReplicationController> = create(&client, older).await;
+    until(older, "old", |one| one.status.as_ref().is_some_and(|status| status.ready_replicas == Some(2)))
+        .await;
+    let target = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db"});
+    let cpu = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}});
+    let scaler = json!({"metadata": {"name": "db"}, "spec": {"scaleTargetRef": target, "maxReplicas": 3, "metrics": [cpu]}});
+    let scalers: Api<HorizontalPodAutoscaler> = create(&client, scaler).await;
+    // Nobody measures these pods: the autoscaler knows its target, says what is missing, and leaves it alone.
+    until(scalers, "db", |scaler| {
+        let conditions = scaler.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let failed = |reason: &Option<String>| reason.as_deref() == Some("FailedGetResourceMetric");
+        conditions.into_iter().any(|one| one.type_ == "ScalingActive" && failed(&one.reason))
+    })
+    .await;
+    player.abort();
+    plane.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_important_pod_takes_the_place_of_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let plane = plane(directory.path()).await;
+    let client = plane.client();
+    let player = tokio::spawn(play(client.clone()));
+    node(&client).await;
+    let pod = |name: &str, priority: i32| {
+        let container = json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": "3"}}});
+        let class = if priority > 0 { "important" } else { "" };
+        json!({"metadata": {"name": name}, "spec": {"priorityClassName": class, "terminationGracePeriodSeconds": 0,
+            "priority": priority, "containers": [container]}})
+    };
+    let class = json!({"metadata": {"name": "important"}, "value": 1000});
+    let classes: Api<k8s_openapi::api::scheduling::v1::PriorityClass> = Api::all(client.clone());
+    classes.create(&PostParams::default(), &serde_json::from_value(class).unwrap()).await.unwrap();
+    let running =
+        |pod: &Pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"));
+    let pods: Api<Pod> = create(&client, pod("low", 0)).await;
+    until(pods.clone(), "low", running).await;
+    let _same: Api<Pod> = create(&client, pod("high", 1000)).await;
+    until(pods.clone(), "high", running).await;
+    assert!(pods.get_opt("low").await.unwrap().is_none(), "it made room");
     player.abort();
     plane.shutdown().await.unwrap();
 }

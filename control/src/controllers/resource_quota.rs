@@ -1,0 +1,118 @@
+//! ResourceQuota: its status shows what a namespace uses of what it may. Admission does not go by it, it counts for
+//! itself.
+
+use super::informer::{Key, Lister, Watched};
+use super::runner::{Next, Reconcile};
+use super::status;
+use super::wiring::{Plane, Task, Wire};
+use crate::quota::{self, Amounts};
+use crate::registry::{Resource, Table};
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, PersistentVolumeClaim, Pod, ReplicationController, ResourceQuota, ResourceQuotaStatus, Service,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::Client;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Kinds that nobody here watches are counted this often.
+const PERIOD: Duration = Duration::from_secs(30);
+
+/// Woken by quotas, and by what comes and goes in their namespaces.
+pub(crate) fn wire(plane: &mut Plane) -> Task {
+    let mut wire = Wire::new("resourcequota", plane);
+    let quotas = wire.keys::<ResourceQuota>();
+    follow::<Pod>(&mut wire, &quotas, |pod| super::pods::is_terminal(pod));
+    follow::<PersistentVolumeClaim>(&mut wire, &quotas, |_| false);
+    follow::<Service>(&mut wire, &quotas, |_| false);
+    follow::<ConfigMap>(&mut wire, &quotas, |_| false);
+    follow::<ReplicationController>(&mut wire, &quotas, |_| false);
+    follow::<Deployment>(&mut wire, &quotas, |_| false);
+    follow::<StatefulSet>(&mut wire, &quotas, |_| false);
+    follow::<Job>(&mut wire, &quotas, |_| false);
+    let table = Table::builtin();
+    let rows = table.all().into_iter().filter(|row| row.namespaced && row.stored_as.is_none()).collect();
+    let controller = Quotas { client: wire.client(), quotas, rows };
+    wire.run(1, controller)
+}
+
+/// Wakes the quotas of a namespace when an object of a kind comes or goes there, or ends.
+fn follow<K: Watched>(wire: &mut Wire<'_>, quotas: &Lister<ResourceQuota>, ended: fn(&K) -> bool) {
+    let quotas = quotas.clone();
+    wire.woken_by::<K>(move |old, new, queue| {
+        let counts = |object: Option<&Arc<K>>| object.is_some_and(|object| !ended(object));
+        if counts(old) != counts(new)
+            && let Some(object) = new.or(old)
+        {
+            let namespace = object.meta().namespace.clone().unwrap_or_default();
+            quotas.in_namespace(&namespace).iter().for_each(|quota| queue.add(Key::of(&**quota)));
+        }
+    });
+}
+
+/// Everything one reconcile needs.
+pub(crate) struct Quotas {
+    client: Client,
+    quotas: Lister<ResourceQuota>,
+    /// What can be counted: one row per kind that is stored.
+    rows: Vec<Arc<Resource>>,
+}
+
+impl Reconcile for Quotas {
+    /// Counts anew what one quota constrains.
+    async fn reconcile(&self, key: Key) -> Result<Next, kube::Error> {
+        let Some(object) = self.quotas.get(&key) else { return Ok(Next::Wait) };
+        let value = serde_json::to_value(&*object).map_err(kube::Error::SerdeError)?;
+        let mut used = Amounts::new();
+        for row in self.rows.iter().filter(|row| quota::concerns(&value, row)) {
+            let objects = self.objects(row, &key.namespace).await?;
+            quota::add(&mut used, &quota::usage(&value, row, &objects));
+        }
+        let status = status_of(&object, &used);
+        if object.status.as_ref() != Some(&status) {
+            let written = ResourceQuota { status: Some(status), ..(*object).clone() };
+            status::replace(&self.client, &written).await?;
+        }
+        Ok(Next::After(PERIOD))
+    }
+}
+
+impl Quotas {
+    async fn objects(&self, row: &Resource, namespace: &str) -> Result<Vec<Value>, kube::Error> {
+        let root = if row.group.is_empty() { "/api" } else { "/apis" };
+        let path = format!("{root}/{}/namespaces/{namespace}/{}", row.api_version(), row.plural);
+        let request = http::Request::get(path)
+            .body(Vec::new())
+            .map_err(|error| kube::Error::BuildRequest(kube::core::request::Error::BuildRequest(error)))?;
+        let mut list: Value = self.client.request(request).await?;
+        Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
+    }
+}
+
+/// Everything that is constrained, with zero where nothing is used.
+fn status_of(object: &ResourceQuota, used: &Amounts) -> ResourceQuotaStatus {
+    let hard = object.spec.as_ref().and_then(|spec| spec.hard.clone()).unwrap_or_default();
+    let amount = |name: &String| used.get(name).map_or_else(|| "0".to_owned(), ToString::to_string);
+    let used: BTreeMap<String, Quantity> =
+        hard.keys().map(|name| (name.clone(), Quantity(amount(name)))).collect();
+    ResourceQuotaStatus { hard: Some(hard), used: Some(used) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_constrained_is_shown_even_where_nothing_is_used() {
+        let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "2", "requests.cpu": "1"}}});
+        let used = quota::amounts(Some(&json!({"requests.cpu": "500m"})));
+        let status = status_of(&serde_json::from_value(quota).unwrap(), &used);
+        assert_eq!(json!(status.used), json!({"pods": "0", "requests.cpu": "500m"}));
+        assert_eq!(json!(status.hard), json!({"pods": "2", "requests.cpu": "1"}));
+    }
+}
