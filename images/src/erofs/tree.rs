@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::layer::entry::{Meta, TreePath};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 /// A chain of links longer than the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -249,15 +249,15 @@ impl Tree {
 
     /// Forgets the whiteouts in a directory.
     pub(crate) fn drop_whiteouts(&mut self, id: usize) {
-        let idle: Vec<Vec<u8>> = match self.nodes.get(id).map(|node| &node.body) {
+        let idle: HashSet<Vec<u8>> = match self.nodes.get(id).map(|node| &node.body) {
             Some(Body::Directory { children, .. }) => {
                 let hides = |id: &usize| self.nodes.get(*id).is_some_and(|node| node.body.is_whiteout());
                 children.iter().filter(|(_, id)| hides(id)).map(|(name, _)| name.clone()).collect()
             }
-            _ => Vec::new(),
+            _ => HashSet::new(),
         };
         if let Ok(children) = self.children(id) {
-            idle.iter().for_each(|name| drop(children.remove(name)));
+            children.retain(|name, _| !idle.contains(name));
         }
     }
 
