@@ -36,6 +36,7 @@ mod safe_path;
 mod scheduling;
 mod sealed_exe;
 mod seccomp;
+mod security_label;
 mod signals;
 mod socket;
 mod sysctl;

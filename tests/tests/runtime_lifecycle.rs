@@ -285,3 +285,35 @@ fn an_update_of_one_half_keeps_the_other() {
     let said = bundle.call("update", &["--l3-cache-schema", "L3:0=f"]).failed();
     assert!(said.contains("l3 cache schema is not enabled"), "{said}");
 }
+
+#[test]
+fn an_exec_starts_on_the_cpus_it_asks_for() {
+    let bundle = Bundle::shell("sleep 1000");
+    bundle.start();
+    let file = bundle.path().join("process.json");
+    let mut process = json!({"args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "env": ["PATH=/bin"], "cwd": "/",
+        "user": {"uid": 0, "gid": 0}, "execCPUAffinity": {"initial": "0", "final": "0"}});
+    std::fs::write(&file, process.to_string()).unwrap();
+    let flags = ["--process", file.to_str().unwrap()];
+    assert_eq!(bundle.call("exec", &flags).ok(), "Cpus_allowed_list:\t0\n");
+    process["execCPUAffinity"] = json!({"initial": "x"});
+    std::fs::write(&file, process.to_string()).unwrap();
+    assert!(bundle.call("exec", &flags).failed().contains("process.execCPUAffinity.initial"));
+}
+
+#[test]
+fn a_label_that_cannot_be_applied_is_an_error() {
+    let mut bundle = Bundle::shell("true");
+    bundle.config["process"]["apparmorProfile"] = json!("knarr-no-such-profile");
+    let said = bundle.run().failed();
+    assert!(said.contains("apparmor failed to apply profile"), "{said}");
+    bundle.config["process"]["apparmorProfile"] = json!("");
+    bundle.config["process"]["selinuxLabel"] = json!("system_u:system_r:container_t:s0");
+    let said = bundle.run().failed();
+    assert!(said.contains("unable to set selinux label"), "{said}");
+    bundle.assert_gone();
+    let running = Bundle::shell("sleep 1000");
+    running.start();
+    let said = running.call_with("exec", &["--apparmor", "knarr-no-such-profile"], &["true"]).failed();
+    assert!(said.contains("apparmor failed to apply profile"), "{said}");
+}

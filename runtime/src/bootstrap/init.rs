@@ -10,7 +10,7 @@ use crate::state::State;
 use crate::timeline::Timeline;
 use crate::{
     capabilities, devices, hooks, masked_paths, program, rlimits, rootfs, safe_path, scheduling, seccomp,
-    sysctl, terminal, user,
+    security_label, sysctl, terminal, user,
 };
 use knarr_sys::{keyring, namespace, process, sched};
 use rustix::fs::{Mode, OFlags};
@@ -120,6 +120,8 @@ impl Init {
             Step::IoPriority(plan) => scheduling::set_io_priority(plan),
             Step::MemoryPolicy(plan) => scheduling::set_memory_policy(plan),
             Step::Personality(value) => Ok(sched::set_personality(*value)?),
+            Step::Cpus(cpus) => Ok(sched::set_affinity(cpus)?),
+            Step::Label(label) => security_label::apply(self.proc()?, label),
             Step::Umask(mask) => {
                 rustix::process::umask(Mode::from_raw_mode(*mask));
                 Ok(())

@@ -132,6 +132,7 @@ impl Runtime<'_> {
             Step::PrepareMounts => self.prepare(),
             Step::Clone { flags, into_cgroup } => self.clone(*flags, *into_cgroup),
             Step::StartScope(resources) => self.start_scope(resources),
+            Step::FirstCpus(cpus) => Ok(knarr_sys::sched::set_affinity(cpus)?),
             Step::MapIds => self.map_ids(),
             Step::LimitProcess(limits) => rlimits::apply(Some(self.pid()?), limits),
             Step::OomScore(score) => set_oom_score(self.pid()?, *score),
@@ -204,7 +205,8 @@ impl Runtime<'_> {
 
     /// The host's, for sysctls. An exec has none, and must not carry one to where others can see it.
     fn open_proc(&self) -> Result<Option<OwnedFd>> {
-        if self.setup.target.is_some() {
+        let wanted = self.plan.steps.iter().any(|step| matches!(step, Step::Label(_)));
+        if self.setup.target.is_some() && !wanted {
             return Ok(None);
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

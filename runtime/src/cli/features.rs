@@ -55,7 +55,7 @@ fn linux() -> LinuxFeatures {
             known_flags: seccomp::flag_names(),
             supported_flags: seccomp::flag_names(),
         }),
-        apparmor: enabled(false),
+        apparmor: enabled(true),
         selinux: enabled(false),
         intel_rdt: enabled(false),
         memory_policy: Some(MemoryPolicyFeatures {

@@ -49,6 +49,7 @@ impl Step {
                     if *into_cgroup { "CLONE_INTO_CGROUP|CLONE_PIDFD" } else { "CLONE_PIDFD" }
                 )
             }
+            Step::FirstCpus(cpus) => format!("sched_setaffinity(0, {cpus:?})"),
             Step::StartScope(_) => "StartTransientUnit(<scope>, PIDs=[PID])".into(),
             Step::MapIds => "write /proc/PID/gid_map, /proc/PID/uid_map".into(),
             Step::OpenCgroups => "open(<cgroup>/tasks) in every hierarchy".into(),
@@ -100,6 +101,8 @@ impl Step {
                 format!("open_tree, mount_setattr(RDONLY), move_mount({:?})", path.display())
             }
             Step::MaskPaths(paths) => format!("move_mount(/dev/null or empty tmpfs) onto {}", join(paths)),
+            Step::Cpus(cpus) => format!("sched_setaffinity(0, {cpus:?})"),
+            Step::Label(label) => format!("write /proc/self/attr/exec {label:?}"),
             Step::Umask(mask) => format!("umask({mask:03o})"),
             Step::Personality(value) => format!("personality({value:#x})"),
             Step::Scheduler(plan) => format!("sched_setattr(0, {plan:?})"),
@@ -150,6 +153,9 @@ impl Step {
             Step::PrepareMounts => ("prepare mounts", "sources that init, in a user namespace, may not open"),
             Step::Clone { .. } => {
                 ("clone", "linux.namespaces: one call, and on v2 no write to cgroup.procs ever")
+            }
+            Step::FirstCpus(_) => {
+                ("first cpus", "process.execCPUAffinity.initial: until the cgroup is entered")
             }
             Step::StartScope(_) => {
                 ("start scope", "--systemd-cgroup: systemd makes the cgroup, so it and we agree about it")
@@ -236,6 +242,10 @@ impl Step {
             Step::IoPriority(_) => ("io priority", "process.ioPriority"),
             Step::MemoryPolicy(_) => ("memory policy", "linux.memoryPolicy"),
             Step::Personality(_) => ("personality", "linux.personality"),
+            Step::Cpus(_) => ("cpus", "process.execCPUAffinity.final"),
+            Step::Label(_) => {
+                ("label", "process.apparmorProfile, selinuxLabel: through the host's procfs (CVE-2019-16884)")
+            }
             Step::Umask(_) => ("umask", "process.user.umask"),
             Step::Seccomp(_) => ("seccomp", "linux.seccomp: as late as the rights it needs allow"),
             Step::Bounding(_) => {

@@ -65,6 +65,7 @@ fn outside(target: &ExecTarget<'_>, process: &ProcessPlan) -> Vec<Step> {
     steps.extend(
         target.has(NamespaceKind::Pid).then(|| Step::EnterPidNamespace { user: target.enters_user_first() }),
     );
+    steps.extend((!process.first_cpus.is_empty()).then(|| Step::FirstCpus(process.first_cpus.clone())));
     steps.push(Step::Clone { flags: 0, into_cgroup: target.cgroups.version_2().is_some() });
     steps.extend(process.oom_score_adj.map(Step::OomScore));
     steps.push(Step::AwaitInit);
@@ -77,6 +78,7 @@ fn inside(target: &ExecTarget<'_>, given: &Process, process: &ProcessPlan) -> Re
     let user_namespace = target.has(NamespaceKind::User);
     let mut steps = Vec::new();
     steps.extend((!target.cgroups.unified).then_some(Step::EnterCgroups));
+    steps.extend((!process.cpus.is_empty()).then(|| Step::Cpus(process.cpus.clone())));
     steps.push(Step::JoinContainer { flags: target.join_flags() });
     steps.extend(user_namespace.then_some(Step::BecomeRoot));
     steps.push(Step::NewSession);

@@ -148,7 +148,7 @@ pub(super) fn become_program(
     filter: Option<Step>,
     user_namespace: bool,
 ) -> Result<Vec<Step>> {
-    let mut steps = Vec::new();
+    let mut steps: Vec<Step> = process.labels.iter().cloned().map(Step::Label).collect();
     steps.extend(given.no_new_privileges.then_some(Step::NoNewPrivileges));
     steps.extend(given.scheduler.as_ref().map(scheduling::scheduler).transpose()?.map(Step::Scheduler));
     steps.extend(given.io_priority.as_ref().map(scheduling::io_priority).transpose()?.map(Step::IoPriority));

@@ -3,6 +3,8 @@
 use crate::capabilities;
 use crate::error::{Error, Result};
 use crate::rlimits::{self, Limit};
+use crate::scheduling::cpu_list;
+use crate::security_label::SecurityLabel;
 use crate::spec::Process;
 use serde::Serialize;
 use std::ffi::CString;
@@ -28,6 +30,11 @@ pub(crate) struct ProcessPlan {
     pub(crate) capabilities: Capabilities,
     pub(crate) rlimits: Vec<Limit>,
     pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) labels: Vec<SecurityLabel>,
+    /// CPUs of an exec until it is in the container's cgroup.
+    pub(crate) first_cpus: Vec<usize>,
+    /// CPUs of an exec from then on.
+    pub(crate) cpus: Vec<usize>,
     pub(crate) umask: u32,
     pub(crate) terminal: bool,
     /// Descriptors from 3 on that stay open.
@@ -48,7 +55,7 @@ impl ProcessPlan {
         if !process.cwd.starts_with('/') {
             return Err(Error::invalid("process.cwd: Cwd must be an absolute path"));
         }
-        refuse_labels(process)?;
+        let (first_cpus, cpus) = affinity(process)?;
         if let Some(bad) = process.oom_score_adj.filter(|value| !(-1000..=1000).contains(value)) {
             return Err(Error::invalid(format!("process.oomScoreAdj: {bad} is not between -1000 and 1000")));
         }
@@ -61,6 +68,9 @@ impl ProcessPlan {
             capabilities: capabilities::plan(process.capabilities.as_ref(), warnings),
             rlimits: rlimits::plan(&process.rlimits)?,
             oom_score_adj: process.oom_score_adj,
+            labels: labels(process),
+            first_cpus,
+            cpus,
             umask: user.umask.unwrap_or(0o022) & 0o777,
             terminal: process.terminal,
             preserve_fds,
@@ -68,15 +78,24 @@ impl ProcessPlan {
     }
 }
 
-/// A label that is silently not applied is worse than a container that does not start.
-fn refuse_labels(process: &Process) -> Result<()> {
-    if !process.apparmor_profile.is_empty() && process.apparmor_profile != "unconfined" {
-        return Err(Error::unsupported("process.apparmorProfile"));
-    }
-    if !process.selinux_label.is_empty() {
-        return Err(Error::unsupported("process.selinuxLabel"));
-    }
-    Ok(())
+/// The labels to ask for.
+fn labels(process: &Process) -> Vec<SecurityLabel> {
+    let profile = Some(&process.apparmor_profile).filter(|name| !name.is_empty() && *name != "unconfined");
+    let label = Some(&process.selinux_label).filter(|label| !label.is_empty());
+    profile
+        .map(|name| SecurityLabel::AppArmor(name.clone()))
+        .into_iter()
+        .chain(label.map(|label| SecurityLabel::SeLinux(label.clone())))
+        .collect()
+}
+
+/// CPUs before and after the container's cgroup is entered; empty where nothing is asked for.
+fn affinity(process: &Process) -> Result<(Vec<usize>, Vec<usize>)> {
+    let given = process.exec_cpu_affinity.clone().unwrap_or_default();
+    Ok((
+        cpu_list("process.execCPUAffinity.initial", &given.initial)?,
+        cpu_list("process.execCPUAffinity.final", &given.last)?,
+    ))
 }
 
 fn strings(field: &str, list: &[String]) -> Result<Vec<CString>> {

@@ -7,6 +7,7 @@ use crate::mounts::{MountPlan, Propagation};
 use crate::plan::ProcessPlan;
 use crate::scheduling::{IoPriority, MemoryPolicy, SchedulerPlan};
 use crate::seccomp::SeccompPlan;
+use crate::security_label::SecurityLabel;
 use crate::spec::{Hook, Hooks, NamespaceKind, Resources};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -93,6 +94,7 @@ pub(crate) enum Step {
         into_cgroup: bool,
     },
     StartScope(Box<Resources>),
+    FirstCpus(Vec<usize>),
     MapIds,
     LimitProcess(Vec<crate::rlimits::Limit>),
     OomScore(i32),
@@ -144,6 +146,8 @@ pub(crate) enum Step {
     ReadonlyPath(PathBuf),
     MaskPaths(Vec<PathBuf>),
     ReadonlyRoot,
+    Cpus(Vec<usize>),
+    Label(SecurityLabel),
     NoNewPrivileges,
     Scheduler(SchedulerPlan),
     IoPriority(IoPriority),
@@ -176,6 +180,7 @@ impl Step {
             | Step::PrepareMounts
             | Step::Clone { .. }
             | Step::StartScope(_)
+            | Step::FirstCpus(_)
             | Step::OpenCgroups
             | Step::EnterPidNamespace { .. }
             | Step::MapIds
