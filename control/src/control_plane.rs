@@ -199,7 +199,7 @@ impl ControlPlane {
 
 async fn open_store(options: &Options) -> anyhow::Result<Arc<dyn Store>> {
     if !options.etcd.is_empty() {
-        return Ok(store::connect_etcd(&options.etcd)?);
+        return Ok(store::connect_etcd(&options.etcd).await?);
     }
     let directory = options.data_dir.clone();
     let open = move || -> anyhow::Result<Arc<dyn Store>> {

@@ -73,6 +73,17 @@ impl Cache {
         self.shelf(key).state.read().unwrap_or_else(PoisonError::into_inner).objects.get(key).cloned()
     }
 
+    /// Every object.
+    pub(super) fn all(&self) -> Vec<Arc<Entry>> {
+        let shelves: Vec<_> =
+            self.shelves.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let entries = |shelf: Arc<Shelf>| {
+            let state = shelf.state.read().unwrap_or_else(PoisonError::into_inner);
+            state.objects.values().cloned().collect::<Vec<_>>()
+        };
+        shelves.into_iter().flat_map(entries).collect()
+    }
+
     pub(super) fn list(&self, query: ListQuery<'_>) -> Result<Page, StoreError> {
         // Before the lock: everything up to here is in the shelf, whatever else is too.
         let published = self.revision();

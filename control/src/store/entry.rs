@@ -14,6 +14,9 @@ pub struct Draft {
     tail: Vec<u8>,
 }
 
+/// What stands before the revision.
+const GAP: &[u8] = br#""metadata":{"resourceVersion":""#;
+
 impl Draft {
     /// Encodes `object`; a `resourceVersion` in it is dropped.
     pub fn of(object: &Value) -> Self {
@@ -26,7 +29,7 @@ impl Draft {
                 head.push(b',');
             }
         }
-        head.extend_from_slice(br#""metadata":{"resourceVersion":""#);
+        head.extend_from_slice(GAP);
         let mut tail = vec![b'"'];
         let metadata = fields.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
         for (name, value) in metadata.iter().filter(|(name, _)| *name != "resourceVersion") {
@@ -52,6 +55,18 @@ impl Draft {
         bytes.extend_from_slice(number.as_bytes());
         bytes.extend_from_slice(&self.tail);
         bytes.into()
+    }
+
+    /// The object with an empty revision, for stores that know it only afterwards.
+    pub(super) fn seal_without_revision(&self) -> Vec<u8> {
+        [&self.head[..], &self.tail].concat()
+    }
+
+    /// Back from [`Self::seal_without_revision`].
+    pub(super) fn unsealed(bytes: &[u8]) -> Option<Self> {
+        let at = bytes.windows(GAP.len()).position(|window| window == GAP)? + GAP.len();
+        let (head, tail) = bytes.split_at_checked(at)?;
+        Some(Self { head: head.to_vec(), tail: tail.to_vec() })
     }
 
     /// Encoded length without the revision.

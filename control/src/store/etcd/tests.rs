@@ -1,0 +1,145 @@
+//! The store on a real etcd: the common suite, two servers on one state, and what happens when etcd goes and comes.
+
+use super::super::{Store, suite};
+use super::*;
+use serde_json::json;
+use std::io::Write as _;
+use std::process::{Child, Command, Stdio};
+
+/// An etcd of its own, in a directory of its own.
+struct Server {
+    child: Child,
+    url: String,
+    directory: tempfile::TempDir,
+}
+
+impl Server {
+    /// `None` where this machine has no etcd: a named skip.
+    fn start() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let ports: Vec<u16> = [(), ()]
+            .map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+            .iter()
+            .map(|listener| listener.local_addr().unwrap().port())
+            .collect();
+        let url = format!("http://127.0.0.1:{}", ports[0]);
+        let Some(child) = spawn(&url, ports[1], directory.path()) else {
+            skip("etcd is not installed");
+            return None;
+        };
+        Some(Self { child, url, directory })
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn again(&mut self) {
+        let peer = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        self.child = spawn(&self.url, peer, self.directory.path()).unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn spawn(url: &str, peer: u16, directory: &std::path::Path) -> Option<Child> {
+    let peer = format!("http://127.0.0.1:{peer}");
+    Command::new("etcd")
+        .args(["--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", &peer])
+        .args(["--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("default={peer}")])
+        .arg("--data-dir")
+        .arg(directory.join("data"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()
+}
+
+fn skip(why: &str) {
+    if let Ok(path) = std::env::var("KNARR_SKIPS") {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        writeln!(file, "store_on_etcd: {why}").unwrap();
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Connects as soon as etcd answers.
+async fn store(url: &str) -> Arc<dyn Store> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        match connect(&[url.to_owned()]).await {
+            Ok(store) => return store,
+            Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn draft(value: i64) -> Draft {
+    Draft::of(&json!({"kind": "T", "metadata": {"name": "x"}, "value": value}))
+}
+
+#[test]
+fn holds_the_common_suite() {
+    let Some(server) = Server::start() else { return };
+    runtime().block_on(async { suite::run(&*store(&server.url).await).await });
+}
+
+#[test]
+fn two_servers_see_each_other_and_never_lose_an_update() {
+    let Some(server) = Server::start() else { return };
+    runtime().block_on(async {
+        let (one, other) = (store(&server.url).await, store(&server.url).await);
+        let mut watch = other.watch("suite/shared/", other.revision()).unwrap();
+        let first = one.create("suite/shared/a", draft(0)).await.unwrap();
+        assert_eq!(watch.next().await.unwrap()[0].entry.value, first.value);
+        let count = |store: Arc<dyn Store>| async move {
+            for _ in 0..20 {
+                loop {
+                    let entry = store.get("suite/shared/a").await.unwrap().unwrap();
+                    let value = entry.object()["value"].as_i64().unwrap();
+                    match store.update("suite/shared/a", entry.revision, draft(value + 1)).await {
+                        Ok(_) => break,
+                        Err(StoreError::Conflict) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            }
+        };
+        tokio::join!(count(one.clone()), count(other.clone()));
+        let last = one.revision().max(other.revision());
+        one.wait_for(last).await;
+        assert_eq!(one.get("suite/shared/a").await.unwrap().unwrap().object()["value"], 40);
+        assert_eq!(one.close(), ());
+        assert!(one.create("suite/shared/b", draft(1)).await.is_err());
+    });
+}
+
+#[test]
+fn watches_go_on_when_etcd_comes_back() {
+    let Some(mut server) = Server::start() else { return };
+    runtime().block_on(async {
+        let store = store(&server.url).await;
+        let first = store.create("suite/back/a", draft(1)).await.unwrap();
+        let mut watch = store.watch("suite/back/", first.revision).unwrap();
+        server.kill();
+        assert!(store.update("suite/back/a", first.revision, draft(2)).await.is_err());
+        assert!(store.get("suite/back/a").await.unwrap().is_some(), "reads go on");
+        server.again();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        while let Err(error) = store.update("suite/back/a", first.revision, draft(3)).await {
+            assert!(tokio::time::Instant::now() < deadline, "{error}");
+        }
+        let events = watch.next().await.unwrap();
+        assert_eq!(events[0].entry.object()["value"], 3);
+    });
+}
