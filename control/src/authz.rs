@@ -112,7 +112,6 @@ fn node_may(verb: &str, group: &str, resource: &str, subresource: &str) -> bool 
         | ("node.k8s.io", "runtimeclasses", "")
         | ("storage.k8s.io", "csidrivers" | "volumeattachments", "") => reads,
         // Which of them, and what, says admission: a node takes back the local volumes it holds.
-        ("", "persistentvolumes", "") => reads || verb == "patch",
         // The directory of a deleted volume is the node's to remove; so is the finalizer that waits for it.
         ("", "persistentvolumes", "") => reads || verb == "patch",
         ("storage.k8s.io", "csinodes", "") => reads || writes,

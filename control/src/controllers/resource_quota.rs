@@ -26,7 +26,7 @@ const PERIOD: Duration = Duration::from_secs(30);
 pub(crate) fn wire(plane: &mut Plane) -> Task {
     let mut wire = Wire::new("resourcequota", plane);
     let quotas = wire.keys::<ResourceQuota>();
-    follow::<Pod>(&mut wire, &quotas, |pod| super::pods::is_terminal(pod));
+    follow::<Pod>(&mut wire, &quotas, super::pods::is_terminal);
     follow::<PersistentVolumeClaim>(&mut wire, &quotas, |_| false);
     follow::<Service>(&mut wire, &quotas, |_| false);
     follow::<ConfigMap>(&mut wire, &quotas, |_| false);
