@@ -161,7 +161,7 @@ pub(crate) struct Down {
 pub(crate) struct Server {
     #[command(flatten)]
     pub(crate) control_plane: ControlPlane,
-    /// Where objects are kept: embedded
+    /// Where objects are kept: embedded, or etcd://HOST:PORT,...
     #[arg(long, default_value = "embedded")]
     pub(crate) store: String,
     /// Keep objects in etcd

@@ -21,7 +21,7 @@ pub(crate) async fn run(settings: Settings, arguments: Up) -> anyhow::Result<()>
     let settings = settings.with_node_options(&arguments.node);
     let instance = Instance::acquire(&settings.node.state_dir)?;
     let stop = stop_signal()?;
-    let control_plane = start_control_plane(&settings, &arguments.control_plane).await?;
+    let control_plane = start_control_plane(&settings, &arguments.control_plane, Vec::new()).await?;
     let node = match start_node(&settings, &control_plane).await {
         Ok(node) => node,
         Err(error) => {
@@ -72,11 +72,13 @@ async fn serve(
 pub(crate) async fn start_control_plane(
     settings: &Settings,
     options: &Options,
+    etcd: Vec<String>,
 ) -> anyhow::Result<ControlPlane> {
     ControlPlane::start(knarr_control::Options {
         data_dir: settings.node.data_dir.clone(),
         listen: options.listen,
         advertise: options.advertise,
+        etcd,
         service_cidr: settings.node.network.service_cidr.clone(),
         cluster_cidr: settings.node.network.cluster_cidr.clone(),
         ..knarr_control::Options::default()
