@@ -80,6 +80,17 @@ impl Error {
         self
     }
 
+    /// Puts a line of a file before the message; `in_file` completes the place to `FILE:LINE: `.
+    pub(crate) fn at(self, line: usize) -> Self {
+        self.context(line)
+    }
+
+    /// See `at`.
+    pub(crate) fn in_file(mut self, file: &str) -> Self {
+        self.message = format!("{file}:{}", self.message);
+        self
+    }
+
     /// What a caller may branch on.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -1,10 +1,12 @@
 //! Writes a directory as a tar stream: the same tree always gives the same bytes.
 //!
 //! Names are sorted, times are whole seconds where they can be, owners are numbers. Sockets are left out, as every
-//! other tool does.
+//! other tool does. The upper directory of an overlay is written as the layer it amounts to: deletions as whiteouts.
 
 use crate::error::{Error, Result};
-use crate::layer::inherit::xattrs_of;
+use crate::layer::directory::is_whiteout_device;
+use crate::layer::inherit::{has_opaque, xattrs_of};
+use crate::layer::whiteout;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -13,11 +15,36 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+/// How a tree is packed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Packing {
+    /// It is the upper directory of an overlay; its root is left out, for it says nothing.
+    pub(crate) overlay: bool,
+    /// No file is newer (seconds since 1970).
+    pub(crate) clamp: Option<i64>,
+}
+
+/// What was packed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Packed {
+    pub(crate) entries: u64,
+    /// Seconds since 1970 of the newest file.
+    pub(crate) newest: i64,
+}
+
 /// Packs everything beneath `root`, the root directory itself included.
 pub(crate) fn pack(root: &Path, out: impl Write) -> Result<()> {
-    let mut packer = Packer { builder: tar::Builder::new(out), links: HashMap::new(), root: root.to_owned() };
+    pack_as(root, out, Packing::default()).map(drop)
+}
+
+/// The same in another way.
+pub(crate) fn pack_as(root: &Path, out: impl Write, packing: Packing) -> Result<Packed> {
+    let (links, result) = (HashMap::new(), Packed::default());
+    let mut packer =
+        Packer { builder: tar::Builder::new(out), links, root: root.to_owned(), packing, result };
     packer.tree(Path::new(""))?;
-    packer.builder.finish().map_err(|e| Error::io("write archive", e))
+    packer.builder.finish().map_err(|e| Error::io("write archive", e))?;
+    Ok(packer.result)
 }
 
 struct Packer<W: Write> {
@@ -25,6 +52,8 @@ struct Packer<W: Write> {
     /// The first name of each file that has several.
     links: HashMap<(u64, u64), PathBuf>,
     root: PathBuf,
+    packing: Packing,
+    result: Packed,
 }
 
 impl<W: Write> Packer<W> {
@@ -50,7 +79,13 @@ impl<W: Write> Packer<W> {
 
     fn entry(&mut self, path: &Path, source: &Path, meta: &Metadata) -> Result<()> {
         let failed = |e| Error::path("pack", source, e);
-        let mut header = header(meta);
+        if self.packing.overlay && path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        if self.packing.overlay && is_whiteout_device(meta) {
+            return self.mark(&whiteout::of(path));
+        }
+        let mut header = self.header(meta);
         let name = if path.as_os_str().is_empty() { Path::new("./") } else { path };
         if meta.nlink() > 1 && !meta.is_dir() {
             if let Some(first) = self.links.get(&(meta.dev(), meta.ino())).cloned() {
@@ -78,10 +113,11 @@ impl<W: Write> Packer<W> {
             if !slashed.ends_with(b"/") {
                 slashed.push(b'/');
             }
-            return self
-                .builder
+            self.builder
                 .append_data(&mut header, OsStr::from_bytes(&slashed), &[][..])
-                .map_err(failed);
+                .map_err(failed)?;
+            let opaque = self.packing.overlay && has_opaque(&dir);
+            return if opaque { self.mark(&whiteout::opaque_in(path)) } else { Ok(()) };
         }
         if kind.is_socket() {
             return Ok(());
@@ -90,6 +126,24 @@ impl<W: Write> Packer<W> {
         header.set_device_major(rustix::fs::major(device)).map_err(failed)?;
         header.set_device_minor(rustix::fs::minor(device)).map_err(failed)?;
         self.builder.append_data(&mut header, name, &[][..]).map_err(failed)
+    }
+
+    /// An empty file whose name says that something is gone.
+    fn mark(&mut self, name: &Path) -> Result<()> {
+        self.result.entries += 1;
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_size(0);
+        self.builder.append_data(&mut header, name, &[][..]).map_err(|e| Error::path("pack", name, e))
+    }
+
+    fn header(&mut self, meta: &Metadata) -> tar::Header {
+        let mut header = header(meta);
+        let mtime = self.packing.clamp.map_or(meta.mtime(), |clamp| meta.mtime().min(clamp)).max(0);
+        header.set_mtime(u64::try_from(mtime).unwrap_or(0));
+        self.result.entries += 1;
+        self.result.newest = self.result.newest.max(mtime);
+        header
     }
 
     /// What only PAX can say: extended attributes.
@@ -130,7 +184,6 @@ fn header(meta: &Metadata) -> tar::Header {
     header.set_mode(meta.mode() & 0o7777);
     header.set_uid(u64::from(meta.uid()));
     header.set_gid(u64::from(meta.gid()));
-    header.set_mtime(u64::try_from(meta.mtime()).unwrap_or(0));
     header.set_size(if kind.is_file() { meta.len() } else { 0 });
     header
 }

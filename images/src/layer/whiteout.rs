@@ -1,10 +1,24 @@
 //! Deletions, which a layer spells as file names (image spec, "Whiteouts").
 
 use crate::error::{Error, Result};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 const PREFIX: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 const RESERVED: &[u8] = b".wh..wh.";
+
+/// The name that hides a path.
+pub(crate) fn of(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    path.with_file_name(OsStr::from_bytes(&[PREFIX, name].concat()))
+}
+
+/// The name that hides what lies beneath a directory.
+pub(crate) fn opaque_in(directory: &Path) -> PathBuf {
+    directory.join(OsStr::from_bytes(OPAQUE))
+}
 
 /// What a file name asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

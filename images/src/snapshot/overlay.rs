@@ -7,9 +7,9 @@ use crate::snapshot::layers::Layers;
 use crate::snapshot::usage::usage_of;
 use crate::snapshot::{Access, Record, Shelf, Snapshotter};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-const UPPER: &str = "fs";
+pub(crate) const UPPER: &str = "fs";
 const WORK: &str = "work";
 
 /// The default.
@@ -27,49 +27,70 @@ impl Overlay {
     fn mounts_of(&self, key: &str, record: &Record) -> Result<Vec<Mount>> {
         let directory = self.shelf.path(key)?;
         let lower = self.layers.roots(record.parent.as_ref())?;
-        let upper = directory.join(UPPER);
-        let lowerdir = || {
-            let escaped: Vec<String> = lower.iter().map(|path| escape(path)).collect();
-            format!("lowerdir={}", escaped.join(":"))
-        };
-        let options = match (&lower[..], record.access) {
-            ([], access) => return Ok(vec![Mount::bind(&upper, access == Access::ReadOnly)]),
-            ([only], Access::ReadOnly) => return Ok(vec![Mount::bind(only, true)]),
-            (_, Access::ReadOnly) => vec!["ro".to_owned(), lowerdir()],
-            (_, Access::ReadWrite) => vec![
-                lowerdir(),
-                format!("upperdir={}", escape(&upper)),
-                format!("workdir={}", escape(&directory.join(WORK))),
-            ],
-        };
-        Ok(vec![Mount { fs_type: "overlay".to_owned(), source: "overlay".to_owned(), options }])
+        Ok(vec![match record.access {
+            Access::ReadOnly if lower.is_empty() => Mount::bind(&directory.join(UPPER), true),
+            Access::ReadOnly => read_only(&lower),
+            Access::ReadWrite => writable(&lower, &directory, &[]),
+        }])
     }
+}
 
-    /// The root directory of the merged tree is the upper one, so it must look like the image's.
-    fn fill(&self, directory: &Path, parent: Option<&Digest>) -> Result<()> {
-        let (upper, work) = (directory.join(UPPER), directory.join(WORK));
-        for dir in [&upper, &work] {
-            std::fs::create_dir(dir).map_err(|e| Error::path("mkdir", dir, e))?;
-        }
-        let (mode, uid, gid) = match self.layers.roots(parent)?.first() {
-            None => (0o755, 0, 0),
-            Some(top) => {
-                let meta = std::fs::metadata(top).map_err(|e| Error::path("stat", top, e))?;
-                (meta.mode() & 0o7777, meta.uid(), meta.gid())
-            }
-        };
-        std::os::unix::fs::chown(&upper, Some(uid), Some(gid))
-            .map_err(|e| Error::path("chown", &upper, e))?;
-        std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(mode))
-            .map_err(|e| Error::path("chmod", &upper, e))
+/// Layers seen as one tree, the topmost first; at least one.
+pub(crate) fn read_only(lower: &[PathBuf]) -> Mount {
+    match lower {
+        [only] => Mount::bind(only, true),
+        lower => overlay(vec!["ro".to_owned(), lowerdir(lower)]),
     }
+}
+
+/// The same with a place for writes in `directory`, which `fill` has prepared.
+pub(crate) fn writable(lower: &[PathBuf], directory: &Path, more: &[&str]) -> Mount {
+    let upper = directory.join(UPPER);
+    if lower.is_empty() {
+        return Mount::bind(&upper, false);
+    }
+    let mut options = vec![
+        lowerdir(lower),
+        format!("upperdir={}", escape(&upper)),
+        format!("workdir={}", escape(&directory.join(WORK))),
+    ];
+    options.extend(more.iter().map(ToString::to_string));
+    overlay(options)
+}
+
+fn overlay(options: Vec<String>) -> Mount {
+    Mount { fs_type: "overlay".to_owned(), source: "overlay".to_owned(), options }
+}
+
+fn lowerdir(lower: &[PathBuf]) -> String {
+    let escaped: Vec<String> = lower.iter().map(|path| escape(path)).collect();
+    format!("lowerdir={}", escaped.join(":"))
+}
+
+/// The root directory of the merged tree is the upper one, so it must look like the image's.
+pub(crate) fn fill(directory: &Path, lower: &[PathBuf]) -> Result<()> {
+    let (upper, work) = (directory.join(UPPER), directory.join(WORK));
+    for dir in [&upper, &work] {
+        std::fs::create_dir(dir).map_err(|e| Error::path("mkdir", dir, e))?;
+    }
+    let (mode, uid, gid) = match lower.first() {
+        None => (0o755, 0, 0),
+        Some(top) => {
+            let meta = std::fs::metadata(top).map_err(|e| Error::path("stat", top, e))?;
+            (meta.mode() & 0o7777, meta.uid(), meta.gid())
+        }
+    };
+    std::os::unix::fs::chown(&upper, Some(uid), Some(gid)).map_err(|e| Error::path("chown", &upper, e))?;
+    std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(mode))
+        .map_err(|e| Error::path("chmod", &upper, e))
 }
 
 impl Snapshotter for Overlay {
     fn prepare(&self, key: &str, parent: Option<&Digest>, access: Access) -> Result<Vec<Mount>> {
         let wanted = Record { parent: parent.cloned(), access };
         if self.shelf.record(key)?.is_none() {
-            self.shelf.create(key, &wanted, |directory| self.fill(directory, parent))?;
+            let lower = self.layers.roots(parent)?;
+            self.shelf.create(key, &wanted, |directory| fill(directory, &lower))?;
         }
         let record = self.shelf.expect(key)?;
         if record != wanted {
