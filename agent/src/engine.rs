@@ -8,6 +8,7 @@
 //! finds everything from records on disk, monitors and the kernel.
 
 mod blocking;
+pub mod build_step;
 mod bundle;
 mod calls;
 mod cdi;

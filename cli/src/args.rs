@@ -481,7 +481,7 @@ pub(crate) struct Build {
     /// Name of the result
     #[arg(short, long)]
     pub(crate) tag: Vec<String>,
-    /// The Dockerfile [default: CONTEXT/Dockerfile]
+    /// The Dockerfile, - for stdin [default: CONTEXT/Dockerfile]
     #[arg(short, long)]
     pub(crate) file: Option<PathBuf>,
     /// NAME=VALUE
@@ -490,9 +490,33 @@ pub(crate) struct Build {
     /// Stop after this stage
     #[arg(long)]
     pub(crate) target: Option<String>,
+    /// os/architecture[/variant]
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
     /// Run every step again
     #[arg(long)]
     pub(crate) no_cache: bool,
-    #[allow(missing_docs)]
+    /// Pull base images even if they are here
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// For RUN --mount=type=secret: id=NAME[,src=FILE|,env=VARIABLE]
+    #[arg(long, value_name = "id=NAME,...")]
+    pub(crate) secret: Vec<String>,
+    /// NAME=VALUE
+    #[arg(long)]
+    pub(crate) label: Vec<String>,
+    /// What RUN reaches: host or none
+    #[arg(long, default_value = "host")]
+    pub(crate) network: String,
+    /// Print the id of the image only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Write the id of the image to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// auto or plain, which are the same
+    #[arg(long, default_value = "auto", value_parser = ["auto", "plain"])]
+    pub(crate) progress: String,
+    /// A directory; - reads the Dockerfile from stdin and has no files
     pub(crate) context: PathBuf,
 }

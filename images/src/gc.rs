@@ -47,6 +47,10 @@ fn roots(parts: &Parts) -> Result<(HashSet<Digest>, HashSet<Digest>)> {
         blobs.extend(record.content().cloned());
         tops.extend(record.top().cloned());
     }
+    for entry in crate::build::cache::Cache::open(&parts.root)?.entries()? {
+        blobs.insert(entry.blob.digest);
+        tops.insert(entry.chain_id);
+    }
     tops.extend(parts.snapshots.walk()?.into_iter().filter_map(|(_, parent)| parent));
     Ok((blobs, with_all_beneath(parts, tops)?))
 }

@@ -65,18 +65,27 @@ pub(crate) fn import(parts: &Parts, source: &Path, name: &str, config: &ImportCo
     list_image(parts, &[plan], naming)
 }
 
-/// Packs and compresses into a file of its own, since the name of a blob is known only at its end.
+/// Packs a directory, or takes an archive as it is.
 fn compress_layer(parts: &Parts, source: &Path) -> Result<(tempfile::NamedTempFile, Descriptor, Digest)> {
     let meta = std::fs::metadata(source).map_err(|e| Error::path("open", source, e))?;
+    compress(parts, |plain| {
+        if meta.is_dir() {
+            return pack(source, plain);
+        }
+        let archive = File::open(source).map_err(|e| Error::path("open", source, e))?;
+        std::io::copy(&mut decompress(archive)?, plain).map_err(|e| Error::path("read", source, e)).map(drop)
+    })
+}
+
+/// Compresses what `fill` writes into a file of its own, since the name of a blob is known only at its end.
+pub(crate) fn compress(
+    parts: &Parts,
+    fill: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<(tempfile::NamedTempFile, Descriptor, Digest)> {
     let compressed = Hashing::new(std::io::BufWriter::with_capacity(256 << 10, parts.temporary_file()?));
     let gzip = flate2::write::GzEncoder::new(compressed, flate2::Compression::default());
     let mut plain = Hashing::new(gzip);
-    if meta.is_dir() {
-        pack(source, &mut plain)?;
-    } else {
-        let archive = File::open(source).map_err(|e| Error::path("open", source, e))?;
-        std::io::copy(&mut decompress(archive)?, &mut plain).map_err(|e| Error::path("read", source, e))?;
-    }
+    fill(&mut plain)?;
     let failed = |e: std::io::Error| Error::io("compress layer", e);
     plain.flush().map_err(failed)?;
     let (diff_id, _, gzip) = plain.finish();

@@ -5,6 +5,8 @@
 //! ROOT/blobs/sha256/HEX     manifests, configs, compressed layers (content)
 //! ROOT/layers/HEX/          unpacked layers by chain id (snapshot::layers)
 //! ROOT/snapshots/KEY/       what one container adds to its image (snapshot)
+//! ROOT/build/cache/          what build steps gave, by what went into them (build::cache)
+//! ROOT/build/mounts/         contents of RUN --mount=type=cache
 //! ROOT/leases/              what pulls at work must find again (lease)
 //! ROOT/ingest/ staging/     half made: blobs are continued, layers are not
 //! ROOT/trash/               taken away, being deleted
@@ -23,6 +25,7 @@
 //! know: OCI runtime specs, CRI, containers.
 
 mod archive;
+mod build;
 mod catalog;
 mod content;
 mod credentials;
@@ -53,6 +56,8 @@ mod snapshot;
 mod store;
 
 pub use archive::Format;
+pub use build::runner::{Network, RunMount, RunStep, Runner};
+pub use build::{Build, BuildEvent, BuildRequest, Listener};
 pub use credentials::Credentials;
 pub use digest::Digest;
 pub use disk_usage::DiskUsage;

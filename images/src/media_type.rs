@@ -22,6 +22,16 @@ pub(crate) fn is_schema1(media_type: &str) -> bool {
     media_type.starts_with(DOCKER_SCHEMA1)
 }
 
+/// The OCI name of a layer's type, for a manifest of our own over a Docker image's layers.
+pub(crate) fn oci_layer(media_type: &str) -> String {
+    match media_type.strip_prefix("application/vnd.docker.image.rootfs.diff.tar") {
+        Some(".gzip") => OCI_LAYER_GZIP.to_owned(),
+        Some(".zstd") => format!("{OCI_LAYER}+zstd"),
+        Some(_) => OCI_LAYER.to_owned(),
+        None => media_type.to_owned(),
+    }
+}
+
 /// Fails for layers that cannot be part of a container's root: artifacts, encrypted layers, and foreign layers,
 /// whose bytes lie at a URL the image chooses (CVE-2020-15157: credentials were sent there).
 pub(crate) fn check_layer(media_type: &str, has_urls: bool) -> Result<()> {

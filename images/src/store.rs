@@ -5,6 +5,8 @@
 //! the disk: call them from a thread that may.
 
 use crate::archive::{Format, load, save};
+use crate::build::runner::Runner;
+use crate::build::{Build, Listener};
 use crate::catalog::Catalog;
 use crate::content::ContentStore;
 use crate::credentials::Credentials;
@@ -173,6 +175,16 @@ impl ImageStore {
     /// Turns a directory or a tar archive into an image of one layer under this name.
     pub fn import(&self, source: &Path, name: &str, config: ImportConfig) -> Result<Image> {
         import(&self.inner, source, name, &config)
+    }
+
+    /// Builds an image of a Dockerfile whose base images are here. Blocks for as long as that takes.
+    pub fn build(&self, build: &Build, runner: &dyn Runner, listener: Listener<'_>) -> Result<Image> {
+        crate::build::build(&self.inner, build, runner, listener)
+    }
+
+    /// Forgets what builds keep to be faster next time; the layers go with the next collection.
+    pub fn forget_builds(&self) -> Result<()> {
+        crate::build::forget(&self.inner)
     }
 
     /// Sends an image to the registry that `name` names, which then answers for that name; what it already has is

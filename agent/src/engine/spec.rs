@@ -16,8 +16,11 @@ mod seccomp_profile;
 mod security;
 pub(crate) mod user;
 
-pub(crate) use capabilities::NAMES as CAPABILITY_NAMES;
+pub(crate) use capabilities::{NAMES as CAPABILITY_NAMES, by_default as capabilities_by_default};
+pub(crate) use mounts::{bind, mount, standard as standard_mounts};
 pub(crate) use resources::{merge as merge_resources, to_oci as oci_resources};
+pub(crate) use seccomp_profile::default_profile as default_seccomp;
+pub(crate) use security::default_hidden_paths;
 
 use super::host::HostFacts;
 use super::records::{SandboxRecord, UserRecord};

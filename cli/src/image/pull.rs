@@ -26,7 +26,7 @@ pub(crate) async fn pull_if_missing(store: &ImageStore, name: &str) -> anyhow::R
     }
 }
 
-async fn pull(store: &ImageStore, name: &str, platform: Option<String>) -> anyhow::Result<Image> {
+pub(crate) async fn pull(store: &ImageStore, name: &str, platform: Option<String>) -> anyhow::Result<Image> {
     let (sender, shown) = progress::show();
     let pull = Pull { reference: name.to_owned(), credentials: None, platform, progress: Some(sender) };
     let image = store.pull(pull).await;

@@ -50,8 +50,10 @@ impl Draft {
         let mut config = object(document.remove("config"));
         let env = strings(config.remove("Env")).iter().map(|pair| split(pair)).collect();
         let rootfs = object(document.remove("rootfs"));
-        let diff_ids: Vec<Digest> =
-            strings(rootfs.get("diff_ids").cloned()).iter().map(|id| Digest::parse(id)).collect::<Result<_>>()?;
+        let diff_ids: Vec<Digest> = strings(rootfs.get("diff_ids").cloned())
+            .iter()
+            .map(|id| Digest::parse(id))
+            .collect::<Result<_>>()?;
         let mut history = match document.remove("history") {
             Some(Value::Array(history)) => history,
             _ => Vec::new(),
@@ -266,7 +268,8 @@ mod tests {
 
     #[test]
     fn an_entry_point_forgets_an_inherited_command() {
-        let config = json!({"config": {"Cmd": ["a"], "Env": ["A=b=c"]}, "rootfs": {"diff_ids": []}, "os": "linux"});
+        let config =
+            json!({"config": {"Cmd": ["a"], "Env": ["A=b=c"]}, "rootfs": {"diff_ids": []}, "os": "linux"});
         let mut draft = Draft::of_image(config, Vec::new()).unwrap();
         assert_eq!(draft.env, [("A".to_owned(), "b=c".to_owned())]);
         draft.set_entrypoint(&Command::Exec(vec!["e".into()]));
@@ -275,7 +278,10 @@ mod tests {
         draft.set_entrypoint(&Command::Exec(vec!["f".into()]));
         let document: Value = serde_json::from_slice(&draft.document(None).unwrap()).unwrap();
         assert_eq!(document["config"]["Cmd"], json!(["/bin/sh", "-c", "x y"]));
-        assert_eq!((document["os"].as_str(), document["created"].as_str()), (Some("linux"), Some("1970-01-01T00:00:00Z")));
+        assert_eq!(
+            (document["os"].as_str(), document["created"].as_str()),
+            (Some("linux"), Some("1970-01-01T00:00:00Z"))
+        );
     }
 
     #[test]

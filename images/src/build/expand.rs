@@ -23,7 +23,8 @@ impl<F: Fn(&str) -> Option<String>> Variables for F {
 
 /// Replaces variables and takes quotes away.
 pub(crate) fn expand(text: &str, escape: char, variables: &dyn Variables) -> Result<String> {
-    Expander { rest: text.chars().peekable(), escape, variables, depth: 0, quotes: Quotes::Removed }.until(None)
+    Expander { rest: text.chars().peekable(), escape, variables, depth: 0, quotes: Quotes::Removed }
+        .until(None)
 }
 
 /// Replaces variables in a here-document, where quotes mean nothing.
@@ -163,7 +164,9 @@ impl Expander<'_> {
             ('-', value) => Ok(value.unwrap_or(word)),
             ('+', value) => Ok(value.map(|_| word).unwrap_or_default()),
             ('?', Some(value)) => Ok(value),
-            ('?', None) if word.is_empty() => Err(Error::invalid(format!("{name}: is not allowed to be unset"))),
+            ('?', None) if word.is_empty() => {
+                Err(Error::invalid(format!("{name}: is not allowed to be unset")))
+            }
             ('?', None) => Err(Error::invalid(format!("{name}: {word}"))),
             (other, _) => {
                 Err(Error::invalid(format!("unsupported modifier (:{other}) in substitution of ${{{name}}}")))

@@ -36,7 +36,7 @@ impl Flags {
 
     /// The last value of a flag.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.all(name).last()
+        self.0.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Every value of a flag that may be repeated.
@@ -55,7 +55,8 @@ impl Flags {
 
     /// With variables replaced in every value.
     pub(crate) fn expanded(&self, escape: char, variables: &dyn Variables) -> Result<Self> {
-        let expanded = |(name, value): &(String, String)| Ok((name.clone(), expand(value, escape, variables)?));
+        let expanded =
+            |(name, value): &(String, String)| Ok((name.clone(), expand(value, escape, variables)?));
         Ok(Self(self.0.iter().map(expanded).collect::<Result<_>>()?))
     }
 }
@@ -86,7 +87,10 @@ mod tests {
     fn stand_before_the_arguments() {
         let (flags, rest) = Flags::take("--from=a --link --chown=\"b c\"  x --y", '\\');
         assert_eq!(rest, "x --y");
-        assert_eq!((flags.get("from"), flags.get("link"), flags.get("chown")), (Some("a"), Some(""), Some("\"b c\"")));
+        assert_eq!(
+            (flags.get("from"), flags.get("link"), flags.get("chown")),
+            (Some("a"), Some(""), Some("\"b c\""))
+        );
         assert!(flags.is_set("link").unwrap() && !flags.is_set("none").unwrap());
         assert!(flags.only(&["from", "link"]).unwrap_err().to_string().contains("unknown flag: --chown"));
         let plain = flags.expanded('\\', &|_: &str| None).unwrap();

@@ -100,13 +100,16 @@ mod tests {
 
     #[test]
     fn as_docker_writes_it() {
-        let health = Health::parse("--interval=1m30s --retries=3 CMD curl -f localhost || exit 1", '\\').unwrap();
+        let health =
+            Health::parse("--interval=1m30s --retries=3 CMD curl -f localhost || exit 1", '\\').unwrap();
         let expected = json!({"Test": ["CMD-SHELL", "curl -f localhost || exit 1"], "Interval": 90_000_000_000u64, "Retries": 3});
         assert_eq!(health.document(), expected);
         let exec = Health::parse("CMD [\"a\", \"b\"]", '\\').unwrap().document();
         assert_eq!(exec, json!({"Test": ["CMD", "a", "b"]}));
         assert_eq!(Health::parse("none", '\\').unwrap().document(), json!({"Test": ["NONE"]}));
-        for wrong in ["CMD", "NONE x", "CURL x", "--timeout=5 CMD x", "--timeout=1us CMD x", "--retries=x CMD x"] {
+        for wrong in
+            ["CMD", "NONE x", "CURL x", "--timeout=5 CMD x", "--timeout=1us CMD x", "--retries=x CMD x"]
+        {
             assert!(Health::parse(wrong, '\\').is_err(), "{wrong}");
         }
     }

@@ -42,7 +42,8 @@ impl Ignore {
 
     /// Whether the build does not see this path.
     pub(crate) fn hides(&self, path: &TreePath) -> bool {
-        let about = |rule: &&Rule| prefixes(path.as_bytes()).any(|prefix| glob::matches_path(&rule.pattern, prefix));
+        let about =
+            |rule: &&Rule| prefixes(path.as_bytes()).any(|prefix| glob::matches_path(&rule.pattern, prefix));
         !path.is_root() && self.rules.iter().rev().find(about).is_some_and(|rule| !rule.keep)
     }
 

@@ -60,8 +60,24 @@ pub(crate) struct Located {
 }
 
 const NAMES: [&str; 18] = [
-    "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER",
-    "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
 ];
 
 /// Understands one line.
@@ -230,7 +246,9 @@ impl Parser<'_> {
         let trigger = text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
         match trigger.as_str() {
             "ONBUILD" => Err(Error::invalid("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")),
-            "MAINTAINER" | "FROM" => Err(Error::invalid(format!("{trigger} isn't allowed as an ONBUILD trigger"))),
+            "MAINTAINER" | "FROM" => {
+                Err(Error::invalid(format!("{trigger} isn't allowed as an ONBUILD trigger")))
+            }
             _ => {
                 of_text(text, Vec::new(), self.escape)?;
                 Ok(Instruction::OnBuild(text.to_owned()))
@@ -263,7 +281,9 @@ fn check_stage_name(name: &str) -> Result<()> {
     if name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(legal) {
         return Ok(());
     }
-    Err(Error::invalid(format!("invalid name for build stage: {name:?}, name can't start with a number or contain symbols")))
+    Err(Error::invalid(format!(
+        "invalid name for build stage: {name:?}, name can't start with a number or contain symbols"
+    )))
 }
 
 #[cfg(test)]
@@ -285,11 +305,17 @@ mod tests {
         assert_eq!(one("ENV a b  c"), Ok(Instruction::Env(vec![("a".into(), "b  c".into())])));
         let env = vec![("a".into(), "\"b c\"".into()), ("d".into(), "e\\ f".into())];
         assert_eq!(one("ENV a=\"b c\" d=e\\ f"), Ok(Instruction::Env(env)));
-        assert_eq!(one("ARG a b=c"), Ok(Instruction::Arg(vec![("a".into(), None), ("b".into(), Some("c".into()))])));
+        assert_eq!(
+            one("ARG a b=c"),
+            Ok(Instruction::Arg(vec![("a".into(), None), ("b".into(), Some("c".into()))]))
+        );
         assert_eq!(one("VOLUME [\"/a\", \"/b\"]"), Ok(Instruction::Volume(vec!["/a".into(), "/b".into()])));
-        let from = Instruction::From { image: "a:1".into(), platform: Some("$P".into()), name: Some("x".into()) };
+        let from =
+            Instruction::From { image: "a:1".into(), platform: Some("$P".into()), name: Some("x".into()) };
         assert_eq!(one("FROM --platform=$P a:1 As X"), Ok(from));
-        let Ok(Instruction::Copy(copy)) = one("COPY --from=x [\"a b\", \"c\", \"/d/\"]") else { panic!("no copy") };
+        let Ok(Instruction::Copy(copy)) = one("COPY --from=x [\"a b\", \"c\", \"/d/\"]") else {
+            panic!("no copy")
+        };
         assert_eq!((copy.sources.len(), copy.target.as_str(), copy.flags.get("from")), (2, "/d/", Some("x")));
     }
 

@@ -90,7 +90,7 @@ struct Reader<'a> {
     escape: char,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     /// The next instruction; none at the end.
     fn line(&mut self) -> Result<Option<Line>> {
         let Some(first) = self.first() else { return Ok(None) };
@@ -111,7 +111,7 @@ impl Reader<'_> {
     }
 
     /// The next line that is neither empty nor a comment.
-    fn first(&mut self) -> Option<&str> {
+    fn first(&mut self) -> Option<&'a str> {
         loop {
             let line = *self.raw.get(self.next)?;
             self.next += 1;
@@ -229,7 +229,10 @@ mod tests {
     #[test]
     fn directives_only_at_the_top() {
         assert_eq!(read("# syntax=docker/dockerfile:1\n# escape=`\nRUN a `\n b").unwrap().escape, '`');
-        assert_eq!(lines("# escape=`\nRUN a `\n b\nRUN c\\"), [(2, "RUN a  b".into()), (4, "RUN c\\".into())]);
+        assert_eq!(
+            lines("# escape=`\nRUN a `\n b\nRUN c\\"),
+            [(2, "RUN a  b".into()), (4, "RUN c\\".into())]
+        );
         assert_eq!(read("# comment\n# escape=`\n").unwrap().escape, '\\');
         assert!(read("# escape=x\n").is_err());
         assert!(read("# escape=`\n# escape=`\n").is_err());
@@ -237,7 +240,8 @@ mod tests {
 
     #[test]
     fn here_documents_belong_to_their_line() {
-        let source = read("RUN <<EOF cat <<-\"B\" 3<<C\na\nEOF\n\tb $x\n\tB\nc\nC\nUSER <<no\nRUN x").unwrap();
+        let source =
+            read("RUN <<EOF cat <<-\"B\" 3<<C\na\nEOF\n\tb $x\n\tB\nc\nC\nUSER <<no\nRUN x").unwrap();
         let line = &source.lines[0];
         assert_eq!((line.number, line.last, line.heredocs.len()), (1, 7, 3));
         assert_eq!(line.heredocs[0], Heredoc { name: "EOF".into(), content: "a\n".into(), expand: true });

@@ -116,7 +116,15 @@ impl Graph {
         };
         let needs = if let Base::Stage(stage) = base { BTreeSet::from([stage]) } else { BTreeSet::new() };
         let (name, platform) = (name.clone(), platform.filter(|text| !text.is_empty()));
-        self.stages.push(Stage { name, base, platform, from, steps: Vec::new(), needs, images: BTreeSet::new() });
+        self.stages.push(Stage {
+            name,
+            base,
+            platform,
+            from,
+            steps: Vec::new(),
+            needs,
+            images: BTreeSet::new(),
+        });
         Ok(())
     }
 
@@ -184,7 +192,8 @@ impl Graph {
         let mut pending = vec![self.target];
         while let Some(index) = pending.pop() {
             if needed.insert(index) {
-                pending.extend(self.stages.get(index).into_iter().flat_map(|stage| stage.needs.iter().copied()));
+                pending
+                    .extend(self.stages.get(index).into_iter().flat_map(|stage| stage.needs.iter().copied()));
             }
         }
         needed

@@ -96,7 +96,9 @@ impl StepMount {
             "id" => self.id = Some(value.to_owned()),
             "env" => self.env = Some(value.to_owned()),
             "required" => self.required = boolean()?,
-            "mode" => self.mode = Some(u32::from_str_radix(value, 8).map_err(|_| wrong("not an octal mode"))?),
+            "mode" => {
+                self.mode = Some(u32::from_str_radix(value, 8).map_err(|_| wrong("not an octal mode"))?)
+            }
             "uid" => self.uid = number()?,
             "gid" => self.gid = number()?,
             "size" => self.size = Some(bytes(value).ok_or_else(|| wrong("not a size"))?),
@@ -164,7 +166,10 @@ mod tests {
     #[test]
     fn forms() {
         let cache = StepMount::parse("type=cache,id=x,dst=/c,sharing=locked,mode=0700,uid=5").unwrap();
-        assert_eq!((cache.kind, cache.sharing, cache.mode, cache.uid), (Kind::Cache, Sharing::Locked, Some(0o700), 5));
+        assert_eq!(
+            (cache.kind, cache.sharing, cache.mode, cache.uid),
+            (Kind::Cache, Sharing::Locked, Some(0o700), 5)
+        );
         let bind = StepMount::parse("target=/b,from=one,source=x,rw").unwrap();
         assert_eq!((bind.kind, bind.read_only, bind.from.as_deref()), (Kind::Bind, Some(false), Some("one")));
         let tmpfs = StepMount::parse("type=tmpfs,\"target=/a,b\",size=2m").unwrap();

@@ -433,6 +433,12 @@ pub(crate) fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
+/// The same of a file that was looked at by its path.
+pub(crate) fn is_whiteout_device(meta: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    meta.file_type().is_char_device() && meta.rdev() == 0
+}
+
 fn times(meta: &Meta) -> Timestamps {
     let time = Timespec { tv_sec: meta.mtime.0, tv_nsec: i64::from(meta.mtime.1) };
     Timestamps { last_access: time, last_modification: time }

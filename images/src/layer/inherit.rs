@@ -110,7 +110,7 @@ pub(crate) fn has_opaque(dir: impl AsFd) -> bool {
     matches!(rustix::fs::fgetxattr(dir, OPAQUE, &mut value), Ok(1..)) && value.first() == Some(&b'y')
 }
 
-fn meta_of(dir: &OwnedFd) -> Result<Meta> {
+pub(crate) fn meta_of(dir: &OwnedFd) -> Result<Meta> {
     let stat = rustix::fs::fstat(dir).map_err(|e| Error::io("fstat", e))?;
     debug_assert!(!is_whiteout(&stat) && FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
     let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);

@@ -113,9 +113,7 @@ impl<W: Write> Packer<W> {
             if !slashed.ends_with(b"/") {
                 slashed.push(b'/');
             }
-            self.builder
-                .append_data(&mut header, OsStr::from_bytes(&slashed), &[][..])
-                .map_err(failed)?;
+            self.builder.append_data(&mut header, OsStr::from_bytes(&slashed), &[][..]).map_err(failed)?;
             let opaque = self.packing.overlay && has_opaque(&dir);
             return if opaque { self.mark(&whiteout::opaque_in(path)) } else { Ok(()) };
         }

@@ -26,6 +26,11 @@ const DEFAULT: [&str; 14] = [
     "CAP_AUDIT_WRITE",
 ];
 
+/// The set without any wishes.
+pub(crate) fn by_default() -> impl Iterator<Item = &'static str> {
+    DEFAULT.into_iter()
+}
+
 /// Every capability by number.
 pub(crate) const NAMES: [&str; 41] = [
     "CAP_CHOWN",

@@ -12,7 +12,7 @@ use std::path::{Component, Path};
 pub(super) fn build(input: &Input<'_>) -> Result<(Vec<Mount>, String), Status> {
     let mut requested: Vec<&ResolvedMount> = input.mounts.iter().collect();
     requested.sort_by_key(|mount| depth(&mount.request.container_path));
-    let mut mounts = standard(input);
+    let mut mounts = standard(input.privileged());
     mounts.extend(pod_files(input));
     mounts.extend(input.volumes.iter().map(|(place, directory)| bind(place, directory, &["rw"])));
     mounts.retain(|mount| {
@@ -24,8 +24,9 @@ pub(super) fn build(input: &Input<'_>) -> Result<(Vec<Mount>, String), Status> {
     Ok((mounts, rootfs_propagation(input.mounts)))
 }
 
-fn standard(input: &Input<'_>) -> Vec<Mount> {
-    let access = if input.privileged() { "rw" } else { "ro" };
+/// The kernel's own file systems.
+pub(crate) fn standard(privileged: bool) -> Vec<Mount> {
+    let access = if privileged { "rw" } else { "ro" };
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -59,7 +60,7 @@ fn pod_files(input: &Input<'_>) -> Vec<Mount> {
     ]
 }
 
-fn mount(destination: &str, fs_type: &str, source: &str, options: &[&str]) -> Mount {
+pub(crate) fn mount(destination: &str, fs_type: &str, source: &str, options: &[&str]) -> Mount {
     Mount {
         destination: destination.into(),
         fs_type: fs_type.into(),
@@ -69,7 +70,7 @@ fn mount(destination: &str, fs_type: &str, source: &str, options: &[&str]) -> Mo
     }
 }
 
-fn bind(destination: &str, source: &Path, options: &[&str]) -> Mount {
+pub(crate) fn bind(destination: &str, source: &Path, options: &[&str]) -> Mount {
     let all: Vec<&str> = ["rbind", "rprivate"].iter().chain(options).copied().collect();
     mount(destination, "bind", &source.to_string_lossy(), &all)
 }

@@ -65,7 +65,7 @@ const ENOSYS: u32 = 38;
 const EPERM: u32 = 1;
 
 /// The profile for a container with these capabilities.
-pub(super) fn default_profile(capabilities: &BTreeSet<String>) -> Seccomp {
+pub(crate) fn default_profile(capabilities: &BTreeSet<String>) -> Seccomp {
     let mut syscalls = vec![allow(ALWAYS.split_whitespace())];
     for (capability, names) in BY_CAPABILITY {
         if capabilities.contains(capability) {

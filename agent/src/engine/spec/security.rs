@@ -30,10 +30,15 @@ pub(super) fn hidden_paths(input: &Input<'_>) -> (Vec<String>, Vec<String>) {
     }
     let unmasked_allowed = has_user_namespace(&input.sandbox.namespace_options());
     if security.masked_paths.is_empty() && security.readonly_paths.is_empty() && !unmasked_allowed {
-        let own = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect();
-        return (own(&MASKED), own(&READONLY));
+        return default_hidden_paths();
     }
     (security.masked_paths, security.readonly_paths)
+}
+
+/// What no container sees, and what none may change, unless it is told otherwise.
+pub(crate) fn default_hidden_paths() -> (Vec<String>, Vec<String>) {
+    let own = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect();
+    (own(&MASKED), own(&READONLY))
 }
 
 /// The pod asked for a user namespace of its own.

@@ -1,0 +1,197 @@
+//! Images from Dockerfiles.
+//!
+//! `source` splits the file into lines, `instruction` understands each, `stages` finds out what the target needs: all
+//! pure. `job` then executes the needed stages, each on a thread of its own as soon as what it needs is there: every
+//! step that can change files either finds its result in the `cache` or is executed in a `workspace` and committed as
+//! a layer. A RUN is executed by the caller's `Runner`.
+//!
+//! What must hold:
+//! - The same input gives the same image: no time of day, no name of this machine, no order of a directory is in it.
+//!   (What a RUN itself writes is its own affair; `source_date_epoch` bounds the times of its files.)
+//! - Neither the context nor an image can make a build read or write outside of them.
+//! - A build that is killed leaves nothing but finished layers in the cache.
+//! - Every error of the Dockerfile names file and line.
+
+use crate::build::stages::Graph;
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::store::parts::Parts;
+use runner::{Network, Runner};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+pub(crate) mod cache;
+mod config;
+mod copy;
+mod copy_step;
+mod expand;
+mod flags;
+mod glob;
+mod health;
+mod ignore;
+mod instruction;
+mod job;
+mod listed;
+mod owner;
+mod run_step;
+pub(crate) mod runner;
+mod scope;
+mod source;
+mod stage_run;
+mod stages;
+mod step_mount;
+mod stubs;
+mod tree;
+mod workspace;
+
+/// What to build.
+#[derive(Debug, Clone, Default)]
+pub struct BuildRequest {
+    /// The directory that COPY and ADD take files from.
+    pub context: PathBuf,
+    /// Name of the Dockerfile in messages.
+    pub file: String,
+    /// Its text.
+    pub dockerfile: String,
+    /// Text of the `.dockerignore`.
+    pub ignore: String,
+    /// Names of the result.
+    pub tags: Vec<String>,
+    /// `--build-arg`.
+    pub arguments: BTreeMap<String, String>,
+    /// `--secret`: contents by id.
+    pub secrets: BTreeMap<String, Vec<u8>>,
+    /// Labels besides those of the Dockerfile.
+    pub labels: BTreeMap<String, String>,
+    /// Stop after this stage.
+    pub target: Option<String>,
+    /// `os/architecture[/variant]`; this machine's where absent.
+    pub platform: Option<String>,
+    /// Execute every step again.
+    pub no_cache: bool,
+    /// For RUNs that do not say.
+    pub network: Network,
+    /// Seconds since 1970: the image was made then, and no file of a new layer is newer.
+    pub source_date_epoch: Option<i64>,
+}
+
+/// What happens during a build. Steps have numbers in the order in which they begin.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BuildEvent {
+    /// A step begins: `[builder 2/4] RUN make`.
+    Started {
+        #[allow(missing_docs)]
+        step: usize,
+        #[allow(missing_docs)]
+        name: String,
+    },
+    /// Something that a RUN printed, line by line without the line break.
+    Output {
+        #[allow(missing_docs)]
+        step: usize,
+        #[allow(missing_docs)]
+        line: String,
+    },
+    /// The step was done before.
+    Cached {
+        #[allow(missing_docs)]
+        step: usize,
+    },
+    /// The step is done.
+    Done {
+        #[allow(missing_docs)]
+        step: usize,
+        #[allow(missing_docs)]
+        took: std::time::Duration,
+    },
+    /// The step failed.
+    Failed {
+        #[allow(missing_docs)]
+        step: usize,
+        #[allow(missing_docs)]
+        error: String,
+    },
+}
+
+/// Hears about a build, from any of its threads.
+pub type Listener<'a> = &'a (dyn Fn(BuildEvent) + Sync);
+
+/// A Dockerfile that was understood.
+#[derive(Debug)]
+pub struct Build {
+    request: BuildRequest,
+    platform: Platform,
+    tags: BTreeSet<String>,
+    graph: Graph,
+}
+
+impl Build {
+    /// Understands the Dockerfile.
+    ///
+    /// # Errors
+    /// When it cannot be understood (with file and line), or a name is malformed.
+    pub fn plan(request: BuildRequest) -> Result<Self> {
+        let platform = match &request.platform {
+            Some(text) => Platform::parse(text)?,
+            None => Platform::host(),
+        };
+        let mut tags = BTreeSet::new();
+        for name in &request.tags {
+            let tag = Reference::parse(name)?.tagged();
+            tags.insert(tag.ok_or_else(|| Error::invalid(format!("{name}: a tag cannot hold a digest")))?);
+        }
+        let (target, automatic) = (request.target.as_deref(), automatic_arguments(&platform));
+        let graph = Graph::plan(&request.dockerfile, target, &request.arguments, &automatic)
+            .map_err(|error| error.in_file(&request.file))?;
+        Ok(Self { request, platform, tags, graph })
+    }
+
+    /// Images that must be in the store before `ImageStore::build`: name, and platform where not this build's.
+    pub fn images(&self) -> BTreeSet<(String, Option<String>)> {
+        self.graph.images()
+    }
+
+    /// What it is built for: `linux/amd64`.
+    pub fn platform(&self) -> String {
+        platform_text(&self.platform)
+    }
+}
+
+/// Builds. Blocks until it is done.
+pub(crate) fn build(
+    parts: &Parts,
+    build: &Build,
+    runner: &dyn Runner,
+    listener: Listener<'_>,
+) -> Result<Image> {
+    job::Job::new(parts, build, runner, listener)?.run()
+}
+
+/// Drops all results of steps, and the contents of cache mounts.
+pub(crate) fn forget(parts: &Parts) -> Result<()> {
+    cache::Cache::open(&parts.root)?.forget(true)?;
+    crate::layer::removal::remove_path(&parts.root.join("build/mounts"))
+}
+
+fn platform_text(platform: &Platform) -> String {
+    let variant = platform.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
+    format!("{}/{}{variant}", platform.os, platform.architecture)
+}
+
+/// Arguments that a stage gets by naming them: `ARG TARGETARCH`.
+fn automatic_arguments(target: &Platform) -> BTreeMap<String, String> {
+    let mut arguments = BTreeMap::new();
+    for (prefix, platform) in [("TARGET", target), ("BUILD", &Platform::host())] {
+        for (name, value) in [
+            ("PLATFORM", platform_text(platform)),
+            ("OS", platform.os.clone()),
+            ("ARCH", platform.architecture.clone()),
+            ("VARIANT", platform.variant.clone().unwrap_or_default()),
+        ] {
+            arguments.insert(format!("{prefix}{name}"), value);
+        }
+    }
+    arguments
+}

@@ -1,0 +1,237 @@
+//! One build at work: stages on threads, each waiting for those it needs; the first failure stops the others at their
+//! next step.
+
+use crate::build::cache::{Cache, Outcome};
+use crate::build::config::Draft;
+use crate::build::ignore::Ignore;
+use crate::build::listed::list;
+use crate::build::runner::Runner;
+use crate::build::stage_run::StageRun;
+use crate::build::tree::Tree;
+use crate::build::{Build, BuildEvent, Listener};
+use crate::content::ContentStore;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::Image;
+use crate::inspect::read_json;
+use crate::lease::Lease;
+use crate::manifest::{LayerPlan, Manifest};
+use crate::media_type;
+use crate::store::find::find;
+use crate::store::parts::Parts;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Everything that the stages of one build share.
+pub(crate) struct Job<'a> {
+    pub(crate) parts: &'a Parts,
+    pub(crate) build: &'a Build,
+    pub(crate) runner: &'a dyn Runner,
+    listener: Listener<'a>,
+    pub(crate) context: Tree,
+    pub(crate) cache: Cache,
+    /// Stages that are done; none where one failed.
+    finished: Mutex<BTreeMap<usize, Option<Draft>>>,
+    changed: Condvar,
+    failed: AtomicBool,
+    steps: AtomicUsize,
+    /// Keep what this build relies on until it is listed.
+    leases: Mutex<Vec<Lease>>,
+    used: Mutex<Vec<Digest>>,
+}
+
+/// A thread that panicked with a lock held has failed the build already.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<'a> Job<'a> {
+    pub(crate) fn new(
+        parts: &'a Parts,
+        build: &'a Build,
+        runner: &'a dyn Runner,
+        listener: Listener<'a>,
+    ) -> Result<Self> {
+        let context = Tree::open(&build.request.context, Ignore::parse(&build.request.ignore))?;
+        Ok(Self {
+            parts,
+            build,
+            runner,
+            listener,
+            context,
+            cache: Cache::open(&parts.root)?,
+            finished: Mutex::default(),
+            changed: Condvar::new(),
+            failed: AtomicBool::new(false),
+            steps: AtomicUsize::new(1),
+            leases: Mutex::default(),
+            used: Mutex::default(),
+        })
+    }
+
+    /// Builds the target and lists it.
+    pub(crate) fn run(self) -> Result<Image> {
+        self.cache.forget(false)?;
+        let needed = self.build.graph.needed();
+        let outcomes = std::thread::scope(|scope| {
+            let stages = needed.iter().map(|index| scope.spawn(|| self.stage(*index)));
+            let threads: Vec<_> = stages.collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+                thread.join().unwrap_or_else(|_| Err(Error::invalid("a build thread panicked")))
+            };
+            threads.into_iter().map(join).collect::<Vec<_>>()
+        });
+        if let Some(error) = first_error(outcomes) {
+            return Err(error.in_file(&self.build.request.file));
+        }
+        let Some(mut draft) = locked(&self.finished).remove(&self.build.graph.target).flatten() else {
+            return Err(Error::invalid("the target was not built"));
+        };
+        for (name, value) in &self.build.request.labels {
+            draft.add("Labels", name, serde_json::json!(value));
+        }
+        let step = self.begin("exporting to image".to_owned());
+        let image = list(&self, &draft)?;
+        locked(&self.used).iter().try_for_each(|key| self.cache.confirm(key))?;
+        step.done();
+        Ok(image)
+    }
+
+    /// Builds one stage and tells those who wait for it.
+    fn stage(&self, index: usize) -> Result<()> {
+        let result = StageRun::new(self, index).and_then(StageRun::run);
+        let (draft, result) = match result {
+            Ok(draft) => (Some(draft), Ok(())),
+            Err(error) => {
+                self.failed.store(true, Ordering::Relaxed);
+                (None, Err(error))
+            }
+        };
+        locked(&self.finished).insert(index, draft);
+        self.changed.notify_all();
+        result
+    }
+
+    /// Waits for another stage.
+    pub(crate) fn wait_for(&self, index: usize) -> Result<Draft> {
+        let mut finished = locked(&self.finished);
+        loop {
+            match finished.get(&index) {
+                Some(Some(draft)) => return Ok(draft.clone()),
+                Some(None) => return Err(stopped()),
+                None => finished = self.changed.wait(finished).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    /// Fails when another stage has failed.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.failed.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
+    }
+
+    /// An image of the store as the beginning of a stage.
+    pub(crate) fn image(&self, name: &str) -> Result<Draft> {
+        let catalog = self.parts.catalog.read()?;
+        let missing = || Error::new(ErrorKind::NotFound, format!("{name}: no such image"));
+        let image = find(&catalog, name)?.ok_or_else(missing)?;
+        let (id, record) = catalog.expect(&image.id)?;
+        let protected = record.content().chain(&record.chain).chain([id]);
+        self.keep(protected)?;
+        let manifest: Manifest = serde_json::from_value(read_json(self.parts, record.manifest.as_str())?)
+            .map_err(|e| Error::invalid(format!("{name}: manifest: {e}")))?;
+        let blobs = manifest.layers.into_iter().map(|mut layer| {
+            layer.media_type = media_type::oci_layer(&layer.media_type);
+            layer
+        });
+        Draft::of_image(read_json(self.parts, id.as_str())?, blobs.collect())
+    }
+
+    /// Protects digests from the collector until the build ends.
+    fn keep<'d>(&self, digests: impl Iterator<Item = &'d Digest>) -> Result<()> {
+        let lease = self.parts.leases.take(digests)?;
+        locked(&self.leases).push(lease);
+        Ok(())
+    }
+
+    /// What a step gave before, if that is still whole.
+    pub(crate) fn cached(&self, key: &Digest) -> Result<Option<Outcome>> {
+        if self.build.request.no_cache {
+            return Ok(None);
+        }
+        let Some(outcome) = self.cache.get(key)? else { return Ok(None) };
+        if let Some(layer) = &outcome.layer {
+            self.keep([&layer.blob.digest, &layer.chain_id].into_iter())?;
+            let whole = self.parts.layers.record(&layer.chain_id)?.is_some()
+                && self.parts.content.stat(&layer.blob.digest)?.is_some();
+            if !whole {
+                return Ok(None);
+            }
+        }
+        locked(&self.used).push(key.clone());
+        Ok(Some(outcome))
+    }
+
+    /// Remembers what a step gave.
+    pub(crate) fn remember(&self, key: &Digest, outcome: &Outcome) -> Result<()> {
+        self.cache.put(key, outcome)?;
+        locked(&self.used).push(key.clone());
+        Ok(())
+    }
+
+    /// Protects a layer that is about to be made.
+    pub(crate) fn keep_layer(&self, layer: &LayerPlan) -> Result<()> {
+        self.keep([&layer.blob.digest, &layer.chain_id].into_iter())
+    }
+
+    /// Protects a document that is about to be stored.
+    pub(crate) fn keep_documents(&self, digests: [&Digest; 2]) -> Result<()> {
+        self.keep(digests.into_iter())
+    }
+
+    /// A step begins.
+    pub(crate) fn begin(&self, name: String) -> Step<'_> {
+        let number = self.steps.fetch_add(1, Ordering::Relaxed);
+        (self.listener)(BuildEvent::Started { step: number, name });
+        Step { listener: self.listener, number, since: Instant::now() }
+    }
+}
+
+/// A step that has begun.
+pub(crate) struct Step<'a> {
+    listener: Listener<'a>,
+    number: usize,
+    since: Instant,
+}
+
+impl Step<'_> {
+    pub(crate) fn output(&self, line: String) {
+        (self.listener)(BuildEvent::Output { step: self.number, line });
+    }
+
+    pub(crate) fn cached(&self) {
+        (self.listener)(BuildEvent::Cached { step: self.number });
+    }
+
+    pub(crate) fn done(&self) {
+        (self.listener)(BuildEvent::Done { step: self.number, took: self.since.elapsed() });
+    }
+
+    pub(crate) fn failed(&self, error: &Error) {
+        (self.listener)(BuildEvent::Failed { step: self.number, error: error.to_string() });
+    }
+}
+
+const STOPPED: &str = "stopped, because another stage failed";
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::Unavailable, STOPPED)
+}
+
+/// The failure that made the others stop.
+fn first_error(outcomes: Vec<Result<()>>) -> Option<Error> {
+    let mut errors: Vec<Error> = outcomes.into_iter().filter_map(Result::err).collect();
+    errors.sort_by_key(|error| error.to_string().contains(STOPPED));
+    errors.into_iter().next()
+}
