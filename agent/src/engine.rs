@@ -106,6 +106,12 @@ impl Engine {
             .ok_or_else(|| Status::unavailable("this engine runs without a streaming server"))
     }
 
+    /// Sends a signal, by name or number, to a container's first process.
+    pub async fn signal(&self, container_id: &str, signal: &str) -> anyhow::Result<()> {
+        let sandbox_id = self.core.registry.container(container_id)?.record.get().sandbox_id.clone();
+        self.core.runtime_of(&sandbox_id)?.kill(container_id, signal).await
+    }
+
     /// Removes every pod and container this engine made, and what they share. Every error on the way is returned.
     pub async fn remove_all(&self) -> Vec<anyhow::Error> {
         let mut failures = Failures::default();

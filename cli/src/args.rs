@@ -1,5 +1,9 @@
 //! The command line as data: what the user typed, with no effect and no default that depends on the machine.
 
+mod image;
+
+pub(crate) use image::*;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -53,6 +57,18 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Stop running containers
     Stop(Stop),
+    /// Send a signal to running containers
+    Kill(Kill),
+    /// Wait until containers have ended and print their exit codes
+    Wait {
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Print everything known about containers as JSON
+    Inspect {
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
     /// Remove containers
     Rm(Rm),
     /// Pull, push, list and make images
@@ -224,13 +240,19 @@ pub(crate) struct Run {
     /// Set an environment variable (NAME=VALUE, or NAME to take it from here)
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
+    /// Set environment variables from a file, one NAME=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// Set metadata (NAME=VALUE)
+    #[arg(short, long = "label", value_name = "NAME=VALUE")]
+    pub(crate) label: Vec<String>,
     /// Mount a directory or file of this machine (SOURCE:TARGET[:ro])
     #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:ro]")]
     pub(crate) volume: Vec<String>,
     /// Working directory
     #[arg(short, long)]
     pub(crate) workdir: Option<String>,
-    /// User, as NAME or UID[:GID]
+    /// User and group, as names or numbers (USER[:GROUP])
     #[arg(short, long)]
     pub(crate) user: Option<String>,
     /// Publish a port ([IP:]HOST:CONTAINER[/udp])
@@ -293,9 +315,15 @@ pub(crate) struct Logs {
     /// The time of each line first
     #[arg(short, long)]
     pub(crate) timestamps: bool,
-    /// Only the last lines
-    #[arg(short = 'n', long)]
-    pub(crate) tail: Option<usize>,
+    /// Only the last lines (a number, or all)
+    #[arg(short = 'n', long, default_value = "all")]
+    pub(crate) tail: String,
+    /// Only lines since a time (2026-01-31T12:00:00Z) or for a time (10m)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Only lines before a time, or until so long ago
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
     #[allow(missing_docs)]
     pub(crate) name: String,
 }
@@ -324,199 +352,19 @@ pub(crate) struct Stop {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Kill {
+    /// By name or number
+    #[arg(short, long, default_value = "KILL")]
+    pub(crate) signal: String,
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Rm {
     /// Kill it first if it runs
     #[arg(short, long)]
     pub(crate) force: bool,
     #[arg(required = true)]
     pub(crate) names: Vec<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Image {
-    /// Download an image and unpack it
-    Pull(Pull),
-    /// Upload an image
-    Push(Push),
-    /// Copy an image from registry to registry
-    Copy {
-        #[allow(missing_docs)]
-        source: String,
-        #[allow(missing_docs)]
-        target: String,
-    },
-    /// List images
-    Ls(Ls),
-    /// Print an image's manifest, config and layers as JSON
-    Inspect {
-        #[allow(missing_docs)]
-        name: String,
-    },
-    /// Give an image another name
-    Tag {
-        #[allow(missing_docs)]
-        name: String,
-        #[allow(missing_docs)]
-        target: String,
-    },
-    /// Remove names, and images with their last name
-    Rm {
-        #[arg(required = true)]
-        names: Vec<String>,
-    },
-    /// Write images as an archive
-    Save(Save),
-    /// Read images from an archive
-    Load {
-        /// The archive [default: stdin]
-        #[arg(short, long)]
-        input: Option<PathBuf>,
-    },
-    /// Make an image of a directory or tar archive
-    Import(Import),
-    /// Build an image from a Dockerfile
-    Build(Build),
-    /// Remove images that no container uses
-    Prune {
-        /// Named ones too
-        #[arg(short, long)]
-        all: bool,
-        /// Only those not pulled or used for so long: 30m, 72h, 7d
-        #[arg(long, value_name = "DURATION")]
-        until: Option<String>,
-    },
-    /// List the tags of a repository in its registry
-    Tags {
-        #[allow(missing_docs)]
-        name: String,
-    },
-    /// List the repositories of a registry
-    Catalog {
-        #[allow(missing_docs)]
-        registry: String,
-    },
-    /// Show what images take on disk
-    Df,
-    /// Mount an image read-only and print where
-    Mount {
-        #[allow(missing_docs)]
-        name: String,
-        #[allow(missing_docs)]
-        target: PathBuf,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Pull {
-    /// os/architecture[/variant]
-    #[arg(long)]
-    pub(crate) platform: Option<String>,
-    #[arg(long, value_enum, default_value = "text")]
-    pub(crate) output: Output,
-    #[allow(missing_docs)]
-    pub(crate) name: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Push {
-    #[allow(missing_docs)]
-    pub(crate) name: String,
-    /// Under another name
-    pub(crate) target: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Ls {
-    /// Ids only
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    #[arg(long, value_enum, default_value = "text")]
-    pub(crate) output: Output,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Save {
-    /// The archive [default: stdout]
-    #[arg(short, long)]
-    pub(crate) output: Option<PathBuf>,
-    /// oci or docker
-    #[arg(long, default_value = "docker")]
-    pub(crate) format: String,
-    #[arg(required = true)]
-    pub(crate) names: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Import {
-    /// Command of the image, as a JSON array or a shell line
-    #[arg(long)]
-    pub(crate) cmd: Option<String>,
-    /// Entry point of the image, as a JSON array or a shell line
-    #[arg(long)]
-    pub(crate) entrypoint: Option<String>,
-    /// NAME=VALUE
-    #[arg(short, long = "env")]
-    pub(crate) env: Vec<String>,
-    #[arg(long)]
-    pub(crate) workdir: Option<String>,
-    #[arg(long)]
-    pub(crate) user: Option<String>,
-    /// NAME=VALUE
-    #[arg(short, long = "label")]
-    pub(crate) label: Vec<String>,
-    /// PORT[/udp]
-    #[arg(long)]
-    pub(crate) expose: Vec<String>,
-    /// Push it under its name as well
-    #[arg(long)]
-    pub(crate) push: bool,
-    /// A directory or a tar archive (- for stdin)
-    pub(crate) source: PathBuf,
-    #[allow(missing_docs)]
-    pub(crate) name: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Build {
-    /// Name of the result
-    #[arg(short, long)]
-    pub(crate) tag: Vec<String>,
-    /// The Dockerfile, - for stdin [default: CONTEXT/Dockerfile]
-    #[arg(short, long)]
-    pub(crate) file: Option<PathBuf>,
-    /// NAME=VALUE
-    #[arg(long)]
-    pub(crate) build_arg: Vec<String>,
-    /// Stop after this stage
-    #[arg(long)]
-    pub(crate) target: Option<String>,
-    /// os/architecture[/variant]
-    #[arg(long)]
-    pub(crate) platform: Option<String>,
-    /// Run every step again
-    #[arg(long)]
-    pub(crate) no_cache: bool,
-    /// Pull base images even if they are here
-    #[arg(long)]
-    pub(crate) pull: bool,
-    /// For RUN --mount=type=secret: id=NAME[,src=FILE|,env=VARIABLE]
-    #[arg(long, value_name = "id=NAME,...")]
-    pub(crate) secret: Vec<String>,
-    /// NAME=VALUE
-    #[arg(long)]
-    pub(crate) label: Vec<String>,
-    /// What RUN reaches: host or none
-    #[arg(long, default_value = "host")]
-    pub(crate) network: String,
-    /// Print the id of the image only
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    /// Write the id of the image to a file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) iidfile: Option<PathBuf>,
-    /// auto or plain, which are the same
-    #[arg(long, default_value = "auto", value_parser = ["auto", "plain"])]
-    pub(crate) progress: String,
-    /// A directory; - reads the Dockerfile from stdin and has no files
-    pub(crate) context: PathBuf,
 }

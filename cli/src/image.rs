@@ -3,6 +3,7 @@
 mod build;
 mod copy;
 mod df;
+mod history;
 mod import;
 mod inspect;
 mod load;
@@ -40,7 +41,10 @@ pub(crate) async fn run(settings: Settings, command: Command) -> anyhow::Result<
         Command::Load { input } => load::run(&store, input.as_deref()),
         Command::Import(arguments) => import::run(&store, arguments).await,
         Command::Build(arguments) => build::run(&settings, &store, arguments).await,
-        Command::Prune { all, until } => prune::run(&store, all, until.as_deref()),
+        Command::Prune { all, until, filter, force: _ } => {
+            prune::run(&store, all, until.as_deref(), filter.as_deref())
+        }
+        Command::History { no_trunc, name } => history::run(&store, &name, no_trunc),
         Command::Tags { name } => tags::run(&store, &name).await,
         Command::Catalog { registry } => tags::catalog(&store, &registry).await,
         Command::Df => df::run(&store),

@@ -5,11 +5,14 @@
 //! killed leaves its container to its monitor. The next command finds it by its directory.
 
 pub(crate) mod exec;
+pub(crate) mod inspect;
+pub(crate) mod kill;
 pub(crate) mod logs;
 pub(crate) mod ps;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod stop;
+pub(crate) mod wait;
 
 mod network;
 mod plan;
@@ -19,7 +22,10 @@ use crate::image;
 use crate::settings::Settings;
 use anyhow::{Context, bail};
 use knarr_agent::config::Config;
-use knarr_agent::cri::v1::{Container, ContainerState, ListContainersRequest, StopContainerRequest};
+use knarr_agent::cri::v1::{
+    Container, ContainerState, ContainerStatus, ContainerStatusRequest, ListContainersRequest,
+    StopContainerRequest,
+};
 use knarr_agent::cri::{RuntimeService, Status};
 use knarr_agent::engine::Engine;
 use knarr_agent::engine::monitors::{Monitors, UnixMonitors};
@@ -50,10 +56,19 @@ impl Standalone {
 
     /// The same, but it must exist.
     pub(crate) async fn find(settings: &Settings, name: &str) -> anyhow::Result<Self> {
-        if !names(settings)?.iter().any(|known| known == name) {
-            bail!("no such container: {name}");
+        let known = names(settings)?;
+        if known.iter().any(|known| known == name) {
+            return Self::open(settings, name).await;
         }
-        Self::open(settings, name).await
+        if name.len() >= 4 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            for other in &known {
+                let place = Self::open(settings, other).await?;
+                if place.container().await?.is_some_and(|container| container.id.starts_with(name)) {
+                    return Ok(place);
+                }
+            }
+        }
+        bail!("no such container: {name}")
     }
 
     /// The container as the engine sees it; absent when `run` was killed before it got that far.
@@ -67,6 +82,13 @@ impl Standalone {
             Some(container) if container.state == ContainerState::ContainerRunning as i32 => Ok(container),
             _ => bail!("container {} is not running", self.name),
         }
+    }
+
+    /// Everything known about the container.
+    pub(crate) async fn status(&self) -> anyhow::Result<Option<ContainerStatus>> {
+        let Some(container) = self.container().await? else { return Ok(None) };
+        let request = ContainerStatusRequest { container_id: container.id, verbose: false };
+        Ok(self.engine.container_status(request).await?.status)
     }
 
     /// Where its output is kept.

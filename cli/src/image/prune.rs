@@ -5,9 +5,21 @@ use anyhow::{Context, bail};
 use knarr_images::{ImageStore, Prune};
 use std::time::Duration;
 
-/// Removes images without a name, or with `--all` every unused one, and says how much that gave back.
-pub(crate) fn run(store: &ImageStore, all: bool, until: Option<&str>) -> anyhow::Result<()> {
-    let unused_for = until.map(duration).transpose()?;
+/// Removes images without a name, or with `--all` every unused one (and what builds keep to be faster), and says how
+/// much that gave back.
+pub(crate) fn run(
+    store: &ImageStore,
+    all: bool,
+    until: Option<&str>,
+    filter: Option<&str>,
+) -> anyhow::Result<()> {
+    let filter = filter
+        .map(|text| text.strip_prefix("until=").with_context(|| format!("--filter {text}: until=DURATION")))
+        .transpose()?;
+    let unused_for = until.or(filter).map(duration).transpose()?;
+    if all && unused_for.is_none() {
+        store.forget_builds()?;
+    }
     let pruned = store.prune(&Prune { all, unused_for })?;
     for image in &pruned.images {
         output::line(image.tags.first().unwrap_or(&image.id));

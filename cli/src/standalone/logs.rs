@@ -4,6 +4,7 @@ use super::Standalone;
 use crate::args::Logs;
 use crate::settings::Settings;
 use anyhow::Context;
+use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -17,10 +18,13 @@ pub(crate) async fn run(settings: Settings, arguments: Logs) -> anyhow::Result<(
     let place = Standalone::find(&settings, &arguments.name).await?;
     let file = place.log_file();
     let mut log = BufReader::new(File::open(&file).with_context(|| format!("open {}", file.display()))?);
+    let wanted = Wanted::new(&arguments, Timestamp::now())?;
     let mut last: VecDeque<String> = VecDeque::new();
     while let Some(line) = next(&mut log)? {
-        last.push_back(line);
-        if arguments.tail.is_some_and(|count| last.len() > count) {
+        if wanted.has(&line) {
+            last.push_back(line);
+        }
+        if wanted.tail.is_some_and(|count| last.len() > count) {
             last.pop_front();
         }
     }
@@ -29,6 +33,47 @@ pub(crate) async fn run(settings: Settings, arguments: Logs) -> anyhow::Result<(
         follow(&place, &mut log, arguments.timestamps).await?;
     }
     Ok(())
+}
+
+/// Which lines are asked for.
+struct Wanted {
+    tail: Option<usize>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+impl Wanted {
+    fn new(arguments: &Logs, now: Timestamp) -> anyhow::Result<Self> {
+        let tail = match arguments.tail.as_str() {
+            "all" | "-1" => None,
+            number => Some(number.parse().with_context(|| format!("--tail {number}: a number, or all"))?),
+        };
+        let time = |flag: &str, text: &Option<String>| match text {
+            None => Ok(None),
+            Some(text) => moment(text, now).with_context(|| format!("--{flag} {text}")).map(Some),
+        };
+        Ok(Self { tail, since: time("since", &arguments.since)?, until: time("until", &arguments.until)? })
+    }
+
+    /// By the time that a line begins with.
+    fn has(&self, line: &str) -> bool {
+        let time = line.split(' ').next().and_then(|text| text.parse::<Timestamp>().ok());
+        let Some(time) = time else { return true };
+        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time <= until)
+    }
+}
+
+/// A time, seconds since 1970, or so long ago (`1h30m`).
+fn moment(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    if let Ok(seconds) = text.parse::<i64>() {
+        return Ok(Timestamp::from_second(seconds)?);
+    }
+    let ago: jiff::SignedDuration =
+        text.parse().context("not a time (2026-01-31T12:00:00Z) or duration (10m)")?;
+    Ok(now.checked_sub(ago)?)
 }
 
 /// Prints what comes until the container has ended; the last look is after its end, so nothing is missed.
@@ -69,4 +114,31 @@ fn print(line: &str, timestamps: bool) -> anyhow::Result<()> {
         std::io::stdout().write_all(shown.as_bytes())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_absolute_or_ago() {
+        let now = Timestamp::from_second(10_000).unwrap();
+        assert_eq!(moment("1h", now).unwrap().as_second(), 6_400);
+        assert_eq!(moment("5000", now).unwrap().as_second(), 5_000);
+        assert_eq!(moment("1970-01-01T00:01:00Z", now).unwrap().as_second(), 60);
+        assert!(moment("yesterday", now).is_err());
+    }
+
+    #[test]
+    fn lines_are_chosen_by_their_time() {
+        let time = |seconds| Some(Timestamp::from_second(seconds).unwrap());
+        let wanted = Wanted { tail: None, since: time(60), until: time(120) };
+        for (line, has) in [
+            ("1970-01-01T00:00:59.9Z stdout F a", false),
+            ("1970-01-01T00:01:00.000000001Z stdout F a", true),
+            ("1970-01-01T00:02:01Z stdout F a", false),
+        ] {
+            assert_eq!(wanted.has(line), has, "{line}");
+        }
+    }
 }

@@ -3,11 +3,23 @@
 use crate::args::Run;
 use anyhow::{Context, bail};
 use knarr_agent::cri::v1::*;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::Path;
 
 /// The container's log below its log directory.
 pub(super) const LOG_FILE: &str = "container.log";
+
+/// Labels of ours on a container: the image as the user named it, the command and the ports as `ps` shows them.
+pub(super) const IMAGE_LABEL: &str = "io.knarr.run.image";
+pub(super) const COMMAND_LABEL: &str = "io.knarr.run.command";
+pub(super) const PORTS_LABEL: &str = "io.knarr.run.ports";
+
+/// The labels that the user gave.
+pub(super) fn own_labels(all: &HashMap<String, String>) -> BTreeMap<String, String> {
+    let own = all.iter().filter(|(name, _)| !name.starts_with("io.knarr.run."));
+    own.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
 
 /// The cgroup of all stand-alone containers.
 pub(super) const CGROUP: &str = "/knarr-run";
@@ -47,7 +59,11 @@ pub(super) fn sandbox(arguments: &Run, name: &str, log_directory: &Path) -> anyh
 }
 
 /// The container itself.
-pub(super) fn container(arguments: &Run, image_id: &str) -> anyhow::Result<ContainerConfig> {
+pub(super) fn container(
+    arguments: &Run,
+    image_id: &str,
+    shown_command: String,
+) -> anyhow::Result<ContainerConfig> {
     Ok(ContainerConfig {
         metadata: Some(ContainerMetadata { name: "container".into(), attempt: 0 }),
         image: Some(ImageSpec {
@@ -64,13 +80,37 @@ pub(super) fn container(arguments: &Run, image_id: &str) -> anyhow::Result<Conta
         stdin: arguments.interactive,
         stdin_once: arguments.interactive && !arguments.detach,
         tty: arguments.tty,
-        labels: [("io.knarr.run.image".to_owned(), arguments.image.clone())].into(),
+        labels: labels(arguments, shown_command),
         linux: Some(LinuxContainerConfig {
             resources: Some(resources(arguments)?),
             security_context: Some(security(arguments)?),
         }),
         ..Default::default()
     })
+}
+
+fn labels(arguments: &Run, shown_command: String) -> HashMap<String, String> {
+    let given = arguments.label.iter().map(|label| label.split_once('=').unwrap_or((label, "")));
+    let mut labels: HashMap<String, String> =
+        given.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    labels.insert(IMAGE_LABEL.to_owned(), arguments.image.clone());
+    labels.insert(COMMAND_LABEL.to_owned(), shown_command);
+    labels.insert(PORTS_LABEL.to_owned(), shown_ports(&arguments.publish));
+    labels
+}
+
+/// `0.0.0.0:8080->80/tcp, ...`
+fn shown_ports(published_ports: &[String]) -> String {
+    let shown = published_ports.iter().filter_map(|text| published(text).ok()).map(|port| {
+        let ip = if port.host_ip.is_empty() { "0.0.0.0" } else { &port.host_ip };
+        let protocol = match port.protocol() {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        };
+        format!("{ip}:{}->{}/{protocol}", port.host_port, port.container_port)
+    });
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 fn network_mode(name: &str) -> anyhow::Result<NamespaceMode> {
@@ -152,7 +192,8 @@ fn port(text: &str) -> anyhow::Result<i32> {
 /// `NAME=VALUE`, or `NAME` with this process' own value; a NAME that is not set here is left out, as Docker does.
 fn environment(arguments: &Run) -> anyhow::Result<Vec<KeyValue>> {
     let mut variables = Vec::new();
-    for text in &arguments.env {
+    let files = arguments.env_file.iter().map(|file| env_file(file)).collect::<anyhow::Result<Vec<_>>>()?;
+    for text in files.iter().flatten().chain(&arguments.env) {
         let (key, value) = match text.split_once('=') {
             Some((key, value)) => (key, Some(value.to_owned())),
             None => (text.as_str(), std::env::var(text).ok()),
@@ -163,6 +204,13 @@ fn environment(arguments: &Run) -> anyhow::Result<Vec<KeyValue>> {
         variables.extend(value.map(|value| KeyValue { key: key.into(), value: value.into_bytes() }));
     }
     Ok(variables)
+}
+
+/// Lines of an environment file: comments and empty lines aside, values taken as they are.
+fn env_file(file: &Path) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("--env-file {}", file.display()))?;
+    let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(lines.map(str::to_owned).collect())
 }
 
 /// `SOURCE:TARGET[:OPTIONS]`; the source is a path of this machine (relative to here), made if it is missing.
@@ -261,9 +309,15 @@ fn set_user(context: &mut LinuxContainerSecurityContext, user: &str) -> anyhow::
         Err(_) if name.is_empty() => bail!("--user {user}: the name is empty"),
         Err(_) => context.run_as_username = name.into(),
     }
-    if let Some(group) = group {
-        let gid: u32 = group.parse().with_context(|| format!("--user {user}: the group must be a number"))?;
-        context.run_as_group = Some(Int64Value { value: gid.into() });
+    match group.map(|group| (group, group.parse::<u32>())) {
+        None => {}
+        Some((_, Ok(gid))) => context.run_as_group = Some(Int64Value { value: gid.into() }),
+        // A group's name is looked up in the container, together with the user.
+        Some((group, Err(_))) if !group.is_empty() => {
+            context.run_as_user = None;
+            context.run_as_username = user.into();
+        }
+        Some(_) => bail!("--user {user}: the group is empty"),
     }
     Ok(())
 }
@@ -301,5 +355,14 @@ mod tests {
         set_user(&mut context, "nobody").unwrap();
         assert_eq!(context.run_as_username, "nobody");
         assert!(set_user(&mut context, ":1").is_err());
+        let mut context = LinuxContainerSecurityContext::default();
+        set_user(&mut context, "0:audio").unwrap();
+        assert_eq!((context.run_as_user, context.run_as_username.as_str()), (None, "0:audio"));
+    }
+
+    #[test]
+    fn ports_are_shown_like_docker() {
+        let shown = shown_ports(&["8080:80".into(), "127.0.0.1:53:53/udp".into()]);
+        assert_eq!(shown, "0.0.0.0:8080->80/tcp, 127.0.0.1:53->53/udp");
     }
 }

@@ -1,12 +1,11 @@
 //! `knarr ps`: stand-alone containers.
 
-use super::{Standalone, names};
+use super::{Standalone, names, plan};
 use crate::args::{Output, Ps};
 use crate::output;
 use crate::settings::Settings;
 use jiff::{Timestamp, Unit};
-use knarr_agent::cri::RuntimeService;
-use knarr_agent::cri::v1::{ContainerState, ContainerStatus, ContainerStatusRequest};
+use knarr_agent::cri::v1::{ContainerState, ContainerStatus};
 use serde_json::json;
 
 /// Lists running containers, or all of them.
@@ -27,23 +26,37 @@ pub(crate) async fn run(settings: Settings, arguments: Ps) -> anyhow::Result<()>
     }
     let now = Timestamp::now();
     let rows: Vec<Vec<String>> = found.iter().map(|(name, status)| row(name, status, now)).collect();
-    output::table(&["NAME", "IMAGE", "CREATED", "STATUS"], &rows);
+    output::table(&["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"], &rows);
     Ok(())
 }
 
 async fn status(settings: &Settings, name: &str) -> anyhow::Result<Option<ContainerStatus>> {
-    let place = Standalone::open(settings, name).await?;
-    let Some(container) = place.container().await? else { return Ok(None) };
-    let request = ContainerStatusRequest { container_id: container.id, verbose: false };
-    Ok(place.engine.container_status(request).await?.status)
+    Standalone::open(settings, name).await?.status().await
 }
 
 fn row(name: &str, status: &ContainerStatus, now: Timestamp) -> Vec<String> {
-    vec![name.to_owned(), image(status), format!("{} ago", since(status.created_at, now)), state(status, now)]
+    let label = |key: &str| status.labels.get(key).cloned().unwrap_or_default();
+    let running = status.state() == ContainerState::ContainerRunning;
+    vec![
+        status.id.chars().take(12).collect(),
+        image(status),
+        quoted(&label(plan::COMMAND_LABEL)),
+        format!("{} ago", since(status.created_at, now)),
+        state(status, now),
+        if running { label(plan::PORTS_LABEL) } else { String::new() },
+        name.to_owned(),
+    ]
+}
+
+/// At most twenty characters, as Docker shows a command.
+fn quoted(command: &str) -> String {
+    let long = command.chars().count() > 20;
+    let shown: String = command.chars().take(if long { 19 } else { 20 }).collect();
+    format!("\"{shown}{}\"", if long { "…" } else { "" })
 }
 
 fn image(status: &ContainerStatus) -> String {
-    status.labels.get("io.knarr.run.image").cloned().unwrap_or_else(|| status.image_ref.clone())
+    status.labels.get(plan::IMAGE_LABEL).cloned().unwrap_or_else(|| status.image_ref.clone())
 }
 
 fn state(status: &ContainerStatus, now: Timestamp) -> String {

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use knarr_agent::cri::RuntimeService;
 use knarr_agent::cri::v1::{CreateContainerRequest, RunPodSandboxRequest, StartContainerRequest};
 use knarr_agent::engine::monitors::{AttachOutput, AttachSession};
+use knarr_images::{Image, ImageStore};
 use std::io::Write;
 use std::process::ExitCode;
 use tokio::sync::mpsc::Receiver;
@@ -47,8 +48,9 @@ async fn start(settings: &Settings, arguments: &Run) -> anyhow::Result<ExitCode>
     let store = image::open(settings)?;
     let image = image::pull_if_missing(&store, &arguments.image).await?;
     store.verify(&image, &arguments.image)?;
+    let shown = shown_command(&store, &image, arguments)?;
     let place = Standalone::open(settings, &name).await?;
-    let ended = match create(&place, arguments, &image.id).await {
+    let ended = match create(&place, arguments, &image.id, shown).await {
         Ok(created) => serve(&place, arguments, created).await,
         Err(error) => Err(error),
     };
@@ -86,11 +88,32 @@ struct Created {
     container_id: String,
 }
 
-async fn create(place: &Standalone, arguments: &Run, image_id: &str) -> anyhow::Result<Created> {
+/// The whole command as `ps` shows it: entry point and arguments, the user's before the image's.
+fn shown_command(store: &ImageStore, image: &Image, arguments: &Run) -> anyhow::Result<String> {
+    let config = store.config(image)?;
+    let config = config.config().clone().unwrap_or_default();
+    let mut words: Vec<String> = match &arguments.entrypoint {
+        Some(entrypoint) => vec![entrypoint.clone()],
+        None => config.entrypoint().clone().unwrap_or_default(),
+    };
+    match (arguments.command.is_empty(), &arguments.entrypoint) {
+        (false, _) => words.extend(arguments.command.iter().cloned()),
+        (true, None) => words.extend(config.cmd().clone().unwrap_or_default()),
+        (true, Some(_)) => {}
+    }
+    Ok(words.join(" "))
+}
+
+async fn create(
+    place: &Standalone,
+    arguments: &Run,
+    image_id: &str,
+    shown: String,
+) -> anyhow::Result<Created> {
     let logs = place.log_file();
     let directory = logs.parent().context("log directory")?;
     let sandbox = plan::sandbox(arguments, &place.name, directory)?;
-    let container = plan::container(arguments, image_id)?;
+    let container = plan::container(arguments, image_id, shown)?;
     std::fs::create_dir_all(directory).with_context(|| format!("mkdir {}", directory.display()))?;
     let request = RunPodSandboxRequest { config: Some(sandbox.clone()), runtime_handler: String::new() };
     let sandbox_id = place.engine.run_pod_sandbox(request).await?.pod_sandbox_id;

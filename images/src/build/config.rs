@@ -137,7 +137,12 @@ impl Draft {
         field[name] = value;
     }
 
-    /// The instructions that wait for a child image; they are not inherited further.
+    /// The instructions that wait for a child image.
+    pub(crate) fn triggers(&self) -> Vec<String> {
+        strings(self.config.get("OnBuild").cloned())
+    }
+
+    /// Takes them: they are not inherited further.
     pub(crate) fn take_triggers(&mut self) -> Vec<String> {
         strings(self.config.remove("OnBuild"))
     }

@@ -237,7 +237,7 @@ mod tests {
         let tree = Tree::open(from, Ignore::default())?;
         let mut copier = Copier::new(to, Look { owner: Some((7, 8)), ..Look::default() })?;
         for found in tree.find(source, &Ignore::default())? {
-            copier.copy(&tree, &found, &TreePath::clean(target.as_bytes()))?;
+            copier.copy(&tree, &found.files, &TreePath::clean(target.as_bytes()))?;
         }
         copier.finish()
     }

@@ -9,7 +9,7 @@ use crate::build::owner;
 use crate::build::source::mark;
 use crate::build::stage_run::StageRun;
 use crate::build::stages::Origin;
-use crate::build::tree::{Found, Tree};
+use crate::build::tree::{Found, Named, Tree};
 use crate::build::workspace::{Workspace, with_workspace};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -146,21 +146,18 @@ fn keys(stage: &StageRun<'_>, plan: &Plan, origin: Option<&Draft>) -> Result<Vec
 
 fn contents(plan: &Plan, tree: &Tree, with_owner: bool) -> Result<Digest> {
     let mut all = String::new();
-    for (_, found) in plan.find(tree)? {
+    for found in plan.find(tree)? {
         all.push_str(tree.digest(&found, with_owner)?.as_str());
     }
     Ok(Digest::of(all.as_bytes()))
 }
 
 impl Plan {
-    fn find(&self, tree: &Tree) -> Result<Vec<(TreePath, Vec<Found>)>> {
+    fn find(&self, tree: &Tree) -> Result<Vec<Named>> {
         let exclude = Ignore::of(self.exclude.iter().map(String::as_str));
         let mut all = Vec::new();
         for source in &self.sources {
-            for found in tree.find(source, &exclude)? {
-                let named = found.first().map(|file| file.path.clone()).unwrap_or_default();
-                all.push((named, found));
-            }
+            all.extend(tree.find(source, &exclude)?);
         }
         Ok(all)
     }
@@ -189,11 +186,13 @@ fn execute(plan: &Plan, tree: &Tree, workspace: &Workspace<'_>, owner: Option<(u
             "the pattern matches several files: the destination must be a directory and end with a /";
         return Err(Error::invalid(message));
     }
-    for (source, files) in &found {
-        let is_dir = files.first().is_some_and(Found::is_dir);
-        match archive(plan, tree, files)? {
+    for source in &found {
+        match archive(plan, tree, &source.files)? {
             Some(archive) => extract(archive, plan, workspace, chown)?,
-            None => copier.copy(tree, files, &plan.target_of(&copier, source, is_dir))?,
+            None => {
+                let target = plan.target_of(&copier, &source.path, source.is_dir());
+                copier.copy(tree, &source.files, &target)?;
+            }
         }
     }
     for (name, content) in &plan.inline {
@@ -233,7 +232,7 @@ fn extract(
     let mut copier = Copier::new(&workspace.root(), Look { owner, mode: plan.mode, time: 0 })?;
     for found in tree.find("/", &Ignore::default())? {
         copier.make_dir(&plan.target)?;
-        copier.copy(&tree, &found, &plan.target)?;
+        copier.copy(&tree, &found.files, &plan.target)?;
     }
     copier.finish()
 }

@@ -179,11 +179,11 @@ impl Expander<'_> {
         let longest = self.rest.next_if_eq(&sign).is_some();
         let pattern = self.until(Some(&['}']))?;
         let cuts = value.char_indices().map(|(at, _)| at).chain([value.len()]);
-        let matching = cuts.filter(|at| {
+        let mut matching = cuts.filter(|at| {
             let (head, tail) = value.split_at(*at);
             glob::matches_text(&pattern, if sign == '#' { head } else { tail })
         });
-        let cut = if longest == (sign == '#') { matching.last() } else { { matching }.next() };
+        let cut = if longest == (sign == '#') { matching.next_back() } else { matching.next() };
         Ok(match (cut, sign) {
             (None, _) => value.to_owned(),
             (Some(at), '#') => value.split_at(at).1.to_owned(),
@@ -200,7 +200,7 @@ impl Expander<'_> {
         let mut rest = value;
         while let Some(c) = rest.chars().next() {
             let ends = rest.char_indices().map(|(at, c)| at + c.len_utf8());
-            match ends.filter(|end| glob::matches_text(&pattern, &rest[..*end])).last() {
+            match ends.rev().find(|end| glob::matches_text(&pattern, &rest[..*end])) {
                 Some(end) => {
                     out.push_str(&word);
                     rest = &rest[end..];

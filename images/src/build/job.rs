@@ -17,6 +17,7 @@ use crate::inspect::read_json;
 use crate::lease::Lease;
 use crate::manifest::{LayerPlan, Manifest};
 use crate::media_type;
+use crate::reference::Reference;
 use crate::store::find::find;
 use crate::store::parts::Parts;
 use std::collections::BTreeMap;
@@ -137,6 +138,8 @@ impl<'a> Job<'a> {
         let missing = || Error::new(ErrorKind::NotFound, format!("{name}: no such image"));
         let image = find(&catalog, name)?.ok_or_else(missing)?;
         let (id, record) = catalog.expect(&image.id)?;
+        let called = Reference::parse(name).ok().filter(|name| record.is_called(name));
+        self.parts.may_run(record, called.as_ref())?;
         let protected = record.content().chain(&record.chain).chain([id]);
         self.keep(protected)?;
         let manifest: Manifest = serde_json::from_value(read_json(self.parts, record.manifest.as_str())?)

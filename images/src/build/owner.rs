@@ -34,7 +34,7 @@ fn entry(root: &Tree, file: &str, name: &str) -> Result<(u32, u32)> {
     let found = root.find(file, &Default::default()).map_err(|_| missing())?;
     let path = found
         .first()
-        .and_then(|files| files.first())
+        .and_then(|named| named.files.first())
         .map_or_else(TreePath::default, |file| file.path.clone());
     let opened = root.file(&path)?;
     opened.take(LIMIT).read_to_string(&mut text).map_err(|e| Error::io(format_args!("read /{file}"), e))?;

@@ -297,7 +297,7 @@ fn bind_source(
     let tree = Tree::open(&whole, Ignore::default())?;
     let found = tree.find(source(&planned.mount), &Ignore::default())?;
     let path =
-        found.first().and_then(|files| files.first()).map(|file| file.path.clone()).unwrap_or_default();
+        found.first().and_then(|named| named.files.first()).map(|file| file.path.clone()).unwrap_or_default();
     Ok(whole.join(OsStr::from_bytes(path.as_bytes())))
 }
 
@@ -306,7 +306,7 @@ fn visible_part(workspace: &Workspace<'_>, context: &Tree) -> Result<PathBuf> {
     let place = workspace.place()?;
     let mut copier = Copier::new(&place, Look::default())?;
     for found in context.find("/", &Ignore::default())? {
-        copier.copy(context, &found, &TreePath::default())?;
+        copier.copy(context, &found.files, &TreePath::default())?;
     }
     copier.finish()?;
     Ok(place)

@@ -45,7 +45,8 @@ impl<'a> StageRun<'a> {
             Base::Stage(base) => Draft::of_stage(&job.wait_for(*base)?),
             Base::Image(name) => job.image(name).map_err(named)?,
         };
-        let total = stage.steps.iter().filter(|step| is_shown(step)).count() + 1;
+        let triggers = draft.triggers().len();
+        let total = stage.steps.iter().filter(|step| is_shown(step)).count() + triggers + 1;
         let run = Self { job, index, stage, draft, arguments: Arguments::default(), shown: 1, total };
         run.check_platform().map_err(named)?;
         let step = job.begin(run.title(&format!("FROM {}", run.base_name())));

@@ -24,6 +24,19 @@ pub(crate) struct Tree {
     ignore: Ignore,
 }
 
+/// What a source names: the path by which it was found, and what lies there, links followed.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    pub(crate) path: TreePath,
+    pub(crate) files: Vec<Found>,
+}
+
+impl Named {
+    pub(crate) fn is_dir(&self) -> bool {
+        self.files.first().is_some_and(Found::is_dir)
+    }
+}
+
 /// One file of a tree.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
@@ -54,7 +67,7 @@ impl Tree {
 
     /// The files that a source names: one, or as many as a pattern matches; links followed. Each with everything in
     /// it. What is hidden does not exist.
-    pub(crate) fn find(&self, source: &str, exclude: &Ignore) -> Result<Vec<Vec<Found>>> {
+    pub(crate) fn find(&self, source: &str, exclude: &Ignore) -> Result<Vec<Named>> {
         let mut named = vec![TreePath::default()];
         for part in TreePath::clean(source.as_bytes()).parts() {
             named = self.step(named, part)?;
@@ -67,7 +80,7 @@ impl Tree {
             }
             let files = self.walk(&real, exclude)?;
             if !files.is_empty() {
-                found.push(files);
+                found.push(Named { path, files });
             }
         }
         if found.is_empty() {
@@ -191,12 +204,12 @@ impl Tree {
     }
 
     /// What a copy of these files would look like, times aside: two lists with one digest give the same copy.
-    pub(crate) fn digest(&self, found: &[Found], with_owner: bool) -> Result<Digest> {
+    pub(crate) fn digest(&self, found: &Named, with_owner: bool) -> Result<Digest> {
         let mut hasher = Hasher::default();
-        let Some(first) = found.first() else { return Ok(hasher.finish()) };
-        let name = first.path.split().map(|(_, name)| name.to_vec()).unwrap_or_default();
+        let Some(first) = found.files.first() else { return Ok(hasher.finish()) };
+        let name = found.path.split().map(|(_, name)| name.to_vec()).unwrap_or_default();
         field(&mut hasher, if first.is_dir() { b"" } else { &name });
-        for file in found {
+        for file in &found.files {
             let stat = &file.stat;
             field(&mut hasher, relative(&first.path, &file.path).as_bytes());
             let owner = if with_owner { (stat.st_uid, stat.st_gid) } else { (0, 0) };
@@ -275,7 +288,7 @@ mod tests {
 
     fn paths(tree: &Tree, source: &str) -> Vec<String> {
         let found = tree.find(source, &Ignore::default()).unwrap();
-        found.into_iter().flatten().map(|file| file.path.to_string()).collect()
+        found.into_iter().flat_map(|named| named.files).map(|file| file.path.to_string()).collect()
     }
 
     #[test]
@@ -295,7 +308,7 @@ mod tests {
         assert!(tree.find("a/one.txt", &Ignore::default()).is_err());
         let exclude = Ignore::of(["b/*"].into_iter());
         let found = tree.find("a", &exclude).unwrap();
-        assert_eq!(found[0].len(), 2, "{found:?}");
+        assert_eq!(found[0].files.len(), 2, "{found:?}");
     }
 
     #[test]
@@ -311,5 +324,6 @@ mod tests {
         std::fs::write(dir.path().join("a/one.txt"), "changed").unwrap();
         assert_ne!(digest("a"), before);
         assert_ne!(digest("a/one.txt"), digest("a/b/two.txt"));
+        assert_ne!(digest("c/link"), digest("top.txt"), "a link is copied under its own name");
     }
 }

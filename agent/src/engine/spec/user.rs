@@ -34,6 +34,11 @@ pub(crate) fn wanted(security: &LinuxContainerSecurityContext, image_user: &str)
             let (user, group) = image_user.split_once(':').unwrap_or((image_user, ""));
             Ok(Wanted { user: user.into(), group: group.into() })
         }
+        // A stand-alone container may name its group too; CRI's own names hold no colon.
+        (false, true) if user.contains(':') => {
+            let (user, group) = user.split_once(':').unwrap_or((&user, ""));
+            Ok(Wanted { user: user.into(), group: group.into() })
+        }
         (false, _) => Ok(Wanted { user, group }),
     }
 }

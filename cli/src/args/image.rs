@@ -1,0 +1,208 @@
+//! The command line of `knarr image`.
+
+use super::Output;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Image {
+    /// Download an image and unpack it
+    Pull(Pull),
+    /// Upload an image
+    Push(Push),
+    /// Copy an image from registry to registry
+    Copy {
+        #[allow(missing_docs)]
+        source: String,
+        #[allow(missing_docs)]
+        target: String,
+    },
+    /// List images
+    Ls(Ls),
+    /// Print an image's manifest, config and layers as JSON
+    Inspect {
+        #[allow(missing_docs)]
+        name: String,
+    },
+    /// Give an image another name
+    Tag {
+        #[allow(missing_docs)]
+        name: String,
+        #[allow(missing_docs)]
+        target: String,
+    },
+    /// Remove names, and images with their last name
+    Rm {
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Write images as an archive
+    Save(Save),
+    /// Read images from an archive
+    Load {
+        /// The archive [default: stdin]
+        #[arg(short, long)]
+        input: Option<PathBuf>,
+    },
+    /// Make an image of a directory or tar archive
+    Import(Import),
+    /// Build an image from a Dockerfile
+    Build(Build),
+    /// Remove images that no container uses
+    Prune {
+        /// Named ones too
+        #[arg(short, long)]
+        all: bool,
+        /// Only those not pulled or used for so long: 30m, 72h, 7d
+        #[arg(long, value_name = "DURATION")]
+        until: Option<String>,
+        /// until=DURATION, as Docker spells it
+        #[arg(long, value_name = "until=DURATION", conflicts_with = "until")]
+        filter: Option<String>,
+        /// Nothing is asked for here, so this changes nothing
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Print how an image came to be, the newest step first
+    History {
+        /// Whole commands
+        #[arg(long)]
+        no_trunc: bool,
+        #[allow(missing_docs)]
+        name: String,
+    },
+    /// List the tags of a repository in its registry
+    Tags {
+        #[allow(missing_docs)]
+        name: String,
+    },
+    /// List the repositories of a registry
+    Catalog {
+        #[allow(missing_docs)]
+        registry: String,
+    },
+    /// Show what images take on disk
+    Df,
+    /// Mount an image read-only and print where
+    Mount {
+        #[allow(missing_docs)]
+        name: String,
+        #[allow(missing_docs)]
+        target: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// os/architecture[/variant]
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+    #[allow(missing_docs)]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Push {
+    #[allow(missing_docs)]
+    pub(crate) name: String,
+    /// Under another name
+    pub(crate) target: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// Ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Save {
+    /// The archive [default: stdout]
+    #[arg(short, long)]
+    pub(crate) output: Option<PathBuf>,
+    /// oci or docker
+    #[arg(long, default_value = "docker")]
+    pub(crate) format: String,
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// Command of the image, as a JSON array or a shell line
+    #[arg(long)]
+    pub(crate) cmd: Option<String>,
+    /// Entry point of the image, as a JSON array or a shell line
+    #[arg(long)]
+    pub(crate) entrypoint: Option<String>,
+    /// NAME=VALUE
+    #[arg(short, long = "env")]
+    pub(crate) env: Vec<String>,
+    #[arg(long)]
+    pub(crate) workdir: Option<String>,
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// NAME=VALUE
+    #[arg(short, long = "label")]
+    pub(crate) label: Vec<String>,
+    /// PORT[/udp]
+    #[arg(long)]
+    pub(crate) expose: Vec<String>,
+    /// Push it under its name as well
+    #[arg(long)]
+    pub(crate) push: bool,
+    /// A directory or a tar archive (- for stdin)
+    pub(crate) source: PathBuf,
+    #[allow(missing_docs)]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// Name of the result
+    #[arg(short, long)]
+    pub(crate) tag: Vec<String>,
+    /// The Dockerfile, - for stdin [default: CONTEXT/Dockerfile]
+    #[arg(short, long)]
+    pub(crate) file: Option<PathBuf>,
+    /// NAME=VALUE
+    #[arg(long)]
+    pub(crate) build_arg: Vec<String>,
+    /// Stop after this stage
+    #[arg(long)]
+    pub(crate) target: Option<String>,
+    /// os/architecture[/variant]
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
+    /// Run every step again
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Pull base images even if they are here
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// For RUN --mount=type=secret: id=NAME[,src=FILE|,env=VARIABLE]
+    #[arg(long, value_name = "id=NAME,...")]
+    pub(crate) secret: Vec<String>,
+    /// NAME=VALUE
+    #[arg(long)]
+    pub(crate) label: Vec<String>,
+    /// What RUN reaches: host or none
+    #[arg(long, default_value = "host")]
+    pub(crate) network: String,
+    /// Print the id of the image only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Write the id of the image to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// auto or plain, which are the same
+    #[arg(long, default_value = "auto", value_parser = ["auto", "plain"])]
+    pub(crate) progress: String,
+    /// A directory; - reads the Dockerfile from stdin and has no files
+    pub(crate) context: PathBuf,
+}
