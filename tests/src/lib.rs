@@ -11,5 +11,6 @@ pub mod bundle;
 pub mod caller;
 pub mod cluster;
 pub mod eventually;
+pub mod image_lab;
 pub mod oracle;
 pub mod skip;

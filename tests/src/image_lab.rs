@@ -1,0 +1,77 @@
+//! A store with a busybox image `base:1` made from this machine's static busybox, and a directory for contexts.
+//!
+//! Its directories are nobody else's; what is run in it must be removed by whoever ran it, and needs no network.
+
+use crate::bins::{self, Said};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Programs of the base image.
+const APPLETS: [&str; 20] = [
+    "sh", "ls", "cat", "echo", "cp", "mkdir", "true", "false", "id", "env", "rm", "touch", "stat", "test",
+    "ln", "pwd", "chmod", "readlink", "sleep", "hostname",
+];
+
+/// One store and everything around it.
+#[derive(Debug)]
+pub struct ImageLab {
+    directory: tempfile::TempDir,
+}
+
+impl ImageLab {
+    /// Makes the base image.
+    ///
+    /// # Panics
+    /// When anything fails.
+    pub fn new() -> Self {
+        let lab =
+            Self { directory: tempfile::Builder::new().prefix("knarr-lab-").tempdir().expect("a directory") };
+        let base = lab.path("base");
+        for name in ["bin", "etc", "tmp", "root"] {
+            std::fs::create_dir_all(base.join(name)).expect("mkdir");
+        }
+        std::fs::copy("/bin/busybox", base.join("bin/busybox")).expect("a static busybox");
+        for name in APPLETS {
+            symlink("busybox", base.join("bin").join(name)).expect("symlink");
+        }
+        let passwd = "root:x:0:0::/root:/bin/sh\nwww:x:33:44::/srv:/bin/sh\n";
+        std::fs::write(base.join("etc/passwd"), passwd).expect("passwd");
+        std::fs::write(base.join("etc/group"), "root:x:0:\nwww:x:44:\naudio:x:29:\n").expect("group");
+        std::fs::set_permissions(&base, PermissionsExt::from_mode(0o755)).expect("chmod");
+        std::fs::set_permissions(base.join("tmp"), PermissionsExt::from_mode(0o1777)).expect("chmod");
+        std::fs::create_dir(lab.path("context")).expect("mkdir");
+        lab.knarr(&["image", "import", &base.to_string_lossy(), "base:1"]).ok();
+        lab
+    }
+
+    /// A path in the lab.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Runs `knarr` on this lab's store.
+    pub fn knarr(&self, arguments: &[&str]) -> Said {
+        let mut command = Command::new(bins::find("knarr"));
+        command.arg("--data-dir").arg(self.path("data")).arg("--state-dir").arg(self.path("state"));
+        command.args(["--config", "/nonexistent"]).args(arguments);
+        bins::run(command.current_dir(self.directory.path()))
+    }
+
+    /// Writes a file of the context.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn file(&self, name: &str, content: &str) -> &Self {
+        let path = self.path("context").join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("mkdir");
+        std::fs::write(path, content).expect("a file of the context");
+        self
+    }
+}
+
+impl Default for ImageLab {
+    fn default() -> Self {
+        Self::new()
+    }
+}
