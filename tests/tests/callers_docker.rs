@@ -66,7 +66,7 @@ fn options_builds_and_errors() {
         "docker options_builds_and_errors",
         r#"
         RUN --rm --memory 64m --cpus 0.5 --pids-limit 20 --cpuset-cpus 0 --cap-drop all --cap-add kill --read-only --tmpfs /t --device /dev/null:/dev/mine \
-            --sysctl net.ipv4.ip_forward=1 --security-opt no-new-privileges --oom-score-adj 500 --hostname foo --init --shm-size 1m --ulimit core=0 bb sh -c '
+            --sysctl net.ipv4.ip_forward=1 --security-opt no-new-privileges --oom-score-adj 500 --hostname foo --shm-size 1m --ulimit core=0 bb sh -c '
             id; grep -E "Cap|Seccomp:|NoNew" /proc/self/status; cat /proc/self/oom_score_adj; hostname; stat -c %t:%T /dev/mine
             touch /x 2>&1; touch /t/x && echo ok; mount | grep -v -e "^/dev" -e "devtmpfs" -e "/proc/" -e /sys/ | cut -d" " -f3,5,6 | sort'
         RUN --rm --pid host --ipc host --uts host bb sh -c 'test -d /proc/2 && echo sees all'

@@ -1,6 +1,9 @@
 //! What a kubelet does with pods, seen through kubectl: one node, many pods beside each other, each of them one row of
 //! the kubelet's behaviour with the words, reasons and counts that users and tools look for.
 
+// Test code throughout: a failed expectation ends the test that made it.
+#![allow(clippy::expect_used)]
+
 #[path = "kube_pods/node.rs"]
 mod node;
 

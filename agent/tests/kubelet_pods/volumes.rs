@@ -13,7 +13,7 @@ fn map(name: &str, data: Value) -> Value {
 async fn volumes_follow_their_objects() {
     lab::with(async |lab| {
         lab.write("m.json", map("m", json!({"k": "old\n", "gone": "x"})));
-        let script = "cat /map/k /sub/k; until grep -q new /map/k; do sleep 0.1; done; cat /map/k /sub/k /all/m/k; ls /map; sleep 1000";
+        let script = "cat /map/k /sub/k; until grep -q new /map/k && grep -q new /all/m/k; do sleep 0.1; done; cat /map/k /sub/k /all/m/k; ls /map; sleep 1000";
         let mut container = shell("c", script);
         container["volumeMounts"] = json!([{"name": "map", "mountPath": "/map"},
             {"name": "all", "mountPath": "/all"}, {"name": "map", "mountPath": "/sub/k", "subPath": "k"}]);

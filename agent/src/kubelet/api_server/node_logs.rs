@@ -70,18 +70,20 @@ async fn stream(path: PathBuf) -> Result<Response<Body>, Refusal> {
     tokio::spawn(async move {
         loop {
             let mut block = vec![0; BLOCK];
-            let read = file.read(&mut block).await.map(|count| {
-                block.truncate(count);
-                count
-            });
-            let over = !matches!(read, Ok(1..));
             // The end is told by the end of the channel; a client that has gone needs nothing more.
-            let gone = match read {
+            let over = match file.read(&mut block).await {
                 Ok(0) => true,
-                Ok(_) => sender.send(Ok(Frame::data(block.into()))).await.is_err(),
-                Err(error) => sender.send(Err(error)).await.is_err(),
+                Ok(count) => {
+                    block.truncate(count);
+                    sender.send(Ok(Frame::data(block.into()))).await.is_err()
+                }
+                Err(error) => {
+                    // Whether it arrives or not: there is no more to read.
+                    let _ = sender.send(Err(error)).await;
+                    true
+                }
             };
-            if over || gone {
+            if over {
                 return;
             }
         }

@@ -41,6 +41,10 @@ impl History {
         wanted: i32,
         now: Timestamp,
     ) -> Limited {
+        if self.recommendations.is_empty() {
+            // The first thing known of an object, also after a restart: a window has to pass before it shrinks.
+            self.recommendations.push((now, replicas));
+        }
         self.recommendations.push((now, wanted));
         self.recommendations.retain(|(at, _)| now.duration_since(*at) < MEMORY);
         self.changes.retain(|(at, _)| now.duration_since(*at) < MEMORY);
