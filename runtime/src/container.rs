@@ -12,6 +12,7 @@
 //! Whoever changes a container holds a lock on its directory. What runs is never taken from the file alone: a pid
 //! counts only together with the start time of its process.
 
+use crate::bootstrap::runtime::Company;
 use crate::cgroups::{Cgroups, control};
 use crate::error::{Context, Error, Kind, Result};
 use crate::spec::{Hooks, Spec, parse};
@@ -317,14 +318,34 @@ fn existing(root: &Path, id: &str) -> Result<PathBuf> {
     }
 }
 
-/// The lock on a container's directory. It is given back by name, as init has inherited the descriptor and would keep it.
+impl Company for Container {
+    fn meanwhile(&mut self, pid: Pid) -> Result<()> {
+        self.stage_init(pid)
+    }
+
+    /// Init waits for `start` however long: with the lock, nobody could delete what a killed `create` left.
+    fn let_go(&mut self) {
+        if let Some(lock) = self.lock.take() {
+            lock.abandon();
+        }
+    }
+}
+
+/// The lock on a container's directory. It is given back by name: whoever was cloned meanwhile may hold the descriptor.
 #[derive(Debug)]
-struct Lock(OwnedFd);
+struct Lock(Option<OwnedFd>);
+
+impl Lock {
+    /// Closes this process's descriptor; the lock stays with the process that took it.
+    fn abandon(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Lock {
     fn drop(&mut self) {
         // It goes with the last descriptor in any case.
-        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+        let _ = self.0.as_ref().map(|fd| rustix::fs::flock(fd, FlockOperation::Unlock));
     }
 }
 
@@ -336,7 +357,7 @@ fn lock(directory: &Path, operation: FlockOperation) -> Result<Lock> {
         Err(errno) => return Err(errno).context(|| format!("open {}", directory.display())),
     };
     rustix::io::retry_on_intr(|| rustix::fs::flock(&fd, operation)).context(|| "flock")?;
-    Ok(Lock(fd))
+    Ok(Lock(Some(fd)))
 }
 
 /// Somebody is changing it.

@@ -13,4 +13,5 @@ pub mod cluster;
 pub mod eventually;
 pub mod image_lab;
 pub mod oracle;
+pub mod server;
 pub mod skip;

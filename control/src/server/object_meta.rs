@@ -5,7 +5,7 @@ use crate::random;
 use crate::registry::{Cause, Resource};
 use jiff::Timestamp;
 use knarr_api::{Status, meta, names};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Names are cut to this before five characters are added.
 const MAX_GENERATED_PREFIX: usize = 58;
@@ -35,6 +35,7 @@ pub(crate) fn begin(object: &mut Value, resource: &Resource, namespace: &str) ->
     for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
         meta::remove(object, field);
     }
+    drop_empty(object);
     meta::set(object, "uid", random::uid());
     meta::set(object, "creationTimestamp", now());
     if resource.strategy.has_generation() {
@@ -69,6 +70,17 @@ pub(crate) fn check_name(object: &mut Value, name: &str) -> Result<(), Status> {
     Ok(())
 }
 
+/// An empty map or list of the metadata is the same as none, and none is what is stored: else an unchanged object
+/// would look changed.
+fn drop_empty(object: &mut Value) {
+    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        let found = object.pointer(&format!("/metadata/{field}"));
+        if found.is_some_and(|value| *value == json!({}) || *value == json!([])) {
+            meta::remove(object, field);
+        }
+    }
+}
+
 /// What an update cannot change is what it was.
 pub(crate) fn carry_over(old: &Value, new: &mut Value) {
     let kept = [
@@ -85,6 +97,7 @@ pub(crate) fn carry_over(old: &Value, new: &mut Value) {
     for field in kept {
         meta::copy(old, new, field);
     }
+    drop_empty(new);
     if new.pointer("/metadata/managedFields").is_none() {
         meta::copy(old, new, "managedFields");
     }
@@ -166,7 +179,6 @@ fn validate_annotations(object: &Value, causes: &mut Vec<Cause>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn fields(object: Value) -> Vec<String> {
         validate(&object).into_iter().map(|cause| cause.field).collect()

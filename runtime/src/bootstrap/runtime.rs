@@ -64,14 +64,17 @@ impl Created {
     }
 }
 
-/// Performs the runtime's steps. When it fails nothing runs any more; cgroups are the caller's to remove. `meanwhile` is
-/// what the command does with the new process while that is at work.
-pub(crate) fn create(
-    plan: &Plan,
-    state: State,
-    setup: Setup,
-    meanwhile: &mut dyn FnMut(Pid) -> Result<()>,
-) -> Result<Created> {
+/// The command for which a process is made.
+pub(crate) trait Company {
+    /// What it does with the new process while that is at work.
+    fn meanwhile(&mut self, pid: Pid) -> Result<()>;
+
+    /// In the new process: what only the command may hold, since it must end with the command.
+    fn let_go(&mut self);
+}
+
+/// Performs the runtime's steps. When it fails nothing runs any more; cgroups are the caller's to remove.
+pub(crate) fn create(plan: &Plan, state: State, setup: Setup, company: &mut dyn Company) -> Result<Created> {
     let (channel, theirs) = Channel::pair()?;
     let timeline = Timeline::new(setup.timeline, Side::Runtime);
     let mut runtime = Runtime {
@@ -85,7 +88,7 @@ pub(crate) fn create(
         entrances: vec![],
         child: None,
         hooks_asked: false,
-        meanwhile,
+        company,
     };
     let steps: Vec<&Step> = plan.side(Side::Runtime).collect();
     for (index, step) in steps.iter().enumerate() {
@@ -113,7 +116,7 @@ struct Runtime<'a> {
     entrances: Vec<OwnedFd>,
     child: Option<Child>,
     hooks_asked: bool,
-    meanwhile: &'a mut dyn FnMut(Pid) -> Result<()>,
+    company: &'a mut dyn Company,
 }
 
 impl Runtime<'_> {
@@ -199,7 +202,10 @@ impl Runtime<'_> {
                 self.entrances.clear();
                 Ok(())
             }
-            clone::Side::Child => self.become_init(proc),
+            clone::Side::Child => {
+                self.company.let_go();
+                self.become_init(proc)
+            }
         }
     }
 
@@ -270,7 +276,7 @@ impl Runtime<'_> {
     fn await_init(&mut self) -> Result<()> {
         let failure = self.setup.failure();
         let pid = self.pid()?;
-        (self.meanwhile)(pid)?;
+        self.company.meanwhile(pid)?;
         loop {
             match self.channel.receive()? {
                 Some(Message::Ready) => return Ok(()),

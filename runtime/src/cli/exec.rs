@@ -3,7 +3,7 @@
 use super::foreground::{self, Foreground};
 use super::launch;
 use super::{Arguments, Flag, Global};
-use crate::bootstrap::runtime::{self, Setup};
+use crate::bootstrap::runtime::{self, Company, Setup};
 use crate::cgroups::Cgroups;
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result};
@@ -103,7 +103,18 @@ fn start(
     }
     let timeline = arguments.path("timeline").is_some();
     let setup = Setup { console, start_fifo: None, timeline, target: Some(init) };
-    runtime::create(&plan, container.state_as(Status::Running), setup, &mut |_| Ok(()))?.go()
+    runtime::create(&plan, container.state_as(Status::Running), setup, &mut Alone)?.go()
+}
+
+/// An exec keeps no record and holds no lock.
+struct Alone;
+
+impl Company for Alone {
+    fn meanwhile(&mut self, _: Pid) -> Result<()> {
+        Ok(())
+    }
+
+    fn let_go(&mut self) {}
 }
 
 /// The container's cgroups, or one below them.

@@ -160,7 +160,7 @@ fn build(
     let mut state = container.state_as(Status::Creating);
     state.oci_version = crate::spec::VERSION.into();
     // All but the last step of recording its pid happens while init is at work.
-    let created = runtime::create(plan, state, setup, &mut |pid| container.stage_init(pid))?;
+    let created = runtime::create(plan, state, setup, container)?;
     match announce(container, &created, arguments) {
         Ok(()) => Ok(created),
         Err(error) => Err(error.and(created.kill())),

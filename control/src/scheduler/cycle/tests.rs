@@ -222,27 +222,3 @@ fn room_is_kept_for_the_nominated() {
     assert_eq!(decided(&pod("higher", "1", json!({"spec": {"priority": 20}}))), to("a"));
     assert_eq!(decided(&first), to("a"));
 }
-
-/// Prints how fast decisions are; built with optimizations, 10,000 pods on 1,000 nodes should take under 2 s.
-#[test]
-#[ignore = "a measurement"]
-fn ten_thousand_pods_on_a_thousand_nodes() {
-    let nodes = (0..1000)
-        .map(|at| node(&format!("node-{at}"), "32", json!({"status": {"allocatable": {"memory": "64Gi"}}})));
-    let mut snapshot = snapshot(nodes.collect(), vec![]);
-    let pods: Vec<Arc<Pod>> = (0..10_000).map(|at| pod(&format!("pod-{at}"), "100m", json!({}))).collect();
-    let (mut turn, mut longest) = (Turn::default(), std::time::Duration::ZERO);
-    let begin = std::time::Instant::now();
-    for pod in &pods {
-        let one = std::time::Instant::now();
-        let Decision::Node(node) = decide(pod, Ok(&[]), &snapshot, Packing::default(), &mut turn) else {
-            panic!("no room")
-        };
-        snapshot.assume(&Key::of(&**pod), &node, pod.clone());
-        longest = longest.max(one.elapsed());
-    }
-    let rate = pods.len() as f64 / begin.elapsed().as_secs_f64();
-    eprintln!("{rate:.0} pods per second, the longest decision took {longest:?}");
-    let fullest = snapshot.nodes.values().map(|node| node.pods.len()).max();
-    assert!(fullest <= Some(20), "spread out: {fullest:?}");
-}

@@ -88,20 +88,27 @@ fn decide(budget: &Value, pod: &Value) -> Result<Decision, Status> {
     if !is_ready(pod) && (always || enough && number(budget, "desiredHealthy") > 0) {
         return Ok(Decision::Free);
     }
-    let refuse = |why: String| {
-        Err(Status::too_many_requests(REFUSED, Some(RETRY)).with_cause("DisruptionBudget", &why))
+    let refuse = |retry: Option<u32>, why: String| {
+        Err(Status::too_many_requests(REFUSED, retry).with_cause("DisruptionBudget", &why))
     };
     if number(budget, "observedGeneration") < meta::generation(budget).unwrap_or(0) {
-        return refuse(format!("The disruption budget {name} is still being processed by the server."));
+        return refuse(
+            Some(RETRY),
+            format!("The disruption budget {name} is still being processed by the server."),
+        );
     }
     if number(budget, "disruptionsAllowed") > 0 {
         return Ok(Decision::Take);
     }
-    refuse(format!(
-        "The disruption budget {name} needs {} healthy pods and has {} currently",
-        number(budget, "desiredHealthy"),
-        number(budget, "currentHealthy")
-    ))
+    // Without a time to try again: clients that obey one would wait for it in silence, whatever their own deadline.
+    refuse(
+        None,
+        format!(
+            "The disruption budget {name} needs {} healthy pods and has {} currently",
+            number(budget, "desiredHealthy"),
+            number(budget, "currentHealthy")
+        ),
+    )
 }
 
 fn is_ready(pod: &Value) -> bool {

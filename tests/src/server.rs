@@ -1,0 +1,77 @@
+//! A control plane alone (`knarr server`), for tests of what clients see: no node, no privileges, ready at once.
+
+use crate::bins::{self, Said};
+use crate::eventually::eventually;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A running `knarr server` in a directory of its own.
+#[derive(Debug)]
+pub struct Server {
+    directory: tempfile::TempDir,
+    child: Child,
+}
+
+impl Server {
+    /// Starts one on a free port.
+    ///
+    /// # Panics
+    /// When it is not ready within a minute.
+    #[must_use]
+    pub fn start() -> Self {
+        let directory = tempfile::Builder::new().prefix("knarr-server-").tempdir().expect("a directory");
+        let log = std::fs::File::create(directory.path().join("server.log")).expect("server.log");
+        let mut command = Command::new(bins::find("knarr"));
+        command.arg("--data-dir").arg(directory.path().join("data"));
+        command.arg("--state-dir").arg(directory.path().join("state"));
+        command.args(["server", "--listen", "127.0.0.1:0"]).stdin(Stdio::null());
+        let child = command.stdout(log.try_clone().expect("server.log")).stderr(log).spawn();
+        let server = Self { directory, child: child.expect("knarr server") };
+        eventually("knarr server is ready", Duration::from_secs(60), || {
+            let log = std::fs::read_to_string(server.path("server.log")).unwrap_or_default();
+            if log.contains("is ready") { Ok(()) } else { Err(log) }
+        });
+        server
+    }
+
+    /// A path in its directory.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes a file beside it; gives its path.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    #[must_use]
+    pub fn file(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.path(name), text).expect("a file");
+        self.path(name).display().to_string()
+    }
+
+    /// Runs kubectl as its administrator.
+    #[must_use]
+    pub fn kubectl(&self, kubectl: &Path, arguments: &[&str]) -> Said {
+        let mut command = Command::new(kubectl);
+        command.arg("--kubeconfig").arg(self.path("data/admin.kubeconfig")).args(arguments);
+        command.env("HOME", self.directory.path()).env("KUBE_EDITOR", "sed -i s/before/after/");
+        bins::run(&mut command)
+    }
+
+    /// Runs one of our own commands on its directories.
+    #[must_use]
+    pub fn knarr(&self, arguments: &[&str]) -> Said {
+        let mut command = Command::new(bins::find("knarr"));
+        command.arg("--data-dir").arg(self.path("data")).arg("--state-dir").arg(self.path("state"));
+        bins::run(command.args(arguments))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
