@@ -51,14 +51,12 @@ const SLEEPER: &str = "containers: [{name: c, image: 127.0.0.1:5000/hello:1, com
 fn stateful_set_with_claims(lab: &Lab<'_>) {
     lab.apply(
         "db.yaml",
-        &format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: db}}\nspec: {{clusterIP: None, selector: {{app: db}}, ports: [{{port: 80}}]}}\n\
-             ---\napiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: db}}\nspec:\n  serviceName: db\n  replicas: 2\n  \
-             selector: {{matchLabels: {{app: db}}}}\n  template:\n    metadata: {{labels: {{app: db}}}}\n    \
-             spec: {{terminationGracePeriodSeconds: 0, containers: [{{name: c, image: 127.0.0.1:5000/hello:1, command: [sleep, '1000000'], \
-             volumeMounts: [{{name: data, mountPath: /data}}]}}]}}\n  volumeClaimTemplates:\n  - metadata: {{name: data}}\n    \
-             spec: {{storageClassName: local-path, accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Mi}}}}}}\n"
-        ),
+        "apiVersion: v1\nkind: Service\nmetadata: {name: db}\nspec: {clusterIP: None, selector: {app: db}, ports: [{port: 80}]}\n\
+             ---\napiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db}\nspec:\n  serviceName: db\n  replicas: 2\n  \
+             selector: {matchLabels: {app: db}}\n  template:\n    metadata: {labels: {app: db}}\n    \
+             spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: 127.0.0.1:5000/hello:1, command: [sleep, '1000000'], \
+             volumeMounts: [{name: data, mountPath: /data}]}]}\n  volumeClaimTemplates:\n  - metadata: {name: data}\n    \
+             spec: {storageClassName: local-path, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}\n",
     );
     lab.awaits(&["rollout", "status", "statefulset/db"]);
     assert_eq!(lab.get("pvc/data-db-1", "{.status.phase}"), "Bound");
