@@ -1,7 +1,10 @@
 //! Finding the binaries under test and running them with a deadline.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// No command of the runtime may take longer, on the slowest machine.
@@ -73,21 +76,30 @@ pub fn run_within(command: &mut Command, deadline: Duration) -> Said {
     let open = |file: &tempfile::NamedTempFile| Stdio::from(file.reopen().expect("the file"));
     command.stdin(Stdio::null()).stdout(open(&out)).stderr(open(&err));
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let end = Instant::now() + deadline;
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("waiting") {
-            break status;
-        }
-        if Instant::now() > end {
-            child.kill().expect("killing");
-            panic!("{command:?} did not end within {deadline:?}");
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    };
+    if !ends_within(&child, deadline) {
+        child.kill().expect("killing");
+        panic!("{command:?} did not end within {deadline:?}");
+    }
+    let status = child.wait().expect("waiting");
     let read = |file: &tempfile::NamedTempFile| {
         String::from_utf8_lossy(&std::fs::read(file).expect("output")).into_owned()
     };
     Said { code: code(status), out: read(&out), err: read(&err) }
+}
+
+/// Waits for the end of a child without taking its status.
+fn ends_within(child: &Child, deadline: Duration) -> bool {
+    let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).expect("pidfd_open");
+    let end = Instant::now() + deadline;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).expect("a deadline");
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
+            Ok(ready) => return ready > 0,
+            Err(Errno::INTR) => {}
+            Err(error) => panic!("poll(<pidfd>): {error}"),
+        }
+    }
 }
 
 fn code(status: ExitStatus) -> i32 {

@@ -129,9 +129,9 @@ fn nothing_is_left_for_later_in_the_code() {
 
 #[test]
 fn tests_wait_on_conditions_and_never_sleep() {
-    no_file("sleeps (only eventually.rs and bins.rs poll, with deadlines)", |file, text| {
+    no_file("sleeps (only eventually.rs polls, with a deadline)", |file, text| {
         let sleeps = |line: &&str| line.contains("thread::sleep(") || line.contains("time::sleep(");
-        let polls = file.ends_with("eventually.rs") || file.ends_with("bins.rs") || !is_test(file);
+        let polls = file.ends_with("eventually.rs") || !is_test(file);
         if polls { None } else { text.lines().find(sleeps).map(|line| line.trim().to_owned()) }
     });
 }
