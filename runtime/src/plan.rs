@@ -51,6 +51,8 @@ pub(crate) struct Options {
 #[derive(Debug, Clone)]
 pub(crate) struct Host {
     pub(crate) layout: cgroups::layout::Layout,
+    /// The kernel's memory can be read as a core file.
+    pub(crate) kcore: bool,
 }
 
 /// Everything that will be done.
@@ -91,7 +93,7 @@ impl Plan {
             warnings: vec![],
         };
         let process = ProcessPlan::new(spec.process.as_ref(), options.preserve_fds, &mut plan.warnings)?;
-        let init = init::steps(spec, &linux, &process, options, &mut plan)?;
+        let init = init::steps(spec, &linux, &process, (options, host), &mut plan)?;
         plan.steps = runtime_steps(&linux, &process, &plan, options)?;
         plan.steps.extend(init);
         Ok(plan)

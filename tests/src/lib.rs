@@ -10,6 +10,7 @@ pub mod bins;
 pub mod bundle;
 pub mod caller;
 pub mod cluster;
+pub mod effort;
 pub mod eventually;
 pub mod image_lab;
 pub mod oracle;

@@ -31,7 +31,8 @@ ls /proc/self/fd | tell fd
 cat /proc/self/mountinfo | tell mount
 for f in /proc/sys/kernel/shm_rmid_forced /proc/sys/net/ipv4/ip_unprivileged_port_start; do echo "sysctl $f $(cat $f)"; done
 for f in memory/memory.limit_in_bytes memory/memory.soft_limit_in_bytes pids/pids.max cpu/cpu.shares cpu/cpu.cfs_quota_us \
-    cpu/cpu.cfs_period_us cpuset/cpuset.cpus devices/devices.list; do echo "cgroup $f $(cat /sys/fs/cgroup/$f 2>&1 | sort | tr '\n' ,)"; done
+    cpu/cpu.cfs_period_us cpuset/cpuset.cpus devices/devices.list \
+    memory.max memory.low memory.swap.max pids.max cpu.weight cpu.max cpuset.cpus; do echo "cgroup $f $(cat /sys/fs/cgroup/$f 2>&1 | sort | tr '\n' ,)"; done
 ls -ln /dev | sed 's/ [A-Z][a-z][a-z] .*:[0-9][0-9] / /' | tell dev
 for d in /made /made/deep /t /b /tmp /proc /sys; do stat -c '%a %u:%g %n' $d; done 2>&1 | tell place
 for f in /proc/keys /proc/acpi /sys/firmware /proc/timer_list /proc/sys/kernel/hostname; do
@@ -257,6 +258,8 @@ fn decided(line: &str) -> Option<String> {
         ("mount", rest) => mount(rest).map(|text| format!("mount {text}")),
         // runc 1.1 lets every container make tunnels; later versions do not, nor do we.
         ("cgroup", rest) if rest.starts_with("devices/") => Some(line.replace("c 10:200 rwm,", "")),
+        // Shares are turned into a weight by another formula since runc 1.4, which is ours.
+        ("cgroup", rest) if rest.starts_with("cpu.weight") => None,
         // Descriptors of the probe itself.
         ("fd", number) if number.parse::<u32>().ok()? > 3 => None,
         _ => Some(line.to_string()),

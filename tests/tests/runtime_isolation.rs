@@ -48,6 +48,21 @@ fn seccomp_refuses_with_the_errno_of_the_rule() {
     assert!(out.contains("Quota exceeded") || out.contains("Disk quota exceeded"), "{out}");
 }
 
+/// A profile made before a call existed does not allow it: what comes after the filter must not need new ones.
+#[test]
+fn a_profile_older_than_the_kernel_lets_the_program_start() {
+    for privileges in [true, false] {
+        let out = report("echo started", |config| {
+            config["process"]["noNewPrivileges"] = json!(privileges);
+            config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+                {"names": ["close_range", "openat2", "clone3", "pidfd_open", "faccessat2", "statx", "rseq", "execveat", "open_tree",
+                    "move_mount", "mount_setattr", "fsopen", "fsmount", "fsconfig", "landlock_create_ruleset"],
+                 "action": "SCMP_ACT_ERRNO"}]});
+        });
+        assert_eq!(out, "started\n", "noNewPrivileges {privileges}");
+    }
+}
+
 #[test]
 fn masked_and_read_only_paths() {
     let script = "wc -c < /proc/keys; ls /sys/firmware | wc -l; echo 1 > /proc/sys/kernel/hostname 2>&1 || echo refused; touch /x 2>&1; true";
@@ -89,6 +104,35 @@ fn mounts_with_attributes_propagation_and_copies() {
     {
         assert!(out.contains(text), "{text}: {out}");
     }
+}
+
+/// What is mounted below the source gets the attributes too, or keeps its own.
+#[test]
+fn recursive_attributes_reach_what_is_mounted_below() {
+    let script = "grep -E ' /(all|top|kept)/below ' /proc/self/mountinfo | while read -r a b c d place attributes rest; do \
+        echo $place $attributes; done; for t in all top kept; do touch /$t/below/x 2>/dev/null && echo $t is writable; done";
+    let mut bundle = Bundle::shell(script);
+    let source = bundle.path().join("source");
+    std::fs::create_dir_all(source.join("below")).unwrap();
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    for (place, options) in [
+        ("/all", vec!["rbind", "rro", "rnosuid", "rnodev", "rnoexec", "rnoatime"]),
+        ("/top", vec!["rbind", "ro", "nosuid"]),
+        ("/kept", vec!["rbind", "ro", "rdev", "rsuid", "rexec", "rrelatime"]),
+    ] {
+        mounts.push(json!({"destination": place, "type": "bind", "source": source, "options": options}));
+    }
+    let path = bundle.path().to_str().unwrap().to_string();
+    let inner = bundle.command(&["run", "--bundle", &path, &bundle.id]);
+    let mut outer = std::process::Command::new("/bin/busybox");
+    let setup = format!("/bin/busybox mount -t tmpfs -o nosuid,relatime t {}/below; exec \"$@\"", source.display());
+    outer.args(["unshare", "-m", "/bin/busybox", "sh", "-c", &setup, "sh"]);
+    let said = knarr_tests::bins::run(outer.arg(inner.get_program()).args(inner.get_args()));
+    assert_eq!(
+        said.ok(),
+        "/all/below ro,nosuid,nodev,noexec,noatime\n/top/below rw,nosuid,relatime\n/kept/below rw,relatime\n\
+         top is writable\nkept is writable\n"
+    );
 }
 
 #[test]

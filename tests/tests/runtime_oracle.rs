@@ -84,3 +84,33 @@ fn failures_have_the_same_status() {
         format!("{:?}", codes(bundle))
     });
 }
+
+/// Every member of an answer by its path and type; numbers differ from run to run.
+fn shape(value: &Value, path: &str, into: &mut std::collections::BTreeSet<String>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| shape(value, &format!("{path}.{key}"), into)),
+        Value::Array(list) => list.iter().for_each(|value| shape(value, &format!("{path}[]"), into)),
+        other => drop(into.insert(format!("{path}: {}", kind(other)))),
+    }
+}
+
+/// Members that a version of runc after the installed one has, and counters that are there only when they are not zero.
+fn may_differ(member: &str) -> bool {
+    let newer = ["psi", ".swapOnlyUsage", ".swapOnly", "rsvd", ".burst", ".nr_bursts", ".hugetlb."];
+    let counters = [".raw.", "Recursive", ".percpu_", "usage.kernel", "usage.user", ".throttling", ".cache", ".failcnt"];
+    newer.iter().chain(&counters).any(|word| member.contains(word))
+}
+
+#[test]
+fn statistics_have_the_same_shape() {
+    same("dd if=/dev/zero of=/tmp/f bs=1k count=100 2>/dev/null; sleep 1000", |bundle| {
+        bundle.config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864});
+        bundle.config["linux"]["resources"]["pids"] = json!({"limit": 50});
+        bundle.start();
+        let stats: Value = serde_json::from_str(&bundle.call("events", &["--stats"]).ok()).unwrap();
+        assert_eq!((&stats["type"], &stats["id"]), (&json!("stats"), &json!(bundle.id)));
+        let mut members = std::collections::BTreeSet::new();
+        shape(&stats, "", &mut members);
+        members.into_iter().filter(|member| !may_differ(member)).map(|member| member + "\n").collect()
+    });
+}

@@ -11,6 +11,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+/// For a whole boot.
+const DEADLINE: Duration = Duration::from_secs(150);
+
 /// Boots systemd as the first process and, once it listens, runs the script inside. Everything dies with the namespaces.
 const BOOT: &str = r#"
 set -eu
@@ -44,22 +47,34 @@ exec /usr/lib/systemd/systemd --unit=lab.target --log-target=console --show-stat
 "#;
 
 fn systemd() -> Option<PathBuf> {
+    if booted() {
+        return Some(PathBuf::from("/"));
+    }
     std::env::var_os("KNARR_SYSTEMD")
         .map(PathBuf::from)
         .filter(|root| root.join("usr/lib/systemd/systemd").exists())
+}
+
+/// In the virtual machine systemd is the first process already.
+fn booted() -> bool {
+    std::env::var_os("KNARR_VM").is_some() && std::path::Path::new("/run/systemd/system").exists()
 }
 
 /// What a script says that runs where systemd rules; `K` is our runtime.
 fn inside(bundle: &Bundle, systemd: &std::path::Path, script: &str) -> String {
     let runtime = bins::find("knarr-runtime");
     let dir = bundle.path().display().to_string();
-    std::fs::create_dir(bundle.path().join("lab")).expect("a directory");
     let prefix = format!(
         "cd {dir}\nK() {{ {} --root /run/containers --systemd-cgroup \"$@\"; }}\n\
          SHOW() {{ systemctl show --value -p \"$2\" \"$1\"; }}\n",
         runtime.display()
     );
     std::fs::write(bundle.path().join("inside"), prefix + script).expect("a file");
+    if booted() {
+        let said = bins::run_within(Command::new("sh").arg(bundle.path().join("inside")), DEADLINE);
+        return format!("{}status {}\n", said.out, said.code);
+    }
+    std::fs::create_dir(bundle.path().join("lab")).expect("a directory");
     std::fs::write(bundle.path().join("boot"), BOOT).expect("a file");
     let shared = format!("{dir} {}", runtime.parent().expect("a directory").display());
     let mut command = Command::new("unshare");
@@ -67,7 +82,7 @@ fn inside(bundle: &Bundle, systemd: &std::path::Path, script: &str) -> String {
         .args(["-mpfiunC", "--kill-child", "--propagation", "private", "bash"])
         .arg(bundle.path().join("boot"));
     command.env("DIR", &dir).env("SYSTEMD", systemd).env("SHARED", shared);
-    let said = bins::run_within(&mut command, Duration::from_secs(150));
+    let said = bins::run_within(&mut command, DEADLINE);
     let read = |name: &str| std::fs::read_to_string(bundle.path().join(name)).unwrap_or_default();
     let out = read("out");
     assert!(out.ends_with("status 0\n"), "{out}\n{said:?}\n{}", read("boot.log"));

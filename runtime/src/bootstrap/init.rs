@@ -136,7 +136,8 @@ impl Init {
             Step::FindProgram => self.find_program(),
             Step::Ready => self.ready(),
             Step::AwaitStart => self.await_start(),
-            Step::CloseFds { first } => leave_nothing_behind(*first),
+            Step::CloseFds { first } => Ok(process::close_on_exec_from(*first)?),
+            Step::FreshSignals => Ok(process::reset_signals()?),
             Step::Execute(_) => self.execute(),
             _ => Err(Error::new(Kind::Os, format!("{} is not a step of init", step.name()))),
         }
@@ -268,14 +269,8 @@ pub(super) fn protect_from_neighbours() -> Result<()> {
 
 fn join(kind: namespace::Kind, path: &Path) -> Result<()> {
     let file = namespace::open(path).context(|| format!("lstat {}", path.display()))?;
-    namespace::join(&file, kind).context(|| format!("failed to join {} namespace", kind.proc_name()))
-}
-
-/// The program starts with no descriptors but those it should have, and with the signals of a fresh process: our own
-/// ignored SIGPIPE and blocked signals would be inherited.
-fn leave_nothing_behind(first: u32) -> Result<()> {
-    process::close_on_exec_from(first)?;
-    Ok(process::reset_signals()?)
+    let what = || format!("failed to join {} namespace {}", kind.proc_name(), path.display());
+    namespace::join(&file, kind).context(what)
 }
 
 /// Mapped, but still with the ids of outside.

@@ -68,7 +68,8 @@ pub(super) fn plan(
         systemd: global.systemd,
         rootless,
     };
-    let mut plan = Plan::new(&bundle.spec, &options, &Host { layout: Layout::detect()? })?;
+    let host = Host { layout: Layout::detect()?, kcore: Path::new("/proc/kcore").exists() };
+    let mut plan = Plan::new(&bundle.spec, &options, &host)?;
     if rootless {
         // What nobody handed down to this user it does without; a limit that needs it is refused by name.
         plan.cgroups.directories.retain(control::can_be_made);

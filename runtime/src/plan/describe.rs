@@ -124,8 +124,9 @@ impl Step {
                 c.effective, c.permitted, c.inheritable, c.ambient
             ),
             Step::CloseFds { first } => {
-                format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC), default signals")
+                format!("close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)")
             }
+            Step::FreshSignals => "sigaction(1..64, SIG_DFL), sigprocmask(SIG_SETMASK, [])".into(),
             Step::Execute(process) => format!("execve({:?})", process.args),
             Step::NewSession => "setsid()".into(),
             Step::CgroupNamespace => "unshare(CLONE_NEWCGROUP)".into(),
@@ -265,6 +266,7 @@ impl Step {
             Step::CloseFds { .. } => {
                 ("close descriptors", "nothing of the host leaks, whoever opened it (CVE-2024-21626)")
             }
+            Step::FreshSignals => ("fresh signals", "those that we ignore or block would be inherited"),
             Step::Execute(_) => ("execute", "process.args"),
             _ => ("step", ""),
         }

@@ -91,7 +91,7 @@ fn inside(target: &ExecTarget<'_>, given: &Process, process: &ProcessPlan) -> Re
     steps.push(Step::FindProgram);
     steps.extend(late);
     steps.push(Step::Ready);
-    steps.push(Step::CloseFds { first: 3 + process.preserve_fds });
+    steps.push(Step::FreshSignals);
     steps.push(Step::Execute(Box::new(process.clone())));
     Ok(steps)
 }

@@ -1,6 +1,6 @@
 //! What init does, from its first instruction to the container's program: the list reads in the order the kernel needs.
 
-use super::{HookKind, Options, Plan, ProcessPlan, Step, rootfs};
+use super::{HookKind, Host, Options, Plan, ProcessPlan, Step, rootfs};
 use crate::error::{Error, Result};
 use crate::mounts::Propagation;
 use crate::mounts::options as mount_options;
@@ -15,12 +15,12 @@ pub(super) fn steps(
     spec: &Spec,
     linux: &Linux,
     process: &ProcessPlan,
-    options: &Options,
+    (options, host): (&Options, &Host),
     plan: &mut Plan,
 ) -> Result<Vec<Step>> {
     let given = spec.process.clone().unwrap_or_default();
     let mut steps = enter(linux, plan, options);
-    steps.extend(build_root(spec, linux, process, options, plan)?);
+    steps.extend(build_root(spec, linux, process, (options, host), plan)?);
     steps.extend(leave_host(linux, options, &plan.hooks)?);
     steps.extend(settle(spec, linux, &given, process, plan)?);
     let (early, late) = filter(&given, linux)?;
@@ -32,7 +32,7 @@ pub(super) fn steps(
         steps.push(Step::AwaitStart);
     }
     steps.extend(hooks(&plan.hooks, HookKind::StartContainer));
-    steps.push(Step::CloseFds { first: 3 + process.preserve_fds });
+    steps.push(Step::FreshSignals);
     steps.push(Step::Execute(Box::new(process.clone())));
     Ok(steps)
 }
@@ -61,7 +61,7 @@ fn build_root(
     spec: &Spec,
     linux: &Linux,
     process: &ProcessPlan,
-    options: &Options,
+    (options, host): (&Options, &Host),
     plan: &mut Plan,
 ) -> Result<Vec<Step>> {
     let mut steps = vec![
@@ -75,7 +75,7 @@ fn build_root(
     plan.prepared = prepared;
     steps.extend(mounts);
     steps.push(Step::MakeWorkingDirectory(process.cwd.clone()));
-    steps.extend(rootfs::devices(spec, linux, &plan.namespaces)?);
+    steps.extend(rootfs::devices(spec, linux, &plan.namespaces, host.kcore)?);
     Ok(steps)
 }
 
@@ -157,6 +157,8 @@ pub(super) fn become_program(
     );
     steps.extend(linux.personality.as_ref().map(scheduling::personality).transpose()?.map(Step::Personality));
     steps.push(Step::Umask(process.umask));
+    // Before the filter: profiles older than close_range (Linux 5.9) refuse it. What we open from here on is ours to close.
+    steps.push(Step::CloseFds { first: 3 + process.preserve_fds });
     steps.extend(filter);
     // In a user namespace nobody may raise a limit: the runtime does it from outside.
     let limits = (!user_namespace && !process.rlimits.is_empty()).then(|| process.rlimits.clone());

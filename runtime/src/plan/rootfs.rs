@@ -22,6 +22,9 @@ const LINKS: &[(&str, &str)] = &[
     ("/dev/ptmx", "pts/ptmx"),
 ];
 
+/// Where the kernel has it, as runc does: it is masked by default, but programs may look for the name.
+const KCORE_LINK: (&str, &str) = ("/dev/core", "/proc/kcore");
+
 /// Decides all mounts; what init itself may not open goes to `prepared`.
 pub(super) fn mounts(
     spec: &Spec,
@@ -102,7 +105,12 @@ fn source(mount: &Mount, options: &Options, bundle: &Path) -> std::result::Resul
 }
 
 /// Device nodes and links; none where `/dev` is the host's.
-pub(super) fn devices(spec: &Spec, linux: &Linux, namespaces: &Namespaces) -> Result<Vec<Step>> {
+pub(super) fn devices(
+    spec: &Spec,
+    linux: &Linux,
+    namespaces: &Namespaces,
+    kcore: bool,
+) -> Result<Vec<Step>> {
     let from_host = |mount: &Mount| {
         let bound = mount.fs_type == "bind" || mount.options.iter().any(|o| o == "bind" || o == "rbind");
         bound && clean(&mount.destination) == Path::new("/dev")
@@ -133,7 +141,7 @@ pub(super) fn devices(spec: &Spec, linux: &Linux, namespaces: &Namespaces) -> Re
     }
     let bind = namespaces.any_user();
     let nodes = plans.into_iter().map(|plan| Step::Device(DevicePlan { bind, ..plan }));
-    let links = LINKS.iter().map(|(path, target)| Step::Link { path: PathBuf::from(path), target });
+    let links = LINKS.iter().chain(kcore.then_some(&KCORE_LINK)).map(|(path, target)| Step::Link { path: PathBuf::from(path), target });
     Ok(nodes.chain(links).collect())
 }
 

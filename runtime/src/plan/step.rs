@@ -167,6 +167,7 @@ pub(crate) enum Step {
     CloseFds {
         first: u32,
     },
+    FreshSignals,
     Execute(Box<ProcessPlan>),
 }
 
