@@ -8,5 +8,8 @@ pub fn effort(rounds: u32) -> u32 {
 
 /// `make soak`, which asks for more by `PROPTEST_CASES`.
 pub fn long() -> bool {
-    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).is_some_and(|cases: u32| cases >= 1000)
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .is_some_and(|cases: u32| cases >= 1000)
 }

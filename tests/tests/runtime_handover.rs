@@ -22,14 +22,21 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Accepts one connection and takes the descriptor that comes over it, with the bytes beside it.
 fn receive(listener: &UnixListener) -> (OwnedFd, Vec<u8>) {
     let timeout = Timespec::try_from(DEADLINE).unwrap();
-    assert!(poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&timeout)).unwrap() > 0, "nobody connects");
+    assert!(
+        poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&timeout)).unwrap() > 0,
+        "nobody connects"
+    );
     let (peer, _) = listener.accept().unwrap();
     let mut bytes = [0_u8; 4096];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got =
-        rustix::net::recvmsg(&peer, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
-            .unwrap();
+    let got = rustix::net::recvmsg(
+        &peer,
+        &mut [IoSliceMut::new(&mut bytes)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )
+    .unwrap();
     let fd = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
@@ -85,7 +92,10 @@ fn a_console_socket_is_for_a_terminal_and_a_detached_terminal_needs_one() {
     assert!(said.failed().contains("cannot use console socket if runc will not detach or allocate tty"));
     bundle.config["process"]["terminal"] = json!(true);
     let said = bundle.call("create", &["--bundle", &path]).failed();
-    assert!(said.contains("cannot allocate tty if runc will detach without setting console socket"), "{said}");
+    assert!(
+        said.contains("cannot allocate tty if runc will detach without setting console socket"),
+        "{said}"
+    );
     let said = bundle.call("create", &["--bundle", &path, "--console-socket", "/nowhere/socket"]).failed();
     assert!(said.contains("/nowhere/socket"), "{said}");
     bundle.assert_gone();

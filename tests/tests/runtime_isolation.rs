@@ -125,7 +125,8 @@ fn recursive_attributes_reach_what_is_mounted_below() {
     let path = bundle.path().to_str().unwrap().to_string();
     let inner = bundle.command(&["run", "--bundle", &path, &bundle.id]);
     let mut outer = std::process::Command::new("/bin/busybox");
-    let setup = format!("/bin/busybox mount -t tmpfs -o nosuid,relatime t {}/below; exec \"$@\"", source.display());
+    let setup =
+        format!("/bin/busybox mount -t tmpfs -o nosuid,relatime t {}/below; exec \"$@\"", source.display());
     outer.args(["unshare", "-m", "/bin/busybox", "sh", "-c", &setup, "sh"]);
     let said = knarr_tests::bins::run(outer.arg(inner.get_program()).args(inner.get_args()));
     assert_eq!(

@@ -63,13 +63,23 @@ fn many_execs_into_one() {
         assert_eq!(bundle.call_with("exec", &[], &["sh", "-c", "exit 5"]).code, 5);
     }
     assert_eq!((entries(), left(&bundle).1), (before, mounts));
-    assert_eq!(bundle.call("ps", &["--format", "json"]).ok().matches(',').count(), 0, "only init is left inside");
+    assert_eq!(
+        bundle.call("ps", &["--format", "json"]).ok().matches(',').count(),
+        0,
+        "only init is left inside"
+    );
 }
 
 fn spawn(bundle: &Bundle) -> Child {
     let path = bundle.path().to_str().unwrap().to_string();
     let mut command = bundle.command(&["run", "--bundle", &path, &bundle.id]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap()
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap()
 }
 
 #[test]

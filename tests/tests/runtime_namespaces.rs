@@ -9,8 +9,14 @@ use serde_json::{Value, json};
 use std::process::Command;
 
 /// The kinds by their names in `config.json` and in `/proc/PID/ns`.
-const KINDS: &[(&str, &str)] =
-    &[("pid", "pid"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("cgroup", "cgroup"), ("time", "time")];
+const KINDS: &[(&str, &str)] = &[
+    ("pid", "pid"),
+    ("network", "net"),
+    ("ipc", "ipc"),
+    ("uts", "uts"),
+    ("cgroup", "cgroup"),
+    ("time", "time"),
+];
 
 const TELL: &str = "for n in pid net ipc uts cgroup time user; do echo $n=$(readlink /proc/self/ns/$n); done";
 
@@ -54,7 +60,8 @@ fn each_kind_alone_and_all_together() {
         let told = bundle.run().ok();
         let own = |name: &str| format!("{name}={}\n", link(owner, name));
         assert!(told.contains(&own(name)), "{kind}: {told}");
-        let elsewhere = KINDS.iter().filter(|(other, _)| other != kind && !["cgroup", "time"].contains(other));
+        let elsewhere =
+            KINDS.iter().filter(|(other, _)| other != kind && !["cgroup", "time"].contains(other));
         for (_, other) in elsewhere {
             assert!(!told.contains(&own(other)), "{kind}: {told}");
         }
@@ -78,7 +85,8 @@ fn a_user_namespace_with_what_belongs_to_it() {
         bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
     });
     let mut bundle = Bundle::shell(TELL);
-    for (kind, name) in [("user", "user"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid")] {
+    for (kind, name) in [("user", "user"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid")]
+    {
         join(&mut bundle, kind, name, owner);
     }
     let told = bundle.run().ok();
@@ -91,10 +99,19 @@ fn a_user_namespace_with_what_belongs_to_it() {
 fn a_mount_namespace_that_exists() {
     // Somebody else's: a process that only holds it.
     let mut holder = Command::new("unshare");
-    holder.args(["-m", "--propagation", "private", "/bin/busybox", "sh", "-c", "echo ready; exec sleep 1000"]);
+    holder.args([
+        "-m",
+        "--propagation",
+        "private",
+        "/bin/busybox",
+        "sh",
+        "-c",
+        "echo ready; exec sleep 1000",
+    ]);
     let mut holder = holder.stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut ready = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take().unwrap()), &mut ready).unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take().unwrap()), &mut ready)
+        .unwrap();
     let mut bundle = Bundle::shell("readlink /proc/self/ns/mnt; cat /etc/passwd");
     join(&mut bundle, "mount", "mnt", i64::from(holder.id()));
     let expected = link(i64::from(holder.id()), "mnt");
@@ -109,7 +126,8 @@ fn a_mount_namespace_that_exists() {
 #[test]
 fn what_is_no_such_namespace_is_an_error_with_its_path() {
     let own = "/proc/self/ns/uts";
-    for (kind, path) in [("ipc", own), ("network", "/proc/self/ns/none"), ("network", "/etc/passwd"), ("uts", "relative")]
+    for (kind, path) in
+        [("ipc", own), ("network", "/proc/self/ns/none"), ("network", "/etc/passwd"), ("uts", "relative")]
     {
         let mut bundle = Bundle::shell("true");
         let list = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();

@@ -88,7 +88,9 @@ fn failures_have_the_same_status() {
 /// Every member of an answer by its path and type; numbers differ from run to run.
 fn shape(value: &Value, path: &str, into: &mut std::collections::BTreeSet<String>) {
     match value {
-        Value::Object(map) => map.iter().for_each(|(key, value)| shape(value, &format!("{path}.{key}"), into)),
+        Value::Object(map) => {
+            map.iter().for_each(|(key, value)| shape(value, &format!("{path}.{key}"), into))
+        }
         Value::Array(list) => list.iter().for_each(|value| shape(value, &format!("{path}[]"), into)),
         other => drop(into.insert(format!("{path}: {}", kind(other)))),
     }
@@ -97,7 +99,8 @@ fn shape(value: &Value, path: &str, into: &mut std::collections::BTreeSet<String
 /// Members that a version of runc after the installed one has, and counters that are there only when they are not zero.
 fn may_differ(member: &str) -> bool {
     let newer = ["psi", ".swapOnlyUsage", ".swapOnly", "rsvd", ".burst", ".nr_bursts", ".hugetlb."];
-    let counters = [".raw.", "Recursive", ".percpu_", "usage.kernel", "usage.user", ".throttling", ".cache", ".failcnt"];
+    let counters =
+        [".raw.", "Recursive", ".percpu_", "usage.kernel", "usage.user", ".throttling", ".cache", ".failcnt"];
     newer.iter().chain(&counters).any(|word| member.contains(word))
 }
 

@@ -105,12 +105,7 @@ fn source(mount: &Mount, options: &Options, bundle: &Path) -> std::result::Resul
 }
 
 /// Device nodes and links; none where `/dev` is the host's.
-pub(super) fn devices(
-    spec: &Spec,
-    linux: &Linux,
-    namespaces: &Namespaces,
-    kcore: bool,
-) -> Result<Vec<Step>> {
+pub(super) fn devices(spec: &Spec, linux: &Linux, namespaces: &Namespaces, kcore: bool) -> Result<Vec<Step>> {
     let from_host = |mount: &Mount| {
         let bound = mount.fs_type == "bind" || mount.options.iter().any(|o| o == "bind" || o == "rbind");
         bound && clean(&mount.destination) == Path::new("/dev")
@@ -141,7 +136,10 @@ pub(super) fn devices(
     }
     let bind = namespaces.any_user();
     let nodes = plans.into_iter().map(|plan| Step::Device(DevicePlan { bind, ..plan }));
-    let links = LINKS.iter().chain(kcore.then_some(&KCORE_LINK)).map(|(path, target)| Step::Link { path: PathBuf::from(path), target });
+    let links = LINKS
+        .iter()
+        .chain(kcore.then_some(&KCORE_LINK))
+        .map(|(path, target)| Step::Link { path: PathBuf::from(path), target });
     Ok(nodes.chain(links).collect())
 }
 
