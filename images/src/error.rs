@@ -96,6 +96,15 @@ impl Error {
         self.kind
     }
 
+    /// Whether the network or the machine broke something off, so that it says nothing about the bytes at hand.
+    pub(crate) fn is_from_outside(&self) -> bool {
+        use rustix::io::Errno;
+        let short =
+            [Errno::NOSPC, Errno::DQUOT, Errno::IO, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::ROFS];
+        self.kind == ErrorKind::Unavailable
+            || self.errno.is_some_and(|errno| short.iter().any(|known| known.raw_os_error() == errno))
+    }
+
     /// Remembers which HTTP status this was.
     pub(crate) fn with_status(mut self, status: u16) -> Self {
         self.status = Some(status);

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::layer::ahead::Ahead;
 use crate::layer::compression::decompress;
+use crate::layer::expansion::Compressed;
 use crate::layer::limits::Limits;
 use crate::layer::unpack::{Unpacked, unpack};
 use crate::manifest::LayerPlan;
@@ -18,47 +19,14 @@ use crate::snapshot::layers::Stage;
 use crate::store::parts::Parts;
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Counts the compressed bytes, so that the uncompressed ones can be held against them.
-struct Counting<R> {
-    inner: R,
-    count: Arc<AtomicU64>,
-}
-
-impl<R: Read> Read for Counting<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.count.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
-    }
-}
-
-/// Ends a stream that expands too far.
-struct Bounded<R> {
-    inner: R,
-    limits: Limits,
-    compressed: Arc<AtomicU64>,
-    uncompressed: u64,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.uncompressed += count as u64;
-        self.limits.check_expansion(self.compressed.load(Ordering::Relaxed), self.uncompressed)?;
-        Ok(count)
-    }
-}
 
 /// Smaller layers are done before threads for them have started.
 const WORTH_THREADS: u64 = 1 << 20;
 
 /// Unpacks a compressed stream into a stage and checks its diff id. The stream is read to its end.
 pub(crate) fn unpack_into(stage: &Stage, plan: &LayerPlan, mut stream: impl Read + Send) -> Result<Unpacked> {
-    let compressed = Arc::new(AtomicU64::new(0));
-    let counting = Counting { inner: &mut stream, count: compressed.clone() };
+    let compressed = Compressed::default();
+    let counting = compressed.count(&mut stream);
     let (unpacked, digest) = if plan.blob.size < WORTH_THREADS {
         unpack_plain(stage, decompress(counting)?, compressed)?
     } else {
@@ -77,9 +45,9 @@ pub(crate) fn unpack_into(stage: &Stage, plan: &LayerPlan, mut stream: impl Read
 }
 
 /// What comes out of the decompression: held against its limits, hashed, unpacked.
-fn unpack_plain(stage: &Stage, stream: impl Read, compressed: Arc<AtomicU64>) -> Result<(Unpacked, Digest)> {
+fn unpack_plain(stage: &Stage, stream: impl Read, compressed: Compressed) -> Result<(Unpacked, Digest)> {
     let limits = Limits::default();
-    let mut hashing = Hashing::new(Bounded { inner: stream, limits, compressed, uncompressed: 0 });
+    let mut hashing = Hashing::new(compressed.bound(stream, limits));
     let mut sink = stage.sink()?;
     let unpacked = unpack(&mut hashing, limits, sink.as_mut())?;
     let (digest, ..) = hashing.finish();

@@ -11,6 +11,7 @@ pub(crate) mod archive_builder;
 pub(crate) mod compression;
 pub(crate) mod directory;
 pub(crate) mod entry;
+pub(crate) mod expansion;
 pub(crate) mod idle_whiteouts;
 pub(crate) mod inherit;
 pub(crate) mod limits;

@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 
 /// Protects digests until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Lease(Option<FileLock>);
+pub(crate) struct Lease {
+    path: PathBuf,
+    lock: Option<FileLock>,
+}
 
 /// All leases of a store.
 #[derive(Debug, Clone)]
@@ -37,7 +40,19 @@ impl Leases {
         let _no_collector = FileLock::shared(&self.lock)?;
         let lock = FileLock::exclusive(&path)?;
         std::fs::write(&path, text).map_err(|e| Error::path("write", &path, e))?;
-        Ok(Lease(Some(lock)))
+        Ok(Lease { path, lock: Some(lock) })
+    }
+
+    /// Lets a lease protect these too: whoever learns one digest after the other needs one lease for all of them.
+    pub(crate) fn extend<'a>(&self, lease: &Lease, digests: impl Iterator<Item = &'a Digest>) -> Result<()> {
+        let text: String = digests.map(|digest| format!("{digest}\n")).collect();
+        let _no_collector = FileLock::shared(&self.lock)?;
+        let mut file = std::fs::File::options()
+            .append(true)
+            .open(&lease.path)
+            .map_err(|e| Error::path("open", &lease.path, e))?;
+        std::io::Write::write_all(&mut file, text.as_bytes())
+            .map_err(|e| Error::path("write", &lease.path, e))
     }
 
     /// Everything under a living lease. Only the collector calls this, under the store's lock; it removes dead ones.
@@ -61,7 +76,7 @@ impl Leases {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(lock) = self.0.take() {
+        if let Some(lock) = self.lock.take() {
             // What stays is a dead lease, which the next collection removes.
             let _ = lock.remove();
         }
@@ -81,7 +96,9 @@ mod tests {
         let second = leases.take([&one, &two].into_iter()).unwrap();
         assert_eq!(leases.protected().unwrap().len(), 2);
         drop(second);
-        assert_eq!(leases.protected().unwrap(), HashSet::from([one]));
+        assert_eq!(leases.protected().unwrap(), HashSet::from([one.clone()]));
+        leases.extend(&first, [&two].into_iter()).unwrap();
+        assert_eq!(leases.protected().unwrap(), HashSet::from([one, two.clone()]));
         drop(first);
         std::fs::write(dir.path().join("leases/1-1"), two.as_str()).unwrap();
         assert!(leases.protected().unwrap().is_empty(), "nobody holds it");

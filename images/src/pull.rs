@@ -352,7 +352,7 @@ fn receive(
             Ok((stage, unpacked))
         }
         // Broken off by the network or the disk: the rest would be no proof of anything.
-        Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Io) => Err(error),
+        Err(error) if error.is_from_outside() => Err(error),
         // The bytes may be at fault: hear them to the end, so that a wrong digest is called a wrong digest and a
         // blob that is wrong is not kept.
         Err(error) => {

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(test)]
 mod agreement;
+#[cfg(test)]
+mod attacks;
 pub(crate) mod copy;
 pub(crate) mod layers;
 pub(crate) mod overlay;

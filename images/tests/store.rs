@@ -19,12 +19,18 @@ mod disk_full;
 mod fake_registry;
 #[path = "store/fidelity.rs"]
 mod fidelity;
+#[path = "store/hostile_images.rs"]
+mod hostile_images;
 #[path = "store/hostile_registry.rs"]
 mod hostile_registry;
 #[path = "store/lab.rs"]
 mod lab;
 #[path = "store/layer_mounts.rs"]
 mod layer_mounts;
+#[path = "store/memory.rs"]
+mod memory;
+#[path = "store/mirrors.rs"]
+mod mirrors;
 #[path = "store/peers.rs"]
 mod peers;
 #[path = "store/policy.rs"]

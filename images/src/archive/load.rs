@@ -8,9 +8,10 @@ use crate::image::Image;
 use crate::import::adopt;
 use crate::inspect::read_bytes;
 use crate::install::{Naming, install_stored, list_image};
-use crate::layer::compression::{Compression, decompress, detect};
+use crate::layer::compression::{Compression, detect};
 use crate::layer::entry::TreePath;
-use crate::layer::limits::Limits;
+use crate::layer::expansion::expand;
+use crate::layer::limits::{Limits, check_free_space};
 use crate::layer::tar_reader::{RawEntry, TarReader};
 use crate::lease::Lease;
 use crate::manifest::{ConfigCore, Descriptor, Document, MAX_CONFIG, MAX_MANIFEST, Manifest};
@@ -23,13 +24,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 
 /// Members that are neither documents nor blobs by digest; each costs a file.
 const MAX_MEMBERS: usize = 10_000;
+/// The free space is looked at once per so many bytes.
+const SPACE_CHECK: u64 = 64 << 20;
 /// An index in an index in an index.
 const MAX_DEPTH: usize = 3;
 
 pub(crate) fn load(parts: &Parts, reader: &mut dyn Read) -> Result<Vec<Image>> {
-    let mut loading = Loading::new(parts);
-    let mut archive =
-        TarReader::new(BufReader::with_capacity(256 << 10, decompress(reader)?), Limits::default());
+    let mut loading = Loading::new(parts)?;
+    let limits = Limits::default();
+    let mut archive = TarReader::new(BufReader::with_capacity(256 << 10, expand(reader, limits)?), limits);
     while let Some(entry) = archive.next()? {
         let name = TreePath::clean(&entry.path).to_string();
         let result = loading.member(&entry, name.trim_start_matches('/'), &mut archive.data());
@@ -52,19 +55,19 @@ struct Loading<'a> {
     members: HashMap<String, Descriptor>,
     /// `docker save` links layers that it has already written.
     links: HashMap<String, String>,
-    leases: Vec<Lease>,
+    lease: Lease,
 }
 
 impl<'a> Loading<'a> {
-    fn new(parts: &'a Parts) -> Self {
-        Self {
+    fn new(parts: &'a Parts) -> Result<Self> {
+        Ok(Self {
             parts,
             index: None,
             docker: None,
             members: HashMap::new(),
             links: HashMap::new(),
-            leases: Vec::new(),
-        }
+            lease: parts.leases.take(std::iter::empty())?,
+        })
     }
 
     fn member(&mut self, entry: &RawEntry, name: &str, content: &mut dyn BufRead) -> Result<()> {
@@ -99,7 +102,12 @@ impl<'a> Loading<'a> {
         let failed = |e| Error::io("create a file in the store", e);
         let file = self.parts.temporary_file()?;
         let mut writer = Hashing::new(std::io::BufWriter::with_capacity(256 << 10, file));
-        std::io::copy(content, &mut writer).map_err(|e| Error::io("store", e))?;
+        let root =
+            std::fs::File::open(&self.parts.root).map_err(|e| Error::path("open", &self.parts.root, e))?;
+        let mut part = || std::io::copy(&mut (&mut *content).take(SPACE_CHECK), &mut writer);
+        while part().map_err(|e| Error::io("store", e))? > 0 {
+            check_free_space(&root)?;
+        }
         writer.flush().map_err(failed)?;
         let (digest, written, buffer) = writer.finish();
         let file = buffer.into_inner().map_err(|e| failed(e.into_error()))?;
@@ -108,7 +116,7 @@ impl<'a> Loading<'a> {
         }
         let blob = Descriptor::new("", digest, written);
         debug_assert!(written <= size || size == 0);
-        self.leases.push(self.parts.leases.take([&blob.digest].into_iter())?);
+        self.parts.leases.extend(&self.lease, [&blob.digest].into_iter())?;
         adopt(self.parts, file, &blob)?;
         self.members.insert(name.to_owned(), blob);
         Ok(())
@@ -179,7 +187,7 @@ impl<'a> Loading<'a> {
             let layers: Vec<Descriptor> =
                 image.layers.iter().map(|name| self.layer(self.find(name)?)).collect::<Result<_>>()?;
             let bytes = Manifest::oci(config, layers)?;
-            self.leases.push(self.parts.leases.take([&Digest::of(&bytes)].into_iter())?);
+            self.parts.leases.extend(&self.lease, [&Digest::of(&bytes)].into_iter())?;
             let digest = put(&self.parts.content, &bytes)?;
             let Document::Manifest(manifest) = Document::parse(&bytes, None)? else {
                 return Err(Error::invalid("archive: manifest expected"));
@@ -212,7 +220,7 @@ impl<'a> Loading<'a> {
             .filter_map(Result::transpose)
             .collect::<Result<_>>()?;
         let protected: Vec<Digest> = plan.iter().map(|layer| layer.chain_id.clone()).collect();
-        self.leases.push(self.parts.leases.take(protected.iter())?);
+        self.parts.leases.extend(&self.lease, protected.iter())?;
         plan.iter().try_for_each(|layer| install_stored(self.parts, layer))?;
         let naming = Naming {
             manifest: digest,

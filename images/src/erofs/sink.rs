@@ -1,7 +1,6 @@
 //! Takes a layer's entries: contents go to the image file, everything else into the tree.
 
 use crate::erofs::tree::{Body, Tree};
-use crate::erofs::xattr::check_capability;
 use crate::error::{Error, Result};
 use crate::layer::entry::{Entry, Kind};
 use crate::layer::limits::check_free_space;
@@ -47,8 +46,11 @@ impl ErofsSink {
 
     fn contents(&mut self, size: u64, sparse: Option<&[(u64, u64)]>, data: &mut dyn BufRead) -> Result<u32> {
         let start = self.position;
-        let block =
-            u32::try_from(start / BLOCK).map_err(|_| Error::invalid("layer is too large for one image"))?;
+        let too_large = || Error::invalid("layer is too large for one image");
+        let block = u32::try_from(start / BLOCK).map_err(|_| too_large())?;
+        // Every part of a sparse file lies before its end, so that no sum below can overflow.
+        let end = start.checked_add(size).and_then(|end| end.checked_next_multiple_of(BLOCK));
+        let end = end.filter(|end| u32::try_from(end / BLOCK).is_ok()).ok_or_else(too_large)?;
         match sparse {
             None => self.copy(data, size)?,
             Some(parts) => {
@@ -58,8 +60,7 @@ impl ErofsSink {
                 }
             }
         }
-        let end = start.checked_add(size).and_then(|end| end.checked_next_multiple_of(BLOCK));
-        self.skip_to(end.ok_or_else(|| Error::invalid("layer is too large for one image"))?)?;
+        self.skip_to(end)?;
         Ok(block)
     }
 
@@ -102,13 +103,12 @@ impl ErofsSink {
 impl LayerSink for ErofsSink {
     fn entry(&mut self, entry: Entry, content: &mut dyn BufRead, _position: u64) -> Result<()> {
         let Entry { path, meta, kind } = entry;
-        check_capability(&meta.xattrs)?;
         path.check_lengths()?;
         match kind {
             Kind::Directory => self.tree.directory(&path, meta),
             Kind::File { size, sparse } => {
                 let block = self.contents(size, sparse.as_deref(), content)?;
-                self.result.bytes += size;
+                self.result.bytes = self.result.bytes.saturating_add(size);
                 self.tree.leaf(&path, meta, Body::File { block, size })
             }
             Kind::Symlink(target) => self.tree.leaf(&path, meta, Body::Symlink(target)),

@@ -72,17 +72,6 @@ pub(super) fn decode(area: &[u8]) -> (Vec<Attribute>, bool) {
     (found, opaque)
 }
 
-/// Setting a malformed file capability fails; here nobody sets it, so it has to be looked at.
-pub(super) fn check_capability(xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
-    for (_, value) in xattrs.iter().filter(|(name, _)| name == b"security.capability") {
-        let revision = value.get(3).copied();
-        if !matches!((revision, value.len()), (Some(1), 12) | (Some(2), 20) | (Some(3), 24)) {
-            return Err(Error::invalid("setxattr security.capability: invalid argument"));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -104,6 +104,17 @@ impl ArchiveBuilder {
         builder.bytes
     }
 
+    /// Makes every header's checksum right again, as far as headers can still be found.
+    pub(crate) fn mend_checksums(archive: &mut [u8]) {
+        for block in archive.as_chunks_mut::<512>().0 {
+            if &block[257..262] == b"ustar" {
+                let (front, back) = (&block[..148], &block[156..]);
+                let sum: u32 = front.iter().chain(b"        ").chain(back).map(|byte| u32::from(*byte)).sum();
+                block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            }
+        }
+    }
+
     fn item(&mut self, item: &Item) {
         let mut records = Vec::new();
         for (name, value) in &item.xattrs {

@@ -40,13 +40,30 @@ pub(crate) fn decompress<'a, R: Read + 'a>(input: R) -> Result<Box<dyn Read + 'a
     let start = input.fill_buf().map_err(|e| Error::io("read layer", e))?;
     match detect(start)? {
         Compression::Plain => Ok(Box::new(input)),
-        Compression::Gzip => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
+        Compression::Gzip => Ok(Box::new(Decoding(flate2::bufread::MultiGzDecoder::new(input)))),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input)
                 .map_err(|e| Error::io("open zstd stream", e))?;
             decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(|e| Error::io("limit zstd window", e))?;
-            Ok(Box::new(decoder))
+            Ok(Box::new(Decoding(decoder)))
         }
+    }
+}
+
+/// What a decoder does not understand is the layer's fault and not the machine's.
+struct Decoding<R>(R);
+
+impl<R: Read> Read for Decoding<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer).map_err(|error| {
+            let of_the_input = error.raw_os_error().is_some()
+                || error.kind() == std::io::ErrorKind::Interrupted
+                || error.get_ref().is_some_and(|inner| inner.is::<Error>());
+            match of_the_input {
+                true => error,
+                false => Error::invalid(format!("layer: corrupt compressed data: {error}")).into(),
+            }
+        })
     }
 }
 

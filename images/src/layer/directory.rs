@@ -207,7 +207,7 @@ impl DirectorySink {
                 }
             }
         }
-        self.result.bytes += size;
+        self.result.bytes = self.result.bytes.saturating_add(size);
         self.file_meta(&file, &entry.meta)
     }
 

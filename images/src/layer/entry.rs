@@ -7,6 +7,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layer::tar_reader::RawEntry;
 use crate::layer::whiteout::{self, Name};
 
+/// Device numbers as the kernel has them: twelve bits and twenty.
+const MAX_MAJOR: u32 = 0xfff;
+const MAX_MINOR: u32 = 0xf_ffff;
+
 /// A clean path inside a layer: no leading slash, no `.`, no `..`, no empty parts. The root is empty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct TreePath(Vec<u8>);
@@ -125,6 +129,16 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Bytes of its name, link target and attributes: about what is kept of it until the layer is complete.
+    pub(crate) fn weight(&self) -> u64 {
+        let target = match &self.kind {
+            Kind::Symlink(target) => target.len(),
+            _ => 0,
+        };
+        let xattrs: usize = self.meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        (self.path.0.len() + target + xattrs) as u64
+    }
+
     /// Judges a raw entry. None where it means nothing for a container.
     pub(crate) fn judge(raw: RawEntry) -> Result<Option<Self>> {
         let named = |error: Error| error.context(format_args!("layer entry {}", printable(&raw.path)));
@@ -141,8 +155,9 @@ impl Entry {
             uid: id(raw.uid, "uid").map_err(named)?,
             gid: id(raw.gid, "gid").map_err(named)?,
             mtime: raw.mtime,
-            xattrs: raw.xattrs.iter().filter(|(name, _)| !is_overlays_own(name)).cloned().collect(),
+            xattrs: raw.xattrs.iter().filter(|(name, _)| !is_hosts_own(name)).cloned().collect(),
         };
+        check_capability(&meta.xattrs).map_err(named)?;
         let whiteout = path.split().map(|(_, name)| whiteout::classify(name)).transpose().map_err(named)?;
         let (path, kind) = match whiteout {
             None | Some(Name::Ordinary) => (path, kind),
@@ -167,6 +182,10 @@ fn kind_of(raw: &RawEntry, path: &TreePath) -> Result<Option<Kind>> {
         b'2' if raw.link.is_empty() => return Err(Error::invalid("symbolic link to nothing")),
         b'2' => Kind::Symlink(raw.link.clone()),
         // The kernel's own mark of a whiteout: smuggled in, it would hide files that the layer does not name.
+        // What the kernel cannot express it cuts down, to 0:0 if the archive wants that.
+        b'3' | b'4' if major > MAX_MAJOR || minor > MAX_MINOR => {
+            return Err(Error::invalid(format!("device number {major}:{minor} is out of range")));
+        }
         b'3' if raw.device == (0, 0) => return Err(Error::invalid("character device 0:0 is not allowed")),
         b'3' => Kind::CharDevice(major, minor),
         b'4' => Kind::BlockDevice(major, minor),
@@ -177,9 +196,21 @@ fn kind_of(raw: &RawEntry, path: &TreePath) -> Result<Option<Kind>> {
     }))
 }
 
-/// Attributes that overlayfs reads as orders, in both its namespaces.
-fn is_overlays_own(name: &[u8]) -> bool {
-    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+/// Attributes that overlayfs reads as orders, in both its namespaces, and labels, which are for this machine's policy to
+/// give.
+fn is_hosts_own(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") || name == b"security.selinux"
+}
+
+/// A malformed file capability is refused before anybody sets it: not every way to hold a layer would notice.
+fn check_capability(xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+    for (_, value) in xattrs.iter().filter(|(name, _)| name == b"security.capability") {
+        let revision = value.get(3).copied();
+        if !matches!((revision, value.len()), (Some(1), 12) | (Some(2), 20) | (Some(3), 24)) {
+            return Err(Error::invalid("setxattr security.capability: invalid argument"));
+        }
+    }
+    Ok(())
 }
 
 /// The kernel keeps the highest number for "unchanged".

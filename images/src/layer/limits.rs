@@ -1,12 +1,14 @@
 //! How much a layer may ask of the machine.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// Bounds on one layer. Each is far above any real image and far below what hurts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Bytes of one PAX or GNU extension header; they are held in memory.
+    /// Bytes of all PAX and GNU extension headers before one entry, and of all global ones; they are held in memory.
     pub(crate) metadata: u64,
+    /// Bytes of the names and attributes of all entries: a tree is held in memory until it is written down.
+    pub(crate) tree: u64,
     /// Entries of the archive.
     pub(crate) entries: u64,
     /// Bytes of the uncompressed archive.
@@ -23,6 +25,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             metadata: 1 << 20,
+            tree: 256 << 20,
             entries: 4_000_000,
             bytes: 256 << 30,
             ratio: 200,
@@ -55,8 +58,8 @@ pub(crate) fn check_free_space(on: impl std::os::fd::AsFd) -> Result<()> {
     let fs = rustix::fs::fstatvfs(on).map_err(|e| Error::io("fstatvfs of the image store", e))?;
     let reserve = (fs.f_blocks / 100).min((64 << 20) / fs.f_frsize.max(1));
     if fs.f_bavail < reserve {
-        let message = "no space left on device: the last percent of the file system is kept free";
-        return Err(Error::new(ErrorKind::Io, message));
+        let kept = "the last percent of the file system is kept free";
+        return Err(Error::io(kept, rustix::io::Errno::NOSPC));
     }
     Ok(())
 }

@@ -38,6 +38,8 @@ pub(crate) struct TarReader<R> {
     input: R,
     limits: Limits,
     global: Pax,
+    /// Bytes of the extension headers that `global` is made of.
+    global_bytes: u64,
     entries: u64,
     /// Bytes of the current entry's content that were not read, and its padding.
     left: u64,
@@ -48,7 +50,8 @@ pub(crate) struct TarReader<R> {
 
 impl<R: BufRead> TarReader<R> {
     pub(crate) fn new(input: R, limits: Limits) -> Self {
-        Self { input, limits, global: Pax::default(), entries: 0, left: 0, padding: 0, position: 0 }
+        let global = Pax::default();
+        Self { input, limits, global, global_bytes: 0, entries: 0, left: 0, padding: 0, position: 0 }
     }
 
     /// Where the unread content of the current entry starts in the archive.
@@ -60,18 +63,21 @@ impl<R: BufRead> TarReader<R> {
     pub(crate) fn next(&mut self) -> Result<Option<RawEntry>> {
         let mut pax = self.global.clone();
         let (mut long_path, mut long_link) = (None, None);
+        let mut bytes = 0;
         loop {
             let Some(header) = self.header()? else { return Ok(None) };
             let size = unsigned("size", &header.as_old().size)?;
             match header.as_bytes()[156] {
-                b'x' => pax.extend(&self.metadata(size)?)?,
+                b'x' => pax.extend(&self.metadata(size, &mut bytes)?)?,
                 b'g' => {
-                    let records = self.metadata(size)?;
+                    let mut all = self.global_bytes;
+                    let records = self.metadata(size, &mut all)?;
+                    self.global_bytes = all;
                     self.global.extend(&records)?;
                     pax.extend(&records)?;
                 }
-                b'L' => long_path = Some(without_nul(self.metadata(size)?)),
-                b'K' => long_link = Some(without_nul(self.metadata(size)?)),
+                b'L' => long_path = Some(without_nul(self.metadata(size, &mut bytes)?)),
+                b'K' => long_link = Some(without_nul(self.metadata(size, &mut bytes)?)),
                 b'V' => self.enter(size)?,
                 kind => return self.entry(&header, kind, size, pax, (long_path, long_link)).map(Some),
             }
@@ -182,7 +188,7 @@ impl<R: BufRead> TarReader<R> {
 
     /// The old GNU format: four parts in the header, then extension blocks of 21.
     fn gnu_sparse(&mut self, header: &tar::Header) -> Result<(Vec<(u64, u64)>, u64)> {
-        let bad = |e| Error::io("layer: sparse map", e);
+        let bad = |e: std::io::Error| Error::invalid(format!("layer: invalid sparse map: {e}"));
         let gnu = header.as_gnu().ok_or_else(|| Error::invalid("layer: sparse file in a non-GNU header"))?;
         let mut map = Vec::new();
         let mut extend = |parts: &[tar::GnuSparseHeader]| -> Result<()> {
@@ -244,9 +250,11 @@ impl<R: BufRead> TarReader<R> {
         Ok(true)
     }
 
-    fn metadata(&mut self, size: u64) -> Result<Vec<u8>> {
-        if size > self.limits.metadata {
-            return Err(Error::invalid(format!("layer: extension header of {size} bytes is too long")));
+    /// One extension header; `bytes` counts those that are kept together.
+    fn metadata(&mut self, size: u64, bytes: &mut u64) -> Result<Vec<u8>> {
+        *bytes = bytes.saturating_add(size);
+        if *bytes > self.limits.metadata {
+            return Err(Error::invalid(format!("layer: extension headers of {bytes} bytes are too long")));
         }
         self.enter(size)?;
         let mut data = Vec::new();
@@ -327,7 +335,8 @@ fn without_nul(mut name: Vec<u8>) -> Vec<u8> {
 
 /// Both sums are in use: of unsigned bytes (POSIX) and of signed ones (old Suns).
 fn check_sum(header: &tar::Header) -> Result<()> {
-    let stored = header.cksum().map_err(|e| Error::io("layer: not a tar archive: checksum", e))?;
+    let wrong = |_| Error::invalid("layer: not a tar archive: header checksum is no number");
+    let stored = header.cksum().map_err(wrong)?;
     let blanked = |index: usize, byte: u8| if (148..156).contains(&index) { b' ' } else { byte };
     let bytes = || header.as_bytes().iter().enumerate().map(|(index, byte)| blanked(index, *byte));
     let unsigned: u32 = bytes().map(u32::from).sum();

@@ -37,8 +37,14 @@ pub(crate) struct Unpacked {
 /// Unpacks a whole uncompressed stream and reads it to its end, so that its digest covers every byte.
 pub(crate) fn unpack(stream: impl Read, limits: Limits, sink: &mut dyn LayerSink) -> Result<Unpacked> {
     let mut archive = TarReader::new(BufReader::with_capacity(BUFFER, stream), limits);
+    let mut held = 0u64;
     while let Some(raw) = archive.next()? {
         if let Some(entry) = Entry::judge(raw)? {
+            held += entry.weight();
+            if held > limits.tree {
+                let message = format!("layer: names and attributes of more than {} bytes", limits.tree);
+                return Err(Error::invalid(message));
+            }
             let position = archive.position();
             let path = entry.path.clone();
             sink.entry(entry, &mut archive.data(), position).map_err(|error| named(error, &path))?;

@@ -8,7 +8,7 @@ use crate::media_type::ACCEPT_MANIFESTS;
 use crate::reference::Reference;
 use crate::registry::auth::{Authenticator, percent_encode};
 use crate::registry::download::body_stream;
-use crate::registry::exchange::{Call, Exchange, read_all};
+use crate::registry::exchange::{Attempting, Call, Exchange, read_all};
 use crate::registry::hosts::Endpoint;
 use crate::registry::transport::{Transport, full};
 use crate::registry::{BlobSource, ByteStream, Registry, Resolved};
@@ -17,7 +17,8 @@ use bytes::Bytes;
 use http::{HeaderName, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde::Deserialize;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One registry, as one user.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct RegistryClient {
     pub(crate) exchange: Exchange,
     registry: String,
     endpoints: Vec<Endpoint>,
+    /// Mirrors, by their place in the list, that could not be reached: one pull does not wait for them twice.
+    down: Mutex<HashSet<usize>>,
 }
 
 /// Tags of a repository or repositories of a registry.
@@ -44,7 +47,7 @@ impl RegistryClient {
         credentials: Option<Credentials>,
     ) -> Self {
         let exchange = Exchange { transport, auth: Authenticator::new(credentials) };
-        Self { exchange, registry: registry.to_owned(), endpoints }
+        Self { exchange, registry: registry.to_owned(), endpoints, down: Mutex::default() }
     }
 
     /// Asks each endpoint that may be asked, in order. A mirror's failure only means that the next one is asked.
@@ -58,16 +61,29 @@ impl RegistryClient {
     ) -> Result<Response<Incoming>> {
         let mut last =
             Error::new(ErrorKind::Unavailable, format!("{}: no host is configured for this", self.registry));
-        for endpoint in self.endpoints.iter().filter(|endpoint| may(endpoint)) {
+        for (place, endpoint) in self.endpoints.iter().enumerate().filter(|(_, endpoint)| may(endpoint)) {
+            if self.down().contains(&place) {
+                continue;
+            }
             let target = self.on_behalf(endpoint, path);
             let headers = headers.to_vec();
-            let call = Call { endpoint, method: method.clone(), target, scope, headers, uploads: false };
+            let attempts = if endpoint.mirror { Attempting::Once } else { Attempting::Patiently };
+            let call = Call { endpoint, method: method.clone(), target, scope, headers, attempts };
             match self.exchange.call(&call, &|| full("")).await {
                 Ok(response) => return Ok(response),
-                Err(error) => last = error,
+                Err(error) => {
+                    if endpoint.mirror && error.kind() == ErrorKind::Unavailable {
+                        self.down().insert(place);
+                    }
+                    last = error;
+                }
             }
         }
         Err(last)
+    }
+
+    fn down(&self) -> MutexGuard<'_, HashSet<usize>> {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A list that comes in pages: each answer's `Link` names the next one.
@@ -182,7 +198,7 @@ impl Registry for RegistryClient {
             target,
             scope: &scope,
             headers: Vec::new(),
-            uploads: false,
+            attempts: Attempting::Patiently,
         };
         match self.exchange.call(&call, &|| full("")).await {
             Ok(_) => Ok(true),
@@ -204,7 +220,8 @@ impl Registry for RegistryClient {
         let scope = scope(reference, "pull,push");
         let target = format!("/{}/manifests/{}", reference.repository, reference.selector());
         let headers = vec![(header::CONTENT_TYPE, media_type.to_owned())];
-        let call = Call { endpoint, method: Method::PUT, target, scope: &scope, headers, uploads: false };
+        let attempts = Attempting::Patiently;
+        let call = Call { endpoint, method: Method::PUT, target, scope: &scope, headers, attempts };
         let sent = self.exchange.call(&call, &|| full(bytes.clone())).await;
         sent.map(drop).map_err(|error| error.context(format_args!("push manifest to {reference}")))
     }

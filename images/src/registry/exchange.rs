@@ -28,8 +28,18 @@ pub(crate) struct Call<'a> {
     /// `repository:NAME:pull`.
     pub(crate) scope: &'a str,
     pub(crate) headers: Vec<(HeaderName, String)>,
+    pub(crate) attempts: Attempting,
+}
+
+/// How often it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attempting {
+    /// Again and again, while that may help.
+    Patiently,
+    /// Somebody else can be asked instead.
+    Once,
     /// The body is a blob: no deadline for the answer's head, and no second attempt here.
-    pub(crate) uploads: bool,
+    Uploading,
 }
 
 /// Sends requests on somebody's behalf.
@@ -57,7 +67,7 @@ impl Exchange {
         loop {
             match self.attempt(call, body).await {
                 Ok(response) => return Ok(response),
-                Err((error, _)) if call.uploads => return Err(error),
+                Err((error, _)) if call.attempts != Attempting::Patiently => return Err(error),
                 Err((error, asked)) => attempts.again(error, asked).await?,
             }
         }
@@ -108,7 +118,7 @@ impl Exchange {
             let at_home = origin(&target) == origin(&base);
             let request = request(call, &target, body(), proof.as_ref().filter(|_| at_home), at_home)?;
             let tls = if at_home { call.endpoint.tls.clone() } else { TlsSettings::default() };
-            let response = self.transport.send(&tls, request, call.uploads).await?;
+            let response = self.transport.send(&tls, request, call.attempts == Attempting::Uploading).await?;
             match response.status() {
                 StatusCode::UNAUTHORIZED if at_home => return Ok(Outcome::Challenge(response)),
                 StatusCode::MOVED_PERMANENTLY

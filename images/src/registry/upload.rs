@@ -9,7 +9,7 @@ use crate::registry::BlobSource;
 use crate::registry::auth::percent_encode;
 use crate::registry::client::{RegistryClient, scope};
 use crate::registry::download::download;
-use crate::registry::exchange::{Call, redirected};
+use crate::registry::exchange::{Attempting, Call, redirected};
 use crate::registry::retry::{Attempts, Patience};
 use crate::registry::transport::{Body, full};
 use crate::registry::upload_parts::{is_too_large, least_part};
@@ -37,7 +37,14 @@ impl RegistryClient {
             percent_encode(from)
         );
         let headers = vec![(header::CONTENT_LENGTH, "0".to_owned())];
-        let call = Call { endpoint, method: Method::POST, target, scope: &both, headers, uploads: false };
+        let call = Call {
+            endpoint,
+            method: Method::POST,
+            target,
+            scope: &both,
+            headers,
+            attempts: Attempting::Patiently,
+        };
         match self.exchange.call(&call, &|| full("")).await {
             Ok(response) => Ok(response.status() == StatusCode::CREATED),
             // Not allowed to read there, or not there: then it has to be sent.
@@ -85,7 +92,14 @@ impl RegistryClient {
         let scope = scope(reference, "pull,push");
         let target = format!("/{}/blobs/uploads/", reference.repository);
         let headers = vec![(header::CONTENT_LENGTH, "0".to_owned())];
-        let call = Call { endpoint, method: Method::POST, target, scope: &scope, headers, uploads: false };
+        let call = Call {
+            endpoint,
+            method: Method::POST,
+            target,
+            scope: &scope,
+            headers,
+            attempts: Attempting::Patiently,
+        };
         let opened = self.exchange.call(&call, &|| full("")).await?;
         let base: Uri = format!("{}/", endpoint.base)
             .parse()
@@ -99,7 +113,14 @@ impl RegistryClient {
             (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
             (header::CONTENT_LENGTH, blob.size.to_string()),
         ];
-        let call = Call { endpoint, method: Method::PUT, target, scope: &scope, headers, uploads: true };
+        let call = Call {
+            endpoint,
+            method: Method::PUT,
+            target,
+            scope: &scope,
+            headers,
+            attempts: Attempting::Uploading,
+        };
         let sent = Arc::new(AtomicU64::new(0));
         let patience = self.exchange.transport.patience();
         let whole = || body(source, blob, 0..blob.size, sent.clone(), patience);

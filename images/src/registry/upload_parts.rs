@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::Descriptor;
 use crate::registry::BlobSource;
 use crate::registry::client::RegistryClient;
-use crate::registry::exchange::{Call, redirected};
+use crate::registry::exchange::{Attempting, Call, redirected};
 use crate::registry::transport::full;
 use crate::registry::upload::{body, finish_target, stall_guard};
 use http::{Method, Response, Uri, header};
@@ -43,7 +43,14 @@ impl RegistryClient {
                 (header::CONTENT_RANGE, format!("{at}-{}", at + length - 1)),
             ];
             let target = location.to_string();
-            let call = Call { endpoint, method: Method::PATCH, target, scope, headers, uploads: true };
+            let call = Call {
+                endpoint,
+                method: Method::PATCH,
+                target,
+                scope,
+                headers,
+                attempts: Attempting::Uploading,
+            };
             let patience = self.exchange.transport.patience();
             let sent = Arc::new(AtomicU64::new(0));
             let part = || body(source, blob, at..at + length, sent.clone(), patience);
@@ -53,7 +60,8 @@ impl RegistryClient {
         }
         let target = finish_target(&location, blob);
         let headers = vec![(header::CONTENT_LENGTH, "0".to_owned())];
-        let call = Call { endpoint, method: Method::PUT, target, scope, headers, uploads: false };
+        let call =
+            Call { endpoint, method: Method::PUT, target, scope, headers, attempts: Attempting::Patiently };
         self.exchange.call(&call, &|| full("")).await.map(drop)
     }
 }

@@ -12,7 +12,7 @@ use crate::snapshot::overlay::Overlay;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 pub(super) struct Rig {
-    dir: tempfile::TempDir,
+    pub(super) dir: tempfile::TempDir,
     layers: Layers,
     pub(super) snapshots: Box<dyn Snapshotter>,
 }
@@ -39,16 +39,26 @@ impl Rig {
 
     /// Unpacks one layer on top of another.
     pub(super) fn layer(&self, parent: Option<Digest>, items: &[Item]) -> Result<Digest> {
-        let archive = ArchiveBuilder::of(items);
-        let diff_id = Digest::of(&archive);
+        self.archive(parent, &ArchiveBuilder::of(items))
+    }
+
+    /// The same of an archive's bytes.
+    pub(super) fn archive(&self, parent: Option<Digest>, archive: &[u8]) -> Result<Digest> {
+        let diff_id = Digest::of(archive);
         let chain_id = Digest::of(format!("{parent:?}{diff_id}").as_bytes());
-        let blob = Descriptor::of("", &archive);
+        let blob = Descriptor::of("", archive);
         let plan = LayerPlan { blob, diff_id, chain_id: chain_id.clone(), parent };
         if let Some(stage) = self.layers.stage(&plan)? {
-            let unpacked = unpack(&archive[..], Limits::default(), stage.sink()?.as_mut())?;
+            let unpacked = unpack(archive, Limits::default(), stage.sink()?.as_mut())?;
             stage.commit(unpacked)?;
         }
         Ok(chain_id)
+    }
+
+    pub(super) fn forget(&self, layer: &Digest) {
+        self.layers.remove(layer).unwrap();
+        crate::gc::empty_trash(&self.dir.path().join("trash")).unwrap();
+        std::fs::remove_file(self.dir.path().join("trash.lock")).unwrap();
     }
 
     pub(super) fn mounted<T>(&self, mounts: &[Mount], look: impl FnOnce(&Path) -> T) -> T {

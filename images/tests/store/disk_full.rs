@@ -16,7 +16,7 @@ fn open(root: &Path, layers: LayerKind) -> Result<ImageStore, knarr_images::Erro
 }
 
 /// True where the pull succeeded. In any case nothing is listed that is not whole, and everything is given back.
-async fn pull_on(size: &str, layers: LayerKind, registry: &FakeRegistry) -> bool {
+pub(crate) async fn pull_on(size: &str, layers: LayerKind, registry: &FakeRegistry) -> bool {
     let dir = tempfile::tempdir().unwrap();
     small_disk(size, dir.path());
     let root = dir.path().join("images");

@@ -25,12 +25,20 @@ pub(crate) struct Answer {
     /// Sent under this length; fewer bytes are a broken connection.
     pub(crate) length: usize,
     pub(crate) body: Vec<u8>,
+    /// Sent after the body: what is too large to be held in one piece.
+    pub(crate) then: Vec<Arc<Vec<u8>>>,
 }
 
 impl Answer {
     pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
-        Self { status, headers: Vec::new(), length: body.len(), body }
+        Self { status, headers: Vec::new(), length: body.len(), body, then: Vec::new() }
+    }
+
+    /// A body in pieces.
+    pub(crate) fn pieces(pieces: Vec<Arc<Vec<u8>>>) -> Self {
+        let length = pieces.iter().map(|piece| piece.len()).sum();
+        Self { length, then: pieces, ..Self::new(200, "") }
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -48,8 +56,10 @@ impl Answer {
 type Script = Box<dyn Fn(&Request, Answer) -> Answer + Send + Sync>;
 
 /// One layer of files, as a registry has it.
+#[derive(Debug, Clone)]
 pub(crate) struct Content {
     pub(crate) layer: Vec<u8>,
+    /// Left out of the config where it is empty.
     pub(crate) diff_id: String,
     pub(crate) size: Option<u64>,
     pub(crate) digest: Option<String>,
@@ -58,7 +68,6 @@ pub(crate) struct Content {
 impl Content {
     /// Files that do not compress, so that the layer has about this many bytes.
     pub(crate) fn of(bytes: usize) -> Self {
-        let mut builder = tar::Builder::new(Vec::new());
         let mut state = 1u64;
         let noise: Vec<u8> = std::iter::repeat_with(|| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -66,18 +75,38 @@ impl Content {
         })
         .take(bytes)
         .collect();
-        for (name, data) in [("etc/motd", &b"hello\n"[..]), ("noise", &noise)] {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(data.len() as u64);
-            header.set_mode(0o644);
-            builder.append_data(&mut header, name, data).unwrap();
-        }
-        let tar = builder.into_inner().unwrap();
-        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-        gzip.write_all(&tar).unwrap();
-        let diff_id = Digest::parse(&sha256(&tar)).unwrap().to_string();
-        Self { layer: gzip.finish().unwrap(), diff_id, size: None, digest: None }
+        Self::files(&[("etc/motd", &b"hello\n"[..]), ("noise", &noise)])
     }
+
+    /// These files.
+    pub(crate) fn files(files: &[(&str, &[u8])]) -> Self {
+        let tar = archive(files);
+        Self::packed(&tar, gzip(&tar))
+    }
+
+    /// An archive, packed somehow.
+    pub(crate) fn packed(tar: &[u8], layer: Vec<u8>) -> Self {
+        Self { layer, diff_id: sha256(tar), size: None, digest: None }
+    }
+}
+
+/// An uncompressed archive of files.
+pub(crate) fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, data) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(data.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, *data).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// One gzip member.
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(bytes).unwrap();
+    gzip.finish().unwrap()
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
@@ -98,10 +127,18 @@ impl FakeRegistry {
         content: Content,
         script: impl Fn(&Request, Answer) -> Answer + Send + Sync + 'static,
     ) -> Self {
+        Self::start_all(&[content], script)
+    }
+
+    /// The same for an image of several layers, the lowest first.
+    pub(crate) fn start_all(
+        layers: &[Content],
+        script: impl Fn(&Request, Answer) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
-        let blobs = blobs(&content);
+        let blobs = blobs(layers);
         let manifest = sha256(&blobs["/v2/repo/manifests/1"]);
         let (log, script): (_, Script) = (seen.clone(), Box::new(script));
         let shared = Arc::new((blobs, script, log));
@@ -126,25 +163,37 @@ impl FakeRegistry {
 }
 
 /// Path to bytes.
-fn blobs(content: &Content) -> HashMap<String, Vec<u8>> {
+fn blobs(layers: &[Content]) -> HashMap<String, Vec<u8>> {
+    let quoted = |content: &Content| format!("\"{}\"", content.diff_id);
+    let diff_ids: Vec<String> =
+        layers.iter().filter(|content| !content.diff_id.is_empty()).map(quoted).collect();
     let config = format!(
-        r#"{{"architecture":"amd64","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
-        content.diff_id
+        r#"{{"architecture":"amd64","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
+        diff_ids.join(",")
     );
-    let digest = content.digest.clone().unwrap_or_else(|| sha256(&content.layer));
-    let size = content.size.unwrap_or(content.layer.len() as u64);
+    let mut blobs = HashMap::new();
+    let mut descriptors = Vec::new();
+    for content in layers {
+        let digest = content.digest.clone().unwrap_or_else(|| sha256(&content.layer));
+        let size = content.size.unwrap_or(content.layer.len() as u64);
+        descriptors.push(format!(
+            r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{digest}","size":{size}}}"#
+        ));
+        blobs.insert(format!("/v2/repo/blobs/{digest}"), content.layer.clone());
+    }
     let manifest = format!(
         r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
         "config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},
-        "layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{digest}","size":{size}}}]}}"#,
+        "layers":[{}]}}"#,
         sha256(config.as_bytes()),
-        config.len()
+        config.len(),
+        descriptors.join(",")
     );
-    HashMap::from([
-        (format!("/v2/repo/blobs/{}", sha256(config.as_bytes())), config.into_bytes()),
-        (format!("/v2/repo/blobs/{digest}"), content.layer.clone()),
-        ("/v2/repo/manifests/1".to_owned(), manifest.into_bytes()),
-    ])
+    blobs.insert(format!("/v2/repo/blobs/{}", sha256(config.as_bytes())), config.into_bytes());
+    blobs
+        .insert(format!("/v2/repo/manifests/{}", sha256(manifest.as_bytes())), manifest.clone().into_bytes());
+    blobs.insert("/v2/repo/manifests/1".to_owned(), manifest.into_bytes());
+    blobs
 }
 
 fn serve(stream: &TcpStream, blobs: &HashMap<String, Vec<u8>>, script: &Script, log: &Mutex<Vec<Request>>) {
@@ -157,8 +206,12 @@ fn serve(stream: &TcpStream, blobs: &HashMap<String, Vec<u8>>, script: &Script, 
         head += &format!("{name}: {value}\r\n");
     }
     let mut stream = stream;
+    let mut pieces = answer.then.iter().map(|piece| &piece[..]);
     // A client that has heard enough hangs up.
-    let _ = stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| stream.write_all(&answer.body));
+    let _ = stream
+        .write_all(format!("{head}\r\n").as_bytes())
+        .and_then(|()| stream.write_all(&answer.body))
+        .and_then(|()| pieces.try_for_each(|piece| stream.write_all(piece)));
 }
 
 /// Reads one request; none where the client only looked whether somebody is there.
@@ -183,7 +236,8 @@ fn hear(stream: &TcpStream) -> Option<Request> {
 }
 
 fn honest(request: &Request, blobs: &HashMap<String, Vec<u8>>) -> Answer {
-    let Some(bytes) = blobs.get(&request.path) else {
+    let path = request.path.split('?').next().unwrap_or_default();
+    let Some(bytes) = blobs.get(path) else {
         return Answer::new(404, r#"{"errors":[{"code":"NAME_UNKNOWN","message":"unknown"}]}"#);
     };
     let range = request

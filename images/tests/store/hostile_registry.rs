@@ -14,7 +14,7 @@ async fn pull(
 }
 
 /// The pull fails like this, and nothing stays behind.
-async fn refused(registry: &FakeRegistry, kind: ErrorKind, words: &str) {
+pub(crate) async fn refused(registry: &FakeRegistry, kind: ErrorKind, words: &str) {
     let store = Store::new();
     let error = pull(&store, registry, None).await.unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");

@@ -156,6 +156,17 @@ mod tests {
         assert!(run(none(), "-1").unwrap_err().contains("not in range"));
     }
 
+    /// CVE-2024-40635, CVE-2026-46680: a number that wraps around would be root.
+    #[test]
+    fn users_that_overflow_are_refused() {
+        let none = LinuxContainerSecurityContext::default;
+        for user in ["4294967296", "2147483648", "0:4294967296", "-4294967296"] {
+            assert!(run(none(), user).unwrap_err().contains("not in range"), "{user}");
+        }
+        // Too large for a number of any kind: then it is a name, which nobody has.
+        assert!(run(none(), "18446744073709551616").unwrap_err().contains("unable to find user"));
+    }
+
     #[test]
     fn cri_goes_before_the_image() {
         let value = |value| Some(Int64Value { value });

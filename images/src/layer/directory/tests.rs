@@ -1,8 +1,8 @@
-//! What hostile and odd archives leave on the disk: the rows of the attack matrix that concern unpacking.
+//! What odd archives leave on the disk. Hostile ones: `snapshot::attacks`.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::archive_builder::{ArchiveBuilder, Item};
-use crate::layer::directory::{DirectorySink, OPAQUE, is_whiteout};
+use crate::layer::directory::{DirectorySink, is_whiteout};
 use crate::layer::inherit::{Below, has_opaque, inherit};
 use crate::layer::limits::Limits;
 use crate::layer::unpack::{Unpacked, unpack};
@@ -91,60 +91,6 @@ fn everything_an_archive_can_describe() {
 }
 
 #[test]
-fn names_cannot_leave_the_root() {
-    let unpacked = Unpacking::of(&[
-        Item::file("../../../escaped", "1"),
-        Item::file("/absolute", "2"),
-        Item::symlink("abs", "/target"),
-        Item::file("abs/through", "3"),
-        Item::symlink("rel", "../../../../up"),
-        Item::file("rel/through", "4"),
-        Item::symlink("a", "b"),
-        Item::symlink("b", "c/d"),
-        Item::file("a/deep", "5"),
-    ])
-    .ok();
-    for (path, text) in
-        [("escaped", "1"), ("absolute", "2"), ("target/through", "3"), ("up/through", "4"), ("c/d/deep", "5")]
-    {
-        assert_eq!(unpacked.text(path), text, "{path}");
-    }
-}
-
-#[test]
-fn links_that_go_nowhere_good_are_errors() {
-    let cases = [
-        vec![Item::hardlink("h", "../../etc/passwd")],
-        vec![Item::hardlink("h", "/etc/passwd")],
-        vec![Item::hardlink("h", "missing")],
-        vec![Item::dir("d", 0o755), Item::hardlink("h", "d")],
-        vec![
-            Item::dir("d", 0o755),
-            Item::file("d/f", "x"),
-            Item::symlink("s", "d"),
-            Item::hardlink("h", "s/f"),
-        ],
-        vec![Item::file(".wh.w", ""), Item::hardlink("h", "w")],
-        vec![Item::symlink("loop", "loop"), Item::file("loop/f", "x")],
-        vec![Item::symlink("s", "")],
-        vec![Item::file("f", "x"), Item::file("f/below", "x")],
-    ];
-    for items in cases {
-        let shown = format!("{items:?}");
-        assert_eq!(Unpacking::of(&items).error().kind(), ErrorKind::Invalid, "{shown}");
-    }
-}
-
-#[test]
-fn the_root_stays_a_directory() {
-    for item in
-        [Item::symlink(".", "/etc"), Item::symlink("./", "/etc"), Item::hardlink("..", "x"), Item::fifo("/")]
-    {
-        assert!(Unpacking::of(&[item]).error().to_string().contains("must be a directory"));
-    }
-}
-
-#[test]
 fn whiteouts_hide_what_is_beneath_and_only_that() {
     let unpacked = Unpacking::of(&[
         Item::file(".wh.gone", ""),
@@ -169,68 +115,6 @@ fn whiteouts_hide_what_is_beneath_and_only_that() {
         assert!(unpacked.is_opaque(remade), "{remade}: deleted below and made anew");
     }
     assert!(!unpacked.path(".wh..wh.plnk").exists());
-    for bad in [".wh.", ".wh..", ".wh...", "d/.wh..."] {
-        let error = Unpacking::of(&[Item::file(bad, "")]).error();
-        assert!(error.to_string().contains("invalid whiteout name"), "{bad}: {error}");
-    }
-}
-
-#[test]
-fn smuggled_whiteouts_and_overlay_attributes() {
-    let error = Unpacking::of(&[Item::char_device("x", 0, 0)]).error();
-    assert!(error.to_string().contains("0:0"), "{error}");
-    let unpacked = Unpacking::of(&[
-        Item::dir("d", 0o755).xattr("trusted.overlay.redirect", b"/etc").xattr(OPAQUE, b"y"),
-        Item::file("f", "x").xattr("user.overlay.metacopy", b"").xattr("user.ok", b"1"),
-    ])
-    .ok();
-    assert!(!unpacked.is_opaque("d"));
-    let mut value = [0; 8];
-    let attribute = |path: &str, name: &str, value: &mut [u8; 8]| {
-        rustix::fs::getxattr(unpacked.path(path), name, &mut value[..])
-    };
-    assert!(attribute("d", "trusted.overlay.redirect", &mut value).is_err());
-    assert!(attribute("f", "user.overlay.metacopy", &mut value).is_err());
-    assert_eq!(attribute("f", "user.ok", &mut value).unwrap(), 1);
-    let bad = Item::file("f", "x").xattr("security.capability", b"nonsense");
-    assert!(Unpacking::of(&[bad]).error().to_string().contains("security.capability"));
-}
-
-#[test]
-fn the_last_of_several_wins() {
-    let unpacked = Unpacking::of(&[
-        Item::dir("d/sub", 0o755),
-        Item::file("d/sub/f", "x"),
-        Item::file("d", "now a file"),
-        Item::file("f", "1"),
-        Item::file("f", "2"),
-        Item::symlink("s", "f"),
-        Item::file("s", "no link"),
-        Item::file("g", "file"),
-        Item::dir("g", 0o711),
-        Item::file("g/in", "x"),
-        Item::file("Case", "upper"),
-        Item::file("case", "lower"),
-    ])
-    .ok();
-    assert_eq!(unpacked.text("d"), "now a file");
-    assert_eq!(unpacked.text("f"), "2");
-    assert_eq!(unpacked.text("s"), "no link");
-    assert_eq!(unpacked.text("g/in"), "x");
-    assert_eq!((unpacked.text("Case"), unpacked.text("case")), ("upper".into(), "lower".into()));
-}
-
-#[test]
-fn ids_and_names_that_do_not_fit() {
-    for item in [
-        Item::file("f", "x").owner(u64::from(u32::MAX), 0),
-        Item::file("f", "x").owner(0, 1 << 40),
-        Item::file("f\0g", "x"),
-    ] {
-        assert_eq!(Unpacking::of(&[item]).error().kind(), ErrorKind::Invalid);
-    }
-    let long = Item::file(&"n".repeat(300), "x");
-    assert!(Unpacking::of(&[long]).error().to_string().contains("too long"));
 }
 
 #[test]
@@ -238,8 +122,6 @@ fn limits() {
     let few = Limits { entries: 2, ..Limits::default() };
     let items = [Item::file("a", ""), Item::file("b", ""), Item::file("c", "")];
     assert!(Unpacking::with(&items, few).error().to_string().contains("more than 2 entries"));
-    let huge = Item::file("f", "x").xattr("user.big", &vec![b'x'; 2 << 20]);
-    assert!(Unpacking::of(&[huge]).error().to_string().contains("too long"));
     let limits = Limits::default();
     assert!(limits.check_expansion(3 << 20, 3 << 30).is_err(), "3 MB that become 3 GB");
     assert!(limits.check_expansion(1 << 10, 1 << 20).is_ok(), "small layers of zeros are fine");
@@ -285,17 +167,6 @@ fn implicit_parents_look_as_below() {
     assert_eq!(look(""), (0o700, 0, 0));
     assert_eq!(look("fresh"), (0o755, 0, 0), "a fixed time where nothing is below");
     assert_eq!(look("hidden").0, 0o711);
-}
-
-#[test]
-fn truncated_archives_are_errors() {
-    let whole = ArchiveBuilder::of(&[Item::file("f", &"x".repeat(5000)), Item::file("g", "y")]);
-    for cut in [1, 100, 511, 513, 1000, 5000] {
-        let dir = tempfile::tempdir().unwrap();
-        let mut sink = DirectorySink::new(dir.path()).unwrap();
-        let error = unpack(&whole[..cut], Limits::default(), &mut sink).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Invalid, "cut at {cut}: {error}");
-    }
 }
 
 #[test]

@@ -26,23 +26,39 @@ fn what_the_tar_crate_writes() {
     assert_eq!(names(&archive).unwrap(), ["short".to_owned(), long]);
 }
 
+/// An extension header without the entry it belongs to.
+fn extension(kind: u8, content: &str) -> Vec<u8> {
+    let mut archive = ArchiveBuilder::of(&[Item::file("extension", content)]);
+    archive.truncate(archive.len() - 1024);
+    archive[156] = kind;
+    ArchiveBuilder::mend_checksums(&mut archive);
+    archive
+}
+
+/// Each is short enough, and all of them would be kept: before one entry, or for ever.
+#[test]
+fn many_headers_before_one_entry_are_refused() {
+    let record = format!("500011 comment={}\n", "x".repeat(500_011 - 16));
+    for kind in *b"xgLK" {
+        let few = [extension(kind, &record), ArchiveBuilder::of(&[Item::file("f", "")])].concat();
+        assert_eq!(names(&few).unwrap().len(), 1, "{}", char::from(kind));
+        let many = [extension(kind, &record).repeat(3), ArchiveBuilder::of(&[Item::file("f", "")])].concat();
+        let error = names(&many).unwrap_err().to_string();
+        assert!(error.contains("too long"), "{}: {error}", char::from(kind));
+    }
+    let apart =
+        [extension(b'x', &record), ArchiveBuilder::of(&[Item::file("f", "")])[..512].to_vec()].concat();
+    assert_eq!(names(&apart.repeat(5)).unwrap().len(), 5, "before several entries they may stand");
+}
+
 /// The size in a PAX record moves the walk: reading the header's own would show an entry hidden in the content.
 #[test]
 fn a_pax_size_decides_where_the_next_entry_is() {
     let hidden = ArchiveBuilder::of(&[Item::file("hidden", "")]);
     let mut outer = ArchiveBuilder::of(&[Item::file("outer", "")]);
     outer.truncate(512);
-    let pax = {
-        let body = format!("size={}\n", hidden.len());
-        let length = body.len() + 3;
-        let mut archive = ArchiveBuilder::of(&[Item::file("pax", &format!("{length} {body}"))]);
-        archive.truncate(1024);
-        archive[156] = b'x';
-        let sum: u32 =
-            archive[..148].iter().chain(b"        ").chain(&archive[156..512]).map(|b| u32::from(*b)).sum();
-        archive[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        archive
-    };
+    let body = format!("size={}\n", hidden.len());
+    let pax = extension(b'x', &format!("{} {body}", body.len() + 3));
     let archive = [pax, outer, hidden, ArchiveBuilder::of(&[Item::file("last", "")])].concat();
     assert_eq!(names(&archive).unwrap(), ["outer", "last"]);
 }
