@@ -5,6 +5,8 @@
 
 mod describe;
 mod exec;
+#[cfg(test)]
+mod hostile;
 mod init;
 mod namespaces;
 mod process;

@@ -114,9 +114,10 @@ fn section(arch: Arch, with_x32: bool, rules: &[Rule<'_>], default: u32) -> Resu
 fn decisions(arch: Arch, rules: &[Rule<'_>]) -> BTreeMap<u32, Decision> {
     let mut decisions = BTreeMap::new();
     for rule in rules {
+        let alternatives = as_wide_as(arch, &rule.alternatives);
         for name in rule.names {
             if let Some(number) = arch.number(name) {
-                add(&mut decisions, number, &rule.alternatives, rule.action);
+                add(&mut decisions, number, &alternatives, rule.action);
             }
             if let Some((carrier, argument)) = arch.multiplexed(name) {
                 let number = arch.number(carrier);
@@ -134,6 +135,13 @@ fn decisions(arch: Arch, rules: &[Rule<'_>]) -> BTreeMap<u32, Decision> {
         }
     }
     decisions
+}
+
+/// Arguments of 32-bit calls have no upper half: a -1 that was written with 64 bits means theirs too.
+fn as_wide_as(arch: Arch, alternatives: &[Vec<Condition>]) -> Vec<Vec<Condition>> {
+    let width = if arch == Arch::X86 { u64::from(u32::MAX) } else { u64::MAX };
+    let narrow = |c: &Condition| Condition { value: c.value & width, masked: c.masked & width, ..*c };
+    alternatives.iter().map(|all| all.iter().map(narrow).collect()).collect()
 }
 
 fn add(decisions: &mut BTreeMap<u32, Decision>, number: u32, alternatives: &[Vec<Condition>], action: u32) {
@@ -207,5 +215,7 @@ fn when(list: &[(Vec<Condition>, u32)], default: u32) -> Result<Vec<Instruction>
     Ok(code)
 }
 
+#[cfg(all(test, target_arch = "x86_64"))]
+mod libseccomp;
 #[cfg(test)]
 mod tests;

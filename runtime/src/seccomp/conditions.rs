@@ -57,7 +57,9 @@ pub(crate) fn parse(rule: usize, arg: &SyscallArg) -> Result<Condition> {
     if arg.index > 5 {
         return Err(wrong(format!("invalid argument index {}: a system call has six", arg.index)));
     }
-    Ok(Condition { index: arg.index, operator, value: arg.value, masked: arg.value_two.unwrap_or(0) })
+    // Bits outside of the mask say nothing, as in libseccomp: without this the condition could never hold.
+    let masked = arg.value_two.unwrap_or(0) & arg.value;
+    Ok(Condition { index: arg.index, operator, value: arg.value, masked })
 }
 
 /// Tests the condition: falls through when it holds, else jumps `fail` instructions further than its own end.

@@ -11,7 +11,7 @@ const EPERM: u32 = 0x0005_0001;
 const ENOSYS: u32 = 0x0005_0026;
 
 /// Runs a program on (number, architecture, arguments).
-fn run(program: &[Instruction], number: u32, arch: u32, args: [u64; 6]) -> u32 {
+pub(super) fn run(program: &[Instruction], number: u32, arch: u32, args: [u64; 6]) -> u32 {
     let mut data = [0_u8; 64];
     data[0..4].copy_from_slice(&number.to_ne_bytes());
     data[4..8].copy_from_slice(&arch.to_ne_bytes());
