@@ -8,6 +8,7 @@ pub(crate) mod arch;
 pub(crate) mod compile;
 pub(crate) mod conditions;
 pub(crate) mod listener;
+mod packed;
 mod syscalls {
     //! Names and numbers, one table per architecture.
     pub(crate) mod aarch64;

@@ -2,7 +2,8 @@
 //!
 //! Version 2 is one mount. Version 1 is a tmpfs with one directory per hierarchy (and a link per controller where
 //! several share one). With a cgroup namespace each is mounted afresh and shows the container's cgroup as its root;
-//! without one, the container's own directory is bound there, so the rest of the tree stays out of reach.
+//! without one, the container's own directory is bound there on version 1, and on version 2 in a user namespace, so the
+//! rest of the tree stays out of reach. Elsewhere version 2 shows what the container's cgroup namespace shows.
 
 use super::act::{Site, changes};
 use super::{MountPlan, source};

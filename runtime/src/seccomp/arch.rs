@@ -1,5 +1,6 @@
 //! Architectures: what the kernel calls them, which of them this machine can run, and their call numbers.
 
+use super::packed::{Packed, length, pack};
 use super::syscalls::{aarch64, x32, x86, x86_64};
 use crate::error::{Error, Result};
 
@@ -47,6 +48,11 @@ const NATIVE: Arch = Arch::X86_64;
 #[cfg(target_arch = "aarch64")]
 const NATIVE: Arch = Arch::Aarch64;
 
+static X86_64_CALLS: Packed<{ x86_64::TABLE.len() }, { length(x86_64::TABLE) }> = pack(x86_64::TABLE);
+static X86_CALLS: Packed<{ x86::TABLE.len() }, { length(x86::TABLE) }> = pack(x86::TABLE);
+static X32_CALLS: Packed<{ x32::TABLE.len() }, { length(x32::TABLE) }> = pack(x32::TABLE);
+static AARCH64_CALLS: Packed<{ aarch64::TABLE.len() }, { length(aarch64::TABLE) }> = pack(aarch64::TABLE);
+
 impl Arch {
     /// `AUDIT_ARCH_*`
     pub(crate) fn audit(self) -> u32 {
@@ -66,15 +72,12 @@ impl Arch {
 
     /// The number of a call; nothing where the architecture has no such call.
     pub(crate) fn number(self, name: &str) -> Option<u32> {
-        let table = match self {
-            Arch::X86_64 => x86_64::TABLE,
-            Arch::X86 => x86::TABLE,
-            Arch::X32 => x32::TABLE,
-            Arch::Aarch64 => aarch64::TABLE,
-        };
-        let index = table.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
-        let number = table.get(index)?.1;
-        Some(if self == Arch::X32 { number | X32_BIT } else { number })
+        match self {
+            Arch::X86_64 => X86_64_CALLS.number(name),
+            Arch::X86 => X86_CALLS.number(name),
+            Arch::X32 => X32_CALLS.number(name).map(|number| number | X32_BIT),
+            Arch::Aarch64 => AARCH64_CALLS.number(name),
+        }
     }
 
     /// On 32-bit x86 these calls also exist as a number passed to another call.
