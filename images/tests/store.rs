@@ -15,6 +15,8 @@ mod crash;
 mod credentials;
 #[path = "store/disk_full.rs"]
 mod disk_full;
+#[path = "store/eventually.rs"]
+mod eventually;
 #[path = "store/fake_registry.rs"]
 mod fake_registry;
 #[path = "store/fidelity.rs"]

@@ -1,7 +1,8 @@
 //! Killed at any moment: afterwards the store opens, lists only what is whole, and gives back the rest.
 
+use crate::eventually::eventually;
 use crate::fake_registry::{Content, FakeRegistry};
-use crate::lab::{Store, eventually};
+use crate::lab::Store;
 use knarr_images::{ImageStore, Pull};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

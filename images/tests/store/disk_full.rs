@@ -1,7 +1,7 @@
 //! A disk that is too small, by a little or by much: the error says so, and the space comes back.
 
+use crate::eventually::eventually;
 use crate::fake_registry::{Content, FakeRegistry};
-use crate::lab::eventually;
 use knarr_images::{ErrorKind, ImageStore, LayerKind, Mount, Options, Prune, Pull};
 use std::path::Path;
 

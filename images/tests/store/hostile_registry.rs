@@ -1,7 +1,8 @@
 //! Registries that lie, break, stall and ask for passwords.
 
+use crate::eventually::eventually;
 use crate::fake_registry::{Answer, Content, FakeRegistry, Request, sha256};
-use crate::lab::{Store, eventually};
+use crate::lab::Store;
 use knarr_images::{Credentials, Error, ErrorKind, Image, Pull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 

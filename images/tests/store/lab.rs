@@ -1,11 +1,11 @@
 //! What the tests stand on: a registry of their own, small image trees, and deadlines instead of sleeps.
 
+use crate::eventually::eventually;
 use knarr_images::{Image, ImageStore, Mount, Pull};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// A docker-registry that ends with the test.
 pub(crate) struct Registry {
@@ -58,15 +58,6 @@ impl Drop for Registry {
     fn drop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-    }
-}
-
-/// Waits for a condition, at most thirty seconds.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
-        std::thread::yield_now();
     }
 }
 

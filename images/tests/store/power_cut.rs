@@ -1,8 +1,9 @@
 //! The power fails: what was not synced is gone. The store lies on a file system in a file; a copy of that file shows
 //! what the disk had at that moment, without the page cache of the living file system.
 
+use crate::eventually::eventually;
 use crate::fake_registry::{Content, FakeRegistry};
-use crate::lab::{eventually, run, skip};
+use crate::lab::{run, skip};
 use knarr_images::{Image, ImageStore, Mount, Pull};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

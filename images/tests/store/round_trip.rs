@@ -1,6 +1,7 @@
 //! The main way of an image: made from a directory, pushed, pulled by somebody else, mounted, removed.
 
-use crate::lab::{Registry, Store, busybox_tree, eventually, run};
+use crate::eventually::eventually;
+use crate::lab::{Registry, Store, busybox_tree, run};
 use knarr_images::{ImportConfig, Progress, Pull};
 
 #[tokio::test(flavor = "multi_thread")]
