@@ -1,6 +1,7 @@
 //! The command line, in runc's words: global flags, a command, its flags before and after the container's id.
 
 mod arguments;
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -10,9 +11,11 @@ mod foreground;
 mod kill;
 mod launch;
 mod list;
+mod mounts;
 mod pause;
 mod plan;
 mod ps;
+mod restore;
 mod resume;
 mod run;
 mod spec;
@@ -43,6 +46,8 @@ struct Command {
     summary: &'static str,
     flags: &'static [Flag],
     positionals: usize,
+    /// How many plain arguments there must be, at least and at most.
+    count: (usize, usize),
     run: fn(&Global, &Arguments) -> Result<u8>,
 }
 
@@ -51,10 +56,19 @@ const ALL: usize = usize::MAX;
 
 const COMMANDS: &[Command] = &[
     Command {
+        name: "checkpoint",
+        summary: "checkpoint a running container",
+        flags: checkpoint::FLAGS,
+        positionals: ALL,
+        count: (1, 1),
+        run: checkpoint::run,
+    },
+    Command {
         name: "create",
         summary: "create a container",
         flags: create::FLAGS,
         positionals: ALL,
+        count: (1, 1),
         run: create::run,
     },
     Command {
@@ -62,6 +76,7 @@ const COMMANDS: &[Command] = &[
         summary: "delete any resources held by the container",
         flags: delete::FLAGS,
         positionals: ALL,
+        count: (1, 1),
         run: delete::run,
     },
     Command {
@@ -69,6 +84,7 @@ const COMMANDS: &[Command] = &[
         summary: "display container events and statistics",
         flags: events::FLAGS,
         positionals: ALL,
+        count: (1, 1),
         run: events::run,
     },
     Command {
@@ -76,6 +92,7 @@ const COMMANDS: &[Command] = &[
         summary: "execute new process inside the container",
         flags: exec::FLAGS,
         positionals: 1,
+        count: (1, ALL),
         run: exec::run,
     },
     Command {
@@ -83,6 +100,7 @@ const COMMANDS: &[Command] = &[
         summary: "show the enabled features",
         flags: &[],
         positionals: ALL,
+        count: (0, 0),
         run: features::run,
     },
     Command {
@@ -90,6 +108,7 @@ const COMMANDS: &[Command] = &[
         summary: "send a signal to the container's init process",
         flags: kill::FLAGS,
         positionals: ALL,
+        count: (1, 2),
         run: kill::run,
     },
     Command {
@@ -97,13 +116,23 @@ const COMMANDS: &[Command] = &[
         summary: "list containers with the given root",
         flags: list::FLAGS,
         positionals: ALL,
+        count: (0, 0),
         run: list::run,
+    },
+    Command {
+        name: "mounts",
+        summary: "add mounts to a running container, or remove them: mounts add|remove CONTAINER FILE",
+        flags: &[],
+        positionals: ALL,
+        count: (3, 3),
+        run: mounts::run,
     },
     Command {
         name: "pause",
         summary: "suspend all processes inside the container",
         flags: &[],
         positionals: ALL,
+        count: (1, 1),
         run: pause::run,
     },
     Command {
@@ -111,6 +140,7 @@ const COMMANDS: &[Command] = &[
         summary: "print every kernel operation that will build the container, and why",
         flags: plan::FLAGS,
         positionals: ALL,
+        count: (0, 1),
         run: plan::run,
     },
     Command {
@@ -118,13 +148,23 @@ const COMMANDS: &[Command] = &[
         summary: "display the processes inside the container",
         flags: ps::FLAGS,
         positionals: 1,
+        count: (1, ALL),
         run: ps::run,
+    },
+    Command {
+        name: "restore",
+        summary: "restore a container from a previous checkpoint",
+        flags: restore::FLAGS,
+        positionals: ALL,
+        count: (1, 1),
+        run: restore::run,
     },
     Command {
         name: "resume",
         summary: "resume all processes that have been paused",
         flags: &[],
         positionals: ALL,
+        count: (1, 1),
         run: resume::run,
     },
     Command {
@@ -132,6 +172,7 @@ const COMMANDS: &[Command] = &[
         summary: "create and run a container",
         flags: run::FLAGS,
         positionals: ALL,
+        count: (1, 1),
         run: run::run,
     },
     Command {
@@ -139,13 +180,15 @@ const COMMANDS: &[Command] = &[
         summary: "create a new specification file",
         flags: spec::FLAGS,
         positionals: ALL,
+        count: (0, 0),
         run: spec::run,
     },
     Command {
         name: "start",
         summary: "execute the user-defined process in a created container",
-        flags: &[],
+        flags: start::FLAGS,
         positionals: ALL,
+        count: (1, 1),
         run: start::run,
     },
     Command {
@@ -153,6 +196,7 @@ const COMMANDS: &[Command] = &[
         summary: "output the state of a container",
         flags: &[],
         positionals: ALL,
+        count: (1, 1),
         run: state::run,
     },
     Command {
@@ -160,12 +204,10 @@ const COMMANDS: &[Command] = &[
         summary: "update container resource constraints",
         flags: update::FLAGS,
         positionals: ALL,
+        count: (1, 1),
         run: update::run,
     },
 ];
-
-/// What runc has and we do not have yet.
-const MISSING: &[&str] = &["checkpoint", "restore", "mounts"];
 
 const GLOBAL: &[Flag] = &[
     Flag::switch("debug", None),
@@ -200,20 +242,43 @@ fn dispatch(args: Vec<OsString>, log: &mut Log) -> Result<u8> {
     let mut rest = rest.into_iter();
     let name = rest.next().map(|name| name.to_string_lossy().into_owned());
     let Some(name) = name.filter(|name| name != "help" && !global.has("help")) else { return print(&help()) };
-    if MISSING.contains(&name.as_str()) {
-        return Err(Error::unsupported(name));
-    }
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
-        return Err(Error::invalid(format!("No help topic for '{name}'")));
+        log.error(&format!("No help topic for '{name}'"));
+        return Ok(UNKNOWN_COMMAND);
     };
-    let arguments = Arguments::parse(command.flags, rest.collect(), command.positionals)?;
-    if arguments.has("help") {
-        return print(&command_help(command));
-    }
+    let arguments = Arguments::parse(command.flags, rest.collect(), command.positionals)
+        .and_then(|arguments| check_count(command, &arguments).map(|()| arguments));
+    let arguments = match arguments {
+        Ok(arguments) if arguments.has("help") => return print(&command_help(command)),
+        Ok(arguments) => arguments,
+        Err(error) => {
+            print(&format!("Incorrect Usage: {error}\n\n{}", command_help(command)))?;
+            return Err(error);
+        }
+    };
     (command.run)(
-        &Global { root: root(&global), log: log.clone(), systemd: global.has("systemd-cgroup") },
+        &Global { root: root(&global)?, log: log.clone(), systemd: global.has("systemd-cgroup") },
         &arguments,
     )
+}
+
+/// The status of runc for a command that it does not have.
+const UNKNOWN_COMMAND: u8 = 3;
+
+/// In the words of runc, which are preceded by the program's own name.
+fn check_count(command: &Command, arguments: &Arguments) -> Result<()> {
+    let (least, most) = command.count;
+    let given = arguments.positionals.len();
+    if arguments.has("help") || (least..=most).contains(&given) {
+        return Ok(());
+    }
+    let wanted = match (least == most, given < least) {
+        (true, _) => format!("exactly {least}"),
+        (false, true) => format!("a minimum of {least}"),
+        (false, false) => format!("a maximum of {most}"),
+    };
+    let program = std::env::args().next().unwrap_or_default();
+    Err(Error::invalid(format!("{program}: {:?} requires {wanted} argument(s)", command.name)))
 }
 
 fn log(global: &Arguments) -> Result<Log> {
@@ -226,16 +291,20 @@ fn log(global: &Arguments) -> Result<Log> {
 }
 
 /// Root's containers are kept apart from those of a user.
-fn root(global: &Arguments) -> PathBuf {
+fn root(global: &Arguments) -> Result<PathBuf> {
     if let Some(root) = global.path("root") {
-        return std::path::absolute(&root).unwrap_or(root);
+        let root = std::path::absolute(&root).unwrap_or(root);
+        if crate::safe_path::clean(&root.to_string_lossy()) == std::path::Path::new("/") {
+            return Err(Error::invalid("Option --root argument should not be set to /"));
+        }
+        return Ok(root);
     }
-    match std::env::var_os("XDG_RUNTIME_DIR") {
+    Ok(match std::env::var_os("XDG_RUNTIME_DIR") {
         Some(directory) if !rustix::process::geteuid().is_root() => {
             PathBuf::from(directory).join("knarr-runtime")
         }
         _ => PathBuf::from("/run/knarr-runtime"),
-    }
+    })
 }
 
 fn version() -> String {
@@ -275,10 +344,7 @@ pub(crate) fn print(text: &str) -> Result<u8> {
     }
 }
 
-/// The one plain argument that names the container.
-pub(crate) fn container_id(arguments: &Arguments, command: &str) -> Result<String> {
-    match arguments.positionals.first() {
-        Some(id) => Ok(id.to_string_lossy().into_owned()),
-        None => Err(Error::invalid(format!("{command}: \"{command}\" requires exactly 1 argument(s)"))),
-    }
+/// The plain argument that names the container; empty, which names none, where it is not given.
+pub(crate) fn container_id(arguments: &Arguments) -> String {
+    arguments.positionals.first().map(|id| id.to_string_lossy().into_owned()).unwrap_or_default()
 }

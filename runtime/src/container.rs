@@ -15,6 +15,7 @@
 use crate::bootstrap::runtime::Company;
 use crate::cgroups::{Cgroups, control};
 use crate::error::{Context, Error, Kind, Result};
+use crate::intel_rdt::Group;
 use crate::spec::{Hooks, Spec, parse};
 use crate::state::{State, Status};
 use crate::{kernel_file, processes};
@@ -42,6 +43,8 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) cgroups: Cgroups,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resctrl: Option<Group>,
     /// Its processes are in a pid namespace of somebody else's: they do not die with init.
     #[serde(default)]
     pub(crate) shares_pids: bool,
@@ -92,6 +95,15 @@ pub(crate) fn check_id(id: &str) -> Result<()> {
     Ok(())
 }
 
+/// That the name is free, before anything is asked about what comes with it. Only making the directory decides.
+pub(crate) fn check_free(root: &Path, id: &str) -> Result<()> {
+    if rustix::fs::stat(root.join(id)).is_ok() { Err(taken()) } else { Ok(()) }
+}
+
+fn taken() -> Error {
+    Error::new(Kind::Exists, "container with given ID already exists")
+}
+
 fn not_found() -> Error {
     Error::new(Kind::NotFound, "container does not exist")
 }
@@ -111,9 +123,7 @@ impl Container {
         };
         match made {
             Ok(()) => {}
-            Err(Errno::EXIST) => {
-                return Err(Error::new(Kind::Exists, "container with given ID already exists"));
-            }
+            Err(Errno::EXIST) => return Err(taken()),
             Err(errno) => return Err(errno).context(|| format!("mkdir {}", directory.display())),
         }
         let stored = (|| -> Result<Container> {
@@ -380,6 +390,7 @@ mod tests {
             init_process_pid: 0,
             init_process_start: 0,
             cgroups: Cgroups { directories: vec![], unified: false, scope: None },
+            resctrl: None,
             shares_pids: false,
             hooks: Hooks::default(),
         }

@@ -95,6 +95,11 @@ impl Error {
         }
     }
 
+    /// With something to look at.
+    pub(crate) fn followed_by(self, hint: &str) -> Error {
+        Error::new(self.kind, format!("{} ({hint})", self.message))
+    }
+
     /// Several failures of one teardown, as one error; nothing where there was none.
     pub(crate) fn all(errors: Vec<Error>) -> Result<()> {
         let Some(first) = errors.first() else { return Ok(()) };

@@ -14,19 +14,25 @@
 pub mod spec;
 pub mod state;
 
+mod activation;
 mod bootstrap;
 mod capabilities;
 mod cgroups;
 mod cli;
 mod container;
+mod criu;
 mod devices;
 mod error;
 mod hooks;
 mod id_map;
+mod intel_rdt;
 mod kernel_file;
 mod log;
 mod masked_paths;
 mod mounts;
+mod net_devices;
+mod netlink;
+mod notify_socket;
 mod plan;
 mod processes;
 mod program;

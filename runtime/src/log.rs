@@ -32,6 +32,11 @@ impl Log {
         }
     }
 
+    /// Something was asked for in vain.
+    pub(crate) fn warn(&self, message: &str) {
+        self.write("warning", message);
+    }
+
     /// What happens, for `--debug`.
     pub(crate) fn debug(&self, message: impl FnOnce() -> String) {
         if self.debug {

@@ -77,6 +77,8 @@ pub(crate) enum Source {
         source: String,
         /// Options of the file system itself, separated by commas.
         data: String,
+        /// SELinux label of everything in it; empty for none.
+        label: String,
     },
     /// The container's view of its cgroups.
     Cgroup,

@@ -7,6 +7,7 @@ mod describe;
 mod exec;
 #[cfg(test)]
 mod hostile;
+mod hot_mounts;
 mod init;
 mod namespaces;
 mod process;
@@ -15,17 +16,18 @@ mod step;
 mod validate;
 
 pub(crate) use exec::ExecTarget;
-pub(crate) use namespaces::Namespaces;
 pub(crate) use namespaces::sys_kind;
+pub(crate) use namespaces::{Join, Namespaces};
 pub(crate) use process::{ProcessPlan, UserPlan};
 pub(crate) use rootfs::is_device;
 pub(crate) use step::{DevicePlan, HookKind, Side, Step};
 
 use crate::cgroups::{self, Cgroups};
 use crate::error::Result;
+use crate::intel_rdt::{Group, Resctrl};
 use crate::mounts::Source;
 use crate::spec::{Hooks, Spec};
-use crate::systemd::Scope;
+use crate::systemd::{self, Scope, Wanted};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -47,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) systemd: bool,
     /// We are an ordinary user.
     pub(crate) rootless: bool,
+    /// Init cannot see the host: the runtime opens every source.
+    pub(crate) prepare_all: bool,
 }
 
 /// What the plan must know of this host.
@@ -55,6 +59,9 @@ pub(crate) struct Host {
     pub(crate) layout: cgroups::layout::Layout,
     /// The kernel's memory can be read as a core file.
     pub(crate) kcore: bool,
+    /// SELinux labels mean something.
+    pub(crate) selinux: bool,
+    pub(crate) resctrl: Resctrl,
 }
 
 /// Everything that will be done.
@@ -67,6 +74,8 @@ pub(crate) struct Plan {
     pub(crate) rootfs: PathBuf,
     pub(crate) namespaces: Namespaces,
     pub(crate) cgroups: Cgroups,
+    /// The group of resctrl.
+    pub(crate) resctrl: Option<Group>,
     /// Trees of the host that only the runtime may open, made before the clone.
     pub(crate) prepared: Vec<Source>,
     pub(crate) hooks: Hooks,
@@ -79,7 +88,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// Decides everything.
     pub(crate) fn new(spec: &Spec, options: &Options, host: &Host) -> Result<Plan> {
-        validate::spec(spec)?;
+        validate::spec(spec, options, host)?;
         let linux = spec.linux.clone().unwrap_or_default();
         let namespaces = Namespaces::plan(&linux)?;
         let cgroups = place(&linux.cgroups_path, options, host)?;
@@ -89,14 +98,19 @@ impl Plan {
             rootfs: rootfs_path(spec, &options.bundle),
             namespaces,
             cgroups,
+            resctrl: linux
+                .intel_rdt
+                .as_ref()
+                .map(|rdt| Group::plan(rdt, &options.id, &host.resctrl))
+                .transpose()?,
             prepared: vec![],
             hooks: spec.hooks.clone().unwrap_or_default(),
             steps: vec![],
-            warnings: vec![],
+            warnings: warnings(&linux),
         };
         let process = ProcessPlan::new(spec.process.as_ref(), options.preserve_fds, &mut plan.warnings)?;
         let init = init::steps(spec, &linux, &process, (options, host), &mut plan)?;
-        plan.steps = runtime_steps(&linux, &process, &plan, options)?;
+        plan.steps = runtime_steps(spec, &linux, &process, &plan, options)?;
         plan.steps.extend(init);
         Ok(plan)
     }
@@ -123,6 +137,7 @@ fn rootfs_path(spec: &Spec, bundle: &Path) -> PathBuf {
 
 /// What the runtime does while init builds the container.
 fn runtime_steps(
+    spec: &Spec,
     linux: &crate::spec::Linux,
     process: &ProcessPlan,
     plan: &Plan,
@@ -156,12 +171,15 @@ fn runtime_steps(
         flags: plan.namespaces.clone_flags(),
         into_cgroup: ours && plan.cgroups.version_2().is_some(),
     });
-    steps.extend(scope.then(|| Step::StartScope(Box::new(resources))));
+    if scope {
+        let properties = systemd::annotated(&spec.annotations)?;
+        steps.push(Step::StartScope(Box::new(Wanted { resources, properties })));
+    }
     steps.extend(limits);
     steps.extend(plan.namespaces.new_user().then_some(Step::MapIds));
     steps.extend(process.oom_score_adj.map(Step::OomScore));
-    let devices = linux.net_devices.iter();
-    steps.extend(devices.map(|(from, to)| Step::MoveNetDevice { from: from.clone(), to: to.name.clone() }));
+    steps.extend(plan.resctrl.clone().map(Step::EnterResctrl));
+    steps.extend(net_devices(linux));
     steps.extend(needs_release(linux, plan).then_some(Step::Release));
     let needs_runtime = [HookKind::Prestart, HookKind::CreateRuntime];
     steps.extend(needs_runtime.into_iter().filter(|kind| !kind.of(&plan.hooks).is_empty()).map(Step::Hooks));
@@ -171,6 +189,23 @@ fn runtime_steps(
     steps.extend(outside.then(|| Step::LimitProcess(process.rlimits.clone())));
     Ok(steps)
 }
+
+fn net_devices(linux: &crate::spec::Linux) -> impl Iterator<Item = Step> + '_ {
+    linux.net_devices.iter().map(|(from, device)| Step::MoveNetDevice {
+        from: from.clone(),
+        to: if device.name.is_empty() { from.clone() } else { device.name.clone() },
+    })
+}
+
+/// What is asked for in vain.
+fn warnings(linux: &crate::spec::Linux) -> Vec<String> {
+    let memory = linux.resources.as_ref().and_then(|resources| resources.memory.as_ref());
+    let kernel = memory.is_some_and(|memory| memory.kernel.is_some_and(|limit| limit != 0));
+    kernel.then(|| KERNEL_MEMORY.to_string()).into_iter().collect()
+}
+
+/// The kernel took `memory.kmem.limit_in_bytes` away in 5.16, and runc never sets it.
+pub(crate) const KERNEL_MEMORY: &str = "Kernel memory settings are ignored and will be removed";
 
 /// Whether init must wait for what the runtime does after the clone: its ids, its scope, its network devices, and its pid as the
 /// host sees it, which its hooks are told.

@@ -28,6 +28,12 @@ impl SecurityLabel {
     }
 }
 
+/// Whether this kernel has SELinux and a policy is loaded.
+pub(crate) fn selinux_enabled() -> bool {
+    const MAGIC: i64 = 0xf97c_ff8c;
+    rustix::fs::statfs("/sys/fs/selinux").is_ok_and(|stat| stat.f_type == MAGIC)
+}
+
 /// Asks for the label at the next execve.
 pub(crate) fn apply(proc: BorrowedFd<'_>, label: &SecurityLabel) -> Result<()> {
     let (value, files) = label.parts();

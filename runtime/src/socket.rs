@@ -16,22 +16,25 @@ pub(crate) fn connect(path: &Path) -> Result<OwnedFd> {
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .context(|| "socket(AF_UNIX)")?;
-    let connected = || -> Result<()> {
-        if let Ok(address) = SocketAddrUnix::new(path) {
-            return rustix::net::connect(&socket, &address).context(|| "connect");
-        }
-        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(Error::invalid("not a path of a socket"));
-        };
-        let directory =
-            rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .context(|| "open")?;
-        let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
-        let address = SocketAddrUnix::new(short).context(|| "address")?;
-        rustix::net::connect(&socket, &address).context(|| "connect")
-    };
-    connected().context(|| format!("dial unix {}", path.display()))?;
+    let connected =
+        with_address(path, |address| rustix::net::connect(&socket, address).context(|| "connect"));
+    connected.context(|| format!("dial unix {}", path.display()))?;
     Ok(socket)
+}
+
+/// Hands out the address of a path, short enough in any case.
+pub(crate) fn with_address<T>(path: &Path, act: impl FnOnce(&SocketAddrUnix) -> Result<T>) -> Result<T> {
+    if let Ok(address) = SocketAddrUnix::new(path) {
+        return act(&address);
+    }
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::invalid("not a path of a socket"));
+    };
+    let directory =
+        rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .context(|| "open")?;
+    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+    act(&SocketAddrUnix::new(short).context(|| "address")?)
 }
 
 /// A connected pair that keeps message borders.

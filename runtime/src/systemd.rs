@@ -5,27 +5,40 @@
 //! moves it, and the files of the cgroup are written afterwards, which is what counts where both say something. We speak
 //! D-Bus with systemd itself, over its private socket: no bus daemon has to answer, and none can hang a container.
 
+mod annotations;
 mod bus;
 mod message;
 mod properties;
 mod scope;
 
+pub(crate) use annotations::properties as annotated;
+pub(crate) use message::Value;
 pub(crate) use scope::Scope;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::spec::Resources;
 use bus::Bus;
-use message::{Body, Value};
-use properties::Property;
+use message::Body;
 use rustix::process::Pid;
+use serde::Serialize;
+
+/// What a scope of ours is to have.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Wanted {
+    pub(crate) resources: Resources,
+    /// From annotations.
+    pub(crate) properties: Vec<(String, Value)>,
+}
 
 /// Makes the scope with one process in it, and waits until systemd has done so.
-pub(crate) fn start(scope: &Scope, id: &str, pid: Pid, resources: &Resources, unified: bool) -> Result<()> {
+pub(crate) fn start(scope: &Scope, id: &str, pid: Pid, wanted: &Wanted, unified: bool) -> Result<()> {
     let mut all = properties::of_scope(scope, id, pid.as_raw_nonzero().get() as u32, unified);
-    all.extend(properties::of_resources(resources, unified)?);
+    all.extend(properties::of_resources(&wanted.resources, unified)?);
     let mut body = Body::new("ssa(sv)a(sa(sv))");
     body.string(&scope.unit).string("replace");
-    write_properties(&mut body, &all);
+    let named = all.iter().map(|(name, value)| (*name, value));
+    let annotated = wanted.properties.iter().map(|(name, value)| (name.as_str(), value));
+    write_properties(&mut body, named.chain(annotated));
     body.empty_array(8);
     let started = || -> Result<()> {
         let mut bus = Bus::connect(scope.user)?;
@@ -48,7 +61,7 @@ pub(crate) fn update(scope: &Scope, resources: &Resources, unified: bool) -> Res
     let mut body = Body::new("sba(sv)");
     // For as long as this boot lasts.
     body.string(&scope.unit).boolean(true);
-    write_properties(&mut body, &all);
+    write_properties(&mut body, all.iter().map(|(name, value)| (*name, value)));
     let set = || Bus::connect(scope.user)?.call("SetUnitProperties", &body).map(drop);
     set().context(|| format!("unable to set properties of unit {:?}", scope.unit))
 }
@@ -79,13 +92,18 @@ fn unless_gone<T>(answer: Result<T>) -> Result<Option<T>> {
     }
 }
 
-fn write_properties(body: &mut Body, all: &[Property]) {
+fn write_properties<'a>(body: &mut Body, all: impl Iterator<Item = (&'a str, &'a Value)>) {
     body.array(8, |body| {
         for (name, value) in all {
             body.align(8);
             body.string(name);
             match value {
                 Value::Boolean(value) => body.variant("b").boolean(*value),
+                Value::Byte(value) => body.variant("y").raw(&[*value]),
+                Value::Int(value) => body.variant("i").word(*value as u32),
+                Value::Word(value) => body.variant("u").word(*value),
+                Value::Long(value) => body.variant("x").number(*value as u64),
+                Value::Real(value) => body.variant("d").number(value.to_bits()),
                 Value::Number(value) => body.variant("t").number(*value),
                 Value::Text(text) => body.variant("s").string(text),
                 Value::Texts(texts) => body.variant("as").array(4, |body| {

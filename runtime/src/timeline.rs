@@ -1,6 +1,6 @@
 //! `--timeline FILE`: what was done and how many microseconds it took, both sides on one clock, as Chrome trace events.
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::plan::{Side, Step};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,12 @@ struct Event {
     tid: u32,
 }
 
+#[derive(Deserialize)]
+struct Trace {
+    #[serde(rename = "traceEvents")]
+    events: Vec<Event>,
+}
+
 impl Timeline {
     pub(crate) fn new(wanted: bool, side: Side) -> Self {
         Timeline { events: wanted.then(Vec::new), side: if side == Side::Runtime { 1 } else { 2 } }
@@ -56,10 +62,10 @@ impl Timeline {
         events.push(Event { name, cat: cat.into(), ph: "X".into(), ts, dur, pid: 1, tid: self.side });
     }
 
-    /// For the way from init to the runtime, in pieces that fit into a message.
-    pub(crate) fn to_json(&self) -> impl Iterator<Item = Vec<u8>> {
-        let pieces = self.events.as_deref().unwrap_or_default().chunks(EVENTS_PER_MESSAGE);
-        pieces.filter_map(|piece| serde_json::to_vec(piece).ok())
+    /// What was recorded so far, for the way from init to the runtime, in pieces that fit into a message.
+    pub(crate) fn take(&mut self) -> Vec<Vec<u8>> {
+        let events = self.events.as_mut().map(std::mem::take).unwrap_or_default();
+        events.chunks(EVENTS_PER_MESSAGE).filter_map(|piece| serde_json::to_vec(piece).ok()).collect()
     }
 
     /// Adds what the other side recorded.
@@ -67,6 +73,20 @@ impl Timeline {
         if let (Some(events), Ok(other)) = (&mut self.events, serde_json::from_slice::<Vec<Event>>(json)) {
             events.extend(other);
         }
+    }
+
+    /// Adds what an earlier command wrote about the same container; nothing where there is no such file.
+    pub(crate) fn merge_file(&mut self, file: &Path) -> Result<()> {
+        let bytes = match std::fs::read(file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            read => read.context(|| format!("read {}", file.display()))?,
+        };
+        let trace: Trace = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::invalid(format!("{}: not a timeline: {error}", file.display())))?;
+        if let Some(events) = &mut self.events {
+            events.extend(trace.events);
+        }
+        Ok(())
     }
 
     /// Writes the trace, in the order of time.

@@ -3,10 +3,10 @@
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::UserPlan;
 use knarr_sys::process;
-use rustix::fs::{FileType, Uid};
+use rustix::fs::{FileType, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use std::ffi::CString;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Changes all ids; capabilities survive until `capabilities::apply` sets them.
@@ -80,6 +80,33 @@ fn home_of(passwd: &[u8], uid: u32) -> Option<Vec<u8>> {
         let home = fields.get(5)?;
         (id == uid && !home.is_empty()).then(|| home.to_vec())
     })
+}
+
+/// Standard input and outputs that are the host's null device become the container's: a descriptor of a mount that is not
+/// in the container could not be restored from a checkpoint. An image that has something else there keeps what it was given.
+pub(crate) fn own_null_device() -> Result<()> {
+    let is_null = |stat: &rustix::fs::Stat| crate::plan::is_device(stat, 'c', (1, 3));
+    let given = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let theirs = given.map(|fd| rustix::fs::fstat(fd).is_ok_and(|stat| is_null(&stat)));
+    if theirs == [false; 3] {
+        return Ok(());
+    }
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(own) = rustix::fs::open("/dev/null", flags, Mode::empty()) else { return Ok(()) };
+    if !rustix::fs::fstat(&own).is_ok_and(|stat| is_null(&stat)) {
+        return Ok(());
+    }
+    let dup: [fn(&OwnedFd) -> rustix::io::Result<()>; 3] = [
+        |fd| rustix::stdio::dup2_stdin(fd),
+        |fd| rustix::stdio::dup2_stdout(fd),
+        |fd| rustix::stdio::dup2_stderr(fd),
+    ];
+    theirs
+        .iter()
+        .zip(dup)
+        .filter(|(theirs, _)| **theirs)
+        .try_for_each(|(_, dup)| dup(&own))
+        .context(|| "dup2")
 }
 
 #[cfg(test)]

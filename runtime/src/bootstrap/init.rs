@@ -84,6 +84,13 @@ impl Init {
             Step::CgroupNamespace => Ok(namespace::unshare(namespace::Kind::Cgroup.clone_flag())?),
             Step::DetachFromHost(change) => rootfs::detach_from_host(*change),
             Step::OpenRoot(path) => self.open_root(path),
+            Step::OpenJoinedRoot => {
+                self.root = Some(open_current_root()?);
+                rustix::process::umask(Mode::empty());
+                Ok(())
+            }
+            Step::Unmount(path) => mounts::act::unmount(self.root()?, path),
+            Step::NullStdio => user::own_null_device(),
             Step::Mount(plan) => self.mount(plan),
             Step::MakeWorkingDirectory(path) => {
                 safe_path::make_directories(self.root()?, path, 0o755).map(drop)
@@ -135,6 +142,10 @@ impl Init {
             Step::Capabilities(capabilities) => capabilities::apply(capabilities),
             Step::FindProgram => self.find_program(),
             Step::Ready => self.ready(),
+            Step::Finish => {
+                self.channel.send(&Message::Ready)?;
+                process::exit_now(0)
+            }
             Step::AwaitStart => self.await_start(),
             Step::CloseFds { first } => Ok(process::close_on_exec_from(*first)?),
             Step::FreshSignals => Ok(process::reset_signals()?),
@@ -233,12 +244,20 @@ impl Init {
         Ok(())
     }
 
-    fn ready(&mut self) -> Result<()> {
-        for events in self.timeline.to_json() {
+    /// What was recorded since the last time.
+    fn tell_timeline(&mut self) -> Result<()> {
+        for events in self.timeline.take() {
             self.channel.send(&Message::Timeline(events))?;
         }
+        Ok(())
+    }
+
+    fn ready(&mut self) -> Result<()> {
+        self.tell_timeline()?;
         self.channel.send(&Message::Ready)?;
         if self.start_fifo.is_some() {
+            // Nobody listens any more: `create` ends.
+            self.timeline = Timeline::default();
             return Ok(());
         }
         self.channel.expect("the word to go", |message| (message == Message::Go).then_some(()))
@@ -253,6 +272,7 @@ impl Init {
 
     fn execute(&mut self) -> Result<()> {
         let Some(path) = self.found.take() else { return Err(Error::new(Kind::Os, "no program was found")) };
+        self.tell_timeline()?;
         let error = process::exec(&path, &self.process.args, &self.process.env);
         let why = knarr_sys::error::description(error.errno);
         Err(Error::new(Kind::Exec, format!("exec {}: {why}", path.to_string_lossy())))

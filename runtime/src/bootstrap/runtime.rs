@@ -6,12 +6,13 @@ use super::stage;
 use crate::cgroups::{self, control};
 use crate::error::{Context, Error, Kind, Result};
 use crate::mounts::source;
-use crate::plan::{HookKind, Namespaces, Plan, ProcessPlan, Side, Step};
+use crate::plan::{HookKind, Join, Namespaces, Plan, ProcessPlan, Side, Step};
 use crate::seccomp::{Listener, listener};
-use crate::spec::{NamespaceKind, Resources};
+use crate::spec::NamespaceKind;
 use crate::state::State;
+use crate::systemd::{self, Wanted};
 use crate::timeline::Timeline;
-use crate::{hooks, id_map, rlimits, systemd};
+use crate::{hooks, id_map, net_devices, rlimits};
 use knarr_sys::clone::{self, Child, SingleThreaded};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdGetfdFlags, Signal, WaitOptions};
@@ -46,15 +47,23 @@ pub(crate) struct Created {
 
 impl Created {
     /// Lets the program begin, where it does not wait for `start`. What it fails with is our error.
-    pub(crate) fn go(self) -> Result<(Child, Timeline)> {
+    pub(crate) fn go(mut self) -> Result<(Child, Timeline)> {
+        let begun = self.timeline.begin();
         self.channel.send(&Message::Go)?;
-        match self.channel.receive()? {
-            None => Ok((self.child, self.timeline)),
-            Some(Message::Failed(error)) => {
-                reap(&self.child)?;
-                Err(error.in_context(self.failure))
+        loop {
+            match self.channel.receive()? {
+                None => {
+                    self.timeline
+                        .end_named(begun, || "await the program: its execve closes the channel".into());
+                    return Ok((self.child, self.timeline));
+                }
+                Some(Message::Timeline(events)) => self.timeline.merge(&events),
+                Some(Message::Failed(error)) => {
+                    reap(&self.child)?;
+                    return Err(error.in_context(self.failure));
+                }
+                Some(_) => return Err(Error::new(Kind::Os, "unexpected message instead of the program")),
             }
-            Some(_) => Err(Error::new(Kind::Os, "unexpected message instead of the program")),
         }
     }
 
@@ -134,12 +143,15 @@ impl Runtime<'_> {
             Step::EnterPidNamespace { user } => self.enter_pid_namespace(*user),
             Step::PrepareMounts => self.prepare(),
             Step::Clone { flags, into_cgroup } => self.clone(*flags, *into_cgroup),
-            Step::StartScope(resources) => self.start_scope(resources),
+            Step::StartScope(wanted) => self.start_scope(wanted),
+            Step::EnterResctrl(group) => {
+                group.enter(self.pid()?).context(|| "unable to apply Intel RDT configuration")
+            }
             Step::FirstCpus(cpus) => Ok(knarr_sys::sched::set_affinity(cpus)?),
             Step::MapIds => self.map_ids(),
             Step::LimitProcess(limits) => rlimits::apply(Some(self.pid()?), limits),
             Step::OomScore(score) => set_oom_score(self.pid()?, *score),
-            Step::MoveNetDevice { from, .. } => Err(Error::unsupported(format!("linux.netDevices.{from}"))),
+            Step::MoveNetDevice { from, to } => self.move_net_device(from, to),
             Step::Release => self.channel.send(&Message::Released(self.pid()?.as_raw_nonzero().get())),
             Step::Hooks(kind) => self.hooks(*kind, matches!(next, Some(Step::Hooks(_)))),
             Step::AwaitInit => self.await_init(),
@@ -244,10 +256,20 @@ impl Runtime<'_> {
         init.run(self.plan.side(Side::Init))
     }
 
-    fn start_scope(&self, resources: &Resources) -> Result<()> {
+    /// Init itself enters a namespace that exists, later.
+    fn move_net_device(&self, from: &str, to: &str) -> Result<()> {
+        let network = |join: &&Join| join.kind == NamespaceKind::Network;
+        let target = match self.plan.namespaces.join.iter().find(network) {
+            Some(join) => join.path.clone(),
+            None => format!("/proc/{}/ns/net", self.pid()?.as_raw_nonzero()).into(),
+        };
+        net_devices::move_into(&target, from, to)
+    }
+
+    fn start_scope(&self, wanted: &Wanted) -> Result<()> {
         let cgroups = &self.plan.cgroups;
         let Some(scope) = &cgroups.scope else { return Ok(()) };
-        systemd::start(scope, &self.plan.id, self.pid()?, resources, cgroups.unified)
+        systemd::start(scope, &self.plan.id, self.pid()?, wanted, cgroups.unified)
             .context(|| "unable to apply cgroup configuration")
     }
 
@@ -355,7 +377,7 @@ fn set_oom_score(pid: Pid, score: i32) -> Result<()> {
 }
 
 /// Kills and reaps a child of ours.
-pub(super) fn kill(child: &Child) -> Result<()> {
+pub(crate) fn kill(child: &Child) -> Result<()> {
     match rustix::process::pidfd_send_signal(&child.pidfd, Signal::KILL) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}
         Err(errno) => return Err(errno).context(|| "pidfd_send_signal(SIGKILL)"),

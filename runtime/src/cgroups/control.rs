@@ -93,6 +93,15 @@ fn inherit_cpuset(cgroup: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Moves a process that is not ours to decide about. It waits for the quiet of all CPUs: for rare commands only.
+pub(crate) fn attach(cgroups: &Cgroups, pid: u32) -> Result<()> {
+    for directory in &cgroups.directories {
+        let file = directory.path.join("cgroup.procs");
+        kernel_file::write(&file, pid.to_string()).context(|| format!("write {}", file.display()))?;
+    }
+    Ok(())
+}
+
 /// Writes values. Some files refuse until another has been written (memory and memory plus swap, quota and period),
 /// and which comes first depends on the old values: what fails is tried once more after the rest.
 pub(crate) fn write_all(cgroups: &Cgroups, writes: &[Write]) -> Result<()> {
@@ -115,11 +124,26 @@ fn write(cgroups: &Cgroups, write: &Write, last: &mut Option<(PathBuf, OwnedFd)>
     let path = directory.join(&write.file);
     let mut written = || {
         if last.as_ref().is_none_or(|(open, _)| *open != path) {
-            *last = Some((path.clone(), kernel_file::open(&path)?));
+            *last = Some((path.clone(), open_limit(&path)?));
         }
         last.as_ref().map_or(Ok(()), |(_, file)| kernel_file::write_to(file, &write.value))
     };
     written().context(|| format!("failed to write {:?} to {}", write.value, path.display()))
+}
+
+/// Weights of version 1 belong to a scheduler of block devices, and the one that is left has them under its own name.
+fn open_limit(path: &Path) -> std::io::Result<OwnedFd> {
+    match kernel_file::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            match name.strip_prefix("blkio.weight") {
+                Some(rest) => kernel_file::open(path.with_file_name(format!("blkio.bfq.weight{rest}")))
+                    .map_err(|_| error),
+                None => Err(error),
+            }
+        }
+        opened => opened,
+    }
 }
 
 /// Where a process enters each of the version 1 cgroups.

@@ -12,9 +12,9 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
 }
 
 fn create(global: &Global, arguments: &Arguments) -> Result<u8> {
-    let bundle = launch::read_bundle(arguments)?;
+    let mut bundle = launch::read_bundle(arguments)?;
     let console = launch::console(&bundle, arguments, true)?;
-    let launched = launch::launch(global, arguments, &bundle, console, true)?;
+    let launched = launch::launch(global, arguments, &mut bundle, console, true)?;
     if let Some(file) = arguments.path("timeline") {
         let mut timeline = launched.created.timeline;
         timeline.write(&file)?;

@@ -17,7 +17,7 @@ pub(super) const FLAGS: &[Flag] = &[Flag::switch("force", Some('f'))];
 const DEADLINE: i64 = 10;
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
-    let id = super::container_id(arguments, "delete")?;
+    let id = super::container_id(arguments);
     let forced = arguments.has("force");
     let container = match Container::open(&global.root, &id) {
         Ok(container) => container,
@@ -92,12 +92,13 @@ pub(super) fn remove(container: &Container, hooks: &Hooks) -> Result<()> {
     let cgroups = &container.record.cgroups;
     let emptied =
         if cgroups.scope.is_none() && control::remove_empty(cgroups) { Ok(()) } else { empty(cgroups) };
+    let group = container.record.resctrl.as_ref().map_or(Ok(()), |group| group.remove());
     let directory = container.remove_directory();
     let list = HookKind::Poststop.of(hooks);
     let mut state = container.state_as(Status::Stopped);
     state.oci_version = crate::spec::VERSION.into();
     let ran = if list.is_empty() { Ok(()) } else { hooks::run(HookKind::Poststop.name(), list, &state) };
-    Error::all([emptied, directory, ran].into_iter().filter_map(Result::err).collect())
+    Error::all([emptied, group, directory, ran].into_iter().filter_map(Result::err).collect())
 }
 
 /// Cgroups that could not go at once: somebody lives in them still, or made some below.

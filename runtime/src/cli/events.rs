@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub(super) const FLAGS: &[Flag] = &[Flag::value("interval", None), Flag::switch("stats", None)];
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
-    let id = super::container_id(arguments, "events")?;
+    let id = super::container_id(arguments);
     let interval = interval(&arguments.text("interval")?.unwrap_or_else(|| "5s".into()))?;
     let container = Container::peek(&global.root, &id)?;
     if container.status()? == Status::Stopped {

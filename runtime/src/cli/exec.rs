@@ -39,11 +39,18 @@ pub(super) const FLAGS: &[Flag] = &[
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
     launch::protect_ourselves(arguments)?;
-    execute(global, arguments).context(|| "exec failed")
+    let executed = execute(global, arguments).context(|| "exec failed");
+    // The program may end with 1 itself: callers tell our failures apart by this status, as runc's.
+    executed.or_else(|error| {
+        global.log.error(&error.to_string());
+        Ok(FAILED)
+    })
 }
 
+const FAILED: u8 = 255;
+
 fn execute(global: &Global, arguments: &Arguments) -> Result<u8> {
-    let id = super::container_id(arguments, "exec")?;
+    let id = super::container_id(arguments);
     let container = Container::peek(&global.root, &id)?;
     check_status(&container, arguments)?;
     let spec = container.spec()?;
@@ -92,6 +99,7 @@ fn start(
         id: &container.record.id,
         linux: &linux,
         cgroups,
+        bundle: Path::new(&container.record.bundle).into(),
     };
     let plan = Plan::exec(target, given, arguments.number("preserve-fds")?.unwrap_or(0))?;
     let Some(pid) = Pid::from_raw(container.record.init_process_pid) else {
@@ -107,7 +115,7 @@ fn start(
 }
 
 /// An exec keeps no record and holds no lock.
-struct Alone;
+pub(super) struct Alone;
 
 impl Company for Alone {
     fn meanwhile(&mut self, _: Pid) -> Result<()> {

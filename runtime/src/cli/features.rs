@@ -6,8 +6,8 @@ use crate::mounts::options;
 use crate::scheduling;
 use crate::seccomp::{self, actions, arch, conditions};
 use crate::spec::{
-    CgroupFeatures, Enabled, Features, LinuxFeatures, MemoryPolicyFeatures, MountExtensions, SeccompFeatures,
-    VERSION,
+    CgroupFeatures, Enabled, Features, IntelRdtFeatures, LinuxFeatures, MemoryPolicyFeatures,
+    MountExtensions, SeccompFeatures, VERSION,
 };
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ fn features() -> Features {
         mount_options: options::known(),
         linux: Some(linux()),
         annotations: BTreeMap::from([("org.knarr.version".into(), version)]),
-        potentially_unsafe_config_annotations: vec![],
+        potentially_unsafe_config_annotations: strings(&["org.systemd.property."]),
     }
 }
 
@@ -56,14 +56,18 @@ fn linux() -> LinuxFeatures {
             supported_flags: seccomp::flag_names(),
         }),
         apparmor: enabled(true),
-        selinux: enabled(false),
-        intel_rdt: enabled(false),
+        selinux: enabled(true),
+        intel_rdt: Some(IntelRdtFeatures {
+            enabled: Some(true),
+            schemata: Some(true),
+            monitoring: Some(true),
+        }),
         memory_policy: Some(MemoryPolicyFeatures {
             modes: names(scheduling::MEMORY_MODES),
             flags: names(scheduling::MEMORY_FLAGS),
         }),
         mount_extensions: Some(MountExtensions { idmap: enabled(true) }),
-        net_devices: enabled(false),
+        net_devices: enabled(true),
     }
 }
 

@@ -4,6 +4,7 @@
 //! pidfd: a process that ends at once cannot be missed.
 
 use crate::error::{Context, Result};
+use crate::notify_socket::NotifySocket;
 use crate::socket;
 use knarr_sys::clone::Child;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -22,6 +23,16 @@ pub(super) struct Foreground {
     console: Option<OwnedFd>,
     /// The other end, for init.
     far_console: Option<OwnedFd>,
+    /// Until the program has said that it is ready.
+    notify: Option<NotifySocket>,
+}
+
+/// What woke us.
+struct Woken {
+    ended: bool,
+    notified: bool,
+    input: bool,
+    output: bool,
 }
 
 /// The console that init gets: its end of the pair, or the socket of the caller.
@@ -54,11 +65,16 @@ impl Foreground {
         } else {
             (None, None)
         };
-        Ok(Foreground { signals, console, far_console })
+        Ok(Foreground { signals, console, far_console, notify: None })
+    }
+
+    /// Passes its word that it is ready on, too. systemd watches us, who stay, and need not be told of another process.
+    pub(super) fn with(self, notify: Option<NotifySocket>) -> Self {
+        Foreground { notify, ..self }
     }
 
     /// Until the process ends; its status as a shell tells it.
-    pub(super) fn wait(self, child: &Child) -> Result<u8> {
+    pub(super) fn wait(mut self, child: &Child) -> Result<u8> {
         let mut terminal = match &self.console {
             Some(console) => Some(Terminal::new(socket::receive_fd(console.as_fd())?)?),
             None => None,
@@ -71,21 +87,24 @@ impl Foreground {
         waited
     }
 
-    fn until_end(&self, child: &Child, terminal: &mut Option<Terminal>) -> Result<u8> {
+    fn until_end(&mut self, child: &Child, terminal: &mut Option<Terminal>) -> Result<u8> {
         loop {
-            let (ended, input, output) = self.poll(child, terminal.as_ref())?;
+            let woken = self.poll(child, terminal.as_ref())?;
             self.forward(child, terminal.as_ref())?;
             if let Some(terminal) = terminal {
-                terminal.relay(input, output);
+                terminal.relay(woken.input, woken.output);
             }
-            if ended {
+            if woken.notified && self.notify.as_ref().map_or(Ok(true), |notify| notify.pass_on(None))? {
+                self.notify = None;
+            }
+            if woken.ended {
                 return status(child);
             }
         }
     }
 
     /// Waits for anything: the end, a signal, bytes for or from the terminal.
-    fn poll(&self, child: &Child, terminal: Option<&Terminal>) -> Result<(bool, bool, bool)> {
+    fn poll(&self, child: &Child, terminal: Option<&Terminal>) -> Result<Woken> {
         let mut fds =
             vec![PollFd::new(&child.pidfd, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
         let stdin = rustix::stdio::stdin();
@@ -95,12 +114,19 @@ impl Foreground {
                 fds.push(PollFd::new(&stdin, PollFlags::IN));
             }
         }
+        let notify_at = fds.len();
+        fds.extend(self.notify.as_ref().map(|notify| PollFd::from_borrowed_fd(notify.fd(), PollFlags::IN)));
         match rustix::event::poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno).context(|| "poll"),
         }
         let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
-        Ok((ready(0), ready(3), ready(2)))
+        Ok(Woken {
+            ended: ready(0),
+            output: notify_at > 2 && ready(2),
+            input: notify_at > 3 && ready(3),
+            notified: ready(notify_at),
+        })
     }
 
     /// Passes signals on; those about children mean reaping, a new window size is set on the terminal.

@@ -11,7 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 pub(super) const FLAGS: &[Flag] = &[Flag::switch("all", Some('a'))];
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
-    let id = super::container_id(arguments, "kill")?;
+    let id = super::container_id(arguments);
     let wanted =
         arguments.positionals.get(1).map_or("SIGTERM".into(), |word| word.to_string_lossy().into_owned());
     let container = Container::peek(&global.root, &id)?;

@@ -2,14 +2,16 @@
 
 use super::Global;
 use super::arguments::{Arguments, Flag};
+use crate::activation::Activation;
 use crate::bootstrap::runtime::{self, Created, Setup};
 use crate::cgroups::{control, layout::Layout};
 use crate::container::{Container, Record};
 use crate::error::{Context, Error, Result};
+use crate::intel_rdt::Resctrl;
 use crate::plan::{HookKind, Host, Options, Plan};
 use crate::spec::{Hooks, NamespaceKind, Spec, parse};
 use crate::state::Status;
-use crate::{hooks, sealed_exe, socket};
+use crate::{hooks, notify_socket, sealed_exe, security_label, socket};
 use rustix::process::Pid;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -36,7 +38,7 @@ pub(super) struct Bundle {
 /// Reads `config.json`.
 pub(super) fn read_bundle(arguments: &Arguments) -> Result<Bundle> {
     let given = arguments.path("bundle").unwrap_or_else(|| PathBuf::from("."));
-    let path = std::fs::canonicalize(&given).context(|| format!("bundle {}", given.display()))?;
+    let path = std::fs::canonicalize(&given).context(|| format!("chdir {}", given.display()))?;
     let file = path.join("config.json");
     let json = match std::fs::read(&file) {
         Ok(json) => json,
@@ -63,18 +65,29 @@ pub(super) fn plan(
         bundle: bundle.path.clone(),
         no_pivot: arguments.has("no-pivot"),
         no_new_keyring: arguments.has("no-new-keyring"),
-        preserve_fds: arguments.number("preserve-fds")?.unwrap_or(0),
+        preserve_fds: preserved(arguments)?,
         wait_for_start,
         systemd: global.systemd,
         rootless,
+        prepare_all: false,
     };
-    let host = Host { layout: Layout::detect()?, kcore: Path::new("/proc/kcore").exists() };
-    let mut plan = Plan::new(&bundle.spec, &options, &host)?;
+    let mut plan = Plan::new(&bundle.spec, &options, &host(&bundle.spec)?)?;
     if rootless {
         // What nobody handed down to this user it does without; a limit that needs it is refused by name.
         plan.cgroups.directories.retain(control::can_be_made);
     }
     Ok(plan)
+}
+
+/// What this host has, of what the configuration asks for.
+fn host(spec: &Spec) -> Result<Host> {
+    let rdt = spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some());
+    Ok(Host {
+        layout: Layout::detect()?,
+        kcore: Path::new("/proc/kcore").exists(),
+        selinux: security_label::selinux_enabled(),
+        resctrl: if rdt { Resctrl::detect() } else { Resctrl::default() },
+    })
 }
 
 /// A container whose init is ready.
@@ -88,32 +101,45 @@ pub(super) struct Launched {
 pub(super) fn launch(
     global: &Global,
     arguments: &Arguments,
-    bundle: &Bundle,
+    bundle: &mut Bundle,
     console: Option<OwnedFd>,
     wait_for_start: bool,
 ) -> Result<Launched> {
-    let id = super::container_id(arguments, if wait_for_start { "create" } else { "run" })?;
+    let id = super::container_id(arguments);
     crate::container::check_id(&id)?;
-    check_preserved(arguments)?;
+    let activation = Activation::inherited();
+    check_preserved(arguments, activation.count)?;
+    let directory = global.root.join(&id);
+    if let Some(process) = &mut bundle.spec.process {
+        process.env.extend(activation.environment());
+    }
+    let notify = notify_socket::wanted().is_some();
+    if notify {
+        notify_socket::add_to(&mut bundle.spec, &directory);
+    }
     let plan = plan(global, bundle, &id, arguments, wait_for_start)?;
-    plan.warnings.iter().for_each(|warning| global.log.debug(|| warning.clone()));
+    plan.steps.iter().for_each(|step| global.log.debug(|| step.description().operation));
+    plan.warnings.iter().for_each(|warning| global.log.warn(warning));
     check_rootfs(&plan.rootfs)?;
+    crate::container::check_free(&global.root, &id)?;
     control::ensure_free(&plan.cgroups)?;
     let mut container = Container::create(&global.root, record(bundle, &plan), &bundle.json)?;
-    match build(&mut container, &plan, arguments, console, wait_for_start) {
+    let made = if notify { notify_socket::make_directory(&directory) } else { Ok(()) };
+    match made.and_then(|()| build(&mut container, &plan, arguments, console, wait_for_start)) {
         Ok(created) => Ok(Launched { container, created, plan }),
         Err(error) => Err(error.and(undo(&container, &plan))).context(|| "unable to start container process"),
     }
 }
 
 /// The descriptors that are promised must be there before we open any of our own, which could take their numbers.
-fn check_preserved(arguments: &Arguments) -> Result<()> {
+fn check_preserved(arguments: &Arguments, activated: u32) -> Result<()> {
     let count: u32 = arguments.number("preserve-fds")?.unwrap_or(0);
-    for number in 3..3 + count {
+    let first = 3 + activated;
+    for number in first..first.saturating_add(count) {
         if std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_err() {
             return Err(Error::invalid(format!(
                 "please check that preserved-fd {} (of {count}) is present: stat /proc/self/fd/{number}: no such file or directory",
-                number - 3
+                number - first
             )));
         }
     }
@@ -128,7 +154,7 @@ fn check_rootfs(rootfs: &Path) -> Result<()> {
     }
 }
 
-fn record(bundle: &Bundle, plan: &Plan) -> Record {
+pub(super) fn record(bundle: &Bundle, plan: &Plan) -> Record {
     Record {
         id: plan.id.clone(),
         oci_version: bundle.spec.oci_version.clone(),
@@ -137,6 +163,7 @@ fn record(bundle: &Bundle, plan: &Plan) -> Record {
         created: jiff::Timestamp::now().to_string(),
         annotations: bundle.spec.annotations.clone(),
         cgroups: plan.cgroups.clone(),
+        resctrl: plan.resctrl.clone(),
         shares_pids: !plan.namespaces.new.contains(&NamespaceKind::Pid),
         hooks: Hooks {
             poststart: plan.hooks.poststart.clone(),
@@ -195,12 +222,13 @@ pub(super) fn send_pidfd(path: &Path, pidfd: &OwnedFd) -> Result<()> {
 }
 
 /// After a failure: every clean-up is tried, every error of it told.
-fn undo(container: &Container, plan: &Plan) -> Result<()> {
+pub(super) fn undo(container: &Container, plan: &Plan) -> Result<()> {
     let poststop = || {
         let state = container.state_as(Status::Stopped);
         hooks::run(HookKind::Poststop.name(), HookKind::Poststop.of(&plan.hooks), &state)
     };
-    let done = [poststop(), control::remove(&plan.cgroups), container.remove_directory()];
+    let group = plan.resctrl.as_ref().map_or(Ok(()), |group| group.remove());
+    let done = [poststop(), control::remove(&plan.cgroups), group, container.remove_directory()];
     Error::all(done.into_iter().filter_map(Result::err).collect())
 }
 
@@ -224,10 +252,15 @@ pub(super) fn console_for(terminal: bool, arguments: &Arguments, detach: bool) -
     }
 }
 
+/// How many descriptors from 3 on are meant for the program: activated sockets, then what the flag says.
+fn preserved(arguments: &Arguments) -> Result<u32> {
+    let given: u32 = arguments.number("preserve-fds")?.unwrap_or(0);
+    Ok(given.saturating_add(Activation::inherited().count))
+}
+
 /// What enters a container must not be this file itself, and must not hold what our caller forgot to close: init may
 /// wait for `start` for long, and somebody else for the end of a pipe.
 pub(super) fn protect_ourselves(arguments: &Arguments) -> Result<()> {
-    let preserved: u32 = arguments.number("preserve-fds")?.unwrap_or(0);
-    knarr_sys::process::close_inherited(preserved.saturating_add(3))?;
+    knarr_sys::process::close_inherited(preserved(arguments)?.saturating_add(3))?;
     sealed_exe::ensure()
 }

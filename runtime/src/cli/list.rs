@@ -20,7 +20,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
         Some("json") => {
             super::print(&serde_json::to_string(&states).map_err(|error| Error::invalid(error.to_string()))?)
         }
-        Some(other) => Err(Error::invalid(format!("invalid format option: {other}"))),
+        Some(_) => Err(Error::invalid("invalid format option")),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::state::Status;
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
-    let id = super::container_id(arguments, "pause")?;
+    let id = super::container_id(arguments);
     let container = Container::open(&global.root, &id)?;
     match container.status()? {
         Status::Running | Status::Created => control::freeze(&container.record.cgroups, true)?,

@@ -9,13 +9,13 @@ use std::process::Command;
 pub(super) const FLAGS: &[Flag] = &[Flag::value("format", Some('f'))];
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
-    let id = super::container_id(arguments, "ps")?;
+    let id = super::container_id(arguments);
     let container = Container::peek(&global.root, &id)?;
     let pids = control::processes(&container.record.cgroups)?;
     match arguments.text("format")?.as_deref() {
         Some("json") => super::print(&serde_json::to_string(&pids).unwrap_or_default()),
         None | Some("table") => table(&pids, arguments),
-        Some(other) => Err(Error::invalid(format!("invalid format option: {other}"))),
+        Some(_) => Err(Error::invalid("invalid format option")),
     }
 }
 

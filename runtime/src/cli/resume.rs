@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::state::Status;
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
-    let id = super::container_id(arguments, "resume")?;
+    let id = super::container_id(arguments);
     let container = Container::open(&global.root, &id)?;
     if container.status()? != Status::Paused {
         return Err(Error::new(Kind::State, "container not paused"));

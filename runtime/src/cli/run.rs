@@ -4,6 +4,7 @@ use super::foreground::{self, Foreground};
 use super::launch::{self, Launched};
 use super::{Arguments, Flag, Global};
 use crate::error::{Context, Result};
+use crate::notify_socket::NotifySocket;
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag::value("bundle", Some('b')),
@@ -25,15 +26,16 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
 }
 
 fn start(global: &Global, arguments: &Arguments) -> Result<u8> {
-    let bundle = launch::read_bundle(arguments)?;
+    let mut bundle = launch::read_bundle(arguments)?;
     let detach = arguments.has("detach");
     let socket = launch::console(&bundle, arguments, detach)?;
     let terminal = bundle.spec.process.as_ref().is_some_and(|process| process.terminal);
     let foreground =
         if detach { None } else { Some(Foreground::prepare(terminal, !arguments.has("no-subreaper"))?) };
     let (foreground, console) = foreground::console(foreground, socket);
-    let launched = launch::launch(global, arguments, &bundle, console, false)?;
+    let launched = launch::launch(global, arguments, &mut bundle, console, false)?;
     let Launched { container, created, plan } = launched;
+    let notify = NotifySocket::bind(&container.directory)?;
     let (child, mut timeline) = match created.go() {
         Ok(running) => running,
         Err(error) => {
@@ -47,10 +49,12 @@ fn start(global: &Global, arguments: &Arguments) -> Result<u8> {
     if let Err(error) = super::start::poststart(&container, &plan.hooks) {
         return Err(error.and(super::delete::force(&container, &plan.hooks)));
     }
-    let Some(foreground) = foreground else { return Ok(0) };
     // Others may look at and change it while it runs.
     let container = container.unlocked();
-    let code = foreground.wait(&child)?;
+    let Some(foreground) = foreground else {
+        return notify.map_or(Ok(()), |notify| notify.until_ready(&child)).map(|()| 0);
+    };
+    let code = foreground.with(notify).wait(&child)?;
     if !arguments.has("keep") {
         super::delete::remove(&container, &plan.hooks)?;
     }

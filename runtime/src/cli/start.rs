@@ -1,16 +1,23 @@
 //! `start`: opens the gate at which a created container's program waits.
 
-use super::{Arguments, Global};
+use super::{Arguments, Flag, Global};
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks;
-use crate::plan::HookKind;
+use crate::notify_socket::{self, NotifySocket};
+use crate::plan::{HookKind, Side};
 use crate::spec::Hooks;
 use crate::state::Status;
+use crate::timeline::Timeline;
+
+pub(super) const FLAGS: &[Flag] = &[Flag::value("timeline", None)];
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
-    let id = super::container_id(arguments, "start")?;
+    let id = super::container_id(arguments);
     let container = Container::open(&global.root, &id)?;
+    let mut timeline = Timeline::new(arguments.path("timeline").is_some(), Side::Runtime);
+    let notify = NotifySocket::bind(&container.directory)?;
+    let begun = timeline.begin();
     match container.status()? {
         Status::Created => container.open_gate()?,
         Status::Stopped => return Err(Error::new(Kind::State, "cannot start a container that has stopped")),
@@ -26,6 +33,15 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
     if let Err(error) = poststart(&container, &hooks) {
         return Err(error.and(super::delete::force(&container, &hooks)));
     }
+    timeline.end_named(begun, || "write(<exec.fifo>, \"0\"), hooks poststart".into());
+    if let Some(file) = arguments.path("timeline") {
+        timeline.merge_file(&file)?;
+        timeline.write(&file)?;
+    }
+    let init = notify_socket::process(container.record.init_process_pid)?;
+    // Others may look at and change it while it gets ready.
+    let _container = container.unlocked();
+    notify.map_or(Ok(()), |notify| notify.until_ready(&init))?;
     Ok(0)
 }
 

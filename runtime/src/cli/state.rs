@@ -5,7 +5,7 @@ use crate::container::Container;
 use crate::error::{Error, Result};
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
-    let id = super::container_id(arguments, "state")?;
+    let id = super::container_id(arguments);
     let state = Container::peek(&global.root, &id)?.state()?;
     let text = serde_json::to_string_pretty(&state).map_err(|error| Error::invalid(error.to_string()))?;
     super::print(&text)

@@ -4,6 +4,7 @@ use super::{Arguments, Flag, Global};
 use crate::cgroups::{Cgroups, control, devices, v1, v2};
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result};
+use crate::plan::KERNEL_MEMORY;
 use crate::spec::{BlockIo, Cpu, Memory, Pids, Resources, parse};
 use crate::state::Status;
 use std::io::Read;
@@ -31,7 +32,7 @@ pub(super) const FLAGS: &[Flag] = &[
 ];
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
-    let id = super::container_id(arguments, "update")?;
+    let id = super::container_id(arguments);
     let container = Container::open(&global.root, &id)?;
     if container.status()? == Status::Stopped {
         return Err(Error::new(Kind::State, "container not running"));
@@ -41,16 +42,24 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
         ("mem-bw-schema", "Intel RDT/MBA: mem bandwidth schema"),
     ];
     for (flag, name) in schemas {
-        if arguments.text(flag)?.is_some_and(|schema| !schema.is_empty()) {
+        let given = arguments.text(flag)?.is_some_and(|schema| !schema.is_empty());
+        if given && container.record.resctrl.is_none() {
             return Err(Error::new(Kind::Unsupported, format!("{name} is not enabled")));
         }
     }
     let mut resources = resources(arguments)?;
+    if resources.memory.as_ref().is_some_and(|memory| memory.kernel.or(memory.kernel_tcp).is_some()) {
+        global.log.warn(KERNEL_MEMORY);
+    }
     if container.record.cgroups.unified {
         keep_the_rest(&container.record.cgroups, &mut resources);
     }
     check_usage(&container.record.cgroups, &resources)?;
     apply(&container.record.cgroups, &resources)?;
+    if let Some(group) = &container.record.resctrl {
+        let schema = |flag: &str| arguments.text(flag).map(Option::unwrap_or_default);
+        group.update(&schema("l3-cache-schema")?, &schema("mem-bw-schema")?)?;
+    }
     Ok(0)
 }
 
@@ -118,7 +127,7 @@ fn resources(arguments: &Arguments) -> Result<Resources> {
         if path.as_os_str() == "-" {
             std::io::stdin().read_to_end(&mut json).context(|| "read standard input")?;
         } else {
-            json = std::fs::read(&path).context(|| format!("read {}", path.display()))?;
+            json = std::fs::read(&path).context(|| format!("open {}", path.display()))?;
         }
         return parse(&json).map_err(|error| Error::invalid(format!("resources: {error}")));
     }
@@ -138,7 +147,7 @@ fn memory(arguments: &Arguments) -> Result<Memory> {
         let Some(text) = arguments.text(name)? else { return Ok(None) };
         self::bytes(&text)
             .map(Some)
-            .ok_or_else(|| Error::invalid(format!("invalid value for {name}: {text:?}")))
+            .ok_or_else(|| Error::invalid(format!("invalid value for {name}: invalid size: '{text}'")))
     };
     Ok(Memory {
         limit: bytes("memory")?,

@@ -37,11 +37,16 @@ fn mount_it(plan: &MountPlan, site: &mut Site<'_>) -> Result<()> {
             proc_guard::check(site.root, &plan.destination, &target, || proc_guard::is_procfs(&tree))?;
             attach(plan, &tree, &target)
         }
-        Source::New { fs_type, source, data } => new(plan, site.root, (fs_type, source, data)),
+        Source::New { fs_type, source, data, label } => new(plan, site.root, (fs_type, source, data), label),
     }
 }
 
-fn new(plan: &MountPlan, root: BorrowedFd<'_>, (fs_type, from, data): (&str, &str, &str)) -> Result<()> {
+fn new(
+    plan: &MountPlan,
+    root: BorrowedFd<'_>,
+    (fs_type, from, data): (&str, &str, &str),
+    label: &str,
+) -> Result<()> {
     // A place that was not there has no mode to keep: a tmpfs there is open to all, as the kernel makes it.
     let keeps_mode = fs_type == "tmpfs" && safe_path::find(root, &plan.destination).is_ok();
     let target = directory_for(root, &plan.destination, fs_type)?;
@@ -49,7 +54,7 @@ fn new(plan: &MountPlan, root: BorrowedFd<'_>, (fs_type, from, data): (&str, &st
     let data = if keeps_mode { with_mode_of(&target, data)? } else { data.to_string() };
     // Written to first, made read-only afterwards.
     let first = if plan.tmpcopyup { 0 } else { plan.attributes.set };
-    let tree = source::new(fs_type, from, &data, first)?;
+    let tree = source::new_labelled(fs_type, from, &data, first, label)?;
     if plan.tmpcopyup {
         copy_up(&target, &tree).context(|| "tmpcopyup")?;
         mount::set_attributes(&tree, changes(plan.attributes), false)?;
@@ -130,6 +135,19 @@ fn source_name(source: &Source) -> String {
         Source::New { source, fs_type, .. } => if source.is_empty() { fs_type } else { source }.clone(),
         Source::Cgroup => "cgroup".into(),
     }
+}
+
+/// Takes off what is mounted there. It may be a file, so it is named in its directory; a link there is not followed.
+pub(crate) fn unmount(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let unmounted = || -> Result<()> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Error::invalid("not a place of a mount"));
+        };
+        let directory = safe_path::open(root, parent, OFlags::PATH | OFlags::DIRECTORY)?;
+        rustix::process::fchdir(&directory).context(|| "fchdir")?;
+        Ok(mount::unmount(Path::new(name), true)?)
+    };
+    unmounted().context(|| format!("error unmounting {path:?}"))
 }
 
 /// A read-only mount of what is already there, on top of it.

@@ -3,9 +3,10 @@
 use super::{IdMap, Source};
 use crate::error::{Context, Result};
 use crate::id_map;
+use knarr_sys::error::Call;
 use knarr_sys::mount::{FsContext, clone_tree, set_idmap};
-use rustix::fs::CWD;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, XattrFlags};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// A copy of the tree at a path of the host, with its ids mapped where asked.
@@ -45,10 +46,35 @@ fn own_namespace(map: &IdMap) -> Result<Option<OwnedFd>> {
 
 /// A new instance of a file system, detached.
 pub(crate) fn new(fs_type: &str, source: &str, data: &str, attributes: u64) -> knarr_sys::Result<OwnedFd> {
+    new_labelled(fs_type, source, data, attributes, "")
+}
+
+/// The same with a SELinux label for everything in it. A label may hold commas, so it is not one of the options.
+pub(crate) fn new_labelled(
+    fs_type: &str,
+    source: &str,
+    data: &str,
+    attributes: u64,
+    label: &str,
+) -> knarr_sys::Result<OwnedFd> {
     let context = FsContext::open(fs_type)?;
     if !source.is_empty() {
         context.set("source", source)?;
     }
     context.set_options(data)?;
-    context.create(attributes)
+    if label.is_empty() {
+        return context.create(attributes);
+    }
+    // A message queue takes no such option: its root gets the label instead.
+    let queue = fs_type == "mqueue";
+    if !queue {
+        context.set("context", label)?;
+    }
+    let tree = context.create(attributes)?;
+    if queue {
+        let root = format!("/proc/self/fd/{}", tree.as_raw_fd());
+        rustix::fs::setxattr(&root, "security.selinux", label.as_bytes(), XattrFlags::empty())
+            .call(|| format!("setxattr(<mqueue>, \"security.selinux\", {label:?})"))?;
+    }
+    Ok(tree)
 }

@@ -51,6 +51,7 @@ impl Step {
             }
             Step::FirstCpus(cpus) => format!("sched_setaffinity(0, {cpus:?})"),
             Step::StartScope(_) => "StartTransientUnit(<scope>, PIDs=[PID])".into(),
+            Step::EnterResctrl(group) => format!("write PID to {:?}", group.directory.join("tasks")),
             Step::MapIds => "write /proc/PID/gid_map, /proc/PID/uid_map".into(),
             Step::OpenCgroups => "open(<cgroup>/tasks) in every hierarchy".into(),
             Step::EnterPidNamespace { .. } => "setns(<pidfd of init>, CLONE_NEWPID)".into(),
@@ -80,6 +81,10 @@ impl Step {
                 path.display()
             ),
             Step::Mount(plan) => mount(plan),
+            Step::OpenJoinedRoot => "open(\"/\", O_PATH)".into(),
+            Step::Unmount(path) => format!("umount2({:?}, MNT_DETACH)", path.display()),
+            Step::NullStdio => "open(\"/dev/null\"), dup2 where 0, 1, 2 are the host's".into(),
+            Step::Finish => "_exit(0)".into(),
             Step::MakeWorkingDirectory(path) => {
                 format!("mkdirat(<rootfs>, {:?}) where it is missing", path.display())
             }
@@ -161,6 +166,9 @@ impl Step {
             Step::StartScope(_) => {
                 ("start scope", "--systemd-cgroup: systemd makes the cgroup, so it and we agree about it")
             }
+            Step::EnterResctrl(_) => {
+                ("enter resctrl group", "linux.intelRdt: a share of the cache and of memory bandwidth")
+            }
             Step::MapIds => ("map ids", "linux.uidMappings, gidMappings: who root is outside"),
             Step::OpenCgroups => ("open cgroups", "cgroup v1: by the runtime, whose rights to them count"),
             Step::EnterPidNamespace { .. } => {
@@ -208,6 +216,14 @@ impl Step {
                 "mount",
                 "mounts[]: made detached, moved onto a descriptor found beneath the root (CVE-2021-30465)",
             ),
+            Step::OpenJoinedRoot => {
+                ("open joined root", "opened once; every path inside is resolved from this descriptor")
+            }
+            Step::Unmount(_) => ("unmount", "mounts remove: by name in a directory found beneath the root"),
+            Step::NullStdio => {
+                ("null stdio", "a descriptor of a mount outside could not be restored from a checkpoint")
+            }
+            Step::Finish => ("finish", "the helper has done its work"),
             Step::MakeWorkingDirectory(_) => {
                 ("make working directory", "process.cwd need not exist in the image")
             }

@@ -14,25 +14,27 @@ pub(crate) struct ExecTarget<'a> {
     pub(crate) id: &'a str,
     pub(crate) linux: &'a Linux,
     pub(crate) cgroups: Cgroups,
+    /// Relative sources of mounts begin here.
+    pub(crate) bundle: PathBuf,
     /// We are an ordinary user, whose rights over the container come from its user namespace only.
     pub(crate) rootless: bool,
 }
 
 impl ExecTarget<'_> {
-    fn has(&self, kind: NamespaceKind) -> bool {
+    pub(super) fn has(&self, kind: NamespaceKind) -> bool {
         self.linux.namespaces.iter().any(|namespace| namespace.kind == kind)
     }
 
     /// The namespaces in which the container differs from us, by its configuration. Its pid namespace is entered by
     /// being cloned into it.
-    fn join_flags(&self) -> u64 {
+    pub(super) fn join_flags(&self) -> u64 {
         let others = self.linux.namespaces.iter().filter(|namespace| namespace.kind != NamespaceKind::Pid);
         let all = others.fold(0, |flags, namespace| flags | sys_kind(namespace.kind).clone_flag());
         if self.enters_user_first() { all & !sys_kind(NamespaceKind::User).clone_flag() } else { all }
     }
 
     /// The runtime itself must be in the user namespace to have the right to enter the pid namespace for its child.
-    fn enters_user_first(&self) -> bool {
+    pub(super) fn enters_user_first(&self) -> bool {
         self.rootless && self.has(NamespaceKind::User) && self.has(NamespaceKind::Pid)
     }
 }
@@ -50,6 +52,7 @@ impl Plan {
             rootfs: PathBuf::new(),
             namespaces: Namespaces::default(),
             cgroups: target.cgroups,
+            resctrl: None,
             prepared: vec![],
             hooks: Hooks::default(),
             steps,

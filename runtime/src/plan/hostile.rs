@@ -7,6 +7,7 @@
 use super::{Host, Options, Plan};
 use crate::cgroups::layout::{Hierarchy, Layout};
 use crate::container::Container;
+use crate::intel_rdt::Resctrl;
 use crate::spec::{self, Spec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -156,7 +157,16 @@ fn hosts() -> [Host; 2] {
         "freezer",
     ];
     let first = Layout::V1(all.iter().map(|name| hierarchy(&[name])).collect());
-    [Host { layout: first, kcore: true }, Host { layout: Layout::V2(hierarchy(&[])), kcore: false }]
+    let full = Resctrl { mount: Some("/sys/fs/resctrl".into()), cache: true, bandwidth: true };
+    [
+        Host { layout: first, kcore: true, selinux: true, resctrl: full },
+        Host {
+            layout: Layout::V2(hierarchy(&[])),
+            kcore: false,
+            selinux: false,
+            resctrl: Resctrl::default(),
+        },
+    ]
 }
 
 /// Plans it on both kinds of hosts, as root, as an ordinary user and with systemd, and describes every step.

@@ -117,7 +117,7 @@ fn settle(
     process: &ProcessPlan,
     plan: &Plan,
 ) -> Result<Vec<Step>> {
-    let mut steps = Vec::new();
+    let mut steps = vec![Step::NullStdio];
     if process.terminal {
         let size = given.console_size.clone().unwrap_or_default();
         steps.push(Step::Console { width: size.width, height: size.height });

@@ -32,9 +32,10 @@ pub(super) fn mounts(
     namespaces: &Namespaces,
     prepared: &mut Vec<Source>,
 ) -> Result<Vec<Step>> {
+    let label = spec.linux.as_ref().map_or("", |linux| linux.mount_label.as_str());
     let mut steps = Vec::with_capacity(spec.mounts.len());
     for (index, mount) in spec.mounts.iter().enumerate() {
-        let plan = self::mount(mount, command, namespaces, prepared);
+        let plan = self::mount(mount, command, namespaces, prepared, label);
         steps.push(Step::Mount(plan.map_err(|why| Error::invalid(format!("mounts[{index}]: {why}")))?));
     }
     Ok(steps)
@@ -45,15 +46,18 @@ fn mount(
     command: &super::Options,
     namespaces: &Namespaces,
     prepared: &mut Vec<Source>,
+    label: &str,
 ) -> std::result::Result<MountPlan, String> {
     if mount.destination.is_empty() {
         return Err("destination is missing".into());
     }
     let options = options::parse(&mount.options);
-    let source = source(mount, &options, &command.bundle)?;
+    let source = source(mount, &options, &command.bundle, label)?;
     let must_prepare = match &source {
         // An ordinary user has more rights in its user namespace than outside.
-        Source::Bind { idmap, .. } => (namespaces.any_user() && !command.rootless) || idmap.is_some(),
+        Source::Bind { idmap, .. } => {
+            command.prepare_all || (namespaces.any_user() && !command.rootless) || idmap.is_some()
+        }
         _ => false,
     };
     let prepared = must_prepare.then(|| {
@@ -71,7 +75,12 @@ fn mount(
     })
 }
 
-fn source(mount: &Mount, options: &Options, bundle: &Path) -> std::result::Result<Source, String> {
+fn source(
+    mount: &Mount,
+    options: &Options,
+    bundle: &Path,
+    label: &str,
+) -> std::result::Result<Source, String> {
     let maps = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
     if options.bind || mount.fs_type == "bind" {
         if !options.data.is_empty() {
@@ -100,6 +109,8 @@ fn source(mount: &Mount, options: &Options, bundle: &Path) -> std::result::Resul
             fs_type: fs_type.into(),
             source: mount.source.clone(),
             data: options.data.join(","),
+            // The policy itself says how these are labelled, and they take no option.
+            label: if matches!(fs_type, "proc" | "sysfs") { "" } else { label }.into(),
         }),
     }
 }

@@ -3,12 +3,14 @@
 use super::process::{Capabilities, UserPlan};
 use crate::cgroups::Write;
 use crate::cgroups::devices::Rule;
+use crate::intel_rdt::Group;
 use crate::mounts::{MountPlan, Propagation};
 use crate::plan::ProcessPlan;
 use crate::scheduling::{IoPriority, MemoryPolicy, SchedulerPlan};
 use crate::seccomp::SeccompPlan;
 use crate::security_label::SecurityLabel;
-use crate::spec::{Hook, Hooks, NamespaceKind, Resources};
+use crate::spec::{Hook, Hooks, NamespaceKind};
+use crate::systemd::Wanted;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -93,7 +95,8 @@ pub(crate) enum Step {
         flags: u64,
         into_cgroup: bool,
     },
-    StartScope(Box<Resources>),
+    StartScope(Box<Wanted>),
+    EnterResctrl(Group),
     FirstCpus(Vec<usize>),
     MapIds,
     LimitProcess(Vec<crate::rlimits::Limit>),
@@ -122,6 +125,13 @@ pub(crate) enum Step {
     Keyring(String),
     DetachFromHost(Propagation),
     OpenRoot(PathBuf),
+    /// That of a container whose namespaces were joined.
+    OpenJoinedRoot,
+    Unmount(PathBuf),
+    /// The end of a helper that becomes no program.
+    Finish,
+    /// Standard input and outputs that are the host's null device.
+    NullStdio,
     Mount(MountPlan),
     MakeWorkingDirectory(PathBuf),
     Device(DevicePlan),
@@ -181,6 +191,7 @@ impl Step {
             | Step::PrepareMounts
             | Step::Clone { .. }
             | Step::StartScope(_)
+            | Step::EnterResctrl(_)
             | Step::FirstCpus(_)
             | Step::OpenCgroups
             | Step::EnterPidNamespace { .. }

@@ -1,10 +1,12 @@
 //! What is wrong with a configuration in itself, before anything is decided from it.
 
+use super::{Host, Options};
 use crate::error::{Error, Result};
-use crate::spec::{Hook, Hooks, NamespaceKind, Spec};
+use crate::net_devices;
+use crate::spec::{Hook, Hooks, Linux, NamespaceKind, Spec};
 
 /// Checks what no later step would notice.
-pub(super) fn spec(spec: &Spec) -> Result<()> {
+pub(super) fn spec(spec: &Spec, options: &Options, host: &Host) -> Result<()> {
     version(&spec.oci_version)?;
     match &spec.root {
         None => return Err(Error::invalid("root: must be specified")),
@@ -22,18 +24,42 @@ pub(super) fn spec(spec: &Spec) -> Result<()> {
     if !spec.domainname.is_empty() && !has(NamespaceKind::Uts) {
         return Err(Error::invalid("domainname: unable to set domainname without a private UTS namespace"));
     }
-    if !linux.net_devices.is_empty() && !has(NamespaceKind::Network) {
+    net_devices(linux, options)?;
+    let label = spec.process.as_ref().map_or("", |process| process.selinux_label.as_str());
+    if !(host.selinux || label.is_empty() && linux.mount_label.is_empty()) {
+        return Err(Error::invalid(
+            "selinux label is specified in config, but selinux is disabled or not supported",
+        ));
+    }
+    spec.hooks.as_ref().map_or(Ok(()), hooks)
+}
+
+fn net_devices(linux: &Linux, options: &Options) -> Result<()> {
+    if linux.net_devices.is_empty() {
+        return Ok(());
+    }
+    if options.rootless {
+        return Err(Error::invalid(
+            "linux.netDevices: network devices are not supported for rootless containers",
+        ));
+    }
+    if !linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::Network) {
         return Err(Error::invalid(
             "linux.netDevices: unable to move network devices without a private NET namespace",
         ));
     }
-    if linux.intel_rdt.is_some() {
-        return Err(Error::unsupported("linux.intelRdt"));
+    for (name, device) in &linux.net_devices {
+        if !net_devices::is_name(name) {
+            return Err(Error::invalid(format!("linux.netDevices: invalid network device name {name:?}")));
+        }
+        if !device.name.is_empty() && !net_devices::is_name(&device.name) {
+            return Err(Error::invalid(format!(
+                "linux.netDevices: invalid network device name {:?}",
+                device.name
+            )));
+        }
     }
-    if !linux.mount_label.is_empty() {
-        return Err(Error::unsupported("linux.mountLabel (SELinux)"));
-    }
-    spec.hooks.as_ref().map_or(Ok(()), hooks)
+    Ok(())
 }
 
 fn version(version: &str) -> Result<()> {

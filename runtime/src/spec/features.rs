@@ -24,7 +24,7 @@ object! {
         seccomp: Option<SeccompFeatures>,
         apparmor: Option<Enabled>,
         selinux: Option<Enabled>,
-        intel_rdt: Option<Enabled>,
+        intel_rdt: Option<IntelRdtFeatures>,
         memory_policy: Option<MemoryPolicyFeatures>,
         mount_extensions: Option<MountExtensions>,
         net_devices: Option<Enabled>,
@@ -35,6 +35,16 @@ object! {
     /// Whether something is there.
     pub struct Enabled {
         enabled: Option<bool>,
+    }
+}
+
+object! {
+    /// What of resctrl can be used.
+    pub struct IntelRdtFeatures {
+        enabled: Option<bool>,
+        /// The general field of that name.
+        schemata: Option<bool>,
+        monitoring: Option<bool>,
     }
 }
 

@@ -1,12 +1,18 @@
 //! D-Bus messages, as far as systemd needs them: writing calls, reading answers. Little endian, protocol version 1.
 
 use crate::error::{Error, Kind, Result};
+use serde::Serialize;
 
 /// A value of a property.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) enum Value {
     Boolean(bool),
+    Byte(u8),
+    Int(i32),
+    Word(u32),
+    Long(i64),
     Number(u64),
+    Real(f64),
     Text(String),
     Texts(Vec<String>),
     Numbers(Vec<u32>),

@@ -1,0 +1,234 @@
+//! `checkpoint` and `restore`: a container goes on from where it was.
+//!
+//! The program that does it, criu, needs a kernel that it knows; where it is not there or cannot work the tests say so.
+
+// Test code throughout: a failed expectation ends the test that made it.
+#![allow(clippy::unwrap_used)]
+
+use knarr_tests::bundle::Bundle;
+use knarr_tests::eventually::eventually;
+use knarr_tests::skip::skip;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// An emulated machine is slow.
+const SOON: Duration = Duration::from_secs(60);
+
+const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i > /new; busybox mv /new /count; sleep 0.1; done";
+
+/// Whether criu can work here; else the test is a named skip.
+fn possible(test: &str) -> bool {
+    let mut check = Command::new("criu");
+    check.arg("check").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    match check.status() {
+        Ok(status) if status.success() => return true,
+        Ok(_) => skip(test, "criu cannot work on this kernel"),
+        Err(error) => skip(test, &format!("criu: {error}")),
+    }
+    false
+}
+
+/// A container whose standard input and outputs are the null device: files of the host could not be restored.
+fn quietly(bundle: &Bundle, args: &[&str]) -> i32 {
+    let mut command = bundle.command(&[]);
+    let log = bundle.path().join("log");
+    command.arg("--log").arg(&log).args(args);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let code = command.status().unwrap().code().unwrap();
+    if code != 0 {
+        eprintln!("{args:?}: {}", std::fs::read_to_string(&log).unwrap_or_default());
+        let images = images(bundle);
+        for name in ["dump.log", "restore.log"] {
+            let text = std::fs::read_to_string(images.join(name)).unwrap_or_default();
+            // What led to the first error.
+            let lines: Vec<&str> = text.lines().collect();
+            let at = lines.iter().position(|line| line.contains("Error")).map_or(0, |at| at + 1);
+            lines[at.saturating_sub(15)..at].iter().for_each(|line| eprintln!("{name}: {line}"));
+        }
+    }
+    code
+}
+
+fn images(bundle: &Bundle) -> PathBuf {
+    bundle.path().join("images")
+}
+
+fn start(bundle: &Bundle) {
+    let directory = bundle.path().to_str().unwrap();
+    assert_eq!(quietly(bundle, &["run", "--detach", "--bundle", directory, &bundle.id]), 0);
+}
+
+fn checkpoint(bundle: &Bundle, flags: &[&str]) {
+    let images = images(bundle);
+    let args =
+        [&["checkpoint", "--image-path", images.to_str().unwrap()], flags, &[bundle.id.as_str()]].concat();
+    assert_eq!(quietly(bundle, &args), 0);
+}
+
+fn restore(bundle: &Bundle, flags: &[&str]) {
+    let (directory, images) = (bundle.path().to_str().unwrap(), images(bundle));
+    let fixed = ["restore", "--detach", "--bundle", directory, "--image-path", images.to_str().unwrap()];
+    assert_eq!(quietly(bundle, &[&fixed, flags, &[bundle.id.as_str()]].concat()), 0);
+}
+
+fn count(bundle: &Bundle) -> u64 {
+    eventually("a count", SOON, || {
+        let text =
+            std::fs::read_to_string(bundle.rootfs().join("count")).map_err(|error| error.to_string())?;
+        text.trim().parse().map_err(|_| text)
+    })
+}
+
+fn until_beyond(bundle: &Bundle, number: u64) -> u64 {
+    eventually("more", SOON, || match count(bundle) {
+        now if now > number => Ok(now),
+        now => Err(now.to_string()),
+    })
+}
+
+#[test]
+fn a_counter_goes_on_counting() {
+    if !possible("a_counter_goes_on_counting") {
+        return;
+    }
+    let mut bundle = Bundle::shell(COUNTER);
+    let source = bundle.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("f"), "from the host\n").unwrap();
+    bundle.config["mounts"].as_array_mut().unwrap().extend([
+        json!({"destination": "/data", "type": "bind", "source": source, "options": ["rbind", "ro"]}),
+        json!({"destination": "/memory", "type": "tmpfs", "source": "tmpfs"}),
+    ]);
+    bundle.config["linux"]["resources"]["pids"] = json!({"limit": 50});
+    start(&bundle);
+    until_beyond(&bundle, 3);
+    bundle.call_with("exec", &[], &["sh", "-c", "echo kept > /memory/x"]).ok();
+    checkpoint(&bundle, &[]);
+    assert!(bundle.call("state", &[]).failed().contains("container does not exist"));
+    bundle.assert_gone();
+    let stopped_at = count(&bundle);
+    let pid_file = bundle.path().join("pid");
+    restore(&bundle, &["--pid-file", pid_file.to_str().unwrap()]);
+    let state: Value = serde_json::from_str(&bundle.call("state", &[]).ok()).unwrap();
+    assert_eq!(state["status"], "running");
+    assert_eq!(std::fs::read_to_string(&pid_file).unwrap(), state["pid"].to_string());
+    let next = until_beyond(&bundle, stopped_at);
+    assert!(next < stopped_at + 1000, "it began anew or ran on meanwhile: {stopped_at}, {next}");
+    let out = bundle.call_with("exec", &[], &["sh", "-c", "cat /data/f /memory/x; hostname"]).ok();
+    assert_eq!(out, "from the host\nkept\nlab\n");
+    let limits = bundle
+        .cgroups_left()
+        .iter()
+        .filter(|own| std::fs::read_to_string(own.join("pids.max")).is_ok_and(|limit| limit.trim() == "50"))
+        .count();
+    assert_eq!(limits, 1);
+    bundle.call_with("kill", &[], &["KILL"]).ok();
+    bundle.call("delete", &["--force"]).ok();
+    bundle.assert_gone();
+}
+
+#[test]
+fn one_that_is_left_running_runs_and_can_be_restored_later() {
+    const NAME: &str = "one_that_is_left_running_runs_and_can_be_restored_later";
+    if !possible(NAME) {
+        return;
+    }
+    let bundle = Bundle::shell(COUNTER);
+    start(&bundle);
+    until_beyond(&bundle, 2);
+    // What does not change any more can be dumped ahead.
+    let ahead = images(&bundle).join("ahead");
+    let args = ["checkpoint", "--pre-dump", "--image-path", ahead.to_str().unwrap(), &bundle.id];
+    if quietly(&bundle, &args) == 0 {
+        assert_eq!(bundle.status(), "running");
+        checkpoint(&bundle, &["--leave-running", "--parent-path", "ahead"]);
+    } else {
+        let log = std::fs::read_to_string(bundle.path().join("log")).unwrap();
+        assert!(log.contains("criu is missing features: [MemTrack]"), "{log}");
+        skip(&format!("{NAME} (pre-dump)"), "this kernel does not track memory");
+        checkpoint(&bundle, &["--leave-running"]);
+    }
+    let dumped_at = count(&bundle);
+    assert_eq!(bundle.status(), "running");
+    let later = until_beyond(&bundle, dumped_at + 20);
+    bundle.call("delete", &["--force"]).ok();
+    restore(&bundle, &[]);
+    // From where the dump was, not from where it was killed.
+    eventually("an earlier count", SOON, || match count(&bundle) {
+        now if now < later => Ok(()),
+        now => Err(now.to_string()),
+    });
+    until_beyond(&bundle, later);
+}
+
+/// A restore that stays, with a pipe as the program's standard output.
+fn restore_here(bundle: &Bundle) -> Child {
+    let (directory, images) = (bundle.path().to_str().unwrap(), images(bundle));
+    let args = ["restore", "--bundle", directory, "--image-path", images.to_str().unwrap(), &bundle.id];
+    bundle.command(&args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+#[test]
+fn a_restore_in_the_foreground_tells_output_and_status() {
+    if !possible("a_restore_in_the_foreground_tells_output_and_status") {
+        return;
+    }
+    let script = "i=0; while [ ! -e /stop ]; do i=$((i+1)); echo $i; sleep 0.1; done; exit 7";
+    let bundle = Bundle::shell(script);
+    let directory = bundle.path().to_str().unwrap();
+    let args = ["run", "--bundle", directory, &bundle.id];
+    let mut run = bundle
+        .command(&args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(run.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "1");
+    assert_eq!(lines.next().unwrap().unwrap(), "2");
+    checkpoint(&bundle, &[]);
+    let last: u64 = lines.map(|line| line.unwrap()).last().map_or(2, |line| line.parse().unwrap());
+    assert_eq!(run.wait().unwrap().code(), Some(137));
+    let mut restored = restore_here(&bundle);
+    let mut lines = BufReader::new(restored.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), (last + 1).to_string());
+    std::fs::write(bundle.rootfs().join("stop"), "").unwrap();
+    // Until it ends.
+    lines.for_each(|line| drop(line.unwrap()));
+    assert_eq!(restored.wait().unwrap().code(), Some(7));
+    bundle.assert_gone();
+    assert!(bundle.rootfs().join("bin/busybox").exists(), "removing the record removed the root");
+}
+
+#[test]
+fn mistakes_are_told_before_anything_is_frozen() {
+    let bundle = Bundle::shell("sleep 1000");
+    bundle.create().ok();
+    let said = bundle.call("checkpoint", &[]).failed();
+    assert!(said.contains("Container cannot be checkpointed in created state"), "{said}");
+    bundle.call("start", &[]).ok();
+    let images = images(&bundle);
+    let images = images.to_str().unwrap();
+    for (flags, why) in [
+        (["--manage-cgroups-mode", "x"], "Invalid manage-cgroups-mode value"),
+        (["--page-server", "x"], "Use --page-server ADDRESS:PORT to specify page server"),
+        (["--empty-ns", "uts"], "namespace \\\"uts\\\" is not supported"),
+        (["--parent-path", "/x"], "--parent-path must be relative"),
+        (["--parent-path", "nope"], "invalid --parent-path"),
+    ] {
+        let said = bundle.call("checkpoint", &[&["--image-path", images], &flags[..]].concat()).failed();
+        assert!(said.contains(why), "{why}: {said}");
+    }
+    assert_eq!(bundle.status(), "running");
+    let directory = bundle.path().to_str().unwrap();
+    let said =
+        bundle.call("restore", &["--detach", "--bundle", directory, "--image-path", "/nonexistent"]).failed();
+    assert!(said.contains("/nonexistent: no such file or directory"), "{said}");
+    let said = bundle.call("restore", &["--detach", "--bundle", directory, "--image-path", images]).failed();
+    assert!(said.contains("container's cgroup is not empty") || said.contains("already exists"), "{said}");
+    assert_eq!(bundle.status(), "running");
+}
