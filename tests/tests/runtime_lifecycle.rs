@@ -74,6 +74,18 @@ fn a_program_that_ends_at_once_is_never_missed() {
 }
 
 #[test]
+fn a_program_that_ends_at_once_was_started_all_the_same() {
+    let bundle = Bundle::shell("true");
+    for round in 0..20 {
+        bundle.create().ok();
+        let said = bundle.call("start", &[]);
+        assert_eq!(said.code, 0, "round {round}: {said:?}");
+        bundle.call("delete", &["--force"]).ok();
+    }
+    bundle.assert_gone();
+}
+
+#[test]
 fn a_missing_program_is_the_error_of_create_and_leaves_nothing() {
     for (program, text) in [
         ("/nonexistent", "exec: \"/nonexistent\": stat /nonexistent: no such file or directory"),

@@ -16,10 +16,8 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
     let id = super::container_id(arguments);
     let container = Container::open(&global.root, &id)?;
     let mut timeline = Timeline::new(arguments.path("timeline").is_some(), Side::Runtime);
-    let notify = NotifySocket::bind(&container.directory)?;
-    let begun = timeline.begin();
     match container.status()? {
-        Status::Created => container.open_gate()?,
+        Status::Created => {}
         Status::Stopped => return Err(Error::new(Kind::State, "cannot start a container that has stopped")),
         Status::Running => return Err(Error::new(Kind::State, "cannot start an already running container")),
         other => {
@@ -29,6 +27,13 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
             ));
         }
     }
+    // While init is sure to be there: the program may end at once.
+    let notify = match NotifySocket::bind(&container.directory)? {
+        Some(notify) => Some((notify, notify_socket::process(container.record.init_process_pid)?)),
+        None => None,
+    };
+    let begun = timeline.begin();
+    container.open_gate()?;
     let hooks = container.record.hooks.clone();
     if let Err(error) = poststart(&container, &hooks) {
         return Err(error.and(super::delete::force(&container, &hooks)));
@@ -38,10 +43,9 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
         timeline.merge_file(&file)?;
         timeline.write(&file)?;
     }
-    let init = notify_socket::process(container.record.init_process_pid)?;
     // Others may look at and change it while it gets ready.
     let _container = container.unlocked();
-    notify.map_or(Ok(()), |notify| notify.until_ready(&init))?;
+    notify.map_or(Ok(()), |(notify, init)| notify.until_ready(&init))?;
     Ok(0)
 }
 
