@@ -44,6 +44,8 @@ pub struct EngineConfig {
     pub listen: Option<PathBuf>,
     /// Address of the exec, attach and port-forward server; port 0 takes a free one.
     pub streaming_listen: SocketAddr,
+    /// Address of `/metrics` (the engine's own, for Prometheus) and `/healthz`, plain HTTP; not served where absent.
+    pub metrics_listen: Option<SocketAddr>,
     /// RuntimeClass handler name to OCI runtime binary. `""` is the default handler: `knarr-runtime` where absent.
     pub runtimes: BTreeMap<String, PathBuf>,
     /// Raise a negative `oom_score_adj` to our own, and lower rlimits to our own hard limits, where the host denies
@@ -196,6 +198,7 @@ impl Default for EngineConfig {
         Self {
             listen: None,
             streaming_listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            metrics_listen: None,
             runtimes: BTreeMap::new(),
             clamp_denied_limits: true,
             monitor_cgroup: "/knarr-monitors".into(),

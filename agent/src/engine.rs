@@ -10,6 +10,7 @@
 mod blocking;
 pub mod build_step;
 mod bundle;
+mod call_log;
 mod calls;
 mod cdi;
 mod cgroups;
@@ -36,6 +37,7 @@ mod records;
 mod recover;
 mod registry;
 mod rootfs_file;
+mod self_metrics;
 mod serve;
 mod service;
 mod spec;
@@ -52,7 +54,7 @@ pub use serve::{listen, serve, serve_engine, serve_on};
 
 use self::core::Core;
 use self::failures::Failures;
-use self::lifecycle::sandboxes;
+use self::lifecycle::{gates, sandboxes};
 use self::monitors::{AttachSession, ExecSession, Monitors};
 use self::network::PodNetwork;
 use self::stream_target::{StreamTarget, StreamUrls};
@@ -117,7 +119,7 @@ impl Engine {
         let mut failures = Failures::default();
         let sandboxes = self.core.registry.all_sandboxes();
         let removals = sandboxes.iter().map(|sandbox| async {
-            let _gate = sandbox.gate.write().await;
+            let _gate = gates::of_sandbox(&self.core, sandbox).await;
             sandboxes::remove(&self.core, sandbox).await
         });
         for result in futures_util::future::join_all(removals).await {

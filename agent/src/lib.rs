@@ -5,6 +5,7 @@
 //! `kube::Client`, or not at all (pods from a directory of manifests).
 
 pub mod config;
+pub mod config_reference;
 pub mod dns;
 pub mod engine;
 pub mod kubelet;

@@ -146,6 +146,9 @@ async fn start_engine(config: &Arc<Config>) -> anyhow::Result<Arc<Engine>> {
     let monitors = Arc::new(UnixMonitors::new(config.clone()));
     let engine = Engine::start(config.clone(), images, network, monitors).await?;
     StreamingServer::join(&engine, config.engine.streaming_listen)?;
+    if let Some(address) = config.engine.metrics_listen {
+        engine.serve_metrics(address)?;
+    }
     Ok(engine)
 }
 

@@ -104,6 +104,32 @@ async fn an_exec_may_have_a_terminal() {
 }
 
 #[tokio::test]
+async fn the_first_client_of_an_interactive_container_hears_what_was_said_before() {
+    let lab = Lab::new("early").await;
+    for (id, tty) in [("c", false), ("t", true)] {
+        let mut request = lab.container(id, &["sh", "-c", "echo before; read x; echo got $x"]);
+        request.stdin = true;
+        request.tty = tty;
+        lab.create(request).await.unwrap();
+        lab.start(id);
+        lab.eventually("it has spoken", || lab.log_texts(id).join("").contains("before")).await;
+        let mut first = lab.monitors.attach(lab.sandbox, id).await.unwrap();
+        let end = if tty { "\r\n" } else { "\n" };
+        let said = first.output.recv().await;
+        assert_eq!(said, Some(AttachOutput::Stdout(format!("before{end}").into_bytes())));
+        let mut second = lab.monitors.attach(lab.sandbox, id).await.unwrap();
+        first.stdin.send(b"it\n".to_vec()).await.unwrap();
+        let mut rest = Vec::new();
+        while let Some(AttachOutput::Stdout(data)) = second.output.recv().await {
+            rest.extend(data);
+        }
+        let rest = String::from_utf8(rest).unwrap();
+        assert!(rest.contains("got it") && !rest.contains("before"), "{rest:?}");
+    }
+    lab.end().await;
+}
+
+#[tokio::test]
 async fn many_clients_attach_and_stdin_ends_once() {
     let lab = Lab::new("attach").await;
     let mut request = lab.container("c", &["sh", "-c", "cat; echo over"]);

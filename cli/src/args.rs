@@ -30,9 +30,19 @@ pub(crate) struct Global {
     /// error, warn, info, debug or trace; or a filter such as knarr_agent=debug
     #[arg(long, global = true, value_name = "LEVEL", default_value = "warn")]
     pub(crate) log_level: String,
+    /// Log lines for people or, with one JSON object per line, for machines
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
     /// Settings of the node
     #[arg(long, global = true, value_name = "FILE", default_value = "/etc/knarr/config.toml")]
     pub(crate) config: PathBuf,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]

@@ -12,7 +12,9 @@ mod instance;
 mod logging;
 mod network_command;
 mod output;
+mod print_config;
 mod server_command;
+mod service_manager;
 mod settings;
 mod standalone;
 mod token_command;
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
 
 /// Runs one command on a runtime of its own. A container's exit status becomes ours.
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    logging::start(&arguments.global.log_level)?;
+    logging::start(&arguments.global.log_level, arguments.global.log_format)?;
     let settings = settings::Settings::resolve(&arguments.global)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let code = runtime.block_on(dispatch(arguments.command, settings));

@@ -6,7 +6,7 @@
 use crate::args::{ControlPlane as Options, Up};
 use crate::instance::Instance;
 use crate::settings::Settings;
-use crate::{apply, output};
+use crate::{apply, output, service_manager};
 use anyhow::Context;
 use knarr_agent::node::{Cluster, Node};
 use knarr_control::ControlPlane;
@@ -56,6 +56,7 @@ async fn serve(
         node.name(),
         settings.admin_kubeconfig().display()
     ));
+    service_manager::ready();
     let client = control_plane.client();
     let applied = match &arguments.apply {
         Some(directory) => Some(apply::apply(&client, directory).await?),

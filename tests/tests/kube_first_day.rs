@@ -54,6 +54,11 @@ fn first_day(cluster: &Cluster, kubectl: &Path) {
     );
     contains(k(&["exec", "hello", "--", "cat", "/etc/hostname"]), &["hello"]);
     assert_eq!(k(&["exec", "hello", "--", "sh", "-c", "exit 7"]).code, 7, "the exit code of exec");
+    // It speaks before kubectl can attach, and ends when the input (of none) has.
+    let image = format!("--image={}", cluster.image("busybox:1"));
+    let talk = ["--", "sh", "-c", "echo before; cat; echo after"];
+    let talked = k(&[&["run", "talk", "--rm", "-i", "--restart=Never", &image], &talk[..]].concat());
+    contains(talked, &["before\n", "after\n", "pod \"talk\" deleted"]);
     contains(k(&["apply", "-f", &pod]), &["pod/hello unchanged"]);
     contains(k(&["apply", "-f", &web]), &["deployment.apps/web created", "service/web created"]);
     contains(k(&["scale", "deployment", "web", "--replicas=3"]), &["deployment.apps/web scaled"]);

@@ -18,11 +18,20 @@ impl Monitor {
             return self.disconnect(connection);
         }
         if let Some(key) = found {
-            if let Some(container) = self.containers.get_mut(&key) {
-                container.attached.insert(connection);
-            }
+            self.join(key, connection);
             self.settle(key);
         }
+    }
+
+    /// The first client of an interactive container gets what it has missed.
+    fn join(&mut self, container: Key, client: Key) {
+        let Some(container) = self.containers.get_mut(&container) else { return };
+        container.attached.insert(client);
+        let Some(early) = container.early.take() else { return };
+        if let Some(attached) = self.connections.get_mut(&client).and_then(|client| client.attached()) {
+            early.pieces().for_each(|(kind, data)| attached.push(kind, data));
+        }
+        self.flush_attached(client);
     }
 
     /// The container has just been created, and nothing of its output has been read yet.
@@ -32,6 +41,7 @@ impl Monitor {
             if matches!(&connection.phase, Phase::AwaitsContainer(id) if *id == container.id) {
                 connection.phase = Phase::Attached(Attached::new(key));
                 container.attached.insert(*client);
+                container.early = None;
             }
         }
     }

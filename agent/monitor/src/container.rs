@@ -1,6 +1,7 @@
 //! What the monitor holds for one container, from `runtime create` until it is forgotten.
 
 use crate::cri_log::Stream;
+use crate::early_output::EarlyOutput;
 use crate::logs::LogId;
 use crate::stdio::{Input, NearEnds};
 use knarr_monitor::exit_file::Exit;
@@ -38,6 +39,8 @@ pub(crate) struct Container {
     pub(crate) waiters: BTreeSet<Key>,
     /// Connections that are attached.
     pub(crate) attached: BTreeSet<Key>,
+    /// Output for the first client that attaches, until it has.
+    pub(crate) early: Option<EarlyOutput>,
 }
 
 /// A container that has ended, and how far its report is.
@@ -71,6 +74,7 @@ impl Container {
             oom_counter: None,
             waiters: BTreeSet::new(),
             attached: BTreeSet::new(),
+            early: (request.stdin || request.tty).then(EarlyOutput::default),
         };
         let stdin = match (&container.stdout, near.terminal) {
             (Some(master), true) => {

@@ -5,6 +5,7 @@ mod clients;
 mod connection;
 mod container;
 mod cri_log;
+mod early_output;
 mod error_log;
 mod init;
 mod input;

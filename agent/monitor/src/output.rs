@@ -39,6 +39,9 @@ impl Monitor {
         if let Some(log) = container.log {
             self.logs.write(log, stream, now(), data);
         }
+        if let Some(early) = &mut container.early {
+            early.push(attach_kind(stream), data);
+        }
         let attached: Vec<_> = container.attached.iter().copied().collect();
         for client in &attached {
             if let Some(attached) = self.connections.get_mut(client).and_then(|client| client.attached()) {

@@ -6,7 +6,8 @@
 //! exec      request -> started, with descriptors: [pty master] or [stdout, stderr] or [stdin, stdout, stderr]
 //!                   -> exited. Closing the connection before that kills the process tree.
 //! attach    request -> done; from then on both sides speak attach frames. It may come before the container is
-//!                   created; then no output is lost.
+//!                   created; then no output is lost. The first client of a container with a stdin or a terminal also
+//!                   gets the last 64 KiB of what the container had said before.
 //! ```
 //!
 //! Descriptors travel as SCM_RIGHTS with the first byte of their answer. The version is in every request: a monitor

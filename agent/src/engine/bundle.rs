@@ -125,11 +125,9 @@ pub(crate) fn mount_snapshot(
     mount: &ImageMount,
     target: &Path,
 ) -> anyhow::Result<()> {
-    if pod_user::maps(sandbox).is_none() {
-        return Ok(mount.mount_at(target)?);
-    }
+    let Some(maps) = pod_user::maps(sandbox) else { return Ok(mount.mount_at(target)?) };
     let user = core.paths.namespace(&sandbox.id, "user");
-    idmapped_mount::mount_at(mount, target, &user, &core.paths.bundle(id).join("parts"))
+    idmapped_mount::mount_at(mount, target, &user, &maps, &core.paths.bundle(id).join("parts"))
 }
 
 /// Reads the bundle's `config.json`.

@@ -1,6 +1,7 @@
 //! What every call works with: the four seams (images, network, monitors, runtimes), the registry and the facts of
 //! the host.
 
+use super::call_log::Calls;
 use super::cgroups::Hierarchies;
 use super::events::Events;
 use super::host::HostFacts;
@@ -26,6 +27,7 @@ pub(crate) struct Core {
     pub(crate) monitors: Arc<dyn Monitors>,
     pub(crate) registry: Registry,
     pub(crate) events: Events,
+    pub(crate) calls: Calls,
     pub(crate) paths: Paths,
     pub(crate) hierarchies: Hierarchies,
     pub(crate) host: HostFacts,
@@ -54,6 +56,7 @@ impl Core {
             monitors,
             registry,
             events: Events::new(),
+            calls: Calls::default(),
             paths,
             hierarchies,
             host,

@@ -2,24 +2,29 @@
 //! with the pod's ids.
 //!
 //! The kernel shows a file system under other ids by an idmapped mount. It cannot do so for an overlay as a whole, but
-//! for each directory an overlay is made of. Those mounts are needed only while the overlay is being made: it keeps
-//! private copies of them.
+//! for each read-only directory an overlay is made of. Those mounts are needed only while the overlay is being made: it
+//! keeps private copies of them. The writable directory is not mapped (the overlay itself, which works there as the
+//! host's root, would have no id in it): what the pod writes has the pod's ids on disk.
 
 use super::failures::Failures;
+use super::pod_user::IdMaps;
 use anyhow::Context;
 use knarr_images::Mount as ImageMount;
+use knarr_runtime::spec;
 use knarr_sys::{mount, namespace};
 use rustix::fs::CWD;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Mounts what an image store hands out at `target`, seen through `user_namespace`. `scratch` is a directory for the
+/// Mounts what an image store hands out at `target`, seen through `user_namespace`, which has `maps`. `scratch` is a directory for the
 /// mounts in between. Blocking.
 pub(crate) fn mount_at(
     given: &ImageMount,
     target: &Path,
     user_namespace: &Path,
+    maps: &IdMaps,
     scratch: &Path,
 ) -> anyhow::Result<()> {
     let user = namespace::open(user_namespace)?;
@@ -27,12 +32,28 @@ pub(crate) fn mount_at(
         given.mount_at(target)?;
         return shift(target, &user);
     }
+    give_upper(given, maps)?;
     let mut parts = Parts { scratch: scratch.to_owned(), made: Vec::new() };
     let made = parts.overlay(given, &user).and_then(|overlay| Ok(overlay.mount_at(target)?));
     let mut failures = Failures::default();
     failures.note("mounting the root file system", made);
     failures.note("removing the mounts it was made of", parts.remove());
     failures.into_result()
+}
+
+/// The writable directory is the root directory that the pod sees, so it belongs to whom the image says, as the pod
+/// counts. One that was given away already stays as it is.
+fn give_upper(overlay: &ImageMount, maps: &IdMaps) -> anyhow::Result<()> {
+    let option = overlay.options.iter().find_map(|option| option.strip_prefix("upperdir="));
+    let Some(upper) = option.and_then(|option| split(option).into_iter().next()) else { return Ok(()) };
+    let now = std::fs::metadata(&upper).with_context(|| format!("looking at {upper}"))?;
+    let given =
+        |id: u32, map: &spec::IdMapping| if id < map.size { map.host_id.checked_add(id) } else { None };
+    let (uid, gid) = (given(now.uid(), &maps.uids), given(now.gid(), &maps.gids));
+    if now.uid() >= maps.uids.host_id && now.gid() >= maps.gids.host_id {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(&upper, uid, gid).with_context(|| format!("changing the owner of {upper}"))
 }
 
 /// Puts an idmapped copy of the mount at `target` in its place.
@@ -60,26 +81,7 @@ impl Parts {
                 *option = format!("lowerdir={}", shifted.join(":"));
             }
         }
-        self.shift_upper(&mut overlay, user)?;
         Ok(overlay)
-    }
-
-    /// The upper and the work directory must be on one mount, so their parent is mounted.
-    fn shift_upper(&mut self, overlay: &mut ImageMount, user: &File) -> anyhow::Result<()> {
-        let find = |key: &str| {
-            let option = overlay.options.iter().find_map(|option| option.strip_prefix(key))?;
-            split(option).into_iter().next().map(PathBuf::from)
-        };
-        let (Some(upper), Some(work)) = (find("upperdir="), find("workdir=")) else { return Ok(()) };
-        let (Some(parent), Some(upper), Some(work)) = (upper.parent(), upper.file_name(), work.file_name())
-        else {
-            return Ok(());
-        };
-        let shifted = PathBuf::from(self.add(&parent.to_string_lossy(), user)?);
-        overlay.options.retain(|option| !option.starts_with("upperdir=") && !option.starts_with("workdir="));
-        overlay.options.push(format!("upperdir={}", shifted.join(upper).display()));
-        overlay.options.push(format!("workdir={}", shifted.join(work).display()));
-        Ok(())
     }
 
     fn add(&mut self, directory: &str, user: &File) -> anyhow::Result<String> {

@@ -11,4 +11,5 @@
 
 pub(crate) mod containers;
 pub(crate) mod exits;
+pub(crate) mod gates;
 pub(crate) mod sandboxes;

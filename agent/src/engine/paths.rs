@@ -62,8 +62,12 @@ impl Paths {
         self.pod(sandbox).join("etc")
     }
 
+    pub(crate) fn bundles(&self) -> PathBuf {
+        self.state.join("containers")
+    }
+
     pub(crate) fn bundle(&self, container: &str) -> PathBuf {
-        self.state.join("containers").join(container)
+        self.bundles().join(container)
     }
 
     pub(crate) fn rootfs(&self, container: &str) -> PathBuf {

@@ -5,6 +5,7 @@
 //! kernel ends every process of the pod, which is also how the namespace is released.
 
 use super::core::{Core, sibling_binary};
+use super::lifecycle::containers;
 use super::monitors::CreateContainer;
 use super::records::{SandboxPhase, SandboxRecord};
 use super::registry::Sandbox;
@@ -41,7 +42,8 @@ pub(crate) async fn start(core: &Core, sandbox: &SandboxRecord) -> anyhow::Resul
         stdin: false,
         stdin_once: false,
     };
-    let pid = core.monitors.create_container(&sandbox.id, create).await.context("starting the pod's init")?;
+    let created = containers::create_process(core, &sandbox.id, create).await;
+    let pid = created.context("starting the pod's init")?;
     let target = core.paths.namespace(&sandbox.id, "pid");
     std::fs::write(&target, "")?;
     let source = format!("/proc/{pid}/ns/pid");

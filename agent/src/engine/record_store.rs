@@ -1,9 +1,10 @@
 //! Records on disk: one JSON file per sandbox and per container under `DATA_DIR/engine`, replaced atomically.
 //!
 //! Files are written to a temporary name and renamed, so a reader (the next engine) sees the old or the new record,
-//! never half of one. They are not synced: a process that dies loses nothing, and what a power failure can lose
-//! belongs to processes that the same failure ended. A file that cannot be read is reported by its id, so that what
-//! belongs to it can still be torn down by name.
+//! never half of one. Most are not synced: a process that dies loses nothing, and what a power failure can lose
+//! belongs to processes that the same failure ended. How a container ended is: once somebody was told of an exit code, a
+//! reboot must not make another of it. A file that cannot be read is reported by its id, so that what belongs to it can
+//! still be torn down by name.
 
 use anyhow::Context;
 use serde::{Serialize, de::DeserializeOwned};
@@ -37,6 +38,15 @@ impl<T: Serialize + DeserializeOwned> RecordStore<T> {
 
     /// Writes or replaces the record of `id`.
     pub(crate) fn put(&self, id: &str, record: &T) -> anyhow::Result<()> {
+        self.write(id, record, false)
+    }
+
+    /// The same, and it survives a power failure from now on.
+    pub(crate) fn put_synced(&self, id: &str, record: &T) -> anyhow::Result<()> {
+        self.write(id, record, true)
+    }
+
+    fn write(&self, id: &str, record: &T, synced: bool) -> anyhow::Result<()> {
         let path = self.path(id);
         let temporary = self.directory.join(format!("{id}.tmp"));
         let write = || -> std::io::Result<()> {
@@ -47,7 +57,11 @@ impl<T: Serialize + DeserializeOwned> RecordStore<T> {
                 .mode(0o600)
                 .open(&temporary)?;
             std::io::Write::write_all(&mut file, &serde_json::to_vec(record)?)?;
-            std::fs::rename(&temporary, &path)
+            if synced {
+                file.sync_data()?;
+            }
+            std::fs::rename(&temporary, &path)?;
+            if synced { std::fs::File::open(&self.directory)?.sync_all() } else { Ok(()) }
         };
         write()
             .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
@@ -104,7 +118,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = RecordStore::<Vec<u32>>::open(directory.path().join("x")).unwrap();
         store.put("a", &vec![1]).unwrap();
-        store.put("a", &vec![1, 2]).unwrap();
+        store.put_synced("a", &vec![1, 2]).unwrap();
         store.put("gone", &vec![]).unwrap();
         store.remove("gone").unwrap();
         store.remove("gone").unwrap();

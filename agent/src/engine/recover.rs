@@ -11,6 +11,7 @@ use super::{blocking::blocking, bundle, pod_init};
 use anyhow::Context;
 use knarr_cri::v1::ContainerState;
 use knarr_runtime::state::Status as RuntimeStatus;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What to do about a sandbox.
@@ -160,14 +161,27 @@ async fn recover_container(core: &Arc<Core>, container: &Arc<Container>) -> anyh
     }
 }
 
-/// Containers whose pod is gone (its record was lost, or its removal was cut short) belong to nobody.
+/// Containers whose pod is gone (its record was lost, or its removal was cut short) belong to nobody, and neither do
+/// bundles without a record (their creation was cut short).
 async fn remove_orphans(core: &Arc<Core>) {
+    let known: BTreeSet<String> =
+        core.registry.containers().iter().map(|container| container.id.clone()).collect();
+    let shared = core.clone();
+    let bundles = blocking(move || Ok(bundles(&shared))).await.unwrap_or_default();
+    for id in bundles.into_iter().filter(|id| !known.contains(id)) {
+        report(&id, discard_container(core, &id).await);
+    }
     for container in core.registry.containers() {
         if matches!(core.registry.find_sandbox(&container.sandbox_id), Ok(None)) {
             report(&container.id, discard_container(core, &container.id).await);
             core.registry.remove_container(&container.id);
         }
     }
+}
+
+fn bundles(core: &Core) -> Vec<String> {
+    let entries = std::fs::read_dir(core.paths.bundles()).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// All that can be found by an id alone.

@@ -13,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// A record with its writer's lock.
 #[derive(Debug)]
@@ -49,12 +50,28 @@ impl<T: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> Cell<T> {
         self: &Arc<Self>,
         change: impl FnOnce(&mut T) + Send + 'static,
     ) -> anyhow::Result<()> {
+        self.write(change, RecordStore::put).await
+    }
+
+    /// The same; who sees the change can rely on it after a power failure.
+    pub(crate) async fn update_synced(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut T) + Send + 'static,
+    ) -> anyhow::Result<()> {
+        self.write(change, RecordStore::put_synced).await
+    }
+
+    async fn write(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut T) + Send + 'static,
+        put: fn(&RecordStore<T>, &str, &T) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let cell = self.clone();
         blocking(move || {
             let _writing = cell.writing.lock().unwrap_or_else(PoisonError::into_inner);
             let mut record = cell.get();
             change(&mut record);
-            let written = cell.store.put(&cell.id, &record);
+            let written = put(&cell.store, &cell.id, &record);
             cell.current.send_replace(record);
             written
         })
@@ -79,6 +96,8 @@ pub(crate) struct Container {
     pub(crate) record: Arc<Cell<ContainerRecord>>,
     /// Held by start, removal and the clean-up after an exit.
     pub(crate) gate: tokio::sync::Mutex<()>,
+    /// Cancelled to break off a start that does not come to its end.
+    pub(crate) ending: CancellationToken,
     /// When and how much CPU time was seen last: (nanoseconds since the epoch, nanoseconds used).
     pub(crate) last_cpu: Mutex<Option<(i64, u64)>>,
 }
@@ -159,6 +178,7 @@ impl Registry {
             sandbox_id: record.sandbox_id.clone(),
             record: Arc::new(Cell::new(&record.id.clone(), record, self.container_records.clone())),
             gate: tokio::sync::Mutex::default(),
+            ending: CancellationToken::new(),
             last_cpu: Mutex::default(),
         });
         self.write(|entries| entries.containers.insert(container.id.clone(), container.clone()));

@@ -11,14 +11,24 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::net::{UnixListener, UnixStream};
 
-/// Serves until `shutdown` resolves. Pods go on without us.
-pub async fn serve(config: Arc<Config>, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+/// Serves until `shutdown` resolves, and calls `ready` when clients can come. Pods go on without us.
+pub async fn serve(
+    config: Arc<Config>,
+    ready: impl FnOnce(),
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let images = super::image_store::open(&config)?;
     let network: Arc<dyn PodNetwork> = super::network::open(&config)?;
     let monitors: Arc<dyn Monitors> = Arc::new(super::monitors::UnixMonitors::new(config.clone()));
     let engine = Engine::start(config.clone(), images, network, monitors).await?;
     super::streaming::StreamingServer::join(&engine, config.engine.streaming_listen)?;
-    serve_engine(engine, &config.cri_socket(), shutdown).await
+    if let Some(address) = config.engine.metrics_listen {
+        engine.serve_metrics(address)?;
+    }
+    let socket = config.cri_socket();
+    let listener = listen(&socket).await?;
+    ready();
+    serve_on(engine, listener, &socket, shutdown).await
 }
 
 /// Offers a running engine on a socket that only root can reach.

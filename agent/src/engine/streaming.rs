@@ -107,7 +107,12 @@ impl StreamUrls for StreamingServer {
     }
 
     fn port_forward_url(&self, request: &PortForwardRequest) -> Result<String, Status> {
-        self.url("portforward", Session::PortForward { sandbox_id: request.pod_sandbox_id.clone() })
+        let port = |&port: &i32| match u16::try_from(port) {
+            Ok(port @ 1..) => Ok(port),
+            _ => Err(Status::invalid_argument(format!("port: {port} is not a port"))),
+        };
+        let ports = request.port.iter().map(port).collect::<Result<_, _>>()?;
+        self.url("portforward", Session::PortForward { sandbox_id: request.pod_sandbox_id.clone(), ports })
     }
 }
 
@@ -186,7 +191,9 @@ async fn serve_session(
             Ok(remote) => attach::run(&*target, &container_id, stdio, remote).await,
             Err(error) => Err(error),
         },
-        Session::PortForward { sandbox_id } => port_forward::run(io, protocol, &sandbox_id, target).await,
+        Session::PortForward { sandbox_id, ports } => {
+            port_forward::run(io, protocol, &sandbox_id, &ports, target).await
+        }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "streaming session");

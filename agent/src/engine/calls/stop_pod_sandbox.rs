@@ -2,7 +2,7 @@
 
 use crate::engine::core::Core;
 use crate::engine::failures::status;
-use crate::engine::lifecycle::sandboxes;
+use crate::engine::lifecycle::{gates, sandboxes};
 use knarr_cri::Status;
 use knarr_cri::v1::{StopPodSandboxRequest, StopPodSandboxResponse};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ pub(crate) async fn call(
     request: StopPodSandboxRequest,
 ) -> Result<StopPodSandboxResponse, Status> {
     if let Some(sandbox) = core.registry.find_sandbox(&request.pod_sandbox_id)? {
-        let _gate = sandbox.gate.write().await;
+        let _gate = gates::of_sandbox(&core, &sandbox).await;
         sandboxes::stop(&core, &sandbox).await.map_err(status)?;
     }
     Ok(StopPodSandboxResponse {})

@@ -1,14 +1,14 @@
 //! Containers: started by the runtime through the monitor, ended by force if need be, and removed with everything
 //! they had.
 
-use super::exits;
+use super::{exits, gates};
 use crate::engine::core::{Core, now};
 use crate::engine::failures::{DeadlineExceeded, Failures};
 use crate::engine::monitors::CreateContainer;
 use crate::engine::records::ExitRecord;
 use crate::engine::registry::Container;
 use crate::engine::{blocking::blocking, bundle, events};
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use knarr_cri::v1::ContainerEventType;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,11 @@ const KILL_AGAIN: Duration = Duration::from_secs(2);
 /// A start that fails leaves an exited container (code 128, reason `StartError`), as containerd does: the kubelet
 /// shows its message and starts another one.
 pub(crate) async fn start(core: &Arc<Core>, container: &Arc<Container>) -> anyhow::Result<()> {
-    match create_and_start(core, container).await {
+    let started = tokio::select! {
+        started = create_and_start(core, container) => started,
+        () = container.ending.cancelled() => Err(anyhow!("it was told to end while it was being started")),
+    };
+    match started {
         Ok(()) => {
             events::tell(
                 core,
@@ -37,7 +41,9 @@ pub(crate) async fn start(core: &Arc<Core>, container: &Arc<Container>) -> anyho
             Ok(())
         }
         Err(error) => {
-            let undone = discard(core, container).await;
+            // The monitor may still be about it: that is killed first, so that what is deleted stays deleted.
+            let forgotten = core.monitors.forget(&container.sandbox_id, &container.id).await;
+            let undone = forgotten.and(discard(core, container).await);
             let exit = ExitRecord::start_error(format!("{error:#}"), now());
             let recorded = container.record.update(move |record| record.exit = Some(exit)).await;
             events::tell(
@@ -68,15 +74,28 @@ async fn create_and_start(core: &Arc<Core>, container: &Arc<Container>) -> anyho
         stdin: record.config.stdin,
         stdin_once: record.config.stdin_once,
     };
-    let created = core.monitors.create_container(&container.sandbox_id, create);
-    let pid = tokio::time::timeout(CREATE_DEADLINE, created)
-        .await
-        .map_err(|_| DeadlineExceeded("runtime create".into()))?
-        .context("failed to create container: OCI runtime create failed")?;
+    let created = create_process(core, &container.sandbox_id, create).await;
+    let pid = created.context("failed to create container: OCI runtime create failed")?;
     // Written before the process can run, so that the next engine looks for it.
     let started_at = now();
     container.record.update(move |record| (record.pid, record.started_at) = (Some(pid), started_at)).await?;
     runtime.start(&container.id).await.context("failed to start container: OCI runtime start failed")
+}
+
+/// Has the monitor run `runtime create`; one that hangs is killed when its time is over.
+pub(crate) async fn create_process(
+    core: &Core,
+    sandbox_id: &str,
+    create: CreateContainer,
+) -> anyhow::Result<i32> {
+    let id = create.id.clone();
+    match tokio::time::timeout(CREATE_DEADLINE, core.monitors.create_container(sandbox_id, create)).await {
+        Ok(created) => created,
+        Err(_) => {
+            core.monitors.forget(sandbox_id, &id).await?;
+            Err(DeadlineExceeded(format!("runtime create did not end within {CREATE_DEADLINE:?}")).into())
+        }
+    }
 }
 
 /// Removes what runtime and monitor hold of a container.
@@ -117,7 +136,7 @@ pub(crate) async fn kill(core: &Arc<Core>, container: &Container) -> anyhow::Res
 /// Ends and removes a container with its files, snapshot and records. Idempotent.
 pub(crate) async fn remove(core: &Arc<Core>, container: &Arc<Container>) -> anyhow::Result<()> {
     kill(core, container).await?;
-    let _gate = container.gate.lock().await;
+    let _gate = gates::of_container(container).await;
     let mut failures = Failures::default();
     failures.note("discarding", discard(core, container).await);
     let (shared, id) = (core.clone(), container.id.clone());

@@ -1,6 +1,6 @@
 //! Learning that a container has ended: from its monitor, or, where that has died, from the kernel.
 //!
-//! One task per running container waits. The exit is recorded first, then the runtime's remains (its cgroup, processes
+//! One task per running container waits. The exit is on disk first, then it is told, then the runtime's remains (its cgroup, processes
 //! that outlived pid 1) are cleared away.
 
 use crate::engine::core::{Core, now};
@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 use std::sync::Arc;
+use tracing::Instrument;
 
 /// The exit code of a process whose end nobody saw.
 const UNSEEN: i32 = 137;
@@ -22,24 +23,27 @@ const ATTEMPTS: usize = 3;
 /// Waits for the end of a running container, in a task of its own.
 pub(crate) fn watch(core: &Arc<Core>, container: &Arc<Container>) {
     let (core, container) = (core.clone(), container.clone());
-    tokio::spawn(async move {
+    let span = tracing::info_span!("exit", pod = %container.sandbox_id, container = %container.id);
+    let wait = async move {
         let exit = observe(&core, &container).await;
+        tracing::debug!(code = exit.code, reason = %exit.reason, "the container has ended");
         record(&core, &container, exit).await;
-    });
+    };
+    tokio::spawn(wait.instrument(span));
 }
 
 async fn observe(core: &Core, container: &Container) -> ExitRecord {
     for _ in 0..ATTEMPTS {
         match core.monitors.wait(&container.sandbox_id, &container.id).await {
             Ok(exit) => return ExitRecord::observed(&exit),
-            Err(error) => tracing::warn!("container {}: waiting for its end: {error:#}", container.id),
+            Err(error) => tracing::warn!("waiting for its end: {error:#}"),
         }
         if let Err(error) = core.monitors.ensure(&container.sandbox_id).await {
-            tracing::warn!("container {}: replacing its monitor: {error:#}", container.id);
+            tracing::warn!("replacing its monitor: {error:#}");
         }
     }
     if let Err(error) = process_end(container.record.with(|record| record.pid)).await {
-        tracing::warn!("container {}: watching its process: {error:#}", container.id);
+        tracing::warn!("watching its process: {error:#}");
     }
     ExitRecord::unseen(UNSEEN, now())
 }
@@ -63,14 +67,13 @@ async fn process_end(pid: Option<i32>) -> anyhow::Result<()> {
 
 /// Makes an end known, and clears away what the runtime keeps.
 pub(crate) async fn record(core: &Arc<Core>, container: &Arc<Container>, exit: ExitRecord) {
-    let recorded = container.record.update(move |record| record.exit = Some(exit)).await;
-    recorded
-        .unwrap_or_else(|error| tracing::error!("container {}: recording its exit: {error:#}", container.id));
+    let recorded = container.record.update_synced(move |record| record.exit = Some(exit)).await;
+    recorded.unwrap_or_else(|error| tracing::error!("recording its exit: {error:#}"));
     events::tell(core, &container.id, &container.sandbox_id, ContainerEventType::ContainerStoppedEvent);
     let _gate = container.gate.lock().await;
     let cleared = match core.runtime_of(&container.sandbox_id) {
         Ok(runtime) => runtime.delete(&container.id).await,
         Err(error) => Err(error),
     };
-    cleared.unwrap_or_else(|error| tracing::warn!("container {}: after its end: {error:#}", container.id));
+    cleared.unwrap_or_else(|error| tracing::warn!("after its end: {error:#}"));
 }

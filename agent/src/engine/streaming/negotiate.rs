@@ -53,18 +53,21 @@ const WEBSOCKET_STREAMS: &[Known] = &[
 ];
 
 const SPDY_PORTS: &[Known] = &[("portforward.k8s.io", 1, false)];
-const WEBSOCKET_PORTS: &[Known] = &[("SPDY/3.1+portforward.k8s.io", 1, false)];
+const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
+const WEBSOCKET_PORTS: &[Known] =
+    &[(TUNNEL, 1, false), ("v4.channel.k8s.io", 4, false), ("v4.base64.channel.k8s.io", 4, true)];
 
 /// Agrees with the client, or says why not.
 pub(super) fn negotiate(headers: &HeaderMap, ports: bool) -> Result<Protocol, (StatusCode, String)> {
     let upgrade = headers.get(UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if upgrade.eq_ignore_ascii_case("websocket") {
         let known = if ports { WEBSOCKET_PORTS } else { WEBSOCKET_STREAMS };
-        let transport = if ports { Transport::SpdyInWebSocket } else { Transport::WebSocket };
         if !headers.contains_key(SEC_WEBSOCKET_KEY) {
             return Err((StatusCode::BAD_REQUEST, "missing Sec-WebSocket-Key\n".to_owned()));
         }
-        return agree(offers(headers, SEC_WEBSOCKET_PROTOCOL.as_str()), known, transport);
+        let agreed = agree(offers(headers, SEC_WEBSOCKET_PROTOCOL.as_str()), known, Transport::WebSocket)?;
+        let transport = if agreed.name == TUNNEL { Transport::SpdyInWebSocket } else { agreed.transport };
+        return Ok(Protocol { transport, ..agreed });
     }
     if upgrade.eq_ignore_ascii_case(SPDY) {
         let known = if ports { SPDY_PORTS } else { SPDY_STREAMS };
@@ -156,6 +159,10 @@ mod tests {
         assert_eq!(
             ask(&[websocket, key, ("sec-websocket-protocol", "SPDY/3.1+portforward.k8s.io")], true),
             Ok(("SPDY/3.1+portforward.k8s.io", 1))
+        );
+        assert_eq!(
+            ask(&[websocket, key, ("sec-websocket-protocol", "v4.channel.k8s.io")], true),
+            Ok(("v4.channel.k8s.io", 4))
         );
         assert_eq!(ask(&[websocket], false), Err(StatusCode::BAD_REQUEST));
         assert_eq!(ask(&[], false), Err(StatusCode::BAD_REQUEST));

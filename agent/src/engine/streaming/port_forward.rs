@@ -1,13 +1,18 @@
 //! Port forwarding: each connection to the client's port becomes a pair of SPDY streams (data, and error for what went
 //! wrong), and here a connection to the port inside the pod's network namespace.
 //!
-//! A pair is found by the header `requestid`; both streams name the same port.
+//! A pair is found by the header `requestid`; both streams name the same port. Clients without SPDY use a pair of
+//! channels of a WebSocket for each port (`channels`).
+
+mod backlog;
+mod channels;
 
 use super::negotiate::{Protocol, Transport};
-use super::remote::{PATIENCE, QUEUE};
+use super::remote::PATIENCE;
 use super::spdy::{Command, Frame, Headers, Reader, Writer};
-use super::websocket_tunnel;
+use super::{websocket, websocket_tunnel};
 use crate::engine::stream_target::StreamTarget;
+use backlog::{Backlog, Input, backlog};
 use bytes::{Bytes, BytesMut};
 use knarr_sys::namespace::{self, Kind};
 use std::collections::HashMap;
@@ -19,6 +24,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Message;
 
 /// A connection inside the pod's namespace is made at once or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,11 +35,12 @@ const PIECE: usize = 32 << 10;
 /// Connections of one client at the same time.
 const MAX_PAIRS: usize = 1000;
 
-/// Serves one client until it closes.
+/// Serves one client until it closes. `ports` are those named in the request, for clients that cannot name them later.
 pub(super) async fn run<T>(
     io: T,
     protocol: Protocol,
     sandbox_id: &str,
+    ports: &[u16],
     target: Arc<dyn StreamTarget>,
 ) -> io::Result<()>
 where
@@ -44,7 +51,8 @@ where
     drop(target);
     match protocol.transport {
         Transport::SpdyInWebSocket => serve(websocket_tunnel::open(io).await, netns).await,
-        _ => serve(io, netns).await,
+        Transport::WebSocket => channels::serve(io, protocol, ports, netns).await,
+        Transport::Spdy => serve(io, netns).await,
     }
 }
 
@@ -79,7 +87,7 @@ struct Client {
     netns: Option<PathBuf>,
     waiting: HashMap<String, Half>,
     /// Where the data of each stream goes; removed at its end.
-    inputs: HashMap<u32, mpsc::Sender<Bytes>>,
+    inputs: HashMap<u32, Input>,
     windows: bool,
 }
 
@@ -130,9 +138,10 @@ impl Client {
     }
 
     fn forward(&mut self, port: u16, data: u32, error: u32) {
-        let (input, queue) = mpsc::channel(QUEUE);
+        let (input, backlog) = backlog();
         self.inputs.insert(data, input);
-        tokio::spawn(forward(self.netns.clone(), port, data, error, queue, self.writer.clone()));
+        let down = |stream| Downlink::Spdy { writer: self.writer.clone(), stream };
+        tokio::spawn(forward(self.netns.clone(), port, down(data), down(error), backlog));
     }
 
     async fn data(&mut self, stream: u32, data: Bytes, fin: bool) -> io::Result<()> {
@@ -144,8 +153,8 @@ impl Client {
         if let Some(input) = self.inputs.get(&stream)
             && !data.is_empty()
         {
-            // A connection that has ended takes no more; its own task has told the client.
-            let _ = input.send(data).await;
+            // A connection that has ended takes no more; its own task tells the client.
+            input.push(data).await;
         }
         if fin {
             self.inputs.remove(&stream);
@@ -159,41 +168,66 @@ fn pair_without_id(stream: u32, is_data: bool) -> String {
     format!("stream {}", if is_data { stream.saturating_sub(2) } else { stream })
 }
 
+/// Where one stream or channel to the client is written.
+#[derive(Debug)]
+enum Downlink {
+    Spdy { writer: Writer, stream: u32 },
+    Channel { messages: mpsc::Sender<Message>, base64: bool, channel: u8 },
+}
+
+impl Downlink {
+    async fn data(&self, data: Bytes) -> io::Result<()> {
+        match self {
+            Self::Spdy { writer, stream } => writer.send(Command::Data(*stream, data, false)).await,
+            Self::Channel { messages, base64, channel } => {
+                let message = websocket::message(*base64, *channel, &data);
+                messages.send(message).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+            }
+        }
+    }
+
+    /// Channels have no end of their own.
+    async fn end(&self) -> io::Result<()> {
+        match self {
+            Self::Spdy { writer, stream } => writer.send(Command::Data(*stream, Bytes::new(), true)).await,
+            Self::Channel { .. } => Ok(()),
+        }
+    }
+}
+
 /// One forwarded connection; what goes wrong is told over its error stream.
 async fn forward(
     netns: Option<PathBuf>,
     port: u16,
-    data: u32,
-    error: u32,
-    input: mpsc::Receiver<Bytes>,
-    writer: Writer,
+    data: Downlink,
+    error: Downlink,
+    input: Backlog,
 ) -> io::Result<()> {
-    let message = match connect(netns, port).await {
+    let problem = match connect(netns, port).await {
         Ok(connection) => {
-            let ended = exchange(connection, data, input, &writer).await;
-            ended.err().map(|error| format!("an error occurred forwarding {port}: {error}"))
+            let stalled = input.stalled();
+            let ended = tokio::select! {
+                ended = exchange(connection, &data, input) => ended,
+                () = stalled.cancelled() => Err(io::Error::other("the pod does not take what is sent")),
+            };
+            ended.err().map(|error| error.to_string())
         }
-        Err(error) => {
-            writer.send(Command::Data(data, Bytes::new(), true)).await?;
-            Some(format!(
-                "an error occurred forwarding {port}: failed to connect to localhost:{port} inside the pod: {error}"
-            ))
-        }
+        Err(error) => Some(format!("failed to connect to localhost:{port} inside the pod: {error}")),
     };
-    writer.send(Command::Data(error, message.unwrap_or_default().into(), true)).await
+    if let Some(problem) = problem {
+        data.end().await?;
+        error.data(format!("an error occurred forwarding {port}: {problem}").into()).await?;
+    }
+    error.end().await
 }
 
 /// Copies both ways until both have ended; each direction may end on its own.
-async fn exchange(
-    connection: TcpStream,
-    stream: u32,
-    mut input: mpsc::Receiver<Bytes>,
-    writer: &Writer,
-) -> io::Result<()> {
+async fn exchange(connection: TcpStream, data: &Downlink, mut input: Backlog) -> io::Result<()> {
     let (mut read, mut write) = connection.into_split();
     let upward = async {
-        while let Some(data) = input.recv().await {
+        while let Some(data) = input.next().await {
             write.write_all(&data).await?;
+            input.taken(data.len());
         }
         // A server that has already closed is at its end as well.
         let _ = write.shutdown().await;
@@ -204,9 +238,9 @@ async fn exchange(
         loop {
             buffer.reserve(PIECE);
             if read.read_buf(&mut buffer).await? == 0 {
-                return writer.send(Command::Data(stream, Bytes::new(), true)).await;
+                return data.end().await;
             }
-            writer.send(Command::Data(stream, buffer.split().freeze(), false)).await?;
+            data.data(buffer.split().freeze()).await?;
         }
     };
     tokio::pin!(upward, downward);

@@ -16,9 +16,20 @@ const MAX_WAITING: usize = 1000;
 /// What a client will do.
 #[derive(Debug, Clone)]
 pub(super) enum Session {
-    Exec { container_id: String, cmd: Vec<String>, stdio: Stdio },
-    Attach { container_id: String, stdio: Stdio },
-    PortForward { sandbox_id: String },
+    Exec {
+        container_id: String,
+        cmd: Vec<String>,
+        stdio: Stdio,
+    },
+    Attach {
+        container_id: String,
+        stdio: Stdio,
+    },
+    /// The ports that were named beforehand.
+    PortForward {
+        sandbox_id: String,
+        ports: Vec<u16>,
+    },
 }
 
 /// Which streams there will be.
@@ -92,8 +103,10 @@ mod tests {
     #[test]
     fn a_token_works_once() {
         let tokens = Tokens::default();
-        let token = tokens.insert(Session::PortForward { sandbox_id: "s".into() }).unwrap();
-        let other = tokens.insert(Session::PortForward { sandbox_id: "s".into() }).unwrap();
+        let token =
+            tokens.insert(Session::PortForward { sandbox_id: "s".into(), ports: Vec::new() }).unwrap();
+        let other =
+            tokens.insert(Session::PortForward { sandbox_id: "s".into(), ports: Vec::new() }).unwrap();
         assert!(token != other && token.len() == 32);
         assert_eq!(tokens.kind(&token), Some("portforward"));
         assert!(tokens.take(&token).is_some());
@@ -112,8 +125,8 @@ mod tests {
     fn waiting_tokens_are_bounded() {
         let tokens = Tokens::default();
         for _ in 0..MAX_WAITING {
-            tokens.insert(Session::PortForward { sandbox_id: "s".into() }).unwrap();
+            tokens.insert(Session::PortForward { sandbox_id: "s".into(), ports: Vec::new() }).unwrap();
         }
-        assert!(tokens.insert(Session::PortForward { sandbox_id: "s".into() }).is_err());
+        assert!(tokens.insert(Session::PortForward { sandbox_id: "s".into(), ports: Vec::new() }).is_err());
     }
 }

@@ -1,16 +1,13 @@
 //! An exec or attach client over WebSocket: each message is one byte for the channel, then data.
 //!
 //! Channels: 0 stdin, 1 stdout, 2 stderr, 3 the result, 4 resize; in v5 a client may also send 255, whose data is the
-//! number of a channel that has ended. In the base64 kinds a message is text: the channel as a digit, then base64.
+//! number of a channel that has ended.
 
 use super::negotiate::Protocol;
 use super::outcome::Outcome;
 use super::remote::{self, Incoming, Outgoing, Output, PATIENCE, Remote};
 use super::tokens::Stdio;
 use super::websocket;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use std::io;
@@ -39,7 +36,7 @@ where
         Stdio { stderr: true, .. } => STDERR,
         _ => RESULT,
     };
-    sink.send(message(protocol, first, &[])).await.map_err(io::Error::other)?;
+    sink.send(websocket::message(protocol.base64, first, &[])).await.map_err(io::Error::other)?;
     let (remote, incoming, outgoing) = remote::channels();
     let finished = CancellationToken::new();
     tokio::spawn(receive(stream, incoming, protocol, finished.clone()));
@@ -77,37 +74,13 @@ async fn receive<T: AsyncRead + AsyncWrite + Unpin>(
 
 /// Pings are answered by the library, as it reads on.
 async fn take(message: Message, incoming: &mut Incoming, protocol: Protocol) {
-    let bytes = match message {
-        Message::Binary(bytes) => bytes,
-        Message::Text(text) if protocol.base64 => match decode(text.as_str()) {
-            Some(bytes) => bytes,
-            None => return,
-        },
-        _ => return,
-    };
+    let Some(bytes) = websocket::payload(message, protocol.base64) else { return };
     match bytes.split_first() {
         Some((&STDIN, _)) => incoming.input(bytes.slice(1..)).await,
         Some((&RESIZE, size)) => incoming.size(size).await,
         Some((&CLOSE, [STDIN])) if protocol.version >= 5 => incoming.stdin = None,
         _ => {}
     }
-}
-
-fn decode(text: &str) -> Option<Bytes> {
-    let (channel, data) = text.split_at_checked(1)?;
-    let mut bytes = vec![channel.parse().ok()?];
-    STANDARD.decode_vec(data, &mut bytes).ok()?;
-    Some(bytes.into())
-}
-
-fn message(protocol: Protocol, channel: u8, data: &[u8]) -> Message {
-    if protocol.base64 {
-        return Message::text(format!("{channel}{}", STANDARD.encode(data)));
-    }
-    let mut bytes = BytesMut::with_capacity(data.len() + 1);
-    bytes.put_u8(channel);
-    bytes.put_slice(data);
-    Message::Binary(bytes.freeze())
 }
 
 /// Ends with the session or the connection.
@@ -121,7 +94,9 @@ async fn send<T: AsyncRead + AsyncWrite + Unpin>(
     let mut outcome = Outcome::Failure("the session was lost".to_owned());
     while let Some(item) = outgoing.recv().await {
         match item {
-            Outgoing::Data(output, data) => sink.send(message(protocol, channel_of(output), &data)).await?,
+            Outgoing::Data(output, data) => {
+                sink.send(websocket::message(protocol.base64, channel_of(output), &data)).await?
+            }
             // Only clients end single channels; they take the close of the connection as the end of all.
             Outgoing::End(_) => {}
             Outgoing::Outcome(result) => {
@@ -130,7 +105,7 @@ async fn send<T: AsyncRead + AsyncWrite + Unpin>(
             }
         }
     }
-    sink.send(message(protocol, RESULT, &outcome.encode(protocol.version))).await?;
+    sink.send(websocket::message(protocol.base64, RESULT, &outcome.encode(protocol.version))).await?;
     sink.send(Message::Close(Some(websocket::normal_close()))).await
 }
 

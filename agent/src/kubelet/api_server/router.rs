@@ -46,7 +46,7 @@ async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Response<B
             streams::attach(shared, request, namespace, pod, container, &query).await
         }
         ["portForward", namespace, pod] | ["portForward", namespace, pod, _] => {
-            streams::port_forward(shared, request, namespace, pod).await
+            streams::port_forward(shared, request, namespace, pod, &query).await
         }
         ["run", namespace, pod, container] | ["run", namespace, pod, _, container]
             if request.method() == Method::POST =>

@@ -64,9 +64,14 @@ pub(super) async fn port_forward(
     request: Request<Incoming>,
     namespace: &str,
     pod: &str,
+    query: &Query,
 ) -> Result<Response<Body>, Refusal> {
     let pod_sandbox_id = containers::sandbox(shared, namespace, pod).await?;
-    let forward = v1::PortForwardRequest { pod_sandbox_id, port: Vec::new() };
+    let port = |text: String| {
+        text.parse().map_err(|_| Refusal::bad_request(format!("port: {text:?}: not a number")))
+    };
+    let port = query.all("port").into_iter().map(port).collect::<Result<_, _>>()?;
+    let forward = v1::PortForwardRequest { pod_sandbox_id, port };
     let url = shared.runtime.port_forward(forward).await?.url;
     upgrade::pass_on(request, &url).await
 }

@@ -105,7 +105,7 @@ async fn pod_stream(server: &Server, call: &Call, subresource: &str) -> Result<B
         "log" => format!("/containerLogs/{namespace}/{name}/{container}?{}", pass(call, LOG_PARAMETERS)),
         "exec" => format!("/exec/{namespace}/{name}/{container}?{}", stream_parameters(call)),
         "attach" => format!("/attach/{namespace}/{name}/{container}?{}", stream_parameters(call)),
-        _ => format!("/portForward/{namespace}/{name}?{}", pass(call, &["ports"])),
+        _ => format!("/portForward/{namespace}/{name}?{}", ports(call)),
     };
     Ok(Backend { address, port, tls: true, path })
 }
@@ -153,6 +153,12 @@ fn pass(call: &Call, names: &[&str]) -> String {
     let pair = |name: &str, value: &str| format!("{name}={}", percent_encode(value));
     let pairs = names.iter().flat_map(|name| call.query.all(name).map(|value| pair(name, value)));
     pairs.collect::<Vec<_>>().join("&")
+}
+
+/// The kubelet asks for `port`, clients for `ports`, several of them also in one, with commas between.
+fn ports(call: &Call) -> String {
+    let ports = call.query.all("ports").flat_map(|ports| ports.split(','));
+    ports.map(|port| format!("port={}", percent_encode(port))).collect::<Vec<_>>().join("&")
 }
 
 /// The kubelet's names of the parameters of exec and attach.
