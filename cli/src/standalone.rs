@@ -172,8 +172,8 @@ pub(crate) async fn remove_all(settings: &Settings) -> Vec<anyhow::Error> {
     errors
 }
 
-/// The cgroup above those of all stand-alone containers.
+/// The cgroup above those of all stand-alone containers, also of other instances.
 fn remove_cgroup() -> anyhow::Result<()> {
-    let hierarchies = pod_cgroup::hierarchies()?;
-    Ok(pod_cgroup::remove(&hierarchies, plan::CGROUP)?)
+    pod_cgroup::remove_if_empty(&pod_cgroup::hierarchies()?, plan::CGROUP);
+    Ok(())
 }

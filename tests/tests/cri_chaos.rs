@@ -1,7 +1,7 @@
 //! Pods under fire: while clients make, use and remove them, the engine, monitors and runtimes are killed at any moment.
 //! Whatever the engine says exists afterwards must work, and nothing else may be left on the machine.
 //!
-//! `KNARR_CHAOS_SECONDS` (20) and `KNARR_CHAOS_SEED` make it longer and different.
+//! `KNARR_CHAOS_SECONDS` (15) and `KNARR_CHAOS_SEED` make it longer and different.
 #![allow(clippy::unwrap_used)] // Helpers of tests: a failed expectation ends the test that made it.
 
 use knarr_cri::v1::*;
@@ -187,7 +187,7 @@ async fn accounts(engine: &Engine, client: &Client, what: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_dies_the_machine_holds_what_the_engine_says_and_no_more() {
     let seed = setting("KNARR_CHAOS_SEED", 20_261_121);
-    let end = Instant::now() + Duration::from_secs(setting("KNARR_CHAOS_SECONDS", 20));
+    let end = Instant::now() + Duration::from_secs(setting("KNARR_CHAOS_SECONDS", 15));
     let mut engine = Engine::start().await;
     let over = Arc::new(AtomicBool::new(false));
     let mut template = pod(&engine, "chaos");

@@ -43,9 +43,10 @@ async fn a_runtime_that_hangs_delays_only_its_own_pod() {
         let stuck = stuck.clone();
         async move { client.start(&stuck).await }
     });
-    eventually("the runtime hangs", PATIENCE, || {
+    answers("the runtime hangs", PATIENCE, || async {
         if commands().iter().any(|line| line.starts_with(HANG)) { Ok(()) } else { Err("not yet".to_owned()) }
-    });
+    })
+    .await;
     let config = pod(&engine, "other");
     let other = engine.run_pod(&config).await.unwrap();
     let id = engine.run(&other, &config, container("main", &["sleep", "1000"])).await.unwrap();

@@ -151,6 +151,13 @@ pub fn remove(hierarchies: &[Hierarchy], cgroup: &str) -> io::Result<()> {
     result
 }
 
+/// Removes a cgroup that nobody uses any more; one with others below it (of another instance) stays.
+pub fn remove_if_empty(hierarchies: &[Hierarchy], cgroup: &str) {
+    for hierarchy in hierarchies {
+        drop(std::fs::remove_dir(directory(hierarchy, cgroup)));
+    }
+}
+
 /// The pod cgroups that exist, by pod uid.
 pub fn list(hierarchies: &[Hierarchy], root: &str) -> Vec<(String, String)> {
     let mut found = std::collections::BTreeMap::new();
