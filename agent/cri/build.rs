@@ -1,4 +1,4 @@
-//! Compiles `proto/api.proto` with protox, so no protoc has to be installed.
+//! Compiles what lies in `proto` with protox, so no protoc has to be installed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(["proto/api.proto"], ["proto"])?;
@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .message_attribute(".", "#[derive(serde::Serialize, serde::Deserialize)]\n#[serde(default)]")
         .compile_fds(descriptors)?;
-    println!("cargo:rerun-if-changed=proto/api.proto");
+    tonic_prost_build::configure().compile_fds(protox::compile(["proto/deviceplugin.proto"], ["proto"])?)?;
+    println!("cargo:rerun-if-changed=proto");
     Ok(())
 }

@@ -6,6 +6,9 @@
 
 use crate::kubelet::log_rotation::Limits;
 use crate::kubelet::pressure;
+use crate::kubelet::resources::{self, Amounts};
+use crate::kubelet::shutdown::Grace;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -106,8 +109,15 @@ const EVICTION_HARD: [(&str, &str); 6] = [
 pub struct KubeletConfig {
     /// Address of the kubelet API (logs, exec, metrics).
     pub listen: SocketAddr,
+    /// Pods' volumes and the sockets of plugins; `DATA_DIR/kubelet` where absent. Plugins made for a kubelet expect
+    /// `/var/lib/kubelet`.
+    pub root_dir: Option<PathBuf>,
     /// Static pods are read from here.
     pub manifests: Option<PathBuf>,
+    /// Static pods are asked for here, every 20 seconds.
+    pub manifest_url: Option<String>,
+    /// Headers of that request, as `NAME: VALUE`.
+    pub manifest_url_headers: Vec<String>,
     /// Address that the node reports and that pods see as `status.hostIP`; found by the default route where absent.
     pub node_ip: Option<IpAddr>,
     /// Name servers written into pods; the bridge's own address (where our DNS answers) where empty.
@@ -147,6 +157,20 @@ pub struct KubeletConfig {
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Containers without a seccomp profile get the runtime's default one instead of none.
     pub seccomp_default: bool,
+    /// Amounts of `cpu`, `memory` and `ephemeral-storage` that the system's own services need.
+    pub system_reserved: BTreeMap<String, String>,
+    /// The same for this agent and what belongs to it.
+    pub kube_reserved: BTreeMap<String, String>,
+    /// Most processes of one pod; as many as the node has where absent.
+    pub pod_pids_limit: Option<u64>,
+    /// Seconds that pods get to end when the agent is told to (SIGTERM) because the machine goes down; 0 leaves them
+    /// running, which is right when only the agent is restarted.
+    pub shutdown_grace_period_seconds: u64,
+    /// The part of them that is kept for critical pods.
+    pub shutdown_grace_period_critical_pods_seconds: u64,
+    /// Ask the cluster for the certificate of the kubelet API (somebody has to approve the request) instead of showing
+    /// a self-signed one.
+    pub server_tls_bootstrap: bool,
 }
 
 impl KubeletConfig {
@@ -165,6 +189,39 @@ impl KubeletConfig {
             image_free: self.image_gc_free_bytes,
             image_age: Duration::from_secs(self.image_minimum_gc_age_seconds),
         })
+    }
+
+    /// How pods end with the machine; the error names the key.
+    pub fn shutdown_grace(&self) -> Result<Grace, String> {
+        let (total, critical) =
+            (self.shutdown_grace_period_seconds, self.shutdown_grace_period_critical_pods_seconds);
+        if critical > total {
+            return Err(
+                "shutdown_grace_period_critical_pods_seconds must not be above shutdown_grace_period_seconds"
+                    .into(),
+            );
+        }
+        Ok(Grace { total: Duration::from_secs(total), critical: Duration::from_secs(critical) })
+    }
+
+    /// What the node keeps for itself; the error names the key.
+    pub fn reserved(&self) -> Result<Amounts, String> {
+        let mut all = Amounts::new();
+        for (key, amounts) in
+            [("system_reserved", &self.system_reserved), ("kube_reserved", &self.kube_reserved)]
+        {
+            for (resource, text) in amounts {
+                if !["cpu", "memory", "ephemeral-storage"].contains(&resource.as_str()) {
+                    return Err(format!("{key}: {resource} cannot be reserved"));
+                }
+                let amount = Quantity(text.clone());
+                let milli = resources::milli(&amount).filter(|milli| *milli >= 0);
+                let milli = milli.ok_or_else(|| format!("{key}.{resource}: \"{text}\" is not an amount"))?;
+                let before = all.get(resource).and_then(resources::milli).unwrap_or(0);
+                all.insert(resource.clone(), Quantity(format!("{}m", before.saturating_add(milli))));
+            }
+        }
+        Ok(all)
     }
 
     /// When and how far logs are rotated.
@@ -240,7 +297,10 @@ impl Default for KubeletConfig {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::UNSPECIFIED, 10250).into(),
+            root_dir: None,
             manifests: None,
+            manifest_url: None,
+            manifest_url_headers: Vec::new(),
             node_ip: None,
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".into(),
@@ -260,6 +320,12 @@ impl Default for KubeletConfig {
             image_minimum_gc_age_seconds: 120,
             allowed_unsafe_sysctls: Vec::new(),
             seccomp_default: false,
+            system_reserved: BTreeMap::new(),
+            kube_reserved: BTreeMap::new(),
+            pod_pids_limit: None,
+            shutdown_grace_period_seconds: 0,
+            shutdown_grace_period_critical_pods_seconds: 0,
+            server_tls_bootstrap: false,
         }
     }
 }
@@ -270,8 +336,35 @@ impl Config {
         self.network.dir.clone().unwrap_or_else(|| self.data_dir.join("network"))
     }
 
+    /// The kubelet half's own directory.
+    pub fn kubelet_dir(&self) -> PathBuf {
+        self.kubelet.root_dir.clone().unwrap_or_else(|| self.data_dir.join("kubelet"))
+    }
+
     /// The CRI socket.
     pub fn cri_socket(&self) -> PathBuf {
         self.engine.listen.clone().unwrap_or_else(|| self.state_dir.join("cri.sock"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_amounts_add_up_and_errors_name_the_key() {
+        let map = |name: &str, text: &str| BTreeMap::from([(name.to_string(), text.to_string())]);
+        let config = |system, kube| KubeletConfig {
+            system_reserved: system,
+            kube_reserved: kube,
+            ..Default::default()
+        };
+        let all = config(map("cpu", "1"), map("cpu", "250m")).reserved().unwrap();
+        assert_eq!(resources::milli(&all["cpu"]), Some(1250));
+        let error = config(map("cpu", "much"), BTreeMap::new()).reserved().unwrap_err();
+        assert!(error.contains("system_reserved.cpu"), "{error}");
+        assert!(config(BTreeMap::new(), map("pods", "1")).reserved().unwrap_err().contains("kube_reserved"));
+        let grace = KubeletConfig { shutdown_grace_period_critical_pods_seconds: 1, ..Default::default() };
+        assert!(grace.shutdown_grace().unwrap_err().contains("shutdown_grace_period"));
     }
 }

@@ -15,6 +15,7 @@ pub mod api_server;
 pub mod backoff;
 pub mod cluster_objects;
 pub mod container_config;
+pub mod devices;
 pub mod dns;
 pub mod env;
 pub mod events;
@@ -42,19 +43,24 @@ pub mod pod_worker;
 pub mod pods;
 pub mod pressure;
 pub mod probes;
+pub mod qos_cgroups;
 pub mod references;
 pub mod resources;
 pub mod sandbox_config;
 pub mod security;
+pub mod serving_certificate;
+pub mod shutdown;
 pub mod simulate;
 pub mod simulated_runtime;
 pub mod status;
 pub mod status_writer;
 pub mod termination_message;
+pub mod user_namespaces;
 pub mod volumes;
 
 use crate::config::Config;
 use admission::NodeLimits;
+use devices::Devices;
 use events::{Recorder, Severity};
 use host::{CALL_DEADLINE, Host, within};
 use k8s_openapi::api::core::v1::Service;
@@ -67,11 +73,13 @@ use node_object::Identity;
 use node_status::NodeWriter;
 use paths::Paths;
 use pleg::Pleg;
+use pod_source::manifest_url::ManifestUrl;
 use pod_source::manifests::{LocalObjects, ManifestDirectory};
 use pod_source::{Origin, cluster};
 use pods::{Inputs, Manager, Workers};
 use pressure::Guard;
 use probes::ProbeCounts;
+use shutdown::Grace;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +87,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use user_namespaces::UserNamespaces;
 
 /// Pulls under way at once on one node.
 const PARALLEL_PULLS: usize = 5;
@@ -118,13 +127,21 @@ impl std::fmt::Debug for Parts {
 }
 
 /// A running kubelet.
-#[derive(Debug)]
 pub struct Kubelet {
     workers: Workers,
+    client: Option<kube::Client>,
+    grace: Grace,
+    shutting_down: watch::Sender<bool>,
     ready: watch::Receiver<bool>,
     pod_cidr: watch::Receiver<Option<String>>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+}
+
+impl std::fmt::Debug for Kubelet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kubelet").field("grace", &self.grace).finish_non_exhaustive()
+    }
 }
 
 impl Kubelet {
@@ -137,13 +154,17 @@ impl Kubelet {
             within(CALL_DEADLINE, parts.runtime.version(VersionRequest { version: "0.1.0".into() })).await;
         let version = version.map_err(|status| anyhow::anyhow!("container runtime: {}", status.message()))?;
         let recursive_read_only = makes_recursive_read_only(&*parts.runtime).await;
-        let identity = identity(&parts, format!("{}://{}", version.runtime_name, version.runtime_version));
+        let identity = identity(&parts, format!("{}://{}", version.runtime_name, version.runtime_version))?;
         let (changed, changes) = mpsc::unbounded_channel();
         let pleg = Pleg::start(parts.runtime.clone(), changed, shutdown.clone());
         let (set_ready, ready) = watch::channel(false);
         let (set_pod_cidr, pod_cidr) = watch::channel(None);
         let (conditions, pressure) = watch::channel(pressure::Conditions::default());
-        let settings = parts.config.kubelet.pressure().map_err(|error| anyhow::anyhow!("kubelet.{error}"))?;
+        let (shutting_down, going) = watch::channel(false);
+        let wrong = |error: String| anyhow::anyhow!("kubelet.{error}");
+        let grace = parts.config.kubelet.shutdown_grace().map_err(wrong)?;
+        let settings = parts.config.kubelet.pressure().map_err(wrong)?;
+        let devices = Devices::load(&parts.config.kubelet_dir());
         let writer = NodeWriter {
             client: parts.client.clone(),
             identity: identity.clone(),
@@ -153,6 +174,8 @@ impl Kubelet {
             ready: set_ready,
             pod_cidr: set_pod_cidr,
             pressure: pressure.clone(),
+            shutting_down: going.clone(),
+            offered: devices.offered(),
         };
         tasks.spawn(shutdown.clone().run_until_cancelled_owned(writer.run()));
         recorder.node(&parts.node_name, Severity::Normal, "Starting", "Starting kubelet.");
@@ -167,7 +190,7 @@ impl Kubelet {
             services,
             pod_cidr.clone(),
         )?;
-        let host = Host { recursive_read_only, pressure, ..host };
+        let host = Host { recursive_read_only, pressure, shutting_down: going, devices, ..host };
         let limits = NodeLimits {
             name: parts.node_name.clone(),
             allocatable: host.allocatable.clone(),
@@ -175,6 +198,7 @@ impl Kubelet {
             unsafe_sysctls: parts.config.kubelet.allowed_unsafe_sysctls.clone(),
         };
         if !parts.imaginary {
+            tasks.spawn(shutdown.clone().run_until_cancelled_owned(host.devices.clone().run()));
             let rotation = log_rotation::run(parts.runtime.clone(), parts.config.kubelet.log_limits());
             tasks.spawn(shutdown.clone().run_until_cancelled_owned(rotation));
             if let Some(client) = parts.client.clone() {
@@ -186,13 +210,13 @@ impl Kubelet {
             tasks.spawn(shutdown.clone().run_until_cancelled_owned(guard.run()));
         }
         let (sources, events) = mpsc::unbounded_channel();
-        let origins = start_sources(&parts, local, sources, pod_cidr.clone(), &shutdown, &tasks);
-        let workers = parts.workers.clone();
+        let origins = start_sources(&parts, local, sources, pod_cidr.clone(), &shutdown, &tasks)?;
+        let (workers, client) = (parts.workers.clone(), parts.client.clone());
         let manager = Manager::new(Arc::new(host), pleg, limits, origins, workers.clone());
         let inputs = Inputs { sources: events, changed: changes, shutdown: shutdown.clone() };
         tasks.spawn(manager.run(inputs));
         tasks.close();
-        Ok(Kubelet { workers, ready, pod_cidr, shutdown, tasks })
+        Ok(Kubelet { workers, client, grace, shutting_down, ready, pod_cidr, shutdown, tasks })
     }
 
     /// Every pod of this node with its present status.
@@ -212,9 +236,17 @@ impl Kubelet {
         Ok(())
     }
 
-    /// Ends every task. Pods go on, unless `stop_pods`.
+    /// Ends every task. Pods go on, unless `stop_pods`, or when the settings say that the machine goes down with the
+    /// agent.
     pub async fn shutdown(self, stop_pods: bool) -> anyhow::Result<()> {
-        let stopped = if stop_pods { pods::stop_all(&self.workers, STOP_DEADLINE).await } else { Ok(()) };
+        let stopped = if stop_pods {
+            pods::stop_all(&self.workers, STOP_DEADLINE).await
+        } else if !self.grace.total.is_zero() {
+            self.shutting_down.send_replace(true);
+            shutdown::terminate(&self.workers, self.client.as_ref(), self.grace).await
+        } else {
+            Ok(())
+        };
         self.shutdown.cancel();
         self.tasks.wait().await;
         stopped.map_err(anyhow::Error::msg)
@@ -241,7 +273,7 @@ fn guard(
         recorder,
         node_name: parts.node_name.clone(),
         images_dir: data_dir.join("images"),
-        paths: Paths::new(&data_dir, &parts.config.pod_logs_dir),
+        paths: Paths::new(&parts.config.kubelet_dir(), &parts.config.pod_logs_dir),
         data_dir,
         conditions,
     }
@@ -255,18 +287,19 @@ async fn makes_recursive_read_only(runtime: &dyn RuntimeService) -> bool {
     default.and_then(|handler| handler.features).is_some_and(|features| features.recursive_read_only_mounts)
 }
 
-fn identity(parts: &Parts, runtime_version: String) -> Identity {
+fn identity(parts: &Parts, runtime_version: String) -> anyhow::Result<Identity> {
     let address = parts.config.kubelet.node_ip.unwrap_or_else(machine::address);
-    Identity {
+    Ok(Identity {
         name: parts.node_name.clone(),
         host_name: parts.node_name.clone(),
         addresses: vec![address.to_string()],
         machine: parts.machine.clone(),
         max_pods: parts.config.kubelet.max_pods,
+        reserved: parts.config.kubelet.reserved().map_err(|error| anyhow::anyhow!("kubelet.{error}"))?,
         volumes_dir: volumes_dir(&parts.config),
         port: parts.port,
         runtime_version,
-    }
+    })
 }
 
 fn host(
@@ -288,11 +321,16 @@ fn host(
         let tokens: Arc<dyn volumes::TokenSource> = Arc::new(volumes::ClusterTokens::new(client));
         tokens
     });
+    let paths = Paths::new(&config.kubelet_dir(), &config.pod_logs_dir);
     Ok(Host {
+        devices: Devices::load(&config.kubelet_dir()),
+        user_namespaces: UserNamespaces::load(paths.clone(), config.kubelet.max_pods),
+        pod_pids_limit: config.kubelet.pod_pids_limit,
+        shutting_down: watch::channel(false).1,
         runtime: parts.runtime.clone(),
         images: parts.images.clone(),
         recorder,
-        paths: Paths::new(&config.data_dir, &config.pod_logs_dir),
+        paths,
         objects,
         tokens,
         services,
@@ -300,13 +338,13 @@ fn host(
         node_name: parts.node_name.clone(),
         node_ips: identity.addresses.clone(),
         node_memory: i64::try_from(parts.machine.memory)?,
-        allocatable: parts.machine.allocatable(config.kubelet.max_pods),
+        allocatable: parts.machine.allocatable(config.kubelet.max_pods, &identity.reserved),
         name_servers: config.kubelet.cluster_dns.clone(),
         first_pod_cidr: config.network.pod_cidr.clone(),
         pod_cidr,
         cluster_domain: config.kubelet.cluster_domain.clone(),
         cgroup_root: config.kubelet.cgroup_root.clone(),
-        hierarchies: if parts.imaginary { None } else { Some(pod_cgroup::hierarchies()?) },
+        hierarchies: if parts.imaginary { None } else { Some(class_cgroups(parts, identity)?) },
         runtime_name,
         pulls: Semaphore::new(PARALLEL_PULLS),
         recursive_read_only: false,
@@ -314,6 +352,14 @@ fn host(
         probe_counts: parts.probe_counts.clone(),
         seccomp_default: config.kubelet.seccomp_default,
     })
+}
+
+/// The machine's hierarchies, with the cgroup of all pods made and bounded.
+fn class_cgroups(parts: &Parts, identity: &Identity) -> anyhow::Result<Vec<pod_cgroup::Hierarchy>> {
+    let (hierarchies, root) = (pod_cgroup::hierarchies()?, &parts.config.kubelet.cgroup_root);
+    pod_cgroup::create_parent(&hierarchies, root)?;
+    qos_cgroups::bound(&hierarchies, root, &parts.machine.capacity(identity.max_pods), &identity.reserved);
+    Ok(hierarchies)
 }
 
 /// Follows all services, for the environment of containers.
@@ -344,7 +390,7 @@ fn start_sources(
     mut pod_cidr: watch::Receiver<Option<String>>,
     shutdown: &CancellationToken,
     tasks: &TaskTracker,
-) -> Vec<Origin> {
+) -> anyhow::Result<Vec<Origin>> {
     let mut origins = Vec::new();
     if let Some(client) = parts.client.clone() {
         let (node, events) = (parts.node_name.clone(), events.clone());
@@ -359,10 +405,17 @@ fn start_sources(
         tasks.spawn(shutdown.clone().run_until_cancelled_owned(follow));
         origins.push(Origin::Cluster);
     }
+    if let Some(url) = &parts.config.kubelet.manifest_url {
+        let source = ManifestUrl::new(url, &parts.config.kubelet.manifest_url_headers, &parts.node_name)?;
+        tasks.spawn(shutdown.clone().run_until_cancelled_owned(source.watch(events.clone())));
+        // While the server is away nobody knows its pods, and those of other sources must not wait for it; what runs
+        // of its pods is not ended meanwhile, because they are not orphans until every source has spoken.
+        origins.push(Origin::Url);
+    }
     if let Some(directory) = &parts.config.kubelet.manifests {
         let directory = ManifestDirectory::new(directory, &parts.node_name, local);
         tasks.spawn(shutdown.clone().run_until_cancelled_owned(directory.watch(events)));
         origins.push(Origin::Manifests);
     }
-    origins
+    Ok(origins)
 }

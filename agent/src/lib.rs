@@ -9,6 +9,7 @@ pub mod config_reference;
 pub mod dns;
 pub mod engine;
 pub mod kubelet;
+pub mod membership;
 #[cfg(test)]
 mod network_lab;
 mod nft;

@@ -13,10 +13,11 @@ use crate::engine::monitors::UnixMonitors;
 use crate::engine::network::cidr::Cidr;
 use crate::engine::streaming::StreamingServer;
 use crate::engine::{self, Engine};
-use crate::kubelet::api_server::{ApiServer, ApiServerOptions};
-use crate::kubelet::machine::Machine;
+use crate::kubelet::api_server::{ApiServer, ApiServerOptions, Serving};
+use crate::kubelet::machine::{self, Machine};
 use crate::kubelet::pods::Workers;
 use crate::kubelet::probes::ProbeCounts;
+use crate::kubelet::serving_certificate::ServingCertificate;
 use crate::kubelet::{Kubelet, Parts};
 use crate::{dns, services};
 use anyhow::Context;
@@ -80,6 +81,7 @@ impl Node {
             runtime: engine.clone(),
             pods: Arc::new(move || shown.pods()),
             client_ca: client_ca.flatten(),
+            client: client.clone(),
             tls: None,
             node_name: name.clone(),
             config: config.clone(),
@@ -104,6 +106,10 @@ impl Node {
             probe_counts,
         })
         .await?;
+        if let Some(client) = client.clone().filter(|_| config.kubelet.server_tls_bootstrap) {
+            let certificate = serving_certificate(client, &config, &name, api.serving());
+            tasks.spawn(shutdown.clone().run_until_cancelled_owned(certificate.run()));
+        }
         let stop = shutdown.clone().cancelled_owned();
         tasks.spawn(async move { report("kubelet API", api.run(stop).await) });
         if let Some(client) = client.clone() {
@@ -138,6 +144,18 @@ impl Node {
         self.tasks.wait().await;
         stopped
     }
+}
+
+fn serving_certificate(
+    client: kube::Client,
+    config: &Config,
+    name: &str,
+    serving: Arc<Serving>,
+) -> ServingCertificate {
+    let address = config.kubelet.node_ip.unwrap_or_else(machine::address);
+    let names = vec![name.to_owned(), address.to_string()];
+    let file = config.data_dir.join("kubelet-serving.pem");
+    ServingCertificate { client, node: name.to_owned(), names, file, serving }
 }
 
 async fn start_engine(config: &Arc<Config>) -> anyhow::Result<Arc<Engine>> {

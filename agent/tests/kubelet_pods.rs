@@ -5,12 +5,16 @@
 // A test may panic, and so may what it is made of; clippy's own exception covers only the test functions.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "kubelet_pods/devices.rs"]
+mod devices;
 #[path = "kubelet_pods/lab.rs"]
 mod lab;
 #[path = "kubelet_pods/logs.rs"]
 mod logs;
 #[path = "kubelet_pods/volumes.rs"]
 mod volumes;
+#[path = "kubelet_pods/whole_node.rs"]
+mod whole_node;
 
 use lab::{IMAGE, containers, eventually, is_ready, phase};
 use serde_json::json;

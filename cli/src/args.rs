@@ -5,6 +5,7 @@ mod image;
 pub(crate) use image::*;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use knarr_agent::membership::{Pin, Token as BootstrapToken};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -109,7 +110,7 @@ pub(crate) enum Command {
 /// Commands about bootstrap tokens; they use the server's admin kubeconfig.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Token {
-    /// Make a token and print it
+    /// Make a token and print it, then the command by which another machine joins with it
     Create {
         /// How long it holds, such as 30m or 24h; 0 is for ever
         #[arg(long, value_name = "DURATION", default_value = "24h")]
@@ -200,15 +201,30 @@ pub(crate) struct Agent {
     /// Credentials for a Kubernetes API server
     #[arg(long, value_name = "FILE", conflicts_with = "server")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// Join this API server with a bootstrap token
+    /// Join this API server with a bootstrap token; once joined, the token is no longer needed
     #[arg(long, value_name = "URL", requires = "token")]
     pub(crate) server: Option<String>,
-    /// Bootstrap token
+    /// Bootstrap token, as knarr token create prints it
     #[arg(long, requires = "server")]
-    pub(crate) token: Option<String>,
+    pub(crate) token: Option<BootstrapToken>,
+    /// Digest of the public key of the cluster's CA, as knarr token create and kubeadm print it
+    #[arg(long, value_name = "sha256:HEX", requires = "server")]
+    pub(crate) ca_hash: Option<Pin>,
     /// Run the pods whose manifests lie in this directory
     #[arg(long, value_name = "DIR")]
     pub(crate) manifests: Option<PathBuf>,
+    /// Run the pods of the manifest at this URL, asked for every 20 seconds
+    #[arg(long, value_name = "URL")]
+    pub(crate) manifest_url: Option<String>,
+    /// A header of that request
+    #[arg(long, value_name = "NAME: VALUE", requires = "manifest_url")]
+    pub(crate) manifest_url_header: Vec<String>,
+    /// The machine goes down with the agent: on SIGTERM pods get so much time to end
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) shutdown_grace_period: Option<u64>,
+    /// The part of it that is kept for critical pods
+    #[arg(long, value_name = "SECONDS", requires = "shutdown_grace_period")]
+    pub(crate) shutdown_grace_period_critical_pods: Option<u64>,
     /// Be so many nodes whose containers are imaginary
     #[arg(long, value_name = "N")]
     pub(crate) simulate: Option<u32>,

@@ -4,8 +4,11 @@ use crate::args::Token;
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use knarr_agent::membership::Pin;
 use knarr_control::authn::bootstrap_token;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -13,23 +16,44 @@ use kube::{Api, Client};
 
 /// Runs one of the commands.
 pub(crate) async fn run(settings: &Settings, command: Token) -> anyhow::Result<()> {
-    let secrets = secrets(settings).await?;
+    let client = client(settings).await?;
+    let secrets = Api::namespaced(client.clone(), bootstrap_token::NAMESPACE);
     match command {
-        Token::Create { ttl, description } => create(&secrets, &ttl, &description).await,
+        Token::Create { ttl, description } => {
+            let token = create(&secrets, &ttl, &description).await?;
+            output::line(&token);
+            output::line(&invitation(client, &token).await?);
+            Ok(())
+        }
         Token::List => list(&secrets).await,
         Token::Delete { tokens } => delete(&secrets, &tokens).await,
     }
 }
 
-async fn secrets(settings: &Settings) -> anyhow::Result<Api<Secret>> {
+async fn client(settings: &Settings) -> anyhow::Result<Client> {
     let file = settings.admin_kubeconfig();
     let kubeconfig = Kubeconfig::read_from(&file)
         .with_context(|| format!("{} (is the control plane on this machine?)", file.display()))?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(Api::namespaced(Client::try_from(config)?, bootstrap_token::NAMESPACE))
+    Ok(Client::try_from(config)?)
 }
 
-async fn create(secrets: &Api<Secret>, ttl: &str, description: &str) -> anyhow::Result<()> {
+/// The command by which another machine joins: the address and the CA are those that the cluster tells strangers.
+async fn invitation(client: Client, token: &str) -> anyhow::Result<String> {
+    let api: Api<ConfigMap> = Api::namespaced(client, "kube-public");
+    let found = api.get("cluster-info").await.context("read cluster-info")?;
+    let text =
+        found.data.as_ref().and_then(|data| data.get("kubeconfig")).context("cluster-info is empty")?;
+    let cluster = Kubeconfig::from_yaml(text)?.clusters.into_iter().next().and_then(|named| named.cluster);
+    let cluster = cluster.context("cluster-info names no cluster")?;
+    let server = cluster.server.context("cluster-info names no server")?;
+    let ca = STANDARD.decode(cluster.certificate_authority_data.context("cluster-info has no CA")?)?;
+    let pins = Pin::all_of(&String::from_utf8(ca)?)?;
+    let pin = pins.first().context("cluster-info has no CA")?;
+    Ok(format!("knarr agent --server {server} --token {token} --ca-hash {pin}"))
+}
+
+async fn create(secrets: &Api<Secret>, ttl: &str, description: &str) -> anyhow::Result<String> {
     let ttl: SignedDuration = if ttl == "0" {
         SignedDuration::ZERO
     } else {
@@ -39,8 +63,7 @@ async fn create(secrets: &Api<Secret>, ttl: &str, description: &str) -> anyhow::
     let (token, secret) = bootstrap_token::create(expires, description);
     let secret: Secret = serde_json::from_value(secret)?;
     secrets.create(&PostParams::default(), &secret).await.context("create the token")?;
-    output::line(&token);
-    Ok(())
+    Ok(token)
 }
 
 async fn list(secrets: &Api<Secret>) -> anyhow::Result<()> {

@@ -131,7 +131,7 @@ impl ControlPlane {
             shutdown,
             in_flight,
         });
-        server.bootstrap(SocketAddr::new(advertise, address.port())).await?;
+        server.bootstrap(SocketAddr::new(advertise, address.port()), pki.ca_pem()).await?;
         let kubeconfig = options.data_dir.join("admin.kubeconfig");
         let url = format!("https://{}", SocketAddr::new(reachable(address.ip()), address.port()));
         pki::write_private(&kubeconfig, &kubeconfig::render(&url, pki.ca_pem(), &admin))?;

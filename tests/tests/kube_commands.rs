@@ -206,8 +206,10 @@ fn commands_of_the_oldest_and_the_newest_kubectl() {
 #[test]
 fn tokens_are_made_listed_and_deleted() {
     let server = Server::start();
-    let token = server.knarr(&["token", "create", "--ttl", "1h", "--description", "for n2"]).ok();
-    let token = token.trim();
+    let said = server.knarr(&["token", "create", "--ttl", "1h", "--description", "for n2"]).ok();
+    let (token, command) = said.split_once('\n').expect("a token, then a command");
+    assert!(command.starts_with("knarr agent --server https://"), "{command}");
+    assert!(command.contains(&format!(" --token {token} --ca-hash sha256:")), "{command}");
     let listed = server.knarr(&["token", "list"]).ok();
     assert!(listed.contains(token) && listed.contains("for n2"), "{listed}");
     let id = token.split('.').next().unwrap_or_default();

@@ -4,6 +4,7 @@
 // Test code throughout: a failed expectation ends the test that made it.
 #![allow(clippy::expect_used)]
 
+#[allow(dead_code)] // Shared with the tests of a second node.
 #[path = "kube_pods/node.rs"]
 mod node;
 

@@ -26,6 +26,11 @@ pub fn connect(endpoint: &str) -> Result<Services, tonic::transport::Error> {
     Ok((Arc::new(runtime), Arc::new(images)))
 }
 
+/// A channel to a plugin that listens on this socket.
+pub fn plugin(path: PathBuf) -> Result<Channel, tonic::transport::Error> {
+    channel(path)
+}
+
 /// A lazily connected channel; the URI is a formality that gRPC needs, the path is what is dialled.
 fn channel(path: PathBuf) -> Result<Channel, tonic::transport::Error> {
     let connector = tower::service_fn(move |_: Uri| {

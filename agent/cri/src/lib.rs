@@ -22,5 +22,17 @@ pub mod v1 {
     tonic::include_proto!("runtime.v1");
 }
 
+/// Messages of package `v1beta1`, the device plugin protocol, generated from `proto/deviceplugin.proto`.
+#[allow(
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::too_many_lines,
+    clippy::unwrap_used
+)]
+pub mod device_plugin {
+    tonic::include_proto!("v1beta1");
+}
+
 pub use service::{ImageService, MessageStream, RuntimeService};
 pub use tonic::{Code, Status};

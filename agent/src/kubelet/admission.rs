@@ -21,7 +21,8 @@ pub struct NodeLimits {
 }
 
 /// Every reason of a refusal.
-pub const REASONS: [&str; 8] = [
+pub const REASONS: [&str; 9] = [
+    "NodeShutdown",
     "OutOfcpu",
     "OutOfmemory",
     "OutOfephemeral-storage",
@@ -45,6 +46,19 @@ const SAFE_SYSCTLS: [&str; 10] = [
     "net.ipv4.tcp_keepalive_intvl",
     "net.ipv4.tcp_keepalive_probes",
 ];
+
+/// What admission asked for could not be had.
+pub fn unexpected(message: String) -> Rejection {
+    reject("UnexpectedAdmissionError", &message)
+}
+
+/// A node that goes down takes nothing more.
+pub fn stays_up(shutting_down: bool) -> Result<(), Rejection> {
+    match shutting_down {
+        true => Err(reject("NodeShutdown", "Pod was rejected as the node is shutting down.")),
+        false => Ok(()),
+    }
+}
 
 /// A node that is short of something takes critical pods only; short of memory alone, also those that reserve some.
 pub fn withstands(pod: &Pod, short: Conditions) -> Result<(), Rejection> {

@@ -3,13 +3,14 @@
 //! Logs are read from the files that the runtime writes; exec, attach and port-forward are URLs of the runtime's own
 //! streaming server, and here only bytes pass between it and the client. So all of it works with any CRI runtime.
 //!
-//! Who may ask: with a cluster's CA configured, clients whose certificate it signed for the group `system:masters`
-//! (the API server's own); without one, programs on this machine.
+//! Who may ask: in a cluster, clients with a certificate that its CA signed, or with a token that it knows, whom it
+//! lets do so (members of `system:masters` without a question); on its own, programs on this machine.
 
 mod cadvisor;
 mod checkpoint;
 mod configz;
 mod containers;
+mod delegated;
 mod identity;
 mod log_chain;
 mod log_file;
@@ -25,6 +26,7 @@ mod respond;
 mod router;
 mod run;
 mod running_pods;
+mod serving;
 mod streams;
 mod summary;
 mod upgrade;
@@ -32,11 +34,13 @@ mod upgrade;
 use crate::config::Config;
 use crate::kubelet::probes::ProbeCounts;
 use anyhow::Context;
+use delegated::Delegated;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use identity::Access;
+use identity::{Access, Caller};
 use k8s_openapi::api::core::v1::Pod;
 use knarr_cri::RuntimeService;
+pub use serving::Serving;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -62,6 +66,8 @@ pub struct ApiServerOptions {
     pub pods: Pods,
     /// PEM certificates of those who sign clients' certificates; without, only this machine may ask.
     pub client_ca: Option<String>,
+    /// Asked about callers that are not of `system:masters`.
+    pub client: Option<kube::Client>,
     /// PEM certificate chain and key to serve with; self-signed where absent.
     pub tls: Option<(String, String)>,
     /// Names this node in its own certificate and in statistics.
@@ -82,6 +88,7 @@ impl std::fmt::Debug for ApiServerOptions {
 pub struct ApiServer {
     listener: TcpListener,
     tls: TlsAcceptor,
+    serving: Arc<Serving>,
     shared: Arc<Shared>,
 }
 
@@ -112,8 +119,10 @@ impl ApiServer {
         let listener = TcpListener::bind(options.listen)
             .await
             .with_context(|| format!("kubelet API: listen on {}", options.listen))?;
-        let access = Access::new(options.client_ca.as_deref())?;
-        let tls = access.server_config(options.tls.as_ref(), &options.node_name)?;
+        let delegated = options.client.map(|client| Delegated::new(client, &options.node_name));
+        let access = Access::new(options.client_ca.as_deref(), delegated)?;
+        let serving = Arc::new(Serving::new(options.tls.as_ref(), &options.node_name)?);
+        let tls = access.server_config(serving.clone())?;
         let shared = Shared {
             runtime: options.runtime,
             pods: options.pods,
@@ -122,7 +131,12 @@ impl ApiServer {
             probes: options.probes,
             access,
         };
-        Ok(Self { listener, tls: TlsAcceptor::from(Arc::new(tls)), shared: Arc::new(shared) })
+        Ok(Self { listener, tls: TlsAcceptor::from(Arc::new(tls)), serving, shared: Arc::new(shared) })
+    }
+
+    /// The certificate it shows.
+    pub fn serving(&self) -> Arc<Serving> {
+        self.serving.clone()
     }
 
     /// The port it has.
@@ -166,10 +180,10 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor,
         }
         Err(_) => return,
     };
-    let admission = shared.access.admit(stream.get_ref().1, peer.ip());
+    let caller = Arc::new(Caller::of(stream.get_ref().1, peer.ip()));
     let service = service_fn(move |request| {
-        let (shared, admission) = (shared.clone(), admission.clone());
-        async move { Ok::<_, Infallible>(router::answer(request, shared, admission).await) }
+        let (shared, caller) = (shared.clone(), caller.clone());
+        async move { Ok::<_, Infallible>(router::answer(request, shared, &caller).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

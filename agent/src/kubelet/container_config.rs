@@ -5,7 +5,7 @@ use crate::kubelet::paths::{Paths, container_log};
 use crate::kubelet::references::References;
 use crate::kubelet::resources::{self, CPU_PERIOD_US};
 use crate::kubelet::security::{self, ImageUser};
-use crate::kubelet::{env, labels, pod, volumes};
+use crate::kubelet::{env, labels, pod, user_namespaces, volumes};
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use knarr_cri::v1::{
     ContainerConfig, ContainerMetadata, HugepageLimit, ImageSpec, KeyValue, LinuxContainerConfig,
@@ -45,6 +45,8 @@ pub struct Inputs<'a> {
     pub target: Option<&'a str>,
     /// Bytes.
     pub node_memory: i64,
+    /// Where the ids of a pod with a user namespace of its own begin.
+    pub first_id: Option<u32>,
     /// Files and mounts are made; false for an imaginary node.
     pub real: bool,
 }
@@ -84,6 +86,7 @@ pub fn container_config(inputs: Inputs<'_>) -> Result<ContainerConfig, String> {
                 container,
                 inputs.image_user,
                 inputs.target.map(str::to_string),
+                inputs.first_id,
                 inputs.seccomp_default,
             )),
         }),
@@ -240,6 +243,9 @@ fn volume_mount(inputs: Inputs<'_>, index: usize, mount: &VolumeMount) -> Result
         }
     };
     result.host_path = host_path.to_string_lossy().into_owned();
+    // What the pod's root owns in a volume belongs to the host's root on disk, as for every other pod.
+    result.uid_mappings = inputs.first_id.map(user_namespaces::mappings).unwrap_or_default();
+    result.gid_mappings = result.uid_mappings.clone();
     Ok(result)
 }
 

@@ -1,5 +1,6 @@
 //! What every pod worker needs of its node: the runtime, the cluster's objects, the node's facts and directories.
 
+use crate::kubelet::devices::Devices;
 use crate::kubelet::events::Recorder;
 use crate::kubelet::facts::Facts;
 use crate::kubelet::observed::Sandbox;
@@ -10,6 +11,7 @@ use crate::kubelet::pressure::Conditions;
 use crate::kubelet::probes::ProbeCounts;
 use crate::kubelet::references::ObjectSource;
 use crate::kubelet::resources::Amounts;
+use crate::kubelet::user_namespaces::UserNamespaces;
 use crate::kubelet::volumes::TokenSource;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use knarr_cri::{ImageService, RuntimeService, Status};
@@ -72,6 +74,14 @@ pub struct Host {
     pub probe_counts: ProbeCounts,
     /// Containers without a seccomp profile get the runtime's default one.
     pub seccomp_default: bool,
+    /// Devices of plugins.
+    pub devices: Devices,
+    /// Ids of pods with a user namespace of their own.
+    pub user_namespaces: UserNamespaces,
+    /// Most processes of one pod.
+    pub pod_pids_limit: Option<u64>,
+    /// The node goes down and takes no more pods.
+    pub shutting_down: watch::Receiver<bool>,
 }
 
 impl std::fmt::Debug for Host {

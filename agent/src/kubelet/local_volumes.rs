@@ -23,6 +23,8 @@ pub async fn run(client: kube::Client, node: String, directory: PathBuf) {
     while let Some(change) = changes.next().await {
         let volume = match change {
             Ok(volume) => volume,
+            // Elsewhere nodes may not follow volumes, and no cluster but ours makes any that wait for a node.
+            Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 403 => return,
             Err(error) => {
                 tracing::debug!("watch of persistent volumes: {error}");
                 continue;

@@ -1,6 +1,6 @@
 //! What this machine is and has, read from the kernel and from files that every distribution has.
 
-use crate::kubelet::resources::Amounts;
+use crate::kubelet::resources::{self, Amounts};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::Path;
@@ -70,12 +70,24 @@ impl Machine {
         amounts
     }
 
-    /// `status.allocatable` of the node: capacity without what eviction defends.
-    pub fn allocatable(&self, max_pods: u32) -> Amounts {
+    /// `status.allocatable` of the node: capacity without what is `reserved` for everything that is not a pod, and
+    /// without what eviction defends.
+    pub fn allocatable(&self, max_pods: u32, reserved: &Amounts) -> Amounts {
         let mut amounts = self.capacity(max_pods);
-        amounts.insert("memory".into(), kibibytes(self.memory.saturating_sub(EVICTION_MEMORY)));
-        let disk = self.disk / 100 * (100 - EVICTION_DISK_PERCENT);
+        let kept = |resource: &str| {
+            let units = reserved.get(resource).and_then(resources::value).unwrap_or(0);
+            u64::try_from(units).unwrap_or(0)
+        };
+        let memory = self.memory.saturating_sub(EVICTION_MEMORY).saturating_sub(kept("memory"));
+        amounts.insert("memory".into(), kibibytes(memory));
+        let disk =
+            (self.disk / 100 * (100 - EVICTION_DISK_PERCENT)).saturating_sub(kept("ephemeral-storage"));
         amounts.insert("ephemeral-storage".into(), Quantity(disk.to_string()));
+        let milli =
+            reserved.get("cpu").and_then(resources::milli).and_then(|milli| u64::try_from(milli).ok());
+        let left = (self.processors * 1000).saturating_sub(milli.unwrap_or(0));
+        let cpu = if left.is_multiple_of(1000) { (left / 1000).to_string() } else { format!("{left}m") };
+        amounts.insert("cpu".into(), Quantity(cpu));
         amounts
     }
 }
@@ -143,4 +155,23 @@ pub fn address() -> IpAddr {
         Some(socket.local_addr().ok()?.ip())
     };
     route().filter(|ip| !ip.is_unspecified()).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reserved_is_not_given_away() {
+        let machine = Machine { processors: 2, memory: 4 << 30, disk: 100 << 30, ..Default::default() };
+        let shown = |reserved: &[(&str, &str)]| {
+            let reserved = reserved.iter().map(|(name, text)| (name.to_string(), Quantity(text.to_string())));
+            let amounts = machine.allocatable(10, &reserved.collect());
+            ["cpu", "memory", "ephemeral-storage"].map(|name| amounts[name].0.clone())
+        };
+        assert_eq!(shown(&[]), ["2", "4091904Ki", "96636764100"]);
+        let some = [("cpu", "500m"), ("memory", "1Gi"), ("ephemeral-storage", "1Gi")];
+        assert_eq!(shown(&some), ["1500m", "3043328Ki", "95563022276"]);
+        assert_eq!(shown(&[("cpu", "9"), ("memory", "1Ti")])[..2], ["0", "0Ki"]);
+    }
 }

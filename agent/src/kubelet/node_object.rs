@@ -1,8 +1,10 @@
 //! The Node object that stands for this machine: what it says of itself, and how healthy it is. Pure; the task that
 //! writes it is `node_status`.
 
+use crate::kubelet::devices::Offered;
 use crate::kubelet::local_volumes::DIRECTORY_ANNOTATION;
 use crate::kubelet::machine::Machine;
+use crate::kubelet::resources::Amounts;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
@@ -32,6 +34,8 @@ pub struct Identity {
     pub machine: Machine,
     #[allow(missing_docs)]
     pub max_pods: u32,
+    /// For everything that is not a pod.
+    pub reserved: Amounts,
     /// Where the cluster may make volumes.
     pub volumes_dir: PathBuf,
     /// Of the kubelet API.
@@ -55,6 +59,8 @@ pub struct Health {
     pub images: Vec<Image>,
     #[allow(missing_docs)]
     pub handlers: Vec<RuntimeHandler>,
+    /// Devices of plugins.
+    pub devices: Offered,
 }
 
 /// Labels that every kubelet gives its node.
@@ -107,8 +113,11 @@ pub fn status(
     addresses.push(NodeAddress { address: identity.host_name.clone(), type_: "Hostname".to_string() });
     NodeStatus {
         addresses: Some(addresses),
-        capacity: Some(identity.machine.capacity(identity.max_pods)),
-        allocatable: Some(identity.machine.allocatable(identity.max_pods)),
+        capacity: Some(with(identity.machine.capacity(identity.max_pods), &health.devices.capacity)),
+        allocatable: Some(with(
+            identity.machine.allocatable(identity.max_pods, &identity.reserved),
+            &health.devices.allocatable,
+        )),
         conditions: Some(conditions(health, previous, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(identity.port) }),
@@ -118,6 +127,11 @@ pub fn status(
         runtime_handlers: Some(health.handlers.iter().map(handler).collect()),
         ..Default::default()
     }
+}
+
+fn with(mut amounts: Amounts, more: &Amounts) -> Amounts {
+    amounts.extend(more.clone());
+    amounts
 }
 
 fn system_info(identity: &Identity) -> NodeSystemInfo {
@@ -232,6 +246,7 @@ mod tests {
             addresses: vec!["10.0.0.1".into()],
             machine: Machine { processors: 2, memory: 4 << 30, disk: 10 << 30, ..Default::default() },
             max_pods: 110,
+            reserved: Amounts::new(),
             volumes_dir: "/v".into(),
             port: 10250,
             runtime_version: "knarr://1".into(),

@@ -1,6 +1,7 @@
 //! Keeps the Node object true: registers it, renews its lease, writes its status when something changed and at
 //! least every five minutes, and tells the runtime the address range that the cluster gives this node.
 
+use crate::kubelet::devices::Offered;
 use crate::kubelet::host::{CALL_DEADLINE, within};
 use crate::kubelet::node_object::{self, Health, Identity};
 use crate::kubelet::pleg::Pleg;
@@ -45,6 +46,10 @@ pub struct NodeWriter {
     pub pleg: Arc<Pleg>,
     /// What the node is short of.
     pub pressure: watch::Receiver<Conditions>,
+    /// The node goes down.
+    pub shutting_down: watch::Receiver<bool>,
+    /// Devices of plugins.
+    pub offered: watch::Receiver<Offered>,
     /// True once the node is ready (and its object says so).
     pub ready: watch::Sender<bool>,
     /// The range of this node's pods, once the cluster has given one.
@@ -71,7 +76,7 @@ struct Known {
 impl NodeWriter {
     /// Works until it is cancelled.
     pub async fn run(self) {
-        let mut known = Known::default();
+        let (mut known, mut offered) = (Known::default(), self.offered.clone());
         loop {
             let health = self.health().await;
             let ready = health.not_ready.is_empty();
@@ -91,7 +96,18 @@ impl NodeWriter {
             let expects_cidr = self.client.is_some() && self.pod_cidr.borrow().is_none();
             known.rounds_without_cidr += u32::from(expects_cidr);
             let hurry = !good || (expects_cidr && known.rounds_without_cidr <= ROUNDS_FOR_CIDR);
-            tokio::time::sleep(if hurry { PERIOD_UNREADY } else { PERIOD }).await;
+            let pause = if hurry { PERIOD_UNREADY } else { PERIOD };
+            self.rest(pause, ready, &mut offered).await;
+        }
+    }
+
+    /// A pause, shorter when there is something that must be told at once: the node goes down, or its devices change.
+    async fn rest(&self, pause: Duration, ready: bool, offered: &mut watch::Receiver<Offered>) {
+        let mut going = self.shutting_down.clone();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            Ok(_) = going.wait_for(|down| *down && ready) => {}
+            Ok(()) = offered.changed() => {}
         }
     }
 
@@ -229,11 +245,13 @@ impl NodeWriter {
             Err(status) => health.not_ready.push(format!("container runtime is down: {}", status.message())),
         }
         health.not_ready.extend(self.pleg.unhealthy());
+        health.not_ready.extend(self.shutting_down.borrow().then(|| "node is shutting down".to_string()));
         let images = within(CALL_DEADLINE, self.images.list_images(ListImagesRequest::default())).await;
         health.images = images.map(|answer| answer.images).unwrap_or_default();
         let short = *self.pressure.borrow();
         health.memory_pressure = short.memory;
         health.disk_pressure = short.disk;
+        health.devices = self.offered.borrow().clone();
         health.pid_pressure = short.pids;
         health
     }

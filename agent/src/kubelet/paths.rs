@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 /// The directories of all pods.
 #[derive(Debug, Clone)]
 pub struct Paths {
-    /// `DATA_DIR/kubelet/pods`.
+    /// `DATA_DIR/kubelet/pods`, or where the settings say.
     pods: PathBuf,
     /// `/var/log/pods`.
     logs: PathBuf,
 }
 
 impl Paths {
-    /// Under the agent's data directory and its directory of pod logs.
-    pub fn new(data_dir: &Path, logs: &Path) -> Self {
-        Self { pods: data_dir.join("kubelet/pods"), logs: logs.to_path_buf() }
+    /// Under the kubelet's own directory and the directory of pod logs.
+    pub fn new(root: &Path, logs: &Path) -> Self {
+        Self { pods: root.join("pods"), logs: logs.to_path_buf() }
     }
 
     /// The directory that holds one directory per pod.

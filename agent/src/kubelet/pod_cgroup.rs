@@ -59,8 +59,22 @@ fn parse_hierarchies(table: &str) -> Vec<Hierarchy> {
     found
 }
 
+/// Makes the cgroup of all pods. Blocks.
+pub fn create_parent(hierarchies: &[Hierarchy], root: &str) -> io::Result<()> {
+    let parent = parent(root);
+    for hierarchy in hierarchies {
+        if hierarchy.v2 {
+            descend_v2(hierarchy, &parent)?;
+        } else if hierarchy.controllers.iter().any(|controller| controller == "cpu" || controller == "memory")
+        {
+            std::fs::create_dir_all(directory(hierarchy, &parent))?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes the pod's cgroup and writes its limits wherever a controller for them exists.
-pub fn create(hierarchies: &[Hierarchy], cgroup: &str, pod: &Pod) -> io::Result<()> {
+pub fn create(hierarchies: &[Hierarchy], cgroup: &str, pod: &Pod, pids: Option<u64>) -> io::Result<()> {
     for hierarchy in hierarchies {
         if hierarchy.v2 {
             create_v2(hierarchy, cgroup, pod)?;
@@ -69,6 +83,9 @@ pub fn create(hierarchies: &[Hierarchy], cgroup: &str, pod: &Pod) -> io::Result<
             .any(|wanted| hierarchy.controllers.iter().any(|c| c == wanted))
         {
             create_v1(hierarchy, cgroup, pod)?;
+        }
+        if let Some(pids) = pids {
+            write_optional(&directory(hierarchy, cgroup), "pids.max", pids)?;
         }
     }
     Ok(())
@@ -99,10 +116,24 @@ fn create_v1(hierarchy: &Hierarchy, cgroup: &str, pod: &Pod) -> io::Result<()> {
 }
 
 fn create_v2(hierarchy: &Hierarchy, cgroup: &str, pod: &Pod) -> io::Result<()> {
+    let Some(current) = descend_v2(hierarchy, cgroup)? else { return Ok(()) };
+    let shares = resources::cpu_shares(resources::pod_request(pod, "cpu"));
+    write_optional(&current, "cpu.weight", resources::cpu_weight(shares))?;
+    if let Some(limit) = resources::pod_limit(pod, "cpu") {
+        write_optional(&current, "cpu.max", format!("{} {CPU_PERIOD_US}", resources::cpu_quota(limit)))?;
+    }
+    if let Some(limit) = resources::pod_limit(pod, "memory") {
+        write_optional(&current, "memory.max", limit / 1000)?;
+    }
+    Ok(())
+}
+
+/// Makes a cgroup of version 2 with every controller on its way; `None` where there are none.
+fn descend_v2(hierarchy: &Hierarchy, cgroup: &str) -> io::Result<Option<PathBuf>> {
     let available = std::fs::read_to_string(hierarchy.mount.join("cgroup.controllers"))?;
     if available.trim().is_empty() {
         // Hybrid: the controllers are on v1, this hierarchy only groups processes, which the runtime sees to.
-        return Ok(());
+        return Ok(None);
     }
     let mut current = hierarchy.mount.clone();
     for part in Path::new(cgroup.trim_start_matches('/')).components() {
@@ -116,18 +147,11 @@ fn create_v2(hierarchy: &Hierarchy, cgroup: &str, pod: &Pod) -> io::Result<()> {
             _ => {}
         }
     }
-    let shares = resources::cpu_shares(resources::pod_request(pod, "cpu"));
-    write_optional(&current, "cpu.weight", 1 + (shares - 2) * 9999 / 262_142)?;
-    if let Some(limit) = resources::pod_limit(pod, "cpu") {
-        write_optional(&current, "cpu.max", format!("{} {CPU_PERIOD_US}", resources::cpu_quota(limit)))?;
-    }
-    if let Some(limit) = resources::pod_limit(pod, "memory") {
-        write_optional(&current, "memory.max", limit / 1000)?;
-    }
-    Ok(())
+    Ok(Some(current))
 }
 
-fn directory(hierarchy: &Hierarchy, cgroup: &str) -> PathBuf {
+/// Where a cgroup is in this hierarchy.
+pub fn directory(hierarchy: &Hierarchy, cgroup: &str) -> PathBuf {
     hierarchy.mount.join(cgroup.trim_start_matches('/'))
 }
 

@@ -1,8 +1,10 @@
-//! Where pods come from: an API server's watch, a directory of manifests, or both at once.
+//! Where pods come from: an API server's watch, a directory of manifests, a manifest on a web server, or all at once.
 
 pub mod cluster;
+pub mod manifest_url;
 pub mod manifests;
 
+use crate::kubelet::pod;
 use k8s_openapi::api::core::v1::Pod;
 use std::sync::Arc;
 
@@ -24,4 +26,17 @@ pub enum Origin {
     Cluster,
     #[allow(missing_docs)]
     Manifests,
+    /// A web server's manifest.
+    Url,
+}
+
+impl Origin {
+    /// Where this pod came from, by what its source has written on it.
+    pub fn of(pod: &Pod) -> Origin {
+        match pod::annotation(pod, pod::SOURCE_ANNOTATION) {
+            Some("http") if pod::is_static(pod) => Origin::Url,
+            _ if pod::is_static(pod) => Origin::Manifests,
+            _ => Origin::Cluster,
+        }
+    }
 }

@@ -12,6 +12,7 @@ use crate::kubelet::pleg::Pleg;
 use crate::kubelet::pod;
 use crate::kubelet::pod_source::{Origin, SourceEvent};
 use crate::kubelet::pod_worker::{self, Command, Handle};
+use crate::kubelet::qos_cgroups::{self, Weights};
 use k8s_openapi::api::core::v1::Pod;
 use mirror::Mirrors;
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,6 +94,8 @@ pub struct Manager {
     unsynced: Vec<Origin>,
     finished: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
     rounds: u64,
+    /// What the classes of pods weigh, as last written.
+    weights: Option<Weights>,
 }
 
 impl std::fmt::Debug for Manager {
@@ -121,6 +124,7 @@ impl Manager {
             unsynced: sources,
             finished: mpsc::unbounded_channel(),
             rounds: 0,
+            weights: None,
         }
     }
 
@@ -174,14 +178,14 @@ impl Manager {
             tracing::error!(pod = pod::described(&pod), "a uid that cannot be a directory name: ignored");
             return;
         }
-        let origin = if pod::is_static(&pod) { Origin::Manifests } else { Origin::Cluster };
+        let origin = Origin::of(&pod);
         let known = self.wanted.insert(uid.clone(), Wanted { pod: pod.clone(), origin }).is_some();
         match self.workers.get(&uid) {
             Some(worker) => worker.send(Command::Update(pod)),
             None if known && !self.queued.iter().any(|queued| pod::uid(queued) == uid) => {
                 // Its worker has ended: the object only waits to be deleted.
             }
-            None if origin == Origin::Manifests && self.predecessor(&pod) => self.queued.push(pod),
+            None if origin != Origin::Cluster && self.predecessor(&pod) => self.queued.push(pod),
             None => self.start(pod),
         }
     }
@@ -217,9 +221,11 @@ impl Manager {
         let others = self.workers.pods();
         let others: Vec<&Pod> = others.iter().filter(|other| !pod::is_finished(other)).collect();
         let short = *self.host.pressure.borrow();
-        let admitted = admission::withstands(pod, short)
+        let admitted = admission::stays_up(*self.host.shutting_down.borrow())
+            .and_then(|()| admission::withstands(pod, short))
             .and_then(|()| admission::allows_sysctls(pod, &self.limits.unsafe_sysctls))
-            .and_then(|()| admission::admit(pod, &others, &self.limits));
+            .and_then(|()| admission::admit(pod, &others, &self.limits))
+            .and_then(|()| self.host.devices.reserve(pod).map_err(admission::unexpected));
         let (reason, message) = admitted.err()?;
         let known = admission::REASONS.iter().find(|known| **known == reason);
         let word: &'static str = known.copied().unwrap_or("UnexpectedAdmissionError");
@@ -251,16 +257,30 @@ impl Manager {
             return;
         }
         self.rounds += 1;
+        self.weigh_classes();
         self.end_orphans();
         if self.rounds % 30 == 1 {
             self.remove_left_overs();
         }
-        let statics = self.wanted.values().filter(|wanted| wanted.origin == Origin::Manifests);
+        let statics = self.wanted.values().filter(|wanted| wanted.origin != Origin::Cluster);
         let statics: Vec<Arc<Pod>> = statics.map(|wanted| wanted.pod.clone()).collect();
         for (uid, target) in self.mirrors.reconcile(&statics) {
             if let Some(worker) = self.workers.get(&uid) {
                 worker.send(Command::Mirror(target));
             }
+        }
+    }
+}
+
+impl Manager {
+    /// Keeps the weights of the classes of pods true.
+    fn weigh_classes(&mut self) {
+        let Some(hierarchies) = self.host.hierarchies.clone() else { return };
+        let weights = qos_cgroups::weights(&self.workers.pods());
+        // A class gets its cgroup with its first pod, so now and then the same is written again.
+        if self.weights.replace(weights) != Some(weights) || self.rounds.is_multiple_of(5) {
+            let root = self.host.cgroup_root.clone();
+            tokio::task::spawn_blocking(move || qos_cgroups::write(&hierarchies, &root, weights));
         }
     }
 }

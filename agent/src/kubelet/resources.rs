@@ -127,6 +127,11 @@ pub fn cpu_shares(milli_cpu: i64) -> i64 {
     if milli_cpu == 0 { MIN_SHARES } else { (milli_cpu * 1024 / 1000).clamp(MIN_SHARES, MAX_SHARES) }
 }
 
+/// The same as `cpu.weight` of version 2.
+pub fn cpu_weight(shares: i64) -> i64 {
+    1 + (shares.clamp(MIN_SHARES, MAX_SHARES) - 2) * 9999 / 262_142
+}
+
 /// `cpu.cfs_quota_us` for a limit of so many thousandths of a processor.
 pub fn cpu_quota(milli_cpu: i64) -> i64 {
     (milli_cpu * CPU_PERIOD_US / 1000).max(MIN_QUOTA_US)

@@ -11,13 +11,15 @@ use knarr_cri::v1::{
 };
 use std::collections::HashMap;
 
-/// Builds the configuration of the pod's sandbox number `attempt`.
+/// Builds the configuration of the pod's sandbox number `attempt`; `first_id` begins the ids of a pod with a user
+/// namespace of its own.
 pub fn sandbox_config(
     pod: &Pod,
     attempt: u32,
     paths: &Paths,
     dns: DnsConfig,
     cgroup_root: &str,
+    first_id: Option<u32>,
 ) -> PodSandboxConfig {
     PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
@@ -34,7 +36,7 @@ pub fn sandbox_config(
         annotations: pod.metadata.annotations.iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
         linux: Some(LinuxPodSandboxConfig {
             cgroup_parent: pod_cgroup::path(cgroup_root, pod),
-            security_context: Some(security::sandbox_context(pod)),
+            security_context: Some(security::sandbox_context(pod, first_id)),
             sysctls: sysctls(pod),
             overhead: Some(LinuxContainerResources::default()),
             resources: Some(pod_resources(pod)),

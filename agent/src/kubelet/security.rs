@@ -1,7 +1,7 @@
 //! Security contexts: what pod and container say, merged and put into CRI's terms. The container's word counts
 //! before the pod's.
 
-use crate::kubelet::pod;
+use crate::kubelet::{pod, user_namespaces};
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, Capabilities, Container, Pod, PodSecurityContext, SELinuxOptions, SeccompProfile,
     SecurityContext,
@@ -56,7 +56,7 @@ pub fn check_non_root(pod: &Pod, container: &Container, image: &ImageUser) -> Re
 }
 
 /// The namespaces of the pod; `target` is the container whose processes an ephemeral one sees.
-pub fn namespaces(pod: &Pod, target: Option<String>) -> v1::NamespaceOption {
+pub fn namespaces(pod: &Pod, target: Option<String>, first_id: Option<u32>) -> v1::NamespaceOption {
     let spec = pod::spec(pod);
     let node_or = |host: Option<bool>, other: NamespaceMode| match host {
         Some(true) => NamespaceMode::Node as i32,
@@ -68,6 +68,7 @@ pub fn namespaces(pod: &Pod, target: Option<String>) -> v1::NamespaceOption {
         network: node_or(spec.host_network, NamespaceMode::Pod),
         ipc: node_or(spec.host_ipc, NamespaceMode::Pod),
         pid: node_or(spec.host_pid, pid),
+        userns_options: first_id.map(user_namespaces::options),
         ..Default::default()
     };
     if let Some(target) = target {
@@ -99,10 +100,10 @@ fn has_privileged(pod: &Pod) -> bool {
 }
 
 /// The sandbox's security context.
-pub fn sandbox_context(pod: &Pod) -> v1::LinuxSandboxSecurityContext {
+pub fn sandbox_context(pod: &Pod, first_id: Option<u32>) -> v1::LinuxSandboxSecurityContext {
     let context = pod_context(pod);
     v1::LinuxSandboxSecurityContext {
-        namespace_options: Some(namespaces(pod, None)),
+        namespace_options: Some(namespaces(pod, None, first_id)),
         selinux_options: context.and_then(|context| context.se_linux_options.as_ref()).map(selinux),
         run_as_user: context.and_then(|context| context.run_as_user).map(|value| Int64Value { value }),
         run_as_group: context.and_then(|context| context.run_as_group).map(|value| Int64Value { value }),
@@ -123,6 +124,7 @@ pub fn container_context(
     container: &Container,
     image: &ImageUser,
     target: Option<String>,
+    first_id: Option<u32>,
     seccomp_default: bool,
 ) -> v1::LinuxContainerSecurityContext {
     let empty = SecurityContext::default();
@@ -138,7 +140,7 @@ pub fn container_context(
     v1::LinuxContainerSecurityContext {
         capabilities: own.capabilities.as_ref().map(capabilities),
         privileged,
-        namespace_options: Some(namespaces(pod, target)),
+        namespace_options: Some(namespaces(pod, target, first_id)),
         selinux_options: selinux_options.map(selinux),
         run_as_user: user.or(image.uid).map(|value| Int64Value { value }),
         run_as_username: if user.is_none() && image.uid.is_none() {
@@ -249,6 +251,7 @@ mod tests {
             &pod,
             &pod::spec(&pod).containers[0],
             &ImageUser { uid: Some(9), name: String::new() },
+            None,
             None,
             false,
         );

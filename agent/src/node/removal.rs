@@ -50,7 +50,7 @@ fn unmount_layers(config: &Config) -> anyhow::Result<()> {
 
 /// The logs of every pod that the engine has.
 async fn log_directories(engine: &dyn RuntimeService, config: &Config) -> Vec<(PathBuf, log_files::Links)> {
-    let paths = Paths::new(&config.data_dir, &config.pod_logs_dir);
+    let paths = Paths::new(&config.kubelet_dir(), &config.pod_logs_dir);
     let sandboxes = engine.list_pod_sandbox(ListPodSandboxRequest::default()).await.unwrap_or_default().items;
     let pods =
         sandboxes.into_iter().filter(|sandbox| sandbox.labels.contains_key(labels::POD_UID)).map(|sandbox| {
@@ -68,7 +68,11 @@ async fn log_directories(engine: &dyn RuntimeService, config: &Config) -> Vec<(P
 }
 
 fn remove_files(config: &Config) -> Vec<anyhow::Error> {
-    let pods = config.data_dir.join("kubelet");
+    // A directory that somebody else chose may hold other things too.
+    let pods = match &config.kubelet.root_dir {
+        Some(root) => root.join("pods"),
+        None => config.kubelet_dir(),
+    };
     let mut errors: Vec<anyhow::Error> = Vec::new();
     errors.extend(volumes::tear_down(&pods).with_context(|| pods.display().to_string()).err());
     errors.extend(remove_cgroups(config));

@@ -60,6 +60,7 @@ impl Front {
             runtime: lab.engine.clone(),
             pods: Arc::new(move || pods.clone()),
             client_ca: None,
+            client: None,
             tls: None,
             node_name: "n".into(),
             config: Arc::new(knarr_agent::config::Config {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+mod cluster_info;
 mod roles;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -18,7 +19,7 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 
 impl Server {
     /// Creates what is missing; `advertised` is where the API server can be reached.
-    pub(crate) async fn bootstrap(&self, advertised: SocketAddr) -> Result<(), Status> {
+    pub(crate) async fn bootstrap(&self, advertised: SocketAddr, ca_pem: &str) -> Result<(), Status> {
         let namespaces = self.row("", "v1", "namespaces")?;
         let namespace =
             |name: &str| json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}});
@@ -29,7 +30,8 @@ impl Server {
         // Together, so that one commit to the disk serves all.
         let roles = try_join_all(roles.into_iter().map(|object| self.ensure(&role, "", object)));
         let bindings = try_join_all(bindings.into_iter().map(|object| self.ensure(&binding, "", object)));
-        tokio::try_join!(roles, bindings, self.system_priorities(), self.kubernetes_service(advertised))
+        let info = self.cluster_info(advertised, ca_pem);
+        tokio::try_join!(roles, bindings, self.system_priorities(), self.kubernetes_service(advertised), info)
             .map(drop)
     }
 

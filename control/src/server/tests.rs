@@ -55,7 +55,7 @@ fn lab() -> Lab {
         in_flight: Server::semaphore(),
     };
     let server = Arc::new(server);
-    runtime.block_on(server.bootstrap("127.0.0.1:6443".parse().unwrap())).unwrap();
+    runtime.block_on(server.bootstrap("127.0.0.1:6443".parse().unwrap(), "ca")).unwrap();
     Lab { server, stop, runtime, pki, _directory: directory }
 }
 

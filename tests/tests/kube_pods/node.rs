@@ -25,6 +25,15 @@ impl Node {
         self.cluster.kubectl(&self.kubectl, arguments)
     }
 
+    /// Runs one of our own commands on this node's directories.
+    pub(crate) fn knarr(&self, arguments: &[&str]) -> Said {
+        self.cluster.knarr(arguments)
+    }
+
+    pub(crate) fn kubectl_path(&self) -> &std::path::Path {
+        &self.kubectl
+    }
+
     /// Stops the agent and the control plane, and starts them again; pods go on.
     pub(crate) fn restart(&mut self) {
         self.cluster.stop();

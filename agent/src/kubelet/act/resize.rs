@@ -47,7 +47,12 @@ impl Batch {
         let (host, pod) = (self.host.clone(), self.pod.clone());
         let write = move || {
             let cgroup = pod_cgroup::path(&host.cgroup_root, &pod);
-            pod_cgroup::create(host.hierarchies.as_deref().unwrap_or_default(), &cgroup, &pod)
+            pod_cgroup::create(
+                host.hierarchies.as_deref().unwrap_or_default(),
+                &cgroup,
+                &pod,
+                host.pod_pids_limit,
+            )
         };
         let written = tokio::task::spawn_blocking(write).await.map_err(|error| error.to_string())?;
         written.map_err(|error| format!("pod cgroup: {error}"))

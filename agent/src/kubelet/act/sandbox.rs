@@ -20,7 +20,8 @@ pub(super) async fn config(host: &Host, pod: &Pod, attempt: u32) -> (PodSandboxC
     let cluster = host.cluster_dns();
     let sources = dns::DnsSources { host: &resolv_conf, cluster: &cluster, domain: &host.cluster_domain };
     let (dns, missing) = dns::resolv_conf(pod, sources);
-    (sandbox_config(pod, attempt, &host.paths, dns, &host.cgroup_root), missing)
+    let first_id = host.user_namespaces.first_id(pod::uid(pod));
+    (sandbox_config(pod, attempt, &host.paths, dns, &host.cgroup_root, first_id), missing)
 }
 
 impl Batch {
@@ -41,9 +42,6 @@ impl Batch {
 
     async fn try_create_sandbox(&self, attempt: u32) -> Result<(), String> {
         let (host, pod) = (&self.host, &self.pod);
-        if pod::spec(pod).host_users == Some(false) {
-            return self.sandbox_event("hostUsers=false is not supported yet".to_string());
-        }
         if attempt > 0 {
             let text = "Pod sandbox changed, it will be killed and re-created.";
             host.recorder.pod(pod, Severity::Normal, "SandboxChanged", text);
@@ -145,7 +143,10 @@ pub fn mount_failed(host: &Host, pod: &Pod, error: VolumeError) -> String {
 
 fn prepare_directories(host: &Host, pod: &Pod) -> std::io::Result<()> {
     std::fs::create_dir_all(host.paths.pod(pod::uid(pod)))?;
+    if pod::spec(pod).host_users == Some(false) {
+        host.user_namespaces.reserve(pod::uid(pod)).map_err(std::io::Error::other)?;
+    }
     std::fs::create_dir_all(host.paths.logs(pod))?;
     let cgroup = pod_cgroup::path(&host.cgroup_root, pod);
-    pod_cgroup::create(host.hierarchies.as_deref().unwrap_or_default(), &cgroup, pod)
+    pod_cgroup::create(host.hierarchies.as_deref().unwrap_or_default(), &cgroup, pod, host.pod_pids_limit)
 }

@@ -81,7 +81,8 @@ impl Batch {
         let image = image.map_err(Failure::of_image)?;
         let volumes = self.image_volumes(container, &references, &sandbox_config).await?;
         let config = self.configure(container, attempt, sandbox, &references, &image, volumes).await;
-        let config = config.map_err(invalid)?;
+        let mut config = config.map_err(invalid)?;
+        host.devices.equip(pod::uid(pod), container, &mut config).await.map_err(invalid)?;
         let log = Path::new(&sandbox_config.log_directory).join(&config.log_path);
         let id = self.create(container, sandbox, config, sandbox_config).await?;
         self.link_log(container, &id, &log).await;
@@ -126,6 +127,7 @@ impl Batch {
         let (pod, container, paths) = (pod.clone(), container.clone(), host.paths.clone());
         let (references, image, node_memory) = (references.clone(), image.clone(), host.node_memory);
         let (recursive_read_only, seccomp_default) = (host.recursive_read_only, host.seccomp_default);
+        let first_id = host.user_namespaces.first_id(pod::uid(&pod));
         let build = move || {
             container_config(Inputs {
                 pod: &pod,
@@ -141,6 +143,7 @@ impl Batch {
                 node_memory,
                 recursive_read_only,
                 seccomp_default,
+                first_id,
                 real,
             })
         };

@@ -1,6 +1,6 @@
 //! Which request is whose.
 
-use super::identity::Admission;
+use super::identity::Caller;
 use super::query::{Query, segments};
 use super::respond::{Body, Refusal, json, text};
 use super::{
@@ -15,9 +15,9 @@ use std::sync::Arc;
 pub(super) async fn answer(
     request: Request<Incoming>,
     shared: Arc<Shared>,
-    admission: Admission,
+    caller: &Caller,
 ) -> Response<Body> {
-    let answered = match admission {
+    let answered = match shared.access.admit(caller, &request).await {
         Ok(()) => route(request, &shared).await,
         Err(refusal) => Err(refusal),
     };

@@ -4,7 +4,7 @@
 //! understood is reported once per version and harms no other; a pod whose file became broken goes on as it was.
 //! ConfigMaps and Secrets may lie in the same files, for nodes that have no API server.
 
-mod parse;
+pub(super) mod parse;
 
 pub use parse::{Documents, parse};
 

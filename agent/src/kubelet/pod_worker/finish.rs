@@ -15,11 +15,16 @@ impl Worker {
         self.refresh.end(&self.host, pod::uid(&self.pod)).await;
         let (host, pod) = (self.host.clone(), self.pod.clone());
         let released = tokio::task::spawn_blocking(move || {
+            host.devices.release(pod::uid(&pod));
             let cgroup = pod_cgroup::path(&host.cgroup_root, &pod);
             let hierarchies = host.hierarchies.as_deref().unwrap_or_default();
             [volumes::tear_down(&host.paths.pod(pod::uid(&pod))), pod_cgroup::remove(hierarchies, &cgroup)]
         });
-        for error in released.await.into_iter().flatten().filter_map(Result::err) {
+        let released = released.await;
+        if released.as_ref().is_ok_and(|[directory, _]| directory.is_ok()) {
+            self.host.user_namespaces.release(pod::uid(&self.pod));
+        }
+        for error in released.into_iter().flatten().filter_map(Result::err) {
             tracing::warn!(pod = pod::described(&self.pod), "clean-up: {error}");
         }
     }

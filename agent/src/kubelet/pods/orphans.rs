@@ -39,15 +39,19 @@ impl Manager {
         let Some(hierarchies) = self.host.hierarchies.clone() else { return };
         let mut known: BTreeSet<String> = self.wanted.keys().cloned().collect();
         known.extend(self.pleg.known().into_keys());
-        let workers = self.workers.clone();
+        let (workers, host) = (self.workers.clone(), self.host.clone());
         let (paths, root) = (self.host.paths.clone(), self.host.cgroup_root.clone());
         tokio::task::spawn_blocking(move || {
             for uid in left_over_directories(paths.all()) {
-                if !known.contains(&uid)
-                    && workers.get(&uid).is_none()
-                    && let Err(error) = volumes::tear_down(&paths.pod(&uid))
-                {
-                    tracing::warn!(uid, "left-over directory: {error}");
+                if known.contains(&uid) || workers.get(&uid).is_some() {
+                    continue;
+                }
+                match volumes::tear_down(&paths.pod(&uid)) {
+                    Ok(()) => {
+                        host.user_namespaces.release(&uid);
+                        host.devices.release(&uid);
+                    }
+                    Err(error) => tracing::warn!(uid, "left-over directory: {error}"),
                 }
             }
             for (uid, cgroup) in pod_cgroup::list(&hierarchies, &root) {

@@ -22,6 +22,19 @@ pub struct Documents {
 
 /// Parses the text of `file` for the node of that name.
 pub fn parse(text: &str, file: &Path, node: &str) -> Result<Documents, String> {
+    parse_from("file", text, file, node)
+}
+
+/// The same of a web server's answer.
+pub(in crate::kubelet::pod_source) fn parse_answer(
+    text: &str,
+    url: &str,
+    node: &str,
+) -> Result<Documents, String> {
+    parse_from("http", text, Path::new(url), node)
+}
+
+fn parse_from(source: &str, text: &str, file: &Path, node: &str) -> Result<Documents, String> {
     let values: Vec<Value> = if text.trim_start().starts_with('{') {
         vec![serde_json::from_str(text).map_err(|error| error.to_string())?]
     } else {
@@ -30,6 +43,10 @@ pub fn parse(text: &str, file: &Path, node: &str) -> Result<Documents, String> {
     let mut documents = Documents::default();
     for value in values.into_iter().filter(|value| !value.is_null()) {
         add(value, file, node, &mut documents)?;
+    }
+    for pod in &mut documents.pods {
+        let annotations = pod.metadata.annotations.get_or_insert_default();
+        annotations.insert(SOURCE_ANNOTATION.to_string(), source.to_string());
     }
     Ok(documents)
 }
@@ -83,7 +100,6 @@ fn static_pod(value: Value, file: &Path, node: &str) -> Result<Pod, String> {
     meta.uid = meta.uid.take().filter(|uid| !uid.is_empty()).or(Some(hash.clone()));
     let annotations = meta.annotations.get_or_insert_default();
     annotations.insert(HASH_ANNOTATION.to_string(), hash);
-    annotations.insert(SOURCE_ANNOTATION.to_string(), "file".to_string());
     annotations.remove(SEEN_ANNOTATION);
     pod.status = None;
     if let Some(spec) = &mut pod.spec {

@@ -1,0 +1,267 @@
+//! Two nodes on one machine: the second joins with the command that `knarr token create` prints, runs pods that
+//! kubectl reaches, is drained, dies, comes back with what it kept, and goes down in good order.
+
+// Test code throughout: a failed expectation ends the test that made it.
+#![allow(clippy::expect_used)]
+
+#[allow(dead_code)] // Shared with the tests of pods, which use all of it.
+#[path = "kube_pods/node.rs"]
+mod node;
+#[path = "kube_join/relay.rs"]
+mod relay;
+#[path = "kube_join/second.rs"]
+mod second;
+
+use knarr_tests::skip::skip;
+use node::Node;
+use second::{Second, Wire};
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+
+#[test]
+fn a_second_node_joins_works_dies_and_comes_back() {
+    let wire = Wire::lay();
+    let Some(node) = Node::start() else {
+        return skip("kube_join", "no kubectl on this machine");
+    };
+    let port = format!("listen = \"0.0.0.0:{}\"\nserver_tls_bootstrap = true\n", 10_250);
+    let mut second = Second::new(&wire, &port);
+    second.pull(&node.busybox());
+    let words = invitation(&node);
+    strangers_are_refused(&second, &words);
+    second.start(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    it_is_a_member(&node, &second);
+    it_serves_with_a_certificate_of_the_cluster(&node, &second);
+    it_runs_pods(&node);
+    it_is_drained(&node);
+    it_dies_and_comes_back(&node, &mut second);
+    it_asks_for_nothing_but_the_published_api(&node, &wire, &mut second);
+    it_goes_down_in_good_order(&node, &mut second);
+}
+
+/// What follows `knarr agent` in the printed command.
+fn invitation(node: &Node) -> Vec<String> {
+    let said = node.knarr(&["token", "create", "--ttl", "10m"]).ok();
+    let command = said.lines().find_map(|line| line.strip_prefix("knarr agent ")).expect("a command");
+    command.split(' ').map(str::to_owned).collect()
+}
+
+/// `--server URL --token TOKEN --ca-hash HASH`: nobody joins with another token, or a cluster with another CA.
+fn strangers_are_refused(second: &Second<'_>, words: &[String]) {
+    let with = |index: usize, word: &str| {
+        let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+        words[index] = word;
+        second.refused(&words)
+    };
+    let complaint = with(3, "abcdef.0123456789abcdef");
+    assert!(complaint.contains("Unauthorized"), "{complaint}");
+    let complaint = with(5, &format!("sha256:{}", "0".repeat(64)));
+    assert!(complaint.contains("the cluster's CA is not the one of --ca-hash"), "{complaint}");
+    let complaint = second.refused(&[&words[0], &words[1], &words[2], &words[3]]);
+    assert!(complaint.contains("--ca-hash"), "{complaint}");
+    assert!(!second.path("data/node.kubeconfig").exists());
+}
+
+fn node_is(node: &Node, status: &str) {
+    node.eventually(&format!("the second node is {status}"), || {
+        let row = node.k(&["get", "node", "second", "--no-headers"]).ok();
+        if row.split_whitespace().nth(1) == Some(status) { Ok(()) } else { Err(row) }
+    });
+}
+
+fn it_is_a_member(node: &Node, second: &Second<'_>) {
+    node_is(node, "Ready");
+    let requests = node.k(&["get", "csr", "--no-headers"]).ok();
+    let first = requests.lines().find(|line| line.contains("system:bootstrap:")).unwrap_or_default();
+    assert!(
+        first.contains("kube-apiserver-client-kubelet") && first.contains("Approved,Issued"),
+        "{requests}"
+    );
+    let file = second.path("data/node.kubeconfig");
+    let mode = std::fs::metadata(&file).expect("a kubeconfig").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let file = file.display().to_string();
+    let who = node.k(&["--kubeconfig", &file, "auth", "can-i", "get", "nodes/second"]).out;
+    assert_eq!(who.trim(), "yes");
+    let others = node.k(&["--kubeconfig", &file, "auth", "can-i", "delete", "deployments"]).out;
+    assert_eq!(others.trim(), "no");
+    let lease = node.k(&["get", "lease", "second", "-n", "kube-node-lease", "-o", "json"]).ok();
+    let lease: Value = serde_json::from_str(&lease).unwrap_or_default();
+    assert_eq!(
+        (&lease["spec"]["holderIdentity"], &lease["spec"]["leaseDurationSeconds"]),
+        (&json!("second"), &json!(40))
+    );
+}
+
+/// The request for it waits for a person.
+fn it_serves_with_a_certificate_of_the_cluster(node: &Node, second: &Second<'_>) {
+    let name = node.eventually("a serving certificate is asked for", || {
+        let requests = node.k(&["get", "csr", "--no-headers"]).ok();
+        let ours = requests.lines().find(|line| line.contains("kubelet-serving"));
+        ours.and_then(|line| line.split_whitespace().next()).map(str::to_owned).ok_or(requests.clone())
+    });
+    node.k(&["certificate", "approve", &name]).ok();
+    node.eventually("the serving certificate is kept", || {
+        if second.path("data/kubelet-serving.pem").exists() { Ok(()) } else { Err(second.log()) }
+    });
+}
+
+/// Deleted without any grace it would be gone at once, whoever confirms it.
+fn sleeper(node: &Node) -> Value {
+    json!({"nodeName": "second", "terminationGracePeriodSeconds": 1,
+        "tolerations": [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute",
+            "tolerationSeconds": 1}],
+        "containers": [{"name": "c", "image": node.busybox(),
+            "command": ["sh", "-c", "echo here; exec sleep 1000"]}]})
+}
+
+fn it_runs_pods(node: &Node) {
+    node.pod("far", sleeper(node));
+    node.ready("far");
+    assert_eq!(node.k(&["logs", "far"]).ok(), "here\n");
+    assert_eq!(node.k(&["exec", "far", "--", "echo", "through"]).ok(), "through\n");
+}
+
+fn it_is_drained(node: &Node) {
+    node.k(&["drain", "second", "--force", "--ignore-daemonsets", "--timeout=50s"]).ok();
+    node.gone("far");
+    node_is(node, "Ready,SchedulingDisabled");
+    node.k(&["uncordon", "second"]).ok();
+}
+
+fn it_dies_and_comes_back(node: &Node, second: &mut Second<'_>) {
+    node.pod("left", sleeper(node));
+    node.ready("left");
+    second.kill();
+    node_is(node, "NotReady");
+    let taints = node.k(&["get", "node", "second", "-o", "jsonpath={.spec.taints[*].key}"]).ok();
+    assert!(taints.contains("node.kubernetes.io/unreachable"), "{taints}");
+    node.when("left", "it is evicted", |pod| pod["metadata"]["deletionTimestamp"].is_string());
+    // No token any more: what was kept is enough.
+    second.start(&[]);
+    node_is(node, "Ready");
+    node.gone("left");
+}
+
+/// What the published roles `system:node` and `system:node-proxier` let a node do (group, resource, verbs), and one
+/// right that our own clusters add: to follow the volumes it holds, which a node does without elsewhere.
+const PUBLISHED: [(&str, &str, &str); 24] = [
+    ("", "nodes", "create get list watch update patch"),
+    ("", "nodes/status", "update patch"),
+    ("", "pods", "get list watch create delete"),
+    ("", "pods/status", "update patch"),
+    ("", "pods/eviction", "create"),
+    ("", "configmaps", "get list watch"),
+    ("", "secrets", "get list watch"),
+    ("", "services", "get list watch"),
+    ("", "endpoints", "get list watch"),
+    ("", "namespaces", "get list watch"),
+    ("", "persistentvolumeclaims", "get"),
+    ("", "persistentvolumes", "get list watch patch"),
+    ("", "serviceaccounts", "get"),
+    ("", "serviceaccounts/token", "create"),
+    ("", "events", "create update patch"),
+    ("events.k8s.io", "events", "create update patch"),
+    ("coordination.k8s.io", "leases", "create get update patch delete"),
+    ("discovery.k8s.io", "endpointslices", "get list watch"),
+    ("node.k8s.io", "runtimeclasses", "get list watch"),
+    ("storage.k8s.io", "csinodes", "create get update patch delete"),
+    ("storage.k8s.io", "csidrivers", "get list watch"),
+    ("certificates.k8s.io", "certificatesigningrequests", "create get list watch"),
+    ("authentication.k8s.io", "tokenreviews", "create"),
+    ("authorization.k8s.io", "subjectaccessreviews", "create"),
+];
+
+fn it_asks_for_nothing_but_the_published_api(node: &Node, wire: &Wire, second: &mut Second<'_>) {
+    second.stop();
+    let proxy = second.api_proxy(node.kubectl_path());
+    let (port, requests) = relay::start(&wire.gateway(), proxy.address());
+    let url = format!("http://{}:{port}", wire.gateway());
+    let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": url}}], "users": [{"name": "c", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}]});
+    std::fs::write(second.path("relay.kubeconfig"), kubeconfig.to_string()).expect("a kubeconfig");
+    let file = second.path("relay.kubeconfig").display().to_string();
+    second.start(&["--kubeconfig", &file]);
+    node.k(&["create", "configmap", "told", "--from-literal=A=1"]).ok();
+    let mut spec = sleeper(node);
+    spec["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "told"}}]);
+    node.pod("watched", spec);
+    node.ready("watched");
+    node.k(&["delete", "pod", "watched"]).ok();
+    second.stop();
+    let asked = requests.all();
+    let private: Vec<&String> = asked.iter().filter(|request| !is_published(request)).collect();
+    assert!(private.is_empty(), "{private:#?}");
+    for wanted in [
+        "PATCH /api/v1/namespaces/default/pods/watched/status",
+        "DELETE /api/v1/namespaces/default/pods/watched",
+        "PUT /apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/second",
+        "PATCH /api/v1/nodes/second/status",
+        "POST /api/v1/namespaces/default/serviceaccounts/default/token",
+    ] {
+        assert!(asked.iter().any(|request| request.starts_with(wanted)), "{wanted} is not among {asked:#?}");
+    }
+}
+
+/// Whether the published API has this request and lets a node make it.
+fn is_published(request: &str) -> bool {
+    let Some((method, path)) = request.split_once(' ') else { return false };
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let (group, rest) = match parts.as_slice() {
+        ["api", "v1", rest @ ..] => ("", rest),
+        ["apis", group, "v1", rest @ ..] => (*group, rest),
+        ["version"] => return method == "GET",
+        _ => return false,
+    };
+    let rest = match rest {
+        ["namespaces", _, kind, rest @ ..] => (*kind, rest),
+        [kind, rest @ ..] => (*kind, rest),
+        [] => return false,
+    };
+    let (resource, named) = match rest {
+        (kind, []) => (kind.to_owned(), false),
+        (kind, [_]) => (kind.to_owned(), true),
+        (kind, [_, part]) => (format!("{kind}/{part}"), true),
+        _ => return false,
+    };
+    let verb = match method {
+        "GET" if query.contains("watch=true") => "watch",
+        "GET" if named => "get",
+        "GET" => "list",
+        "POST" => "create",
+        "PUT" => "update",
+        "PATCH" => "patch",
+        "DELETE" => "delete",
+        _ => return false,
+    };
+    let allows = |(of, kind, verbs): &(&str, &str, &str)| {
+        *of == group && *kind == resource && verbs.split(' ').any(|known| known == verb)
+    };
+    PUBLISHED.iter().any(allows)
+}
+
+fn it_goes_down_in_good_order(node: &Node, second: &mut Second<'_>) {
+    second.start(&["--shutdown-grace-period", "20", "--shutdown-grace-period-critical-pods", "5"]);
+    let mut spec = sleeper(node);
+    spec["terminationGracePeriodSeconds"] = json!(30);
+    spec["containers"][0]["command"] =
+        json!(["sh", "-c", "trap 'echo bye; exit 0' TERM; touch /tmp/up; while :; do sleep 0.1; done"]);
+    spec["containers"][0]["readinessProbe"] =
+        json!({"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "timeoutSeconds": 30});
+    node.pod("polite", spec);
+    node.ready("polite");
+    second.stop();
+    let pod = node.get("polite");
+    let status = &pod["status"];
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("Terminated")), "{status}");
+    assert_eq!(status["message"], "Pod was terminated in response to imminent node shutdown.");
+    assert_eq!(
+        status["containerStatuses"][0]["state"]["terminated"]["exitCode"], 0,
+        "it said goodbye: {status}"
+    );
+    let ready = "jsonpath={.status.conditions[?(@.type=='Ready')].message}";
+    let message = node.k(&["get", "node", "second", "-o", ready]).ok();
+    assert!(message.contains("node is shutting down"), "{message}");
+}
