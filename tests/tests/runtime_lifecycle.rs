@@ -1,6 +1,7 @@
 //! The life of a container through every command, as callers of runc see it.
 
 use knarr_tests::bundle::Bundle;
+use knarr_tests::effort::effort;
 use knarr_tests::eventually::eventually;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -67,7 +68,7 @@ fn run_ends_as_its_program_ends() {
 #[test]
 fn a_program_that_ends_at_once_is_never_missed() {
     let bundle = Bundle::shell("true");
-    for round in 0..40 {
+    for round in 0..effort(40) {
         assert_eq!(bundle.run().code, 0, "round {round}");
     }
     bundle.assert_gone();
