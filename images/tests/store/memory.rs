@@ -87,7 +87,7 @@ async fn a_large_layer_takes_little_memory_and_no_second_copy() {
     if let Some(root) = std::env::var_os(ROOT) {
         return pull_in_a_process_of_its_own(root.as_ref()).await;
     }
-    let megabytes = std::env::var(SIZE).ok().map_or(400, |text| text.parse().unwrap());
+    let megabytes = std::env::var(SIZE).ok().map_or(256, |text| text.parse().unwrap());
     let (pieces, content) = large(megabytes);
     let path = format!("/v2/repo/blobs/{}", content.digest.clone().unwrap());
     let registry = FakeRegistry::start(content, move |request, answer| match request.path == path {
