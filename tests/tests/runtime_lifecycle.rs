@@ -87,6 +87,25 @@ fn a_program_that_ends_at_once_was_started_all_the_same() {
 }
 
 #[test]
+fn a_timeline_reaches_the_start_of_the_program() {
+    let bundle = Bundle::shell("true");
+    let (directory, file) = (bundle.path().to_str().unwrap(), bundle.path().join("timeline"));
+    let file = file.to_str().unwrap();
+    let operations = || -> Vec<String> {
+        let trace: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let events = trace["traceEvents"].as_array().unwrap().iter();
+        events.map(|event| event["name"].as_str().unwrap().to_string()).collect()
+    };
+    let has = |name: &str| operations().iter().any(|operation| operation.starts_with(name));
+    bundle.call("run", &["--bundle", directory, "--timeline", file]).ok();
+    assert!(has("clone3(") && has("await the program"), "{:?}", operations());
+    bundle.call("create", &["--bundle", directory, "--timeline", file]).ok();
+    assert!(has("clone3(") && !has("await the program"), "{:?}", operations());
+    bundle.call("start", &["--timeline", file]).ok();
+    assert!(has("clone3(") && has("write(<exec.fifo>"), "added to what create wrote: {:?}", operations());
+}
+
+#[test]
 fn a_missing_program_is_the_error_of_create_and_leaves_nothing() {
     for (program, text) in [
         ("/nonexistent", "exec: \"/nonexistent\": stat /nonexistent: no such file or directory"),

@@ -99,6 +99,9 @@ fn a_scope_is_made_changed_and_gone() {
     };
     let mut bundle = Bundle::shell("sleep 1000");
     bundle.config["linux"]["cgroupsPath"] = "lab-deep.slice:pre:name".into();
+    bundle.config["annotations"] = serde_json::json!({
+        "org.systemd.property.CollectMode": "'inactive-or-failed'",
+        "org.systemd.property.TimeoutStopSec": "7"});
     std::fs::write(bundle.path().join("config.json"), bundle.config.to_string()).expect("a file");
     let out = inside(
         &bundle,
@@ -108,6 +111,7 @@ fn a_scope_is_made_changed_and_gone() {
         K create c1 </dev/null >/dev/null
         K start c1
         SHOW pre-name.scope ControlGroup; SHOW pre-name.scope Slice; SHOW pre-name.scope Delegate; SHOW pre-name.scope Description
+        SHOW pre-name.scope CollectMode; SHOW pre-name.scope TimeoutStopUSec
         cat /sys/fs/cgroup/lab.slice/lab-deep.slice/pre-name.scope/cgroup.procs | wc -l
         K exec c1 sleep 1000 & until K ps -f json c1 | grep -q ,; do sleep 0.1; done; echo two
         K update --cpu-share 512 c1 2>/dev/null || SHOW pre-name.scope CPUWeight
@@ -129,6 +133,8 @@ fn a_scope_is_made_changed_and_gone() {
             "lab-deep.slice",
             "yes",
             "libcontainer container c1",
+            "inactive-or-failed",
+            "7s",
             "1",
             "two",
             "inactive",
