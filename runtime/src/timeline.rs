@@ -19,23 +19,47 @@ pub(crate) struct Timeline {
     side: u32,
 }
 
-/// A complete event of the trace format.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What was done.
+#[derive(Debug, Clone, Deserialize)]
 struct Event {
     name: String,
-    cat: String,
-    ph: String,
     /// Microseconds, as is `dur`.
+    ts: f64,
+    dur: f64,
+    #[serde(rename = "tid")]
+    side: u32,
+}
+
+/// The same as a complete event of the trace format.
+#[derive(Serialize)]
+struct Line<'a> {
+    name: &'a str,
+    cat: &'static str,
+    ph: &'static str,
     ts: f64,
     dur: f64,
     pid: u32,
     tid: u32,
 }
 
+impl<'a> From<&'a Event> for Line<'a> {
+    fn from(event: &'a Event) -> Self {
+        let cat = if event.side == 1 { "runtime" } else { "init" };
+        Line { name: &event.name, cat, ph: "X", ts: event.ts, dur: event.dur, pid: 1, tid: event.side }
+    }
+}
+
 #[derive(Deserialize)]
 struct Trace {
     #[serde(rename = "traceEvents")]
     events: Vec<Event>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    trace_events: Vec<Line<'a>>,
+    display_time_unit: &'static str,
 }
 
 impl Timeline {
@@ -56,22 +80,26 @@ impl Timeline {
     /// The same for what is not a step of the plan.
     pub(crate) fn end_named(&mut self, begun: Option<f64>, name: impl FnOnce() -> String) {
         let (Some(events), Some(ts)) = (&mut self.events, begun) else { return };
-        let cat = if self.side == 1 { "runtime" } else { "init" };
         let dur = now() - ts;
         let name = name().chars().take(MOST_LETTERS).collect();
-        events.push(Event { name, cat: cat.into(), ph: "X".into(), ts, dur, pid: 1, tid: self.side });
+        events.push(Event { name, ts, dur, side: self.side });
     }
 
     /// What was recorded so far, for the way from init to the runtime, in pieces that fit into a message.
     pub(crate) fn take(&mut self) -> Vec<Vec<u8>> {
         let events = self.events.as_mut().map(std::mem::take).unwrap_or_default();
-        events.chunks(EVENTS_PER_MESSAGE).filter_map(|piece| serde_json::to_vec(piece).ok()).collect()
+        let message = |piece: &[Event]| {
+            let short: Vec<_> = piece.iter().map(|event| (&event.name, event.ts, event.dur)).collect();
+            serde_json::to_vec(&short).ok()
+        };
+        events.chunks(EVENTS_PER_MESSAGE).filter_map(message).collect()
     }
 
     /// Adds what the other side recorded.
     pub(crate) fn merge(&mut self, json: &[u8]) {
-        if let (Some(events), Ok(other)) = (&mut self.events, serde_json::from_slice::<Vec<Event>>(json)) {
-            events.extend(other);
+        let other = serde_json::from_slice::<Vec<(String, f64, f64)>>(json);
+        if let (Some(events), Ok(other)) = (&mut self.events, other) {
+            events.extend(other.into_iter().map(|(name, ts, dur)| Event { name, ts, dur, side: 2 }));
         }
     }
 
@@ -93,8 +121,10 @@ impl Timeline {
     pub(crate) fn write(&mut self, file: &Path) -> Result<()> {
         let Some(events) = &mut self.events else { return Ok(()) };
         events.sort_by(|a, b| a.ts.total_cmp(&b.ts));
-        let trace = serde_json::json!({"traceEvents": events, "displayTimeUnit": "ns"});
-        std::fs::write(file, trace.to_string()).context(|| format!("write {}", file.display()))
+        let trace =
+            Document { trace_events: events.iter().map(Line::from).collect(), display_time_unit: "ns" };
+        let json = serde_json::to_vec(&trace).map_err(|error| Error::invalid(error.to_string()))?;
+        std::fs::write(file, json).context(|| format!("write {}", file.display()))
     }
 }
 
