@@ -107,7 +107,7 @@ async fn a_pull_needs_the_credentials_of_its_registry() {
                 assert!(works, "{auth:?}");
                 let image = status(&mut engine, &name).await.unwrap();
                 assert_eq!(image.id, answer.into_inner().image_ref);
-                assert_eq!(image.repo_tags, [name.clone()]);
+                assert_eq!(image.repo_tags, std::slice::from_ref(&name));
                 assert_eq!(image.repo_digests.len(), 1);
                 engine.images.remove_image(RemoveImageRequest { image: spec(&name) }).await.unwrap();
             }

@@ -1,5 +1,5 @@
 //! Exec, attach and port forwarding through the engine's URLs, with a WebSocket client that knows nothing of it.
-#![allow(clippy::unwrap_used)] // Helpers of tests: a failed expectation ends the test that made it.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests: a failed expectation ends the test that made it.
 
 use futures_util::{SinkExt, StreamExt};
 use knarr_cri::v1::*;
