@@ -98,7 +98,8 @@ fn shape(value: &Value, path: &str, into: &mut std::collections::BTreeSet<String
 
 /// Members that a version of runc after the installed one has, and counters that are there only when they are not zero.
 fn may_differ(member: &str) -> bool {
-    let newer = ["psi", ".swapOnlyUsage", ".swapOnly", "rsvd", ".burst", ".nr_bursts", ".hugetlb."];
+    let newer =
+        ["psi", ".usage.max", ".swapOnlyUsage", ".swapOnly", "rsvd", ".burst", ".nr_bursts", ".hugetlb."];
     let counters =
         [".raw.", "Recursive", ".percpu_", "usage.kernel", "usage.user", ".throttling", ".cache", ".failcnt"];
     newer.iter().chain(&counters).any(|word| member.contains(word))
