@@ -147,6 +147,28 @@ pub(crate) struct ControlPlane {
     /// Address under which pods and nodes reach the API server [default: that of the default route]
     #[arg(long, value_name = "IP")]
     pub(crate) advertise: Option<IpAddr>,
+    #[command(flatten)]
+    pub(crate) audit: Audit,
+}
+
+/// What is written of requests, named as kube-apiserver names it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Audit {
+    /// Which requests are audited, and how much of them (an audit.k8s.io/v1 Policy)
+    #[arg(long, value_name = "FILE", requires = "audit_log_path")]
+    pub(crate) audit_policy_file: Option<PathBuf>,
+    /// Where audit events go, one JSON document a line; - is the standard output
+    #[arg(long, value_name = "FILE", requires = "audit_policy_file")]
+    pub(crate) audit_log_path: Option<PathBuf>,
+    /// Megabytes at which the log is put aside; 0 for never
+    #[arg(long, value_name = "MB", default_value_t = 100)]
+    pub(crate) audit_log_maxsize: u64,
+    /// Most logs that were put aside; 0 for any number
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) audit_log_maxbackup: usize,
+    /// Days that they are kept; 0 for ever
+    #[arg(long, value_name = "DAYS", default_value_t = 0)]
+    pub(crate) audit_log_maxage: u16,
 }
 
 #[derive(Debug, Args)]
@@ -185,15 +207,45 @@ pub(crate) struct Down {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Server {
+    #[command(subcommand)]
+    pub(crate) command: Option<ServerCommand>,
     #[command(flatten)]
     pub(crate) control_plane: ControlPlane,
     /// Where objects are kept: embedded, or etcd://HOST:PORT,...
     #[arg(long, default_value = "embedded")]
     pub(crate) store: String,
     /// Keep objects in etcd
-    #[arg(long, value_name = "URL,...", value_delimiter = ',')]
+    #[arg(long, alias = "etcd-servers", value_name = "URL,...", value_delimiter = ',')]
     pub(crate) etcd: Vec<String>,
+    /// Who signed the certificates of etcd (PEM) [default: the roots of this machine]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) etcd_cafile: Option<PathBuf>,
+    /// Our certificate for etcd (PEM)
+    #[arg(long, value_name = "FILE", requires = "etcd_keyfile")]
+    pub(crate) etcd_certfile: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", requires = "etcd_certfile")]
+    pub(crate) etcd_keyfile: Option<PathBuf>,
+}
+
+/// What can be done with the data of a control plane.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServerCommand {
+    /// Write all objects and the cluster's keys to a file, while the server runs
+    Backup {
+        #[allow(missing_docs)]
+        file: PathBuf,
+    },
+    /// Fill the data directory from a backup, while no server runs
+    Restore {
+        /// Put aside what is there
+        #[arg(long)]
+        force: bool,
+        #[allow(missing_docs)]
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 use crate::args::{Global, NodeOptions};
 use anyhow::Context;
 use knarr_agent::config::Config;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use std::path::{Path, PathBuf};
 
 /// The settings of one command.
@@ -47,6 +48,15 @@ impl Settings {
     /// Credentials of the administrator, written by the control plane.
     pub(crate) fn admin_kubeconfig(&self) -> PathBuf {
         self.node.data_dir.join("admin.kubeconfig")
+    }
+
+    /// A client of the control plane on this machine, with those credentials.
+    pub(crate) async fn admin_client(&self) -> anyhow::Result<kube::Client> {
+        let file = self.admin_kubeconfig();
+        let kubeconfig = Kubeconfig::read_from(&file)
+            .with_context(|| format!("{} (is the control plane on this machine?)", file.display()))?;
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        Ok(kube::Client::try_from(config)?)
     }
 }
 

@@ -11,12 +11,12 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use knarr_agent::membership::Pin;
 use knarr_control::authn::bootstrap_token;
 use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::Kubeconfig;
 use kube::{Api, Client};
 
 /// Runs one of the commands.
 pub(crate) async fn run(settings: &Settings, command: Token) -> anyhow::Result<()> {
-    let client = client(settings).await?;
+    let client = settings.admin_client().await?;
     let secrets = Api::namespaced(client.clone(), bootstrap_token::NAMESPACE);
     match command {
         Token::Create { ttl, description } => {
@@ -28,14 +28,6 @@ pub(crate) async fn run(settings: &Settings, command: Token) -> anyhow::Result<(
         Token::List => list(&secrets).await,
         Token::Delete { tokens } => delete(&secrets, &tokens).await,
     }
-}
-
-async fn client(settings: &Settings) -> anyhow::Result<Client> {
-    let file = settings.admin_kubeconfig();
-    let kubeconfig = Kubeconfig::read_from(&file)
-        .with_context(|| format!("{} (is the control plane on this machine?)", file.display()))?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
 }
 
 /// The command by which another machine joins: the address and the CA are those that the cluster tells strangers.

@@ -9,7 +9,7 @@ use crate::settings::Settings;
 use crate::{apply, output, service_manager};
 use anyhow::Context;
 use knarr_agent::node::{Cluster, Node};
-use knarr_control::ControlPlane;
+use knarr_control::{AuditOptions, ControlPlane, EtcdTls, Rotation};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,7 +21,7 @@ pub(crate) async fn run(settings: Settings, arguments: Up) -> anyhow::Result<()>
     let settings = settings.with_node_options(&arguments.node);
     let instance = Instance::acquire(&settings.node.state_dir)?;
     let stop = stop_signal()?;
-    let control_plane = start_control_plane(&settings, &arguments.control_plane, Vec::new()).await?;
+    let control_plane = start_control_plane(&settings, &arguments.control_plane, Default::default()).await?;
     let node = match start_node(&settings, &control_plane).await {
         Ok(node) => node,
         Err(error) => {
@@ -73,19 +73,31 @@ async fn serve(
 pub(crate) async fn start_control_plane(
     settings: &Settings,
     options: &Options,
-    etcd: Vec<String>,
+    (etcd, etcd_tls): (Vec<String>, EtcdTls),
 ) -> anyhow::Result<ControlPlane> {
     ControlPlane::start(knarr_control::Options {
         data_dir: settings.node.data_dir.clone(),
         listen: options.listen,
         advertise: options.advertise,
         etcd,
+        etcd_tls,
+        audit: audit(&options.audit),
         service_cidr: settings.node.network.service_cidr.clone(),
         cluster_cidr: settings.node.network.cluster_cidr.clone(),
         ..knarr_control::Options::default()
     })
     .await
     .with_context(|| format!("start the control plane on {}", options.listen))
+}
+
+fn audit(options: &crate::args::Audit) -> Option<AuditOptions> {
+    let (policy, path) = (options.audit_policy_file.clone()?, options.audit_log_path.clone()?);
+    let rotation = Rotation {
+        max_size: options.audit_log_maxsize,
+        max_backups: options.audit_log_maxbackup,
+        max_age: options.audit_log_maxage.into(),
+    };
+    Some(AuditOptions { policy, path, rotation })
 }
 
 async fn start_node(settings: &Settings, control_plane: &ControlPlane) -> anyhow::Result<Node> {

@@ -1,11 +1,12 @@
-//! Authorization: what a user may do. Members of `system:masters` may do everything, agents what a node needs;
-//! health and version are open to all. These rules are fixed and decided first; what they do not allow, Role and
-//! ClusterRole objects may ([`rbac`]). Everything else is refused in Kubernetes' words.
+//! Authorization: what a user may do. Members of `system:masters` may do everything, agents what their pods need
+//! ([`node`]); health and version are open to all. These rules are fixed and decided first; what they do not allow,
+//! Role and ClusterRole objects may ([`rbac`]). Everything else is refused in Kubernetes' words.
 
-use crate::authn::{AUTHENTICATED, MASTERS, NODES, User};
-use knarr_api::{Status, status::qualified};
+use crate::authn::{AUTHENTICATED, MASTERS, User};
+use knarr_api::{FieldSelector, Status, status::qualified};
 use serde_json::{Value, json};
 
+pub(crate) mod node;
 pub(crate) mod rbac;
 
 /// What a request wants to do, as far as authorization must know.
@@ -30,8 +31,10 @@ pub enum Attributes<'a> {
         subresource: &'a str,
         /// Empty at the cluster scope.
         namespace: &'a str,
-        /// Of the object.
+        /// Of the object; of a list or watch, the one name its field selector lets through.
         name: &'a str,
+        /// Of a list or watch.
+        fields: Option<&'a FieldSelector>,
     },
 }
 
@@ -59,9 +62,8 @@ pub fn allows(user: &User, attributes: &Attributes<'_>) -> bool {
             let reads = matches!(verb, "get" | "head");
             reads && (is_open(path) || user.is_in(AUTHENTICATED) && is_discovery(path))
         }
-        Attributes::Resource { verb, group, resource, subresource, .. } => {
+        Attributes::Resource { verb, group, resource, .. } => {
             is_self_review(group, resource) && verb == "create" && user.is_in(AUTHENTICATED)
-                || user.is_in(NODES) && node_may(verb, group, resource, subresource)
         }
     }
 }
@@ -96,37 +98,11 @@ pub(crate) fn fixed_rules(user: &User) -> Vec<Value> {
     ]
 }
 
-/// What an agent needs: its node and lease, the pods it runs and what they mount, services for its proxy.
-fn node_may(verb: &str, group: &str, resource: &str, subresource: &str) -> bool {
-    let reads = matches!(verb, "get" | "list" | "watch");
-    let writes = matches!(verb, "create" | "update" | "patch" | "delete");
-    match (group, resource, subresource) {
-        ("", "nodes", "" | "status") | ("coordination.k8s.io", "leases", "") => reads || writes,
-        ("", "pods", "") => reads || matches!(verb, "create" | "delete"),
-        ("", "pods", "status") => reads || matches!(verb, "update" | "patch"),
-        ("", "pods", "eviction") | ("", "serviceaccounts", "token") => verb == "create",
-        ("" | "events.k8s.io", "events", "") => matches!(verb, "create" | "update" | "patch"),
-        ("", "services" | "endpoints" | "namespaces" | "configmaps" | "secrets" | "serviceaccounts", "")
-        | ("", "persistentvolumeclaims", "")
-        | ("discovery.k8s.io", "endpointslices", "")
-        | ("node.k8s.io", "runtimeclasses", "")
-        | ("storage.k8s.io", "csidrivers" | "volumeattachments", "") => reads,
-        // Which of them, and what, says admission: a node takes back the local volumes it holds.
-        // The directory of a deleted volume is the node's to remove; so is the finalizer that waits for it.
-        ("", "persistentvolumes", "") => reads || verb == "patch",
-        ("storage.k8s.io", "csinodes", "") => reads || writes,
-        ("authentication.k8s.io", "tokenreviews", "")
-        | ("authorization.k8s.io", "subjectaccessreviews", "") => verb == "create",
-        ("certificates.k8s.io", "certificatesigningrequests", "") => reads || verb == "create",
-        _ => false,
-    }
-}
-
 /// The answer to whom [`allows`] says no.
 pub fn refusal(user: &User, attributes: &Attributes<'_>) -> Status {
     match *attributes {
         Attributes::Path { verb, path } => Status::forbidden_path(&user.name, verb, path),
-        Attributes::Resource { verb, group, resource, subresource, namespace, name } => {
+        Attributes::Resource { verb, group, resource, subresource, namespace, name, .. } => {
             let full = if subresource.is_empty() {
                 resource.to_owned()
             } else {
@@ -153,7 +129,7 @@ mod tests {
     use super::*;
 
     fn on<'a>(verb: &'a str, resource: &'a str, namespace: &'a str) -> Attributes<'a> {
-        Attributes::Resource { verb, group: "", resource, subresource: "", namespace, name: "" }
+        Attributes::Resource { verb, group: "", resource, subresource: "", namespace, name: "", fields: None }
     }
 
     #[test]
@@ -192,20 +168,5 @@ mod tests {
             assert_eq!(allows(&anonymous, &Attributes::Path { verb: "get", path }), open, "{path}");
         }
         assert!(!allows(&anonymous, &on("get", "pods", "default")));
-    }
-
-    #[test]
-    fn nodes_may_do_their_work_and_no_more() {
-        let node = User::node("n");
-        for (verb, resource, may) in [
-            ("watch", "pods", true),
-            ("create", "nodes", true),
-            ("list", "secrets", true),
-            ("create", "secrets", false),
-            ("update", "services", false),
-        ] {
-            assert_eq!(allows(&node, &on(verb, resource, "")), may, "{verb} {resource}");
-        }
-        assert!(allows(&User::server(), &on("delete", "namespaces", "")));
     }
 }

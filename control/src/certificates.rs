@@ -132,6 +132,7 @@ async fn approved(server: &Server, request: &Value) -> Option<Value> {
         subresource: kind.subresource(),
         namespace: "",
         name: "",
+        fields: None,
     };
     server.may(&user, &asked).await.then(|| kind.condition())
 }

@@ -11,6 +11,8 @@ use crate::openapi::Documents;
 use crate::pki::{self, Pki, Subject};
 use crate::registry::Table;
 use crate::scheduler::Packing;
+use crate::server::audit::{Audit, AuditOptions};
+use crate::server::flow_control::FlowControl;
 use crate::server::{Kubelets, Server, ServiceAddresses, listener, tls};
 use crate::store::{self, Store};
 use addresses::ServerNames;
@@ -46,6 +48,10 @@ pub struct Options {
     pub node_cidr_mask: u8,
     /// Endpoints of etcd; the embedded store where empty.
     pub etcd: Vec<String>,
+    /// How etcd is to be trusted, and how it trusts us.
+    pub etcd_tls: store::EtcdTls,
+    /// What is written of requests; nothing where absent.
+    pub audit: Option<AuditOptions>,
     /// Whether the scheduler spreads load out or fills nodes up.
     pub packing: Packing,
 }
@@ -61,6 +67,8 @@ impl Options {
             cluster_cidr: "10.244.0.0/16".to_owned(),
             node_cidr_mask: 24,
             etcd: Vec::new(),
+            etcd_tls: store::EtcdTls::default(),
+            audit: None,
             packing: Packing::default(),
         }
     }
@@ -116,8 +124,10 @@ impl ControlPlane {
         tokens.insert(token, User::new("kubernetes-admin", &[MASTERS]));
         let (stop, shutdown) = watch::channel(false);
         let table = Table::builtin();
-        let in_flight = Server::semaphore();
+        let audit = options.audit.as_ref().map(Audit::open).transpose()?.map(Arc::new);
         let server = Arc::new(Server {
+            flow_control: FlowControl::new(store.clone()),
+            audit,
             store,
             table,
             openapi: Documents::default(),
@@ -129,7 +139,6 @@ impl ControlPlane {
             metrics: crate::server::Metrics::default(),
             telemetry: crate::server::Telemetry::default(),
             shutdown,
-            in_flight,
         });
         server.bootstrap(SocketAddr::new(advertise, address.port()), pki.ca_pem()).await?;
         let kubeconfig = options.data_dir.join("admin.kubeconfig");
@@ -199,7 +208,7 @@ impl ControlPlane {
 
 async fn open_store(options: &Options) -> anyhow::Result<Arc<dyn Store>> {
     if !options.etcd.is_empty() {
-        return Ok(store::connect_etcd(&options.etcd).await?);
+        return Ok(store::connect_etcd(&options.etcd, &options.etcd_tls).await?);
     }
     let directory = options.data_dir.clone();
     let open = move || -> anyhow::Result<Arc<dyn Store>> {

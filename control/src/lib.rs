@@ -7,6 +7,7 @@
 pub(crate) mod admission;
 pub mod authn;
 pub mod authz;
+pub mod backup;
 mod certificates;
 pub(crate) mod client;
 pub mod control_plane;
@@ -28,3 +29,5 @@ pub mod store;
 
 pub use control_plane::{ControlPlane, Options};
 pub use scheduler::Packing;
+pub use server::audit::{AuditOptions, Rotation};
+pub use store::EtcdTls;

@@ -47,6 +47,7 @@ mod deployments;
 mod endpoints;
 mod endpointslices;
 mod events;
+mod flowcontrol;
 mod horizontalpodautoscalers;
 mod ingressclasses;
 mod ingresses;

@@ -11,17 +11,19 @@ use crate::store::Store;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, header};
 use http_body_util::{BodyExt as _, Limited};
-use knarr_api::Status;
+use knarr_api::{FieldSelector, Status};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 mod answer;
+pub(crate) mod audit;
 pub(crate) mod bootstrap;
 mod change;
 mod compress;
 mod computed;
 mod documents;
+pub(crate) mod flow_control;
 mod health;
 mod impersonation;
 mod kubelet;
@@ -43,7 +45,7 @@ mod tests;
 pub(crate) mod tls;
 mod verbs;
 
-pub(crate) use answer::{Answer, Body};
+pub(crate) use answer::{Answer, Body, stream_of};
 pub(crate) use change::refuse_invalid;
 pub(crate) use kubelet::Kubelets;
 pub(crate) use metrics::Metrics;
@@ -53,6 +55,8 @@ pub(crate) use service_address::ServiceAddresses;
 pub(crate) use telemetry::Telemetry;
 
 use answer::refuse;
+use audit::{Audit, Trail};
+use flow_control::FlowControl;
 use negotiate::Accept;
 use query::Query;
 use route::{ResourcePath, Route};
@@ -63,8 +67,6 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 const MAX_BODY: usize = 3 << 20;
 /// Everything but watches, logs, exec and their like ends within this.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// Requests in work at once, watches and streams not counted.
-const MAX_IN_FLIGHT: usize = 600;
 
 /// Everything a request can need.
 pub(crate) struct Server {
@@ -80,7 +82,9 @@ pub(crate) struct Server {
     pub(crate) telemetry: Telemetry,
     /// Turns true when the server stops: watches end.
     pub(crate) shutdown: watch::Receiver<bool>,
-    pub(crate) in_flight: Semaphore,
+    pub(crate) flow_control: FlowControl,
+    /// `None` where nothing is audited.
+    pub(crate) audit: Option<Arc<Audit>>,
 }
 
 /// The user that the transport knows (client certificate, client in this process).
@@ -100,10 +104,6 @@ pub(crate) struct Call {
 }
 
 impl Server {
-    pub(crate) fn semaphore() -> Semaphore {
-        Semaphore::new(MAX_IN_FLIGHT)
-    }
-
     /// Answers a request; failures are answers too.
     pub(crate) async fn handle<B>(self: Arc<Self>, mut request: Request<B>) -> Answer
     where
@@ -115,11 +115,15 @@ impl Server {
         let upgrade = hyper::upgrade::on(&mut request);
         let (parts, body) = request.into_parts();
         let (method, uri, began) = (parts.method.clone(), parts.uri.clone(), Instant::now());
-        let answer = match self.clone().dispatch(parts, body, upgrade, &accept).await {
-            Ok(answer) if compressed => compress::compress(answer),
-            Ok(answer) => answer,
-            Err(status) => refuse(&status, &accept),
-        };
+        let trail = Arc::new(Trail::new(&parts));
+        let mut streams = false;
+        let answered = self.clone().dispatch(parts, body, upgrade, (&accept, &trail, &mut streams)).await;
+        let answer = answered.unwrap_or_else(|status| refuse(&status, &accept));
+        let mut answer = self.audit_answered(&trail, streams, answer).await;
+        if let Ok(id) = trail.id().parse() {
+            answer.headers_mut().insert("audit-id", id);
+        }
+        let answer = if compressed { compress::compress(answer) } else { answer };
         self.telemetry.record(&self, &method, &uri, answer.status().as_u16(), began.elapsed());
         answer
     }
@@ -129,36 +133,30 @@ impl Server {
         parts: http::request::Parts,
         body: B,
         upgrade: hyper::upgrade::OnUpgrade,
-        accept: &Accept,
+        (accept, trail, streams): (&Accept, &Arc<Trail>, &mut bool),
     ) -> Result<Answer, Status>
     where
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let user = self.authenticate(&parts).await?;
-        let user = self.impersonate(user, &parts.headers).await?;
         let route = Route::parse(parts.uri.path())?;
         let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let verb = match &route {
+            Route::Path(_) => parts.method.as_str().to_ascii_lowercase(),
+            Route::Resource(path) => verbs::verb(&parts.method, path, &query)?.to_owned(),
+        };
+        let user = self.identify(&parts, trail, &verb, &route).await?;
         let path = match route {
             Route::Path(path) => {
-                let verb = parts.method.as_str().to_ascii_lowercase();
                 self.authorize(&user, &Attributes::Path { verb: &verb, path: &path }).await?;
                 return documents::answer(&self, &parts.method, &path, &query, accept).await;
             }
             Route::Resource(path) => path,
         };
-        let verb = verbs::verb(&parts.method, &path, &query)?;
-        self.authorize(&user, &path.attributes(verb)).await?;
-        let found = self.table.find(&path.group, &path.version, &path.plural);
-        let resource = found.ok_or_else(Status::no_such_resource)?;
-        let misplaced = if resource.namespaced {
-            path.name.is_some() && path.namespace.is_none()
-        } else {
-            path.namespace.is_some()
-        };
-        if misplaced {
-            return Err(Status::no_such_resource());
-        }
+        // A selector that cannot be read is refused where it is used.
+        let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default()).unwrap_or_default();
+        self.authorize(&user, &path.attributes(&verb, &fields)).await?;
+        let resource = self.placed(&path)?;
         let mut call = Call {
             path,
             resource,
@@ -169,19 +167,53 @@ impl Server {
             headers: parts.headers,
             body: Bytes::new(),
         };
-        if verbs::is_stream(verb, &call) {
-            return verbs::stream(self, call, verb, body, upgrade).await;
+        if verbs::is_stream(&verb, &call) {
+            *streams = true;
+            return verbs::stream(self, call, &verb, body, upgrade).await;
         }
-        let _permit = self
-            .in_flight
-            .try_acquire()
-            .map_err(|_| Status::too_many_requests("Too many requests, please try again later.", Some(1)))?;
+        let _place = self.flow_control.enter(&call.user, &call.path.attributes(&verb, &fields)).await?;
         let work = async {
             call.body = collect(body).await?;
-            verbs::run(&self, &call, verb).await
+            trail.has_body(&call.body);
+            verbs::run(&self, &call, &verb).await
         };
         let late = || Status::timeout("Timeout: request did not complete within the allotted timeout");
         tokio::time::timeout(REQUEST_TIMEOUT, work).await.map_err(|_| late())?
+    }
+
+    /// Whom a request is made for: its sender, or the one the sender may act as.
+    async fn identify(
+        &self,
+        parts: &http::request::Parts,
+        trail: &Trail,
+        verb: &str,
+        route: &Route,
+    ) -> Result<User, Status> {
+        let user = match self.authenticate(parts).await {
+            Ok(user) => user,
+            Err(status) => {
+                self.audit_unauthenticated(trail, parts.method.as_str(), &status).await;
+                return Err(status);
+            }
+        };
+        self.audit_received(trail, &user, verb, route).await;
+        let acting = self.impersonate(user.clone(), &parts.headers).await?;
+        if acting != user {
+            trail.acts_as(&acting);
+        }
+        Ok(acting)
+    }
+
+    /// The row of a path, if the path has a namespace exactly where the row wants one.
+    fn placed(&self, path: &ResourcePath) -> Result<Arc<crate::registry::Resource>, Status> {
+        let found = self.table.find(&path.group, &path.version, &path.plural);
+        let resource = found.ok_or_else(Status::no_such_resource)?;
+        let misplaced = if resource.namespaced {
+            path.name.is_some() && path.namespace.is_none()
+        } else {
+            path.namespace.is_some()
+        };
+        if misplaced { Err(Status::no_such_resource()) } else { Ok(resource) }
     }
 
     async fn authenticate(&self, parts: &http::request::Parts) -> Result<User, Status> {
@@ -203,7 +235,9 @@ impl Server {
 
     /// Whether the fixed rules or a role let `user` do it.
     pub(crate) async fn may(&self, user: &User, attributes: &Attributes<'_>) -> bool {
-        authz::allows(user, attributes) || self.rbac.allows(user, attributes).await
+        authz::allows(user, attributes)
+            || authz::node::allows(&*self.store, user, attributes).await
+            || self.rbac.allows(user, attributes).await
     }
 }
 

@@ -16,33 +16,53 @@ mod cache;
 mod embedded;
 mod entry;
 mod etcd;
+pub(crate) mod index;
 #[cfg(test)]
 mod suite;
 mod watch;
 
+pub use cache::Cache;
 pub use embedded::Embedded;
 pub(crate) use entry::frame;
 pub use entry::{Draft, Entry, Event, EventKind};
-pub use etcd::connect as connect_etcd;
+pub use etcd::{EtcdTls, connect as connect_etcd};
 pub use watch::Watch;
 
 /// Counts writes over all keys; 0 is before the first.
 pub type Revision = u64;
 
-/// Versioned keys with watch.
+/// Versioned keys with watch. Whatever keeps them, they are read from a [`Cache`]; an implementation says how writes
+/// become durable and how the cache learns of them.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// The state that readers see.
+    fn cache(&self) -> &Cache;
+
     /// The newest revision that readers can see.
-    fn revision(&self) -> Revision;
+    fn revision(&self) -> Revision {
+        self.cache().revision()
+    }
 
     /// Waits until [`Self::revision`] is at least `revision`; the caller sets the deadline.
-    async fn wait_for(&self, revision: Revision);
+    async fn wait_for(&self, revision: Revision) {
+        // The sender lives as long as the cache, which we hold.
+        let _ = self.cache().subscribe().wait_for(|published| *published >= revision).await;
+    }
 
     /// The object at `key`.
-    async fn get(&self, key: &str) -> Result<Option<Arc<Entry>>, StoreError>;
+    async fn get(&self, key: &str) -> Result<Option<Arc<Entry>>, StoreError> {
+        Ok(self.cache().get(key))
+    }
 
     /// A part of the objects below a prefix, in the order of their keys.
-    async fn list(&self, query: ListQuery<'_>) -> Result<Page, StoreError>;
+    async fn list(&self, query: ListQuery<'_>) -> Result<Page, StoreError> {
+        self.cache().list(query)
+    }
+
+    /// Every object, all as of one revision.
+    fn snapshot(&self) -> Result<(Revision, Vec<Arc<Entry>>), StoreError> {
+        self.cache().snapshot()
+    }
 
     /// Writes a key that must not exist.
     async fn create(&self, key: &str, draft: Draft) -> Result<Arc<Entry>, StoreError>;
@@ -54,7 +74,14 @@ pub trait Store: Send + Sync + 'static {
     async fn delete(&self, key: &str, expected: Revision, last: Draft) -> Result<Arc<Entry>, StoreError>;
 
     /// Follows the changes below `prefix` (at least `GROUP/RESOURCE/`) that come after revision `from`.
-    fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, StoreError>;
+    fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, StoreError> {
+        self.cache().watch(prefix, from, None)
+    }
+
+    /// The same of the objects alone whose indexed field ([`index::field`]) is `value`, or was before the change.
+    fn watch_where(&self, prefix: &str, value: &str, from: Revision) -> Result<Watch, StoreError> {
+        self.cache().watch(prefix, from, Some(value))
+    }
 
     /// Whether writes are still taken.
     fn is_open(&self) -> bool;
@@ -77,6 +104,8 @@ pub struct ListQuery<'a> {
     pub limit: Option<usize>,
     /// The state at this revision; the newest where absent.
     pub revision: Option<Revision>,
+    /// Only objects whose indexed field ([`index::field`]) has this value.
+    pub indexed: Option<&'a str>,
 }
 
 /// A part of a list.

@@ -20,19 +20,53 @@ impl Server {
     /// When it is not ready within a minute.
     #[must_use]
     pub fn start() -> Self {
-        let directory = tempfile::Builder::new().prefix("knarr-server-").tempdir().expect("a directory");
-        let log = std::fs::File::create(directory.path().join("server.log")).expect("server.log");
-        let mut command = Command::new(bins::find("knarr"));
-        command.arg("--data-dir").arg(directory.path().join("data"));
-        command.arg("--state-dir").arg(directory.path().join("state"));
-        command.args(["server", "--listen", "127.0.0.1:0"]).stdin(Stdio::null());
-        let child = command.stdout(log.try_clone().expect("server.log")).stderr(log).spawn();
-        let server = Self { directory, child: child.expect("knarr server") };
+        Self::start_in(Self::directory(), &[])
+    }
+
+    /// A directory for one, for tests that put something into it first.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn directory() -> tempfile::TempDir {
+        tempfile::Builder::new().prefix("knarr-server-").tempdir().expect("a directory")
+    }
+
+    /// Starts one in `directory` (its data is in `data`) with further arguments.
+    ///
+    /// # Panics
+    /// When it is not ready within a minute.
+    #[must_use]
+    pub fn start_in(directory: tempfile::TempDir, arguments: &[&str]) -> Self {
+        let child = spawn(directory.path(), arguments);
+        let server = Self { directory, child };
+        server.wait_until_ready();
+        server
+    }
+
+    /// Kills it without a word.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+    }
+
+    /// Starts it again on what it left; it must not run.
+    ///
+    /// # Panics
+    /// When it is not ready within a minute.
+    pub fn again(&mut self, arguments: &[&str]) {
+        self.child = spawn(self.directory.path(), arguments);
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&self) {
         eventually("knarr server is ready", Duration::from_secs(60), || {
-            let log = std::fs::read_to_string(server.path("server.log")).unwrap_or_default();
+            let log = std::fs::read_to_string(self.path("server.log")).unwrap_or_default();
             if log.contains("is ready") { Ok(()) } else { Err(log) }
         });
-        server
     }
 
     /// A path in its directory.
@@ -67,6 +101,14 @@ impl Server {
         command.arg("--data-dir").arg(self.path("data")).arg("--state-dir").arg(self.path("state"));
         bins::run(command.args(arguments))
     }
+}
+
+fn spawn(directory: &Path, arguments: &[&str]) -> Child {
+    let log = std::fs::File::create(directory.join("server.log")).expect("server.log");
+    let mut command = Command::new(bins::find("knarr"));
+    command.arg("--data-dir").arg(directory.join("data")).arg("--state-dir").arg(directory.join("state"));
+    command.args(["server", "--listen", "127.0.0.1:0"]).args(arguments).stdin(Stdio::null());
+    command.stdout(log.try_clone().expect("server.log")).stderr(log).spawn().expect("knarr server")
 }
 
 impl Drop for Server {

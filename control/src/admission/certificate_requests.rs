@@ -61,6 +61,7 @@ async fn may(server: &Server, write: Write<'_>, verb: &str, signer: &str) -> Res
             subresource: "",
             namespace: "",
             name,
+            fields: None,
         };
         if server.may(write.user, &asked).await {
             return Ok(());

@@ -32,6 +32,7 @@ pub(super) async fn check(server: &Server, write: Write<'_>, object: &Value) -> 
         subresource: "",
         namespace: write.namespace,
         name,
+        fields: None,
     };
     if server.may(write.user, &asked).await {
         return Ok(());
@@ -96,7 +97,8 @@ fn missing_of(held: &[Value], rule: &Value) -> Vec<String> {
     for (group, full, name) in combinations(&texts(rule, "/apiGroups"), &texts(rule, "/resources"), &names) {
         let (resource, subresource) = full.split_once('/').unwrap_or((full, ""));
         let covered = |verb: &str| {
-            let wanted = Attributes::Resource { verb, group, resource, subresource, namespace: "", name };
+            let (namespace, fields) = ("", None);
+            let wanted = Attributes::Resource { verb, group, resource, subresource, namespace, name, fields };
             held.iter().any(|own| rule_allows(own, &wanted))
         };
         let left = open(&covered);

@@ -187,7 +187,7 @@ mod tests {
         namespace: &'a str,
         name: &'a str,
     ) -> Attributes<'a> {
-        Attributes::Resource { verb, group: "", resource, subresource, namespace, name }
+        Attributes::Resource { verb, group: "", resource, subresource, namespace, name, fields: None }
     }
 
     #[test]

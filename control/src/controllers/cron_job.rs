@@ -38,7 +38,7 @@ impl Reconcile for CronJobs {
     /// Starts the job that is due, forgets those that have ended, and waits for the next time.
     async fn reconcile(&self, key: Key) -> Result<Next, kube::Error> {
         let Some(cron) = self.cron_jobs.get(&key) else { return Ok(Next::Wait) };
-        let mut jobs = self.jobs.in_namespace(&key.namespace);
+        let mut jobs = self.jobs.claimable(&key.namespace, cron.metadata.uid.as_deref().unwrap_or_default());
         jobs.retain(|job| {
             owner_key(&**job, "CronJob").as_ref() == Some(&key)
                 && job.owner_references().iter().any(|owner| Some(&owner.uid) == cron.metadata.uid.as_ref())

@@ -94,7 +94,7 @@ impl Deployments {
     ) -> Result<Vec<Arc<ReplicaSet>>, kube::Error> {
         let (Some(spec), Some(uid)) = (&deployment.spec, deployment.uid()) else { return Ok(Vec::new()) };
         let mut owned = Vec::new();
-        for set in self.replica_sets.in_namespace(namespace) {
+        for set in self.replica_sets.claimable(namespace, &uid) {
             match ownership::claim(&uid, &spec.selector, &set.metadata) {
                 Claim::Owned => owned.push(set),
                 Claim::Adopt if deployment.metadata.deletion_timestamp.is_none() => {
@@ -132,7 +132,9 @@ impl Deployments {
                 Ok(created)
             }
             Err(error) => {
-                if !super::runner::is_conflict(&error) {
+                if super::runner::is_conflict(&error) {
+                    self.count_collision(world, &set).await?;
+                } else {
                     let message = format!("Failed to create new replica set {:?}: {error}", set.name_any());
                     self.recorder.record(
                         &*world.deployment,
@@ -144,6 +146,25 @@ impl Deployments {
                 Err(error)
             }
         }
+    }
+
+    /// Where the name belongs to somebody else's set, or to one of another template, the next attempt takes another.
+    async fn count_collision(&self, world: &World, set: &ReplicaSet) -> Result<(), kube::Error> {
+        let deployment = &world.deployment;
+        let Some(found) = self.sets_api(&**deployment).get_opt(&set.name_any()).await? else { return Ok(()) };
+        let owner = ownership::controller_of(&found.metadata).map(|owner| owner.uid.as_str());
+        let template = |set: &ReplicaSet| set.spec.as_ref().and_then(|spec| spec.template.clone());
+        let same = hash::same_template(template(set).as_ref(), template(&found).as_ref());
+        if same && owner == deployment.metadata.uid.as_deref() {
+            return Ok(());
+        }
+        let before = deployment.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0);
+        let patch = json!({"metadata": {"resourceVersion": deployment.resource_version()},
+            "status": {"collisionCount": before + 1}});
+        let api: Api<Deployment> =
+            Api::namespaced(self.client.clone(), &deployment.namespace().unwrap_or_default());
+        let patch = Patch::Merge(patch);
+        ignore_not_found(api.patch_status(&deployment.name_any(), &PatchParams::default(), &patch).await)
     }
 
     /// A set whose template is wanted again gets a new revision number (this is what a rollback is).

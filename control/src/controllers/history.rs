@@ -43,7 +43,7 @@ impl History {
         K: Resource<DynamicType = ()>,
     {
         let uid = owner.uid().unwrap_or_default();
-        let mut all = self.revisions.in_namespace(&owner.namespace().unwrap_or_default());
+        let mut all = self.revisions.claimable(&owner.namespace().unwrap_or_default(), &uid);
         all.retain(|one| ownership::controller_of(&one.metadata).is_some_and(|owner| owner.uid == uid));
         all.sort_by_key(|one| (one.revision, one.name_any()));
         let highest = all.last().map_or(0, |one| one.revision);

@@ -4,11 +4,12 @@
 //! queues, so they never block. After a lost watch the new list is compared with the copy, so a handler sees the
 //! difference and nothing twice.
 
+use super::ownership;
 use futures_util::{StreamExt, TryStreamExt};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
@@ -47,8 +48,47 @@ impl<K> Watched for K where
 {
 }
 
-type Objects<K> = BTreeMap<Key, Arc<K>>;
 type Handler<K> = Box<dyn Fn(Option<&Arc<K>>, Option<&Arc<K>>) + Send + Sync>;
+
+/// The copy itself, with an index by controller: an owner asks for its own at every change of one of them.
+struct Objects<K> {
+    by_key: BTreeMap<Key, Arc<K>>,
+    /// By namespace and uid of the controller; the uid is empty for those that have none.
+    by_controller: BTreeMap<(String, String), BTreeSet<Key>>,
+}
+
+impl<K> Default for Objects<K> {
+    fn default() -> Self {
+        Self { by_key: BTreeMap::new(), by_controller: BTreeMap::new() }
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Objects<K> {
+    fn insert(&mut self, key: Key, object: Arc<K>) -> Option<Arc<K>> {
+        let before = self.remove(&key);
+        self.by_controller.entry(controller(&*object)).or_default().insert(key.clone());
+        self.by_key.insert(key, object);
+        before
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Arc<K>> {
+        let object = self.by_key.remove(key)?;
+        let owner = controller(&*object);
+        if let Some(keys) = self.by_controller.get_mut(&owner) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_controller.remove(&owner);
+            }
+        }
+        Some(object)
+    }
+}
+
+fn controller<K: Resource<DynamicType = ()>>(object: &K) -> (String, String) {
+    let meta = object.meta();
+    let uid = ownership::controller_of(meta).map(|owner| owner.uid.clone());
+    (meta.namespace.clone().unwrap_or_default(), uid.unwrap_or_default())
+}
 
 /// The copy, for readers. Cheap to clone.
 pub(crate) struct Lister<K> {
@@ -65,12 +105,12 @@ impl<K> Clone for Lister<K> {
 impl<K> Lister<K> {
     /// One object.
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<K>> {
-        self.objects.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.objects.read().unwrap_or_else(PoisonError::into_inner).by_key.get(key).cloned()
     }
 
     /// Every object, in the order of keys.
     pub(crate) fn all(&self) -> Vec<Arc<K>> {
-        self.objects.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.objects.read().unwrap_or_else(PoisonError::into_inner).by_key.values().cloned().collect()
     }
 
     /// Every object of one namespace.
@@ -78,10 +118,19 @@ impl<K> Lister<K> {
         let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
         let from = Key::new(namespace, "");
         objects
+            .by_key
             .range(from..)
             .take_while(|(key, _)| key.namespace == namespace)
             .map(|(_, object)| object.clone())
             .collect()
+    }
+
+    /// The objects of a namespace that the controller `uid` has, or could take because nobody has them.
+    pub(crate) fn claimable(&self, namespace: &str, uid: &str) -> Vec<Arc<K>> {
+        let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
+        let of = |uid: &str| objects.by_controller.get(&(namespace.to_owned(), uid.to_owned()));
+        let keys = of(uid).into_iter().chain(of("").filter(|_| !uid.is_empty())).flatten();
+        keys.filter_map(|key| objects.by_key.get(key).cloned()).collect()
     }
 
     /// Resolves once the first list is complete.
@@ -139,7 +188,7 @@ impl<K: Watched> Informer<K> {
     pub(crate) async fn run(self) {
         let handlers = std::mem::take(&mut *self.handlers.lock().unwrap_or_else(PoisonError::into_inner));
         let mut events = watcher(self.api.clone(), watcher::Config::default()).default_backoff().boxed();
-        let mut listing = Objects::new();
+        let mut listing = BTreeMap::new();
         loop {
             match events.try_next().await {
                 Ok(Some(event)) => self.handle(event, &mut listing, &handlers),
@@ -149,7 +198,7 @@ impl<K: Watched> Informer<K> {
         }
     }
 
-    fn handle(&self, event: watcher::Event<K>, listing: &mut Objects<K>, handlers: &[Handler<K>]) {
+    fn handle(&self, event: watcher::Event<K>, listing: &mut BTreeMap<Key, Arc<K>>, handlers: &[Handler<K>]) {
         match event {
             watcher::Event::Init => listing.clear(),
             watcher::Event::InitApply(object) => {
@@ -162,10 +211,10 @@ impl<K: Watched> Informer<K> {
     }
 
     /// Takes a whole list as the new state.
-    fn replace(&self, listing: Objects<K>, handlers: &[Handler<K>]) {
+    fn replace(&self, listing: BTreeMap<Key, Arc<K>>, handlers: &[Handler<K>]) {
         let gone: Vec<Key> = {
             let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
-            objects.keys().filter(|key| !listing.contains_key(*key)).cloned().collect()
+            objects.by_key.keys().filter(|key| !listing.contains_key(*key)).cloned().collect()
         };
         gone.into_iter().for_each(|key| self.set(key, None, handlers));
         listing.into_iter().for_each(|(key, object)| self.set(key, Some(object), handlers));

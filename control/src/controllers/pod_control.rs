@@ -61,7 +61,7 @@ impl PodControl {
     {
         let uid = owner.uid().unwrap_or_default();
         let mut owned = Vec::new();
-        for pod in self.pods.in_namespace(&owner.namespace().unwrap_or_default()) {
+        for pod in self.pods.claimable(&owner.namespace().unwrap_or_default(), &uid) {
             match ownership::claim(&uid, selector, &pod.metadata) {
                 Claim::Owned => owned.push(pod),
                 Claim::Adopt

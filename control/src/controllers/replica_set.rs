@@ -93,7 +93,8 @@ impl<K: Replicated> ReplicaSets<K> {
         let excess = active.len().saturating_sub(wanted).min(BURST);
         let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
         let create = vec![pod_of(object, template); missing];
-        let related = self.control.pods.in_namespace(set.metadata.namespace.as_deref().unwrap_or_default());
+        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+        let related = if excess > 0 { self.control.pods.in_namespace(namespace) } else { Vec::new() };
         let doomed = to_delete(active, &related, excess, jiff::Timestamp::now());
         self.control.apply(object, create, doomed).await
     }

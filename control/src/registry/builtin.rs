@@ -4,8 +4,8 @@ use super::Resource;
 use super::{
     admissionwebhooks, apiservices, certificatesigningrequests, componentstatuses, configmaps,
     controllerrevisions, cronjobs, csidrivers, csinodes, csistoragecapacities, customresourcedefinitions,
-    daemonsets, deployments, endpoints, endpointslices, events, horizontalpodautoscalers, ingressclasses,
-    ingresses, jobs, leases, limitranges, metrics, namespaces, networkpolicies, nodes,
+    daemonsets, deployments, endpoints, endpointslices, events, flowcontrol, horizontalpodautoscalers,
+    ingressclasses, ingresses, jobs, leases, limitranges, metrics, namespaces, networkpolicies, nodes,
     persistentvolumeclaims, persistentvolumes, poddisruptionbudgets, pods, podtemplates, priorityclasses,
     replicasets, replicationcontrollers, resourcequotas, reviews, rolebindings, roles, runtimeclasses,
     secrets, serviceaccounts, services, statefulsets, storageclasses, volumeattachments,
@@ -56,6 +56,7 @@ pub(super) fn rows() -> Vec<Resource> {
     for group in [
         admissionwebhooks::rows(),
         events::rows(),
+        flowcontrol::rows(),
         horizontalpodautoscalers::rows(),
         metrics::rows(),
         reviews::rows(),

@@ -32,6 +32,11 @@ impl Faults {
         self.push("FieldValueNotSupported", field, message);
     }
 
+    /// More bytes than a field may have.
+    pub(crate) fn too_long(&mut self, field: impl Into<String>, limit: usize) {
+        self.push("FieldValueTooLong", field, format!("Too long: may not be more than {limit} bytes"));
+    }
+
     /// A value that may not be there at all, or not be changed.
     pub(crate) fn forbidden(&mut self, field: impl Into<String>, detail: &str) {
         self.push("FieldValueForbidden", field, with_detail("Forbidden".to_owned(), detail));

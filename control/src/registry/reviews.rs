@@ -12,10 +12,30 @@ pub(super) fn rows() -> Vec<Resource> {
     vec![
         asked(Row::namespaced("", "v1", "Binding", "bindings")),
         asked(Row::cluster(AUTHENTICATION, "v1", "SelfSubjectReview", "selfsubjectreviews")),
+        // `kubectl auth whoami` of 1.27 asks for these, which only v1 replaced.
+        asked(
+            Row::cluster(AUTHENTICATION, "v1beta1", "SelfSubjectReview", "selfsubjectreviews")
+                .schema(review()),
+        ),
+        asked(
+            Row::cluster(AUTHENTICATION, "v1alpha1", "SelfSubjectReview", "selfsubjectreviews")
+                .schema(review()),
+        ),
         asked(Row::cluster(AUTHENTICATION, "v1", "TokenReview", "tokenreviews")),
         asked(Row::namespaced(AUTHORIZATION, "v1", "LocalSubjectAccessReview", "localsubjectaccessreviews")),
         asked(Row::cluster(AUTHORIZATION, "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews")),
         asked(Row::cluster(AUTHORIZATION, "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews")),
         asked(Row::cluster(AUTHORIZATION, "v1", "SubjectAccessReview", "subjectaccessreviews")),
     ]
+}
+
+/// A review as its older versions had it.
+fn review() -> serde_json::Value {
+    serde_json::json!({"type": "object", "properties": {
+        "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"},
+        "status": {"type": "object", "properties": {"userInfo": {"type": "object", "properties": {
+            "username": {"type": "string"}, "uid": {"type": "string"},
+            "groups": {"type": "array", "items": {"type": "string"}},
+        }}}},
+    }})
 }

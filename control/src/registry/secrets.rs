@@ -3,7 +3,7 @@
 use super::columns::{age, integer, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields, validation};
+use super::{Resource, configmaps, faults::Faults, fields, validation};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
@@ -34,6 +34,8 @@ fn defaults(object: &mut Value) {
 }
 
 fn validate(object: &Value, faults: &mut Faults) {
+    let lengths = fields::pairs(object, "/data").map(|(_, value)| configmaps::decoded_length(value));
+    configmaps::limit_size("data", lengths, faults);
     for (key, _) in fields::pairs(object, "/data") {
         validation::config_key(&format!("data[{key}]"), key, faults);
     }
@@ -56,7 +58,7 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     if new.get("type") != old.get("type") {
         faults.immutable("type", new.get("type").unwrap_or(&Value::Null));
     }
-    super::configmaps::keep_immutable(new, old, faults);
+    configmaps::keep_immutable(new, old, faults);
 }
 
 fn selectable(object: &Value, field: &str) -> Option<String> {

@@ -5,8 +5,9 @@ use k8s_openapi::api::{
     admissionregistration::v1 as admission, apps::v1 as apps, authentication::v1 as authentication,
     authorization::v1 as authorization, autoscaling::v1 as autoscaling_v1, autoscaling::v2 as autoscaling_v2,
     batch::v1 as batch, certificates::v1 as certificates, coordination::v1 as coordination, core::v1 as core,
-    discovery::v1 as discovery, events::v1 as events, networking::v1 as networking, node::v1 as node,
-    policy::v1 as policy, rbac::v1 as rbac, scheduling::v1 as scheduling, storage::v1 as storage,
+    discovery::v1 as discovery, events::v1 as events, flowcontrol::v1 as flowcontrol,
+    networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
+    scheduling::v1 as scheduling, storage::v1 as storage,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as extensions;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
@@ -126,6 +127,8 @@ static KINDS: &[Kind] = &[
     of::<discovery::EndpointSlice>(),
     of::<events::Event>(),
     of::<extensions::CustomResourceDefinition>(),
+    of::<flowcontrol::FlowSchema>(),
+    of::<flowcontrol::PriorityLevelConfiguration>(),
     of::<networking::Ingress>(),
     of::<networking::IngressClass>(),
     of::<networking::NetworkPolicy>(),

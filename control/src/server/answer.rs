@@ -31,6 +31,15 @@ pub(crate) fn stream(chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send 
     StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))).boxed_unsync()
 }
 
+/// A long answer, made while it is sent.
+pub(crate) fn stream_of(
+    content_type: &'static str,
+    chunks: impl Iterator<Item = Bytes> + Send + 'static,
+) -> Answer {
+    let chunks = chunks.map(Ok::<Bytes, BoxError>);
+    with_type(200, content_type, stream(futures_util::stream::iter(chunks)))
+}
+
 pub(crate) fn with_type(code: u16, content_type: &'static str, body: Body) -> Answer {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -3,6 +3,7 @@
 
 use super::Server;
 use super::change::Manner;
+use super::flow_control::defaults;
 use crate::registry::Resource;
 use crate::store::{Draft, StoreError};
 use futures_util::future::try_join_all;
@@ -31,8 +32,18 @@ impl Server {
         let roles = try_join_all(roles.into_iter().map(|object| self.ensure(&role, "", object)));
         let bindings = try_join_all(bindings.into_iter().map(|object| self.ensure(&binding, "", object)));
         let info = self.cluster_info(advertised, ca_pem);
-        tokio::try_join!(roles, bindings, self.system_priorities(), self.kubernetes_service(advertised), info)
-            .map(drop)
+        let service = self.kubernetes_service(advertised);
+        tokio::try_join!(roles, bindings, self.system_priorities(), service, info, self.flows()).map(drop)
+    }
+
+    /// Kubernetes' own priority levels, and what belongs to which.
+    async fn flows(&self) -> Result<(), Status> {
+        const GROUP: &str = "flowcontrol.apiserver.k8s.io";
+        let level = self.row(GROUP, "v1", "prioritylevelconfigurations")?;
+        let schema = self.row(GROUP, "v1", "flowschemas")?;
+        let levels = try_join_all(defaults::levels().into_iter().map(|one| self.ensure(&level, "", one)));
+        let schemas = try_join_all(defaults::schemas().into_iter().map(|one| self.ensure(&schema, "", one)));
+        tokio::try_join!(levels, schemas).map(drop)
     }
 
     /// The classes of what a node or the cluster cannot do without.

@@ -35,7 +35,8 @@ pub(crate) async fn answer(
         [endpoint @ ("livez" | "healthz" | "readyz"), rest @ ..] => {
             return health::answer(server, endpoint, rest, query);
         }
-        ["metrics"] => return Ok(answer::text(200, server.telemetry.text(server))),
+        ["metrics"] => return Ok(answer::text(200, server.telemetry.text(server).await)),
+        ["backup"] => return crate::backup::stream(&*server.store),
         ["version"] => version(),
         [".well-known", "openid-configuration"] => openid(),
         ["openid", "v1", "jwks"] => server.tokens.issuer.key_set(),

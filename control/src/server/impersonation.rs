@@ -104,8 +104,9 @@ impl Server {
         name: &str,
     ) -> Result<(), Status> {
         let verb = "impersonate";
-        self.authorize(user, &Attributes::Resource { verb, group, resource, subresource, namespace, name })
-            .await
+        let fields = None;
+        let asked = Attributes::Resource { verb, group, resource, subresource, namespace, name, fields };
+        self.authorize(user, &asked).await
     }
 }
 

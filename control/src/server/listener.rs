@@ -1,6 +1,7 @@
 //! The HTTPS listener: accepts connections, learns from TLS who is at the other end, and hands every request to the
 //! server. A connection that does nothing costs a task and is dropped when it stays silent too long.
 
+use super::audit::Peer;
 use super::{Server, TransportUser, stopped};
 use crate::authn::User;
 use http::Request;
@@ -10,6 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -37,9 +39,9 @@ pub(crate) async fn serve(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+                Ok(accepted) => {
                     let (server, acceptor, shutdown) = (server.clone(), acceptor.clone(), shutdown.clone());
-                    connections.spawn(connection(server, stream, acceptor, shutdown));
+                    connections.spawn(connection(server, accepted, acceptor, shutdown));
                 }
                 // Out of descriptors or the like: the next attempt may do better, a tight loop would not.
                 Err(error) => {
@@ -60,7 +62,7 @@ pub(crate) async fn serve(
 
 async fn connection(
     server: Arc<Server>,
-    stream: TcpStream,
+    (stream, peer): (TcpStream, SocketAddr),
     acceptor: TlsAcceptor,
     mut shutdown: watch::Receiver<bool>,
 ) {
@@ -76,6 +78,7 @@ async fn connection(
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let user = certificate.and_then(|certificate| User::from_certificate(certificate));
     let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
         if let Some(user) = &user {
             request.extensions_mut().insert(TransportUser(user.clone()));
         }

@@ -4,7 +4,7 @@ use http::{HeaderMap, header};
 use knarr_api::Status;
 
 /// What the client accepts, as the first of its wishes that the server can fulfil.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Accept {
     /// `None` when nothing fits: 406.
     chosen: Option<(Encoding, Shape)>,

@@ -3,7 +3,7 @@
 
 use super::query::percent_decode;
 use crate::authz::Attributes;
-use knarr_api::Status;
+use knarr_api::{FieldSelector, Status};
 
 /// What a path addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,15 +80,16 @@ impl ResourcePath {
         self.subresource.as_deref().unwrap_or_default()
     }
 
-    /// What authorization must know.
-    pub(crate) fn attributes<'a>(&'a self, verb: &'a str) -> Attributes<'a> {
+    /// What authorization must know; a list or watch of one name is about that object.
+    pub(crate) fn attributes<'a>(&'a self, verb: &'a str, fields: &'a FieldSelector) -> Attributes<'a> {
         Attributes::Resource {
             verb,
             group: &self.group,
             resource: &self.plural,
             subresource: self.subresource(),
             namespace: self.namespace(),
-            name: self.name(),
+            name: self.name.as_deref().or(fields.exact("metadata.name")).unwrap_or_default(),
+            fields: Some(fields),
         }
     }
 }

@@ -44,6 +44,11 @@ impl Selection {
         }
     }
 
+    /// The value that the store's index of the resource is to be asked for, where the selectors name one.
+    pub(crate) fn indexed(&self, prefix: &str) -> Option<&str> {
+        self.fields.exact(crate::store::index::field(prefix)?)
+    }
+
     pub(crate) fn matches(&self, resource: &Resource, entry: &Entry) -> bool {
         self.labels.matches(|key| entry.label(key))
             && self.fields.matches(|field| value(resource, entry, field))

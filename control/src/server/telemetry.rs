@@ -68,12 +68,12 @@ impl Telemetry {
     }
 
     /// Everything, as text.
-    pub(super) fn text(&self, server: &Server) -> String {
+    pub(super) async fn text(&self, server: &Server) -> String {
         let mut text = String::new();
         self.write_requests(&mut text);
         self.write_durations(&mut text);
-        let in_flight = super::MAX_IN_FLIGHT - server.in_flight.available_permits();
-        gauge(&mut text, "apiserver_current_inflight_requests", "Requests in work.", in_flight);
+        let seated = server.flow_control.seated().await;
+        gauge(&mut text, "apiserver_current_inflight_requests", "Requests in work.", seated);
         gauge(&mut text, "knarr_store_revision", "Newest revision of the store.", server.store.revision());
         gauge(&mut text, "process_resident_memory_bytes", "Resident memory.", resident_bytes());
         text

@@ -8,11 +8,15 @@ use serde_json::{Value, json};
 
 mod access;
 mod admission;
+mod auditing;
+mod bad_input;
 mod custom;
 mod deletion;
 mod lists;
+mod nodes;
 mod objects;
 mod policies;
+mod semantics;
 mod streams;
 mod watches;
 
@@ -34,6 +38,10 @@ struct Response {
 }
 
 fn lab() -> Lab {
+    lab_with(None)
+}
+
+fn lab_with(audit: Option<&audit::AuditOptions>) -> Lab {
     let directory = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let pki = Pki::open(&directory.path().join("pki")).unwrap();
@@ -42,6 +50,8 @@ fn lab() -> Lab {
     let store: Arc<dyn Store> = Arc::new(Embedded::open(&directory.path().join("store.redb")).unwrap());
     let server = Server {
         rbac: crate::authz::rbac::Rbac::new(store.clone()),
+        flow_control: flow_control::FlowControl::new(store.clone()),
+        audit: audit.map(|options| Arc::new(Audit::open(options).unwrap())),
         store,
         table: Table::builtin(),
         openapi: crate::openapi::Documents::default(),
@@ -52,7 +62,6 @@ fn lab() -> Lab {
         metrics: Metrics::default(),
         telemetry: Telemetry::default(),
         shutdown,
-        in_flight: Server::semaphore(),
     };
     let server = Arc::new(server);
     runtime.block_on(server.bootstrap("127.0.0.1:6443".parse().unwrap(), "ca")).unwrap();
@@ -77,6 +86,11 @@ impl Lab {
     fn call(&self, method: &str, path: &str, content_type: &str, body: &Value) -> Response {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         self.read(self.send(User::server(), method, path, content_type, body))
+    }
+
+    fn call_as(&self, user: User, method: &str, path: &str, body: &Value) -> Response {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        self.read(self.send(user, method, path, "application/json", body))
     }
 
     fn get(&self, path: &str) -> Response {

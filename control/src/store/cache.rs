@@ -3,6 +3,7 @@
 //! Objects are kept by resource, each behind a lock of its own. `published` is the newest revision of which every
 //! change is in here: the writer fills in a whole batch first and raises it afterwards.
 
+use super::index::{self, Bell, Index};
 use super::{Entry, Event, EventKind, ListQuery, Page, Revision, StoreError, Watch, resource_prefix};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,7 +16,7 @@ const MAX_HISTORY_BYTES: usize = 16 << 20;
 
 /// All resources.
 #[derive(Debug)]
-pub(super) struct Cache {
+pub struct Cache {
     shelves: RwLock<HashMap<Box<str>, Arc<Shelf>>>,
     published: watch::Sender<Revision>,
     /// The revision at which this process began to remember.
@@ -26,8 +27,8 @@ pub(super) struct Cache {
 #[derive(Debug)]
 pub(super) struct Shelf {
     state: RwLock<State>,
-    /// Wakes watchers; the value is the revision of the newest event.
-    changed: watch::Sender<Revision>,
+    /// Wakes watchers of the whole resource.
+    changed: Bell,
 }
 
 #[derive(Debug)]
@@ -37,6 +38,8 @@ struct State {
     history_bytes: usize,
     /// Every event after this revision is in `history`.
     floor: Revision,
+    /// Of the resources that have one.
+    index: Option<Index>,
 }
 
 impl Cache {
@@ -47,6 +50,9 @@ impl Cache {
         for entry in entries {
             let shelf = cache.shelf(&entry.key);
             let mut state = shelf.state.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(index) = &mut state.index {
+                index.load(&entry, revision);
+            }
             state.objects.insert(entry.key.clone(), Arc::new(entry));
         }
         cache
@@ -66,7 +72,7 @@ impl Cache {
             return shelf.clone();
         }
         let mut shelves = self.shelves.write().unwrap_or_else(PoisonError::into_inner);
-        shelves.entry(name.into()).or_insert_with(|| Arc::new(Shelf::new(self.start))).clone()
+        shelves.entry(name.into()).or_insert_with(|| Arc::new(Shelf::new(name, self.start))).clone()
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Arc<Entry>> {
@@ -93,31 +99,55 @@ impl Cache {
         self.shelf(query.prefix).state.read().unwrap_or_else(PoisonError::into_inner).list(query, published)
     }
 
-    pub(super) fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, StoreError> {
+    /// Every object as of one revision: what is newer is undone.
+    pub(super) fn snapshot(&self) -> Result<(Revision, Vec<Arc<Entry>>), StoreError> {
+        let revision = self.revision();
+        let mut prefixes: Vec<Box<str>> =
+            self.shelves.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        prefixes.sort();
+        let mut entries = Vec::new();
+        for prefix in prefixes {
+            let query = ListQuery { prefix: &prefix, revision: Some(revision), ..ListQuery::default() };
+            entries.extend(self.list(query)?.entries);
+        }
+        Ok((revision, entries))
+    }
+
+    pub(super) fn watch(
+        &self,
+        prefix: &str,
+        from: Revision,
+        indexed: Option<&str>,
+    ) -> Result<Watch, StoreError> {
         let current = self.revision();
         if from > current {
             return Err(StoreError::Future { wanted: from, current });
         }
         let shelf = self.shelf(prefix);
-        shelf.state.read().unwrap_or_else(PoisonError::into_inner).check(from)?;
-        Ok(Watch::new(shelf.clone(), shelf.changed.subscribe(), self.subscribe(), prefix, from))
+        let changed = match indexed {
+            Some(value) => shelf.state.write().unwrap_or_else(PoisonError::into_inner).join(value, from)?,
+            None => {
+                shelf.state.read().unwrap_or_else(PoisonError::into_inner).check(from)?;
+                shelf.changed.subscribe()
+            }
+        };
+        Ok(Watch::new(shelf, changed, self.subscribe(), (prefix, indexed), from))
     }
 
     /// Makes a batch visible: objects and history first, then the revision, then the watchers are woken.
     pub(super) fn publish(&self, events: Vec<Event>) {
         let Some(last) = events.last().map(Event::revision) else { return };
-        let mut touched: Vec<(Arc<Shelf>, Revision)> = Vec::new();
+        let mut bells: HashMap<*const watch::Sender<Revision>, (Bell, Revision)> = HashMap::new();
         for event in events {
             let (shelf, revision) = (self.shelf(&event.entry.key), event.revision());
-            shelf.state.write().unwrap_or_else(PoisonError::into_inner).apply(event);
-            match touched.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &shelf)) {
-                Some((_, newest)) => *newest = revision,
-                None => touched.push((shelf, revision)),
+            let own = shelf.state.write().unwrap_or_else(PoisonError::into_inner).apply(event);
+            for bell in own.into_iter().chain([shelf.changed.clone()]) {
+                bells.insert(Arc::as_ptr(&bell), (bell, revision));
             }
         }
         self.published.send_replace(last);
-        for (shelf, revision) in touched {
-            shelf.changed.send_replace(revision);
+        for (bell, revision) in bells.into_values() {
+            bell.send_replace(revision);
         }
     }
 
@@ -131,30 +161,59 @@ impl Cache {
 }
 
 impl Shelf {
-    fn new(floor: Revision) -> Self {
-        let state = State { objects: BTreeMap::new(), history: VecDeque::new(), history_bytes: 0, floor };
-        Self { state: RwLock::new(state), changed: watch::Sender::new(floor) }
+    fn new(name: &str, floor: Revision) -> Self {
+        let index = index::field(name).map(|_| Index::default());
+        let state =
+            State { objects: BTreeMap::new(), history: VecDeque::new(), history_bytes: 0, floor, index };
+        Self { state: RwLock::new(state), changed: Arc::new(watch::Sender::new(floor)) }
     }
 
-    /// At most `limit` events after `from`, oldest first.
-    pub(super) fn events_after(&self, from: Revision, limit: usize) -> Result<Vec<Arc<Event>>, StoreError> {
+    /// At most `limit` events after `from`, oldest first; of one value of the index where `indexed` names it.
+    pub(super) fn events_after(
+        &self,
+        from: Revision,
+        indexed: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.check(from)?;
-        Ok(state.events_after(from).take(limit).cloned().collect())
+        let slot = indexed.and_then(|value| state.index.as_ref()?.slot(value));
+        let (history, floor) = match slot {
+            Some(slot) => (&slot.history, slot.floor),
+            None => (&state.history, state.floor),
+        };
+        check(from, floor)?;
+        Ok(after(history, from).take(limit).cloned().collect())
     }
+}
+
+fn check(from: Revision, floor: Revision) -> Result<(), StoreError> {
+    if from < floor {
+        return Err(StoreError::Compacted { wanted: from, oldest: floor });
+    }
+    Ok(())
+}
+
+fn after(history: &VecDeque<Arc<Event>>, from: Revision) -> impl Iterator<Item = &Arc<Event>> {
+    let start = history.partition_point(|event| event.revision() <= from);
+    history.range(start..)
 }
 
 impl State {
     fn check(&self, from: Revision) -> Result<(), StoreError> {
-        if from < self.floor {
-            return Err(StoreError::Compacted { wanted: from, oldest: self.floor });
-        }
-        Ok(())
+        check(from, self.floor)
+    }
+
+    /// A watcher of one value: its bell, if every event after `from` is still known.
+    fn join(&mut self, value: &str, from: Revision) -> Result<watch::Receiver<Revision>, StoreError> {
+        let floor = self.floor;
+        let Some(index) = &mut self.index else { return Err(StoreError::NotFound) };
+        let slot = index.slot_or_new(value, floor);
+        check(from, slot.floor)?;
+        Ok(slot.bell.subscribe())
     }
 
     fn events_after(&self, from: Revision) -> impl Iterator<Item = &Arc<Event>> {
-        let start = self.history.partition_point(|event| event.revision() <= from);
-        self.history.range(start..)
+        after(&self.history, from)
     }
 
     fn newest_event(&self) -> Revision {
@@ -164,6 +223,9 @@ impl State {
     fn list(&self, query: ListQuery<'_>, published: Revision) -> Result<Page, StoreError> {
         let newest = self.newest_event();
         let old = query.revision.filter(|wanted| *wanted < newest);
+        if let (None, Some(value)) = (old, query.indexed) {
+            return Ok(self.list_slot(query, value, published.max(newest)));
+        }
         let start = query.after.unwrap_or(query.prefix);
         let wanted = |key: &str| key.starts_with(query.prefix) && query.after.is_none_or(|after| key > after);
         let range = (std::ops::Bound::Included(start), std::ops::Bound::Unbounded);
@@ -189,6 +251,17 @@ impl State {
         Ok(Page { entries, revision: old, remaining })
     }
 
+    /// The newest objects of one value of the index; without a limit, since selectors follow.
+    fn list_slot(&self, query: ListQuery<'_>, value: &str, newest: Revision) -> Page {
+        let slot = self.index.as_ref().and_then(|index| index.slot(value));
+        let keys = slot.into_iter().flat_map(|slot| &slot.keys);
+        let wanted = keys.filter(|key| {
+            key.starts_with(query.prefix) && query.after.is_none_or(|after| key.as_ref() > after)
+        });
+        let entries = wanted.filter_map(|key| self.objects.get(key).cloned()).collect();
+        Page { entries, revision: query.revision.unwrap_or(newest), remaining: 0 }
+    }
+
     /// The state at `revision` of every key that changed since: the state before its first later event.
     fn undo_to(&self, revision: Revision) -> HashMap<Arc<str>, Option<Arc<Entry>>> {
         let mut undone = HashMap::new();
@@ -198,7 +271,8 @@ impl State {
         undone
     }
 
-    fn apply(&mut self, event: Event) {
+    /// Takes an event in; gives the bells of the index to ring.
+    fn apply(&mut self, event: Event) -> Vec<Bell> {
         match event.kind {
             EventKind::Deleted => {
                 self.objects.remove(&event.entry.key);
@@ -208,16 +282,23 @@ impl State {
             }
         }
         self.history_bytes += event.entry.value.len();
-        self.history.push_back(Arc::new(event));
+        let event = Arc::new(event);
+        let floor = self.floor;
+        let bells = self.index.as_mut().map(|index| index.apply(&event, floor)).unwrap_or_default();
+        self.history.push_back(event);
         while self.history.len() > MAX_EVENTS || self.history_bytes > MAX_HISTORY_BYTES {
             self.forget_oldest();
         }
+        bells
     }
 
     fn forget_oldest(&mut self) {
         if let Some(event) = self.history.pop_front() {
             self.history_bytes -= event.entry.value.len();
             self.floor = event.revision();
+            if let Some(index) = &mut self.index {
+                index.forget(&event);
+            }
         }
     }
 
@@ -226,5 +307,8 @@ impl State {
             self.forget_oldest();
         }
         self.floor = self.floor.max(revision);
+        if let Some(index) = &mut self.index {
+            index.raise_floor(self.floor);
+        }
     }
 }

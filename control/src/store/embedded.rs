@@ -5,7 +5,7 @@
 //! power cut could take back.
 
 use super::cache::Cache;
-use super::{Draft, Entry, ListQuery, Page, Revision, Store, StoreError, Watch};
+use super::{Draft, Entry, Event, EventKind, Revision, Store, StoreError};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use std::path::Path;
@@ -40,6 +40,25 @@ impl Embedded {
         Ok(Self { cache, requests: Mutex::new(Some(sender)), writer: Mutex::new(Some(thread)) })
     }
 
+    /// Fills a new store file; what is written next gets a revision after `revision`.
+    pub(crate) fn fill(
+        path: &Path,
+        entries: impl Iterator<Item = anyhow::Result<Entry>>,
+        revision: Revision,
+    ) -> anyhow::Result<()> {
+        const BATCH: usize = 1000;
+        let disk = disk::Disk::open(path).with_context(|| format!("create {}", path.display()))?;
+        let mut batch = Vec::new();
+        for entry in entries {
+            batch.push(Event::new(EventKind::Added, Arc::new(entry?), None));
+            if batch.len() == BATCH {
+                disk.commit(&std::mem::take(&mut batch))?;
+            }
+        }
+        disk.commit(&batch)?;
+        disk.set_revision(revision)
+    }
+
     async fn write(&self, key: &str, change: Change) -> Result<Arc<Entry>, StoreError> {
         let closed = || StoreError::Unavailable("the store is closed".to_owned());
         let (reply, answer) = oneshot::channel();
@@ -63,21 +82,8 @@ impl Drop for Embedded {
 
 #[async_trait]
 impl Store for Embedded {
-    fn revision(&self) -> Revision {
-        self.cache.revision()
-    }
-
-    async fn wait_for(&self, revision: Revision) {
-        // The sender lives as long as the cache, which we hold.
-        let _ = self.cache.subscribe().wait_for(|published| *published >= revision).await;
-    }
-
-    async fn get(&self, key: &str) -> Result<Option<Arc<Entry>>, StoreError> {
-        Ok(self.cache.get(key))
-    }
-
-    async fn list(&self, query: ListQuery<'_>) -> Result<Page, StoreError> {
-        self.cache.list(query)
+    fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     async fn create(&self, key: &str, draft: Draft) -> Result<Arc<Entry>, StoreError> {
@@ -90,10 +96,6 @@ impl Store for Embedded {
 
     async fn delete(&self, key: &str, expected: Revision, last: Draft) -> Result<Arc<Entry>, StoreError> {
         self.write(key, Change::Delete(expected, last)).await
-    }
-
-    fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, StoreError> {
-        self.cache.watch(prefix, from)
     }
 
     fn is_open(&self) -> bool {

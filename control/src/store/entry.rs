@@ -129,11 +129,16 @@ impl Entry {
 
     /// The value of a selectable field, computed once by `compute`.
     pub fn field(&self, name: &str, compute: impl FnOnce(&Value) -> String) -> Box<str> {
+        self.remembered(name, || compute(&self.object()))
+    }
+
+    /// What `compute` says of this object under `name`, asked once.
+    pub(super) fn remembered(&self, name: &str, compute: impl FnOnce() -> String) -> Box<str> {
         let mut fields = self.fields.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, value)) = fields.iter().find(|(known, _)| &**known == name) {
             return value.clone();
         }
-        let value: Box<str> = compute(&self.object()).into();
+        let value: Box<str> = compute().into();
         fields.push((name.into(), value.clone()));
         value
     }

@@ -8,7 +8,7 @@
 //! Values are JSON with an empty `resourceVersion`: the revision is etcd's, and is filled in on reading.
 
 use super::cache::Cache;
-use super::{Draft, Entry, Event, EventKind, ListQuery, Page, Revision, Store, StoreError, Watch};
+use super::{Draft, Entry, Event, EventKind, Revision, Store, StoreError};
 use async_trait::async_trait;
 use client::{Client, failure};
 use messages::{
@@ -16,6 +16,7 @@ use messages::{
     WatchCreateRequest, WatchEvent, WatchResponse,
 };
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -35,6 +36,15 @@ const COMPACT_INTERVAL: Duration = Duration::from_secs(300);
 /// A write that etcd took and that does not come back within this is not acknowledged.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Files in PEM by which etcd and we know each other; those that are absent are not used.
+#[derive(Debug, Clone, Default)]
+pub struct EtcdTls {
+    /// Who may have signed etcd's certificates; the machine's own roots where absent.
+    pub ca: Option<PathBuf>,
+    /// Our certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
 /// Objects in an etcd cluster.
 #[derive(Debug)]
 pub(super) struct Etcd {
@@ -45,8 +55,8 @@ pub(super) struct Etcd {
 }
 
 /// Connects to the members of an etcd cluster and reads what is there.
-pub async fn connect(endpoints: &[String]) -> Result<Arc<dyn Store>, StoreError> {
-    let client = Client::new(endpoints)?;
+pub async fn connect(endpoints: &[String], tls: &EtcdTls) -> Result<Arc<dyn Store>, StoreError> {
+    let client = Client::new(endpoints, tls)?;
     let (revision, entries) = load(&client).await?;
     let cache = Arc::new(Cache::new(revision, entries));
     let (closed, ending) = watch::channel(false);
@@ -256,21 +266,8 @@ impl Etcd {
 
 #[async_trait]
 impl Store for Etcd {
-    fn revision(&self) -> Revision {
-        self.cache.revision()
-    }
-
-    async fn wait_for(&self, revision: Revision) {
-        // The sender lives as long as the cache, which we hold.
-        let _ = self.cache.subscribe().wait_for(|published| *published >= revision).await;
-    }
-
-    async fn get(&self, key: &str) -> Result<Option<Arc<Entry>>, StoreError> {
-        Ok(self.cache.get(key))
-    }
-
-    async fn list(&self, query: ListQuery<'_>) -> Result<Page, StoreError> {
-        self.cache.list(query)
+    fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     async fn create(&self, key: &str, draft: Draft) -> Result<Arc<Entry>, StoreError> {
@@ -287,10 +284,6 @@ impl Store for Etcd {
         let delete = DeleteRangeRequest { key: etcd_key(key) };
         let at = self.write(key, expected, Request::DeleteRange(delete)).await?;
         Ok(Self::written(key, at, &last))
-    }
-
-    fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, StoreError> {
-        self.cache.watch(prefix, from)
     }
 
     fn is_open(&self) -> bool {

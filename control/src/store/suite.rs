@@ -19,6 +19,8 @@ pub(super) async fn run(store: &dyn Store) {
     lists_show_old_revisions(store).await;
     watches_give_every_change_in_order(store).await;
     watches_see_their_prefix_only(store).await;
+    objects_are_found_and_followed_by_their_indexed_field(store).await;
+    snapshots_are_of_one_revision(store).await;
     compacted_revisions_are_refused(store).await;
     the_future_is_refused(store).await;
 }
@@ -122,4 +124,52 @@ async fn the_future_is_refused(store: &dyn Store) {
     assert!(matches!(store.watch("suite/future/", ahead), Err(StoreError::Future { .. })));
     let query = ListQuery { prefix: "suite/future/", revision: Some(ahead), ..ListQuery::default() };
     assert!(matches!(store.list(query).await, Err(StoreError::Future { .. })));
+}
+
+async fn objects_are_found_and_followed_by_their_indexed_field(store: &dyn Store) {
+    let pod = |node: &str| {
+        Draft::of(&json!({"kind": "Pod", "metadata": {"name": "x"}, "spec": {"nodeName": node}}))
+    };
+    let key = |name: &str| format!("core/pods/suite/{name}");
+    let prefix = "core/pods/suite/";
+    let from = store.revision();
+    let mut own = store.watch_where(prefix, "n1", from).unwrap();
+    let mut unbound = store.watch_where(prefix, "", from).unwrap();
+    let first = store.create(&key("a"), pod("")).await.unwrap();
+    store.create(&key("b"), pod("n2")).await.unwrap();
+    let bound = store.update(&key("a"), first.revision, pod("n1")).await.unwrap();
+    let deleted = store.delete(&key("a"), bound.revision, pod("n1")).await.unwrap();
+    let last = store.create(&key("c"), pod("n1")).await.unwrap();
+    store.wait_for(last.revision).await;
+    let events = |watch: &mut super::Watch| {
+        let events = watch.take().unwrap();
+        events.iter().map(|event| (event.kind, event.revision())).collect::<Vec<_>>()
+    };
+    let expected = [
+        (EventKind::Modified, bound.revision),
+        (EventKind::Deleted, deleted.revision),
+        (EventKind::Added, last.revision),
+    ];
+    assert_eq!(events(&mut own), expected);
+    assert_eq!(
+        events(&mut unbound),
+        [(EventKind::Added, first.revision), (EventKind::Modified, bound.revision)]
+    );
+    let named =
+        |page: super::Page| page.entries.iter().map(|entry| entry.name().to_owned()).collect::<Vec<_>>();
+    let query = ListQuery { prefix, indexed: Some("n1"), ..ListQuery::default() };
+    assert_eq!(named(store.list(query).await.unwrap()), ["c"]);
+    let other = ListQuery { indexed: Some("n2"), ..query };
+    assert_eq!(named(store.list(other).await.unwrap()), ["b"]);
+    assert!(named(store.list(ListQuery { prefix: "core/pods/other/", ..query }).await.unwrap()).is_empty());
+    let late = store.watch_where(prefix, "n1", first.revision).unwrap().take().unwrap();
+    assert_eq!(late.len(), 3, "a watcher that comes late gets what it missed");
+}
+
+async fn snapshots_are_of_one_revision(store: &dyn Store) {
+    store.create("suite/snapshot/a", draft(1)).await.unwrap();
+    let (revision, entries) = store.snapshot().unwrap();
+    assert!(entries.iter().any(|entry| &*entry.key == "suite/snapshot/a"));
+    assert!(entries.iter().all(|entry| entry.revision <= revision));
+    assert!(entries.is_sorted_by_key(|entry| entry.key.clone()));
 }

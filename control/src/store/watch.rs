@@ -16,6 +16,8 @@ pub struct Watch {
     changed: watch::Receiver<Revision>,
     published: watch::Receiver<Revision>,
     prefix: String,
+    /// The value of the index that is followed; the whole resource where absent.
+    indexed: Option<Box<str>>,
     position: Revision,
 }
 
@@ -24,10 +26,11 @@ impl Watch {
         shelf: Arc<Shelf>,
         changed: watch::Receiver<Revision>,
         published: watch::Receiver<Revision>,
-        prefix: &str,
+        (prefix, indexed): (&str, Option<&str>),
         position: Revision,
     ) -> Self {
-        Self { shelf, changed, published, prefix: prefix.to_owned(), position }
+        let (prefix, indexed) = (prefix.to_owned(), indexed.map(Into::into));
+        Self { shelf, changed, published, prefix, indexed, position }
     }
 
     /// The next changes, at least one, oldest first. Cancelling it loses none.
@@ -49,7 +52,7 @@ impl Watch {
         loop {
             // An event whose batch is not yet published waits: a list at the published revision must not lack it.
             let published = *self.published.borrow();
-            let all = self.shelf.events_after(self.position, BATCH)?;
+            let all = self.shelf.events_after(self.position, self.indexed.as_deref(), BATCH)?;
             let ready: Vec<_> = all.into_iter().take_while(|event| event.revision() <= published).collect();
             let Some(last) = ready.last() else { return Ok(Vec::new()) };
             self.position = last.revision();
@@ -64,7 +67,8 @@ impl Watch {
     /// The revision up to which this watcher has everything, for a bookmark; `None` while changes wait for it.
     pub fn progress(&mut self) -> Option<Revision> {
         let published = *self.published.borrow();
-        let waiting = self.shelf.events_after(self.position, 1).map_or(true, |events| !events.is_empty());
+        let events = self.shelf.events_after(self.position, self.indexed.as_deref(), 1);
+        let waiting = events.map_or(true, |events| !events.is_empty());
         if waiting {
             return None;
         }

@@ -5,6 +5,8 @@ use serde_json::Value;
 
 /// More operations than this are refused, as Kubernetes does: each may copy the whole object.
 const MAX_OPERATIONS: usize = 10_000;
+/// All copies of one patch together may hold this many bytes: a few that copy the object into itself double it each.
+const MAX_COPIED: usize = 3 << 20;
 
 /// Applies the operations to `object`; on an error the object is as before.
 pub fn apply(object: &Value, operations: &Value) -> Result<Value, PatchError> {
@@ -16,15 +18,69 @@ pub fn apply(object: &Value, operations: &Value) -> Result<Value, PatchError> {
     }
     let patch: json_patch::Patch = serde_json::from_value(operations.clone())
         .map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
-    let mut patched = object.clone();
-    json_patch::patch(&mut patched, &patch).map_err(|error| PatchError::Inapplicable(error.to_string()))?;
+    let (mut patched, mut copied) = (object.clone(), 0);
+    for (number, operation) in patch.iter().enumerate() {
+        copied += copied_by(operation, &patched, MAX_COPIED);
+        if copied > MAX_COPIED {
+            let limit = format!(
+                "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
+            );
+            return Err(PatchError::Malformed(limit));
+        }
+        // What it leaves behind after an error is thrown away: nothing needs to be undone.
+        json_patch::patch_unsafe(&mut patched, std::slice::from_ref(operation)).map_err(|error| {
+            let mut numbered = error;
+            numbered.operation = number;
+            PatchError::Inapplicable(numbered.to_string())
+        })?;
+    }
     Ok(patched)
+}
+
+/// Bytes that an operation adds by copying; looks no further once there are more than `limit`.
+fn copied_by(operation: &json_patch::PatchOperation, object: &Value, limit: usize) -> usize {
+    match operation {
+        json_patch::PatchOperation::Copy(copy) => {
+            let from = object.pointer(copy.from.as_str());
+            from.map_or(0, |value| size(value, limit))
+        }
+        _ => 0,
+    }
+}
+
+fn size(value: &Value, limit: usize) -> usize {
+    let mut total = 8;
+    let parts: Box<dyn Iterator<Item = (usize, &Value)>> = match value {
+        Value::String(text) => return total + text.len(),
+        Value::Array(items) => Box::new(items.iter().map(|item| (0, item))),
+        Value::Object(fields) => Box::new(fields.iter().map(|(name, item)| (name.len(), item))),
+        _ => return total,
+    };
+    for (name, item) in parts {
+        if total > limit {
+            break;
+        }
+        total += name + size(item, limit - total);
+    }
+    total
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn copies_that_double_the_object_are_refused_early() {
+        let object = json!({"data": {"a": "x".repeat(1000)}});
+        let copy = |number: usize| json!({"op": "copy", "from": "/data", "path": format!("/data/x{number}")});
+        let few: Value = (0..5).map(copy).collect();
+        assert!(apply(&object, &few).is_ok());
+        let many: Value = (0..40).map(copy).collect();
+        assert!(
+            matches!(apply(&object, &many), Err(PatchError::Malformed(why)) if why.contains("exceeding the limit"))
+        );
+    }
 
     #[test]
     fn operations_apply_all_or_none() {

@@ -4,6 +4,7 @@ use super::*;
 use crate::controllers::informer::Key;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
+use std::io::Write as _;
 use std::sync::Arc;
 
 fn node(name: &str, cpu: &str, extra: Value) -> Arc<Node> {
@@ -221,4 +222,28 @@ fn room_is_kept_for_the_nominated() {
     assert!(matches!(decided(&pod("second", "1", json!({}))), Decision::None(_)));
     assert_eq!(decided(&pod("higher", "1", json!({"spec": {"priority": 20}}))), to("a"));
     assert_eq!(decided(&first), to("a"));
+}
+
+/// The pure planner's rate, for `scripts/bench.d/control`: prints, asserts only that every pod finds a place.
+#[test]
+#[ignore = "a measurement: scripts/bench.d/control runs it"]
+fn rate_of_ten_thousand_pods_on_a_thousand_nodes() {
+    let nodes = (0..1000).map(|number| node(&format!("n{number:04}"), "32", json!({}))).collect();
+    let mut snapshot = snapshot(nodes, Vec::new());
+    let pods: Vec<Arc<Pod>> =
+        (0..10_000).map(|number| pod(&format!("p{number:05}"), "100m", json!({}))).collect();
+    let (mut turn, mut took) = (Turn::default(), Vec::with_capacity(pods.len()));
+    let begin = std::time::Instant::now();
+    for pod in &pods {
+        let since = std::time::Instant::now();
+        let Decision::Node(node) = decide(pod, Ok(&[]), &snapshot, Packing::default(), &mut turn) else {
+            panic!("no place for {:?}", pod.metadata.name)
+        };
+        snapshot.assume(&Key::of(&**pod), &node, pod.clone());
+        took.push(since.elapsed());
+    }
+    let rate = pods.len() as f64 / begin.elapsed().as_secs_f64();
+    took.sort();
+    let (middle, slow) = (took[took.len() / 2], took[took.len() * 99 / 100]);
+    writeln!(std::io::stdout().lock(), "{rate:.0} pods/s, p50 {middle:?}, p99 {slow:?}").unwrap();
 }

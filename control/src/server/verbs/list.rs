@@ -85,7 +85,8 @@ pub(super) async fn select(
     };
     // With a selector the limit counts what it lets through, so the store cannot apply it.
     let at_store = limit.filter(|_| selection.is_everything());
-    let query = ListQuery { prefix: &prefix, after: after.as_deref(), limit: at_store, revision };
+    let indexed = selection.indexed(&prefix);
+    let query = ListQuery { prefix: &prefix, after: after.as_deref(), limit: at_store, revision, indexed };
     let page = match server.computed(call).await? {
         Some(entries) => Page { entries, revision: server.store.revision(), remaining: 0 },
         None => server.store.list(query).await.map_err(|error| expired(call, error))?,

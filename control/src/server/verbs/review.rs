@@ -6,7 +6,7 @@ use crate::authn::User;
 use crate::authn::service_account::ISSUER;
 use crate::authz::Attributes;
 use crate::server::Answer;
-use knarr_api::Status;
+use knarr_api::{FieldSelector, Status};
 use serde_json::{Value, json};
 
 pub(super) fn is_review(call: &Call) -> bool {
@@ -49,6 +49,7 @@ async fn access(server: &Server, user: &User, spec: &Value) -> Value {
         let (verb, path) = (text("nonResourceAttributes", "verb"), text("nonResourceAttributes", "path"));
         server.may(user, &Attributes::Path { verb: &verb, path: &path }).await
     } else {
+        let selector = FieldSelector::parse(&raw_field_selector(spec)).ok();
         let attributes = Attributes::Resource {
             verb: &on("verb"),
             group: &on("group"),
@@ -56,10 +57,25 @@ async fn access(server: &Server, user: &User, spec: &Value) -> Value {
             subresource: &on("subresource"),
             namespace: &on("namespace"),
             name: &on("name"),
+            fields: selector.as_ref(),
         };
         server.may(user, &attributes).await
     };
     json!({"allowed": allowed})
+}
+
+/// The field selector of the list or watch that is asked about, in its text form where the question has requirements.
+fn raw_field_selector(spec: &Value) -> String {
+    let selector = &spec["resourceAttributes"]["fieldSelector"];
+    if let Some(raw) = selector["rawSelector"].as_str() {
+        return raw.to_owned();
+    }
+    let requirements = selector["requirements"].as_array().into_iter().flatten();
+    let terms = requirements.filter(|one| one["operator"] == "In").filter_map(|one| {
+        let [value] = one["values"].as_array()?.as_slice() else { return None };
+        Some(format!("{}={}", one["key"].as_str()?, value.as_str()?))
+    });
+    terms.collect::<Vec<_>>().join(",")
 }
 
 /// Whose token it is. A client that names audiences wants one that is for them.

@@ -84,9 +84,14 @@ async fn start(server: Arc<Server>, mut call: Call) -> Result<Watcher, Status> {
     let seconds = call.query.number::<u64>("timeoutSeconds")?.filter(|seconds| *seconds > 0);
     let seconds = seconds.unwrap_or_else(|| MIN_SECONDS + random::below(MIN_SECONDS));
     let prefix = selection.prefix(&call);
-    let (initial, from) = begin(&server, &call, &prefix).await?;
-    let watch =
-        server.store.watch(&prefix, from).map_err(|error| stored::refusal(&call.resource, "", error))?;
+    let indexed = selection.indexed(&prefix);
+    let query = ListQuery { prefix: &prefix, indexed, ..ListQuery::default() };
+    let (initial, from) = begin(&server, &call, query).await?;
+    let watch = match indexed {
+        Some(value) => server.store.watch_where(&prefix, value, from),
+        None => server.store.watch(&prefix, from),
+    };
+    let watch = watch.map_err(|error| stored::refusal(&call.resource, "", error))?;
     Ok(Watcher {
         announce_end: call.query.flag("sendInitialEvents"),
         bookmarks: call.query.flag("allowWatchBookmarks"),
@@ -105,7 +110,11 @@ async fn start(server: Arc<Server>, mut call: Call) -> Result<Watcher, Status> {
 }
 
 /// The present objects, where the client wants them first, and the revision after which its changes begin.
-async fn begin(server: &Server, call: &Call, prefix: &str) -> Result<(Vec<Arc<Entry>>, Revision), Status> {
+async fn begin(
+    server: &Server,
+    call: &Call,
+    query: ListQuery<'_>,
+) -> Result<(Vec<Arc<Entry>>, Revision), Status> {
     let wanted = super::list::revision(call)?;
     let replay = match wanted {
         None | Some(0) => {
@@ -118,7 +127,6 @@ async fn begin(server: &Server, call: &Call, prefix: &str) -> Result<(Vec<Arc<En
         let from = wanted.filter(|revision| *revision > 0).unwrap_or_else(|| server.store.revision());
         return Ok((Vec::new(), from));
     }
-    let query = ListQuery { prefix, ..ListQuery::default() };
     let page = server.store.list(query).await.map_err(|error| stored::refusal(&call.resource, "", error))?;
     Ok((page.entries, page.revision))
 }

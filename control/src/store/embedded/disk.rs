@@ -100,6 +100,14 @@ impl Disk {
         Ok(transaction.commit()?)
     }
 
+    /// Sets the revision that the next write follows.
+    pub(super) fn set_revision(&self, revision: Revision) -> anyhow::Result<()> {
+        let mut transaction = self.database()?.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        transaction.open_table(COUNTERS)?.insert(REVISION, revision)?;
+        Ok(transaction.commit()?)
+    }
+
     /// After a failed write redb refuses everything until the file is opened anew (full disk, I/O error).
     pub(super) fn reopen(&mut self) -> anyhow::Result<()> {
         self.database = None;

@@ -2,6 +2,7 @@
 
 use super::super::{Event, EventKind, suite};
 use super::*;
+use crate::store::ListQuery;
 use proptest::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;

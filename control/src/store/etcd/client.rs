@@ -1,6 +1,7 @@
 //! Calls to etcd: one channel over all members, each call a method.
 
 use super::super::StoreError;
+use super::EtcdTls;
 use super::messages::{
     CompactionRequest, CompactionResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
     WatchCreateRequest, WatchRequest, WatchResponse,
@@ -9,13 +10,15 @@ use futures_util::StreamExt as _;
 use http::uri::PathAndQuery;
 use std::time::Duration;
 use tonic::client::Grpc;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 /// A member that does not answer within this is tried again by whoever asked.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A member that vanished without a word is found out by this.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// A watch may bring many objects at once.
 const MAX_MESSAGE: usize = 64 << 20;
 
@@ -29,17 +32,39 @@ pub(super) fn failure(status: &Status) -> StoreError {
     StoreError::Unavailable(format!("etcd: {}", status.message()))
 }
 
+/// What the files say.
+fn configured(tls: &EtcdTls) -> Result<ClientTlsConfig, String> {
+    let read = |path: &std::path::Path| {
+        std::fs::read(path).map_err(|error| format!("read {}: {error}", path.display()))
+    };
+    let config = match &tls.ca {
+        Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?)),
+        None => ClientTlsConfig::new().with_native_roots(),
+    };
+    Ok(match &tls.identity {
+        Some((certificate, key)) => config.identity(Identity::from_pem(read(certificate)?, read(key)?)),
+        None => config,
+    })
+}
+
 impl Client {
     /// Over the members at these URLs; connects when first used.
-    pub(super) fn new(urls: &[String]) -> Result<Self, StoreError> {
+    pub(super) fn new(urls: &[String], tls: &EtcdTls) -> Result<Self, StoreError> {
         let fault = |why: String| StoreError::Unavailable(format!("etcd: {why}"));
+        let secured = configured(tls).map_err(fault)?;
         let endpoint = |url: &String| {
-            if !url.starts_with("http://") {
-                return Err(fault(format!("{url}: only http:// is supported")));
-            }
-            let endpoint =
-                Endpoint::from_shared(url.clone()).map_err(|error| fault(format!("{url}: {error}")))?;
-            Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
+            let of_url = |error: tonic::transport::Error| fault(format!("{url}: {error}"));
+            let endpoint = Endpoint::from_shared(url.clone()).map_err(of_url)?;
+            let endpoint = match url.split_once("://") {
+                Some(("http", _)) => endpoint,
+                Some(("https", _)) => endpoint.tls_config(secured.clone()).map_err(of_url)?,
+                _ => return Err(fault(format!("{url}: want http:// or https://"))),
+            };
+            Ok(endpoint
+                .connect_timeout(CONNECT_TIMEOUT)
+                .tcp_nodelay(true)
+                .http2_keep_alive_interval(KEEP_ALIVE)
+                .keep_alive_timeout(CONNECT_TIMEOUT))
         };
         let endpoints: Vec<Endpoint> = urls.iter().map(endpoint).collect::<Result<_, _>>()?;
         if endpoints.is_empty() {

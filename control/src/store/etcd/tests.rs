@@ -6,6 +6,8 @@ use serde_json::json;
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 
+mod cluster;
+
 /// An etcd of its own, in a directory of its own.
 struct Server {
     child: Child,
@@ -76,7 +78,7 @@ fn runtime() -> tokio::runtime::Runtime {
 async fn store(url: &str) -> Arc<dyn Store> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     loop {
-        match connect(&[url.to_owned()]).await {
+        match connect(&[url.to_owned()], &EtcdTls::default()).await {
             Ok(store) => return store,
             Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
         }
