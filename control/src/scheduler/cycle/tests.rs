@@ -224,14 +224,13 @@ fn room_is_kept_for_the_nominated() {
     assert_eq!(decided(&first), to("a"));
 }
 
-/// The pure planner's rate, for `scripts/bench.d/control`: prints, asserts only that every pod finds a place.
+/// Every pod finds a place on a node that has room for it; the rate of the pure planner is printed (`--nocapture`).
 #[test]
-#[ignore = "a measurement: scripts/bench.d/control runs it"]
-fn rate_of_ten_thousand_pods_on_a_thousand_nodes() {
+fn many_pods_on_a_thousand_nodes() {
     let nodes = (0..1000).map(|number| node(&format!("n{number:04}"), "32", json!({}))).collect();
     let mut snapshot = snapshot(nodes, Vec::new());
     let pods: Vec<Arc<Pod>> =
-        (0..10_000).map(|number| pod(&format!("p{number:05}"), "100m", json!({}))).collect();
+        (0..500).map(|number| pod(&format!("p{number:05}"), "100m", json!({}))).collect();
     let (mut turn, mut took) = (Turn::default(), Vec::with_capacity(pods.len()));
     let begin = std::time::Instant::now();
     for pod in &pods {
