@@ -65,7 +65,7 @@ fn a_rendered_chart_applies_cleanly_and_again() {
             let generation = server.kubectl(kubectl, &generation).ok();
             assert!(matches!(&*generation, "" | "1"), "{object} is at generation {generation}");
         }
-        server.kubectl(kubectl, &["delete", "-f", &rest, "--wait=false"]).ok();
+        server.kubectl(kubectl, &["delete", "-f", &rest, "--wait=false", "--ignore-not-found"]).ok();
     }
 }
 
