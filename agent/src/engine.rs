@@ -7,6 +7,7 @@
 //! The engine holds no container: each pod's monitor does. It may die or be replaced at any moment and the next one
 //! finds everything from records on disk, monitors and the kernel.
 
+pub mod additions;
 mod blocking;
 pub mod build_step;
 mod bundle;
@@ -15,6 +16,7 @@ mod calls;
 mod cdi;
 mod cgroups;
 mod core;
+pub mod direct;
 mod events;
 mod exec_process;
 mod failures;
@@ -106,12 +108,6 @@ impl Engine {
             .get()
             .map(Arc::as_ref)
             .ok_or_else(|| Status::unavailable("this engine runs without a streaming server"))
-    }
-
-    /// Sends a signal, by name or number, to a container's first process.
-    pub async fn signal(&self, container_id: &str, signal: &str) -> anyhow::Result<()> {
-        let sandbox_id = self.core.registry.container(container_id)?.record.get().sandbox_id.clone();
-        self.core.runtime_of(&sandbox_id)?.kill(container_id, signal).await
     }
 
     /// Removes every pod and container this engine made, and what they share. Every error on the way is returned.

@@ -1,7 +1,11 @@
 //! The command line as data: what the user typed, with no effect and no default that depends on the machine.
 
+mod container;
+mod create;
 mod image;
 
+pub(crate) use container::*;
+pub(crate) use create::*;
 pub(crate) use image::*;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -11,7 +15,7 @@ use std::path::PathBuf;
 
 /// A Linux container node and a small Kubernetes-compatible cluster.
 #[derive(Debug, Parser)]
-#[command(name = "knarr", version, propagate_version = true)]
+#[command(name = "knarr", version, propagate_version = true, args_override_self = true)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -58,38 +62,22 @@ pub(crate) enum Command {
     Agent(Agent),
     /// Start a CRI v1 server alone, for a foreign kubelet or crictl
     Engine(Engine),
-    /// Run one container, with no daemon
-    Run(Box<Run>),
-    /// List containers started by run
-    Ps(Ps),
-    /// Print the output of a container
-    Logs(Logs),
-    /// Run a command in a running container
-    Exec(Exec),
-    /// Stop running containers
-    Stop(Stop),
-    /// Send a signal to running containers
-    Kill(Kill),
-    /// Wait until containers have ended and print their exit codes
-    Wait {
-        #[arg(required = true)]
-        names: Vec<String>,
-    },
-    /// Print everything known about containers as JSON
-    Inspect {
-        #[arg(required = true)]
-        names: Vec<String>,
-    },
-    /// Remove containers
-    Rm(Rm),
+    #[command(flatten)]
+    Container(Container),
     /// Pull, push, list and make images
     #[command(subcommand)]
     Image(Image),
     /// Make, list and delete the tokens by which nodes join
     #[command(subcommand)]
     Token(Token),
-    /// Live view of pods and containers
-    Top,
+    /// Live view of pods and containers; with a name, the processes of one container
+    Top {
+        /// A container started by run
+        container: Option<String>,
+        /// Options of ps
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        ps: Vec<String>,
+    },
     /// What this machine lacks, and what to do about it
     Doctor,
     /// Services and routes of this node
@@ -295,154 +283,4 @@ pub(crate) struct Engine {
     /// Print the effective settings and exit
     #[arg(long)]
     pub(crate) print_config: bool,
-}
-
-/// Options of `knarr run`, named as in `docker run`.
-#[derive(Debug, Args)]
-pub(crate) struct Run {
-    /// Remove the container when it ends
-    #[arg(long)]
-    pub(crate) rm: bool,
-    /// Run in the background and print the container's name
-    #[arg(short, long)]
-    pub(crate) detach: bool,
-    /// Keep stdin open
-    #[arg(short, long)]
-    pub(crate) interactive: bool,
-    /// Give the container a terminal
-    #[arg(short, long)]
-    pub(crate) tty: bool,
-    /// Name of the container
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// Set an environment variable (NAME=VALUE, or NAME to take it from here)
-    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
-    pub(crate) env: Vec<String>,
-    /// Set environment variables from a file, one NAME=VALUE a line
-    #[arg(long, value_name = "FILE")]
-    pub(crate) env_file: Vec<PathBuf>,
-    /// Set metadata (NAME=VALUE)
-    #[arg(short, long = "label", value_name = "NAME=VALUE")]
-    pub(crate) label: Vec<String>,
-    /// Mount a directory or file of this machine (SOURCE:TARGET[:ro])
-    #[arg(short, long = "volume", value_name = "SOURCE:TARGET[:ro]")]
-    pub(crate) volume: Vec<String>,
-    /// Working directory
-    #[arg(short, long)]
-    pub(crate) workdir: Option<String>,
-    /// User and group, as names or numbers (USER[:GROUP])
-    #[arg(short, long)]
-    pub(crate) user: Option<String>,
-    /// Publish a port ([IP:]HOST:CONTAINER[/udp])
-    #[arg(short, long = "publish", value_name = "[IP:]HOST:CONTAINER")]
-    pub(crate) publish: Vec<String>,
-    /// bridge, host or none
-    #[arg(long, default_value = "bridge")]
-    pub(crate) network: String,
-    /// Host name of the container
-    #[arg(long)]
-    pub(crate) hostname: Option<String>,
-    /// Memory limit (512m, 2g, ...)
-    #[arg(short, long)]
-    pub(crate) memory: Option<String>,
-    /// CPU limit (1.5)
-    #[arg(long)]
-    pub(crate) cpus: Option<f64>,
-    /// Most processes
-    #[arg(long)]
-    pub(crate) pids_limit: Option<i64>,
-    /// The root file system is read-only
-    #[arg(long)]
-    pub(crate) read_only: bool,
-    /// Add a capability
-    #[arg(long, value_name = "CAP")]
-    pub(crate) cap_add: Vec<String>,
-    /// Drop a capability (ALL drops every one)
-    #[arg(long, value_name = "CAP")]
-    pub(crate) cap_drop: Vec<String>,
-    /// All capabilities and devices
-    #[arg(long)]
-    pub(crate) privileged: bool,
-    /// Instead of the image's entry point
-    #[arg(long)]
-    pub(crate) entrypoint: Option<String>,
-    #[allow(missing_docs)]
-    pub(crate) image: String,
-    /// Instead of the image's command
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) command: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Ps {
-    /// Ended ones too
-    #[arg(short, long)]
-    pub(crate) all: bool,
-    /// Names only
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    #[arg(long, value_enum, default_value = "text")]
-    pub(crate) output: Output,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Logs {
-    /// Go on while the container writes
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-    /// The time of each line first
-    #[arg(short, long)]
-    pub(crate) timestamps: bool,
-    /// Only the last lines (a number, or all)
-    #[arg(short = 'n', long, default_value = "all")]
-    pub(crate) tail: String,
-    /// Only lines since a time (2026-01-31T12:00:00Z) or for a time (10m)
-    #[arg(long, value_name = "TIME")]
-    pub(crate) since: Option<String>,
-    /// Only lines before a time, or until so long ago
-    #[arg(long, value_name = "TIME")]
-    pub(crate) until: Option<String>,
-    #[allow(missing_docs)]
-    pub(crate) name: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Exec {
-    /// Keep stdin open
-    #[arg(short, long)]
-    pub(crate) interactive: bool,
-    /// Give the command a terminal
-    #[arg(short, long)]
-    pub(crate) tty: bool,
-    #[allow(missing_docs)]
-    pub(crate) name: String,
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) command: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Stop {
-    /// Seconds before it is killed
-    #[arg(short, long, default_value_t = 10)]
-    pub(crate) time: i64,
-    #[arg(required = true)]
-    pub(crate) names: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Kill {
-    /// By name or number
-    #[arg(short, long, default_value = "KILL")]
-    pub(crate) signal: String,
-    #[arg(required = true)]
-    pub(crate) names: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Rm {
-    /// Kill it first if it runs
-    #[arg(short, long)]
-    pub(crate) force: bool,
-    #[arg(required = true)]
-    pub(crate) names: Vec<String>,
 }

@@ -1,6 +1,7 @@
 //! `knarr image`: the store's commands, one file each. They work beside a running agent, on the same store.
 
 mod build;
+mod build_output;
 mod copy;
 mod df;
 mod history;
@@ -24,7 +25,7 @@ use anyhow::Context;
 use knarr_images::{Image, ImageStore, Options};
 use std::path::PathBuf;
 
-pub(crate) use pull::pull_if_missing;
+pub(crate) use pull::pull;
 
 /// Runs one image command.
 pub(crate) async fn run(settings: Settings, command: Command) -> anyhow::Result<()> {
@@ -49,6 +50,7 @@ pub(crate) async fn run(settings: Settings, command: Command) -> anyhow::Result<
         Command::Catalog { registry } => tags::catalog(&store, &registry).await,
         Command::Df => df::run(&store),
         Command::Mount { name, target } => mount::run(&store, &name, &target),
+        Command::Unmount { target } => mount::undo(&store, &target),
     }
 }
 

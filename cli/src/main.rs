@@ -17,6 +17,7 @@ mod server_command;
 mod service_manager;
 mod settings;
 mod standalone;
+mod template;
 mod token_command;
 mod top;
 mod up;
@@ -26,13 +27,29 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misunderstood(&error),
+    };
     match run(arguments) {
         Ok(code) => code,
         Err(error) => {
             output::complain(&format!("knarr: {}", output::describe(&error)));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Help, or a complaint. What `run` and `create` do not understand ends with 125, so that it cannot be taken for the
+/// container's own exit status.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    // A closed pipe (`knarr --help | head -1`) is no error of ours.
+    let _closed_pipe = error.print();
+    let runs = std::env::args().any(|word| word == "run" || word == "create");
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if runs => ExitCode::from(125),
+        _ => ExitCode::from(2),
     }
 }
 
@@ -56,17 +73,10 @@ async fn dispatch(command: Command, settings: settings::Settings) -> anyhow::Res
         Command::Agent(arguments) => done(agent_command::run(settings, arguments).await),
         Command::Engine(arguments) => done(engine_command::run(settings, arguments).await),
         Command::Image(command) => done(image::run(settings, command).await),
-        Command::Run(arguments) => standalone::run::run(settings, arguments).await,
-        Command::Exec(arguments) => standalone::exec::run(settings, arguments).await,
-        Command::Ps(arguments) => done(standalone::ps::run(settings, arguments).await),
-        Command::Logs(arguments) => done(standalone::logs::run(settings, arguments).await),
-        Command::Stop(arguments) => done(standalone::stop::run(settings, arguments).await),
-        Command::Kill(arguments) => done(standalone::kill::run(settings, arguments).await),
-        Command::Wait { names } => done(standalone::wait::run(settings, &names).await),
-        Command::Inspect { names } => done(standalone::inspect::run(settings, &names).await),
-        Command::Rm(arguments) => done(standalone::rm::run(settings, arguments).await),
+        Command::Container(command) => standalone::dispatch(settings, command).await,
         Command::Token(command) => done(token_command::run(&settings, command).await),
-        Command::Top => done(top::run(settings).await),
+        Command::Top { container: None, .. } => done(top::run(settings).await),
+        Command::Top { container: Some(name), ps } => done(standalone::top::run(&settings, &name, &ps).await),
         Command::Doctor => done(doctor::run(settings)),
         Command::Network => done(network_command::run(settings).await),
         Command::Completions { shell } => done(completions::completions(shell)),

@@ -3,21 +3,41 @@
 //! Every container has an engine of its own, in this process, over a directory of its own: nothing is shared but
 //! the image store and the bridge, so that any number of `knarr` processes can work side by side, and one that is
 //! killed leaves its container to its monitor. The next command finds it by its directory.
+//!
+//! Read `places` (names and locks), `plan` (Docker's options in CRI's words), `run`, then any command.
 
-pub(crate) mod exec;
-pub(crate) mod inspect;
-pub(crate) mod kill;
-pub(crate) mod logs;
-pub(crate) mod ps;
-pub(crate) mod rm;
-pub(crate) mod run;
-pub(crate) mod stop;
-pub(crate) mod wait;
-
+mod attach;
+mod commit;
+mod cp;
+mod diff;
+mod each;
+mod exec;
+mod export;
+mod facts;
+mod hosts;
+mod inspect;
+mod kill;
+mod logs;
 mod network;
+mod pause;
+pub(crate) mod places;
 mod plan;
+mod port;
+mod ps;
+mod rename;
+mod restart;
+mod rm;
+mod run;
+mod start;
+mod stats;
+mod stop;
 mod terminal;
+pub(crate) mod top;
+mod update;
+mod volumes;
+mod wait;
 
+use crate::args::Container as Command;
 use crate::image;
 use crate::settings::Settings;
 use anyhow::{Context, bail};
@@ -30,45 +50,100 @@ use knarr_agent::cri::{RuntimeService, Status};
 use knarr_agent::engine::Engine;
 use knarr_agent::engine::monitors::{Monitors, UnixMonitors};
 use knarr_agent::kubelet::pod_cgroup;
+use places::{Hold, Place};
+use std::fs::File;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
+
+/// Seconds between the stop signal and SIGKILL where nobody says.
+const STOP_SECONDS: i64 = 10;
+
+/// Runs one command.
+pub(crate) async fn dispatch(settings: Settings, command: Command) -> anyhow::Result<ExitCode> {
+    let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
+    match command {
+        Command::Run(arguments) => run::run(settings, arguments).await,
+        Command::Create(arguments) => run::create(settings, arguments).await,
+        Command::Start(arguments) => start::run(settings, arguments).await,
+        Command::Exec(arguments) => exec::run(settings, arguments).await,
+        Command::Attach(arguments) => attach::run(settings, arguments).await,
+        Command::Restart(arguments) => done(restart::run(settings, arguments).await),
+        Command::Stop(arguments) => done(stop::run(settings, arguments).await),
+        Command::Kill(arguments) => done(kill::run(settings, arguments).await),
+        Command::Pause(arguments) => done(pause::run(&settings, &arguments.names, true).await),
+        Command::Unpause(arguments) => done(pause::run(&settings, &arguments.names, false).await),
+        Command::Wait(arguments) => done(wait::run(settings, &arguments.names).await),
+        Command::Ps(arguments) => done(ps::run(settings, arguments).await),
+        Command::Logs(arguments) => done(logs::run(settings, arguments).await),
+        Command::Inspect(arguments) => done(inspect::run(settings, arguments).await),
+        Command::Port { name, port } => done(port::run(&settings, &name, port.as_deref()).await),
+        Command::Rename { name, new_name } => done(rename::run(&settings, &name, &new_name).await),
+        Command::Stats(arguments) => done(stats::run(settings, arguments).await),
+        Command::Update(arguments) => done(update::run(settings, arguments).await),
+        Command::Cp(arguments) => done(cp::run(settings, arguments).await),
+        Command::Diff { name } => done(diff::run(&settings, &name).await),
+        Command::Commit(arguments) => done(commit::run(settings, arguments).await),
+        Command::Export { output, name } => done(export::run(&settings, &name, output.as_deref()).await),
+        Command::Rm(arguments) => done(rm::run(settings, arguments).await),
+        Command::Volume(command) => done(volumes::run(&settings, command).await),
+    }
+}
 
 /// One container and the engine that knows it.
 pub(crate) struct Standalone {
-    /// What the user calls it.
-    pub(crate) name: String,
+    /// Where it is.
+    pub(crate) place: Place,
     /// Its engine.
     pub(crate) engine: Arc<Engine>,
     /// Its monitor (one at most).
     pub(crate) monitors: Arc<dyn Monitors>,
     config: Arc<Config>,
+    lock: File,
 }
 
 impl Standalone {
-    /// Opens the container called `name`, or an empty place for it.
-    pub(crate) async fn open(settings: &Settings, name: &str) -> anyhow::Result<Self> {
-        let config = Arc::new(config_of(settings, name));
+    /// Opens a container whose lock is held.
+    pub(crate) async fn open(settings: &Settings, place: Place, lock: File) -> anyhow::Result<Self> {
+        let config = Arc::new(config_of(settings, &place));
         let monitors: Arc<dyn Monitors> = Arc::new(UnixMonitors::new(config.clone()));
         let network = network::shared(settings, &config)?;
         let engine = Engine::start(config.clone(), image::open(settings)?, network, monitors.clone()).await?;
-        Ok(Self { name: name.to_owned(), engine, monitors, config })
+        Ok(Self { place, engine, monitors, config, lock })
     }
 
-    /// The same, but it must exist.
+    /// Opens a container that exists.
+    pub(crate) async fn at(settings: &Settings, place: Place) -> anyhow::Result<Self> {
+        let lock = place.lock(settings, Hold::Shared).await?;
+        Self::open(settings, place, lock).await
+    }
+
+    /// By name, by id, or by the beginning of an id.
     pub(crate) async fn find(settings: &Settings, name: &str) -> anyhow::Result<Self> {
-        let known = names(settings)?;
-        if known.iter().any(|known| known == name) {
-            return Self::open(settings, name).await;
+        let known = places::all(settings)?;
+        let wanted = name.strip_prefix('/').unwrap_or(name);
+        if let Some(place) = known.iter().find(|place| place.name == wanted) {
+            return Self::at(settings, place.clone()).await;
         }
-        if name.len() >= 4 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            for other in &known {
-                let place = Self::open(settings, other).await?;
-                if place.container().await?.is_some_and(|container| container.id.starts_with(name)) {
-                    return Ok(place);
+        let mut found = None;
+        if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            for place in known {
+                // One that is being removed is none.
+                let Ok(other) = Self::at(settings, place).await else { continue };
+                if other.container().await?.is_some_and(|container| container.id.starts_with(name)) {
+                    if found.is_some() {
+                        bail!("Multiple IDs found with provided prefix: {name}");
+                    }
+                    found = Some(other);
                 }
             }
         }
-        bail!("no such container: {name}")
+        found.ok_or_else(|| places::no_such(name))
+    }
+
+    /// What the user calls it.
+    pub(crate) fn name(&self) -> &str {
+        &self.place.name
     }
 
     /// The container as the engine sees it; absent when `run` was killed before it got that far.
@@ -76,11 +151,17 @@ impl Standalone {
         Ok(self.engine.list_containers(ListContainersRequest::default()).await?.containers.pop())
     }
 
+    /// The container, in whatever state.
+    pub(crate) async fn expect(&self) -> anyhow::Result<Container> {
+        self.container().await?.ok_or_else(|| places::no_such(self.name()))
+    }
+
     /// The container, which must run.
     pub(crate) async fn running(&self) -> anyhow::Result<Container> {
-        match self.container().await? {
-            Some(container) if container.state == ContainerState::ContainerRunning as i32 => Ok(container),
-            _ => bail!("container {} is not running", self.name),
+        let container = self.expect().await?;
+        match is_running(&container) {
+            true => Ok(container),
+            false => bail!("container {} is not running", self.name()),
         }
     }
 
@@ -96,18 +177,54 @@ impl Standalone {
         self.config.data_dir.join("logs").join(plan::LOG_FILE)
     }
 
-    /// Stops it: its stop signal, then after `seconds` SIGKILL.
-    pub(crate) async fn stop(&self, seconds: i64) -> anyhow::Result<()> {
-        if let Some(container) = self.container().await? {
-            self.engine
-                .stop_container(StopContainerRequest { container_id: container.id, timeout: seconds })
-                .await?;
+    /// Its `/etc/hosts`.
+    pub(crate) fn hosts_file(&self) -> PathBuf {
+        self.config.data_dir.join("hosts")
+    }
+
+    /// Stops it: a signal (its stop signal, if none is given), then SIGKILL after `seconds`, or after those it was
+    /// made with. Frozen processes go on first, for they could not end.
+    pub(crate) async fn stop(&self, seconds: Option<i64>, signal: Option<&str>) -> anyhow::Result<()> {
+        let Some(container) = self.container().await? else { return Ok(()) };
+        if !is_running(&container) {
+            return Ok(());
         }
+        if self.engine.is_paused(&container.id).await? {
+            self.engine.set_paused(&container.id, false).await?;
+        }
+        let own = container.labels.get(plan::STOP_TIMEOUT_LABEL).and_then(|text| text.parse().ok());
+        let mut timeout = seconds.or(own).unwrap_or(STOP_SECONDS);
+        if timeout < 0 {
+            // For ever, in Docker's words.
+            timeout = i64::from(u32::MAX);
+        }
+        if let Some(signal) = signal {
+            self.engine.signal(&container.id, signal).await?;
+            let ended = self.monitors.wait(&container.pod_sandbox_id, &container.id);
+            let grace = std::time::Duration::from_secs(timeout.unsigned_abs());
+            // Asked already: what does not end now is killed.
+            let _late = tokio::time::timeout(grace, ended).await;
+            timeout = 0;
+        }
+        self.engine.stop_container(StopContainerRequest { container_id: container.id, timeout }).await?;
         Ok(())
     }
 
-    /// Removes it with everything it had, running or not.
-    pub(crate) async fn remove(&self) -> anyhow::Result<()> {
+    /// Alone with the container from now on: every other command that had it has ended.
+    pub(crate) async fn exclusive(&self) -> anyhow::Result<()> {
+        places::take(self.lock.try_clone()?, Hold::Exclusive).await.map(drop)
+    }
+
+    /// Lets others in again.
+    pub(crate) async fn shared(&self) -> anyhow::Result<()> {
+        places::take(self.lock.try_clone()?, Hold::Shared).await.map(drop)
+    }
+
+    /// Removes it with everything it had, running or not; with `volumes`, those without a name too.
+    pub(crate) async fn remove(&self, settings: &Settings, volumes: bool) -> anyhow::Result<()> {
+        self.stop(Some(0), None).await?;
+        // Whoever stayed with it goes now.
+        self.exclusive().await?;
         if let Some(error) = self.engine.remove_all().await.into_iter().next() {
             return Err(error);
         }
@@ -119,48 +236,53 @@ impl Standalone {
                 _ => {}
             }
         }
+        if volumes {
+            let anonymous = volumes::anonymous_of(settings, &self.place.directory)?;
+            anonymous.iter().try_for_each(|volume| volumes::remove(settings, volume))?;
+        }
         Ok(())
     }
 }
 
-/// The settings of one container's engine: the node's, with directories of its own.
-fn config_of(settings: &Settings, name: &str) -> Config {
-    let mut config = settings.node.clone();
-    config.data_dir = containers_dir(settings).join(name);
-    config.state_dir = settings.node.state_dir.join("containers").join(name);
-    config
+/// It has been started and has not ended.
+pub(crate) fn is_running(container: &Container) -> bool {
+    container.state == ContainerState::ContainerRunning as i32
 }
 
-fn containers_dir(settings: &Settings) -> PathBuf {
-    settings.node.data_dir.join("containers")
+/// A container that nobody waits for and that was to go with its end.
+pub(crate) fn is_left_over(container: &Container) -> bool {
+    container.state == ContainerState::ContainerExited as i32
+        && container.labels.contains_key(plan::AUTO_REMOVE_LABEL)
 }
 
-/// Names of all containers, in order.
-pub(crate) fn names(settings: &Settings) -> anyhow::Result<Vec<String>> {
-    let directory = containers_dir(settings);
-    let entries = match std::fs::read_dir(&directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("{}", directory.display())),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
+/// Removes such a container; answers whether it was one.
+pub(crate) async fn sweep(settings: &Settings, place: &Standalone) -> anyhow::Result<bool> {
+    let left = place.container().await?.is_some_and(|container| is_left_over(&container));
+    if left {
+        place.remove(settings, true).await?;
     }
-    names.sort();
-    Ok(names)
+    Ok(left)
+}
+
+/// The settings of one container's engine: the node's, with directories of its own.
+fn config_of(settings: &Settings, place: &Place) -> Config {
+    let mut config = settings.node.clone();
+    config.data_dir = place.data_dir(settings);
+    config.state_dir = place.state_dir(settings);
+    config
 }
 
 /// Removes every container and the bridge they shared; goes on after an error.
 pub(crate) async fn remove_all(settings: &Settings) -> Vec<anyhow::Error> {
-    let names = match names(settings) {
-        Ok(names) => names,
+    let places = match places::all(settings) {
+        Ok(places) => places,
         Err(error) => return vec![error],
     };
     let mut errors = Vec::new();
-    for name in &names {
-        let removed = match Standalone::open(settings, name).await {
-            Ok(container) => container.remove().await,
+    for place in places {
+        let name = place.name.clone();
+        let removed = match Standalone::at(settings, place).await {
+            Ok(container) => container.remove(settings, true).await,
             Err(error) => Err(error),
         };
         errors.extend(removed.err().map(|error| error.context(format!("container {name}"))));

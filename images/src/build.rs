@@ -22,29 +22,31 @@ use runner::{Network, Runner};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+pub(crate) mod base;
 pub(crate) mod cache;
-mod config;
-mod copy;
+pub(crate) mod config;
+pub(crate) mod copy;
 mod copy_step;
+pub(crate) mod describe;
 mod expand;
 mod flags;
 mod glob;
 mod health;
-mod ignore;
-mod instruction;
+pub(crate) mod ignore;
+pub(crate) mod instruction;
 mod job;
-mod listed;
+pub(crate) mod listed;
 mod owner;
 mod run_step;
 pub(crate) mod runner;
-mod scope;
-mod source;
+pub(crate) mod scope;
+pub(crate) mod source;
 mod stage_run;
 mod stages;
 mod step_mount;
 mod stubs;
-mod tree;
-mod workspace;
+pub(crate) mod tree;
+pub(crate) mod workspace;
 
 /// What to build.
 #[derive(Debug, Clone, Default)]

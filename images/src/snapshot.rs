@@ -42,6 +42,9 @@ pub(crate) trait Snapshotter: Debug + Send + Sync {
     /// Removes a snapshot and what was written to it. Nothing there is no error.
     fn remove(&self, key: &str) -> Result<()>;
 
+    /// The directory of a snapshot's own writes, as overlayfs keeps them, and the layer it stands on.
+    fn writes(&self, key: &str) -> Result<(PathBuf, Option<Digest>)>;
+
     /// Every snapshot and the layer it stands on.
     fn walk(&self) -> Result<Vec<(String, Option<Digest>)>>;
 

@@ -8,10 +8,13 @@ use crate::archive::{Format, load, save};
 use crate::build::runner::Runner;
 use crate::build::{Build, Listener};
 use crate::catalog::Catalog;
+use crate::changes::{Change, changes};
+use crate::commit::{Commit, commit};
 use crate::content::ContentStore;
 use crate::credentials::Credentials;
 use crate::disk_usage::{DiskUsage, disk_usage};
 use crate::error::{Error, ErrorKind};
+use crate::files::{Files, with_image};
 use crate::image::{Image, Progress, Pull};
 use crate::import::{ImportConfig, import};
 use crate::inspect::{Inspect, inspect, read_json};
@@ -21,7 +24,7 @@ use crate::prune::{Prune, Pruned, prune};
 use crate::reference::Reference;
 use crate::snapshot::Access;
 use parts::Parts;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -141,6 +144,25 @@ impl ImageStore {
     /// the store's use (`knarr down`): containers that still run are not disturbed.
     pub fn unmount_layers(&self) -> Result<()> {
         self.inner.unmount_all()
+    }
+
+    /// Shows the files of an image to `look`, mounted where nobody else sees them.
+    pub fn with_files<T: Send>(
+        &self,
+        image: &Image,
+        look: impl FnOnce(&Files) -> Result<T> + Send,
+    ) -> Result<T> {
+        with_image(&self.inner, &image.id, look)
+    }
+
+    /// What a snapshot changed, by path; places in `mount_points` count only if they have contents.
+    pub fn changes(&self, key: &str, mount_points: &[PathBuf]) -> Result<Vec<(PathBuf, Change)>> {
+        changes(&self.inner, key, mount_points)
+    }
+
+    /// Makes an image of what was written to a snapshot that stands on `image`. Nothing may write meanwhile.
+    pub fn commit(&self, key: &str, image: &str, request: &Commit) -> Result<Image> {
+        commit(&self.inner, key, image, request)
     }
 
     /// Keys of all snapshots.

@@ -3,8 +3,9 @@
 //! Its directories are nobody else's; what is run in it must be removed by whoever ran it, and needs no network.
 
 use crate::bins::{self, Said};
+use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Programs of the base image.
@@ -58,6 +59,21 @@ impl ImageLab {
         bins::run(command.current_dir(self.directory.path()))
     }
 
+    /// An image as umoci unpacks it: its root, and its config as skopeo reads it.
+    ///
+    /// # Panics
+    /// When either of them cannot.
+    pub fn unpack(&self, image: &str) -> (PathBuf, serde_json::Value) {
+        let path = |name: &str| self.path(name).to_string_lossy().into_owned();
+        drop(std::fs::remove_dir_all(self.path("bundle")));
+        self.knarr(&["image", "save", "--format", "oci", "-o", "out.tar", image]).ok();
+        let (archive, layout) = (format!("oci-archive:{}", path("out.tar")), format!("{}:1", path("layout")));
+        bins::run(Command::new("skopeo").args(["copy", "-q", &archive, &format!("oci:{layout}")])).ok();
+        bins::run(Command::new("umoci").args(["unpack", "--image", &layout, &path("bundle")])).ok();
+        let config = bins::run(Command::new("skopeo").args(["inspect", "--config", &archive])).ok();
+        (self.path("bundle/rootfs"), serde_json::from_str(&config).expect("a config"))
+    }
+
     /// Writes a file of the context.
     ///
     /// # Panics
@@ -68,6 +84,17 @@ impl ImageLab {
         std::fs::write(path, content).expect("a file of the context");
         self
     }
+}
+
+/// Every file beneath a directory but the base's programs: path, mode, owner, size or target.
+///
+/// # Panics
+/// When it cannot be looked at.
+pub fn listing(root: &Path) -> BTreeSet<String> {
+    let mut find = Command::new("find");
+    find.arg(root).args(["-mindepth", "1", "-path", "*/bin/*", "-prune", "-o"]);
+    find.args(["-type", "d", "-printf", "%P %M %U:%G\\n", "-o", "-printf", "%P %M %U:%G %s %l\\n"]);
+    bins::run(&mut find).ok().lines().map(str::to_owned).collect()
 }
 
 impl Default for ImageLab {

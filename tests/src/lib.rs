@@ -17,5 +17,6 @@ pub mod engine;
 pub mod eventually;
 pub mod image_lab;
 pub mod oracle;
+pub mod run_lab;
 pub mod server;
 pub mod skip;

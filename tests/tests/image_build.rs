@@ -5,8 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use knarr_tests::bins::{self, Said};
-use knarr_tests::image_lab::ImageLab;
-use std::collections::BTreeSet;
+use knarr_tests::image_lab::{ImageLab, listing};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,35 +30,9 @@ impl Lab {
         self.knarr(&[&["image", "build", "-t", "out:1"], more, &["context"]].concat())
     }
 
-    /// The built image as umoci unpacks it: its root, and its config.
     fn unpack(&self) -> (PathBuf, serde_json::Value) {
-        let path = |name: &str| self.path(name).to_str().unwrap().to_owned();
-        let _ = std::fs::remove_dir_all(self.path("bundle"));
-        self.knarr(&["image", "save", "--format", "oci", "-o", "out.tar", "out:1"]).ok();
-        let (archive, layout) = (format!("oci-archive:{}", path("out.tar")), format!("{}:1", path("layout")));
-        bins::run(Command::new("skopeo").args(["copy", "-q", &archive, &format!("oci:{layout}")])).ok();
-        bins::run(Command::new("umoci").args(["unpack", "--image", &layout, &path("bundle")])).ok();
-        let config = bins::run(Command::new("skopeo").args(["inspect", "--config", &archive])).ok();
-        (self.path("bundle/rootfs"), serde_json::from_str(&config).unwrap())
+        self.0.unpack("out:1")
     }
-}
-
-/// Every file beneath a directory but the base's programs: path, mode, owner, content or target.
-fn listing(root: &Path) -> BTreeSet<String> {
-    let format = "%P %M %U:%G %s %l\\n";
-    let root = root.to_str().unwrap();
-    let found = bins::run(
-        Command::new("find").args([root, "-mindepth", "1", "-path", "*/bin/*", "-prune", "-o"]).args([
-            "-type",
-            "d",
-            "-printf",
-            "%P %M %U:%G\\n",
-            "-o",
-            "-printf",
-            format,
-        ]),
-    );
-    found.ok().lines().map(str::to_owned).collect()
 }
 
 #[test]
@@ -288,4 +261,35 @@ fn buildah_makes_the_same() {
         config["Env"].to_string().contains("B=two ")
             && ours["config"]["Env"].to_string().contains("\"B=two ")
     );
+}
+
+#[test]
+fn results_go_elsewhere_too() {
+    let lab = Lab::new();
+    lab.file("a", "1");
+    let path = |name: &str| lab.path(name).to_str().unwrap().to_owned();
+    let (tar, oci) =
+        (format!("type=tar,dest={}", path("out.tar")), format!("type=oci,dest={}", path("oci.tar")));
+    let outputs = ["-o", &path("out"), "-o", &tar, "-o", &oci];
+    lab.build("FROM base:1\nCOPY --chown=5:6 a /made\n", &outputs).ok();
+    let meta = std::fs::metadata(lab.path("out/made")).unwrap();
+    assert_eq!((std::os::unix::fs::MetadataExt::uid(&meta), lab.path("out/bin/sh").exists()), (5, true));
+    let listed = bins::run(Command::new("tar").args(["-tvf", &path("out.tar"), "made"])).ok();
+    assert!(listed.contains(" 5/6 "), "{listed}");
+    let archive = format!("oci-archive:{}", path("oci.tar"));
+    bins::run(Command::new("skopeo").args(["inspect", &archive])).ok();
+    assert!(lab.build("FROM base:1\n", &["-o", "type=image"]).failed().contains("not supported"));
+    std::fs::create_dir(lab.path("seen")).unwrap();
+    let seen = path("seen");
+    let look = format!(
+        "{0} image mount out:1 {seen} && cat {seen}/made && {0} image unmount {seen} && test ! -e {seen}/made",
+        format_args!(
+            "{} --data-dir {} --state-dir {}",
+            bins::find("knarr").display(),
+            path("data"),
+            path("state")
+        ),
+    );
+    let said = bins::run(Command::new("unshare").args(["-m", "sh", "-c", &look]));
+    assert_eq!(said.ok(), format!("{seen}\n1"));
 }

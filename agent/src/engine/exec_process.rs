@@ -6,7 +6,7 @@ use super::registry::Container;
 use anyhow::{Context, anyhow};
 use knarr_cri::Status;
 use knarr_cri::v1::ContainerState;
-use knarr_runtime::spec::Process;
+use knarr_runtime::spec::{Process, Spec};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,14 +32,32 @@ pub(crate) async fn start(
     timeout: Option<Duration>,
 ) -> anyhow::Result<ExecSession> {
     let container = running(core, container_id)?;
-    let path = core.paths.bundle(&container.id).join("config.json");
+    let process = with_command(own(core, &container.id).await?, cmd, tty);
+    launch(core, &container, &process, stdin, timeout).await
+}
+
+/// The container's own process, from its bundle.
+pub(crate) async fn own(core: &Core, id: &str) -> anyhow::Result<Process> {
+    let path = core.paths.bundle(id).join("config.json");
     let json = tokio::fs::read(&path).await.with_context(|| format!("reading {}", path.display()))?;
-    let process = process(knarr_runtime::spec::parse::<knarr_runtime::spec::Spec>(&json)?.process, cmd, tty)?;
+    knarr_runtime::spec::parse::<Spec>(&json)?
+        .process
+        .ok_or_else(|| anyhow!("the container's config.json has no process"))
+}
+
+/// Runs a process of this description in the container.
+pub(crate) async fn launch(
+    core: &Core,
+    container: &Container,
+    process: &Process,
+    stdin: bool,
+    timeout: Option<Duration>,
+) -> anyhow::Result<ExecSession> {
     let request = ExecProcess {
         container_id: container.id.clone(),
         runtime: core.runtime_of(&container.sandbox_id)?.argv(),
-        process_json: serde_json::to_string(&process)?,
-        tty,
+        process_json: serde_json::to_string(process)?,
+        tty: process.terminal,
         stdin,
         timeout,
     };
@@ -49,12 +67,12 @@ pub(crate) async fn start(
         .context("failed to exec in container: failed to start exec")
 }
 
-fn process(own: Option<Process>, cmd: Vec<String>, tty: bool) -> anyhow::Result<Process> {
-    let mut process = own.ok_or_else(|| anyhow!("the container's config.json has no process"))?;
+/// The same with another command.
+pub(crate) fn with_command(mut process: Process, cmd: Vec<String>, tty: bool) -> Process {
     if tty && !process.env.iter().any(|variable| variable.starts_with("TERM=")) {
         process.env.push("TERM=xterm".into());
     }
-    Ok(Process { args: cmd, terminal: tty, console_size: None, ..process })
+    Process { args: cmd, terminal: tty, console_size: None, ..process }
 }
 
 #[cfg(test)]
@@ -70,7 +88,7 @@ mod tests {
             no_new_privileges: true,
             ..Process::default()
         };
-        let made = process(Some(own), vec!["sh".into()], true).unwrap();
+        let made = with_command(own, vec!["sh".into()], true);
         assert_eq!(
             (made.args, made.env),
             (vec!["sh".to_owned()], vec!["X=1".to_owned(), "TERM=xterm".to_owned()])

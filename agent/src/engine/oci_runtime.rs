@@ -52,6 +52,16 @@ impl OciRuntime {
         }
     }
 
+    /// Freezes all processes of the container.
+    pub(crate) async fn pause(&self, id: &str) -> anyhow::Result<()> {
+        self.call(&["pause", id], None, DEADLINE).await.map(drop)
+    }
+
+    /// Lets frozen processes go on.
+    pub(crate) async fn resume(&self, id: &str) -> anyhow::Result<()> {
+        self.call(&["resume", id], None, DEADLINE).await.map(drop)
+    }
+
     /// Removes the container, killing it if need be; fine if there is none.
     pub(crate) async fn delete(&self, id: &str) -> anyhow::Result<()> {
         match self.call(&["delete", "--force", id], None, DEADLINE).await {

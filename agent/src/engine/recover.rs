@@ -145,7 +145,11 @@ async fn recover_container(core: &Arc<Core>, container: &Arc<Container>) -> anyh
     match plan_container(&record, &core.host.boot_id, seen.map(|state| state.status)) {
         ContainerAction::Leave => Ok(()),
         ContainerAction::Watch => {
-            exits::watch(core, container);
+            // An end that the monitor has seen already is known from the start.
+            match core.monitors.exit_of(&container.sandbox_id, &container.id).await {
+                Ok(Some(exit)) => exits::record(core, container, ExitRecord::observed(&exit)).await,
+                Ok(None) | Err(_) => exits::watch(core, container),
+            }
             Ok(())
         }
         ContainerAction::Start => {

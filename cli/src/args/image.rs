@@ -90,6 +90,12 @@ pub(crate) enum Image {
         #[allow(missing_docs)]
         target: PathBuf,
     },
+    /// Undo a mount of an image
+    #[command(visible_alias = "umount")]
+    Unmount {
+        #[allow(missing_docs)]
+        target: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -194,6 +200,9 @@ pub(crate) struct Build {
     /// What RUN reaches: host or none
     #[arg(long, default_value = "host")]
     pub(crate) network: String,
+    /// Write the result elsewhere too: a directory, - (tar to stdout), or type=local|tar|oci|docker,dest=PATH
+    #[arg(short, long, value_name = "type=...,dest=...")]
+    pub(crate) output: Vec<String>,
     /// Print the id of the image only
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -2,6 +2,7 @@
 //!
 //! Steps are told on stderr as BuildKit's plain progress tells them; stdout has the id of the image and nothing else.
 
+use super::build_output::Output;
 use super::pull;
 use crate::args::Build as Arguments;
 use crate::output;
@@ -18,6 +19,8 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Builds the context and prints the image's id.
 pub(crate) async fn run(settings: &Settings, store: &ImageStore, arguments: Arguments) -> anyhow::Result<()> {
     let empty = tempfile::tempdir().context("empty context")?;
+    let outputs =
+        arguments.output.iter().map(|text| Output::parse(text)).collect::<anyhow::Result<Vec<_>>>()?;
     let request = request(&arguments, empty.path())?;
     let text = request.dockerfile.clone();
     let show_where = |error: anyhow::Error| {
@@ -32,7 +35,14 @@ pub(crate) async fn run(settings: &Settings, store: &ImageStore, arguments: Argu
     if let Some(file) = &arguments.iidfile {
         std::fs::write(file, &image.id).with_context(|| format!("write {}", file.display()))?;
     }
-    output::line(&image.id);
+    let to_stdout = outputs.iter().any(|output| output.destination == Path::new("-"));
+    let name = arguments.tag.first().unwrap_or(&image.id);
+    for output in &outputs {
+        output.write(store, &image, name)?;
+    }
+    if !to_stdout {
+        output::line(&image.id);
+    }
     Ok(())
 }
 
@@ -69,7 +79,9 @@ async fn pull_bases(store: &ImageStore, build: &Build, arguments: &Arguments) ->
     for (name, platform) in build.images() {
         if arguments.pull || store.find(&name)?.is_none() {
             let platform = platform.or_else(|| arguments.platform.clone());
-            pull::pull(store, &name, platform).await.with_context(|| format!("FROM {name}"))?;
+            pull::pull(store, &name, platform, arguments.quiet)
+                .await
+                .with_context(|| format!("FROM {name}"))?;
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use serde_json::json;
 
 /// Pulls one image and prints its name with the digest.
 pub(crate) async fn run(store: &ImageStore, arguments: Arguments) -> anyhow::Result<()> {
-    let image = pull(store, &arguments.name, arguments.platform).await?;
+    let image = pull(store, &arguments.name, arguments.platform, false).await?;
     match arguments.output {
         Output::Text => output::line(image.digests.first().unwrap_or(&image.id)),
         Output::Json => {
@@ -18,17 +18,16 @@ pub(crate) async fn run(store: &ImageStore, arguments: Arguments) -> anyhow::Res
     Ok(())
 }
 
-/// The image as it is here, or pulled.
-pub(crate) async fn pull_if_missing(store: &ImageStore, name: &str) -> anyhow::Result<Image> {
-    match store.find(name)? {
-        Some(image) => Ok(image),
-        None => pull(store, name, None).await,
-    }
-}
-
-pub(crate) async fn pull(store: &ImageStore, name: &str, platform: Option<String>) -> anyhow::Result<Image> {
+/// Pulls, with progress on stderr unless it is to be quiet.
+pub(crate) async fn pull(
+    store: &ImageStore,
+    name: &str,
+    platform: Option<String>,
+    quiet: bool,
+) -> anyhow::Result<Image> {
     let (sender, shown) = progress::show();
-    let pull = Pull { reference: name.to_owned(), credentials: None, platform, progress: Some(sender) };
+    let sender = (!quiet).then_some(sender);
+    let pull = Pull { reference: name.to_owned(), credentials: None, platform, progress: sender };
     let image = store.pull(pull).await;
     shown.await?;
     Ok(image?)

@@ -1,26 +1,39 @@
 //! `knarr exec`: another process in a running container. Its exit status is ours.
 
-use super::{Standalone, terminal};
+use super::{Standalone, plan, run, terminal};
 use crate::args::Exec;
 use crate::settings::Settings;
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
+use knarr_agent::engine::direct::ExecOptions;
 use knarr_agent::engine::monitors::ExecSession;
 use knarr_agent::engine::stream_target::StreamTarget;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc::channel;
+use tokio::sync::oneshot;
 
 /// Runs the command and waits for its end.
 pub(crate) async fn run(settings: Settings, arguments: Exec) -> anyhow::Result<ExitCode> {
     let place = Standalone::find(&settings, &arguments.name).await?;
     let container = place.running().await?;
+    if place.engine.is_paused(&container.id).await? {
+        bail!("container {} is paused, unpause the container before exec", arguments.name);
+    }
     let _raw = if arguments.tty { terminal::RawMode::enter()? } else { None };
-    let session = place
-        .engine
-        .exec_session(&container.id, arguments.command, arguments.tty, arguments.interactive)
-        .await?;
-    serve(&place, session).await
+    let options = ExecOptions {
+        env: plan::environment::variables(&arguments.env_file, &arguments.env)?,
+        command: arguments.command,
+        tty: arguments.tty,
+        stdin: arguments.interactive,
+        workdir: arguments.workdir,
+        user: arguments.user,
+        privileged: arguments.privileged,
+    };
+    match place.engine.exec_with(&container.id, options).await {
+        Ok(session) => serve(&place, session).await,
+        Err(error) => Ok(run::or_complain(Err(error.into()))),
+    }
 }
 
 async fn serve(place: &Standalone, mut session: ExecSession) -> anyhow::Result<ExitCode> {
@@ -48,7 +61,9 @@ async fn serve(place: &Standalone, mut session: ExecSession) -> anyhow::Result<E
 
 async fn feed(stdin: OwnedFd) -> anyhow::Result<()> {
     let (keys, mut typed) = channel(4);
-    terminal::forward_stdin(keys);
+    // Nobody leaves an exec: it dies with its session.
+    let (stay, _never) = oneshot::channel();
+    terminal::forward_stdin(keys, Vec::new(), stay);
     let mut stdin = blocking_file(stdin)?;
     while let Some(bytes) = typed.recv().await {
         stdin.write_all(&bytes).await?;

@@ -1,51 +1,132 @@
-//! `knarr ps`: stand-alone containers.
+//! `knarr ps`: stand-alone containers, the newest first.
 
-use super::{Standalone, names, plan};
+use super::facts::Facts;
+use super::{Standalone, places, plan, sweep};
 use crate::args::{Output, Ps};
-use crate::output;
 use crate::settings::Settings;
+use crate::{output, template};
+use anyhow::{Context, bail};
 use jiff::{Timestamp, Unit};
-use knarr_agent::cri::v1::{ContainerState, ContainerStatus};
-use serde_json::json;
+use knarr_agent::cri::v1::ContainerState;
+use serde_json::{Value, json};
 
 /// Lists running containers, or all of them.
 pub(crate) async fn run(settings: Settings, arguments: Ps) -> anyhow::Result<()> {
-    let mut found = Vec::new();
-    for name in names(&settings)? {
-        if let Some(status) = status(&settings, &name).await? {
-            found.push((name, status));
-        }
-    }
-    found.retain(|(_, status)| arguments.all || status.state == ContainerState::ContainerRunning as i32);
+    let filters =
+        arguments.filter.iter().map(|text| Filter::parse(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let last = arguments.last.or(arguments.latest.then_some(1));
+    let by_state = filters.iter().any(|filter| matches!(filter.key.as_str(), "status" | "exited"));
+    let all = arguments.all || last.is_some() || by_state;
+    let mut found = facts(&settings).await?;
+    found.retain(|facts| all || facts.status.state() == ContainerState::ContainerRunning);
+    found.retain(|facts| passes(facts, &filters));
+    found.truncate(last.unwrap_or(usize::MAX));
     if arguments.output == Output::Json {
-        return output::json(&found.iter().map(|(name, status)| as_json(name, status)).collect::<Vec<_>>());
-    }
-    if arguments.quiet {
-        found.iter().for_each(|(name, _)| output::line(name));
-        return Ok(());
+        return output::json(&found.iter().map(as_json).collect::<Vec<_>>());
     }
     let now = Timestamp::now();
-    let rows: Vec<Vec<String>> = found.iter().map(|(name, status)| row(name, status, now)).collect();
-    output::table(&["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"], &rows);
-    Ok(())
+    let rows: Vec<Value> = found.iter().map(|facts| row(facts, now, arguments.no_trunc)).collect();
+    if arguments.quiet {
+        rows.iter().for_each(|row| output::line(row["ID"].as_str().unwrap_or_default()));
+        return Ok(());
+    }
+    template::print(&rows, arguments.format.as_deref(), &COLUMNS)
 }
 
-async fn status(settings: &Settings, name: &str) -> anyhow::Result<Option<ContainerStatus>> {
-    Standalone::open(settings, name).await?.status().await
+/// Header and field of each column.
+const COLUMNS: [(&str, &str); 7] = [
+    ("CONTAINER ID", "ID"),
+    ("IMAGE", "Image"),
+    ("COMMAND", "Command"),
+    ("CREATED", "RunningFor"),
+    ("STATUS", "Status"),
+    ("PORTS", "Ports"),
+    ("NAMES", "Names"),
+];
+
+/// Every container, the newest first; those that were to go with their end go now.
+pub(super) async fn facts(settings: &Settings) -> anyhow::Result<Vec<Facts>> {
+    let mut found = Vec::new();
+    for place in places::all(settings)? {
+        // One that is being removed is none.
+        let Ok(place) = Standalone::at(settings, place).await else { continue };
+        if !sweep(settings, &place).await? {
+            found.extend(Facts::of(&place).await?);
+        }
+    }
+    found.sort_by_key(|facts| std::cmp::Reverse(facts.status.created_at));
+    Ok(found)
 }
 
-fn row(name: &str, status: &ContainerStatus, now: Timestamp) -> Vec<String> {
-    let label = |key: &str| status.labels.get(key).cloned().unwrap_or_default();
+/// `--filter`: those of one key are alternatives, of several keys all must hold.
+#[derive(Debug)]
+struct Filter {
+    key: String,
+    value: String,
+}
+
+impl Filter {
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let (key, value) = text.split_once('=').with_context(|| format!("invalid filter '{text}'"))?;
+        if !["name", "id", "label", "status", "exited", "ancestor", "volume"].contains(&key) {
+            bail!("invalid filter '{key}'");
+        }
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+
+    fn holds(&self, facts: &Facts) -> bool {
+        let value = self.value.as_str();
+        match self.key.as_str() {
+            "name" => facts.name.contains(value.trim_matches(['^', '$', '/'])),
+            "id" => facts.status.id.starts_with(value),
+            "status" => facts.state() == value,
+            "exited" => {
+                facts.state() == "exited"
+                    && value.parse().is_ok_and(|code: i32| code == facts.status.exit_code)
+            }
+            "ancestor" => {
+                let image = facts.image();
+                image == value
+                    || image.split(':').next() == Some(value)
+                    || facts.status.image_id.ends_with(value)
+            }
+            "volume" => facts.status.mounts.iter().any(|m| m.container_path == value || m.host_path == value),
+            _ => match value.split_once('=') {
+                Some((name, wanted)) => facts.status.labels.get(name).is_some_and(|known| known == wanted),
+                None => facts.status.labels.contains_key(value),
+            },
+        }
+    }
+}
+
+fn passes(facts: &Facts, filters: &[Filter]) -> bool {
+    filters.iter().all(|filter| {
+        let mut same = filters.iter().filter(|other| other.key == filter.key);
+        // Labels all have to be there.
+        if filter.key == "label" { filter.holds(facts) } else { same.any(|other| other.holds(facts)) }
+    })
+}
+
+fn row(facts: &Facts, now: Timestamp, whole: bool) -> Value {
+    let status = &facts.status;
     let running = status.state() == ContainerState::ContainerRunning;
-    vec![
-        status.id.chars().take(12).collect(),
-        image(status),
-        quoted(&label(plan::COMMAND_LABEL)),
-        format!("{} ago", since(status.created_at, now)),
-        state(status, now),
-        if running { label(plan::PORTS_LABEL) } else { String::new() },
-        name.to_owned(),
-    ]
+    let command = facts.label(plan::COMMAND_LABEL);
+    let labels = plan::own_labels(&status.labels);
+    let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    json!({
+        "ID": if whole { status.id.clone() } else { status.id.chars().take(12).collect() },
+        "Image": facts.image(),
+        "Command": if whole { format!("\"{command}\"") } else { quoted(command) },
+        "CreatedAt": Timestamp::from_nanosecond(status.created_at.into()).unwrap_or_default().to_string(),
+        "RunningFor": format!("{} ago", since(status.created_at, now)),
+        "Status": state(facts, now),
+        "State": facts.state(),
+        "Ports": if running { facts.label(plan::PORTS_LABEL) } else { "" },
+        "Names": facts.name,
+        "Labels": labels.join(","),
+        "Networks": facts.options["NetworkMode"].as_str().unwrap_or_default(),
+        "Mounts": status.mounts.iter().map(|mount| mount.host_path.as_str()).collect::<Vec<_>>().join(","),
+    })
 }
 
 /// At most twenty characters, as Docker shows a command.
@@ -55,18 +136,14 @@ fn quoted(command: &str) -> String {
     format!("\"{shown}{}\"", if long { "…" } else { "" })
 }
 
-fn image(status: &ContainerStatus) -> String {
-    status.labels.get(plan::IMAGE_LABEL).cloned().unwrap_or_else(|| status.image_ref.clone())
-}
-
-fn state(status: &ContainerStatus, now: Timestamp) -> String {
-    match status.state() {
-        ContainerState::ContainerRunning => format!("Up {}", since(status.started_at, now)),
-        ContainerState::ContainerExited => {
-            format!("Exited ({}) {} ago", status.exit_code, since(status.finished_at, now))
-        }
-        ContainerState::ContainerCreated => "Created".into(),
-        ContainerState::ContainerUnknown => "Unknown".into(),
+fn state(facts: &Facts, now: Timestamp) -> String {
+    let status = &facts.status;
+    match facts.state() {
+        "running" => format!("Up {}", since(status.started_at, now)),
+        "paused" => format!("Up {} (Paused)", since(status.started_at, now)),
+        "exited" => format!("Exited ({}) {} ago", status.exit_code, since(status.finished_at, now)),
+        "created" => "Created".into(),
+        _ => "Dead".into(),
     }
 }
 
@@ -88,11 +165,12 @@ fn since(nanoseconds: i64, now: Timestamp) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
-fn as_json(name: &str, status: &ContainerStatus) -> serde_json::Value {
+fn as_json(facts: &Facts) -> Value {
+    let status = &facts.status;
     json!({
-        "name": name,
+        "name": facts.name,
         "id": status.id,
-        "image": image(status),
+        "image": facts.image(),
         "state": status.state().as_str_name(),
         "exitCode": status.exit_code,
         "createdAt": status.created_at,

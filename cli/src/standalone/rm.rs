@@ -1,30 +1,32 @@
 //! `knarr rm`: a container with its log, its snapshot and its address.
 
-use super::Standalone;
+use super::each::each;
+use super::{Standalone, is_running, places};
 use crate::args::Rm;
-use crate::output;
 use crate::settings::Settings;
 use anyhow::bail;
-use knarr_agent::cri::v1::ContainerState;
 
 /// Removes every one it can, then reports those it could not.
 pub(crate) async fn run(settings: Settings, arguments: Rm) -> anyhow::Result<()> {
-    let mut failures = Vec::new();
-    for name in &arguments.names {
-        match remove(&settings, name, arguments.force).await {
-            Ok(()) => output::line(name),
-            Err(error) => failures.push(format!("{error:#}")),
+    each(&arguments.names, async |name| {
+        let missing = |error: &anyhow::Error| error.to_string() == places::no_such(name).to_string();
+        match remove(&settings, name, &arguments).await {
+            // Wanted gone, and gone.
+            Err(error) if arguments.force && missing(&error) => Ok(name.to_owned()),
+            result => result.map(|()| name.to_owned()),
         }
-    }
-    if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("; ")) }
+    })
+    .await
 }
 
-async fn remove(settings: &Settings, name: &str, force: bool) -> anyhow::Result<()> {
+async fn remove(settings: &Settings, name: &str, arguments: &Rm) -> anyhow::Result<()> {
     let place = Standalone::find(settings, name).await?;
-    let running =
-        place.container().await?.is_some_and(|c| c.state == ContainerState::ContainerRunning as i32);
-    if running && !force {
-        bail!("container {name} is running: stop it first, or use --force");
+    let running = place.container().await?.is_some_and(|container| is_running(&container));
+    if running && !arguments.force {
+        bail!(
+            "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
+            place.name()
+        );
     }
-    place.remove().await
+    place.remove(settings, arguments.volumes).await
 }

@@ -1,34 +1,44 @@
-//! `knarr run`: one container, from image to exit status, with no daemon.
+//! `knarr run` and `create`: one container, from image to exit status, with no daemon.
 //!
 //! In the foreground the exit status is the container's own; 125 says that knarr failed, 126 that the command
 //! could not be invoked, 127 that it was not found (docker run's numbers).
 
-use super::{Standalone, plan, terminal};
-use crate::args::Run;
+use super::attach::{Manner, Outcome, join};
+use super::plan::{self, Known, Plan};
+use super::{Standalone, hosts, places, volumes};
+use crate::args::{CreateOptions, Run};
 use crate::settings::Settings;
-use crate::{image, output, up};
+use crate::{image, output};
 use anyhow::{Context, bail};
 use knarr_agent::cri::RuntimeService;
-use knarr_agent::cri::v1::{CreateContainerRequest, RunPodSandboxRequest, StartContainerRequest};
-use knarr_agent::engine::monitors::{AttachOutput, AttachSession};
+use knarr_agent::cri::v1::{
+    CreateContainerRequest, PodSandboxStatusRequest, RunPodSandboxRequest, StartContainerRequest,
+};
+use knarr_agent::engine::network::cidr::Cidr;
 use knarr_images::{Image, ImageStore};
 use std::io::Write;
 use std::process::ExitCode;
-use tokio::sync::mpsc::Receiver;
-
-/// Seconds between the first signal to us and the container's SIGKILL.
-const STOP_SECONDS: i64 = 10;
 
 /// Runs the container; errors of ours end with 125 to 127.
 pub(crate) async fn run(settings: Settings, arguments: Box<Run>) -> anyhow::Result<ExitCode> {
-    match start(&settings, &arguments).await {
-        Ok(code) => Ok(code),
-        Err(error) => {
-            let text = output::describe(&error);
-            output::complain(&format!("knarr: {text}"));
-            Ok(ExitCode::from(failure_code(&text)))
-        }
-    }
+    Ok(or_complain(started(&settings, &arguments).await))
+}
+
+/// Makes the container and prints its id.
+pub(crate) async fn create(settings: Settings, options: Box<CreateOptions>) -> anyhow::Result<ExitCode> {
+    let made = made(&settings, &options, true).await.map(|(_, created)| {
+        output::line(&created.container_id);
+        ExitCode::SUCCESS
+    });
+    Ok(or_complain(made))
+}
+
+pub(super) fn or_complain(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        let text = output::describe(&error);
+        output::complain(&format!("knarr: {text}"));
+        ExitCode::from(failure_code(&text))
+    })
 }
 
 /// Docker's exit status for a container that could not be started.
@@ -38,151 +48,143 @@ fn failure_code(text: &str) -> u8 {
         true if text.contains("no such file or directory") || text.contains("executable file not found") => {
             127
         }
-        true if text.contains("permission denied") => 126,
+        true if text.contains("permission denied") || text.contains("is a directory") => 126,
         _ => 125,
     }
 }
 
-async fn start(settings: &Settings, arguments: &Run) -> anyhow::Result<ExitCode> {
-    let name = name(settings, arguments)?;
-    let store = image::open(settings)?;
-    let image = image::pull_if_missing(&store, &arguments.image).await?;
-    store.verify(&image, &arguments.image)?;
-    let shown = shown_command(&store, &image, arguments)?;
-    let place = Standalone::open(settings, &name).await?;
-    let ended = match create(&place, arguments, &image.id, shown).await {
-        Ok(created) => serve(&place, arguments, created).await,
-        Err(error) => Err(error),
+async fn started(settings: &Settings, arguments: &Run) -> anyhow::Result<ExitCode> {
+    let manner = Manner::new(&arguments.terminal, arguments.options.interactive)?;
+    let (place, created) = made(settings, &arguments.options, arguments.detach).await?;
+    let ended = match arguments.detach {
+        true => begin(&place, &created).await.map(|()| {
+            output::line(&created.container_id);
+            Outcome::Detached
+        }),
+        false => join(&place, &created, &manner, true).await,
     };
-    let keep = ended.is_ok() && (arguments.detach || !arguments.rm);
+    let keep = match &ended {
+        Ok(Outcome::Detached) => true,
+        Ok(Outcome::Ended(_)) => !arguments.options.rm,
+        // As Docker does, one that could not be started is kept to be looked at.
+        Err(_) => !arguments.options.rm,
+    };
     if !keep {
-        let removed = place.remove().await.context("remove the container");
-        return ended.and_then(|code| removed.map(|()| code));
+        place.remove(settings, true).await.context("remove the container")?;
     }
-    ended
-}
-
-/// The name asked for, or twelve random digits.
-fn name(settings: &Settings, arguments: &Run) -> anyhow::Result<String> {
-    let Some(name) = &arguments.name else {
-        return Ok(uuid()?[..12].to_owned());
-    };
-    let legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    if name.is_empty() || name.len() > 128 || !name.chars().all(legal) || name.starts_with(['.', '-', '_']) {
-        bail!("--name {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed");
-    }
-    if super::names(settings)?.contains(name) {
-        bail!("the container name {name:?} is already in use; `knarr rm {name}` removes it");
-    }
-    Ok(name.clone())
-}
-
-fn uuid() -> anyhow::Result<String> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
-    Ok(text.trim().replace('-', ""))
+    Ok(ended?.code())
 }
 
 /// Sandbox and container ids of a created container.
-struct Created {
-    sandbox_id: String,
-    container_id: String,
+pub(super) struct Created {
+    pub(super) sandbox_id: String,
+    pub(super) container_id: String,
+    pub(super) tty: bool,
 }
 
-/// The whole command as `ps` shows it: entry point and arguments, the user's before the image's.
-fn shown_command(store: &ImageStore, image: &Image, arguments: &Run) -> anyhow::Result<String> {
-    let config = store.config(image)?;
-    let config = config.config().clone().unwrap_or_default();
-    let mut words: Vec<String> = match &arguments.entrypoint {
-        Some(entrypoint) => vec![entrypoint.clone()],
-        None => config.entrypoint().clone().unwrap_or_default(),
-    };
-    match (arguments.command.is_empty(), &arguments.entrypoint) {
-        (false, _) => words.extend(arguments.command.iter().cloned()),
-        (true, None) => words.extend(config.cmd().clone().unwrap_or_default()),
-        (true, Some(_)) => {}
+/// Starts a container that nobody watches.
+async fn begin(place: &Standalone, created: &Created) -> anyhow::Result<()> {
+    let start = StartContainerRequest { container_id: created.container_id.clone() };
+    place.engine.start_container(start).await?;
+    place.shared().await
+}
+
+/// Makes a container, or nothing. It is ours alone until it is started.
+async fn made(
+    settings: &Settings,
+    options: &CreateOptions,
+    detached: bool,
+) -> anyhow::Result<(Standalone, Created)> {
+    if let Some(file) = options.cidfile.as_ref().filter(|file| file.exists()) {
+        bail!(
+            "container ID file found, make sure the other container isn't running or delete {}",
+            file.display()
+        );
     }
-    Ok(words.join(" "))
+    let store = image::open(settings)?;
+    let image = image_of(&store, options).await?;
+    store.verify(&image, &options.image)?;
+    let name = match &options.name {
+        Some(name) => name.trim_start_matches('/').to_owned(),
+        None => places::random()?,
+    };
+    let (place, lock) = places::reserve(settings, &name).await?;
+    let place = Standalone::open(settings, place, lock).await?;
+    let created = match make(settings, &place, options, (&store, &image), detached).await {
+        Ok(created) => created,
+        Err(error) => {
+            place.remove(settings, true).await.context("remove the container")?;
+            return Err(error);
+        }
+    };
+    if let Some(file) = &options.cidfile {
+        let mut file = std::fs::File::create_new(file).with_context(|| format!("{}", file.display()))?;
+        file.write_all(created.container_id.as_bytes())?;
+    }
+    Ok((place, created))
 }
 
-async fn create(
+async fn image_of(store: &ImageStore, options: &CreateOptions) -> anyhow::Result<Image> {
+    let found = store.find(&options.image)?;
+    match (options.pull.as_str(), found) {
+        ("missing", Some(image)) | ("never", Some(image)) => Ok(image),
+        ("never", None) => bail!("No such image: {}", options.image),
+        _ => image::pull(store, &options.image, options.platform.clone(), options.quiet).await,
+    }
+}
+
+async fn make(
+    settings: &Settings,
     place: &Standalone,
-    arguments: &Run,
-    image_id: &str,
-    shown: String,
+    options: &CreateOptions,
+    (store, image): (&ImageStore, &Image),
+    detached: bool,
 ) -> anyhow::Result<Created> {
+    let config = store.config(image)?.config().clone().unwrap_or_default();
     let logs = place.log_file();
-    let directory = logs.parent().context("log directory")?;
-    let sandbox = plan::sandbox(arguments, &place.name, directory)?;
-    let container = plan::container(arguments, image_id, shown)?;
-    std::fs::create_dir_all(directory).with_context(|| format!("mkdir {}", directory.display()))?;
+    let log_directory = logs.parent().context("log directory")?;
+    let known = Known {
+        name: place.name(),
+        directory: &place.place.directory,
+        image_id: &image.id,
+        image: (config.entrypoint().clone().unwrap_or_default(), config.cmd().clone().unwrap_or_default()),
+        exposed: config.exposed_ports().clone().unwrap_or_default(),
+        log_directory,
+        detached,
+    };
+    let Plan { sandbox, mut container, additions, mounts } = plan::plan(options, &known)?;
+    std::fs::create_dir_all(log_directory).with_context(|| format!("mkdir {}", log_directory.display()))?;
+    let ready = volumes::prepare(settings, &place.place.directory, &mounts)?;
+    container.mounts.extend(ready.mounts.iter().cloned());
     let request = RunPodSandboxRequest { config: Some(sandbox.clone()), runtime_handler: String::new() };
     let sandbox_id = place.engine.run_pod_sandbox(request).await?.pod_sandbox_id;
+    if !container.mounts.iter().any(|mount| mount.container_path == "/etc/hosts") {
+        let names = hosts::Names {
+            address: &address(place, &sandbox_id).await?,
+            hostname: &sandbox.hostname,
+            gateway: &Cidr::parse(&settings.node.run_network.pod_cidr)?.gateway().to_string(),
+            more: &options.add_host,
+        };
+        let own = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        std::fs::write(place.hosts_file(), hosts::text(&names, &own)?)?;
+        container.mounts.push(plan::hosts_mount(&place.hosts_file()));
+    }
     let request = CreateContainerRequest {
         pod_sandbox_id: sandbox_id.clone(),
         config: Some(container),
         sandbox_config: Some(sandbox),
     };
     let container_id = place.engine.create_container(request).await?.container_id;
-    Ok(Created { sandbox_id, container_id })
+    place.engine.add(&container_id, additions).await?;
+    volumes::fill(&ready, &place.engine.root_of(&container_id)?)?;
+    Ok(Created { sandbox_id, container_id, tty: options.tty })
 }
 
-/// Starts it; in the foreground joins its stdio first, so that not a byte is lost, and waits for its end.
-async fn serve(place: &Standalone, arguments: &Run, created: Created) -> anyhow::Result<ExitCode> {
-    let start = StartContainerRequest { container_id: created.container_id.clone() };
-    if arguments.detach {
-        place.engine.start_container(start).await?;
-        output::line(&place.name);
-        return Ok(ExitCode::SUCCESS);
-    }
-    let stop = up::stop_signal()?;
-    let session = place.monitors.attach(&created.sandbox_id, &created.container_id).await?;
-    let _raw = if arguments.tty { terminal::RawMode::enter()? } else { None };
-    place.engine.start_container(start).await?;
-    let printed = tokio::spawn(pump(session, arguments.interactive, arguments.tty));
-    tokio::pin!(stop);
-    let exit = place.monitors.wait(&created.sandbox_id, &created.container_id);
-    tokio::pin!(exit);
-    let exit = tokio::select! {
-        exit = &mut exit => exit?,
-        () = stop => {
-            place.stop(STOP_SECONDS).await?;
-            exit.await?
-        }
-    };
-    printed.await??;
-    Ok(ExitCode::from(exit.code.clamp(0, 255) as u8))
-}
-
-/// Carries stdio until the container's output ends.
-async fn pump(session: AttachSession, interactive: bool, tty: bool) -> anyhow::Result<()> {
-    let AttachSession { stdin, output, resize } = session;
-    if interactive {
-        terminal::forward_stdin(stdin);
-    }
-    let sizes = tty.then(|| tokio::spawn(terminal::follow_size(resize)));
-    let printed = print(output).await;
-    if let Some(sizes) = sizes {
-        sizes.abort();
-    }
-    printed
-}
-
-async fn print(mut output: Receiver<AttachOutput>) -> anyhow::Result<()> {
-    while let Some(piece) = output.recv().await {
-        match piece {
-            AttachOutput::Stdout(bytes) => write(&mut std::io::stdout(), &bytes)?,
-            AttachOutput::Stderr(bytes) => write(&mut std::io::stderr(), &bytes)?,
-        }
-    }
-    Ok(())
-}
-
-/// A reader that went away (`knarr run ... | head`) ends the printing, not the container.
-fn write(stream: &mut dyn Write, bytes: &[u8]) -> anyhow::Result<()> {
-    match stream.write_all(bytes).and_then(|()| stream.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("write output"),
-        _ => Ok(()),
-    }
+/// Of the container in the bridge's network; empty in another.
+pub(super) async fn address(place: &Standalone, sandbox_id: &str) -> anyhow::Result<String> {
+    let request = PodSandboxStatusRequest { pod_sandbox_id: sandbox_id.to_owned(), verbose: false };
+    let status = place.engine.pod_sandbox_status(request).await?.status;
+    Ok(status.and_then(|status| status.network).map(|network| network.ip).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -1,24 +1,20 @@
 //! `knarr wait`: blocks until containers have ended; prints their exit codes.
 
-use super::Standalone;
-use crate::output;
+use super::each::each;
+use super::{Standalone, is_running, sweep};
 use crate::settings::Settings;
-use knarr_agent::cri::v1::ContainerState;
 
 /// Waits for one after the other.
 pub(crate) async fn run(settings: Settings, names: &[String]) -> anyhow::Result<()> {
-    for name in names {
-        output::line(&exit_code(&settings, name).await?.to_string());
-    }
-    Ok(())
-}
-
-async fn exit_code(settings: &Settings, name: &str) -> anyhow::Result<i32> {
-    let place = Standalone::find(settings, name).await?;
-    if let Some(container) = place.container().await?
-        && container.state == ContainerState::ContainerRunning as i32
-    {
-        return Ok(place.monitors.wait(&container.pod_sandbox_id, &container.id).await?.code);
-    }
-    Ok(place.status().await?.map_or(0, |status| status.exit_code))
+    each(names, async |name| {
+        let place = Standalone::find(&settings, name).await?;
+        let container = place.expect().await?;
+        let code = match is_running(&container) {
+            true => place.monitors.wait(&container.pod_sandbox_id, &container.id).await?.code,
+            false => place.status().await?.map_or(0, |status| status.exit_code),
+        };
+        sweep(&settings, &place).await?;
+        Ok(code.to_string())
+    })
+    .await
 }

@@ -93,6 +93,13 @@ impl Draft {
         self.history.push(entry);
     }
 
+    /// Adds a remark to the last line of history.
+    pub(crate) fn comment(&mut self, text: &str) {
+        if let Some(entry) = self.history.last_mut() {
+            entry["comment"] = json!(text);
+        }
+    }
+
     pub(crate) fn set_env(&mut self, name: &str, value: &str) {
         match self.env.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => value.clone_into(old),

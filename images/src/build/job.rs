@@ -1,6 +1,7 @@
 //! One build at work: stages on threads, each waiting for those it needs; the first failure stops the others at their
 //! next step.
 
+use crate::build::base;
 use crate::build::cache::{Cache, Outcome};
 use crate::build::config::Draft;
 use crate::build::ignore::Ignore;
@@ -13,10 +14,8 @@ use crate::content::ContentStore;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
-use crate::inspect::read_json;
 use crate::lease::Lease;
-use crate::manifest::{LayerPlan, Manifest};
-use crate::media_type;
+use crate::manifest::LayerPlan;
 use crate::reference::Reference;
 use crate::store::find::find;
 use crate::store::parts::Parts;
@@ -142,13 +141,7 @@ impl<'a> Job<'a> {
         self.parts.may_run(record, called.as_ref())?;
         let protected = record.content().chain(&record.chain).chain([id]);
         self.keep(protected)?;
-        let manifest: Manifest = serde_json::from_value(read_json(self.parts, record.manifest.as_str())?)
-            .map_err(|e| Error::invalid(format!("{name}: manifest: {e}")))?;
-        let blobs = manifest.layers.into_iter().map(|mut layer| {
-            layer.media_type = media_type::oci_layer(&layer.media_type);
-            layer
-        });
-        Draft::of_image(read_json(self.parts, id.as_str())?, blobs.collect())
+        base::draft(self.parts, id, record).map_err(|error| error.context(name))
     }
 
     /// Protects digests from the collector until the build ends.

@@ -9,11 +9,25 @@ use crate::image::Image;
 use crate::install::{Naming, list_image};
 use crate::manifest::{Descriptor, Manifest};
 use crate::media_type;
+use crate::store::parts::Parts;
+use std::collections::BTreeSet;
 
-/// Lists the image. One that is there already only gets its new names, without a sync.
+/// Lists what a build made.
 pub(crate) fn list(job: &Job<'_>, draft: &Draft) -> Result<Image> {
-    let (parts, build) = (job.parts, job.build);
-    let config = draft.document(build.request.source_date_epoch)?;
+    let epoch = job.build.request.source_date_epoch;
+    list_draft(job.parts, draft, &job.build.tags, epoch, &|documents| job.keep_documents(documents))
+}
+
+/// Lists the image. One that is there already only gets its new names, without a sync. `keep` protects config and
+/// manifest from the collector, just before they are stored.
+pub(crate) fn list_draft(
+    parts: &Parts,
+    draft: &Draft,
+    tags: &BTreeSet<String>,
+    epoch: Option<i64>,
+    keep: &dyn Fn([&Digest; 2]) -> Result<()>,
+) -> Result<Image> {
+    let config = draft.document(epoch)?;
     let descriptor = Descriptor::of(media_type::OCI_CONFIG, &config);
     let blobs: Vec<Descriptor> = draft.layers.iter().map(|layer| layer.blob.clone()).collect();
     let size = blobs.iter().map(|blob| blob.size).sum::<u64>() + descriptor.size;
@@ -22,22 +36,22 @@ pub(crate) fn list(job: &Job<'_>, draft: &Draft) -> Result<Image> {
     let known = parts.update(|catalog| {
         let same = catalog.images.get(&id).is_some_and(|record| record.manifest == manifest_digest);
         if same {
-            for tag in &build.tags {
+            for tag in tags {
                 catalog.release(tag);
             }
         }
         Ok(catalog.images.get_mut(&id).filter(|_| same).map(|record| {
-            record.tags.extend(build.tags.iter().cloned());
+            record.tags.extend(tags.iter().cloned());
             record.image(&id)
         }))
     })?;
     if let Some(image) = known {
         return Ok(image);
     }
-    job.keep_documents([&id, &manifest_digest])?;
+    keep([&id, &manifest_digest])?;
     put(&parts.content, &config)?;
     put(&parts.content, &manifest)?;
-    let tags = build.tags.clone();
+    let tags = tags.clone();
     let naming = Naming { manifest: manifest_digest, index: None, config: id, size, tags, digest: None };
     list_image(parts, &draft.layers, naming)
 }

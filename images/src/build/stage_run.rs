@@ -2,8 +2,9 @@
 //! through the cache.
 
 use crate::build::cache::Outcome;
-use crate::build::config::{Draft, ports};
+use crate::build::config::Draft;
 use crate::build::copy::{Copier, Look};
+use crate::build::describe::{Words, describe};
 use crate::build::instruction::{Command, Instruction, Located, parse};
 use crate::build::job::{Job, Step};
 use crate::build::scope::{Arguments, Scope};
@@ -135,58 +136,12 @@ impl<'a> StageRun<'a> {
 
     /// Instructions that change no file.
     fn describe(&mut self, instruction: &Instruction, text: &str) -> Result<()> {
-        match instruction {
-            Instruction::Arg(declared) => return self.declare(declared, text),
-            Instruction::Env(pairs) => {
-                for (name, value) in self.expanded_pairs(pairs)? {
-                    self.draft.set_env(&name, &value);
-                }
-            }
-            Instruction::Label(pairs) => {
-                for (name, value) in self.expanded_pairs(pairs)? {
-                    self.draft.add("Labels", &name, json!(value));
-                }
-            }
-            Instruction::Expose(words) => {
-                for text in self.scope().expand_all(words)? {
-                    for port in text.split_whitespace() {
-                        ports(port)?.iter().for_each(|port| self.draft.add("ExposedPorts", port, json!({})));
-                    }
-                }
-            }
-            Instruction::Volume(paths) => {
-                for path in self.scope().expand_all(paths)? {
-                    if path.is_empty() {
-                        return Err(Error::invalid("VOLUME specified can not be an empty string"));
-                    }
-                    self.draft.add("Volumes", &path, json!({}));
-                }
-            }
-            other => self.describe_one(other)?,
+        if let Instruction::Arg(declared) = instruction {
+            return self.declare(declared, text);
         }
+        let (given, escape) = (&self.job.build.request.arguments, self.job.build.graph.escape);
+        describe(&mut self.draft, &Words { arguments: &self.arguments, given, escape }, instruction)?;
         self.draft.remember(text, false);
-        Ok(())
-    }
-
-    /// Instructions with a single value.
-    fn describe_one(&mut self, instruction: &Instruction) -> Result<()> {
-        match instruction {
-            Instruction::User(user) => {
-                let user = self.scope().expand(user)?;
-                self.draft.set("User", json!(user));
-            }
-            Instruction::StopSignal(signal) => {
-                let signal = self.scope().expand(signal)?;
-                self.draft.set("StopSignal", json!(signal));
-            }
-            Instruction::Entrypoint(command) => self.draft.set_entrypoint(command),
-            Instruction::Cmd(command) => self.draft.set_cmd(command),
-            Instruction::Shell(words) => self.draft.set("Shell", json!(words)),
-            Instruction::Health(health) => self.draft.set("Healthcheck", health.document()),
-            Instruction::OnBuild(text) => self.draft.add_trigger(text),
-            Instruction::Maintainer(name) => self.draft.set_author(name),
-            _ => {}
-        }
         Ok(())
     }
 
@@ -198,11 +153,6 @@ impl<'a> StageRun<'a> {
         }
         self.draft.remember(text, false);
         Ok(())
-    }
-
-    fn expanded_pairs(&self, pairs: &[(String, String)]) -> Result<Vec<(String, String)>> {
-        let scope = self.scope();
-        pairs.iter().map(|(name, value)| Ok((scope.expand(name)?, scope.expand(value)?))).collect()
     }
 
     /// A path as the image's processes would take it.

@@ -89,6 +89,31 @@ impl Tree {
         Ok(found)
     }
 
+    /// What lies at a path, taken literally; a link that is its last part is followed only if asked to. With
+    /// everything in it, or alone.
+    pub(crate) fn exactly(&self, path: &TreePath, follow: bool, whole: bool) -> Result<Option<Named>> {
+        let real = match path.split() {
+            Some((above, name)) if !follow => self.resolve(&above)?.map(|above| above.join(name)),
+            _ => self.resolve(path)?,
+        };
+        let Some(real) = real else { return Ok(None) };
+        let files = match self.look(&real) {
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(error),
+            Ok(_) if whole => self.walk(&real, &Ignore::default())?,
+            Ok(file) => vec![file],
+        };
+        Ok(Some(Named { path: path.clone(), files }))
+    }
+
+    /// What lies at a path whose parents are all directories and no links.
+    pub(crate) fn there(&self, path: &TreePath) -> Result<Option<Found>> {
+        match self.look(path) {
+            Err(error) if is_missing(&error) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
     /// One part of a pattern further down.
     fn step(&self, above: Vec<TreePath>, part: &[u8]) -> Result<Vec<TreePath>> {
         if !glob::is_pattern(part) {
@@ -238,6 +263,10 @@ impl Tree {
         field(hasher, content.finish().as_str().as_bytes());
         Ok(())
     }
+}
+
+fn is_missing(error: &Error) -> bool {
+    [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].iter().any(|errno| error.errno() == Some(errno.raw_os_error()))
 }
 
 /// Hidden directories stay where something in them is seen.

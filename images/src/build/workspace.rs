@@ -154,7 +154,7 @@ impl<'a> Workspace<'a> {
         Mount::unmount(&self.root())?;
         let below_dirs = self.lower.iter().map(|path| Below::directory(path)).collect::<Result<Vec<_>>>()?;
         forget_untouched(&upper, &below_dirs)?;
-        let packing = Packing { overlay: true, clamp };
+        let packing = Packing { overlay: true, clamp, ..Packing::default() };
         let mut packed = Packed::default();
         let (file, blob, diff_id) = compress(self.parts, |out| {
             packed = pack_as(&upper, out, packing)?;

@@ -17,9 +17,15 @@ use std::path::{Path, PathBuf};
 
 /// How a tree is packed.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Packing {
+pub(crate) struct Packing<'a> {
     /// It is the upper directory of an overlay; its root is left out, for it says nothing.
     pub(crate) overlay: bool,
+    /// The root directory itself is left out.
+    pub(crate) rootless: bool,
+    /// What is mounted beneath is left out; its mount point is there.
+    pub(crate) one_file_system: bool,
+    /// Left out where they are empty: places that were made to mount something at.
+    pub(crate) mount_points: &'a [PathBuf],
     /// No file is newer (seconds since 1970).
     pub(crate) clamp: Option<i64>,
 }
@@ -38,33 +44,40 @@ pub(crate) fn pack(root: &Path, out: impl Write) -> Result<()> {
 }
 
 /// The same in another way.
-pub(crate) fn pack_as(root: &Path, out: impl Write, packing: Packing) -> Result<Packed> {
+pub(crate) fn pack_as(root: &Path, out: impl Write, packing: Packing<'_>) -> Result<Packed> {
     let (links, result) = (HashMap::new(), Packed::default());
+    let device = std::fs::metadata(root).map_err(|e| Error::path("stat", root, e))?.dev();
     let mut packer =
-        Packer { builder: tar::Builder::new(out), links, root: root.to_owned(), packing, result };
+        Packer { builder: tar::Builder::new(out), links, root: root.to_owned(), device, packing, result };
     packer.tree(Path::new(""))?;
     packer.builder.finish().map_err(|e| Error::io("write archive", e))?;
     Ok(packer.result)
 }
 
-struct Packer<W: Write> {
+struct Packer<'a, W: Write> {
     builder: tar::Builder<W>,
     /// The first name of each file that has several.
     links: HashMap<(u64, u64), PathBuf>,
     root: PathBuf,
-    packing: Packing,
+    /// The file system of the root.
+    device: u64,
+    packing: Packing<'a>,
     result: Packed,
 }
 
-impl<W: Write> Packer<W> {
+impl<W: Write> Packer<'_, W> {
     /// Depth first, names sorted by their bytes.
     fn tree(&mut self, top: &Path) -> Result<()> {
         let mut pending = vec![top.to_owned()];
         while let Some(path) = pending.pop() {
             let source = self.root.join(&path);
             let meta = std::fs::symlink_metadata(&source).map_err(|e| Error::path("stat", &source, e))?;
+            if is_bare_mount_point(&path, &source, &meta, self.packing.mount_points)? {
+                continue;
+            }
             self.entry(&path, &source, &meta)?;
-            if meta.is_dir() {
+            let elsewhere = self.packing.one_file_system && meta.dev() != self.device;
+            if meta.is_dir() && !elsewhere {
                 let failed = |e| Error::path("readdir", &source, e);
                 let mut names = Vec::new();
                 for entry in std::fs::read_dir(&source).map_err(failed)? {
@@ -79,7 +92,7 @@ impl<W: Write> Packer<W> {
 
     fn entry(&mut self, path: &Path, source: &Path, meta: &Metadata) -> Result<()> {
         let failed = |e| Error::path("pack", source, e);
-        if self.packing.overlay && path.as_os_str().is_empty() {
+        if (self.packing.overlay || self.packing.rootless) && path.as_os_str().is_empty() {
             return Ok(());
         }
         if self.packing.overlay && is_whiteout_device(meta) {
@@ -161,6 +174,23 @@ impl<W: Write> Packer<W> {
         let records = named.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         self.builder.append_pax_extensions(records).map_err(|e| Error::io("write archive", e))
     }
+}
+
+/// An empty file or directory at a place where something was mounted.
+pub(crate) fn is_bare_mount_point(
+    path: &Path,
+    source: &Path,
+    meta: &Metadata,
+    mount_points: &[PathBuf],
+) -> Result<bool> {
+    if !mount_points.iter().any(|place| place.strip_prefix("/").unwrap_or(place) == path) {
+        return Ok(false);
+    }
+    if meta.is_dir() {
+        let mut names = std::fs::read_dir(source).map_err(|e| Error::path("readdir", source, e))?;
+        return Ok(names.next().is_none());
+    }
+    Ok(meta.is_file() && meta.len() == 0)
 }
 
 fn header(meta: &Metadata) -> tar::Header {

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Time
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const TREE: &str = "fs";
 
@@ -63,6 +63,10 @@ impl Snapshotter for Copy {
 
     fn remove(&self, key: &str) -> Result<()> {
         self.shelf.remove(key)
+    }
+
+    fn writes(&self, _key: &str) -> Result<(PathBuf, Option<Digest>)> {
+        Err(Error::unsupported("telling what a container wrote, without overlayfs"))
     }
 
     fn walk(&self) -> Result<Vec<(String, Option<Digest>)>> {

@@ -112,6 +112,11 @@ impl Snapshotter for Overlay {
         self.shelf.remove(key)
     }
 
+    fn writes(&self, key: &str) -> Result<(PathBuf, Option<Digest>)> {
+        let record = self.shelf.expect(key)?;
+        Ok((self.shelf.path(key)?.join(UPPER), record.parent))
+    }
+
     fn walk(&self) -> Result<Vec<(String, Option<Digest>)>> {
         self.shelf.walk()
     }

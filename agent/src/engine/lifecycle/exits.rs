@@ -71,6 +71,10 @@ pub(crate) async fn record(core: &Arc<Core>, container: &Arc<Container>, exit: E
     recorded.unwrap_or_else(|error| tracing::error!("recording its exit: {error:#}"));
     events::tell(core, &container.id, &container.sandbox_id, ContainerEventType::ContainerStoppedEvent);
     let _gate = container.gate.lock().await;
+    if container.record.with(|record| record.exit.is_none()) {
+        // It was made startable again meanwhile, and may run: what is there is not the old one's.
+        return;
+    }
     let cleared = match core.runtime_of(&container.sandbox_id) {
         Ok(runtime) => runtime.delete(&container.id).await,
         Err(error) => Err(error),

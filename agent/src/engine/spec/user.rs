@@ -90,7 +90,8 @@ fn find_user(user: &str, passwd: &str) -> Result<Found, Status> {
     }
 }
 
-fn find_group(group: &str, file: &str) -> Result<u32, Status> {
+/// The number of a group that is named or numbered.
+pub(crate) fn find_group(group: &str, file: &str) -> Result<u32, Status> {
     if let Ok(number) = group.parse::<i64>() {
         return id(number, "group");
     }

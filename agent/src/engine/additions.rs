@@ -1,0 +1,139 @@
+//! What a single container may have beyond what CRI can say: file systems in memory, limits of its processes, the
+//! size of its shared memory, groups by name. Applied to a `config.json` that was made from CRI's words.
+
+use knarr_runtime::spec::{Memory, Mount, Pids, Resources, Rlimit, Spec};
+
+/// Nothing by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Additions {
+    /// File systems in memory: where, and with which mount options.
+    pub tmpfs: Vec<(String, Vec<String>)>,
+    /// `nofile`, soft and hard limit.
+    pub limits: Vec<(String, u64, u64)>,
+    /// Bytes of /dev/shm.
+    pub shm_size: Option<u64>,
+    /// Further groups of the first process, by name or number.
+    pub groups: Vec<String>,
+    /// Most processes; -1 is any number.
+    pub pids: Option<i64>,
+    /// Bytes that the container is left with when memory is short.
+    pub memory_reservation: Option<i64>,
+    /// How willingly the kernel swaps it out, 0 to 100.
+    pub swappiness: Option<u64>,
+    /// Nothing below /proc and /sys is hidden or read-only.
+    pub bare_system_paths: bool,
+}
+
+/// What a tmpfs has unless its options say otherwise.
+const TMPFS: [(&str, &str); 3] = [("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")];
+
+/// Changes a specification; the groups have been looked up.
+pub(crate) fn apply(additions: &Additions, group_ids: &[u32], spec: &mut Spec) {
+    for (target, options) in &additions.tmpfs {
+        place(spec, tmpfs(target, options));
+    }
+    if let Some(bytes) = additions.shm_size {
+        let mut shm = tmpfs("/dev/shm", &["mode=1777".to_owned(), format!("size={bytes}")]);
+        "shm".clone_into(&mut shm.source);
+        place(spec, shm);
+    }
+    if let Some(process) = spec.process.as_mut() {
+        for (name, soft, hard) in &additions.limits {
+            let kind = format!("RLIMIT_{}", name.to_ascii_uppercase());
+            process.rlimits.retain(|known| known.kind != kind);
+            process.rlimits.push(Rlimit { kind, hard: *hard, soft: *soft });
+        }
+        let groups = &mut process.user.additional_gids;
+        let new: Vec<u32> = group_ids.iter().copied().filter(|id| !groups.contains(id)).collect();
+        groups.extend(new);
+    }
+    let Some(linux) = spec.linux.as_mut() else { return };
+    limit(additions, linux.resources.get_or_insert_default());
+    if additions.bare_system_paths {
+        linux.masked_paths.clear();
+        linux.readonly_paths.clear();
+    }
+}
+
+fn limit(additions: &Additions, resources: &mut Resources) {
+    if additions.pids.is_some() {
+        resources.pids = Some(Pids { limit: additions.pids });
+    }
+    if additions.memory_reservation.is_some() || additions.swappiness.is_some() {
+        let memory: &mut Memory = resources.memory.get_or_insert_default();
+        memory.reservation = additions.memory_reservation.or(memory.reservation);
+        memory.swappiness = additions.swappiness.or(memory.swappiness);
+    }
+}
+
+fn tmpfs(target: &str, options: &[String]) -> Mount {
+    let mut all: Vec<String> = TMPFS
+        .iter()
+        .filter(|(_, opposite)| !options.iter().any(|option| option == opposite))
+        .map(|(option, _)| (*option).to_owned())
+        .collect();
+    all.extend(options.iter().cloned());
+    Mount {
+        destination: target.to_owned(),
+        fs_type: "tmpfs".into(),
+        source: "tmpfs".into(),
+        options: all,
+        ..Mount::default()
+    }
+}
+
+/// Puts a mount in the place of the one that is there, and never over one below it.
+fn place(spec: &mut Spec, mount: Mount) {
+    let below = format!("{}/", mount.destination.trim_end_matches('/'));
+    spec.mounts.retain(|known| known.destination.trim_end_matches('/') != below.trim_end_matches('/'));
+    let first = spec.mounts.iter().position(|known| known.destination.starts_with(&below));
+    spec.mounts.insert(first.unwrap_or(spec.mounts.len()), mount);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use knarr_runtime::spec::{Linux, Process};
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|&word| word.to_owned()).collect()
+    }
+
+    fn spec() -> Spec {
+        let mount = |destination: &str| Mount { destination: destination.into(), ..Mount::default() };
+        Spec {
+            process: Some(Process::default()),
+            mounts: vec![mount("/proc"), mount("/dev/shm"), mount("/run/user/1")],
+            linux: Some(Linux { masked_paths: words(&["/proc/kcore"]), ..Linux::default() }),
+            ..Spec::default()
+        }
+    }
+
+    #[test]
+    fn a_file_system_in_memory_is_below_what_was_asked_for_in_it() {
+        let mut spec = spec();
+        let tmpfs = vec![("/run".to_owned(), words(&["exec", "size=1m"])), ("/tmp".to_owned(), Vec::new())];
+        apply(&Additions { tmpfs, shm_size: Some(7), ..Additions::default() }, &[], &mut spec);
+        let places: Vec<&str> = spec.mounts.iter().map(|mount| mount.destination.as_str()).collect();
+        assert_eq!(places, ["/proc", "/run", "/run/user/1", "/tmp", "/dev/shm"]);
+        assert_eq!(spec.mounts[1].options, ["nosuid", "nodev", "exec", "size=1m"]);
+        assert!(spec.mounts[4].options.contains(&"size=7".to_owned()));
+    }
+
+    #[test]
+    fn limits_and_groups() {
+        let mut spec = spec();
+        let additions = Additions {
+            limits: vec![("nofile".into(), 1, 2)],
+            pids: Some(5),
+            bare_system_paths: true,
+            ..Additions::default()
+        };
+        apply(&additions, &[7, 7], &mut spec);
+        let process = spec.process.unwrap();
+        assert_eq!((process.rlimits[0].kind.as_str(), process.rlimits[0].soft), ("RLIMIT_NOFILE", 1));
+        let linux = spec.linux.unwrap();
+        assert_eq!(linux.resources.unwrap().pids.unwrap().limit, Some(5));
+        assert!(linux.masked_paths.is_empty());
+    }
+}

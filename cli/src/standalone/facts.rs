@@ -1,0 +1,148 @@
+//! Everything known about one container, for `ps`, `inspect` and their like.
+
+use super::{Standalone, is_left_over, places, plan, run};
+use anyhow::Context;
+use jiff::Timestamp;
+use knarr_agent::cri::RuntimeService;
+use knarr_agent::cri::v1::{ContainerState, ContainerStatus, ContainerStatusRequest};
+use serde_json::{Value, json};
+
+/// One container.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) name: String,
+    pub(super) status: ContainerStatus,
+    pub(super) paused: bool,
+    /// Empty without a network of its own.
+    pub(super) address: String,
+    /// How it was asked for, in the words of `docker inspect`'s HostConfig.
+    pub(super) options: Value,
+    /// Its `config.json`.
+    spec: Value,
+    pid: i64,
+}
+
+impl Facts {
+    /// None where there is no container (yet), or one that is about to go.
+    pub(super) async fn of(place: &Standalone) -> anyhow::Result<Option<Self>> {
+        let Some(container) = place.container().await? else { return Ok(None) };
+        if is_left_over(&container) {
+            return Ok(None);
+        }
+        let request = ContainerStatusRequest { container_id: container.id.clone(), verbose: true };
+        let answer = place.engine.container_status(request).await?;
+        let status = answer.status.context("container status")?;
+        let info: Value = serde_json::from_str(answer.info.get("info").map_or("{}", String::as_str))?;
+        let running = status.state() == ContainerState::ContainerRunning;
+        let options = status.labels.get(plan::OPTIONS_LABEL).map_or("{}", String::as_str);
+        Ok(Some(Self {
+            name: place.name().to_owned(),
+            paused: running && place.engine.is_paused(&container.id).await?,
+            address: run::address(place, &container.pod_sandbox_id).await.unwrap_or_default(),
+            options: serde_json::from_str(options).unwrap_or_default(),
+            spec: info["runtimeSpec"].clone(),
+            pid: if running { info["pid"].as_i64().unwrap_or(0) } else { 0 },
+            status,
+        }))
+    }
+
+    /// The same where there must be one.
+    pub(super) async fn expect(place: &Standalone) -> anyhow::Result<Self> {
+        Self::of(place).await?.ok_or_else(|| places::no_such(place.name()))
+    }
+
+    /// A label of ours.
+    pub(super) fn label(&self, key: &str) -> &str {
+        self.status.labels.get(key).map_or("", String::as_str)
+    }
+
+    /// The image as the user named it.
+    pub(super) fn image(&self) -> &str {
+        match self.label(plan::IMAGE_LABEL) {
+            "" => &self.status.image_ref,
+            name => name,
+        }
+    }
+
+    /// Docker's word for its state.
+    pub(super) fn state(&self) -> &'static str {
+        match self.status.state() {
+            ContainerState::ContainerCreated => "created",
+            ContainerState::ContainerRunning if self.paused => "paused",
+            ContainerState::ContainerRunning => "running",
+            ContainerState::ContainerExited => "exited",
+            ContainerState::ContainerUnknown => "dead",
+        }
+    }
+
+    /// Places where the runtime mounted something: what it made for that is not the container's doing.
+    pub(super) fn mount_points(&self) -> Vec<std::path::PathBuf> {
+        let mounts = self.spec["mounts"].as_array();
+        let places = mounts.into_iter().flatten().filter_map(|mount| mount["destination"].as_str());
+        places.map(Into::into).collect()
+    }
+
+    /// The object of `docker inspect`, as far as both know a thing.
+    pub(super) fn document(&self, log_file: &std::path::Path) -> Value {
+        let (status, process) = (&self.status, &self.spec["process"]);
+        let words = process["args"].as_array().cloned().unwrap_or_default();
+        let (path, args) =
+            words.split_first().map_or((Value::Null, &[][..]), |(first, rest)| (first.clone(), rest));
+        let running = status.state() == ContainerState::ContainerRunning;
+        let mounts = status.mounts.iter().filter(|mount| mount.container_path != "/etc/hosts").map(|mount| {
+            json!({
+                "Type": "bind", "Source": mount.host_path, "Destination": mount.container_path,
+                "Mode": if mount.readonly { "ro" } else { "" }, "RW": !mount.readonly,
+            })
+        });
+        let network = self.options["NetworkMode"].as_str().unwrap_or("bridge");
+        json!({
+            "Id": status.id,
+            "Created": time(status.created_at),
+            "Path": path,
+            "Args": args,
+            "State": {
+                "Status": self.state(), "Running": running, "Paused": self.paused, "Restarting": false,
+                "OOMKilled": status.reason == "OOMKilled", "Dead": false, "Pid": self.pid,
+                "ExitCode": status.exit_code, "Error": status.message,
+                "StartedAt": time(status.started_at), "FinishedAt": time(status.finished_at),
+            },
+            "Image": status.image_id,
+            "LogPath": log_file,
+            "Name": format!("/{}", self.name),
+            "RestartCount": 0,
+            "HostConfig": self.options,
+            "Mounts": mounts.collect::<Vec<_>>(),
+            "Config": {
+                "Hostname": self.env("HOSTNAME"), "User": self.user(), "Tty": process["terminal"].as_bool().unwrap_or(false),
+                "Env": process["env"], "Cmd": words, "Image": self.image(), "WorkingDir": process["cwd"],
+                "Labels": plan::own_labels(&status.labels),
+                "StopSignal": status.stop_signal().as_str_name().trim_start_matches("SIGNAL_"),
+            },
+            "NetworkSettings": {
+                "IPAddress": self.address,
+                "Ports": self.options["PortBindings"],
+                "Networks": {network: {"IPAddress": self.address}},
+            },
+        })
+    }
+
+    fn env(&self, name: &str) -> String {
+        let all = self.spec["process"]["env"].as_array();
+        let mut values = all.into_iter().flatten().filter_map(|pair| pair.as_str()?.split_once('='));
+        values.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).unwrap_or_default()
+    }
+
+    fn user(&self) -> String {
+        let user = &self.spec["process"]["user"];
+        format!("{}:{}", user["uid"].as_u64().unwrap_or(0), user["gid"].as_u64().unwrap_or(0))
+    }
+}
+
+/// Docker writes the year 1 for what has not happened.
+fn time(nanoseconds: i64) -> String {
+    match nanoseconds {
+        0 => "0001-01-01T00:00:00Z".to_owned(),
+        _ => Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or_default().to_string(),
+    }
+}

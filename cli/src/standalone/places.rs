@@ -1,0 +1,211 @@
+//! Where stand-alone containers are: one directory each, whose name is the container's unless it was renamed.
+//!
+//! ```text
+//! DATA_DIR/containers/PLACE/lock     held shared by everyone who has an engine over the container, exclusive by who
+//!                                    makes, starts again or removes it: an engine that sees half of that would
+//!                                    take it for the remains of a crash
+//! DATA_DIR/containers/PLACE/name     its name, where that is not PLACE
+//! ```
+
+use crate::settings::Settings;
+use anyhow::{Context, anyhow, bail};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Longer than it takes to make a container, whose lock is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One container's directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// What the user calls the container.
+    pub(crate) name: String,
+    /// Its directory's name.
+    pub(crate) directory: String,
+}
+
+/// How a place is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hold {
+    Shared,
+    Exclusive,
+}
+
+impl Place {
+    /// What outlives a reboot.
+    pub(crate) fn data_dir(&self, settings: &Settings) -> PathBuf {
+        containers_dir(settings).join(&self.directory)
+    }
+
+    /// What does not.
+    pub(crate) fn state_dir(&self, settings: &Settings) -> PathBuf {
+        settings.node.state_dir.join("containers").join(&self.directory)
+    }
+
+    /// Waits for the place's lock; an error if it is not there (any more).
+    pub(crate) async fn lock(&self, settings: &Settings, hold: Hold) -> anyhow::Result<File> {
+        let path = self.data_dir(settings).join("lock");
+        let missing = || no_such(&self.name);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing()),
+            other => other.with_context(|| format!("open {}", path.display()))?,
+        };
+        let file = take(file, hold).await?;
+        // Removed and perhaps made again while we waited.
+        let (held, there) = (file.metadata()?.ino(), std::fs::metadata(&path).map(|meta| meta.ino()));
+        if there.is_ok_and(|there| there == held) { Ok(file) } else { Err(missing()) }
+    }
+}
+
+/// Changes or takes the lock of an open file.
+pub(crate) async fn take(file: File, hold: Hold) -> anyhow::Result<File> {
+    let lock = tokio::task::spawn_blocking(move || {
+        match hold {
+            Hold::Shared => file.lock_shared(),
+            Hold::Exclusive => file.lock(),
+        }
+        .map(|()| file)
+    });
+    let locked = tokio::time::timeout(PATIENCE, lock).await;
+    Ok(locked.map_err(|_| anyhow!("the container is in use by another command"))???)
+}
+
+/// Docker's words.
+pub(crate) fn no_such(name: &str) -> anyhow::Error {
+    anyhow!("No such container: {name}")
+}
+
+fn containers_dir(settings: &Settings) -> PathBuf {
+    settings.node.data_dir.join("containers")
+}
+
+/// All containers, by name.
+pub(crate) fn all(settings: &Settings) -> anyhow::Result<Vec<Place>> {
+    let directory = containers_dir(settings);
+    let entries = match std::fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("{}", directory.display())),
+    };
+    let mut places = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let directory = entry.file_name().to_string_lossy().into_owned();
+        if directory.starts_with('.') {
+            continue;
+        }
+        let name = std::fs::read_to_string(entry.path().join("name")).unwrap_or_else(|_| directory.clone());
+        places.push(Place { name, directory });
+    }
+    places.sort();
+    Ok(places)
+}
+
+/// Takes a name for a new container; answers its place and the exclusive lock on it.
+pub(crate) async fn reserve(settings: &Settings, name: &str) -> anyhow::Result<(Place, File)> {
+    check(name)?;
+    let _names = naming(settings).await?;
+    let known = all(settings)?;
+    if known.iter().any(|place| place.name == name) {
+        return Err(in_use(name));
+    }
+    let directory = match known.iter().any(|place| place.directory == name) {
+        true => format!("{name}-{}", random()?),
+        false => name.to_owned(),
+    };
+    let place = Place { name: name.to_owned(), directory };
+    let path = place.data_dir(settings);
+    std::fs::create_dir(&path).with_context(|| format!("mkdir {}", path.display()))?;
+    let file = File::create(path.join("lock")).with_context(|| format!("{}", path.display()))?;
+    let file = take(file, Hold::Exclusive).await?;
+    if place.directory != place.name {
+        std::fs::write(path.join("name"), name)?;
+    }
+    Ok((place, file))
+}
+
+/// Gives a container another name.
+pub(crate) async fn rename(settings: &Settings, place: &Place, name: &str) -> anyhow::Result<()> {
+    check(name)?;
+    let _names = naming(settings).await?;
+    if all(settings)?.iter().any(|place| place.name == name) {
+        return Err(in_use(name));
+    }
+    let directory = place.data_dir(settings);
+    std::fs::write(directory.join("name.new"), name)?;
+    std::fs::rename(directory.join("name.new"), directory.join("name"))?;
+    Ok(())
+}
+
+fn in_use(name: &str) -> anyhow::Error {
+    anyhow!(
+        "Conflict. The container name \"/{name}\" is already in use. You have to remove (or rename) that \
+         container to be able to reuse that name."
+    )
+}
+
+/// Held while a name is being taken.
+async fn naming(settings: &Settings) -> anyhow::Result<File> {
+    let directory = containers_dir(settings);
+    std::fs::create_dir_all(&directory).with_context(|| format!("mkdir {}", directory.display()))?;
+    take(File::create(directory.join(".names"))?, Hold::Exclusive).await
+}
+
+fn check(name: &str) -> anyhow::Result<()> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    let first = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+    if !first || name.len() < 2 || name.len() > 128 || !name.chars().all(legal) {
+        bail!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
+    }
+    Ok(())
+}
+
+/// Twelve random digits.
+pub(crate) fn random() -> anyhow::Result<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    Ok(text.trim().replace('-', "").chars().take(12).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Arguments, Command};
+    use clap::Parser;
+
+    fn settings(directory: &std::path::Path) -> Settings {
+        let directory = directory.to_str().unwrap();
+        let words = ["knarr", "--data-dir", directory, "--state-dir", directory, "doctor"];
+        let arguments = Arguments::parse_from(words);
+        assert!(matches!(arguments.command, Command::Doctor));
+        Settings::resolve(&arguments.global).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_name_is_one_containers() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path());
+        let (first, lock) = reserve(&settings, "one").await.unwrap();
+        assert!(format!("{:#}", reserve(&settings, "one").await.unwrap_err()).contains("already in use"));
+        rename(&settings, &first, "two").await.unwrap();
+        let (second, _lock) = reserve(&settings, "one").await.unwrap();
+        assert_ne!(second.directory, "one", "the renamed one still lives there");
+        let names: Vec<String> = all(&settings).unwrap().into_iter().map(|place| place.name).collect();
+        assert_eq!(names, ["one", "two"]);
+        assert!(rename(&settings, &second, "two").await.is_err());
+        drop(lock);
+        std::fs::remove_dir_all(first.data_dir(&settings)).unwrap();
+        let gone = first.lock(&settings, Hold::Shared).await.unwrap_err().to_string();
+        assert_eq!(gone, "No such container: one");
+    }
+
+    #[test]
+    fn names_are_dockers() {
+        for wrong in ["", "a", "-ab", ".ab", "a b", "a/b", "é2"] {
+            assert!(check(wrong).is_err(), "{wrong}");
+        }
+        assert!(check("a_b-c.9").is_ok());
+    }
+}

@@ -1,0 +1,110 @@
+//! `--memory`, `--cpus`, `--ulimit` and their like.
+
+use super::sizes;
+use crate::args::Limits;
+use anyhow::{Context, bail};
+use knarr_agent::cri::v1::LinuxContainerResources;
+
+/// CFS period in microseconds, as Docker and the kubelet use it.
+const CPU_PERIOD: i64 = 100_000;
+
+/// The limits that CRI has words for.
+pub(in crate::standalone) fn resources(
+    limits: &Limits,
+    oom_score_adj: Option<i64>,
+) -> anyhow::Result<LinuxContainerResources> {
+    let mut resources = LinuxContainerResources {
+        cpu_shares: limits.cpu_shares.unwrap_or(0),
+        cpuset_cpus: limits.cpuset_cpus.clone().unwrap_or_default(),
+        cpuset_mems: limits.cpuset_mems.clone().unwrap_or_default(),
+        oom_score_adj: oom_score_adj.unwrap_or(0),
+        ..Default::default()
+    };
+    if let Some(memory) = &limits.memory {
+        resources.memory_limit_in_bytes = sizes::named("memory", memory)?;
+        if resources.memory_limit_in_bytes < 6 << 20 {
+            bail!("Minimum memory limit allowed is 6MB");
+        }
+    }
+    match limits.memory_swap.as_deref() {
+        None => {}
+        Some("-1") => resources.memory_swap_limit_in_bytes = -1,
+        Some(swap) => resources.memory_swap_limit_in_bytes = sizes::named("memory-swap", swap)?,
+    }
+    if limits.memory.is_none() && limits.memory_swap.is_some() {
+        bail!("You should always set the Memory limit when using Memoryswap limit, see usage");
+    }
+    (resources.cpu_period, resources.cpu_quota) = cpu(limits)?;
+    Ok(resources)
+}
+
+fn cpu(limits: &Limits) -> anyhow::Result<(i64, i64)> {
+    match (limits.cpus, limits.cpu_period, limits.cpu_quota) {
+        (None, period, quota) => Ok((period.unwrap_or(0), quota.unwrap_or(0))),
+        (Some(cpus), None, None) if (0.01..=4096.0).contains(&cpus) => {
+            Ok((CPU_PERIOD, (cpus * CPU_PERIOD as f64) as i64))
+        }
+        (Some(cpus), None, None) => bail!("--cpus {cpus}: from 0.01 to the number of CPUs"),
+        (Some(_), _, _) => {
+            bail!("Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set.")
+        }
+    }
+}
+
+/// `nofile=1024[:2048]`; -1 is no limit.
+pub(super) fn ulimit(text: &str) -> anyhow::Result<(String, u64, u64)> {
+    const NAMES: [&str; 16] = [
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ];
+    let (name, values) = text.split_once('=').with_context(|| format!("invalid ulimit argument: {text}"))?;
+    if !NAMES.contains(&name) {
+        bail!("invalid ulimit type: {name}");
+    }
+    let number = |text: &str| match text {
+        "-1" | "unlimited" => Ok(u64::MAX),
+        text => text.parse::<u64>().with_context(|| format!("--ulimit {name}: {text:?} is no number")),
+    };
+    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+    let (soft, hard) = (number(soft)?, number(hard)?);
+    if soft > hard {
+        bail!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}");
+    }
+    Ok((name.to_owned(), soft, hard))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_of_processes() {
+        assert_eq!(ulimit("nofile=1:2").unwrap(), ("nofile".to_owned(), 1, 2));
+        assert_eq!(ulimit("core=-1").unwrap(), ("core".to_owned(), u64::MAX, u64::MAX));
+        for wrong in ["nofile", "nofile=x", "files=1", "nofile=2:1"] {
+            assert!(ulimit(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn cpus_are_a_quota() {
+        let limits = Limits { cpus: Some(1.5), ..Limits::default() };
+        let resources = resources(&limits, None).unwrap();
+        assert_eq!((resources.cpu_period, resources.cpu_quota), (100_000, 150_000));
+        assert!(cpu(&Limits { cpus: Some(1.0), cpu_quota: Some(5), ..Limits::default() }).is_err());
+    }
+}

@@ -1,0 +1,201 @@
+//! `--volume`, `--mount` and `--tmpfs` as wishes; what has to exist for them is made later.
+
+use crate::args::CreateOptions;
+use anyhow::{Context, bail};
+use knarr_agent::cri::v1::MountPropagation;
+use std::path::PathBuf;
+
+/// Something to be mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::standalone) enum Wish {
+    /// A path of this machine; `--volume` makes a directory where nothing is, `--mount` does not.
+    Path { source: PathBuf, make: bool, at: At },
+    /// A volume by name, or a new one without.
+    Volume { name: Option<String>, fill: bool, at: At },
+    /// A file system in memory.
+    Memory { target: String, options: Vec<String> },
+}
+
+/// Where and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::standalone) struct At {
+    pub(in crate::standalone) target: String,
+    pub(in crate::standalone) read_only: bool,
+    /// As CRI numbers it.
+    pub(in crate::standalone) propagation: i32,
+}
+
+/// Everything that the options ask for.
+pub(super) fn wishes(options: &CreateOptions) -> anyhow::Result<Vec<Wish>> {
+    let mut all = Vec::new();
+    for text in &options.volume {
+        all.push(volume(text).with_context(|| format!("invalid volume specification: '{text}'"))?);
+    }
+    for text in &options.mount {
+        all.push(mount(text).with_context(|| format!("invalid argument \"{text}\" for \"--mount\" flag"))?);
+    }
+    for text in &options.tmpfs {
+        all.push(tmpfs(text).with_context(|| format!("--tmpfs {text}"))?);
+    }
+    let mut targets: Vec<&str> = all.iter().map(Wish::target).collect();
+    targets.sort_unstable();
+    if let Some(pair) = targets.windows(2).find(|pair| pair[0] == pair[1]) {
+        bail!("Duplicate mount point: {}", pair[0]);
+    }
+    Ok(all)
+}
+
+impl Wish {
+    pub(in crate::standalone) fn target(&self) -> &str {
+        match self {
+            Self::Path { at, .. } | Self::Volume { at, .. } => &at.target,
+            Self::Memory { target, .. } => target,
+        }
+    }
+}
+
+/// `[SOURCE:]TARGET[:OPTIONS]`. A source with a slash is a path (a relative one starts here), else a volume's name.
+fn volume(text: &str) -> anyhow::Result<Wish> {
+    let fields: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match fields[..] {
+        [target] => ("", target, ""),
+        [source, target] => (source, target, ""),
+        [source, target, options] => (source, target, options),
+        _ => bail!("invalid mount config: too many colons"),
+    };
+    let mut at = At { target: absolute(target)?, ..At::default() };
+    let mut fill = true;
+    for option in options.split(',') {
+        match option {
+            "ro" => at.read_only = true,
+            "nocopy" => fill = false,
+            // Labels of a security module that is not used here, and hints of other systems.
+            "rw" | "" | "z" | "Z" | "cached" | "delegated" | "consistent" => {}
+            other => {
+                at.propagation = propagation(other).with_context(|| format!("invalid mode: {options}"))?
+            }
+        }
+    }
+    if fields.len() == 1 {
+        return Ok(Wish::Volume { name: None, fill, at });
+    }
+    if source.contains('/') || source == "." || source == ".." {
+        return Ok(Wish::Path { source: std::path::absolute(source)?, make: true, at });
+    }
+    check_name(source)?;
+    Ok(Wish::Volume { name: Some(source.to_owned()), fill, at })
+}
+
+fn mount(text: &str) -> anyhow::Result<Wish> {
+    let (mut kind, mut source, mut at, mut fill) = ("volume", String::new(), At::default(), true);
+    let mut memory = Vec::new();
+    for field in text.split(',') {
+        let (key, value) = field.split_once('=').unwrap_or((field, ""));
+        let flag = || match value {
+            "" | "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            other => bail!("invalid value for {key}: {other}"),
+        };
+        match key {
+            "type" => kind = value,
+            "source" | "src" => value.clone_into(&mut source),
+            "target" | "destination" | "dst" => at.target = absolute(value)?,
+            "readonly" | "ro" => at.read_only = flag()?,
+            "volume-nocopy" => fill = !flag()?,
+            "bind-propagation" => at.propagation = propagation(value)?,
+            "tmpfs-size" => memory.push(format!("size={value}")),
+            "tmpfs-mode" => memory.push(format!("mode={value}")),
+            "consistency" => {}
+            other => bail!("unexpected key '{other}' in '{field}'"),
+        }
+    }
+    if at.target.is_empty() {
+        bail!("target is required");
+    }
+    match kind {
+        "bind" if source.is_empty() => bail!("source is required for a bind mount"),
+        "bind" => Ok(Wish::Path { source: std::path::absolute(source)?, make: false, at }),
+        "volume" if source.is_empty() => Ok(Wish::Volume { name: None, fill, at }),
+        "volume" => {
+            check_name(&source)?;
+            Ok(Wish::Volume { name: Some(source), fill, at })
+        }
+        "tmpfs" => {
+            memory.extend(at.read_only.then(|| "ro".to_owned()));
+            Ok(Wish::Memory { target: at.target, options: memory })
+        }
+        other => bail!("invalid mount type '{other}': bind, volume or tmpfs"),
+    }
+}
+
+fn tmpfs(text: &str) -> anyhow::Result<Wish> {
+    let (target, options) = text.split_once(':').unwrap_or((text, ""));
+    let options = options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
+    Ok(Wish::Memory { target: absolute(target)?, options })
+}
+
+fn absolute(target: &str) -> anyhow::Result<String> {
+    if !target.starts_with('/') {
+        bail!("invalid mount path: '{target}' mount path must be absolute");
+    }
+    if target.trim_matches('/').is_empty() {
+        bail!("invalid specification: destination can't be '/'");
+    }
+    Ok(target.to_owned())
+}
+
+fn propagation(word: &str) -> anyhow::Result<i32> {
+    Ok(match word {
+        "rprivate" | "private" => MountPropagation::PropagationPrivate,
+        "rslave" | "slave" => MountPropagation::PropagationHostToContainer,
+        "rshared" | "shared" => MountPropagation::PropagationBidirectional,
+        other => bail!("option {other} is not known"),
+    } as i32)
+}
+
+/// Docker's rule for names of volumes.
+pub(in crate::standalone) fn check_name(name: &str) -> anyhow::Result<()> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if name.len() < 2
+        || name.len() > 200
+        || !name.chars().all(legal)
+        || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+    {
+        bail!(
+            "{name:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are \
+             allowed. If you intended to pass a host directory, use absolute path"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_read_like_docker() {
+        let at = |target: &str| At { target: target.into(), ..At::default() };
+        assert_eq!(volume("/a:/b").unwrap(), Wish::Path { source: "/a".into(), make: true, at: at("/b") });
+        let named = volume("data:/b:ro,z").unwrap();
+        let read_only = At { read_only: true, ..at("/b") };
+        assert_eq!(named, Wish::Volume { name: Some("data".into()), fill: true, at: read_only });
+        assert_eq!(volume("/b").unwrap(), Wish::Volume { name: None, fill: true, at: at("/b") });
+        assert!(matches!(volume("./x:/b").unwrap(), Wish::Path { .. }));
+        for wrong in ["a:b", "x:/", "/a:/b:nope", "!x:/b", ":/b", "a:b:c:d", ""] {
+            assert!(volume(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn mounts_read_like_docker() {
+        let made = mount("type=bind,src=/a,dst=/b,readonly,bind-propagation=rslave").unwrap();
+        let Wish::Path { make: false, at, .. } = made else { panic!("{made:?}") };
+        assert!(at.read_only && at.propagation == MountPropagation::PropagationHostToContainer as i32);
+        let memory = mount("type=tmpfs,target=/t,tmpfs-size=1m").unwrap();
+        assert_eq!(memory, Wish::Memory { target: "/t".into(), options: vec!["size=1m".into()] });
+        for wrong in ["type=bind,target=/x", "type=nfs,target=/x", "source=a", "target=/x,what=1"] {
+            assert!(mount(wrong).is_err(), "{wrong}");
+        }
+    }
+}

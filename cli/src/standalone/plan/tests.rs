@@ -1,0 +1,59 @@
+//! The plan as a whole.
+
+use super::*;
+
+fn known() -> Known<'static> {
+    Known {
+        name: "one",
+        directory: "one",
+        image_id: "sha256:1",
+        image: (vec!["entry".into()], vec!["cmd".into()]),
+        exposed: vec!["80/tcp".into()],
+        log_directory: Path::new("/logs"),
+        detached: true,
+    }
+}
+
+fn options() -> CreateOptions {
+    CreateOptions { restart: "no".into(), network: "bridge".into(), image: "i".into(), ..Default::default() }
+}
+
+#[test]
+fn entry_points_replace_commands() {
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let image = known().image;
+    for (entrypoint, given, expected) in [
+        (None, &["x"][..], (&[][..], &["x"][..])),
+        (Some("e"), &[], (&["e"], &[])),
+        (Some("e"), &["x"], (&["e"], &["x"])),
+        (Some(""), &["x"], (&["x"], &[])),
+        (Some(""), &[], (&["cmd"], &[])),
+    ] {
+        let options = CreateOptions {
+            entrypoint: entrypoint.map(str::to_owned),
+            command: words(given),
+            ..CreateOptions::default()
+        };
+        assert_eq!(command(&options, &image), (words(expected.0), words(expected.1)), "{entrypoint:?}");
+    }
+}
+
+#[test]
+fn labels_tell_what_ps_shows() {
+    let plan = plan(&CreateOptions { rm: true, publish_all: true, ..options() }, &known()).unwrap();
+    let labels = &plan.container.labels;
+    assert_eq!(labels[COMMAND_LABEL], "entry cmd");
+    assert!(labels[PORTS_LABEL].ends_with("->80/tcp") && labels.contains_key(AUTO_REMOVE_LABEL));
+    assert!(own_labels(labels).is_empty());
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let refused = |options: CreateOptions| format!("{:#}", plan(&options, &known()).unwrap_err());
+    assert!(refused(CreateOptions { restart: "always".into(), ..options() }).contains("without a daemon"));
+    assert!(refused(CreateOptions { network: "mine".into(), ..options() }).contains("not found"));
+    let published = CreateOptions { network: "none".into(), publish: vec!["1:1".into()], ..options() };
+    assert!(refused(published).contains("--publish"));
+    let twice = vec!["/a:/x".to_owned(), "/b:/x".to_owned()];
+    assert!(refused(CreateOptions { volume: twice, ..options() }).contains("Duplicate mount point: /x"));
+}

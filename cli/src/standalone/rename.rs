@@ -1,0 +1,10 @@
+//! `knarr rename`: another name, also for a running container.
+
+use super::{Standalone, places};
+use crate::settings::Settings;
+
+/// Renames one container.
+pub(crate) async fn run(settings: &Settings, name: &str, new_name: &str) -> anyhow::Result<()> {
+    let place = Standalone::find(settings, name).await?;
+    places::rename(settings, &place.place, new_name.trim_start_matches('/')).await
+}
