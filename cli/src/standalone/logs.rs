@@ -13,8 +13,19 @@ use std::time::Duration;
 /// How often a followed log is looked at.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Prints the log, then what comes until the container has ended.
+/// Prints the log, then what comes until the container has ended, or nobody reads any more.
 pub(crate) async fn run(settings: Settings, arguments: Logs) -> anyhow::Result<()> {
+    match show(settings, arguments).await {
+        Err(error) if error.downcast_ref().is_some_and(is_closed) => Ok(()),
+        result => result,
+    }
+}
+
+fn is_closed(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::BrokenPipe
+}
+
+async fn show(settings: Settings, arguments: Logs) -> anyhow::Result<()> {
     let place = Standalone::find(&settings, &arguments.name).await?;
     let file = place.log_file();
     let mut log = BufReader::new(File::open(&file).with_context(|| format!("open {}", file.display()))?);

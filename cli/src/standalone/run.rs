@@ -4,6 +4,7 @@
 //! could not be invoked, 127 that it was not found (docker run's numbers).
 
 use super::attach::{Manner, Outcome, join};
+use super::facts::Facts;
 use super::plan::{self, Known, Plan};
 use super::{Standalone, hosts, places, volumes};
 use crate::args::{CreateOptions, Run};
@@ -12,7 +13,7 @@ use crate::{image, output};
 use anyhow::{Context, bail};
 use knarr_agent::cri::RuntimeService;
 use knarr_agent::cri::v1::{
-    CreateContainerRequest, PodSandboxStatusRequest, RunPodSandboxRequest, StartContainerRequest,
+    CreateContainerRequest, PodSandboxStatusRequest, PortMapping, RunPodSandboxRequest, StartContainerRequest,
 };
 use knarr_agent::engine::network::cidr::Cidr;
 use knarr_images::{Image, ImageStore};
@@ -108,6 +109,8 @@ async fn made(
         Some(name) => name.trim_start_matches('/').to_owned(),
         None => places::random()?,
     };
+    // Before our own place is locked: who waits for another's must not hold one.
+    check_ports(settings, &plan::ports::all(&options.publish)?).await?;
     let (place, lock) = places::reserve(settings, &name).await?;
     let place = Standalone::open(settings, place, lock).await?;
     let created = match make(settings, &place, options, (&store, &image), detached).await {
@@ -178,6 +181,25 @@ async fn make(
     place.engine.add(&container_id, additions).await?;
     volumes::fill(&ready, &place.engine.root_of(&container_id)?)?;
     Ok(Created { sandbox_id, container_id, tty: options.tty })
+}
+
+/// Fails where a running container has one of the ports.
+async fn check_ports(settings: &Settings, ports: &[PortMapping]) -> anyhow::Result<()> {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    for other in places::all(settings)? {
+        // One that is being removed has none.
+        let Ok(other) = Standalone::at(settings, other).await else { continue };
+        let Some(facts) = Facts::of(&other).await? else { continue };
+        let taken = &facts.options["PortBindings"];
+        if facts.state() == "running"
+            && let Some(clash) = plan::ports::clash(ports, taken)
+        {
+            bail!("{clash}");
+        }
+    }
+    Ok(())
 }
 
 /// Of the container in the bridge's network; empty in another.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 
 /// All mappings; a host port of 0 is still to be chosen.
-pub(super) fn all(texts: &[String]) -> anyhow::Result<Vec<PortMapping>> {
+pub(in crate::standalone) fn all(texts: &[String]) -> anyhow::Result<Vec<PortMapping>> {
     let mut all = Vec::new();
     for text in texts {
         all.extend(published(text).with_context(|| format!("--publish {text}"))?);
@@ -108,6 +108,23 @@ pub(super) fn bindings(ports: &[PortMapping]) -> Value {
     Value::Object(all)
 }
 
+/// The first of these ports that another container has published, in Docker's words.
+pub(in crate::standalone) fn clash(ports: &[PortMapping], others: &Value) -> Option<String> {
+    let any = |ip: &str| ip == "0.0.0.0";
+    ports.iter().find_map(|port| {
+        let protocol = inside(port).rsplit('/').next().map(str::to_owned)?;
+        let of_protocol = others.as_object()?.iter().filter(|(name, _)| name.ends_with(&protocol));
+        let same = of_protocol.flat_map(|(_, list)| list.as_array()).flatten().any(|binding| {
+            let ip = binding["HostIp"].as_str().unwrap_or_default();
+            binding["HostPort"] == port.host_port.to_string()
+                && (ip == host_ip(port) || any(ip) || any(host_ip(port)))
+        });
+        same.then(|| {
+            format!("Bind for {}:{} failed: port is already allocated", host_ip(port), port.host_port)
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +151,14 @@ mod tests {
         let ports = all(&["8080:80".into(), "127.0.0.1:53:53/udp".into()]).unwrap();
         assert_eq!(shown(&ports), "0.0.0.0:8080->80/tcp, 127.0.0.1:53->53/udp");
         assert_eq!(bindings(&ports)["80/tcp"][0]["HostPort"], "8080");
+    }
+
+    #[test]
+    fn one_port_is_published_once() {
+        let taken = bindings(&all(&["127.0.0.1:8080:80".into(), "53:53/udp".into()]).unwrap());
+        let clashes = |text: &str| clash(&all(&[text.into()]).unwrap(), &taken).is_some();
+        assert!(clashes("127.0.0.1:8080:81") && clashes("8080:1") && clashes("10.0.0.1:53:1/udp"));
+        assert!(!clashes("127.0.0.2:8080:80") && !clashes("8080:80/udp") && !clashes("53:53"));
     }
 
     #[test]
