@@ -125,7 +125,7 @@ async fn changed(core: &Arc<Core>, id: &str, own: Process, options: &ExecOptions
         process.user = blocking(move || user_of(&core, &id, &name)).await?;
     }
     if options.privileged {
-        let all: Vec<String> = core.host.capabilities.iter().cloned().collect();
+        let all = core.host.capabilities.to_vec();
         let capabilities = process.capabilities.get_or_insert_default();
         for set in [&mut capabilities.bounding, &mut capabilities.effective, &mut capabilities.permitted] {
             set.clone_from(&all);
