@@ -116,7 +116,7 @@ pub(in crate::standalone) fn clash(ports: &[PortMapping], others: &Value) -> Opt
         let of_protocol = others.as_object()?.iter().filter(|(name, _)| name.ends_with(&protocol));
         let same = of_protocol.flat_map(|(_, list)| list.as_array()).flatten().any(|binding| {
             let ip = binding["HostIp"].as_str().unwrap_or_default();
-            binding["HostPort"] == port.host_port.to_string()
+            binding["HostPort"].as_str().and_then(|text| text.parse().ok()) == Some(port.host_port)
                 && (ip == host_ip(port) || any(ip) || any(host_ip(port)))
         });
         same.then(|| {
