@@ -82,7 +82,13 @@ impl Lab {
     }
 
     async fn start(&mut self) {
-        self.node = Some(Node::start(self.config.clone(), None).await.unwrap());
+        // A process that another test is just forking holds all descriptors of this one until it executes something,
+        // and with them the lock of the agent that has ended.
+        let started = eventually(async || match Node::start(self.config.clone(), None).await {
+            Err(error) if format!("{error:#}").contains("another agent uses") => None,
+            other => Some(other),
+        });
+        self.node = Some(started.await.unwrap().unwrap());
     }
 
     /// Stops the agent and starts another one; pods go on.
