@@ -107,9 +107,7 @@ async fn an_exec_may_have_a_terminal() {
 async fn the_first_client_of_an_interactive_container_hears_what_was_said_before() {
     let lab = Lab::new("early").await;
     for (id, tty) in [("c", false), ("t", true)] {
-        let mut request = lab.container(id, &["sh", "-c", "echo before; read x; echo got $x"]);
-        request.stdin = true;
-        request.tty = tty;
+        let request = lab.interactive(id, &["sh", "-c", "echo before; read x; echo got $x"], tty);
         lab.create(request).await.unwrap();
         lab.start(id);
         lab.eventually("it has spoken", || lab.log_texts(id).join("").contains("before")).await;

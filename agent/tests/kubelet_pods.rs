@@ -11,6 +11,8 @@ mod devices;
 mod lab;
 #[path = "kubelet_pods/logs.rs"]
 mod logs;
+#[path = "kubelet_pods/own_users.rs"]
+mod own_users;
 #[path = "kubelet_pods/volumes.rs"]
 mod volumes;
 #[path = "kubelet_pods/whole_node.rs"]

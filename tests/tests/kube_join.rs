@@ -2,7 +2,7 @@
 //! kubectl reaches, is drained, dies, comes back with what it kept, and goes down in good order.
 
 // Test code throughout: a failed expectation ends the test that made it.
-#![allow(clippy::expect_used)]
+#![allow(clippy::expect_used, clippy::print_stderr)]
 
 #[allow(dead_code)] // Shared with the tests of pods, which use all of it.
 #[path = "kube_pods/node.rs"]

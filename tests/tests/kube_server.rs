@@ -1,5 +1,5 @@
 //! The life of a control plane: restarts, backups, the audit log, several servers on one etcd. No node runs.
-#![allow(clippy::unwrap_used)] // helpers outside #[test] may panic: that is a failed test
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers outside #[test] may panic: that is a failed test
 
 use knarr_tests::bins::Said;
 use knarr_tests::cluster::kubectls;

@@ -3,7 +3,7 @@
 //! The program that does it, criu, needs a kernel that it knows; where it is not there or cannot work the tests say so.
 
 // Test code throughout: a failed expectation ends the test that made it.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use knarr_tests::bundle::Bundle;
 use knarr_tests::eventually::eventually;

@@ -169,9 +169,9 @@ mod tests {
             let amounts = machine.allocatable(10, &reserved.collect());
             ["cpu", "memory", "ephemeral-storage"].map(|name| amounts[name].0.clone())
         };
-        assert_eq!(shown(&[]), ["2", "4091904Ki", "96636764100"]);
+        assert_eq!(shown(&[]), ["2", "4091904Ki", "96636764160"]);
         let some = [("cpu", "500m"), ("memory", "1Gi"), ("ephemeral-storage", "1Gi")];
-        assert_eq!(shown(&some), ["1500m", "3043328Ki", "95563022276"]);
+        assert_eq!(shown(&some), ["1500m", "3043328Ki", "95563022336"]);
         assert_eq!(shown(&[("cpu", "9"), ("memory", "1Ti")])[..2], ["0", "0Ki"]);
     }
 }

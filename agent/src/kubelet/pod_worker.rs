@@ -63,7 +63,8 @@ pub enum Command {
 pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
     wake: Arc<Notify>,
-    /// The pod with its present status, for whoever asks this node.
+    /// The pod with its present status, for whoever asks this node. Closed when nothing of it runs or is held here any
+    /// more: only its object may be left.
     pub shown: watch::Receiver<Arc<Pod>>,
 }
 
@@ -72,6 +73,11 @@ impl Handle {
     pub fn send(&self, command: Command) {
         // A worker that has ended has nothing left to be told.
         let _ = self.commands.send(command);
+    }
+
+    /// Whether the pod takes up room of the node.
+    pub fn takes_room(&self) -> bool {
+        self.shown.has_changed().is_ok() && !pod::is_finished(&self.shown.borrow())
     }
 
     /// Something about the pod may have changed in the runtime.

@@ -34,6 +34,12 @@ impl Workers {
         self.handles().iter().map(|handle| Pod::clone(&handle.shown.borrow())).collect()
     }
 
+    /// The pods that take up room of this node.
+    fn occupants(&self) -> Vec<Arc<Pod>> {
+        let handles = self.handles().into_iter().filter(pod_worker::Handle::takes_room);
+        handles.map(|handle| handle.shown.borrow().clone()).collect()
+    }
+
     /// Tells a pod's worker something, if there is one.
     pub fn send(&self, uid: &str, command: Command) {
         if let Some(handle) = self.get(uid) {
@@ -218,8 +224,8 @@ impl Manager {
         if settled {
             return None;
         }
-        let others = self.workers.pods();
-        let others: Vec<&Pod> = others.iter().filter(|other| !pod::is_finished(other)).collect();
+        let others = self.workers.occupants();
+        let others: Vec<&Pod> = others.iter().map(Arc::as_ref).collect();
         let short = *self.host.pressure.borrow();
         let admitted = admission::stays_up(*self.host.shutting_down.borrow())
             .and_then(|()| admission::withstands(pod, short))

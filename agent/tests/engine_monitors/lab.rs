@@ -52,6 +52,15 @@ impl Lab {
     }
 
     pub(crate) fn container_with_memory(&self, id: &str, args: &[&str], memory: u64) -> CreateContainer {
+        self.container_of(id, process(args, false), memory)
+    }
+
+    pub(crate) fn interactive(&self, id: &str, args: &[&str], tty: bool) -> CreateContainer {
+        let container = self.container_of(id, process(args, tty), 256 << 20);
+        CreateContainer { tty, stdin: true, ..container }
+    }
+
+    fn container_of(&self, id: &str, process: serde_json::Value, memory: u64) -> CreateContainer {
         let bundle = self.root.path().join(id);
         let bin = bundle.join("rootfs/bin");
         std::fs::create_dir_all(&bin).unwrap();
@@ -63,7 +72,7 @@ impl Lab {
         }
         let spec = json!({
             "ociVersion": "1.0.2",
-            "process": process(args, false),
+            "process": process,
             "root": {"path": "rootfs"},
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc"},

@@ -3,6 +3,7 @@
 
 use super::Worker;
 use crate::kubelet::{log_files, pod, pod_cgroup, volumes};
+use tokio::sync::watch;
 
 impl Worker {
     /// Lets go of what only running containers need. What fails is tried again by the next start of the agent,
@@ -42,6 +43,8 @@ impl Worker {
         }
         let idle = crate::kubelet::status_writer::StatusWriter::start(None, None);
         let writer = std::mem::replace(&mut self.writer, idle);
+        // Whoever sees the object gone may count on the room: it is free before that.
+        self.show = watch::channel(self.pod.clone()).0;
         if self.target.is_some() && pod::is_deleted(&self.pod) {
             writer.delete().await;
         }
