@@ -185,11 +185,21 @@ impl Engine {
         format!("/knarr-cri-pods-{}", self.number)
     }
 
+    /// What is in it may take a moment to end; what stays in it is a leak.
     fn remove_cgroup(&self) {
         let name = self.cgroup();
         let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-        for root in hierarchies.map(|hierarchy| hierarchy.path()).chain(["/sys/fs/cgroup".into()]) {
-            let _not_there = std::fs::remove_dir(root.join(name.trim_start_matches('/')));
+        let roots = hierarchies.map(|hierarchy| hierarchy.path()).chain(["/sys/fs/cgroup".into()]);
+        let places: Vec<PathBuf> = roots.map(|root| root.join(name.trim_start_matches('/'))).collect();
+        let remove = || {
+            places.iter().for_each(|place| drop(std::fs::remove_dir(place)));
+            let left: Vec<&PathBuf> = places.iter().filter(|place| place.exists()).collect();
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        };
+        if std::thread::panicking() {
+            let _left = remove();
+        } else {
+            eventually("the cgroups of all pods are gone", PATIENCE, remove);
         }
     }
 

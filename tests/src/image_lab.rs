@@ -1,12 +1,15 @@
 //! A store with a busybox image `base:1` made from this machine's static busybox, and a directory for contexts.
 //!
-//! Its directories are nobody else's; what is run in it must be removed by whoever ran it, and needs no network.
+//! Its directories, bridge and table are nobody else's; what is run in it must be removed by whoever ran it.
 
 use crate::bins::{self, Said};
 use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// Programs of the base image.
 const APPLETS: [&str; 20] = [
@@ -42,8 +45,20 @@ impl ImageLab {
         std::fs::set_permissions(&base, PermissionsExt::from_mode(0o755)).expect("chmod");
         std::fs::set_permissions(base.join("tmp"), PermissionsExt::from_mode(0o1777)).expect("chmod");
         std::fs::create_dir(lab.path("context")).expect("mkdir");
+        lab.write_config();
         lab.knarr(&["image", "import", &base.to_string_lossy(), "base:1"]).ok();
         lab
+    }
+
+    fn write_config(&self) {
+        let number = std::process::id() % 1000 + 1000 * NEXT.fetch_add(1, Ordering::Relaxed);
+        let cidr = format!("10.146.{}.0/24", number % 250);
+        let config = format!(
+            "[engine]\nmonitor_cgroup = \"/knarr-lab-{number}\"\n\
+             [run_network]\nbridge = \"kni{number}\"\ntable = \"kni{number}\"\n\
+             pod_cidr = \"{cidr}\"\ncluster_cidr = \"{cidr}\"\n"
+        );
+        std::fs::write(self.path("config.toml"), config).expect("config.toml");
     }
 
     /// A path in the lab.
@@ -55,7 +70,7 @@ impl ImageLab {
     pub fn knarr(&self, arguments: &[&str]) -> Said {
         let mut command = Command::new(bins::find("knarr"));
         command.arg("--data-dir").arg(self.path("data")).arg("--state-dir").arg(self.path("state"));
-        command.args(["--config", "/nonexistent"]).args(arguments);
+        command.arg("--config").arg(self.path("config.toml")).args(arguments);
         bins::run(command.current_dir(self.directory.path()))
     }
 
@@ -100,5 +115,12 @@ pub fn listing(root: &Path) -> BTreeSet<String> {
 impl Default for ImageLab {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Drop for ImageLab {
+    fn drop(&mut self) {
+        let said = self.knarr(&["down"]);
+        assert!(said.code == 0 || std::thread::panicking(), "knarr down: {said:?}");
     }
 }

@@ -139,7 +139,11 @@ async fn a_fork_bomb_stays_in_its_pod_and_ends_with_it() {
         let left = std::fs::read_to_string(group.join("pids.current")).unwrap_or_default();
         if ["0", ""].contains(&left.trim()) { Ok(()) } else { Err(left) }
     });
-    let _removed_with_the_pod = std::fs::remove_dir(&group);
+    // A pod's cgroup is its caller's, in every hierarchy.
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let bomb = format!("{}/bomb", engine.cgroup().trim_start_matches('/'));
+        let _not_there = std::fs::remove_dir(hierarchy.path().join(bomb));
+    }
 }
 
 #[tokio::test]

@@ -76,12 +76,7 @@ fn streams_are_tar_archives() {
     let c = &*format!("tar-{}", std::process::id());
     lab.knarr(&["create", "--network", "none", "--name", c, "base:1", "true"]);
     let knarr = bins::find("knarr");
-    let base = format!(
-        "{} --data-dir {} --state-dir {} --config /nonexistent",
-        knarr.display(),
-        lab.0.path("data").display(),
-        lab.0.path("state").display()
-    );
+    let base = format!("{} --data-dir data --state-dir state --config config.toml", knarr.display());
     let shell =
         |script: &str| bins::run(Command::new("sh").args(["-ec", script]).current_dir(lab.0.path("")));
     shell(&format!("mkdir -p s/t; echo hi > s/t/f; tar -cf - -C s t | {base} cp - {c}:/tmp")).ok();

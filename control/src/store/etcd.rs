@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 mod client;
@@ -29,6 +30,9 @@ const ROOT: &str = "/registry/knarr/";
 /// First key after all of ours.
 const ROOT_END: &str = "/registry/knarr0";
 const PAGE: i64 = 1000;
+/// How long etcd may take to be there when a server starts, as kube-apiserver waits.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two attempts to follow.
 const PAUSE: Duration = Duration::from_secs(1);
 /// History that etcd keeps for watches of other servers.
@@ -57,6 +61,7 @@ pub(super) struct Etcd {
 /// Connects to the members of an etcd cluster and reads what is there.
 pub async fn connect(endpoints: &[String], tls: &EtcdTls) -> Result<Arc<dyn Store>, StoreError> {
     let client = Client::new(endpoints, tls)?;
+    one_listens(endpoints).await;
     let (revision, entries) = load(&client).await?;
     let cache = Arc::new(Cache::new(revision, entries));
     let (closed, ending) = watch::channel(false);
@@ -65,6 +70,25 @@ pub async fn connect(endpoints: &[String], tls: &EtcdTls) -> Result<Arc<dyn Stor
     tokio::spawn(until(ending.clone(), tasks.0));
     tokio::spawn(until(ending, tasks.1));
     Ok(Arc::new(Etcd { cache, client, closed }))
+}
+
+/// Waits until one of the members takes connections: server and etcd may have been started together.
+async fn one_listens(urls: &[String]) {
+    let addresses =
+        || urls.iter().filter_map(|url| url.split_once("://")).map(|(_, rest)| rest.trim_end_matches('/'));
+    let listening = async {
+        let mut ticks = tokio::time::interval(PROBE_INTERVAL);
+        loop {
+            ticks.tick().await;
+            for address in addresses() {
+                if TcpStream::connect(address).await.is_ok() {
+                    return;
+                }
+            }
+        }
+    };
+    // The first request tells what is wrong after that.
+    let _ = tokio::time::timeout(START_TIMEOUT, listening).await;
 }
 
 async fn until(mut ending: watch::Receiver<bool>, work: impl Future<Output = ()>) {
