@@ -26,7 +26,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 mod addresses;
-mod kubeconfig;
 
 /// Controllers that do not stop by themselves within this are cut off.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -143,7 +142,7 @@ impl ControlPlane {
         server.bootstrap(SocketAddr::new(advertise, address.port()), pki.ca_pem()).await?;
         let kubeconfig = options.data_dir.join("admin.kubeconfig");
         let url = format!("https://{}", SocketAddr::new(reachable(address.ip()), address.port()));
-        pki::write_private(&kubeconfig, &kubeconfig::render(&url, pki.ca_pem(), &admin))?;
+        pki::write_private(&kubeconfig, &admin_kubeconfig(&url, pki.ca_pem(), &admin))?;
         let client = client::in_process(server.clone(), User::server());
         extensions::load(&server, &client).await.context("load custom resource definitions")?;
         let config = Arc::new(tls::server(pki.ca_pem(), certificate.clone())?);
@@ -216,6 +215,20 @@ async fn open_store(options: &Options) -> anyhow::Result<Arc<dyn Store>> {
         Ok(Arc::new(store::Embedded::open(&directory.join("store.redb"))?))
     };
     tokio::task::spawn_blocking(open).await?
+}
+
+/// `admin.kubeconfig`: everything kubectl needs, in one file.
+fn admin_kubeconfig(url: &str, ca_pem: &str, admin: &pki::Identity) -> String {
+    let kubeconfig = knarr_api::Kubeconfig {
+        cluster: "knarr",
+        context: "knarr",
+        user: "admin",
+        server: url,
+        ca_pem,
+        certificate_pem: &admin.certificate,
+        key_pem: &admin.key,
+    };
+    kubeconfig.to_string()
 }
 
 /// The address by which this machine reaches its own server.

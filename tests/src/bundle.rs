@@ -106,6 +106,18 @@ impl Bundle {
         self.call("run", &["--bundle", self.path().to_str().expect("UTF-8")])
     }
 
+    /// What a shell script prints in a container whose configuration was changed, and that leaves nothing behind.
+    ///
+    /// # Panics
+    /// As above.
+    pub fn report(script: &str, change: impl FnOnce(&mut serde_json::Value)) -> String {
+        let mut bundle = Self::shell(script);
+        change(&mut bundle.config);
+        let out = bundle.run().ok();
+        bundle.assert_gone();
+        out
+    }
+
     /// `create`.
     ///
     /// # Panics

@@ -3,6 +3,7 @@
 
 use crate::bins::{self, Said};
 use crate::oracle;
+use crate::skip::skip;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +22,22 @@ const NEUTRAL: &str = r"
     s/20[0-9]{2}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+Z?/TIME/g
 ";
 
+/// `P` is podman with storage of its own, `OPTIONS` what makes a container of its need nothing of this machine.
+pub const PODMAN: &str = r#"
+export CONTAINERS_CONF=$DIR/containers.conf
+cat >$CONTAINERS_CONF <<CONF
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+log_driver = "k8s-file"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+CONF
+GLOBAL="--root $DIR/root --runroot $DIR/run --tmpdir $DIR/tmp --storage-driver vfs --runtime $RUNTIME"
+P() { podman $GLOBAL "$@"; }
+OPTIONS="--network none --cgroup-parent $CGROUP"
+"#;
+
 /// How often a script that said something else is run again with both runtimes.
 const ROUNDS: usize = 3;
 
@@ -36,6 +53,9 @@ pub fn same(setup: &str, script: &str, end: &str) {
     for round in 1..=ROUNDS {
         let (expected, got) = (said(false), said(true));
         if round < ROUNDS && got.out != expected.out {
+            // Not silently: the summary of all tests names it.
+            let said = format!("round {round} differed, tried again: {:?}, runc {:?}", got.out, expected.out);
+            skip("a caller's script", &said.replace('\n', " "));
             continue;
         }
         assert_eq!(got.out, expected.out, "ours (left) and runc (right) differ");

@@ -5,21 +5,9 @@
 
 use knarr_tests::caller;
 
-/// `P` is podman with storage of its own, `RUN` its `run` with a container that needs nothing of this machine.
+/// `RUN` is podman's `run` with a container that needs nothing of this machine.
 const SETUP: &str = r#"
-export CONTAINERS_CONF=$DIR/containers.conf
-cat >$CONTAINERS_CONF <<CONF
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
-log_driver = "k8s-file"
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "none"
-CONF
 mkdir -p ctx
-GLOBAL="--root $DIR/root --runroot $DIR/run --tmpdir $DIR/tmp --storage-driver vfs --runtime $RUNTIME"
-P() { podman $GLOBAL "$@"; }
-OPTIONS="--network none --cgroup-parent $CGROUP"
 RUN() { P run $OPTIONS "$@"; }
 P import -q rootfs.tar bb >/dev/null
 "#;
@@ -27,7 +15,7 @@ P import -q rootfs.tar bb >/dev/null
 const END: &str = "P rm -a -f -t 0; P pod rm -a -f -t 0; umount -R root run";
 
 fn same(script: &str) {
-    caller::same(SETUP, script, END);
+    caller::same(&format!("{}{SETUP}", caller::PODMAN), script, END);
 }
 
 #[test]

@@ -5,25 +5,15 @@
 #![allow(clippy::unwrap_used)]
 
 use knarr_tests::bins;
-use knarr_tests::caller::Caller;
+use knarr_tests::caller::{self, Caller};
 use knarr_tests::image_lab::listing;
 use knarr_tests::run_lab::Lab;
 use std::path::Path;
 use std::process::Command;
 
-/// `P` is podman with storage of its own and the reference runtime.
+/// `RUN` is podman's `run` with the reference runtime.
 const SETUP: &str = r#"
-export CONTAINERS_CONF=$DIR/containers.conf
-cat >$CONTAINERS_CONF <<CONF
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
-log_driver = "k8s-file"
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "none"
-CONF
-P() { podman --root $DIR/root --runroot $DIR/run --tmpdir $DIR/tmp --storage-driver vfs --runtime $RUNTIME "$@"; }
-RUN() { P run --rm --network none --cgroup-parent $CGROUP "$@"; }
+RUN() { P run --rm $OPTIONS "$@"; }
 "#;
 
 const END: &str = "P rm -a -f -t 0; umount -R root run";
@@ -52,7 +42,7 @@ fn podman_runs_what_we_build_and_we_run_what_it_makes() {
         echo end of the script"#,
         here.display()
     );
-    let said = Caller::new(false).run(SETUP, &script, END);
+    let said = Caller::new(false).run(&format!("{}{SETUP}", caller::PODMAN), &script, END);
     let twice = format!("{expected}3\n").repeat(2);
     assert!(said.out.starts_with(&twice) && said.out.contains("end of the script"), "{said:?}");
     for archive in ["theirs-oci.tar", "theirs-docker.tar"] {

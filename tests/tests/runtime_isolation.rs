@@ -6,19 +6,10 @@
 use knarr_tests::bundle::Bundle;
 use serde_json::json;
 
-/// What the script prints under a changed configuration.
-fn report(script: &str, change: impl FnOnce(&mut serde_json::Value)) -> String {
-    let mut bundle = Bundle::shell(script);
-    change(&mut bundle.config);
-    let out = bundle.run().ok();
-    bundle.assert_gone();
-    out
-}
-
 #[test]
 fn capabilities_limits_umask_and_groups() {
     let script = "grep -E 'Cap(Inh|Prm|Eff|Bnd|Amb)|NoNewPrivs' /proc/self/status; ulimit -n; umask; id -G; cat /proc/self/oom_score_adj";
-    let out = report(script, |config| {
+    let out = Bundle::report(script, |config| {
         config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);
         config["process"]["user"] = json!({"uid": 0, "gid": 3, "umask": 63, "additionalGids": [7]});
         config["process"]["oomScoreAdj"] = json!(500);
@@ -31,7 +22,7 @@ fn capabilities_limits_umask_and_groups() {
 
 #[test]
 fn an_unprivileged_user_has_no_capabilities_and_a_home() {
-    let out = report("id -u; echo $HOME; grep CapEff /proc/self/status", |config| {
+    let out = Bundle::report("id -u; echo $HOME; grep CapEff /proc/self/status", |config| {
         config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
         config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);
     });
@@ -41,7 +32,7 @@ fn an_unprivileged_user_has_no_capabilities_and_a_home() {
 
 #[test]
 fn seccomp_refuses_with_the_errno_of_the_rule() {
-    let out = report("mkdir /x 2>&1; mkdir -p /tmp/y 2>&1; echo end", |config| {
+    let out = Bundle::report("mkdir /x 2>&1; mkdir -p /tmp/y 2>&1; echo end", |config| {
         config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
             {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 122}]});
     });
@@ -52,7 +43,7 @@ fn seccomp_refuses_with_the_errno_of_the_rule() {
 #[test]
 fn a_profile_older_than_the_kernel_lets_the_program_start() {
     for privileges in [true, false] {
-        let out = report("echo started", |config| {
+        let out = Bundle::report("echo started", |config| {
             config["process"]["noNewPrivileges"] = json!(privileges);
             config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
                 {"names": ["close_range", "openat2", "clone3", "pidfd_open", "faccessat2", "statx", "rseq", "execveat", "open_tree",
@@ -66,7 +57,7 @@ fn a_profile_older_than_the_kernel_lets_the_program_start() {
 #[test]
 fn masked_and_read_only_paths() {
     let script = "wc -c < /proc/keys; ls /sys/firmware | wc -l; echo 1 > /proc/sys/kernel/hostname 2>&1 || echo refused; touch /x 2>&1; true";
-    let out = report(script, |config| config["root"]["readonly"] = json!(true));
+    let out = Bundle::report(script, |config| config["root"]["readonly"] = json!(true));
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(&lines[..2], ["0", "0"]);
     assert!(out.contains("refused") && out.contains("Read-only file system"), "{out}");
@@ -76,7 +67,7 @@ fn masked_and_read_only_paths() {
 fn devices_are_the_usual_ones_and_no_others_can_be_opened() {
     let script = "stat -c '%n %t:%T %a' /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty; readlink /dev/ptmx; \
                   mknod /tmp/m b 8 0 && cat /tmp/m 2>&1; mknod /dev/x c 10 229 2>&1; head -c 1 /dev/x 2>&1; true";
-    let out = report(script, |config| {
+    let out = Bundle::report(script, |config| {
         for set in ["bounding", "effective", "permitted"] {
             config["process"]["capabilities"][set] = json!(["CAP_MKNOD"]);
         }
@@ -207,10 +198,11 @@ fn limits_are_in_force_before_the_program() {
 
 #[test]
 fn sysctls_and_names_of_its_own_namespaces() {
-    let out = report("hostname; cat /proc/sys/kernel/domainname /proc/sys/net/ipv4/ip_forward", |config| {
-        config["domainname"] = json!("example");
-        config["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
-    });
+    let out =
+        Bundle::report("hostname; cat /proc/sys/kernel/domainname /proc/sys/net/ipv4/ip_forward", |config| {
+            config["domainname"] = json!("example");
+            config["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+        });
     assert_eq!(out, "lab\nexample\n1\n");
     let mut bundle = Bundle::shell("true");
     bundle.config["linux"]["sysctl"] = json!({"kernel.core_pattern": "|/x"});

@@ -7,14 +7,6 @@
 use knarr_tests::bundle::Bundle;
 use serde_json::json;
 
-fn report(script: &str, change: impl FnOnce(&mut serde_json::Value)) -> String {
-    let mut bundle = Bundle::shell(script);
-    change(&mut bundle.config);
-    let out = bundle.run().ok();
-    bundle.assert_gone();
-    out
-}
-
 fn refused(change: impl FnOnce(&mut serde_json::Value)) -> String {
     let mut bundle = Bundle::shell("true");
     change(&mut bundle.config);
@@ -25,7 +17,7 @@ fn refused(change: impl FnOnce(&mut serde_json::Value)) -> String {
 
 #[test]
 fn scheduler_policy_and_niceness() {
-    let out = report("cat /proc/self/stat", |config| {
+    let out = Bundle::report("cat /proc/self/stat", |config| {
         config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 5});
     });
     let fields: Vec<&str> = out.rsplit_once(") ").unwrap().1.split_whitespace().collect();
@@ -40,7 +32,7 @@ fn priority_of_io() {
     for (class, priority, said) in
         [("IOPRIO_CLASS_BE", 3, "best-effort: prio 3"), ("IOPRIO_CLASS_IDLE", 0, "idle")]
     {
-        let out = report("busybox ionice -p $$", |config| {
+        let out = Bundle::report("busybox ionice -p $$", |config| {
             config["process"]["ioPriority"] = json!({"class": class, "priority": priority});
         });
         assert!(out.starts_with(said), "{class}: {out}");
@@ -53,7 +45,7 @@ fn priority_of_io() {
 
 #[test]
 fn memory_policy() {
-    let out = report("cat /proc/self/numa_maps", |config| {
+    let out = Bundle::report("cat /proc/self/numa_maps", |config| {
         config["linux"]["memoryPolicy"] =
             json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]});
     });
@@ -66,8 +58,9 @@ fn memory_policy() {
 
 #[test]
 fn personality() {
-    let out =
-        report("busybox uname -m", |config| config["linux"]["personality"] = json!({"domain": "LINUX32"}));
+    let out = Bundle::report("busybox uname -m", |config| {
+        config["linux"]["personality"] = json!({"domain": "LINUX32"})
+    });
     assert_ne!(out.trim(), std::env::consts::ARCH);
     let error = refused(|config| config["linux"]["personality"] = json!({"domain": "HURD"}));
     assert!(error.contains("linux.personality"), "{error}");

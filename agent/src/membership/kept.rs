@@ -105,30 +105,16 @@ impl Kept {
 
     /// The text of the file.
     pub(super) fn kubeconfig(&self) -> String {
-        let Self { server, ca_pem, certificate } = self;
-        let (ca, pem, key) =
-            (STANDARD.encode(ca_pem), STANDARD.encode(&certificate.pem), STANDARD.encode(&certificate.key));
-        format!(
-            "apiVersion: v1
-kind: Config
-clusters:
-- name: cluster
-  cluster:
-    server: {server}
-    certificate-authority-data: {ca}
-users:
-- name: node
-  user:
-    client-certificate-data: {pem}
-    client-key-data: {key}
-contexts:
-- name: node
-  context:
-    cluster: cluster
-    user: node
-current-context: node
-"
-        )
+        let kubeconfig = knarr_api::Kubeconfig {
+            cluster: "cluster",
+            context: "node",
+            user: "node",
+            server: &self.server,
+            ca_pem: &self.ca_pem,
+            certificate_pem: &self.certificate.pem,
+            key_pem: &self.certificate.key,
+        };
+        kubeconfig.to_string()
     }
 }
 

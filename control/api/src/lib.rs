@@ -1,10 +1,11 @@
-//! Kubernetes object metadata, quantities, selectors and patches; no IO.
+//! Kubernetes object metadata, quantities, selectors, patches and kubeconfigs; no IO.
 //!
 //! Objects are `serde_json::Value`s: what a client sent survives, whether or not this version knows the field. The
 //! modules here are functions over such values; what is particular about a kind comes from outside (a schema, a
 //! strategy).
 
 pub mod field_selector;
+pub mod kubeconfig;
 pub mod label_selector;
 pub mod meta;
 pub mod names;
@@ -13,5 +14,6 @@ pub mod quantity;
 pub mod status;
 
 pub use field_selector::FieldSelector;
+pub use kubeconfig::Kubeconfig;
 pub use label_selector::LabelSelector;
 pub use status::{Status, StatusCause};
