@@ -16,9 +16,11 @@ mod endpoints;
 mod event_ttl;
 pub(crate) mod events;
 pub(crate) mod expectations;
+mod flow_schema;
 mod garbage_collector;
 mod history;
 pub(crate) mod informer;
+mod ip_address;
 mod job;
 mod leader;
 mod namespace;
@@ -34,6 +36,7 @@ mod resource_quota;
 mod role_aggregation;
 pub(crate) mod runner;
 mod service_account;
+mod service_cidr;
 mod stateful_set;
 pub(crate) mod status;
 mod volume;
@@ -92,6 +95,9 @@ const ALL: &[fn(&mut Plane) -> Task] = &[
     endpoints::wire,
     namespace::wire,
     service_account::wire,
+    service_cidr::wire,
+    ip_address::wire,
+    flow_schema::wire,
     node_cidr::wire,
     node_lifecycle::wire,
     pod_gc::wire,

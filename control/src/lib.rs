@@ -26,6 +26,7 @@ mod scheduler;
 pub mod schema;
 pub(crate) mod server;
 pub mod store;
+mod webhook;
 
 pub use control_plane::{ControlPlane, Options};
 pub use scheduler::Packing;

@@ -1,11 +1,14 @@
-//! Reading objects that clients send as protobuf: kubectl from 1.32 on does so for everything it creates by type.
+//! Reading objects that clients send as protobuf (kubectl from 1.32 on does so for everything it creates by type), and
+//! writing answers in it (`answers.rs`).
 //!
 //! The body is `k8s\0` and an envelope (`runtime.Unknown`) with api version, kind and the object's own message. The
 //! message is read straight into JSON, guided by the schema of the kind and by the field numbers in its table of facts,
 //! so there is no second set of types. Go's zero values are left out where Go's JSON would leave them out.
 
+pub(crate) mod answers;
 mod message;
 mod wire;
+mod write;
 
 use crate::schema::types;
 use serde_json::{Map, Value};

@@ -51,6 +51,7 @@ mod flowcontrol;
 mod horizontalpodautoscalers;
 mod ingressclasses;
 mod ingresses;
+mod ipaddresses;
 mod jobs;
 mod leases;
 mod limitranges;
@@ -73,6 +74,7 @@ mod roles;
 mod runtimeclasses;
 mod secrets;
 mod serviceaccounts;
+mod servicecidrs;
 mod services;
 mod statefulsets;
 mod storageclasses;
@@ -112,6 +114,32 @@ pub struct Resource {
     pub stored_as: Option<StoredAs>,
     /// The OpenAPI schema of a custom resource; built-in kinds have theirs in `schema`.
     pub schema: Option<Arc<Value>>,
+    /// What else the definition of a custom resource says.
+    pub custom: Option<Arc<Custom>>,
+}
+
+/// How a custom resource is kept and scaled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Custom {
+    /// `apiVersion` of what is written now; older objects keep theirs until they are written again.
+    pub stored: String,
+    /// `spec.conversion.webhook`, where versions differ in more than their name.
+    pub webhook: Option<Value>,
+    /// The schema has defaults, which objects that are older than those lack.
+    pub has_defaults: bool,
+    /// `subresources.scale`: JSON pointers.
+    pub scale: Option<ScalePaths>,
+}
+
+/// Where the numbers of a custom resource are that `/scale` shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScalePaths {
+    /// `/spec/replicas`
+    pub wanted: String,
+    /// `/status/replicas`
+    pub found: String,
+    /// A selector in its text form; may be empty.
+    pub selector: String,
 }
 
 impl Resource {

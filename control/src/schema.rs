@@ -17,4 +17,4 @@ pub use decode::{DecodeError, Decoded, Strictness, decode, decode_custom};
 pub use duplicates::duplicate_fields;
 pub use patch::patch_schema;
 
-pub(crate) use facts::{Fact, fact, sibling as embedded, wire_fields};
+pub(crate) use facts::{Fact, fact, sibling as embedded, wire_layout};

@@ -43,7 +43,9 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
+mod turn;
 mod verbs;
+mod versions;
 
 pub(crate) use answer::{Answer, Body, stream_of};
 pub(crate) use change::refuse_invalid;
@@ -51,8 +53,9 @@ pub(crate) use kubelet::Kubelets;
 pub(crate) use metrics::Metrics;
 pub(crate) use object_meta::{now, timestamp};
 pub(crate) use query::percent_encode;
-pub(crate) use service_address::ServiceAddresses;
+pub(crate) use service_address::{Range as AddressRange, ServiceAddresses};
 pub(crate) use telemetry::Telemetry;
+pub(crate) use turn::{Turn, Turnstile};
 
 use answer::refuse;
 use audit::{Audit, Trail};

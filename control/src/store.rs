@@ -83,6 +83,11 @@ pub trait Store: Send + Sync + 'static {
         self.cache().watch(prefix, from, Some(value))
     }
 
+    /// Whether other servers write to it, too.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Whether writes are still taken.
     fn is_open(&self) -> bool;
 

@@ -85,6 +85,43 @@ impl Server {
         self.path(name).display().to_string()
     }
 
+    /// Its resident memory, bytes.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()).expect("VmRSS");
+        kib.parse::<u64>().expect("a number") << 10
+    }
+
+    /// Where it serves: `https://127.0.0.1:PORT`.
+    ///
+    /// # Panics
+    /// When its kubeconfig does not say.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let text = std::fs::read_to_string(self.path("data/admin.kubeconfig")).expect("a kubeconfig");
+        let found = text.lines().find_map(|line| line.trim().strip_prefix("server:"));
+        found.expect("a server").trim().trim_matches('"').to_owned()
+    }
+
+    /// A request of its administrator by curl; nothing is sent yet.
+    ///
+    /// # Panics
+    /// When its token cannot be read.
+    #[must_use]
+    pub fn curl(&self, path: &str) -> Command {
+        let token = std::fs::read_to_string(self.path("data/pki/admin.token")).expect("a token");
+        let mut command = Command::new("curl");
+        command.args(["-sk", "--max-time", "50", "-H", &format!("Authorization: Bearer {}", token.trim())]);
+        command.arg(format!("{}{path}", self.url()));
+        command
+    }
+
     /// Runs kubectl as its administrator.
     #[must_use]
     pub fn kubectl(&self, kubectl: &Path, arguments: &[&str]) -> Said {

@@ -58,17 +58,11 @@ fn a_backup_brings_back_objects_and_credentials() {
     assert!(run(&server, &kubectl, "get configmap lost").failed().contains("NotFound"));
     let as_robot = format!(
         "get configmaps --kubeconfig /dev/null --insecure-skip-tls-verify --server {} --token {}",
-        address(&server),
+        server.url(),
         token.trim()
     );
     let listed = knarr_tests::bins::run(Command::new(&kubectl).args(as_robot.split(' '))).ok();
     assert!(listed.contains("kept"), "a token from before: {listed}");
-}
-
-fn address(server: &Server) -> String {
-    let text = std::fs::read_to_string(server.path("data/admin.kubeconfig")).unwrap();
-    let found = text.lines().find_map(|line| line.trim().strip_prefix("server:"));
-    found.expect("a server").trim().trim_matches('"').to_owned()
 }
 
 #[test]
@@ -259,6 +253,17 @@ fn two_servers_on_one_etcd_are_one_cluster() {
     }
     let turn = run(&second, &kubectl, "get deployment web -o jsonpath={.metadata.annotations.turn}").ok();
     assert_eq!(turn, "3");
+    // What is decided by counting what is there is decided by one of them at a time.
+    let same = &|index: usize| {
+        let server = [&first, &second][index % 2];
+        run(server, &kubectl, &format!("create service clusterip same{index} --tcp=80 --clusterip=10.96.7.7"))
+            .code
+    };
+    let codes = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..6).map(|index| scope.spawn(move || same(index))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect::<Vec<i32>>()
+    });
+    assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
     // The leader goes without a word: the other one takes over when its lease has run out.
     let mut servers = [first, second];
     servers[0].kill();

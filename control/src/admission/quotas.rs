@@ -1,25 +1,29 @@
 //! Resource quotas: a namespace may not hold more than its quotas allow.
 //!
-//! What is used is counted from the objects themselves, under a lock that lasts until the write is done: two writes
-//! never both get the last place. (Of several API servers on one store each has a lock of its own; between them a
-//! quota may be passed by the writes of one instant.)
+//! What is used is counted from the objects themselves, in a turn that lasts until the write is done: two writes never
+//! both get the last place, whichever of the servers of a store they come to.
 
 use super::{Operation, Write};
 use crate::quota::{self, Amounts};
-use crate::server::Server;
 use crate::server::stored::resource_prefix;
+use crate::server::{Server, Turn, Turnstile};
 use knarr_api::Status;
 use knarr_api::quantity::Quantity;
 use serde_json::Value;
-use tokio::sync::{Mutex, MutexGuard};
 
 /// Nobody else's write is counted while this lives.
-pub(crate) type Counting<'a> = MutexGuard<'a, ()>;
+pub(crate) type Counting<'a> = Turn<'a>;
 
-/// The lock of all quotas.
-#[derive(Debug, Default)]
+/// The turns of all quotas.
+#[derive(Debug)]
 pub(crate) struct Quotas {
-    lock: Mutex<()>,
+    turns: Turnstile,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self { turns: Turnstile::new("knarr/turns/quotas") }
+    }
 }
 
 impl Server {
@@ -37,7 +41,7 @@ impl Server {
         if quotas.is_empty() {
             return Ok(None);
         }
-        let held = self.quotas.lock.lock().await;
+        let held = self.quotas.turns.take(&self.store).await?;
         let prefix = format!("{}{}/", resource_prefix(write.resource), write.namespace);
         let objects = self.objects_below(&prefix).await?;
         for quota in &quotas {

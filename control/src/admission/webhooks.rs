@@ -6,13 +6,12 @@ use super::policies::{conditions_hold, request, variables};
 use super::{Operation, Write};
 use crate::registry::fields;
 use crate::server::Server;
+use crate::webhook;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use knarr_api::{Status, meta, patch};
 use serde_json::{Value, json};
 use std::time::Duration;
-
-mod call;
 
 const PREFIX: &str = "admissionregistration.k8s.io/";
 
@@ -125,7 +124,7 @@ async fn ask(server: &Server, write: Write<'_>, hook: &Value, object: &Value) ->
     }
     let review = review(write, object);
     let seconds = fields::int(hook, "/timeoutSeconds").unwrap_or(10).clamp(1, 30).unsigned_abs();
-    let calling = call::post(server, &hook["clientConfig"], &review);
+    let calling = webhook::post(server, &hook["clientConfig"], &review);
     let answered = match tokio::time::timeout(Duration::from_secs(seconds), calling).await {
         Ok(answered) => answered,
         Err(_) => Err("context deadline exceeded".to_owned()),

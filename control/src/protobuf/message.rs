@@ -3,7 +3,7 @@
 use super::ProtobufError;
 use super::wire::{Reader, Wire};
 use crate::schema::types::{self, ObjectType, Type};
-use crate::schema::{embedded, wire_fields};
+use crate::schema::{embedded, wire_layout};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -13,17 +13,22 @@ use serde_json::{Map, Value};
 const DEEPEST: usize = 64;
 
 /// Fields that are pointers in Go: their zero says something, so it stays.
-const POINTERS: [&str; 45] = [
+const POINTERS: [&str; 69] = [
     "activeDeadlineSeconds",
     "allocateLoadBalancerNodePorts",
     "allowPrivilegeEscalation",
     "allowVolumeExpansion",
+    "attachRequired",
     "automountServiceAccountToken",
     "backoffLimit",
     "backoffLimitPerIndex",
     "blockOwnerDeletion",
+    "borrowingLimitPercent",
+    "collisionCount",
     "completions",
     "controller",
+    "count",
+    "currentCPUUtilizationPercentage",
     "defaultMode",
     "deletionGracePeriodSeconds",
     "enableServiceLinks",
@@ -31,34 +36,53 @@ const POINTERS: [&str; 45] = [
     "failedJobsHistoryLimit",
     "fsGroup",
     "gracePeriodSeconds",
+    "holderIdentity",
+    "hostProcess",
     "hostUsers",
     "immutable",
+    "leaseTransitions",
+    "lendablePercent",
+    "lun",
+    "manualSelector",
     "maxFailedIndexes",
     "minReplicas",
     "mode",
+    "nominalConcurrencyShares",
     "optional",
     "orphanDependents",
     "parallelism",
     "partition",
+    "podInfoOnMount",
     "priority",
     "privileged",
     "procMount",
     "progressDeadlineSeconds",
     "readOnlyRootFilesystem",
+    "ready",
+    "recursiveReadOnlyMounts",
     "replicas",
+    "requiresRepublish",
     "revisionHistoryLimit",
     "runAsGroup",
     "runAsNonRoot",
     "runAsUser",
+    "seLinuxMount",
+    "serving",
     "setHostnameAsFQDN",
     "shareProcessNamespace",
+    "stabilizationWindowSeconds",
+    "started",
     "startingDeadlineSeconds",
+    "storageCapacity",
     "storageClassName",
     "successfulJobsHistoryLimit",
     "suspend",
+    "terminating",
+    "terminatingReplicas",
     "terminationGracePeriodSeconds",
     "tolerationSeconds",
     "ttlSecondsAfterFinished",
+    "userNamespaces",
 ];
 
 /// Reads the message of an object type into `object`.
@@ -83,7 +107,7 @@ fn fields(
     }
     let mut reader = Reader::new(bytes);
     while let Some((number, wire)) = reader.next()? {
-        let Some(fact) = wire_fields(layout).find(|fact| fact.number == number) else { continue };
+        let Some(fact) = wire_layout(layout).iter().find(|fact| fact.number == number) else { continue };
         if let Some(inner) = fact.name.strip_prefix('@') {
             if let Some(inner) = embedded(layout, inner) {
                 fields(object, kind, &inner, wire.bytes()?, depth + 1)?;
@@ -96,7 +120,8 @@ fn fields(
             Type::Map(values) => entry(object, fact.name, values, wire, depth)?,
             single => {
                 let value = value(single, wire, depth)?;
-                if !is_left_out(fact.name, &value, field.required) {
+                let always = field.required || single == &Type::IntOrString && fact.name != "targetPort";
+                if !is_left_out(fact.name, &value, always) {
                     object.insert(fact.name.to_owned(), value);
                 }
             }
@@ -105,7 +130,8 @@ fn fields(
     Ok(())
 }
 
-/// Whether Go's JSON leaves the value out.
+/// Whether Go's JSON leaves the value out. Those that are an integer or a text are pointers in Go, but for the target
+/// port of a service.
 fn is_left_out(name: &str, value: &Value, required: bool) -> bool {
     match value {
         Value::Null => true,

@@ -168,6 +168,94 @@ fn what_is_no_message_is_refused() {
     assert!(matches!(decode(&unheard), Err(ProtobufError::UnknownKind { .. })));
 }
 
+/// Objects with every type of field; the JSON is as Go writes it, so reading what was written gives it back.
+fn written() -> Vec<Value> {
+    let metadata = json!({"name": "n", "namespace": "d", "uid": "u", "resourceVersion": "7",
+        "creationTimestamp": "2026-01-02T03:04:05Z", "labels": {"a": "b"},
+        "managedFields": [{"manager": "m", "operation": "Apply", "time": "2026-01-02T03:04:05Z",
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:x": {}}}}]});
+    let pod = json!({"containers": [{"name": "c", "image": "i", "resources": {"limits": {"cpu": "500m"}},
+            "livenessProbe": {"httpGet": {"path": "/", "port": "web"}, "failureThreshold": 3},
+            "securityContext": {"runAsUser": 0, "privileged": false}}],
+        "volumes": [{"name": "v", "emptyDir": {}}, {"name": "s", "secret": {"secretName": "x", "defaultMode": 420}}],
+        "tolerations": [{"key": "k", "effect": "NoExecute", "tolerationSeconds": 0}],
+        "securityContext": {"supplementalGroups": [1, 2]}});
+    vec![
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod,
+            "status": {"podIPs": [{"ip": "10.0.0.1"}], "startTime": "2026-01-02T03:04:05Z"}}),
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": 0,
+            "selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": pod},
+            "strategy": {"rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}}}}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"k": "AP8="}, "type": "Opaque"}),
+        json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata, "revision": 3,
+            "data": {"spec": {"any": [1, "x"]}}}),
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata,
+            "spec": {"renewTime": "2026-01-02T03:04:05.000006Z", "leaseTransitions": 0}}),
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata,
+            "addressType": "IPv4", "ports": [{"port": 80}],
+            "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": false, "serving": true}}]}),
+        json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "code": 404,
+            "reason": "NotFound", "message": "no", "details": {"name": "n", "causes": [{"reason": "r"}]}}),
+        json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {},
+            "spec": {"user": "u", "extra": {"a": ["b", "c"]}}, "status": {"allowed": false}}),
+    ]
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    for object in written() {
+        assert_eq!(decode(&answers::encode(&object).unwrap()).unwrap(), object);
+    }
+}
+
+#[test]
+fn others_read_what_is_written() {
+    let objects = written();
+    let raw = |object: &Value| answers::item(object);
+    let pod = core::Pod::decode(&raw(&objects[0])[..]).unwrap();
+    let spec = pod.spec.unwrap();
+    assert_eq!(spec.containers[0].security_context.as_ref().unwrap().run_as_user, Some(0));
+    assert_eq!(spec.security_context.unwrap().supplemental_groups, [1, 2]);
+    assert_eq!(spec.tolerations[0].toleration_seconds, Some(0));
+    assert_eq!(pod.metadata.unwrap().managed_fields[0].manager(), "m");
+    let deployment = apps::Deployment::decode(&raw(&objects[1])[..]).unwrap().spec.unwrap();
+    let rolling = deployment.strategy.unwrap().rolling_update.unwrap();
+    assert_eq!(
+        (rolling.max_surge.unwrap().str_val(), rolling.max_unavailable.unwrap().int_val()),
+        ("25%", 0)
+    );
+    assert_eq!(core::Secret::decode(&raw(&objects[2])[..]).unwrap().data["k"], b"\x00\xff");
+
+    let list = answers::list(
+        "v1",
+        "PodList",
+        &json!({"resourceVersion": "9", "remainingItemCount": 2}),
+        &[raw(&objects[0])],
+    );
+    let envelope = Envelope::read(list.strip_prefix(MAGIC).unwrap()).unwrap();
+    let list = core::PodList::decode(envelope.raw).unwrap();
+    assert_eq!((envelope.kind.as_str(), list.items.len()), ("PodList", 1));
+    assert_eq!(list.metadata.unwrap().remaining_item_count, Some(2));
+
+    let event = answers::event("ADDED", &objects[2]).unwrap();
+    let (length, event) = event.split_at(4);
+    assert_eq!(u32::from_be_bytes(length.try_into().unwrap()) as usize, event.len());
+    let event = meta::WatchEvent::decode(event).unwrap();
+    assert_eq!(event.r#type(), "ADDED");
+    assert_eq!(decode(event.object.unwrap().raw()).unwrap(), objects[2]);
+}
+
+#[test]
+fn kinds_without_a_message_are_not_written() {
+    let object = |api_version: &str, kind: &str| json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "n"}});
+    assert!(answers::encode(&object("example.com/v1", "CronTab")).is_none());
+    assert!(answers::encode(&object("apiextensions.k8s.io/v1", "CustomResourceDefinition")).is_none());
+    let metadata = answers::encode(&object("meta.k8s.io/v1", "PartialObjectMetadata")).unwrap();
+    let envelope = Envelope::read(metadata.strip_prefix(MAGIC).unwrap()).unwrap();
+    // `meta.v1.PartialObjectMetadata`: its first field is the metadata.
+    assert_eq!(envelope.raw, field(1, &field(1, b"n")));
+}
+
 proptest! {
     #[test]
     fn no_body_panics(noise in prop::collection::vec(any::<u8>(), 0..200), cut in 0_usize..200) {

@@ -5,10 +5,11 @@ use super::{
     admissionwebhooks, apiservices, certificatesigningrequests, componentstatuses, configmaps,
     controllerrevisions, cronjobs, csidrivers, csinodes, csistoragecapacities, customresourcedefinitions,
     daemonsets, deployments, endpoints, endpointslices, events, flowcontrol, horizontalpodautoscalers,
-    ingressclasses, ingresses, jobs, leases, limitranges, metrics, namespaces, networkpolicies, nodes,
-    persistentvolumeclaims, persistentvolumes, poddisruptionbudgets, pods, podtemplates, priorityclasses,
-    replicasets, replicationcontrollers, resourcequotas, reviews, rolebindings, roles, runtimeclasses,
-    secrets, serviceaccounts, services, statefulsets, storageclasses, volumeattachments,
+    ingressclasses, ingresses, ipaddresses, jobs, leases, limitranges, metrics, namespaces, networkpolicies,
+    nodes, persistentvolumeclaims, persistentvolumes, poddisruptionbudgets, pods, podtemplates,
+    priorityclasses, replicasets, replicationcontrollers, resourcequotas, reviews, rolebindings, roles,
+    runtimeclasses, secrets, serviceaccounts, servicecidrs, services, statefulsets, storageclasses,
+    volumeattachments,
 };
 
 /// Every built-in row.
@@ -30,6 +31,7 @@ pub(super) fn rows() -> Vec<Resource> {
         endpointslices::row(),
         ingressclasses::row(),
         ingresses::row(),
+        ipaddresses::row(),
         jobs::row(),
         leases::row(),
         limitranges::row(),
@@ -48,6 +50,7 @@ pub(super) fn rows() -> Vec<Resource> {
         runtimeclasses::row(),
         secrets::row(),
         serviceaccounts::row(),
+        servicecidrs::row(),
         services::row(),
         statefulsets::row(),
         storageclasses::row(),

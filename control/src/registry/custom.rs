@@ -1,7 +1,7 @@
 //! Rows from custom resource definitions: a kind that a user adds is served like any other.
 
 use super::json_path::JsonPath;
-use super::{Column, Resource, StoredAs, Subresource, cells, columns, fields};
+use super::{Column, Custom, Resource, ScalePaths, StoredAs, Subresource, cells, columns, fields};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ fn row(definition: &Value, version: &Value, stored: &str) -> Resource {
     };
     let name = fields::text(version, "/name");
     let group = text("/spec/group");
+    let custom = custom(definition, version, &group, stored);
     let schema = version.pointer("/schema/openAPIV3Schema").cloned().map(Arc::new);
     let has_status = version.pointer("/subresources/status").is_some();
     Resource {
@@ -46,8 +47,9 @@ fn row(definition: &Value, version: &Value, stored: &str) -> Resource {
             has_status,
             selectable: selectable(version),
         }),
-        stored_as: (name != stored).then(|| other_version(&group, name, stored, &text("/spec/names/plural"))),
+        stored_as: (name != stored).then(|| other_version(&group, stored, &text("/spec/names/plural"))),
         schema,
+        custom: Some(Arc::new(custom)),
         group,
     }
 }
@@ -58,21 +60,41 @@ fn selectable(version: &Value) -> Vec<String> {
     paths.map(|field| fields::text(field, "/jsonPath").trim_start_matches('.').to_owned()).collect()
 }
 
-/// The versions of a custom resource differ in nothing but their name.
-fn other_version(group: &str, name: &str, stored: &str, plural: &str) -> StoredAs {
-    let relabel = |version: &str| -> Arc<dyn Fn(Value) -> Value + Send + Sync> {
-        let api_version = format!("{group}/{version}");
-        Arc::new(move |object| {
-            let mut object = object;
-            fields::set(&mut object, "apiVersion", api_version.as_str().into());
-            object
-        })
-    };
+/// The row that has the objects. They come in the version that is asked for (`server/versions.rs`): a stored object may
+/// have any version that the definition ever had.
+fn other_version(group: &str, stored: &str, plural: &str) -> StoredAs {
+    let as_it_is = || -> super::Convert { Arc::new(|object| object) };
     StoredAs {
         row: (group.to_owned().into(), stored.to_owned().into(), plural.to_owned().into()),
-        to_stored: relabel(stored),
-        from_stored: relabel(name),
+        to_stored: as_it_is(),
+        from_stored: as_it_is(),
     }
+}
+
+fn custom(definition: &Value, version: &Value, group: &str, stored: &str) -> Custom {
+    let by_webhook = fields::text(definition, "/spec/conversion/strategy") == "Webhook";
+    let pointer = |field: &str| {
+        let path = fields::text(version, &format!("/subresources/scale/{field}"));
+        path.replace('.', "/")
+    };
+    Custom {
+        stored: format!("{group}/{stored}"),
+        webhook: definition.pointer("/spec/conversion/webhook").filter(|_| by_webhook).cloned(),
+        has_defaults: version.pointer("/schema/openAPIV3Schema").is_some_and(|schema| has_defaults(schema)),
+        scale: version.pointer("/subresources/scale").map(|_| ScalePaths {
+            wanted: pointer("specReplicasPath"),
+            found: pointer("statusReplicasPath"),
+            selector: pointer("labelSelectorPath"),
+        }),
+    }
+}
+
+/// Whether a default stands anywhere in the schema: `default` beside `type`, not a property of that name.
+fn has_defaults(schema: &Value) -> bool {
+    let inner = ["items", "additionalProperties"].into_iter().filter_map(|name| schema.get(name));
+    let properties = schema.get("properties").and_then(Value::as_object);
+    schema.get("default").is_some()
+        || inner.chain(properties.into_iter().flat_map(|map| map.values())).any(has_defaults)
 }
 
 fn subresources(version: &Value) -> Vec<Subresource> {
@@ -152,8 +174,10 @@ mod tests {
         let (first, second) = (&rows[0], &rows[1]);
         assert_eq!((first.kind.as_ref(), first.namespaced, first.short_names.len()), ("CronTab", true, 1));
         assert!(first.subresource("status").is_some() && first.stored_as.is_none());
-        let stored = second.stored_as.as_ref().unwrap();
-        assert_eq!((stored.to_stored)(json!({"apiVersion": "x"}))["apiVersion"], "stable.example.com/v1");
+        assert_eq!(second.stored_as.as_ref().unwrap().row.1, "v1");
+        let custom = second.custom.as_ref().unwrap();
+        assert_eq!((&*custom.stored, custom.has_defaults), ("stable.example.com/v1", true));
+        assert_eq!((&custom.webhook, &custom.scale), (&None, &None));
         let mut object = json!({"spec": {}});
         first.strategy.default(&mut object);
         let column = &first.columns[1];

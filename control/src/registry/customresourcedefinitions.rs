@@ -21,6 +21,9 @@ pub(super) fn row() -> Resource {
 fn defaults(definition: &mut Value) {
     let Some(spec) = fields::child(definition, "spec") else { return };
     fields::fill(spec, "conversion", json!({"strategy": "None"}));
+    if let Some(service) = spec.pointer_mut("/conversion/webhook/clientConfig/service") {
+        fields::fill_int(service, "port", 443);
+    }
     if let Some(names) = fields::child(spec, "names") {
         let kind = fields::text(names, "/kind").to_owned();
         fields::fill_text(names, "singular", &kind.to_lowercase());
@@ -66,10 +69,34 @@ fn validate(definition: &Value, faults: &mut Faults) {
     }
     validation::one_of(definition, "spec.scope", &["Cluster", "Namespaced"], faults);
     versions(definition, faults);
-    // Versions that only a webhook can convert would be served wrong.
-    let several = fields::list(definition, "/spec/versions").len() > 1;
-    if several && fields::text(definition, "/spec/conversion/strategy") == "Webhook" {
-        faults.not_supported("spec.conversion.strategy", "Webhook", &["None"]);
+    conversion(definition, faults);
+}
+
+/// The words are those of Kubernetes, whose internal type calls `webhook.clientConfig` so.
+fn conversion(definition: &Value, faults: &mut Faults) {
+    validation::one_of(definition, "spec.conversion.strategy", &["None", "Webhook"], faults);
+    let webhook = definition.pointer("/spec/conversion/webhook").filter(|webhook| !webhook.is_null());
+    let client = webhook.and_then(|webhook| webhook.get("clientConfig"));
+    let path = "spec.conversion.webhookClientConfig";
+    if fields::text(definition, "/spec/conversion/strategy") != "Webhook" {
+        if webhook.is_some() {
+            faults.forbidden(path, "should not be set when strategy is not set to Webhook");
+        }
+        return;
+    }
+    match client {
+        None => faults.required(path, "required when strategy is set to Webhook"),
+        Some(client) if client.get("url").is_some() == client.get("service").is_some() => {
+            faults.required(path, "exactly one of url or service is required");
+        }
+        Some(_) => {}
+    }
+    let reviews = fields::list(definition, "/spec/conversion/webhook/conversionReviewVersions");
+    let path = "spec.conversion.conversionReviewVersions";
+    if reviews.is_empty() {
+        faults.required(path, "");
+    } else if !reviews.iter().any(|version| version == "v1" || version == "v1beta1") {
+        faults.invalid(path, &reviews.to_vec().into(), "must include at least one of v1, v1beta1");
     }
 }
 

@@ -38,6 +38,7 @@ impl Row {
             strategy: Arc::new(Rules::NONE),
             stored_as: None,
             schema: None,
+            custom: None,
         };
         Row { resource, rules: Rules::NONE }
     }

@@ -129,9 +129,11 @@ static KINDS: &[Kind] = &[
     of::<extensions::CustomResourceDefinition>(),
     of::<flowcontrol::FlowSchema>(),
     of::<flowcontrol::PriorityLevelConfiguration>(),
+    of::<networking::IPAddress>(),
     of::<networking::Ingress>(),
     of::<networking::IngressClass>(),
     of::<networking::NetworkPolicy>(),
+    of::<networking::ServiceCIDR>(),
     of::<node::RuntimeClass>(),
     of::<policy::Eviction>(),
     of::<policy::PodDisruptionBudget>(),
@@ -147,4 +149,5 @@ static KINDS: &[Kind] = &[
     of::<storage::StorageClass>(),
     of::<storage::VolumeAttachment>(),
     meta::<meta::DeleteOptions>("DeleteOptions"),
+    Kind { group: "", ..meta::<meta::Status>("Status") },
 ];

@@ -2,6 +2,7 @@
 
 use super::negotiate::{Accept, Encoding, Shape};
 use super::{BoxError, Call, table};
+use crate::protobuf::answers;
 use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -9,6 +10,9 @@ use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody}
 use hyper::body::Frame;
 use knarr_api::Status;
 use serde_json::Value;
+
+/// Content type of protobuf answers.
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// The body of every answer.
 pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -57,6 +61,11 @@ pub(crate) fn json_bytes(code: u16, bytes: impl Into<Bytes>) -> Answer {
 pub(crate) fn value(code: u16, encoding: Encoding, value: &Value) -> Answer {
     match encoding {
         Encoding::Json => json_bytes(code, value.to_string()),
+        // Documents of discovery have no message: Go's clients read JSON where the answer says so.
+        Encoding::Protobuf => match answers::encode(value) {
+            Some(bytes) => with_type(code, PROTOBUF, full(bytes)),
+            None => json_bytes(code, value.to_string()),
+        },
         Encoding::Yaml => match serde_saphyr::to_string(value) {
             Ok(text) => with_type(code, "application/yaml", full(text)),
             Err(error) => json_bytes(500, Status::internal(error).to_value().to_string()),
@@ -80,7 +89,7 @@ pub(crate) fn refuse(status: &Status, accept: &Accept) -> Answer {
 
 /// One object in the shape that the client wants; `bytes` are sent as they are where nothing is to be changed.
 pub(crate) fn object(call: &Call, code: u16, bytes: Bytes) -> Result<Answer, Status> {
-    let (encoding, shape) = call.accept.get()?;
+    let (encoding, shape) = call.accept.get(&call.resource)?;
     if (encoding, shape) == (Encoding::Json, Shape::Object) {
         return Ok(json_bytes(code, bytes));
     }

@@ -216,13 +216,14 @@ impl Server {
     }
 }
 
-/// The whole body, as JSON too.
+/// The whole body, and what it says.
 async fn read(answer: Answer) -> (Answer, Option<Value>) {
     let (parts, body) = answer.into_parts();
     match body.collect().await {
         Ok(collected) => {
             let bytes = collected.to_bytes();
-            let value = serde_json::from_slice(&bytes).ok();
+            let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let value = event::decoded(content_type.unwrap_or_default(), &bytes);
             (Answer::from_parts(parts, answer::full(bytes)), value)
         }
         Err(error) => (super::refuse(&Status::internal(error), &super::Accept::default()), None),

@@ -95,6 +95,9 @@ impl Server {
             "metadata": {"name": "kubernetes", "labels": labels},
             "spec": {"type": "ClusterIP", "clusterIP": self.addresses.kubernetes().to_string(), "ports": [port]},
         });
+        let ranges = self.row("networking.k8s.io", "v1", "servicecidrs")?;
+        let range = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [self.addresses.cidr()]}});
+        self.ensure(&ranges, "", range).await?;
         let services = self.row("", "v1", "services")?;
         self.ensure(&services, "default", service).await?;
         let port = json!({"name": "https", "port": advertised.port(), "protocol": "TCP"});

@@ -110,15 +110,21 @@ impl<'a> At<'a> {
     }
 }
 
-fn written(entry: &Entry, resource: &Resource, created: bool, deleted: bool) -> Written {
-    Written { bytes: stored::encoded(resource, entry), created, deleted, warnings: Vec::new() }
+/// `served` is the object in the version of its writer, where it is stored in another.
+fn written(entry: &Entry, resource: &Resource, served: Option<Draft>) -> Written {
+    let bytes = match served {
+        Some(draft) => draft.seal(entry.revision),
+        None => stored::encoded(resource, entry),
+    };
+    Written { bytes, created: false, deleted: false, warnings: Vec::new() }
 }
 
 impl Server {
     /// The entry of an object that must exist.
     pub(crate) async fn entry(&self, at: At<'_>) -> Result<std::sync::Arc<Entry>, Status> {
         let found = self.store.get(&at.key()).await.map_err(|error| at.refusal(error))?;
-        found.ok_or_else(|| at.not_found())
+        let entry = found.ok_or_else(|| at.not_found())?;
+        self.entry_in_version(at.resource, entry).await
     }
 
     /// Creates an object: metadata, defaults, admission, validation, store.
@@ -176,9 +182,9 @@ impl Server {
             let taken = self.store.get(&at.key()).await.map_err(|error| at.refusal(error))?.is_some();
             return if taken { Err(at.refusal(StoreError::Exists)) } else { Ok(imagined(&object, true)) };
         }
-        let draft = Draft::of(&stored::to_stored(at.resource, object));
+        let (draft, served) = self.drafts(at.resource, object).await?;
         let entry = self.store.create(&at.key(), draft).await.map_err(|error| at.refusal(error))?;
-        Ok(written(&entry, at.resource, true, false))
+        Ok(Written { created: true, ..written(&entry, at.resource, served) })
     }
 
     async fn admit_if(&self, write: Option<Write<'_>>, object: &Value) -> Result<Vec<String>, Status> {
@@ -230,9 +236,9 @@ impl Server {
                 apply::record(&old, &mut new, writer, schema_of(at.resource));
             }
             if apply::same_but_times(&old, &new) {
-                return Ok(Written { warnings, ..written(&entry, at.resource, false, false) });
+                return Ok(Written { warnings, ..written(&entry, at.resource, None) });
             }
-            match self.replace(at, &entry, new, manner.dry_run).await {
+            match self.replace(at, &entry, new, manner.dry_run).await? {
                 Err(StoreError::Conflict) => {}
                 other => {
                     let written = other.map_err(|error| at.refusal(error))?;
@@ -283,18 +289,27 @@ impl Server {
         entry: &Entry,
         new: Value,
         dry_run: bool,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<Result<Written, StoreError>, Status> {
         let gone = is_finished(&new);
         if dry_run {
-            return Ok(Written { deleted: gone, ..imagined(&new, false) });
+            return Ok(Ok(Written { deleted: gone, ..imagined(&new, false) }));
         }
-        let draft = Draft::of(&stored::to_stored(at.resource, new));
+        let (draft, served) = self.drafts(at.resource, new).await?;
         let entry = if gone {
-            self.store.delete(&at.key(), entry.revision, draft).await?
+            self.store.delete(&at.key(), entry.revision, draft).await
         } else {
-            self.store.update(&at.key(), entry.revision, draft).await?
+            self.store.update(&at.key(), entry.revision, draft).await
         };
-        Ok(written(&entry, at.resource, false, gone))
+        Ok(entry.map(|entry| Written { deleted: gone, ..written(&entry, at.resource, served) }))
+    }
+
+    /// An object as it is stored, and, where that is another version, as its writer knows it.
+    async fn drafts(&self, resource: &Resource, object: Value) -> Result<(Draft, Option<Draft>), Status> {
+        if !self.is_converted(resource) {
+            return Ok((Draft::of(&stored::to_stored(resource, object)), None));
+        }
+        let served = Draft::of(&object);
+        Ok((Draft::of(&self.in_stored_version(resource, object).await?), Some(served)))
     }
 }
 

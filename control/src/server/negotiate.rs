@@ -1,13 +1,17 @@
 //! Content negotiation: in which encoding and which shape (object, Table, metadata only) a client wants its answer.
 
+use crate::protobuf::answers;
+use crate::registry::Resource;
 use http::{HeaderMap, header};
 use knarr_api::Status;
 
-/// What the client accepts, as the first of its wishes that the server can fulfil.
+/// Wishes of one request that are looked at.
+const MAX_WISHES: usize = 16;
+
+/// What the client accepts: its wishes that the server can fulfil for some kind, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Accept {
-    /// `None` when nothing fits: 406.
-    chosen: Option<(Encoding, Shape)>,
+    wishes: Vec<(Encoding, Shape)>,
     /// The header as sent, for documents that know further types.
     pub(crate) header: String,
 }
@@ -17,6 +21,8 @@ pub(crate) struct Accept {
 pub(crate) enum Encoding {
     Json,
     Yaml,
+    /// Only for kinds that have a message, and never as a Table.
+    Protobuf,
 }
 
 /// What is made of the objects.
@@ -34,20 +40,28 @@ impl Accept {
     pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
         let values = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
         let header = values.collect::<Vec<_>>().join(",");
-        let chosen = match header.trim() {
-            "" => Some((Encoding::Json, Shape::Object)),
-            text => text.split(',').find_map(parse_range),
+        let wishes = match header.trim() {
+            "" => vec![(Encoding::Json, Shape::Object)],
+            text => text.split(',').take(MAX_WISHES).filter_map(parse_range).collect(),
         };
-        Self { chosen, header }
+        Self { wishes, header }
     }
 
-    pub(crate) fn get(&self) -> Result<(Encoding, Shape), Status> {
-        self.chosen.ok_or_else(Status::not_acceptable)
+    /// The first wish that can be fulfilled for objects of `resource`; none is a 406.
+    pub(crate) fn get(&self, resource: &Resource) -> Result<(Encoding, Shape), Status> {
+        let speaks = || answers::speaks(&resource.group, &resource.version, &resource.kind);
+        let mut wishes = self.wishes.iter().copied();
+        wishes
+            .find(|wish| match wish {
+                (Encoding::Protobuf, Shape::Object) => speaks(),
+                _ => true,
+            })
+            .ok_or_else(Status::not_acceptable)
     }
 
     /// For errors, which must be written somehow.
     pub(crate) fn encoding(&self) -> Encoding {
-        self.chosen.map_or(Encoding::Json, |(encoding, _)| encoding)
+        self.wishes.first().map_or(Encoding::Json, |(encoding, _)| *encoding)
     }
 }
 
@@ -56,6 +70,7 @@ fn parse_range(range: &str) -> Option<(Encoding, Shape)> {
     let encoding = match parts.next()? {
         "application/json" | "application/*" | "*/*" => Encoding::Json,
         "application/yaml" => Encoding::Yaml,
+        "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
         _ => return None,
     };
     let (mut kind, mut version) = ("", "");
@@ -68,6 +83,7 @@ fn parse_range(range: &str) -> Option<(Encoding, Shape)> {
     }
     let shape = match (kind, version) {
         ("", _) => Shape::Object,
+        ("Table", _) if encoding == Encoding::Protobuf => return None,
         ("Table", "v1") => Shape::Table("v1"),
         ("Table", "v1beta1") => Shape::Table("v1beta1"),
         ("PartialObjectMetadata" | "PartialObjectMetadataList", "v1" | "v1beta1") => Shape::Metadata,
@@ -80,29 +96,39 @@ fn parse_range(range: &str) -> Option<(Encoding, Shape)> {
 mod tests {
     use super::*;
 
-    fn accept(value: &str) -> Option<(Encoding, Shape)> {
+    fn accept(value: &str, plural: &str) -> Option<(Encoding, Shape)> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, value.parse().unwrap());
-        Accept::from_headers(&headers).chosen
+        let table = crate::registry::Table::builtin();
+        let group = if plural == "customresourcedefinitions" { "apiextensions.k8s.io" } else { "" };
+        Accept::from_headers(&headers).get(&table.find(group, "v1", plural).unwrap()).ok()
     }
 
     #[test]
     fn the_first_wish_that_can_be_fulfilled_is() {
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        let metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+        let protobuf = "application/vnd.kubernetes.protobuf,application/json";
+        let definitions = "customresourcedefinitions";
         let cases = [
-            ("", Some((Encoding::Json, Shape::Object))),
-            ("*/*", Some((Encoding::Json, Shape::Object))),
-            ("application/vnd.kubernetes.protobuf,application/json", Some((Encoding::Json, Shape::Object))),
-            ("application/yaml", Some((Encoding::Yaml, Shape::Object))),
-            (table, Some((Encoding::Json, Shape::Table("v1")))),
+            ("", "pods", Some((Encoding::Json, Shape::Object))),
+            ("*/*", "pods", Some((Encoding::Json, Shape::Object))),
+            (protobuf, "pods", Some((Encoding::Protobuf, Shape::Object))),
+            (protobuf, definitions, Some((Encoding::Json, Shape::Object))),
+            ("application/vnd.kubernetes.protobuf", definitions, None),
+            (metadata, definitions, Some((Encoding::Protobuf, Shape::Metadata))),
+            ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", "pods", None),
+            ("application/yaml", "pods", Some((Encoding::Yaml, Shape::Object))),
+            (table, "pods", Some((Encoding::Json, Shape::Table("v1")))),
             (
                 "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+                "pods",
                 Some((Encoding::Json, Shape::Metadata)),
             ),
-            ("text/html", None),
+            ("text/html", "pods", None),
         ];
-        for (header, expected) in cases {
-            assert_eq!(accept(header), expected, "{header}");
+        for (header, plural, expected) in cases {
+            assert_eq!(accept(header, plural), expected, "{header} of {plural}");
         }
     }
 }

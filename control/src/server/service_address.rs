@@ -1,11 +1,12 @@
 //! Addresses and node ports of services: handed out when a service is written, taken back when it is gone.
 //!
 //! What is taken is read from the services themselves, so there is no second record that could disagree with them.
-//! One lock spans reading and writing: two services never get the same address.
+//! One turn spans reading and writing: two services never get the same address, whichever server they come to.
+//! The range of the command line comes first; every ServiceCIDR object adds one.
 
-use super::{Server, stored};
+use super::{Server, Turn, Turnstile, stored};
 use crate::random;
-use crate::registry::{Cause, Resource};
+use crate::registry::{Cause, Resource, fields};
 use crate::store::ListQuery;
 use knarr_api::{Status, meta};
 use serde_json::{Value, json};
@@ -14,17 +15,23 @@ use std::net::Ipv4Addr;
 
 const NODE_PORTS: std::ops::RangeInclusive<u64> = 30_000..=32_767;
 
-/// The range of service addresses.
+/// Where addresses come from.
 #[derive(Debug)]
 pub(crate) struct ServiceAddresses {
+    range: Range,
+    turns: Turnstile,
+}
+
+/// A range of service addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Range {
     cidr: String,
     first: u32,
     size: u32,
-    lock: tokio::sync::Mutex<()>,
 }
 
 /// Nobody else is handed an address while this lives.
-pub(crate) type Held<'a> = tokio::sync::MutexGuard<'a, ()>;
+pub(crate) type Held<'a> = Turn<'a>;
 
 /// What existing services have.
 #[derive(Debug, Default)]
@@ -36,6 +43,22 @@ struct Taken {
 impl ServiceAddresses {
     /// `10.96.0.0/16`; IPv4, between /8 and /30.
     pub(crate) fn new(cidr: &str) -> anyhow::Result<Self> {
+        Ok(Self { range: Range::new(cidr)?, turns: Turnstile::new("knarr/turns/services") })
+    }
+
+    /// The range of the command line.
+    pub(super) fn cidr(&self) -> &str {
+        &self.range.cidr
+    }
+
+    /// The address of `default/kubernetes`.
+    pub(crate) fn kubernetes(&self) -> Ipv4Addr {
+        Ipv4Addr::from(self.range.first + 1)
+    }
+}
+
+impl Range {
+    pub(crate) fn new(cidr: &str) -> anyhow::Result<Self> {
         let fault = || anyhow::anyhow!("service CIDR {cidr:?}: want an IPv4 network such as 10.96.0.0/16");
         let (address, prefix) = cidr.split_once('/').ok_or_else(fault)?;
         let (address, prefix): (Ipv4Addr, u32) =
@@ -43,15 +66,10 @@ impl ServiceAddresses {
         anyhow::ensure!((8..=30).contains(&prefix), fault());
         let size = 1u32 << (32 - prefix);
         let first = u32::from(address) & !(size - 1);
-        Ok(Self { cidr: cidr.to_owned(), first, size, lock: tokio::sync::Mutex::new(()) })
+        Ok(Self { cidr: cidr.to_owned(), first, size })
     }
 
-    /// The address of `default/kubernetes`.
-    pub(crate) fn kubernetes(&self) -> Ipv4Addr {
-        Ipv4Addr::from(self.first + 1)
-    }
-
-    fn contains(&self, address: &str) -> bool {
+    pub(crate) fn contains(&self, address: &str) -> bool {
         let last = self.first + (self.size - 1);
         address.parse::<Ipv4Addr>().is_ok_and(|address| (self.first + 1..last).contains(&u32::from(address)))
     }
@@ -77,17 +95,31 @@ impl Server {
         if !resource.group.is_empty() || resource.plural != "services" {
             return Ok(None);
         }
-        let held = self.addresses.lock.lock().await;
+        let held = self.addresses.turns.take(&self.store).await?;
         if let Some(old) = old {
             carry_over(new, old);
         }
         let own = old.map(|old| (meta::namespace(old), meta::name(old)));
         let taken = self.taken(resource, own).await?;
         let mut causes = Vec::new();
-        assign_address(&self.addresses, new, &taken.addresses, &mut causes);
+        assign_address(&self.ranges().await?, new, &taken.addresses, &mut causes);
         assign_ports(new, taken.ports, &mut causes);
         super::change::refuse_invalid(resource, new, causes)?;
         Ok(Some(held))
+    }
+
+    /// The first is that of the command line. Ranges of IPv6 are not handed out.
+    async fn ranges(&self) -> Result<Vec<Range>, Status> {
+        let mut ranges = vec![self.addresses.range.clone()];
+        for object in self.objects_below("networking.k8s.io/servicecidrs/").await? {
+            let usable = meta::deletion_timestamp(&object).is_none();
+            for cidr in fields::list(&object, "/spec/cidrs").iter().filter_map(Value::as_str) {
+                if let (true, Ok(range)) = (usable, Range::new(cidr)) {
+                    ranges.push(range);
+                }
+            }
+        }
+        Ok(ranges)
     }
 
     async fn taken(&self, resource: &Resource, own: Option<(&str, &str)>) -> Result<Taken, Status> {
@@ -141,12 +173,7 @@ fn carry_over(new: &mut Value, old: &Value) {
     }
 }
 
-fn assign_address(
-    range: &ServiceAddresses,
-    service: &mut Value,
-    taken: &HashSet<String>,
-    causes: &mut Vec<Cause>,
-) {
+fn assign_address(ranges: &[Range], service: &mut Value, taken: &HashSet<String>, causes: &mut Vec<Cause>) {
     if !service["spec"].is_object() {
         return;
     }
@@ -159,14 +186,14 @@ fn assign_address(
     let wanted = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
     let address = match wanted.as_str() {
         "None" => wanted,
-        "" => match range.pick(taken) {
+        "" => match ranges.iter().find_map(|range| range.pick(taken)) {
             Some(address) => address,
             None => return causes.push(address_fault("", "range is full")),
         },
-        wanted if !range.contains(wanted) => {
+        wanted if !ranges.iter().any(|range| range.contains(wanted)) => {
+            let valid = ranges.first().map(|range| range.cidr.as_str()).unwrap_or_default();
             let why = format!(
-                "the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {}",
-                range.cidr
+                "the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {valid}"
             );
             return causes.push(address_fault(wanted, &why));
         }
@@ -221,10 +248,10 @@ mod tests {
     }
 
     fn assign(mut service: Value, taken: &[&str], ports: &[u64]) -> (Value, Vec<String>) {
-        let range = ServiceAddresses::new("10.96.0.0/28").unwrap();
+        let range = Range::new("10.96.0.0/28").unwrap();
         let mut causes = Vec::new();
         assign_address(
-            &range,
+            &[range],
             &mut service,
             &taken.iter().map(|address| (*address).to_owned()).collect(),
             &mut causes,
@@ -237,11 +264,7 @@ mod tests {
     fn what_is_missing_is_assigned() {
         let (given, faults) = assign(service("NodePort", "", 0), &[], &[]);
         assert!(faults.is_empty());
-        assert!(
-            ServiceAddresses::new("10.96.0.0/28")
-                .unwrap()
-                .contains(given["spec"]["clusterIP"].as_str().unwrap())
-        );
+        assert!(Range::new("10.96.0.0/28").unwrap().contains(given["spec"]["clusterIP"].as_str().unwrap()));
         assert_eq!(given["spec"]["clusterIPs"][0], given["spec"]["clusterIP"]);
         assert!(NODE_PORTS.contains(&given["spec"]["ports"][0]["nodePort"].as_u64().unwrap()));
         let (headless, _) = assign(service("ClusterIP", "None", 0), &[], &[]);
@@ -266,14 +289,16 @@ mod tests {
 
     #[test]
     fn every_address_can_be_handed_out_and_none_twice() {
-        let range = ServiceAddresses::new("10.96.0.0/28").unwrap();
+        let range = Range::new("10.96.0.0/28").unwrap();
         let mut taken = HashSet::new();
         while let Some(address) = range.pick(&taken) {
             assert!(range.contains(&address) && taken.insert(address));
         }
         assert_eq!(taken.len(), 14);
-        assert!(
-            ServiceAddresses::new("10.96.0.0").is_err() && ServiceAddresses::new("10.96.0.0/31").is_err()
-        );
+        assert!(Range::new("10.96.0.0").is_err() && Range::new("10.96.0.0/31").is_err());
+        let more = [range, Range::new("10.97.0.0/30").unwrap()];
+        let mut service = service("ClusterIP", "", 0);
+        assign_address(&more, &mut service, &taken, &mut Vec::new());
+        assert!(more[1].contains(service["spec"]["clusterIP"].as_str().unwrap()), "the next range");
     }
 }

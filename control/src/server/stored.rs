@@ -54,8 +54,9 @@ pub(crate) fn decode(resource: &Resource, entry: &Entry) -> Value {
 /// An entry, encoded, in the version of `resource`: the stored bytes themselves wherever that is possible.
 pub(crate) fn encoded(resource: &Resource, entry: &Entry) -> Bytes {
     match resource.stored_as {
-        Some(_) => decode(resource, entry).to_string().into(),
-        None => entry.value.clone(),
+        // Entries of custom resources come in the right version (`versions.rs`).
+        Some(_) if resource.custom.is_none() => decode(resource, entry).to_string().into(),
+        _ => entry.value.clone(),
     }
 }
 

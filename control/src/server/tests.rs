@@ -16,8 +16,10 @@ mod lists;
 mod nodes;
 mod objects;
 mod policies;
+mod protobuf;
 mod semantics;
 mod streams;
+mod turns;
 mod watches;
 
 /// A server with the bootstrap objects, in a directory of its own.
@@ -48,24 +50,34 @@ fn lab_with(audit: Option<&audit::AuditOptions>) -> Lab {
     let identity = pki.sign(&Subject { common_name: "server", organization: None, names: &[] }).unwrap();
     let (stop, shutdown) = watch::channel(false);
     let store: Arc<dyn Store> = Arc::new(Embedded::open(&directory.path().join("store.redb")).unwrap());
-    let server = Server {
+    let server = server_on(store, &pki, &identity, audit, shutdown);
+    let server = Arc::new(server);
+    runtime.block_on(server.bootstrap("127.0.0.1:6443".parse().unwrap(), "ca")).unwrap();
+    Lab { server, stop, runtime, pki, _directory: directory }
+}
+
+fn server_on(
+    store: Arc<dyn Store>,
+    pki: &Pki,
+    identity: &crate::pki::Identity,
+    audit: Option<&audit::AuditOptions>,
+    shutdown: watch::Receiver<bool>,
+) -> Server {
+    Server {
         rbac: crate::authz::rbac::Rbac::new(store.clone()),
         flow_control: flow_control::FlowControl::new(store.clone()),
         audit: audit.map(|options| Arc::new(Audit::open(options).unwrap())),
         store,
         table: Table::builtin(),
         openapi: crate::openapi::Documents::default(),
-        tokens: Tokens::new(crate::authn::service_account::Issuer::open(&pki).unwrap()),
+        tokens: Tokens::new(crate::authn::service_account::Issuer::open(pki).unwrap()),
         addresses: ServiceAddresses::new("10.96.0.0/16").unwrap(),
-        kubelets: Kubelets::new(&identity).unwrap(),
+        kubelets: Kubelets::new(identity).unwrap(),
         quotas: crate::admission::Quotas::default(),
         metrics: Metrics::default(),
         telemetry: Telemetry::default(),
         shutdown,
-    };
-    let server = Arc::new(server);
-    runtime.block_on(server.bootstrap("127.0.0.1:6443".parse().unwrap(), "ca")).unwrap();
-    Lab { server, stop, runtime, pki, _directory: directory }
+    }
 }
 
 impl Lab {

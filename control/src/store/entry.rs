@@ -187,12 +187,13 @@ pub struct Event {
     /// The state before.
     pub previous: Option<Arc<Entry>>,
     frame: OnceLock<Bytes>,
+    message: OnceLock<Bytes>,
 }
 
 impl Event {
     /// A change as the writer publishes it.
     pub fn new(kind: EventKind, entry: Arc<Entry>, previous: Option<Arc<Entry>>) -> Self {
-        Self { kind, entry, previous, frame: OnceLock::new() }
+        Self { kind, entry, previous, frame: OnceLock::new(), message: OnceLock::new() }
     }
 
     /// Of the write.
@@ -203,6 +204,12 @@ impl Event {
     /// The line of a watch response, encoded by the first watcher that wants it.
     pub fn frame(&self) -> Bytes {
         self.frame.get_or_init(|| frame(self.kind, &self.entry.value)).clone()
+    }
+
+    /// The same in another encoding, made by the first watcher that wants it; nothing where `encode` cannot.
+    pub fn message(&self, encode: impl FnOnce(&str, &Value) -> Option<Vec<u8>>) -> Bytes {
+        let make = || encode(self.kind.as_str(), &self.entry.object()).unwrap_or_default().into();
+        self.message.get_or_init(make).clone()
     }
 }
 

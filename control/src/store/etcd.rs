@@ -290,6 +290,10 @@ impl Etcd {
 
 #[async_trait]
 impl Store for Etcd {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn cache(&self) -> &Cache {
         &self.cache
     }

@@ -76,8 +76,8 @@ fn put_object(event: &mut Value, field: &str, object: Option<Value>, about: &Abo
     event[field] = object;
 }
 
-/// A request's body, whatever it is written in.
-fn decoded(content_type: &str, body: &Bytes) -> Option<Value> {
+/// A body, whatever it is written in.
+pub(super) fn decoded(content_type: &str, body: &Bytes) -> Option<Value> {
     if body.is_empty() {
         return None;
     }

@@ -60,7 +60,7 @@ fn a_list_is_of_the_revision_that_is_asked_for() {
     assert_eq!(lab.get(&format!("{CONFIG_MAPS}?resourceVersion={first}")).names(), ["a", "b"]);
     assert_eq!(lab.get(&format!("{CONFIG_MAPS}?resourceVersion=0")).names(), ["a", "b"]);
     assert_eq!(lab.get(&format!("{CONFIG_MAPS}?resourceVersion=x")).code, 400);
-    assert_eq!(lab.get(&format!("{CONFIG_MAPS}?resourceVersionMatch=Exact")).code, 400);
+    assert_eq!(lab.get(&format!("{CONFIG_MAPS}?resourceVersionMatch=Exact")).code, 422);
     let future = lab.get(&format!("{CONFIG_MAPS}?resourceVersion=99999")).refusal();
     assert_eq!(future.0, 504);
     assert!(future.1.starts_with("Timeout: Too large resource version: 99999, current: "), "{future:?}");

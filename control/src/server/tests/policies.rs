@@ -98,7 +98,7 @@ fn policies_may_only_warn() {
 }
 
 /// A webhook on a port of this machine; `answer` makes the response of the request in a review.
-fn webhook(lab: &Lab, answer: fn(&Value) -> Value) -> Value {
+pub(super) fn webhook(lab: &Lab, answer: fn(&Value) -> Value) -> Value {
     let names = ["127.0.0.1".to_owned()];
     let identity = lab.pki.sign(&Subject { common_name: "hook", organization: None, names: &names }).unwrap();
     let config = tls::server(lab.pki.ca_pem(), tls::ServerCertificate::new(&identity).unwrap()).unwrap();
@@ -115,7 +115,7 @@ fn webhook(lab: &Lab, answer: fn(&Value) -> Value) -> Value {
                     let review: Value = serde_json::from_slice(&body).unwrap();
                     let mut response = answer(&review["request"]);
                     response["uid"] = review["request"]["uid"].clone();
-                    let answer = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
+                    let answer = json!({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response});
                     Ok::<_, hyper::Error>(http::Response::new(Full::new(Bytes::from(answer.to_string()))))
                 });
                 drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), serve).await);

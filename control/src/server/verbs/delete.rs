@@ -195,6 +195,7 @@ mod tests {
             strategy,
             stored_as: None,
             schema: None,
+            custom: None,
         }
     }
 

@@ -5,6 +5,7 @@ use super::super::answer::{self, Answer};
 use super::super::negotiate::{Encoding, Shape};
 use super::super::selection::Selection;
 use super::super::{BoxError, Call, Server, compress, stored, table};
+use crate::protobuf::answers;
 use crate::registry::Resource;
 use crate::store::{Entry, ListQuery, Page, Revision, StoreError};
 use base64::Engine as _;
@@ -34,7 +35,7 @@ struct Continue {
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
     let selection = Selection::of(call)?;
     let (page, metadata) = select(server, call, &selection).await?;
-    let (encoding, shape) = call.accept.get()?;
+    let (encoding, shape) = call.accept.get(&call.resource)?;
     let resource = &call.resource;
     match (encoding, shape) {
         (Encoding::Json, Shape::Object) => Ok(stream(resource.clone(), page, &metadata)),
@@ -49,21 +50,19 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
                 Shape::Metadata => answer::metadata_only(&entry.object()),
                 _ => stored::decode(resource, entry),
             };
-            let items: Vec<Value> = page.iter().map(item).collect();
             let (kind, api_version) = match shape {
                 Shape::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
-                _ => (format!("{}List", resource.kind), api_version(resource)),
+                _ => (format!("{}List", resource.kind), resource.api_version()),
             };
+            if encoding == Encoding::Protobuf {
+                let items: Vec<Vec<u8>> = page.iter().map(|entry| answers::item(&item(entry))).collect();
+                let list = answers::list(&api_version, &kind, &metadata, &items);
+                return Ok(answer::with_type(200, answer::PROTOBUF, answer::full(list)));
+            }
+            let items: Vec<Value> = page.iter().map(item).collect();
             let list = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items});
             Ok(answer::value(200, encoding, &list))
         }
-    }
-}
-
-fn api_version(resource: &Resource) -> String {
-    match &*resource.group {
-        "" => resource.version.to_string(),
-        group => format!("{group}/{}", resource.version),
     }
 }
 
@@ -91,6 +90,8 @@ pub(super) async fn select(
         Some(entries) => Page { entries, revision: server.store.revision(), remaining: 0 },
         None => server.store.list(query).await.map_err(|error| expired(call, error))?,
     };
+    let entries = server.entries_in_version(&call.resource, page.entries).await?;
+    let page = Page { entries, ..page };
     Ok(cut(call, page, limit, selection))
 }
 
@@ -130,33 +131,66 @@ fn expired(call: &Call, error: StoreError) -> Status {
 /// Reads `resourceVersion` and `resourceVersionMatch`: waits until the store is as new as the client demands; gives
 /// the revision that the list must show, if it must show a certain one.
 pub(super) async fn wait_for_revision(server: &Server, call: &Call) -> Result<Option<Revision>, Status> {
-    let exact = match (call.query.get("resourceVersionMatch"), call.query.get("resourceVersion")) {
+    let (wanted_match, version) = (call.query.get("resourceVersionMatch"), call.query.get("resourceVersion"));
+    let exact = match (wanted_match, version) {
         (None, _) => call.query.get("limit").is_some() && call.query.get("continue").is_none(),
         (Some("Exact"), Some(version)) if version != "0" => true,
         (Some("NotOlderThan"), Some(_)) => false,
         (Some("Exact"), Some(_)) => {
-            return Err(Status::bad_request(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
-            ));
+            let why = "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"";
+            return Err(bad_option("resourceVersionMatch", forbidden(why)));
         }
         (Some("Exact" | "NotOlderThan"), None) => {
-            return Err(Status::bad_request(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
-            ));
+            let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            return Err(bad_option("resourceVersionMatch", forbidden(why)));
         }
-        (Some(other), _) => {
-            return Err(Status::bad_request(format!(
-                "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
-            )));
-        }
+        (Some(other), _) => return Err(bad_option("resourceVersionMatch", unsupported(other))),
     };
-    let wanted = revision(call)?.filter(|wanted| *wanted > 0);
-    let Some(wanted) = wanted else { return Ok(None) };
+    Ok(reach(server, call).await?.filter(|_| exact))
+}
+
+/// The same of a watch: only one that begins with what is there may say how old that may be.
+pub(super) async fn wait_to_watch(server: &Server, call: &Call) -> Result<(), Status> {
+    let begins = call.query.get("sendInitialEvents").is_some();
+    let fault = match call.query.get("resourceVersionMatch") {
+        Some("NotOlderThan") if begins => None,
+        None if !begins => None,
+        None | Some("Exact") if begins => {
+            Some(forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
+        }
+        None | Some("Exact" | "NotOlderThan") => Some(forbidden(
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        )),
+        Some(other) => Some(unsupported(other)),
+    };
+    match fault {
+        Some(fault) => Err(bad_option("resourceVersionMatch", fault)),
+        None => reach(server, call).await.map(drop),
+    }
+}
+
+fn forbidden(why: &str) -> (&'static str, String) {
+    ("FieldValueForbidden", format!("Forbidden: {why}"))
+}
+
+fn unsupported(value: &str) -> (&'static str, String) {
+    let message = format!("Unsupported value: {value:?}: supported values: \"Exact\", \"NotOlderThan\"");
+    ("FieldValueNotSupported", message)
+}
+
+fn bad_option(field: &str, (reason, message): (&'static str, String)) -> Status {
+    let cause = knarr_api::StatusCause { reason: reason.into(), message, field: field.into() };
+    Status::invalid("meta.k8s.io", "ListOptions", "", vec![cause])
+}
+
+/// Waits for the `resourceVersion` of the query; gives it.
+async fn reach(server: &Server, call: &Call) -> Result<Option<Revision>, Status> {
+    let Some(wanted) = revision(call)?.filter(|wanted| *wanted > 0) else { return Ok(None) };
     if tokio::time::timeout(REVISION_TIMEOUT, server.store.wait_for(wanted)).await.is_err() {
         let error = StoreError::Future { wanted, current: server.store.revision() };
         return Err(stored::refusal(&call.resource, "", error));
     }
-    Ok(Some(wanted).filter(|_| exact))
+    Ok(Some(wanted))
 }
 
 /// The `resourceVersion` of the query.
@@ -174,7 +208,7 @@ fn stream(resource: Arc<Resource>, entries: Vec<Arc<Entry>>, metadata: &Value) -
     let head = format!(
         r#"{{"kind":"{}List","apiVersion":"{}","metadata":{metadata},"items":["#,
         resource.kind,
-        api_version(&resource)
+        resource.api_version()
     );
     let pieces = Pieces {
         resource,

@@ -3,6 +3,7 @@
 use super::super::change::{At, Part};
 use super::super::{Call, Server, answer, read_body, stored};
 use super::patch::Patch;
+use crate::registry::{Resource, ScalePaths};
 use crate::server::Answer;
 use knarr_api::{LabelSelector, Status, meta};
 use serde_json::{Value, json};
@@ -17,11 +18,11 @@ pub(super) async fn run(server: &Server, call: &Call, verb: &str) -> Result<Answ
         }
         _ => {
             let patch = Patch::read(call)?;
-            change(server, call, at, |old| patch.apply(at.resource, &scale_of(old))).await?
+            change(server, call, at, |old| patch.apply(at.resource, &scale_of(at.resource, old))).await?
         }
     };
     let object: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
-    let scale = scale_of(&object);
+    let scale = scale_of(at.resource, &object);
     answer::object(call, 200, scale.to_string().into())
 }
 
@@ -44,7 +45,7 @@ async fn change(
             return Err(Status::invalid("autoscaling", "Scale", at.name, vec![cause]));
         }
         let mut new = old.clone();
-        new["spec"]["replicas"] = replicas.into();
+        put(&mut new, &places(at.resource).wanted, replicas.into());
         let version = meta::resource_version(&wanted);
         if !version.is_empty() {
             meta::set(&mut new, "resourceVersion", version);
@@ -54,18 +55,48 @@ async fn change(
     Ok(server.modify(at, Part::Main, &super::manner(call)?, change).await?.bytes)
 }
 
-fn scale_of(object: &Value) -> Value {
+/// Where the numbers are: custom resources say so.
+fn places(resource: &Resource) -> ScalePaths {
+    let own = resource.custom.as_ref().and_then(|custom| custom.scale.clone());
+    own.unwrap_or_else(|| ScalePaths {
+        wanted: "/spec/replicas".to_owned(),
+        found: "/status/replicas".to_owned(),
+        selector: String::new(),
+    })
+}
+
+/// Sets a field, and makes the objects above it.
+fn put(object: &mut Value, pointer: &str, value: Value) {
+    let mut place = object;
+    for name in pointer.split('/').skip(1) {
+        if !place.is_object() {
+            *place = json!({});
+        }
+        place = &mut place[name];
+    }
+    *place = value;
+}
+
+fn scale_of(resource: &Resource, object: &Value) -> Value {
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = object["metadata"].get(field) {
             metadata[field] = value.clone();
         }
     }
+    let places = places(resource);
     let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
+    let mut status = json!({"replicas": number(&places.found)});
+    let selector = match &resource.custom {
+        Some(_) => crate::registry::fields::text(object, &places.selector).to_owned(),
+        None => selector(object),
+    };
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
+    }
     json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
-        "spec": {"replicas": number("/spec/replicas")},
-        "status": {"replicas": number("/status/replicas"), "selector": selector(object)},
+        "spec": {"replicas": number(&places.wanted)}, "status": status,
     })
 }
 
@@ -91,10 +122,33 @@ mod tests {
     fn the_scale_of_an_object() {
         let deployment = json!({"metadata": {"name": "web", "labels": {}}, "spec": {"replicas": 3,
             "selector": {"matchLabels": {"app": "web"}}}, "status": {"replicas": 2}});
-        let scale = scale_of(&deployment);
+        let table = crate::registry::Table::builtin();
+        let mut row = Resource::clone(&table.find("apps", "v1", "deployments").unwrap());
+        let scale = scale_of(&row, &deployment);
         assert_eq!(scale["metadata"], json!({"name": "web"}));
         assert_eq!(scale["spec"]["replicas"], 3);
         assert_eq!(scale["status"], json!({"replicas": 2, "selector": "app=web"}));
         assert_eq!(selector(&json!({"spec": {"selector": {"a": "b"}}})), "a=b");
+
+        let scale = ScalePaths {
+            wanted: "/spec/crew/size".to_owned(),
+            found: "/status/size".to_owned(),
+            selector: "/status/selector".to_owned(),
+        };
+        let custom = crate::registry::Custom {
+            stored: "example.com/v1".to_owned(),
+            webhook: None,
+            has_defaults: false,
+            scale: Some(scale),
+        };
+        row.custom = Some(std::sync::Arc::new(custom));
+        let mut ship = json!({"status": {"size": 1, "selector": "a=b"}});
+        put(&mut ship, &places(&row).wanted, 4.into());
+        assert_eq!(ship["spec"], json!({"crew": {"size": 4}}));
+        let scale = scale_of(&row, &ship);
+        assert_eq!(
+            (&scale["spec"]["replicas"], &scale["status"]),
+            (&json!(4), &json!({"replicas": 1, "selector": "a=b"}))
+        );
     }
 }

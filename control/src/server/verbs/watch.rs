@@ -1,5 +1,6 @@
 //! WATCH: the changes of a resource after a revision, as a stream of JSON lines, until the client leaves, the time is
-//! over or its position has left the history (an ERROR event with code 410).
+//! over or its position has left the history (an ERROR event with code 410). Or as a stream of protobuf messages, each
+//! with its length before it.
 //!
 //! An object that comes to fit the selectors is ADDED for this watcher, one that ceases to is DELETED.
 
@@ -7,8 +8,9 @@ use super::super::answer::{self, Answer};
 use super::super::negotiate::{Encoding, Shape};
 use super::super::selection::Selection;
 use super::super::{BoxError, Call, Server, stored};
+use crate::protobuf::answers;
 use crate::random;
-use crate::store::{Draft, Entry, Event, EventKind, ListQuery, Revision, StoreError, Watch, frame};
+use crate::store::{Draft, Entry, Event, EventKind, ListQuery, Revision, Watch, frame};
 use bytes::Bytes;
 use knarr_api::Status;
 use serde_json::{Value, json};
@@ -21,12 +23,15 @@ use tokio::time::Instant;
 /// come back at once.
 const MIN_SECONDS: u64 = 1800;
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+/// Before a watch is refused because the server stops.
+const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Everything one watcher needs between two pieces of its answer.
 struct Watcher {
     server: Arc<Server>,
     call: Call,
     selection: Selection,
+    encoding: Encoding,
     shape: Shape,
     watch: Watch,
     /// What is there at the beginning and not yet sent.
@@ -43,32 +48,58 @@ struct Watcher {
 }
 
 pub(super) async fn run(server: Arc<Server>, call: Call) -> Result<Answer, Status> {
-    let watcher = start(server, call).await;
-    let watcher = match watcher {
-        Err(status) if status.code == 410 => return Ok(expired(&status)),
+    let encoding = call.accept.get(&call.resource).map_or(Encoding::Json, |(encoding, _)| encoding);
+    let content_type = match encoding {
+        Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        Encoding::Json | Encoding::Yaml => "application/json",
+    };
+    let watcher = match start(server, call).await {
+        // The client learns from a stream that its revision is too old: that is where it looks.
+        Err(status) if status.code == 410 => {
+            let body = answer::full(error_event(encoding, &status));
+            return Ok(answer::with_type(200, content_type, body));
+        }
         other => other?,
     };
     let lines = futures_util::stream::unfold(watcher, |mut watcher| async move {
         let lines = watcher.next().await?;
         Some((Ok::<Bytes, BoxError>(lines), watcher))
     });
-    Ok(answer::with_type(200, "application/json", answer::stream(lines)))
+    Ok(answer::with_type(200, content_type, answer::stream(lines)))
 }
 
-/// The client learns from a stream that its revision is too old: that is where it looks.
-fn expired(status: &Status) -> Answer {
-    answer::json_bytes(200, error_line(status))
+fn error_event(encoding: Encoding, status: &Status) -> Bytes {
+    encoded(encoding, "ERROR", &status.to_value())
 }
 
-fn error_line(status: &Status) -> Bytes {
-    let mut line = json!({"type": "ERROR", "object": status.to_value()}).to_string();
+/// An event about something that is not stored like this.
+fn encoded(encoding: Encoding, kind: &str, object: &Value) -> Bytes {
+    if encoding == Encoding::Protobuf
+        && let Some(event) = answers::event(kind, object)
+    {
+        return event.into();
+    }
+    let mut line = json!({"type": kind, "object": object}).to_string();
     line.push('\n');
     line.into()
 }
 
+/// A client in this process whose watch has ended with the server would ask again at once, and never let its thread go.
+async fn refuse_at_the_end(server: &Server) -> Result<(), Status> {
+    let mut shutdown = server.shutdown.clone();
+    tokio::select! {
+        biased;
+        () = super::super::stopped(&mut shutdown) => {}
+        () = std::future::ready(()) => return Ok(()),
+    }
+    tokio::time::sleep(LAST_PAUSE).await;
+    Err(Status::unavailable("the server is shutting down"))
+}
+
 async fn start(server: Arc<Server>, mut call: Call) -> Result<Watcher, Status> {
-    let (encoding, shape) = call.accept.get()?;
-    if encoding != Encoding::Json {
+    refuse_at_the_end(&server).await?;
+    let (encoding, shape) = call.accept.get(&call.resource)?;
+    if encoding == Encoding::Yaml {
         return Err(Status::not_acceptable());
     }
     // A watch of one object is a watch of its resource with a selector.
@@ -101,6 +132,7 @@ async fn start(server: Arc<Server>, mut call: Call) -> Result<Watcher, Status> {
         server,
         call,
         selection,
+        encoding,
         shape,
         watch,
         start: from,
@@ -122,13 +154,13 @@ async fn begin(
         }
         Some(_) => call.query.flag("sendInitialEvents"),
     };
-    super::list::wait_for_revision(server, call).await?;
+    super::list::wait_to_watch(server, call).await?;
     if !replay {
         let from = wanted.filter(|revision| *revision > 0).unwrap_or_else(|| server.store.revision());
         return Ok((Vec::new(), from));
     }
     let page = server.store.list(query).await.map_err(|error| stored::refusal(&call.resource, "", error))?;
-    Ok((page.entries, page.revision))
+    Ok((server.entries_in_version(&call.resource, page.entries).await?, page.revision))
 }
 
 impl Watcher {
@@ -145,14 +177,18 @@ impl Watcher {
             tokio::select! {
                 events = self.watch.next() => match events {
                     Ok(events) => {
-                        let lines = self.lines(&events);
+                        let resource = &self.call.resource;
+                        let lines = match self.server.events_in_version(resource, events).await {
+                            Ok(events) => self.lines(&events),
+                            Err(status) => self.fail(&status),
+                        };
                         if !lines.is_empty() {
                             return Some(lines);
                         }
                     }
                     Err(error) => {
-                        self.over = true;
-                        return Some(error_line(&watch_error(&self.call, error)));
+                        let status = stored::refusal(&self.call.resource, "", error);
+                        return Some(self.fail(&status));
                     }
                 },
                 () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
@@ -165,6 +201,12 @@ impl Watcher {
                 () = super::super::stopped(&mut shutdown) => return None,
             }
         }
+    }
+
+    /// The last event of this watch.
+    fn fail(&mut self, status: &Status) -> Bytes {
+        self.over = true;
+        error_event(self.encoding, status)
     }
 
     fn next_initial(&mut self) -> Bytes {
@@ -221,14 +263,18 @@ impl Watcher {
     /// One line in the shape the client wants. `event` is given where its own encoding can be used.
     fn line(&mut self, kind: EventKind, entry: &Entry, event: Option<&Event>) -> Bytes {
         let resource = self.call.resource.clone();
-        if self.shape == Shape::Object {
-            return match event {
-                Some(event) if resource.stored_as.is_none() => event.frame(),
-                _ => frame(kind, &stored::encoded(&resource, entry)),
-            };
+        let shared = event.filter(|_| resource.stored_as.is_none() || resource.custom.is_some());
+        match (self.encoding, self.shape, shared) {
+            (Encoding::Protobuf, Shape::Object, Some(event)) => event.message(answers::event),
+            (Encoding::Json | Encoding::Yaml, Shape::Object, Some(event)) => event.frame(),
+            (Encoding::Json | Encoding::Yaml, Shape::Object, None) => {
+                frame(kind, &stored::encoded(&resource, entry))
+            }
+            _ => {
+                let object = self.shape_of(stored::decode(&resource, entry));
+                encoded(self.encoding, kind.as_str(), &object)
+            }
         }
-        let object = self.shape_of(stored::decode(&resource, entry));
-        frame(kind, object.to_string().as_bytes())
     }
 
     fn shape_of(&mut self, object: Value) -> Value {
@@ -261,12 +307,6 @@ impl Watcher {
                 json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata})
             }
         };
-        let mut line = json!({"type": "BOOKMARK", "object": object}).to_string();
-        line.push('\n');
-        line.into()
+        encoded(self.encoding, "BOOKMARK", &object)
     }
-}
-
-fn watch_error(call: &Call, error: StoreError) -> Status {
-    stored::refusal(&call.resource, "", error)
 }

@@ -29,7 +29,7 @@ struct Target {
 }
 
 /// Sends a review; the error is for a person.
-pub(super) async fn post(server: &Server, config: &Value, review: &Value) -> Result<Value, String> {
+pub(crate) async fn post(server: &Server, config: &Value, review: &Value) -> Result<Value, String> {
     let target = target(server, config).await?;
     let shown = format!("Post \"https://{}:{}{}\"", target.name, target.port, target.path);
     send(config, &target, review).await.map_err(|why| format!("{shown}: {why}"))
