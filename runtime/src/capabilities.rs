@@ -49,13 +49,19 @@ pub(crate) fn names_of(set: u64) -> Vec<String> {
 pub(crate) fn plan(given: Option<&crate::spec::Capabilities>, warnings: &mut Vec<String>) -> Capabilities {
     let Some(given) = given else { return Capabilities::default() };
     let mut set = |names: &[String]| names.iter().fold(0, |set, name| set | bit(name, warnings));
-    Capabilities {
+    let mut sets = Capabilities {
         bounding: set(&given.bounding),
         effective: set(&given.effective),
         permitted: set(&given.permitted),
         inheritable: set(&given.inheritable),
         ambient: set(&given.ambient),
-    }
+    };
+    // The kernel refuses these; without them the program has less, never more.
+    let impossible = sets.ambient & !(sets.inheritable & sets.permitted);
+    let warn = |name| format!("can't raise ambient capability {name}: operation not permitted");
+    warnings.extend(names_of(impossible).into_iter().map(warn));
+    sets.ambient &= !impossible;
+    sets
 }
 
 fn bit(name: &str, warnings: &mut Vec<String>) -> u64 {
@@ -98,9 +104,7 @@ pub(crate) fn apply(wanted: &Capabilities) -> Result<()> {
     rustix::thread::set_capabilities(None, sets).context(|| "unable to apply caps: capset")?;
     rustix::thread::clear_ambient_capability_set()
         .context(|| "unable to apply caps: prctl(PR_CAP_AMBIENT)")?;
-    // Not inheritable or not permitted: it cannot become ambient, which grants less, never more.
-    let possible = wanted.ambient & wanted.inheritable & wanted.permitted;
-    for index in (0..64).filter(|index| possible & (1 << index) != 0) {
+    for index in (0..64).filter(|index| wanted.ambient & (1 << index) != 0) {
         let _ = rustix::thread::configure_capability_in_ambient_set(
             CapabilitySet::from_bits_retain(1 << index),
             true,

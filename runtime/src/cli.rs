@@ -35,6 +35,8 @@ use std::process::ExitCode;
 pub(crate) struct Global {
     /// Where containers are kept.
     pub(crate) root: PathBuf,
+    /// By the caller's own words.
+    pub(crate) root_given: bool,
     pub(crate) log: Log,
     /// systemd makes the cgroups.
     pub(crate) systemd: bool,
@@ -257,7 +259,12 @@ fn dispatch(args: Vec<OsString>, log: &mut Log) -> Result<u8> {
         }
     };
     (command.run)(
-        &Global { root: root(&global)?, log: log.clone(), systemd: global.has("systemd-cgroup") },
+        &Global {
+            root: root(&global)?,
+            root_given: global.has("root"),
+            log: log.clone(),
+            systemd: global.has("systemd-cgroup"),
+        },
         &arguments,
     )
 }
@@ -312,14 +319,20 @@ fn version() -> String {
     format!("knarr-runtime version {version}\ncommit: {version}\nspec: {}\n", crate::spec::VERSION)
 }
 
+/// As it is called.
+const NAME: &str = "knarr-runtime";
+
 fn help() -> String {
-    let mut text = String::from(
-        "Usage: knarr-runtime [global options] command [command options] [arguments...]\n\nCommands:\n",
+    let mut text = format!(
+        "NAME:\n   {NAME} - Open Container Initiative runtime\n\n\
+         USAGE:\n   {NAME} [global options] command [command options] [arguments...]\n\n\
+         VERSION:\n   {}\n\nCOMMANDS:\n",
+        env!("CARGO_PKG_VERSION")
     );
     for command in COMMANDS {
         text.push_str(&format!("   {:<10} {}\n", command.name, command.summary));
     }
-    text.push_str("\nGlobal options:\n");
+    text.push_str("\nGLOBAL OPTIONS:\n");
     text.push_str(&arguments::describe(GLOBAL));
     text
 }
@@ -327,8 +340,9 @@ fn help() -> String {
 fn command_help(command: &Command) -> String {
     let flags = arguments::describe(command.flags);
     format!(
-        "Usage: knarr-runtime {} [options] [arguments...]\n\n{}\n\nOptions:\n{flags}",
-        command.name, command.summary
+        "NAME:\n   {NAME} {name} - {}\n\nUSAGE:\n   {NAME} {name} [command options] [arguments...]\n\nOPTIONS:\n{flags}",
+        command.summary,
+        name = command.name,
     )
 }
 

@@ -48,6 +48,9 @@ pub(crate) struct Record {
     /// Its processes are in a pid namespace of somebody else's: they do not die with init.
     #[serde(default)]
     pub(crate) shares_pids: bool,
+    /// It has no mount namespace: how many mounts stood at its root before its own, which go with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mounts_below: Option<usize>,
     /// Hooks of its later life.
     #[serde(default)]
     pub(crate) hooks: Hooks,
@@ -269,6 +272,12 @@ impl Container {
         Container { lock: None, ..self }
     }
 
+    /// Takes its mounts off where they are the host's.
+    pub(crate) fn unmount(&self) -> Result<()> {
+        let close = |before| crate::rootfs::close_hosted(Path::new(&self.record.rootfs), before);
+        self.record.mounts_below.map_or(Ok(()), close).context(|| "unable to unmount the container's root")
+    }
+
     /// Forgets it.
     pub(crate) fn remove_directory(&self) -> Result<()> {
         remove(&self.directory)
@@ -392,6 +401,7 @@ mod tests {
             cgroups: Cgroups { directories: vec![], unified: false, scope: None },
             resctrl: None,
             shares_pids: false,
+            mounts_below: None,
             hooks: Hooks::default(),
         }
     }

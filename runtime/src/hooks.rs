@@ -6,6 +6,7 @@ use crate::state::State;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags};
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -17,19 +18,26 @@ const MAX_OUTPUT: u64 = 4096;
 
 /// Runs them in order; the first failure ends it.
 pub(crate) fn run(kind: &str, hooks: &[Hook], state: &State) -> Result<()> {
+    run_with(&[], kind, hooks, state)
+}
+
+/// The same with an environment for those that have none of their own.
+pub(crate) fn run_with(environment: &[CString], kind: &str, hooks: &[Hook], state: &State) -> Result<()> {
     for (index, hook) in hooks.iter().enumerate() {
-        run_one(hook, state).context(|| format!("error running {kind} hook #{index}"))?;
+        run_one(hook, environment, state).context(|| format!("error running {kind} hook #{index}"))?;
     }
     Ok(())
 }
 
-fn run_one(hook: &Hook, state: &State) -> Result<()> {
+fn run_one(hook: &Hook, environment: &[CString], state: &State) -> Result<()> {
     let input = serde_json::to_vec(state).map_err(|error| Error::invalid(error.to_string()))?;
     let mut command = Command::new(&hook.path);
     if let Some((name, rest)) = hook.args.split_first() {
         command.arg0(name).args(rest);
     }
-    let variables = hook.env.iter().filter_map(|variable| variable.split_once('='));
+    let own = hook.env.iter().filter_map(|variable| variable.split_once('='));
+    let given = environment.iter().filter_map(|variable| variable.to_str().ok()?.split_once('='));
+    let variables: Vec<_> = if hook.env.is_empty() { given.collect() } else { own.collect() };
     // A file, not a pipe: a talkative hook must not wait for us while we wait for it.
     let said = memfd_create("hook-stderr", MemfdFlags::CLOEXEC).context(|| "memfd_create")?;
     let stderr = said.try_clone().context(|| "dup")?;
@@ -60,7 +68,7 @@ fn finish(child: &mut Child, deadline: Option<Instant>, hook: &Hook, mut said: F
     let _ = said.rewind().and_then(|()| said.take(MAX_OUTPUT).read_to_string(&mut output));
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
-        (None, signal) => format!("signal: {}", signal.unwrap_or_default()),
+        (None, signal) => format!("signal: {}", crate::signals::description(signal.unwrap_or_default())),
     };
     Err(Error::new(Kind::Os, format!("{how}, stdout: , stderr: {}", output.trim_end())))
 }

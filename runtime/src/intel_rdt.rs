@@ -3,6 +3,8 @@
 //! A group of resctrl is a directory: its `schemata` say how much it gets, its `tasks` who is in it. A group that is named
 //! (`closID`) is shared with others and stays when the container goes; one of our own is named for the container.
 
+mod stats;
+
 use crate::error::{Context, Error, Result};
 use crate::kernel_file;
 use crate::spec::IntelRdt;

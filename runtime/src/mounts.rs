@@ -28,6 +28,8 @@ pub(crate) struct MountPlan {
     pub(crate) propagation: Vec<Propagation>,
     /// A tmpfs starts with a copy of what it covers.
     pub(crate) tmpcopyup: bool,
+    /// Read-only once everything in it has been made.
+    pub(crate) read_only_later: bool,
     /// Index among the trees the runtime prepares before the clone, where init itself may not open the source.
     pub(crate) prepared: Option<usize>,
 }

@@ -37,6 +37,8 @@ pub(crate) struct Options {
     pub(crate) id: String,
     /// Absolute.
     pub(crate) bundle: PathBuf,
+    /// Absolute; nothing where mounts are added to a container that runs.
+    pub(crate) rootfs: PathBuf,
     /// Move and chroot instead of pivot_root, for a root on a ramdisk.
     pub(crate) no_pivot: bool,
     /// Keep the caller's session keyring.
@@ -95,7 +97,7 @@ impl Plan {
         let mut plan = Plan {
             id: options.id.clone(),
             bundle: options.bundle.clone(),
-            rootfs: rootfs_path(spec, &options.bundle),
+            rootfs: options.rootfs.clone(),
             namespaces,
             cgroups,
             resctrl: linux
@@ -128,7 +130,8 @@ fn place(field: &str, options: &Options, host: &Host) -> Result<Cgroups> {
     Ok(host.layout.place(&cgroups::path::parse(field, &options.id)?))
 }
 
-fn rootfs_path(spec: &Spec, bundle: &Path) -> PathBuf {
+/// Where a bundle's root is.
+pub(crate) fn rootfs_path(spec: &Spec, bundle: &Path) -> PathBuf {
     let path = spec.root.as_ref().map(|root| root.path.as_str()).unwrap_or_default();
     // `join` keeps an absolute path as it is; `clean` would forget links, which are the host's own here.
     let joined = bundle.join(path);
@@ -152,7 +155,7 @@ fn runtime_steps(
     let (writes, filter) = if plan.cgroups.unified {
         (cgroups::v2::writes(&resources)?, rules.iter().any(|rule| !rule.allow).then_some(rules))
     } else {
-        let mut writes = cgroups::v1::writes(&resources);
+        let mut writes = cgroups::v1::writes(&resources)?;
         writes.extend(cgroups::devices::v1_writes(&rules));
         (writes, None)
     };

@@ -15,6 +15,8 @@ pub(crate) struct SchedulerPlan {
     pub(crate) runtime: u64,
     pub(crate) deadline: u64,
     pub(crate) period: u64,
+    /// The cgroup has only some CPUs, which the kernel does not allow together with every policy.
+    pub(crate) some_cpus: bool,
 }
 
 /// The arguments of ioprio_set(2).
@@ -77,7 +79,7 @@ fn look_up<T: Copy>(table: &[(&str, T)], field: &str, name: &str) -> Result<T> {
     found.ok_or_else(|| Error::invalid(format!("{field}: {name:?} is not known")))
 }
 
-pub(crate) fn scheduler(given: &spec::Scheduler) -> Result<SchedulerPlan> {
+pub(crate) fn scheduler(given: &spec::Scheduler, some_cpus: bool) -> Result<SchedulerPlan> {
     let flags = given.flags.iter().try_fold(0, |all, name| {
         Ok::<u64, Error>(all | look_up(SCHED_FLAGS, "process.scheduler.flags", name)?)
     })?;
@@ -90,6 +92,7 @@ pub(crate) fn scheduler(given: &spec::Scheduler) -> Result<SchedulerPlan> {
         runtime: given.runtime,
         deadline: given.deadline,
         period: given.period,
+        some_cpus,
     })
 }
 
@@ -105,12 +108,16 @@ pub(crate) fn io_priority(given: &spec::IoPriority) -> Result<IoPriority> {
 }
 
 pub(crate) fn memory_policy(given: &spec::MemoryPolicy) -> Result<MemoryPolicy> {
-    let mode = look_up(MEMORY_MODES, "linux.memoryPolicy.mode", &given.mode)?;
+    let mode = look_up(MEMORY_MODES, "linux.memoryPolicy.mode: invalid memory policy mode", &given.mode)?;
     let flags = given.flags.iter().try_fold(0, |all, name| {
-        Ok::<u32, Error>(all | look_up(MEMORY_FLAGS, "linux.memoryPolicy.flags", name)?)
+        Ok::<u32, Error>(
+            all | look_up(MEMORY_FLAGS, "linux.memoryPolicy.flags: invalid memory policy flag", name)?,
+        )
     })?;
+    let list = cpu_list("linux.memoryPolicy.nodes: invalid memory policy nodes", &given.nodes)?;
+    check_nodes(&given.mode, list.len())?;
     let mut nodes = Vec::new();
-    for node in cpu_list("linux.memoryPolicy.nodes", &given.nodes)? {
+    for node in list {
         let word = node / 64;
         if nodes.len() <= word {
             nodes.resize(word + 1, 0_u64);
@@ -120,6 +127,20 @@ pub(crate) fn memory_policy(given: &spec::MemoryPolicy) -> Result<MemoryPolicy> 
         }
     }
     Ok(MemoryPolicy { mode: mode | flags, nodes })
+}
+
+/// Which modes are about nodes.
+fn check_nodes(mode: &str, count: usize) -> Result<()> {
+    match mode {
+        "MPOL_DEFAULT" | "MPOL_LOCAL" if count > 0 => Err(Error::invalid(format!(
+            "linux.memoryPolicy.nodes: memory policy mode requires 0 nodes but got {count}"
+        ))),
+        "MPOL_DEFAULT" | "MPOL_LOCAL" | "MPOL_PREFERRED" => Ok(()),
+        _ if count == 0 => Err(Error::invalid(
+            "linux.memoryPolicy.nodes: memory policy mode requires at least one node but got 0",
+        )),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn personality(given: &spec::Personality) -> Result<u64> {
@@ -148,9 +169,14 @@ pub(crate) fn cpu_list(field: &str, text: &str) -> Result<Vec<usize>> {
 }
 
 pub(crate) fn set_scheduler(plan: &SchedulerPlan) -> Result<()> {
-    let SchedulerPlan { policy, flags, nice, priority, runtime, deadline, period } = *plan;
+    let SchedulerPlan { policy, flags, nice, priority, runtime, deadline, period, some_cpus } = *plan;
     let attributes = SchedAttributes { policy, flags, nice, priority, runtime, deadline, period };
-    sched::set_scheduler(attributes).context(|| "error setting scheduler")
+    match sched::set_scheduler(attributes) {
+        Err(error) if some_cpus && error.errno == rustix::io::Errno::PERM => {
+            Err(Error::invalid("process scheduler can't be used together with AllowedCPUs"))
+        }
+        done => done.context(|| "error setting scheduler"),
+    }
 }
 
 pub(crate) fn set_io_priority(plan: &IoPriority) -> Result<()> {

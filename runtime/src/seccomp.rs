@@ -68,6 +68,18 @@ pub(crate) fn plan(seccomp: &Seccomp) -> Result<Option<SeccompPlan>> {
     if seccomp.default_action.is_empty() {
         return Err(Error::invalid("linux.seccomp.defaultAction is missing"));
     }
+    if seccomp.default_action == "SCMP_ACT_NOTIFY" {
+        return Err(Error::invalid(
+            "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be used as default action",
+        ));
+    }
+    // With it init tells that it has a listener to hand over; nobody could answer yet.
+    let notifies = |rule: &&crate::spec::Syscall| rule.action == "SCMP_ACT_NOTIFY";
+    if seccomp.syscalls.iter().filter(notifies).any(|rule| rule.names.iter().any(|name| name == "write")) {
+        return Err(Error::invalid(
+            "linux.seccomp.syscalls: SCMP_ACT_NOTIFY cannot be used for the write syscall",
+        ));
+    }
     let program = compile::program(seccomp)?;
     let uses_notify = seccomp.syscalls.iter().any(|rule| rule.action == "SCMP_ACT_NOTIFY");
     let mut flags = flags(&seccomp.flags)?;

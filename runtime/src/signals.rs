@@ -32,6 +32,28 @@ fn real_time(name: &str) -> Option<i32> {
     (REAL_TIME.0..=REAL_TIME.1).contains(&number).then_some(number)
 }
 
+/// What a process died of, in the words that callers know.
+pub(crate) fn description(number: i32) -> String {
+    let known = match number {
+        libc::SIGHUP => "hangup",
+        libc::SIGINT => "interrupt",
+        libc::SIGQUIT => "quit",
+        libc::SIGILL => "illegal instruction",
+        libc::SIGTRAP => "trace/breakpoint trap",
+        libc::SIGABRT => "aborted",
+        libc::SIGBUS => "bus error",
+        libc::SIGFPE => "floating point exception",
+        libc::SIGKILL => "killed",
+        libc::SIGSEGV => "segmentation fault",
+        libc::SIGPIPE => "broken pipe",
+        libc::SIGALRM => "alarm clock",
+        libc::SIGTERM => "terminated",
+        libc::SIGSYS => "bad system call",
+        _ => return format!("signal {number}"),
+    };
+    known.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,8 +8,9 @@ use crate::{safe_path, socket};
 use knarr_sys::mount;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::SocketAddrUnix;
 use rustix::pty::OpenptFlags;
-use rustix::termios::Winsize;
+use rustix::termios::{OptionalActions, OutputModes, Winsize};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -30,6 +31,9 @@ pub(crate) fn set_up(
         let size = Winsize { ws_col: size.0, ws_row: size.1, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&master, size).context(|| "ioctl(TIOCSWINSZ)")?;
     }
+    if is_ours(console) {
+        keep_newlines(slave.as_fd())?;
+    }
     if bind {
         bind_console(root, slave.as_fd()).context(|| "mount /dev/console")?;
     }
@@ -38,6 +42,21 @@ pub(crate) fn set_up(
     rustix::stdio::dup2_stdout(&slave).context(|| "dup2(1)")?;
     rustix::stdio::dup2_stderr(&slave).context(|| "dup2(2)")?;
     rustix::process::ioctl_tiocsctty(&slave).context(|| "ioctl(TIOCSCTTY)")
+}
+
+/// Whether the master goes to the command itself, which stands before the program and passes on what it says: a pair of
+/// sockets has no name, the socket of a caller has one.
+fn is_ours(console: BorrowedFd<'_>) -> bool {
+    let Ok(peer) = rustix::net::getpeername(console) else { return false };
+    let named = |peer: SocketAddrUnix| peer.path().is_some() || peer.abstract_name().is_some();
+    !peer.and_then(|peer| SocketAddrUnix::try_from(peer).ok()).is_some_and(named)
+}
+
+/// Newlines come out as they went in: the reader may be a file or a pipe, and a terminal makes its own lines.
+pub(crate) fn keep_newlines(terminal: BorrowedFd<'_>) -> Result<()> {
+    let mut modes = rustix::termios::tcgetattr(terminal).context(|| "tcgetattr")?;
+    modes.output_modes -= OutputModes::ONLCR;
+    rustix::termios::tcsetattr(terminal, OptionalActions::Now, &modes).context(|| "tcsetattr")
 }
 
 fn open_master(root: BorrowedFd<'_>) -> Result<OwnedFd> {

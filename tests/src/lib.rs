@@ -15,6 +15,7 @@ pub mod cri_client;
 pub mod effort;
 pub mod engine;
 pub mod eventually;
+pub mod handover;
 pub mod image_lab;
 pub mod oracle;
 pub mod run_lab;

@@ -7,9 +7,11 @@
 
 use knarr_tests::bundle::Bundle;
 use knarr_tests::eventually::eventually;
+use knarr_tests::handover::{read_until, receive};
 use knarr_tests::skip::skip;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -202,6 +204,121 @@ fn a_restore_in_the_foreground_tells_output_and_status() {
     assert_eq!(restored.wait().unwrap().code(), Some(7));
     bundle.assert_gone();
     assert!(bundle.rootfs().join("bin/busybox").exists(), "removing the record removed the root");
+}
+
+#[test]
+fn a_terminal_goes_on_at_another_socket() {
+    if !possible("a_terminal_goes_on_at_another_socket") {
+        return;
+    }
+    let mut bundle = Bundle::shell("i=0; while read word; do i=$((i+1)); echo $i:$word; done");
+    bundle.config["process"]["terminal"] = json!(true);
+    let directory = bundle.path().to_str().unwrap();
+    let socket = bundle.path().join("console");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let socket = ["--console-socket", socket.to_str().unwrap()];
+    let run = ["run", "--detach", "--bundle", directory];
+    assert_eq!(quietly(&bundle, &[&run, &socket[..], &[bundle.id.as_str()]].concat()), 0);
+    let mut terminal = std::fs::File::from(receive(&listener).0);
+    terminal.write_all(b"before\n").unwrap();
+    read_until(&mut terminal, "1:before");
+    checkpoint(&bundle, &[]);
+    drop(terminal);
+    restore(&bundle, &socket);
+    let mut terminal = std::fs::File::from(receive(&listener).0);
+    terminal.write_all(b"after\n").unwrap();
+    read_until(&mut terminal, "2:after");
+    bundle.call("delete", &["--force"]).ok();
+    bundle.assert_gone();
+}
+
+#[test]
+fn memory_goes_through_a_page_server() {
+    if !possible("memory_goes_through_a_page_server") {
+        return;
+    }
+    let bundle = Bundle::shell(COUNTER);
+    start(&bundle);
+    let seen = until_beyond(&bundle, 3);
+    let (images, address) = (images(&bundle), "127.0.0.1:27271");
+    std::fs::create_dir(&images).unwrap();
+    let mut server = Command::new("criu");
+    server.args(["page-server", "--port", "27271", "--address", "127.0.0.1", "-D", images.to_str().unwrap()]);
+    let mut server = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("the page server", SOON, || {
+        let ports = std::fs::read_to_string("/proc/net/tcp").map_err(|error| error.to_string())?;
+        // The port in hexadecimal, in the state LISTEN.
+        let listens = ports.lines().any(|line| line.contains(":6A87 ") && line.contains(" 0A "));
+        if listens { Ok(()) } else { Err(ports) }
+    });
+    checkpoint(&bundle, &["--page-server", address]);
+    assert!(server.wait().unwrap().success());
+    bundle.assert_gone();
+    restore(&bundle, &[]);
+    until_beyond(&bundle, seen);
+    bundle.call("delete", &["--force"]).ok();
+    bundle.assert_gone();
+}
+
+#[test]
+fn hooks_run_around_a_restore_as_around_a_create() {
+    if !possible("hooks_run_around_a_restore_as_around_a_create") {
+        return;
+    }
+    let mut bundle = Bundle::shell(COUNTER);
+    let told = bundle.path().join("told");
+    let hook = |kind: &str| {
+        let script = format!("echo {kind} $(grep -o '\"status\":\"[a-z]*\"' ) >> {}", told.display());
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}])
+    };
+    let kinds = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+    // Those of the container run in it, where nothing of the host can be written.
+    let mut hooks: serde_json::Map<String, Value> =
+        kinds.iter().map(|kind| ((*kind).to_string(), hook(kind))).collect();
+    hooks.remove("createContainer");
+    hooks.remove("startContainer");
+    bundle.config["hooks"] = Value::Object(hooks);
+    start(&bundle);
+    until_beyond(&bundle, 2);
+    checkpoint(&bundle, &[]);
+    let take = || {
+        let text = std::fs::read_to_string(&told).unwrap();
+        std::fs::remove_file(&told).unwrap();
+        text
+    };
+    let outside = "prestart \"status\":\"creating\"\ncreateRuntime \"status\":\"creating\"\npoststart \"status\":\"running\"\n";
+    let gone = "poststop \"status\":\"stopped\"\n";
+    assert_eq!(take(), format!("{outside}{gone}"));
+    restore(&bundle, &[]);
+    assert_eq!(take(), outside);
+    bundle.call("delete", &["--force"]).ok();
+    assert_eq!(take(), gone);
+}
+
+#[test]
+fn users_of_its_own_are_kept() {
+    if !possible("users_of_its_own_are_kept") {
+        return;
+    }
+    let mut bundle = Bundle::shell(COUNTER);
+    let open: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bundle.path(), open).unwrap();
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    bundle.config["linux"]["uidMappings"] = map.clone();
+    bundle.config["linux"]["gidMappings"] = map;
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    std::os::unix::fs::chown(bundle.rootfs(), Some(100_000), Some(100_000)).unwrap();
+    std::fs::create_dir(bundle.rootfs().join("dev/pts")).unwrap();
+    start(&bundle);
+    let seen = until_beyond(&bundle, 3);
+    checkpoint(&bundle, &[]);
+    bundle.assert_gone();
+    restore(&bundle, &[]);
+    until_beyond(&bundle, seen);
+    let map = bundle.call_with("exec", &[], &["cat", "/proc/self/uid_map"]).ok();
+    assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);
+    bundle.call("delete", &["--force"]).ok();
+    bundle.assert_gone();
 }
 
 #[test]

@@ -6,57 +6,16 @@
 
 use knarr_tests::bundle::Bundle;
 use knarr_tests::eventually::eventually;
+use knarr_tests::handover::{read_until, receive};
 use knarr_tests::skip::skip;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use serde_json::{Value, json};
-use std::io::{IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
+use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Accepts one connection and takes the descriptor that comes over it, with the bytes beside it.
-fn receive(listener: &UnixListener) -> (OwnedFd, Vec<u8>) {
-    let timeout = Timespec::try_from(DEADLINE).unwrap();
-    assert!(
-        poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&timeout)).unwrap() > 0,
-        "nobody connects"
-    );
-    let (peer, _) = listener.accept().unwrap();
-    let mut bytes = [0_u8; 4096];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got = rustix::net::recvmsg(
-        &peer,
-        &mut [IoSliceMut::new(&mut bytes)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )
-    .unwrap();
-    let fd = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    (fd.unwrap(), bytes[..got.bytes].to_vec())
-}
-
-/// Reads a terminal until it has said the text.
-fn read_until(terminal: &mut std::fs::File, wanted: &str) -> String {
-    let mut said = String::new();
-    let mut buffer = [0_u8; 1024];
-    let timeout = Timespec::try_from(DEADLINE).unwrap();
-    while !said.contains(wanted) {
-        assert!(poll(&mut [PollFd::new(&*terminal, PollFlags::IN)], Some(&timeout)).unwrap() > 0, "{said}");
-        let count = terminal.read(&mut buffer).unwrap_or(0);
-        assert!(count > 0, "the terminal ended: {said}");
-        said.push_str(&String::from_utf8_lossy(&buffer[..count]));
-    }
-    said
-}
 
 #[test]
 fn the_console_socket_gets_the_terminal_of_the_program_and_of_an_exec() {

@@ -3,6 +3,7 @@
 use knarr_tests::bundle::Bundle;
 use knarr_tests::effort::effort;
 use knarr_tests::eventually::eventually;
+use knarr_tests::skip::skip;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -219,7 +220,8 @@ fn a_terminal_in_the_foreground() {
     bundle.config["process"]["terminal"] = json!(true);
     bundle.config["process"]["consoleSize"] = json!({"height": 30, "width": 90});
     let out = bundle.run().ok();
-    assert_eq!(out.replace('\r', ""), "/dev/pts/0\n30 90\n");
+    // A pipe reads what the program wrote: no carriage returns of a terminal's.
+    assert_eq!(out, "/dev/pts/0\n30 90\n");
     let detached = bundle.create().failed();
     assert!(
         detached.contains("cannot allocate tty if runc will detach without setting console socket"),
@@ -256,6 +258,32 @@ fn statistics_have_every_field_that_readers_of_runc_expect() {
         assert!(data[field].is_object(), "{field}: {stats}");
     }
     assert!(data["network_interfaces"].is_null() && data.get("network_interfaces").is_some());
+}
+
+#[test]
+fn the_pressure_on_a_container_is_told_where_the_kernel_counts_it() {
+    if std::fs::read("/sys/fs/cgroup/cpu.pressure").is_err() {
+        let why = "no cgroup v2 with pressure information (it is in the virtual machine)";
+        return skip("the_pressure_on_a_container_is_told_where_the_kernel_counts_it", why);
+    }
+    let bundle = Bundle::shell("while :; do :; done & while :; do :; done");
+    bundle.start();
+    // Two that want one CPU each, of which there may be enough: one is all they get.
+    bundle.call("update", &["--cpu-quota", "10000", "--cpu-period", "100000"]).ok();
+    let stats = eventually("pressure", SOON, || {
+        let stats: Value = serde_json::from_str(&bundle.call("events", &["--stats"]).ok()).unwrap();
+        let waited = stats["data"]["cpu"]["psi"]["some"]["total"].as_u64();
+        if waited.is_some_and(|total| total > 0) { Ok(stats) } else { Err(stats.to_string()) }
+    });
+    for resource in ["cpu", "memory", "blkio"] {
+        let pressure = &stats["data"][resource]["psi"];
+        for line in ["some", "full"] {
+            assert!(pressure[line]["total"].is_u64(), "{resource} {line}: {stats}");
+            for average in ["avg10", "avg60", "avg300"] {
+                assert!(pressure[line][average].is_f64(), "{resource} {line} {average}: {stats}");
+            }
+        }
+    }
 }
 
 #[test]

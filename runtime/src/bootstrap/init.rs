@@ -35,7 +35,7 @@ pub(crate) struct Init {
     /// Becoming root of a user namespace comes before this, so it is the host's, from before all changes.
     pub(crate) proc: Option<OwnedFd>,
     pub(crate) null: Option<OwnedFd>,
-    /// An exec has its root from the namespaces it joined.
+    /// An exec has its root from the namespaces it joined, or else from the runtime.
     pub(crate) root: Option<OwnedFd>,
     pub(crate) process: ProcessPlan,
     pub(crate) found: Option<CString>,
@@ -43,6 +43,9 @@ pub(crate) struct Init {
     pub(crate) target: Option<OwnedFd>,
     pub(crate) timeline: Timeline,
 }
+
+/// The status of a container whose program is there but cannot be executed, as runc's.
+const NOT_EXECUTED: i32 = 255;
 
 impl Init {
     /// Never returns: either the program runs, or the error has been told to the runtime.
@@ -83,7 +86,11 @@ impl Init {
             Step::Keyring(name) => join_keyring(name),
             Step::CgroupNamespace => Ok(namespace::unshare(namespace::Kind::Cgroup.clone_flag())?),
             Step::DetachFromHost(change) => rootfs::detach_from_host(*change),
-            Step::OpenRoot(path) => self.open_root(path),
+            Step::OpenRoot(path) => self.open_root(rootfs::open(path)?),
+            Step::OpenHostedRoot(path) => self.open_root(rootfs::open_hosted(path)?),
+            Step::EnterRoot | Step::ChangeRoot => {
+                rootfs::change(self.root()?).context(|| "error changing root")
+            }
             Step::OpenJoinedRoot => {
                 self.root = Some(open_current_root()?);
                 rustix::process::umask(Mode::empty());
@@ -113,6 +120,7 @@ impl Init {
             Step::ReadonlyPath(path) => mounts::act::cover_read_only(self.root()?, path)
                 .context(|| format!("can't make {:?} read-only", path.display())),
             Step::MaskPaths(paths) => masked_paths::apply(self.root()?, self.null()?, paths),
+            Step::ReadonlyMount(path) => mounts::act::make_read_only(self.root()?, path),
             Step::ReadonlyRoot => rootfs::make_read_only(self.root()?),
             other => self.become_program(other),
         }
@@ -127,6 +135,11 @@ impl Init {
             Step::IoPriority(plan) => scheduling::set_io_priority(plan),
             Step::MemoryPolicy(plan) => scheduling::set_memory_policy(plan),
             Step::Personality(value) => Ok(sched::set_personality(*value)?),
+            Step::AllCpus => {
+                // A kernel that does not allow it leaves what there was.
+                let _ = sched::set_affinity_to_all();
+                Ok(())
+            }
             Step::Cpus(cpus) => Ok(sched::set_affinity(cpus)?),
             Step::Label(label) => security_label::apply(self.proc()?, label),
             Step::Umask(mask) => {
@@ -188,8 +201,8 @@ impl Init {
             .context(|| "setns to the namespaces of the container")
     }
 
-    fn open_root(&mut self, path: &Path) -> Result<()> {
-        self.root = Some(rootfs::open(path)?);
+    fn open_root(&mut self, root: OwnedFd) -> Result<()> {
+        self.root = Some(root);
         self.null = Some(masked_paths::open_null()?);
         // Modes of what we make are those we give.
         rustix::process::umask(Mode::empty());
@@ -208,7 +221,9 @@ impl Init {
     }
 
     fn run_hooks(&self, kind: HookKind) -> Result<()> {
-        hooks::run(kind.name(), kind.of(&self.hooks), &self.state)
+        // The one that runs in the container gets the program's environment, where it has none of its own.
+        let environment = if kind == HookKind::StartContainer { self.process.env.as_slice() } else { &[] };
+        hooks::run_with(environment, kind.name(), kind.of(&self.hooks), &self.state)
     }
 
     fn console(&self, size: (u16, u16)) -> Result<()> {
@@ -241,7 +256,15 @@ impl Init {
         // Now, while the password file can still be read: the last filter may forbid it.
         let env = std::mem::take(&mut self.process.env);
         self.process.env = user::with_home(env, self.process.user.uid);
+        self.let_go();
         Ok(())
+    }
+
+    /// What building needed and waiting for `start` does not: who can look into this process must find nothing of the host.
+    fn let_go(&mut self) {
+        self.prepared.clear();
+        self.entrances.clear();
+        (self.root, self.null, self.proc, self.target) = (None, None, None, None);
     }
 
     /// What was recorded since the last time.
@@ -275,7 +298,10 @@ impl Init {
         self.tell_timeline()?;
         let error = process::exec(&path, &self.process.args, &self.process.env);
         let why = knarr_sys::error::description(error.errno);
-        Err(Error::new(Kind::Exec, format!("exec {}: {why}", path.to_string_lossy())))
+        // The container has begun, and this is its end: where its own output goes, people look for it.
+        let text = format!("exec {}: {why}\n", path.to_string_lossy());
+        let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
+        process::exit_now(NOT_EXECUTED)
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Setup {
     pub(crate) timeline: bool,
     /// The init of the container that an exec joins.
     pub(crate) target: Option<OwnedFd>,
+    /// Its root, where no mount namespace brings it.
+    pub(crate) root: Option<OwnedFd>,
 }
 
 impl Setup {
@@ -163,9 +165,18 @@ impl Runtime<'_> {
         self.child.as_ref().map(|child| child.pid).ok_or_else(|| Error::new(Kind::Os, "there is no init yet"))
     }
 
+    /// An exec enters what is there; a container makes its own.
+    fn cgroup_failure(&self) -> &'static str {
+        if self.setup.target.is_some() {
+            "error adding pid to cgroups"
+        } else {
+            "unable to apply cgroup configuration"
+        }
+    }
+
     fn open_cgroups(&mut self) -> Result<()> {
-        self.entrances =
-            control::open_entrances(&self.plan.cgroups).context(|| "unable to apply cgroup configuration")?;
+        let what = self.cgroup_failure();
+        self.entrances = control::open_entrances(&self.plan.cgroups).context(|| what)?;
         Ok(())
     }
 
@@ -192,7 +203,8 @@ impl Runtime<'_> {
 
     fn clone(&mut self, flags: u64, into_cgroup: bool) -> Result<()> {
         let single = SingleThreaded::prove()?;
-        let cgroup = if into_cgroup { control::open(&self.plan.cgroups)? } else { None };
+        let what = self.cgroup_failure();
+        let cgroup = if into_cgroup { control::open(&self.plan.cgroups).context(|| what)? } else { None };
         let proc = self.open_proc()?;
         let namespaces = &self.plan.namespaces;
         if self.setup.target.is_some() || namespaces.join.iter().any(|join| join.kind == NamespaceKind::Pid) {
@@ -215,6 +227,8 @@ impl Runtime<'_> {
                 Ok(())
             }
             clone::Side::Child => {
+                // Init may wait for `start` for long, and this is a directory of the host.
+                drop(cgroup);
                 self.company.let_go();
                 self.become_init(proc)
             }
@@ -247,7 +261,7 @@ impl Runtime<'_> {
             state: self.state.clone(),
             proc,
             null: None,
-            root: None,
+            root: self.setup.root.take(),
             process: process_of(self.plan),
             found: None,
             target: self.setup.target.take(),

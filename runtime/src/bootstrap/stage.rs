@@ -6,10 +6,11 @@
 use super::channel::{Channel, Message};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id_map;
-use crate::plan::{Namespaces, sys_kind};
+use crate::plan::{Join, Namespaces, sys_kind};
 use crate::spec::NamespaceKind;
 use knarr_sys::clone::{Child, Side, SingleThreaded, clone as clone3};
 use knarr_sys::{namespace, process};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -69,12 +70,31 @@ fn guide(stage: &Child, namespaces: &Namespaces, channel: &Channel) -> Result<Ch
     }
 }
 
-fn enter_and_clone(single: &SingleThreaded, namespaces: &Namespaces, channel: &Channel) -> Result<Side> {
-    for join in &namespaces.join {
-        let kind = sys_kind(join.kind);
+/// Root of the host may enter any namespace, but in a user namespace only those that belong to it: the user namespace comes
+/// last. An ordinary user has rights only in it: what was not allowed before is tried again.
+fn join_all(namespaces: &Namespaces) -> Result<()> {
+    let open = |join: &Join| {
         let file = namespace::open(&join.path).context(|| format!("lstat {}", join.path.display()))?;
-        namespace::join(&file, kind).context(|| format!("failed to join {} namespace", kind.proc_name()))?;
+        Ok((sys_kind(join.kind), file))
+    };
+    let opened = namespaces.join.iter().map(open).collect::<Result<Vec<_>>>()?;
+    let (users, others): (Vec<_>, Vec<_>) =
+        opened.iter().partition(|(kind, _)| *kind == sys_kind(NamespaceKind::User));
+    let mut later = vec![];
+    for (kind, file) in others {
+        match namespace::join(file, *kind) {
+            Err(error) if error.errno == Errno::PERM && !users.is_empty() => later.push((kind, file)),
+            joined => joined.context(|| format!("failed to join {} namespace", kind.proc_name()))?,
+        }
     }
+    for (kind, file) in users.into_iter().map(|(kind, file)| (kind, file)).chain(later) {
+        namespace::join(file, *kind).context(|| format!("failed to join {} namespace", kind.proc_name()))?;
+    }
+    Ok(())
+}
+
+fn enter_and_clone(single: &SingleThreaded, namespaces: &Namespaces, channel: &Channel) -> Result<Side> {
+    join_all(namespaces)?;
     if namespaces.new_user() {
         namespace::unshare(sys_kind(NamespaceKind::User).clone_flag())?;
         channel.send(&Message::WantIds)?;

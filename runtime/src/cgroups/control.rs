@@ -29,8 +29,12 @@ pub(crate) fn can_be_made(directory: &Directory) -> bool {
     nearest.is_some_and(|path| rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK).is_ok())
 }
 
-/// A cgroup that has processes is somebody else's: its limits would become ours, and deleting us would kill them.
+/// A cgroup that has processes is somebody else's: its limits would become ours, and deleting us would kill them. In one
+/// that is frozen init would never come to its first instruction.
 pub(crate) fn ensure_free(cgroups: &Cgroups) -> Result<()> {
+    if is_frozen(cgroups)? {
+        return Err(Error::new(Kind::State, "container's cgroup unexpectedly frozen"));
+    }
     match processes(cgroups)?.len() {
         0 => Ok(()),
         count => Err(Error::new(

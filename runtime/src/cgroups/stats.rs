@@ -8,6 +8,7 @@ mod v2;
 
 use super::Cgroups;
 use crate::error::{Context, Result};
+use crate::intel_rdt::Group;
 use rustix::event::EventfdFlags;
 use rustix::fs::inotify;
 use serde_json::{Map, Value, json};
@@ -15,11 +16,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// The `data` object.
-pub(crate) fn read(cgroups: &Cgroups) -> Value {
+pub(crate) fn read(cgroups: &Cgroups, resctrl: Option<&Group>) -> Value {
     let files = Files { cgroups };
     let mut data = if cgroups.unified { v2::read(&files) } else { v1::read(&files) };
     data["pids"] = pids(&files);
-    data["intel_rdt"] = json!({});
+    data["intel_rdt"] = resctrl.map_or_else(|| json!({}), Group::stats);
     data["network_interfaces"] = Value::Null;
     data
 }

@@ -1,15 +1,19 @@
 //! `linux.resources` as files of cgroup version 1.
 
 use super::Write;
+use crate::error::{Error, Result};
 use crate::spec::{BlockIo, Cpu, Memory, Network, Resources, ThrottleDevice};
 
 /// All values to write, in an order that suits a new cgroup. Devices are in `devices`.
-pub(crate) fn writes(resources: &Resources) -> Vec<Write> {
+pub(crate) fn writes(resources: &Resources) -> Result<Vec<Write>> {
+    if !resources.unified.is_empty() {
+        return Err(Error::invalid("invalid configuration: cannot use unified on cgroup v1"));
+    }
     let mut writes = Vec::new();
     resources.cpu.iter().for_each(|cpu| self::cpu(cpu, &mut writes));
     resources.memory.iter().for_each(|memory| self::memory(memory, &mut writes));
-    if let Some(limit) = resources.pids.as_ref().and_then(|pids| pids.limit) {
-        writes.push(Write::new("pids", "pids.max", super::v2::limit(limit)));
+    if let Some(limit) = resources.pids_limit() {
+        writes.push(Write::new("pids", "pids.max", super::v2::number_or_max(limit)));
     }
     resources.block_io.iter().for_each(|block_io| self::block_io(block_io, &mut writes));
     for page in &resources.hugepage_limits {
@@ -19,7 +23,7 @@ pub(crate) fn writes(resources: &Resources) -> Vec<Write> {
     for (device, limits) in &resources.rdma {
         writes.push(Write::new("rdma", "rdma.max", super::v2::rdma(device, limits)));
     }
-    writes
+    Ok(writes)
 }
 
 fn cpu(cpu: &Cpu, writes: &mut Vec<Write>) {
@@ -99,7 +103,7 @@ mod tests {
 
     fn check(resources: serde_json::Value, expected: &[(&str, &str, &str)]) {
         let resources: Resources = serde_json::from_value(resources).unwrap();
-        let writes = writes(&resources);
+        let writes = writes(&resources).unwrap();
         let got: Vec<_> =
             writes.iter().map(|w| (w.controller.as_str(), w.file.as_str(), w.value.as_str())).collect();
         assert_eq!(got, expected);
@@ -124,6 +128,7 @@ mod tests {
             ],
         );
         check(serde_json::json!({"pids": {"limit": -1}}), &[("pids", "pids.max", "max")]);
+        check(serde_json::json!({"pids": {"limit": 0}}), &[("pids", "pids.max", "1")]);
         check(serde_json::json!({"memory": {"swappiness": 18446744073709551615_u64}}), &[]);
         check(
             serde_json::json!({"blockIO": {"throttleReadIOPSDevice": [{"major": 8, "minor": 16, "rate": 9}]}}),

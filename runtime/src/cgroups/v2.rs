@@ -11,8 +11,8 @@ pub(crate) fn writes(resources: &Resources) -> Result<Vec<Write>> {
         self::memory(memory, &mut writes)?;
     }
     resources.cpu.iter().for_each(|cpu| self::cpu(cpu, &mut writes));
-    if let Some(limit) = resources.pids.as_ref().and_then(|pids| pids.limit) {
-        writes.push(file("pids.max", self::limit(limit)));
+    if let Some(limit) = resources.pids_limit() {
+        writes.push(file("pids.max", number_or_max(limit)));
     }
     resources.block_io.iter().for_each(|block_io| self::block_io(block_io, &mut writes));
     for page in &resources.hugepage_limits {
@@ -34,8 +34,13 @@ fn file(name: impl Into<String>, value: impl ToString) -> Write {
     Write::new("", name, value)
 }
 
+/// The word for no limit.
+pub(super) fn number_or_max(limit: Option<u64>) -> String {
+    limit.map_or_else(|| "max".into(), |limit| limit.to_string())
+}
+
 /// 0 and less are no limit.
-pub(super) fn limit(value: i64) -> String {
+fn limit(value: i64) -> String {
     if value > 0 { value.to_string() } else { "max".into() }
 }
 
@@ -145,7 +150,7 @@ mod tests {
     fn limits_become_files() {
         check(
             serde_json::json!({"memory": {"limit": 100, "swap": 150}, "cpu": {"shares": 1024, "quota": 50000},
-                "pids": {"limit": 0}, "unified": {"memory.high": "90"}}),
+                "pids": {"limit": -1}, "unified": {"memory.high": "90"}}),
             &[
                 ("memory.swap.max", "50"),
                 ("memory.max", "100"),

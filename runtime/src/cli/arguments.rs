@@ -154,7 +154,7 @@ fn single_dash(parser: &mut Parser, flags: &[Flag]) -> Option<(Flag, Option<OsSt
 pub(crate) fn describe(flags: &[Flag]) -> String {
     flags.iter().fold(String::new(), |mut text, flag| {
         let short = flag.short.map(|letter| format!(", -{letter}")).unwrap_or_default();
-        let value = if flag.takes_value { " VALUE" } else { "" };
+        let value = if flag.takes_value { " value" } else { "" };
         text.push_str(&format!("   --{}{short}{value}\n", flag.name));
         text
     })

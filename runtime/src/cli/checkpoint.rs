@@ -6,6 +6,7 @@ use crate::criu::message::Sort;
 use crate::criu::options::{self, Directories, Flags, Subject};
 use crate::criu::service::{Listener, Service};
 use crate::error::{Context, Error, Kind, Result};
+use crate::spec::NamespaceKind;
 use crate::state::Status;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::OwnedFd;
@@ -135,6 +136,10 @@ fn dump(
 ) -> Result<()> {
     let pid = container.record.init_process_pid;
     let spec = container.spec()?;
+    let linux = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    if !linux.into_iter().any(|namespace| namespace.kind == NamespaceKind::Mount) {
+        return Err(Error::unsupported("checkpoint of a container without a mount namespace"));
+    }
     let subject = Subject { spec: &spec, cgroups: &container.record.cgroups };
     let masked = masked_files(pid, spec.linux.iter().flat_map(|linux| &linux.masked_paths))?;
     let options = options::dump(flags, directories, &subject, pid, (&container.record.rootfs, &masked))?;

@@ -93,12 +93,13 @@ pub(super) fn remove(container: &Container, hooks: &Hooks) -> Result<()> {
     let emptied =
         if cgroups.scope.is_none() && control::remove_empty(cgroups) { Ok(()) } else { empty(cgroups) };
     let group = container.record.resctrl.as_ref().map_or(Ok(()), |group| group.remove());
+    let unmounted = container.unmount();
     let directory = container.remove_directory();
     let list = HookKind::Poststop.of(hooks);
     let mut state = container.state_as(Status::Stopped);
     state.oci_version = crate::spec::VERSION.into();
     let ran = if list.is_empty() { Ok(()) } else { hooks::run(HookKind::Poststop.name(), list, &state) };
-    Error::all([emptied, group, directory, ran].into_iter().filter_map(Result::err).collect())
+    Error::all([emptied, group, unmounted, directory, ran].into_iter().filter_map(Result::err).collect())
 }
 
 /// Cgroups that could not go at once: somebody lives in them still, or made some below.

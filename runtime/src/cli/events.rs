@@ -26,9 +26,10 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
     stream(&container, interval)
 }
 
+/// The members in this order: scripts compare the beginnings of lines.
 fn print_stats(container: &Container) -> Result<u8> {
-    let data = stats::read(&container.record.cgroups);
-    super::print(&format!("{}\n", json!({"type": "stats", "id": container.record.id, "data": data})))
+    let data = stats::read(&container.record.cgroups, container.record.resctrl.as_ref());
+    super::print(&format!("{{\"type\":\"stats\",\"id\":{},\"data\":{data}}}\n", json!(container.record.id)))
 }
 
 /// Until the container ends, which its pidfd tells. A line about a hit memory limit does not wait for the interval.
@@ -43,7 +44,7 @@ fn stream(container: &Container, interval: Duration) -> Result<u8> {
         let (ended, hit) = wait(&pidfd, watch.as_ref(), due)?;
         let now = stats::oom_kills(cgroups);
         if now > kills {
-            super::print(&format!("{}\n", json!({"type": "oom", "id": container.record.id})))?;
+            super::print(&format!("{{\"type\":\"oom\",\"id\":{}}}\n", json!(container.record.id)))?;
         }
         kills = now;
         if ended || !stats::exists(cgroups) {

@@ -8,13 +8,15 @@ use crate::cgroups::Cgroups;
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::{ExecTarget, Plan};
-use crate::spec::{Capabilities, Process, Spec, User, parse};
+use crate::sealed_exe;
+use crate::spec::{Capabilities, Linux, NamespaceKind, Process, Spec, User, parse};
 use crate::state::Status;
 use crate::timeline::Timeline;
 use knarr_sys::clone::Child;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag::value("console-socket", None),
@@ -38,8 +40,12 @@ pub(super) const FLAGS: &[Flag] = &[
 ];
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
-    launch::protect_ourselves(arguments)?;
-    let executed = execute(global, arguments).context(|| "exec failed");
+    sealed_exe::ensure()?;
+    // It may be one of the descriptors that are closed next: the shell's `<(...)`.
+    let process = arguments.path("process").map(|path| read_process(&path));
+    launch::close_inherited(arguments)?;
+    let executed =
+        process.transpose().and_then(|process| execute(global, arguments, process)).context(|| "exec failed");
     // The program may end with 1 itself: callers tell our failures apart by this status, as runc's.
     executed.or_else(|error| {
         global.log.error(&error.to_string());
@@ -49,17 +55,17 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
 
 const FAILED: u8 = 255;
 
-fn execute(global: &Global, arguments: &Arguments) -> Result<u8> {
+fn execute(global: &Global, arguments: &Arguments, file: Option<Process>) -> Result<u8> {
     let id = super::container_id(arguments);
     let container = Container::peek(&global.root, &id)?;
     check_status(&container, arguments)?;
     let spec = container.spec()?;
-    let given = process(&spec, arguments)?;
+    let given = file.map_or_else(|| process(&spec, arguments), Ok)?;
     let detach = arguments.has("detach");
     let socket = launch::console_for(given.terminal, arguments, detach)?;
     let foreground = if detach { None } else { Some(Foreground::prepare(given.terminal, false)?) };
     let (foreground, console) = foreground::console(foreground, socket);
-    let (child, mut timeline) = start(&container, &spec, &given, console, arguments)
+    let (child, mut timeline) = start(global, &container, &spec, &given, console, arguments)
         .context(|| "unable to start container process")?;
     if let Some(file) = arguments.path("timeline") {
         timeline.write(&file)?;
@@ -86,6 +92,7 @@ fn check_status(container: &Container, arguments: &Arguments) -> Result<()> {
 }
 
 fn start(
+    global: &Global,
     container: &Container,
     spec: &Spec,
     given: &Process,
@@ -102,16 +109,30 @@ fn start(
         bundle: Path::new(&container.record.bundle).into(),
     };
     let plan = Plan::exec(target, given, arguments.number("preserve-fds")?.unwrap_or(0))?;
+    plan.steps.iter().for_each(|step| global.log.debug(|| step.description().operation));
+    plan.warnings.iter().for_each(|warning| global.log.warn(warning));
     let Some(pid) = Pid::from_raw(container.record.init_process_pid) else {
         return Err(Error::new(Kind::State, "container not running"));
     };
     let init = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context(|| "pidfd_open")?;
+    let root = hosted_root(&linux, pid)?;
     if !container.is_alive() {
         return Err(Error::new(Kind::State, "cannot exec in a stopped container"));
     }
     let timeline = arguments.path("timeline").is_some();
-    let setup = Setup { console, start_fifo: None, timeline, target: Some(init) };
+    let setup = Setup { console, timeline, target: Some(init), root, ..Setup::default() };
     runtime::create(&plan, container.state_as(Status::Running), setup, &mut Alone)?.go()
+}
+
+/// The root of a container that has no mount namespace to bring it. Whether `pid` still is its init is the caller's to
+/// ask afterwards.
+pub(super) fn hosted_root(linux: &Linux, pid: Pid) -> Result<Option<OwnedFd>> {
+    if linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::Mount) {
+        return Ok(None);
+    }
+    let path = format!("/proc/{}/root", pid.as_raw_nonzero());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(&path, flags, Mode::empty()).map(Some).context(|| format!("open {path}"))
 }
 
 /// An exec keeps no record and holds no lock.
@@ -125,30 +146,48 @@ impl Company for Alone {
     fn let_go(&mut self) {}
 }
 
+/// A path that stays below the container's own cgroup.
+fn below(path: &str) -> Result<PathBuf> {
+    let mut below = PathBuf::new();
+    for component in Path::new(path).components() {
+        match component {
+            Component::Normal(name) => below.push(name),
+            Component::RootDir | Component::CurDir => {}
+            _ => return Err(Error::invalid(format!("bad sub cgroup path: {path}"))),
+        }
+    }
+    Ok(below)
+}
+
 /// The container's cgroups, or one below them.
 fn cgroups(container: &Container, arguments: &Arguments) -> Result<Cgroups> {
     let mut cgroups = container.record.cgroups.clone();
     for wanted in arguments.texts("cgroup")? {
         let (controllers, path) = wanted.split_once(':').unwrap_or(("", &wanted));
-        let below = crate::safe_path::clean(path);
-        let below = below.strip_prefix("/").unwrap_or(Path::new(""));
+        let below = below(path)?;
+        let known =
+            |wanted: &str| cgroups.directories.iter().any(|d| d.controllers.iter().any(|c| c == wanted));
+        if let Some(unknown) = controllers.split(',').find(|name| !name.is_empty() && !known(name)) {
+            return Err(Error::invalid(format!("unknown controller {unknown} in SubCgroupPaths")));
+        }
         for directory in &mut cgroups.directories {
             if controllers.is_empty()
                 || controllers.split(',').any(|c| directory.controllers.iter().any(|d| d == c))
             {
-                directory.path = directory.path.join(below);
+                directory.path = directory.path.join(&below);
             }
         }
     }
     Ok(cgroups)
 }
 
-/// The process from a file, or the container's own with what the command line changes.
+fn read_process(path: &Path) -> Result<Process> {
+    let json = std::fs::read(path).context(|| format!("read {}", path.display()))?;
+    parse(&json).map_err(|error| Error::invalid(format!("{}: {error}", path.display())))
+}
+
+/// The container's own process with what the command line changes.
 fn process(spec: &Spec, arguments: &Arguments) -> Result<Process> {
-    if let Some(path) = arguments.path("process") {
-        let json = std::fs::read(&path).context(|| format!("read {}", path.display()))?;
-        return parse(&json).map_err(|error| Error::invalid(format!("{}: {error}", path.display())));
-    }
     let mut process = spec.process.clone().unwrap_or_default();
     process.args =
         arguments.positionals.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
@@ -175,7 +214,8 @@ fn process(spec: &Spec, arguments: &Arguments) -> Result<Process> {
     Ok(process)
 }
 
-/// Added to all sets but the inheritable and ambient ones: a program could pass those on (CVE-2022-29162).
+/// Never added to the inheritable set, which a program could pass on (CVE-2022-29162). They become ambient where the
+/// container's own configuration made them inheritable.
 fn add_capabilities(process: &mut Process, names: Vec<String>) {
     if names.is_empty() {
         return;
@@ -183,6 +223,9 @@ fn add_capabilities(process: &mut Process, names: Vec<String>) {
     let sets = process.capabilities.get_or_insert_with(Capabilities::default);
     for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
         set.extend(names.iter().cloned());
+    }
+    if !sets.inheritable.is_empty() {
+        sets.ambient.extend(names);
     }
 }
 

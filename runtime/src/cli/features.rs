@@ -29,8 +29,12 @@ fn features() -> Features {
         hooks: strings(HOOKS),
         mount_options: options::known(),
         linux: Some(linux()),
-        annotations: BTreeMap::from([("org.knarr.version".into(), version)]),
-        potentially_unsafe_config_annotations: strings(&["org.systemd.property."]),
+        // Engines ask by this name, whichever runtime it is.
+        annotations: BTreeMap::from([
+            ("org.knarr.version".into(), version),
+            ("org.opencontainers.runc.checkpoint.enabled".into(), "true".into()),
+        ]),
+        potentially_unsafe_config_annotations: strings(&["org.systemd.property.", "org.criu.config"]),
     }
 }
 

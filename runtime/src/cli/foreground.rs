@@ -5,7 +5,7 @@
 
 use crate::error::{Context, Result};
 use crate::notify_socket::NotifySocket;
-use crate::socket;
+use crate::{socket, terminal};
 use knarr_sys::clone::Child;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::net::SocketType;
 use rustix::process::WaitOptions;
-use rustix::termios::{OptionalActions, Termios};
+use rustix::termios::{OptionalActions, OutputModes, Termios};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Everything that must be ready before the clone.
@@ -189,9 +189,12 @@ impl Terminal {
         if let Some(saved) = &saved {
             let mut raw = saved.clone();
             raw.make_raw();
+            // What comes out of the container has bare newlines; ours makes lines of them.
+            raw.output_modes |= OutputModes::OPOST;
             rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw)
                 .context(|| "tcsetattr")?;
         }
+        terminal::keep_newlines(master.as_fd())?;
         let terminal = Terminal { master, saved, input_open: true };
         terminal.resize();
         Ok(terminal)

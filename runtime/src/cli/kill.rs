@@ -16,8 +16,9 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
         arguments.positionals.get(1).map_or("SIGTERM".into(), |word| word.to_string_lossy().into_owned());
     let container = Container::peek(&global.root, &id)?;
     if wanted == "0" {
-        // No signal at all: only whether there is somebody.
-        return if container.status()? == Status::Stopped { Err(not_running()) } else { Ok(0) };
+        // No signal at all: only whether there is somebody, which `--all` does not insist on.
+        let nobody = container.status()? == Status::Stopped && !arguments.has("all");
+        return if nobody { Err(not_running()) } else { Ok(0) };
     }
     let signal = crate::signals::parse(&wanted)?;
     // Who shares a pid namespace does not die with init: what is left is found through the cgroup.

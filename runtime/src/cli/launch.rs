@@ -8,10 +8,10 @@ use crate::cgroups::{control, layout::Layout};
 use crate::container::{Container, Record};
 use crate::error::{Context, Error, Result};
 use crate::intel_rdt::Resctrl;
-use crate::plan::{HookKind, Host, Options, Plan};
+use crate::plan::{HookKind, Host, Options, Plan, rootfs_path};
 use crate::spec::{Hooks, NamespaceKind, Spec, parse};
 use crate::state::Status;
-use crate::{hooks, notify_socket, sealed_exe, security_label, socket};
+use crate::{hooks, notify_socket, rootfs, sealed_exe, security_label, socket};
 use rustix::process::Pid;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -63,6 +63,7 @@ pub(super) fn plan(
     let options = Options {
         id: id.into(),
         bundle: bundle.path.clone(),
+        rootfs: rootfs_path(&bundle.spec, &bundle.path),
         no_pivot: arguments.has("no-pivot"),
         no_new_keyring: arguments.has("no-new-keyring"),
         preserve_fds: preserved(arguments)?,
@@ -123,7 +124,7 @@ pub(super) fn launch(
     check_rootfs(&plan.rootfs)?;
     crate::container::check_free(&global.root, &id)?;
     control::ensure_free(&plan.cgroups)?;
-    let mut container = Container::create(&global.root, record(bundle, &plan), &bundle.json)?;
+    let mut container = Container::create(&global.root, record(bundle, &plan)?, &bundle.json)?;
     let made = if notify { notify_socket::make_directory(&directory) } else { Ok(()) };
     match made.and_then(|()| build(&mut container, &plan, arguments, console, wait_for_start)) {
         Ok(created) => Ok(Launched { container, created, plan }),
@@ -154,8 +155,10 @@ fn check_rootfs(rootfs: &Path) -> Result<()> {
     }
 }
 
-pub(super) fn record(bundle: &Bundle, plan: &Plan) -> Record {
-    Record {
+pub(super) fn record(bundle: &Bundle, plan: &Plan) -> Result<Record> {
+    let own_mounts = plan.namespaces.has(NamespaceKind::Mount);
+    let mounts_below = if own_mounts { None } else { Some(rootfs::mounts_at(&plan.rootfs)?) };
+    Ok(Record {
         id: plan.id.clone(),
         oci_version: bundle.spec.oci_version.clone(),
         bundle: bundle.path.display().to_string(),
@@ -164,6 +167,7 @@ pub(super) fn record(bundle: &Bundle, plan: &Plan) -> Record {
         annotations: bundle.spec.annotations.clone(),
         cgroups: plan.cgroups.clone(),
         resctrl: plan.resctrl.clone(),
+        mounts_below,
         shares_pids: !plan.namespaces.new.contains(&NamespaceKind::Pid),
         hooks: Hooks {
             poststart: plan.hooks.poststart.clone(),
@@ -172,7 +176,7 @@ pub(super) fn record(bundle: &Bundle, plan: &Plan) -> Record {
         },
         init_process_pid: 0,
         init_process_start: 0,
-    }
+    })
 }
 
 fn build(
@@ -184,7 +188,7 @@ fn build(
 ) -> Result<Created> {
     let start_fifo = if wait_for_start { Some(container.make_fifo()?) } else { None };
     let timeline = arguments.path("timeline").is_some();
-    let setup = Setup { console, start_fifo, timeline, target: None };
+    let setup = Setup { console, start_fifo, timeline, ..Setup::default() };
     let mut state = container.state_as(Status::Creating);
     state.oci_version = crate::spec::VERSION.into();
     // All but the last step of recording its pid happens while init is at work.
@@ -228,8 +232,9 @@ pub(super) fn undo(container: &Container, plan: &Plan) -> Result<()> {
         hooks::run(HookKind::Poststop.name(), HookKind::Poststop.of(&plan.hooks), &state)
     };
     let group = plan.resctrl.as_ref().map_or(Ok(()), |group| group.remove());
-    let done = [poststop(), control::remove(&plan.cgroups), group, container.remove_directory()];
-    Error::all(done.into_iter().filter_map(Result::err).collect())
+    let removed = [control::remove(&plan.cgroups), group, container.unmount(), container.remove_directory()];
+    let done = std::iter::once(poststop()).chain(removed);
+    Error::all(done.filter_map(Result::err).collect())
 }
 
 /// Where the terminal's master goes, by the rules of runc.
@@ -261,6 +266,11 @@ fn preserved(arguments: &Arguments) -> Result<u32> {
 /// What enters a container must not be this file itself, and must not hold what our caller forgot to close: init may
 /// wait for `start` for long, and somebody else for the end of a pipe.
 pub(super) fn protect_ourselves(arguments: &Arguments) -> Result<()> {
-    knarr_sys::process::close_inherited(preserved(arguments)?.saturating_add(3))?;
+    close_inherited(arguments)?;
     sealed_exe::ensure()
+}
+
+/// Descriptors that our caller forgot to close.
+pub(super) fn close_inherited(arguments: &Arguments) -> Result<()> {
+    Ok(knarr_sys::process::close_inherited(preserved(arguments)?.saturating_add(3))?)
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 pub(super) const FLAGS: &[Flag] = &[Flag::value("format", Some('f')), Flag::switch("quiet", Some('q'))];
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
-    let states = states(&global.root)?;
+    let states = states(&global.root, global.root_given)?;
     if arguments.has("quiet") {
         return super::print(&states.iter().map(|state| format!("{}\n", state.id)).collect::<String>());
     }
@@ -24,12 +24,13 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
     }
 }
 
-/// What disappears while we look is left out; what cannot be read does not hide the others.
-fn states(root: &Path) -> Result<Vec<State>> {
+/// What disappears while we look is left out; what cannot be read does not hide the others. The usual root need not be there
+/// yet; one that was named must.
+fn states(root: &Path, named: bool) -> Result<Vec<State>> {
     let entries = match std::fs::read_dir(root) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
-        Err(error) => return Err(error).context(|| format!("read {}", root.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => return Ok(vec![]),
+        Err(error) => return Err(error).context(|| format!("open {}", root.display())),
     };
     let mut names: Vec<_> = entries.flatten().filter(|entry| entry.path().is_dir()).collect();
     names.sort_by_key(std::fs::DirEntry::file_name);

@@ -57,10 +57,11 @@ fn change(container: &Container, mounts: &[Mount], add: bool) -> Result<u8> {
         return Err(Error::new(Kind::State, "container not running"));
     };
     let init = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context(|| "pidfd_open")?;
+    let root = super::exec::hosted_root(&linux, pid)?;
     if !container.is_alive() {
         return Err(Error::new(Kind::State, "container not running"));
     }
-    let setup = Setup { target: Some(init), ..Setup::default() };
+    let setup = Setup { target: Some(init), root, ..Setup::default() };
     let helper = runtime::create(&plan, container.state_as(Status::Running), setup, &mut super::exec::Alone)?;
     helper.kill().map(|()| 0)
 }

@@ -16,6 +16,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::mounts::{Propagation, Source};
 use crate::plan::{HookKind, Plan, Step};
 use crate::state::Status;
+use crate::systemd::{self, Wanted};
 use crate::{hooks, rootfs, safe_path, socket};
 use knarr_sys::clone::Child;
 use knarr_sys::{mount, namespace};
@@ -68,12 +69,9 @@ fn restore(global: &Global, arguments: &Arguments) -> Result<u8> {
         if detach { None } else { Some(Foreground::prepare(terminal, !arguments.has("no-subreaper"))?) };
     let (foreground, console) = super::foreground::console(foreground, console);
     let plan = launch::plan(global, &bundle, &id, arguments, false)?;
-    if plan.cgroups.scope.is_some() {
-        return Err(Error::unsupported("restore with --systemd-cgroup"));
-    }
     crate::container::check_free(&global.root, &id)?;
     control::ensure_free(&plan.cgroups)?;
-    let mut container = Container::create(&global.root, launch::record(&bundle, &plan), &bundle.json)?;
+    let mut container = Container::create(&global.root, launch::record(&bundle, &plan)?, &bundle.json)?;
     let job = Job { flags: &flags, directories: &directories, images: &images, bundle: &bundle, plan: &plan };
     let child = match job.make(&mut container, console, arguments) {
         Ok(child) => child,
@@ -144,12 +142,10 @@ impl Job<'_> {
         let (inherited, named) = self.inherited()?;
         let subject = Subject { spec: &self.bundle.spec, cgroups: &self.plan.cgroups };
         let options = options::restore(self.flags, self.directories, &subject, root, &named)?;
-        self.make_cgroups()?;
         let service = Service::start(&inherited)?;
         let mut events = Events { container, plan: self.plan, console };
-        let answer = control::attach(&self.plan.cgroups, service.pid())
-            .context(|| "unable to apply cgroup configuration")
-            .and_then(|()| service.ask(Sort::Restore, &options, &mut events));
+        let answer =
+            self.place(service.pid()).and_then(|()| service.ask(Sort::Restore, &options, &mut events));
         let response = match answer {
             Ok(response) => response,
             Err(error) => return Err(error.and(service.kill())),
@@ -167,17 +163,32 @@ impl Job<'_> {
         Ok(Child { pid, pidfd })
     }
 
-    fn make_cgroups(&self) -> Result<()> {
-        control::create(&self.plan.cgroups).context(|| "unable to apply cgroup configuration")?;
+    /// The cgroups as `create` makes them, with criu in the place of init: what it restores begins where it is itself.
+    fn place(&self, criu: u32) -> Result<()> {
+        let cgroups = &self.plan.cgroups;
+        let applied = || "unable to apply cgroup configuration";
         for step in &self.plan.steps {
             match step {
-                Step::LimitCgroups(writes) => control::write_all(&self.plan.cgroups, writes)
-                    .context(|| "error setting cgroup config")?,
-                Step::FilterDevices(rules) => control::set_device_filter(&self.plan.cgroups, rules)?,
+                Step::CreateCgroups => control::create(cgroups).context(applied)?,
+                Step::StartScope(wanted) => self.start_scope(criu, wanted).context(applied)?,
+                Step::LimitCgroups(writes) => {
+                    control::write_all(cgroups, writes).context(|| "error setting cgroup config")?;
+                }
+                Step::FilterDevices(rules) => control::set_device_filter(cgroups, rules)?,
                 _ => {}
             }
         }
-        Ok(())
+        control::attach(cgroups, criu).context(applied)
+    }
+
+    fn start_scope(&self, criu: u32, wanted: &Wanted) -> Result<()> {
+        let pid = i32::try_from(criu).ok().and_then(Pid::from_raw);
+        match (&self.plan.cgroups.scope, pid) {
+            (Some(scope), Some(pid)) => {
+                systemd::start(scope, &self.plan.id, pid, wanted, self.plan.cgroups.unified)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// criu wants a root that is a mount, and whose parent is not covered.

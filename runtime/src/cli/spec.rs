@@ -1,6 +1,7 @@
 //! `spec`: a configuration to start from.
 
 use super::{Arguments, Flag, Global};
+use crate::cgroups::layout::Layout;
 use crate::error::{Context, Error, Result};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -30,7 +31,7 @@ pub(super) fn run(_: &Global, arguments: &Arguments) -> Result<u8> {
     if std::fs::symlink_metadata(&file).is_ok() {
         return Err(Error::invalid("file config.json exists. Remove it first"));
     }
-    let mut spec = example();
+    let mut spec = example(matches!(Layout::detect()?, Layout::V2(_)));
     if arguments.has("rootless") {
         make_rootless(&mut spec);
     }
@@ -39,7 +40,16 @@ pub(super) fn run(_: &Global, arguments: &Arguments) -> Result<u8> {
     Ok(0)
 }
 
-fn example() -> Value {
+fn example(unified: bool) -> Value {
+    let mut namespaces = vec![
+        json!({"type": "pid"}),
+        json!({"type": "network"}),
+        json!({"type": "ipc"}),
+        json!({"type": "uts"}),
+        json!({"type": "mount"}),
+    ];
+    // Version 1 shows only the container's own directories anyway.
+    namespaces.extend(unified.then(|| json!({"type": "cgroup"})));
     json!({
         "ociVersion": crate::spec::VERSION,
         "process": {
@@ -69,8 +79,7 @@ fn example() -> Value {
         ],
         "linux": {
             "resources": {"devices": [{"allow": false, "access": "rwm"}]},
-            "namespaces": [{"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
-                           {"type": "cgroup"}],
+            "namespaces": namespaces,
             "maskedPaths": MASKED,
             "readonlyPaths": READONLY,
         },

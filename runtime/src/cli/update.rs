@@ -67,7 +67,7 @@ fn apply(cgroups: &Cgroups, resources: &Resources) -> Result<()> {
     if let Some(scope) = &cgroups.scope {
         crate::systemd::update(scope, resources, cgroups.unified)?;
     }
-    let mut writes = if cgroups.unified { v2::writes(resources)? } else { v1::writes(resources) };
+    let mut writes = if cgroups.unified { v2::writes(resources)? } else { v1::writes(resources)? };
     if !resources.devices.is_empty() {
         let rules = devices::rules(&resources.devices)?;
         if cgroups.unified {

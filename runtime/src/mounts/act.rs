@@ -150,6 +150,14 @@ pub(crate) fn unmount(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
     unmounted().context(|| format!("error unmounting {path:?}"))
 }
 
+/// Takes away the right to write to a mount that is complete.
+pub(crate) fn make_read_only(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let read_only = mount::Attributes { set: attr::RDONLY, ..mount::Attributes::default() };
+    let made =
+        || -> Result<()> { Ok(mount::set_attributes(&safe_path::find(root, path)?, read_only, false)?) };
+    made().context(|| format!("error making {path:?} read-only"))
+}
+
 /// A read-only mount of what is already there, on top of it.
 pub(crate) fn cover_read_only(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let place = match safe_path::find(root, path) {

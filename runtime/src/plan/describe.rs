@@ -80,6 +80,13 @@ impl Step {
                 "open_tree({:?}, OPEN_TREE_CLONE|AT_RECURSIVE), move_mount(onto itself)",
                 path.display()
             ),
+            Step::OpenHostedRoot(path) => {
+                format!(
+                    "open_tree({:?}, OPEN_TREE_CLONE|AT_RECURSIVE), move_mount(onto itself), private",
+                    path.display()
+                )
+            }
+            Step::EnterRoot => "fchdir(/proc/<init>/root), chroot(\".\"), chdir(\"/\")".into(),
             Step::Mount(plan) => mount(plan),
             Step::OpenJoinedRoot => "open(\"/\", O_PATH)".into(),
             Step::Unmount(path) => format!("umount2({:?}, MNT_DETACH)", path.display()),
@@ -106,6 +113,7 @@ impl Step {
                 format!("open_tree, mount_setattr(RDONLY), move_mount({:?})", path.display())
             }
             Step::MaskPaths(paths) => format!("move_mount(/dev/null or empty tmpfs) onto {}", join(paths)),
+            Step::AllCpus => "sched_setaffinity(0, all)".into(),
             Step::Cpus(cpus) => format!("sched_setaffinity(0, {cpus:?})"),
             Step::Label(label) => format!("write /proc/self/attr/exec {label:?}"),
             Step::Umask(mask) => format!("umask({mask:03o})"),
@@ -138,7 +146,9 @@ impl Step {
             Step::BecomeRoot => "setresgid(0), setresuid(0), setgroups([])".into(),
             Step::PivotRoot => "pivot_root(\".\", \".\"), umount2(<old root>, MNT_DETACH)".into(),
             Step::MoveRoot => "mount(\".\", \"/\", MS_MOVE), chroot(\".\")".into(),
+            Step::ChangeRoot => "fchdir(<rootfs>), chroot(\".\"), chdir(\"/\")".into(),
             Step::ReadonlyRoot => "mount_setattr(\"/\", RDONLY)".into(),
+            Step::ReadonlyMount(path) => format!("mount_setattr({:?}, RDONLY)", path.display()),
             Step::NoNewPrivileges => "prctl(PR_SET_NO_NEW_PRIVS, 1)".into(),
             Step::StdioOwner(uid) => format!("fchown(0, 1, 2, {uid}) where they are another's"),
             Step::FindProgram => "fstatat, faccessat along $PATH".into(),
@@ -203,6 +213,10 @@ impl Step {
             }
             Step::Keyring(_) => ("keyring", "keys of the caller's session stay out of reach"),
             Step::DetachFromHost(_) => ("detach from host", "mounts made here must not appear outside"),
+            Step::OpenHostedRoot(_) => (
+                "open hosted root",
+                "root.path, without a mount namespace: one mount to take off again holds all of the container's",
+            ),
             Step::OpenRoot(_) => {
                 ("open root", "root.path: opened once; every path inside is resolved from this descriptor")
             }
@@ -215,6 +229,10 @@ impl Step {
             Step::Mount(_) => (
                 "mount",
                 "mounts[]: made detached, moved onto a descriptor found beneath the root (CVE-2021-30465)",
+            ),
+            Step::EnterRoot => (
+                "enter root",
+                "there is no mount namespace to bring it: the container's init was moved to it",
             ),
             Step::OpenJoinedRoot => {
                 ("open joined root", "opened once; every path inside is resolved from this descriptor")
@@ -236,6 +254,10 @@ impl Step {
             }
             Step::PivotRoot => ("pivot root", "the host's root is unmounted, not only hidden"),
             Step::MoveRoot => ("move root", "--no-pivot: for a root on a ramdisk"),
+            Step::ChangeRoot => (
+                "change root",
+                "without a mount namespace there is nothing to pivot: the mounts are the host's",
+            ),
             Step::RootPropagation(_) => ("root propagation", "linux.rootfsPropagation"),
             Step::Console { .. } => (
                 "console",
@@ -251,6 +273,9 @@ impl Step {
                 "mask paths",
                 "linux.maskedPaths: with the host's null device, checked by inode (CVE-2025-31133)",
             ),
+            Step::ReadonlyMount(_) => {
+                ("read-only mount", "mounts[]: other mounts and devices had to be made in it first")
+            }
             Step::ReadonlyRoot => ("read-only root", "root.readonly"),
             Step::NoNewPrivileges => {
                 ("no new privileges", "process.noNewPrivileges: set-user-id programs gain nothing")
@@ -259,6 +284,9 @@ impl Step {
             Step::IoPriority(_) => ("io priority", "process.ioPriority"),
             Step::MemoryPolicy(_) => ("memory policy", "linux.memoryPolicy"),
             Step::Personality(_) => ("personality", "linux.personality"),
+            Step::AllCpus => {
+                ("all cpus", "its cgroup says where it runs, not the mask its caller happened to have")
+            }
             Step::Cpus(_) => ("cpus", "process.execCPUAffinity.final"),
             Step::Label(_) => {
                 ("label", "process.apparmorProfile, selinuxLabel: through the host's procfs (CVE-2019-16884)")

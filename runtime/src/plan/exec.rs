@@ -81,9 +81,13 @@ fn inside(target: &ExecTarget<'_>, given: &Process, process: &ProcessPlan) -> Re
     let user_namespace = target.has(NamespaceKind::User);
     let mut steps = Vec::new();
     steps.extend((!target.cgroups.unified).then_some(Step::EnterCgroups));
-    steps.extend((!process.cpus.is_empty()).then(|| Step::Cpus(process.cpus.clone())));
+    steps.push(match process.cpus.is_empty() {
+        true => Step::AllCpus,
+        false => Step::Cpus(process.cpus.clone()),
+    });
     steps.push(Step::JoinContainer { flags: target.join_flags() });
     steps.extend(user_namespace.then_some(Step::BecomeRoot));
+    steps.extend((!target.has(NamespaceKind::Mount)).then_some(Step::EnterRoot));
     steps.push(Step::NewSession);
     if process.terminal {
         let size = given.console_size.clone().unwrap_or_default();

@@ -50,6 +50,7 @@ fn helper(target: &ExecTarget<'_>, namespaces: Namespaces, prepare: bool, wanted
     steps.push(Step::AwaitInit);
     steps.push(Step::JoinContainer { flags: target.join_flags() });
     steps.extend(target.has(NamespaceKind::User).then_some(Step::BecomeRoot));
+    steps.extend((!target.has(NamespaceKind::Mount)).then_some(Step::EnterRoot));
     steps.push(Step::OpenJoinedRoot);
     steps.extend(wanted);
     steps.push(Step::Finish);
@@ -78,13 +79,17 @@ mod tests {
         ExecTarget { id: "id", linux, cgroups, rootless: false, bundle: "/b".into() }
     }
 
+    fn with_own_mounts() -> Linux {
+        serde_json::from_value(serde_json::json!({"namespaces": [{"type": "mount"}]})).unwrap()
+    }
+
     fn mounts(json: serde_json::Value) -> Vec<Mount> {
         serde_json::from_value(json).unwrap()
     }
 
     #[test]
     fn sources_are_opened_outside_and_mounts_made_inside() {
-        let linux = Linux::default();
+        let linux = with_own_mounts();
         let list = mounts(
             serde_json::json!([{"destination": "/a", "type": "bind", "source": "x", "options": ["bind"]}]),
         );

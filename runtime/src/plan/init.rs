@@ -21,8 +21,11 @@ pub(super) fn steps(
     let given = spec.process.clone().unwrap_or_default();
     let mut steps = enter(linux, plan, options);
     steps.extend(build_root(spec, linux, process, (options, host), plan)?);
-    steps.extend(leave_host(linux, options, &plan.hooks)?);
+    let late = late_read_only(&steps);
+    steps.extend(leave_host(linux, options, plan)?);
     steps.extend(settle(spec, linux, &given, process, plan)?);
+    // The console is the last thing that is made in one of them.
+    steps.extend(late);
     let (early, late) = filter(&given, linux)?;
     steps.extend(become_program(&given, process, linux, early, plan.namespaces.any_user())?);
     steps.push(Step::FindProgram);
@@ -50,6 +53,7 @@ fn enter(linux: &Linux, plan: &Plan, options: &Options) -> Vec<Step> {
         let later = namespaces.join.iter().filter(|join| join.kind != NamespaceKind::Pid);
         steps.extend(later.map(|join| Step::JoinNamespace { kind: join.kind, path: join.path.clone() }));
     }
+    steps.push(Step::AllCpus);
     steps.push(Step::NewSession);
     if !options.no_new_keyring {
         steps.push(Step::Keyring(format!("_ses.{}", options.id)));
@@ -64,12 +68,15 @@ fn build_root(
     (options, host): (&Options, &Host),
     plan: &mut Plan,
 ) -> Result<Vec<Step>> {
-    let mut steps = vec![
-        Step::DetachFromHost(
-            root_propagation(linux)?.unwrap_or(Propagation { flag: libc::MS_SLAVE, recursive: true }),
-        ),
-        Step::OpenRoot(plan.rootfs.clone()),
-    ];
+    let mut steps = match plan.namespaces.has(NamespaceKind::Mount) {
+        true => vec![
+            Step::DetachFromHost(
+                root_propagation(linux)?.unwrap_or(Propagation { flag: libc::MS_SLAVE, recursive: true }),
+            ),
+            Step::OpenRoot(plan.rootfs.clone()),
+        ],
+        false => vec![Step::OpenHostedRoot(plan.rootfs.clone())],
+    };
     let mut prepared = std::mem::take(&mut plan.prepared);
     let mounts = rootfs::mounts(spec, options, &plan.namespaces, &mut prepared)?;
     plan.prepared = prepared;
@@ -89,7 +96,8 @@ fn root_propagation(linux: &Linux) -> Result<Option<Propagation>> {
 }
 
 /// The last view of the host.
-fn leave_host(linux: &Linux, options: &Options, hooks: &crate::spec::Hooks) -> Result<Vec<Step>> {
+fn leave_host(linux: &Linux, options: &Options, plan: &Plan) -> Result<Vec<Step>> {
+    let hooks = &plan.hooks;
     let mut steps = Vec::new();
     if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
         steps.push(Step::AwaitHooks);
@@ -97,9 +105,15 @@ fn leave_host(linux: &Linux, options: &Options, hooks: &crate::spec::Hooks) -> R
     steps.extend(self::hooks(hooks, HookKind::CreateContainer));
     // Before the swap, while the host's null device is still mounted where it can be copied from.
     steps.extend(absolute("readonlyPaths", &linux.readonly_paths)?.into_iter().map(Step::ReadonlyPath));
-    let masked = absolute("maskedPaths", &linux.masked_paths)?;
+    let mut masked = absolute("maskedPaths", &linux.masked_paths)?;
+    let mut seen = std::collections::BTreeSet::new();
+    masked.retain(|path| seen.insert(path.clone()));
     steps.extend((!masked.is_empty()).then_some(Step::MaskPaths(masked)));
-    steps.push(if options.no_pivot { Step::MoveRoot } else { Step::PivotRoot });
+    steps.push(match plan.namespaces.has(NamespaceKind::Mount) {
+        false => Step::ChangeRoot,
+        true if options.no_pivot => Step::MoveRoot,
+        true => Step::PivotRoot,
+    });
     let propagation = root_propagation(linux)?.filter(|change| change.flag != libc::MS_PRIVATE);
     steps.extend(propagation.map(Step::RootPropagation));
     Ok(steps)
@@ -132,6 +146,15 @@ fn settle(
     Ok(steps)
 }
 
+/// Mounts that had to be filled first.
+fn late_read_only(steps: &[Step]) -> Vec<Step> {
+    let filled = |step: &Step| match step {
+        Step::Mount(plan) if plan.read_only_later => Some(Step::ReadonlyMount(plan.destination.clone())),
+        _ => None,
+    };
+    steps.iter().filter_map(filled).collect()
+}
+
 fn absolute(field: &str, paths: &[String]) -> Result<Vec<std::path::PathBuf>> {
     let check = |(index, path): (usize, &String)| match Path::new(path).is_absolute() {
         true => Ok(clean(path)),
@@ -150,7 +173,10 @@ pub(super) fn become_program(
 ) -> Result<Vec<Step>> {
     let mut steps: Vec<Step> = process.labels.iter().cloned().map(Step::Label).collect();
     steps.extend(given.no_new_privileges.then_some(Step::NoNewPrivileges));
-    steps.extend(given.scheduler.as_ref().map(scheduling::scheduler).transpose()?.map(Step::Scheduler));
+    let some_cpus =
+        linux.resources.as_ref().and_then(|r| r.cpu.as_ref()).is_some_and(|cpu| !cpu.cpus.is_empty());
+    let scheduler = given.scheduler.as_ref().map(|given| scheduling::scheduler(given, some_cpus));
+    steps.extend(scheduler.transpose()?.map(Step::Scheduler));
     steps.extend(given.io_priority.as_ref().map(scheduling::io_priority).transpose()?.map(Step::IoPriority));
     steps.extend(
         linux.memory_policy.as_ref().map(scheduling::memory_policy).transpose()?.map(Step::MemoryPolicy),

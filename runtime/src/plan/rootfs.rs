@@ -6,6 +6,7 @@ use crate::mounts::options::{self, IdmapOption, Options};
 use crate::mounts::{IdMap, MountPlan, Source};
 use crate::safe_path::clean;
 use crate::spec::{Device, Linux, Mount, Spec};
+use knarr_sys::mount::attr;
 use rustix::fs::{major, minor};
 use std::path::{Path, PathBuf};
 
@@ -55,8 +56,10 @@ fn mount(
     let source = source(mount, &options, &command.bundle, label)?;
     let must_prepare = match &source {
         // An ordinary user has more rights in its user namespace than outside.
-        Source::Bind { idmap, .. } => {
-            command.prepare_all || (namespaces.any_user() && !command.rootless) || idmap.is_some()
+        Source::Bind { path, idmap, .. } => {
+            // What a mount before it puts into the root is not there before init.
+            let outside = command.rootfs.parent().is_none() || !path.starts_with(&command.rootfs);
+            command.prepare_all || (namespaces.any_user() && !command.rootless && outside) || idmap.is_some()
         }
         _ => false,
     };
@@ -64,15 +67,32 @@ fn mount(
         prepared.push(source.clone());
         prepared.len() - 1
     });
+    let destination = inside(&mount.destination, &command.rootfs);
+    let mut attributes = options.attributes;
+    let is_tmpfs = matches!(&source, Source::New { fs_type, .. } if fs_type == "tmpfs");
+    let read_only = attributes.set & attr::RDONLY != 0;
+    // What is added to a running container comes alone.
+    let read_only_later = read_only && !command.prepare_all && (is_tmpfs || destination == Path::new("/dev"));
+    if read_only_later {
+        attributes.set &= !attr::RDONLY;
+    }
     Ok(MountPlan {
-        destination: clean(&mount.destination),
+        destination,
         source,
-        attributes: options.attributes,
+        attributes,
+        read_only_later,
         recursive_attributes: options.recursive_attributes,
         propagation: options.propagation,
         tmpcopyup: options.tmpcopyup,
         prepared,
     })
+}
+
+/// A destination that is given as a path of the host, below the root, means the same place: runc has always taken it so.
+fn inside(destination: &str, rootfs: &Path) -> PathBuf {
+    let path = clean(destination);
+    let below = if rootfs.parent().is_none() { None } else { path.strip_prefix(rootfs).ok() };
+    below.map(|below| Path::new("/").join(below)).unwrap_or(path)
 }
 
 fn source(

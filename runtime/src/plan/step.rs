@@ -125,6 +125,10 @@ pub(crate) enum Step {
     Keyring(String),
     DetachFromHost(Propagation),
     OpenRoot(PathBuf),
+    /// The root among the host's own mounts, for a container without a mount namespace.
+    OpenHostedRoot(PathBuf),
+    /// The root that a container without a mount namespace changed to.
+    EnterRoot,
     /// That of a container whose namespaces were joined.
     OpenJoinedRoot,
     Unmount(PathBuf),
@@ -142,6 +146,7 @@ pub(crate) enum Step {
     AwaitHooks,
     PivotRoot,
     MoveRoot,
+    ChangeRoot,
     RootPropagation(Propagation),
     Console {
         width: u16,
@@ -156,7 +161,10 @@ pub(crate) enum Step {
     ReadonlyPath(PathBuf),
     MaskPaths(Vec<PathBuf>),
     ReadonlyRoot,
+    /// A mount of the container's own, at the end.
+    ReadonlyMount(PathBuf),
     Cpus(Vec<usize>),
+    AllCpus,
     Label(SecurityLabel),
     NoNewPrivileges,
     Scheduler(SchedulerPlan),

@@ -16,7 +16,7 @@ pub(super) fn spec(spec: &Spec, options: &Options, host: &Host) -> Result<()> {
     let Some(linux) = &spec.linux else { return Err(Error::invalid("linux: must be specified")) };
     let has = |kind: NamespaceKind| linux.namespaces.iter().any(|namespace| namespace.kind == kind);
     if !has(NamespaceKind::Mount) {
-        return Err(Error::unsupported("a container without a mount namespace"));
+        among_host_mounts(linux)?;
     }
     if !spec.hostname.is_empty() && !has(NamespaceKind::Uts) {
         return Err(Error::invalid("hostname: unable to set hostname without a private UTS namespace"));
@@ -32,6 +32,19 @@ pub(super) fn spec(spec: &Spec, options: &Options, host: &Host) -> Result<()> {
         ));
     }
     spec.hooks.as_ref().map_or(Ok(()), hooks)
+}
+
+/// What a container without a mount namespace would do to the host's own mounts.
+fn among_host_mounts(linux: &Linux) -> Result<()> {
+    if !linux.masked_paths.is_empty() || !linux.readonly_paths.is_empty() {
+        return Err(Error::invalid("unable to restrict sys entries without a private MNT namespace"));
+    }
+    if !linux.rootfs_propagation.is_empty() {
+        return Err(Error::invalid(
+            "linux.rootfsPropagation: unable to set propagation without a private MNT namespace",
+        ));
+    }
+    Ok(())
 }
 
 fn net_devices(linux: &Linux, options: &Options) -> Result<()> {

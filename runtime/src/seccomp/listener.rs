@@ -29,6 +29,7 @@ pub(crate) fn send(listener: &Listener, notify: &OwnedFd, state: &State) -> Resu
     };
     let text =
         serde_json::to_vec(&message).map_err(|error| crate::error::Error::invalid(error.to_string()))?;
-    let socket = socket::connect(&listener.path).context(|| "linux.seccomp.listenerPath")?;
+    let socket = socket::connect(&listener.path)
+        .context(|| "failed to connect with seccomp agent specified in the seccomp profile")?;
     socket::send_fd(socket.as_fd(), &text, notify.as_fd()).context(|| "sending the seccomp notify descriptor")
 }

@@ -70,9 +70,18 @@ object! {
 }
 
 object! {
-    /// The number of tasks; 0 or less is unlimited.
+    /// The number of tasks; less than 0 is unlimited.
     pub struct Pids {
         limit: Option<i64>,
+    }
+}
+
+impl Resources {
+    /// The number of tasks, if one is given: nothing inside for no limit. systemd refuses 0, so it has always meant the least
+    /// there is.
+    pub fn pids_limit(&self) -> Option<Option<u64>> {
+        let limit = self.pids.as_ref()?.limit?;
+        Some(u64::try_from(limit).ok().map(|limit| limit.max(1)))
     }
 }
 

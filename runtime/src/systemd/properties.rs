@@ -37,8 +37,8 @@ pub(super) fn of_resources(resources: &Resources, unified: bool) -> Result<Vec<P
     if let Some(cpu) = &resources.cpu {
         self::cpu(cpu, unified, &mut all)?;
     }
-    if let Some(limit) = resources.pids.as_ref().and_then(|pids| pids.limit) {
-        all.push(("TasksMax", Value::Number(unlimited_or(limit))));
+    if let Some(limit) = resources.pids_limit() {
+        all.push(("TasksMax", Value::Number(limit.unwrap_or(u64::MAX))));
     }
     Ok(all)
 }

@@ -62,8 +62,10 @@ pub fn set_io_priority(class: u32, priority: u32) -> Result<()> {
 pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<()> {
     let bits = nodes.len() * 64;
     let max = if bits == 0 { 0 } else { bits + 1 };
+    // A mask of no nodes is not the same as no mask to the kernel.
+    let mask = if bits == 0 { std::ptr::null() } else { nodes.as_ptr() };
     // SAFETY: the kernel reads at most `max` - 1 bits of the mask, all of which are in the slice.
-    let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), max) };
+    let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, max) };
     if result == 0 { Ok(()) } else { Err(Error::last(format!("set_mempolicy({mode:#x}, {nodes:x?})"))) }
 }
 
@@ -72,6 +74,14 @@ pub fn set_personality(value: u64) -> Result<()> {
     // SAFETY: a plain number.
     let result = unsafe { libc::personality(value) };
     if result >= 0 { Ok(()) } else { Err(Error::last(format!("personality({value:#x})"))) }
+}
+
+/// Lets the process run on every CPU that its cgroup has.
+pub fn set_affinity_to_all() -> Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    (0..rustix::thread::CpuSet::MAX_CPU).for_each(|cpu| set.set(cpu));
+    rustix::thread::sched_setaffinity(None, &set)
+        .map_err(|errno| Error::new(errno, "sched_setaffinity(0, all)"))
 }
 
 /// Lets the process run on these CPUs only.

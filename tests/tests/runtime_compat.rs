@@ -1,0 +1,277 @@
+//! Small ways of runc that its own tests and other people's scripts rely on; each was once different here.
+
+// Test code throughout: a failed expectation ends the test that made it.
+#![allow(clippy::unwrap_used)]
+
+use knarr_tests::bins;
+use knarr_tests::bundle::Bundle;
+use knarr_tests::eventually::eventually;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// Whether cgroup v2 has the controllers here.
+fn unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// Runs a shell script in which `K` is our runtime, called through the command `KP`.
+fn script(bundle: &Bundle, text: &str) -> bins::Said {
+    let command = bundle.command(&[]);
+    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+    let words = words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ");
+    let text = format!(
+        "set -e\ncd {}\nK() {{ $KP {words} \"$@\"; }}\nID={}\n{text}",
+        bundle.path().display(),
+        bundle.id
+    );
+    bins::run(Command::new("sh").args(["-c", &text]))
+}
+
+#[test]
+fn a_process_comes_from_any_descriptor() {
+    let bundle = Bundle::shell("sleep 1000");
+    bundle.start();
+    let mut process = bundle.config["process"].clone();
+    process["args"] = json!(["sh", "-c", "echo $0; ls /proc/self/fd | wc -l"]);
+    std::fs::write(bundle.path().join("process.json"), process.to_string()).unwrap();
+    let said = script(&bundle, "K exec --process /dev/fd/7 $ID 7<process.json");
+    // Three of its own, and the directory that is listed.
+    assert_eq!(said.ok(), "sh\n4\n");
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_is_told_where_its_output_goes() {
+    let bundle = Bundle::shell("");
+    let program = bundle.rootfs().join("bad");
+    std::fs::write(&program, "#!/no/such/interpreter\n").unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut bundle = bundle;
+    bundle.config["process"]["args"] = json!(["/bad"]);
+    let said = bundle.run();
+    assert_eq!((said.code, said.err.as_str()), (255, "exec /bad: no such file or directory\n"), "{said:?}");
+    bundle.assert_gone();
+    // Nobody waits for it after `start`; what it says must be found all the same.
+    let said = script(&bundle, "K create $ID 2>words; K start $ID");
+    assert_eq!(said.code, 0, "{said:?}");
+    eventually("the words", SOON, || {
+        let words = std::fs::read_to_string(bundle.path().join("words")).unwrap();
+        if words == "exec /bad: no such file or directory\n" { Ok(()) } else { Err(words) }
+    });
+}
+
+#[test]
+fn a_hook_in_the_container_has_the_environment_of_the_program() {
+    let mut bundle = Bundle::shell("cat /told");
+    let hook = bundle.rootfs().join("hook");
+    std::fs::write(&hook, "#!/bin/sh\necho \"$ONE $OWN $HOME\" >> /told\n").unwrap();
+    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    bundle.config["process"]["env"].as_array_mut().unwrap().push(json!("ONE=1"));
+    let hooks = json!([{"path": "/hook"}, {"path": "/hook", "env": ["OWN=2"]}]);
+    bundle.config["hooks"] = json!({"startContainer": hooks});
+    assert_eq!(bundle.run().ok(), "1  /root\n 2 \n");
+}
+
+#[test]
+fn what_is_mounted_in_a_read_only_mount_comes_first() {
+    let mut bundle =
+        Bundle::shell("touch /dev/x || touch /memory/x || ls /dev/pts/ptmx /dev/null; touch /dev/shm/ok");
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    for mount in mounts.iter_mut().filter(|mount| mount["destination"] == "/dev") {
+        mount["options"].as_array_mut().unwrap().push(json!("ro"));
+    }
+    mounts.push(json!({"destination": "/dev/shm", "type": "tmpfs", "source": "shm"}));
+    mounts.push(json!({"destination": "/memory", "type": "tmpfs", "source": "tmpfs", "options": ["ro"]}));
+    mounts.push(json!({"destination": "/memory/below", "type": "tmpfs", "source": "tmpfs"}));
+    let said = bundle.run();
+    assert_eq!((said.code, said.out.as_str()), (0, "/dev/null\n/dev/pts/ptmx\n"), "{said:?}");
+    assert_eq!(said.err.matches("Read-only file system").count(), 2, "{said:?}");
+}
+
+#[test]
+fn a_destination_below_the_root_of_the_host_is_the_same_place() {
+    let mut bundle = Bundle::shell("cat /data/f /again/f; grep -c ' /bin ' /proc/self/mountinfo");
+    let (root, source) = (bundle.rootfs(), bundle.path().join("source"));
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("f"), "there\n").unwrap();
+    bundle.config["mounts"].as_array_mut().unwrap().extend([
+        json!({"destination": root.join("data"), "type": "bind", "source": source, "options": ["bind"]}),
+        // The source is what the mount before it put there.
+        json!({"destination": "/again", "type": "bind", "source": root.join("data"), "options": ["rbind"]}),
+    ]);
+    bundle.config["linux"]["maskedPaths"] = json!(["/tmp", "/tmp/", "/tmp"]);
+    assert_eq!(bundle.run().out, "there\nthere\n0\n");
+    bundle.config["process"]["args"] = json!(["sh", "-c", "grep -c ' /tmp ' /proc/self/mountinfo"]);
+    assert_eq!(bundle.run().ok(), "1\n", "a path that is masked three times is masked once");
+}
+
+#[test]
+fn a_waiting_init_holds_nothing_of_the_host() {
+    let bundle = Bundle::shell("true");
+    bundle.create().ok();
+    let state: Value = serde_json::from_str(&bundle.call("state", &[]).ok()).unwrap();
+    let fds = std::fs::read_dir(format!("/proc/{}/fd", state["pid"])).unwrap();
+    let link = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read_link(entry.unwrap().path()).unwrap();
+    let beyond = |path: &PathBuf| {
+        let text = path.display().to_string();
+        let own =
+            ["socket:", "pipe:", "anon_inode:", "/dev/null", "/null"].iter().any(|own| text.starts_with(own));
+        !own && !text.ends_with("exec.fifo") && !path.starts_with(std::env::temp_dir())
+    };
+    let found: Vec<PathBuf> = fds.map(link).filter(beyond).collect();
+    assert_eq!(found, Vec::<PathBuf>::new());
+}
+
+#[test]
+fn it_runs_on_all_cpus_of_its_cgroup_whoever_starts_it() {
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = own.lines().find(|line| line.starts_with("Cpus_allowed_list")).unwrap();
+    let bundle = Bundle::shell("grep Cpus_allowed_list /proc/self/status; sleep 1000");
+    let list = "grep Cpus_allowed_list /proc/self/status";
+    let said = script(&bundle, &format!("KP='taskset 1'; K run -d $ID >out; K exec $ID {list}"));
+    assert_eq!(said.ok().trim_end(), allowed);
+    eventually("what init says", SOON, || {
+        let out = std::fs::read_to_string(bundle.path().join("out")).unwrap();
+        if out.trim_end() == allowed { Ok(()) } else { Err(out) }
+    });
+}
+
+#[test]
+fn commands_about_what_is_not_there_answer_as_runc_does() {
+    let bundle = Bundle::shell("true");
+    let said = bundle.call_with("list", &[], &[]);
+    assert!(said.code != 0, "the root that was named is not there: {said:?}");
+    bundle.start();
+    eventually("the end", SOON, || match bundle.status() {
+        status if status == "stopped" => Ok(()),
+        status => Err(status),
+    });
+    assert!(bundle.call_with("kill", &[], &["0"]).failed().contains("container not running"));
+    bundle.call_with("kill", &["--all"], &["0"]).ok();
+}
+
+#[test]
+fn an_exec_enters_cgroups_below_the_containers_own_only() {
+    let bundle = Bundle::shell("sleep 1000");
+    bundle.start();
+    for (wanted, why) in [
+        ("..", "bad sub cgroup path: .."),
+        ("a/../../b", "bad sub cgroup path"),
+        ("nonexistent", "error adding pid"),
+        ("whaaat:/", "unknown controller whaaat in SubCgroupPaths"),
+    ] {
+        let said = bundle.call_with("exec", &["--cgroup", wanted], &["true"]);
+        assert!(said.code != 0 && said.err.contains(why), "{wanted}: {said:?}");
+    }
+    bundle.call_with("exec", &["--cgroup", "/"], &["true"]).ok();
+}
+
+#[test]
+fn limits_that_mean_something_else_than_they_say() {
+    let mut bundle = Bundle::shell("sleep 1000");
+    bundle.config["linux"]["resources"]["pids"] = json!({"limit": 0});
+    bundle.start();
+    let limits = bundle
+        .cgroups_left()
+        .into_iter()
+        .filter_map(|own| std::fs::read_to_string(own.join("pids.max")).ok());
+    assert_eq!(limits.collect::<Vec<_>>(), ["1\n"]);
+    bundle.call("delete", &["--force"]).ok();
+    bundle.config["linux"]["resources"] = json!({"unified": {"memory.min": "131072"}});
+    let said = bundle.create();
+    if unified() {
+        said.ok();
+    } else {
+        assert!(said.failed().contains("invalid configuration: cannot use unified on cgroup v1"));
+    }
+}
+
+#[test]
+fn a_frozen_cgroup_is_refused() {
+    let bundle = Bundle::shell("true");
+    let (top, file, word) = match unified() {
+        true => ("/sys/fs/cgroup", "cgroup.freeze", "1"),
+        false => ("/sys/fs/cgroup/freezer", "freezer.state", "FROZEN"),
+    };
+    let cgroup = Path::new(top).join("knarr-tests").join(&bundle.id);
+    std::fs::create_dir_all(&cgroup).unwrap();
+    std::fs::write(cgroup.join(file), word).unwrap();
+    let said = bundle.run();
+    std::fs::remove_dir(&cgroup).unwrap();
+    assert!(said.failed().contains("container's cgroup unexpectedly frozen"));
+    bundle.assert_gone();
+}
+
+#[test]
+fn capabilities_that_cannot_be_ambient_are_told() {
+    let mut bundle = Bundle::shell("grep -E 'CapInh|CapAmb' /proc/self/status; sleep 1000");
+    let sets = bundle.config["process"]["capabilities"].as_object_mut().unwrap();
+    for name in ["bounding", "effective", "permitted"] {
+        sets[name].as_array_mut().unwrap().push(json!("CAP_CHOWN"));
+    }
+    sets["bounding"].as_array_mut().unwrap().push(json!("CAP_SYSLOG"));
+    sets.insert("inheritable".into(), json!(["CAP_CHOWN", "CAP_SYSLOG"]));
+    sets.insert("ambient".into(), json!(["CAP_CHOWN", "CAP_KILL"]));
+    let said = bundle.create();
+    let warning = "level=warning msg=\"can't raise ambient capability CAP_KILL: operation not permitted\"";
+    assert!(said.err.contains(warning), "{said:?}");
+    bundle.call("start", &[]).ok();
+    let status = ["grep", "-E", "CapInh|CapAmb", "/proc/self/status"];
+    let out = bundle.call_with("exec", &["--cap", "CAP_SYSLOG"], &status).ok();
+    assert_eq!(out, "CapInh:\t0000000400000001\nCapAmb:\t0000000400000001\n");
+}
+
+#[test]
+fn what_cannot_work_is_refused_in_the_words_of_runc() {
+    let seccomp = |action: &str, call: &str| {
+        json!({"seccomp": {"defaultAction": action, "listenerPath": "/none",
+            "syscalls": [{"names": [call], "action": "SCMP_ACT_NOTIFY"}]}})
+    };
+    let policy = |mode: &str, nodes: &str| json!({"memoryPolicy": {"mode": mode, "nodes": nodes}});
+    for (linux, why) in [
+        (seccomp("SCMP_ACT_ALLOW", "write"), "SCMP_ACT_NOTIFY cannot be used for the write syscall"),
+        (seccomp("SCMP_ACT_NOTIFY", "mkdir"), "SCMP_ACT_NOTIFY cannot be used as default action"),
+        (seccomp("SCMP_ACT_ALLOW", "mkdir"), "failed to connect with seccomp agent"),
+        (policy("INTERLEAVE", "0"), "invalid memory policy mode"),
+        (policy("", "0"), "invalid memory policy mode"),
+        (policy("MPOL_DEFAULT", "0-7"), "mode requires 0 nodes but got 8"),
+        (policy("MPOL_BIND", ""), "mode requires at least one node but got 0"),
+    ] {
+        let mut bundle = Bundle::shell("true");
+        bundle.config["linux"].as_object_mut().unwrap().extend(linux.as_object().unwrap().clone());
+        let said = bundle.run();
+        assert!(said.code != 0 && said.err.contains(why), "{why}: {said:?}");
+        bundle.assert_gone();
+    }
+    let mut bundle = Bundle::shell("true");
+    bundle.config["linux"]
+        .as_object_mut()
+        .unwrap()
+        .extend(policy("MPOL_DEFAULT", "").as_object().unwrap().clone());
+    bundle.run().ok();
+}
+
+#[test]
+fn lines_of_events_begin_with_what_they_are() {
+    let bundle = Bundle::shell("sleep 1000");
+    bundle.start();
+    let line = bundle.call("events", &["--stats"]).ok();
+    assert!(
+        line.starts_with(&format!("{{\"type\":\"stats\",\"id\":\"{}\",\"data\":{{", bundle.id)),
+        "{line}"
+    );
+}
+
+#[test]
+fn help_is_laid_out_as_scripts_expect() {
+    let bundle = Bundle::shell("true");
+    for verb in ["create", "checkpoint", "kill", "features"] {
+        let out = bins::run(&mut bundle.command(&[verb, "--help"])).ok();
+        let mut lines = out.lines();
+        assert_eq!(lines.next(), Some("NAME:"));
+        assert!(lines.next().unwrap().starts_with(&format!("   knarr-runtime {verb} - ")), "{out}");
+    }
+}
