@@ -48,7 +48,11 @@ pub(crate) fn set_up(
 /// sockets has no name, the socket of a caller has one.
 fn is_ours(console: BorrowedFd<'_>) -> bool {
     let Ok(peer) = rustix::net::getpeername(console) else { return false };
-    let named = |peer: SocketAddrUnix| peer.path().is_some() || peer.abstract_name().is_some();
+    let named = |peer: SocketAddrUnix| {
+        // A pair's address is there, and empty.
+        peer.path().is_some_and(|path| !path.is_empty())
+            || peer.abstract_name().is_some_and(|name| !name.is_empty())
+    };
     !peer.and_then(|peer| SocketAddrUnix::try_from(peer).ok()).is_some_and(named)
 }
 

@@ -32,19 +32,31 @@ fn print_stats(container: &Container) -> Result<u8> {
     super::print(&format!("{{\"type\":\"stats\",\"id\":{},\"data\":{data}}}\n", json!(container.record.id)))
 }
 
+fn print_oom(container: &Container) -> Result<u8> {
+    super::print(&format!("{{\"type\":\"oom\",\"id\":{}}}\n", json!(container.record.id)))
+}
+
 /// Until the container ends, which its pidfd tells. A line about a hit memory limit does not wait for the interval.
 fn stream(container: &Container, interval: Duration) -> Result<u8> {
     let cgroups = &container.record.cgroups;
     let Some(pid) = Pid::from_raw(container.record.init_process_pid) else { return Ok(0) };
     let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return Ok(0) };
+    let before = stats::oom_kills(cgroups);
     let watch = stats::oom_watch(cgroups)?;
     let mut kills = stats::oom_kills(cgroups);
+    if kills > before {
+        print_oom(container)?;
+    }
+    // Version 1 tells of a hit before its victim is counted.
+    let counts = cgroups.unified || watch.is_none();
     let mut due = Instant::now() + interval;
     loop {
         let (ended, hit) = wait(&pidfd, watch.as_ref(), due)?;
         let now = stats::oom_kills(cgroups);
-        if now > kills {
-            super::print(&format!("{{\"type\":\"oom\",\"id\":{}}}\n", json!(container.record.id)))?;
+        // It tells of the end of the cgroup, too.
+        let struck = if counts { now > kills } else { hit && stats::exists(cgroups) };
+        if struck {
+            print_oom(container)?;
         }
         kills = now;
         if ended || !stats::exists(cgroups) {
