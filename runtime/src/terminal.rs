@@ -8,7 +8,6 @@ use crate::{safe_path, socket};
 use knarr_sys::mount;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::SocketAddrUnix;
 use rustix::pty::OpenptFlags;
 use rustix::termios::{OptionalActions, OutputModes, Winsize};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -48,12 +47,8 @@ pub(crate) fn set_up(
 /// sockets has no name, the socket of a caller has one.
 fn is_ours(console: BorrowedFd<'_>) -> bool {
     let Ok(peer) = rustix::net::getpeername(console) else { return false };
-    let named = |peer: SocketAddrUnix| {
-        // A pair's address is there, and empty.
-        peer.path().is_some_and(|path| !path.is_empty())
-            || peer.abstract_name().is_some_and(|name| !name.is_empty())
-    };
-    !peer.and_then(|peer| SocketAddrUnix::try_from(peer).ok()).is_some_and(named)
+    // The address of a pair is the family alone.
+    peer.is_none_or(|peer| peer.addr_len() as usize <= size_of::<libc::sa_family_t>())
 }
 
 /// Newlines come out as they went in: the reader may be a file or a pipe, and a terminal makes its own lines.
