@@ -4,12 +4,13 @@
 //! parent), tells the pid and ends.
 
 use super::channel::{Channel, Message};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Kind as ErrorKind, Result};
 use crate::id_map;
 use crate::plan::{Join, Namespaces, sys_kind};
 use crate::spec::NamespaceKind;
 use knarr_sys::clone::{Child, Side, SingleThreaded, clone as clone3};
-use knarr_sys::{namespace, process};
+use knarr_sys::namespace::{self, Kind};
+use knarr_sys::process;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,7 +23,7 @@ pub(crate) fn clone(
     ours: &Channel,
     theirs: Option<&Channel>,
 ) -> Result<Side> {
-    let Some(theirs) = theirs else { return Err(Error::new(Kind::Os, "init has no channel")) };
+    let Some(theirs) = theirs else { return Err(Error::new(ErrorKind::Os, "init has no channel")) };
     match clone3(single, 0, cgroup.map(AsFd::as_fd))? {
         Side::Parent(stage) => guide(&stage, namespaces, ours).map(Side::Parent),
         Side::Child => match enter_and_clone(single, namespaces, theirs) {
@@ -80,15 +81,19 @@ fn join_all(namespaces: &Namespaces) -> Result<()> {
     let opened = namespaces.join.iter().map(open).collect::<Result<Vec<_>>>()?;
     let (users, others): (Vec<_>, Vec<_>) =
         opened.iter().partition(|(kind, _)| *kind == sys_kind(NamespaceKind::User));
+    let failed = |kind: Kind| move || format!("failed to join {} namespace", kind.proc_name());
     let mut later = vec![];
     for (kind, file) in others {
         match namespace::join(file, *kind) {
-            Err(error) if error.errno == Errno::PERM && !users.is_empty() => later.push((kind, file)),
-            joined => joined.context(|| format!("failed to join {} namespace", kind.proc_name()))?,
+            Err(error) if error.errno == Errno::PERM && !users.is_empty() => later.push((*kind, file)),
+            joined => joined.context(failed(*kind))?,
         }
     }
-    for (kind, file) in users.into_iter().map(|(kind, file)| (kind, file)).chain(later) {
-        namespace::join(file, *kind).context(|| format!("failed to join {} namespace", kind.proc_name()))?;
+    for (kind, file) in users {
+        namespace::join(file, *kind).context(failed(*kind))?;
+    }
+    for (kind, file) in later {
+        namespace::join(file, kind).context(failed(kind))?;
     }
     Ok(())
 }
