@@ -296,32 +296,6 @@ fn hooks_run_around_a_restore_as_around_a_create() {
 }
 
 #[test]
-fn users_of_its_own_are_kept() {
-    if !possible("users_of_its_own_are_kept") {
-        return;
-    }
-    let mut bundle = Bundle::shell(COUNTER);
-    let open: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(bundle.path(), open).unwrap();
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    bundle.config["linux"]["uidMappings"] = map.clone();
-    bundle.config["linux"]["gidMappings"] = map;
-    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-    std::os::unix::fs::chown(bundle.rootfs(), Some(100_000), Some(100_000)).unwrap();
-    std::fs::create_dir(bundle.rootfs().join("dev/pts")).unwrap();
-    start(&bundle);
-    let seen = until_beyond(&bundle, 3);
-    checkpoint(&bundle, &[]);
-    bundle.assert_gone();
-    restore(&bundle, &[]);
-    until_beyond(&bundle, seen);
-    let map = bundle.call_with("exec", &[], &["cat", "/proc/self/uid_map"]).ok();
-    assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);
-    bundle.call("delete", &["--force"]).ok();
-    bundle.assert_gone();
-}
-
-#[test]
 fn mistakes_are_told_before_anything_is_frozen() {
     let bundle = Bundle::shell("sleep 1000");
     bundle.create().ok();

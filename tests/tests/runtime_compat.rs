@@ -38,7 +38,7 @@ fn a_process_comes_from_any_descriptor() {
     let mut process = bundle.config["process"].clone();
     process["args"] = json!(["sh", "-c", "echo $0; ls /proc/self/fd | wc -l"]);
     std::fs::write(bundle.path().join("process.json"), process.to_string()).unwrap();
-    let said = script(&bundle, "K exec --process /dev/fd/7 $ID 7<process.json");
+    let said = script(&bundle, "K exec --process /proc/self/fd/7 $ID 7<process.json");
     // Three of its own, and the directory that is listed.
     assert_eq!(said.ok(), "sh\n4\n");
 }

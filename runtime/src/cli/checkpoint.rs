@@ -6,7 +6,7 @@ use crate::criu::message::Sort;
 use crate::criu::options::{self, Directories, Flags, Subject};
 use crate::criu::service::{Listener, Service};
 use crate::error::{Context, Error, Kind, Result};
-use crate::spec::NamespaceKind;
+use crate::spec::{NamespaceKind, Spec};
 use crate::state::Status;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::OwnedFd;
@@ -136,10 +136,7 @@ fn dump(
 ) -> Result<()> {
     let pid = container.record.init_process_pid;
     let spec = container.spec()?;
-    let linux = spec.linux.iter().flat_map(|linux| &linux.namespaces);
-    if !linux.into_iter().any(|namespace| namespace.kind == NamespaceKind::Mount) {
-        return Err(Error::unsupported("checkpoint of a container without a mount namespace"));
-    }
+    check_namespaces(&spec)?;
     let subject = Subject { spec: &spec, cgroups: &container.record.cgroups };
     let masked = masked_files(pid, spec.linux.iter().flat_map(|linux| &linux.masked_paths))?;
     let options = options::dump(flags, directories, &subject, pid, (&container.record.rootfs, &masked))?;
@@ -156,6 +153,18 @@ fn dump(
         Ok(_) => service.finish(),
         Err(error) => Err(error.and(service.kill())),
     }
+}
+
+/// What criu would only fail at half way.
+fn check_namespaces(spec: &Spec) -> Result<()> {
+    let has = |kind| spec.linux.iter().any(|linux| linux.namespaces.iter().any(|one| one.kind == kind));
+    if !has(NamespaceKind::Mount) {
+        return Err(Error::unsupported("checkpoint of a container without a mount namespace"));
+    }
+    if has(NamespaceKind::User) {
+        return Err(Error::unsupported("checkpoint of a container with a user namespace"));
+    }
+    Ok(())
 }
 
 /// Those of the masked paths that are files: they are covered with a device of the host.
