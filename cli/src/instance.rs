@@ -6,6 +6,10 @@ use anyhow::{Context, bail};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long the child of a dead holder may take to begin its program, on the slowest machine.
+const LEFT_BEHIND: Duration = Duration::from_secs(10);
 
 /// Held for as long as the process serves.
 #[derive(Debug)]
@@ -19,7 +23,7 @@ impl Instance {
         let file = lock_file(state_dir);
         std::fs::create_dir_all(state_dir).with_context(|| format!("mkdir {}", state_dir.display()))?;
         let mut locked = open(&file)?;
-        match locked.try_lock() {
+        match lock_unless_served(&mut locked) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let holder = holder_of(&mut locked)
@@ -38,6 +42,25 @@ impl Instance {
         writeln!(locked, "{}", std::process::id())?;
         Ok(Self { _locked: locked })
     }
+}
+
+/// A holder that was killed may have left the lock to a child that has not begun its own program yet; it will at once,
+/// and the lock goes with that. Only a holder that lives keeps it.
+fn lock_unless_served(file: &mut File) -> Result<(), TryLockError> {
+    let end = Instant::now() + LEFT_BEHIND;
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < end && !holder_of(file).is_some_and(lives) => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
+}
+
+fn lives(pid: i32) -> bool {
+    let pid = rustix::process::Pid::from_raw(pid);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 /// The process that serves from `state_dir`, if one does.
@@ -89,5 +112,19 @@ mod tests {
         assert_eq!(running(directory.path()).unwrap(), Some(std::process::id() as i32));
         drop(first);
         assert_eq!(running(directory.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn the_lock_of_a_dead_holder_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut dead = std::process::Command::new("/bin/true").spawn().unwrap();
+        dead.wait().unwrap();
+        let Instance { _locked: left } = Instance::acquire(directory.path()).unwrap();
+        std::fs::write(lock_file(directory.path()), dead.id().to_string()).unwrap();
+        let path = directory.path().to_owned();
+        let next = std::thread::spawn(move || Instance::acquire(&path).map(drop));
+        assert_eq!(running(directory.path()).unwrap(), Some(dead.id() as i32), "it is still locked");
+        drop(left);
+        next.join().unwrap().unwrap();
     }
 }

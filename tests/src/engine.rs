@@ -4,6 +4,7 @@
 use crate::bins::{self, Said};
 use crate::cri_client::Client;
 use crate::eventually::{answers, eventually};
+use crate::failure;
 use knarr_cri::v1::*;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,9 @@ use std::time::Duration;
 pub const IMAGE: &str = "localhost/busybox:1";
 /// For everything that happens "soon", on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lines of its log that a failed test shows.
+const LOG_LINES: usize = 200;
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
@@ -57,6 +61,7 @@ impl Engine {
     /// # Panics
     /// When it does not answer.
     pub async fn start_with(keys: &str, environment: &[(&str, &str)]) -> Self {
+        failure::remember();
         let number = u16::try_from(std::process::id() % 300).expect("a small number")
             + 300 * NEXT.fetch_add(1, Ordering::SeqCst);
         let directory = tempfile::Builder::new().prefix("knarr-engine-").tempdir().expect("a directory");
@@ -230,7 +235,10 @@ impl Drop for Engine {
         let said = self.down();
         self.remove_cgroup();
         if std::thread::panicking() {
-            eprintln!("--- the engine said:\n{log}");
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().join("\n");
+            // What was expected comes last, where it is not lost when much was said.
+            eprintln!("--- the engine said at last:\n{tail}\n--- the test: {}", failure::last());
         } else {
             assert_eq!(said.code, 0, "knarr down: {said:?}");
         }

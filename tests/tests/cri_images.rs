@@ -3,52 +3,9 @@
 
 use knarr_cri::v1::*;
 use knarr_tests::bins;
-use knarr_tests::engine::{Engine, IMAGE, PATIENCE, container, pod};
-use knarr_tests::eventually::eventually;
-use std::process::{Child, Command, Stdio};
+use knarr_tests::engine::{Engine, IMAGE, container, pod};
+use knarr_tests::registry::Registry;
 use tonic::Code;
-
-/// A registry on loopback that knows one user.
-struct Registry {
-    process: Child,
-    port: u16,
-}
-
-/// `user` with the password `secret`, as htpasswd writes it.
-const HTPASSWD: &str = "user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
-
-impl Registry {
-    fn start(engine: &Engine) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let directory = engine.path("registry");
-        std::fs::create_dir(&directory).unwrap();
-        std::fs::write(directory.join("htpasswd"), HTPASSWD).unwrap();
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {0}/data}}}}\n\
-             http: {{addr: \"127.0.0.1:{port}\"}}\nauth: {{htpasswd: {{realm: r, path: {0}/htpasswd}}}}\n",
-            directory.display()
-        );
-        std::fs::write(directory.join("config.yml"), config).unwrap();
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(directory.join("config.yml"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        eventually("the registry listens", PATIENCE, || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|error| error.to_string())
-        });
-        Self { process, port }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _gone = self.process.kill();
-        let _gone = self.process.wait();
-    }
-}
 
 fn spec(image: &str) -> Option<ImageSpec> {
     Some(ImageSpec { image: image.into(), ..Default::default() })
@@ -82,7 +39,7 @@ async fn an_image_has_one_id_under_all_its_names_and_goes_with_any() {
 #[tokio::test]
 async fn a_pull_needs_the_credentials_of_its_registry() {
     let mut engine = Engine::start().await;
-    let registry = Registry::start(&engine);
+    let registry = Registry::with_login(&engine.path("registry"));
     let name = format!("127.0.0.1:{}/app:1", registry.port);
     std::fs::create_dir(engine.path("docker")).unwrap();
     let login =

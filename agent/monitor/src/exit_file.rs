@@ -3,6 +3,7 @@
 //! The file is written before anybody is told, and appears whole (rename), so an engine that was away, or a monitor
 //! that dies right after, loses nothing.
 
+use crate::protocol::KEPT;
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -40,12 +41,17 @@ pub fn write(directory: &Path, container_id: &str, exit: &Exit) -> io::Result<()
     std::fs::rename(unfinished, path)
 }
 
-/// Removes a container's exit; it may be absent.
-pub fn remove(directory: &Path, container_id: &str) -> io::Result<()> {
-    match std::fs::remove_file(path(directory, container_id)?) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+/// Removes a container's exit, and the note by which a monitor would adopt it. Either may be absent.
+pub fn forget(directory: &Path, container_id: &str) -> io::Result<()> {
+    let exit = path(directory, container_id)?;
+    let note = directory.join(KEPT).join(exit.file_name().unwrap_or_default());
+    for file in [exit, note] {
+        match std::fs::remove_file(file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// Ids become file names, so an id that could leave the directory is refused.
@@ -73,8 +79,8 @@ mod tests {
         assert_eq!(read(directory.path(), "c1").unwrap(), None);
         write(directory.path(), "c1", &exit).unwrap();
         assert_eq!(read(directory.path(), "c1").unwrap(), Some(exit));
-        remove(directory.path(), "c1").unwrap();
-        remove(directory.path(), "c1").unwrap();
+        forget(directory.path(), "c1").unwrap();
+        forget(directory.path(), "c1").unwrap();
         assert_eq!(read(directory.path(), "c1").unwrap(), None);
     }
 

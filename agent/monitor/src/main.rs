@@ -7,6 +7,7 @@ mod container;
 mod cri_log;
 mod early_output;
 mod error_log;
+mod forget;
 mod init;
 mod input;
 mod kill_tree;

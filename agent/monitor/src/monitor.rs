@@ -6,6 +6,7 @@
 use crate::connection::{Connection, Phase};
 use crate::container::{Container, Key};
 use crate::error_log::ErrorLog;
+use crate::forget::Forgetting;
 use crate::logs::{Logs, Ticket};
 use crate::runtime_call::RuntimeCall;
 use knarr_monitor::cgroup_mounts::CgroupMount;
@@ -33,6 +34,7 @@ pub(crate) struct Monitor {
     pub(crate) unclaimed: BTreeMap<i32, i32>,
     pub(crate) logs: Logs,
     pub(crate) tickets: BTreeMap<Ticket, Awaited>,
+    pub(crate) forgetting: Vec<Forgetting>,
     pub(crate) errors: ErrorLog,
     /// One read's worth of bytes, allocated once.
     pub(crate) buffer: Vec<u8>,
@@ -90,6 +92,7 @@ impl Monitor {
             unclaimed: BTreeMap::new(),
             logs: Logs::default(),
             tickets: BTreeMap::new(),
+            forgetting: Vec::new(),
             errors: ErrorLog::default(),
             buffer: vec![0; BUFFER],
             stopping: false,

@@ -44,6 +44,7 @@ impl Monitor {
             let now = Instant::now();
             self.kill_overdue(now);
             self.report_overdue(now);
+            self.forget_what_is_gone();
             self.drop_stalled(now);
         }
         self.logs.finish();
@@ -195,7 +196,7 @@ impl Monitor {
             Phase::Attached(attached) => attached.stall_deadline(),
             _ => None,
         });
-        execs.chain(reports).chain(stalls).min()
+        execs.chain(reports).chain(stalls).chain(self.forget_deadline()).min()
     }
 }
 

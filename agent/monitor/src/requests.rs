@@ -198,32 +198,6 @@ impl Monitor {
         }
     }
 
-    /// Kills a call in flight (a runtime that hangs), drops stdio, log and exit. The processes of a living container
-    /// are not touched: ending them is the runtime's business.
-    fn forget(&mut self, connection: Key, id: &str) {
-        for (call, purpose) in self.calls.values() {
-            let of = match purpose {
-                Purpose::Create { request, .. } => &request.id,
-                Purpose::Exec { container_id, .. } => container_id,
-            };
-            if of == id {
-                kill_tree(call.child);
-            }
-        }
-        if let Some(container) = self.find(id).and_then(|key| self.containers.remove(&key)) {
-            self.close_log(container.log);
-            container.attached.iter().for_each(|client| drop(self.connections.remove(client)));
-            for waiter in container.waiters {
-                self.refuse(waiter, format!("container {id} was forgotten"));
-            }
-        }
-        self.drop_early_clients(id);
-        match exit_file::remove(&self.directory, id).and_then(|()| adoption::forget(id)) {
-            Ok(()) => self.answer(connection, &Answer::Done {}),
-            Err(error) => self.refuse(connection, format!("remove the exit of container {id}: {error}")),
-        }
-    }
-
     fn reopen_log(&mut self, connection: Key, id: &str) {
         let Some(container) = self.find(id).and_then(|key| self.containers.get(&key)) else {
             return self.refuse(connection, format!("container {id} is not known to its monitor"));

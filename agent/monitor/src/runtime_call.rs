@@ -77,6 +77,8 @@ impl RuntimeCall {
         if invocation.tty {
             command.arg("--console-socket").arg(files.console_address());
         }
+        // Should we be killed, nothing that we began goes on behind the back of whoever cleans up after us.
+        knarr_sys::process::end_with_parent(&mut command);
         command.arg(invocation.id).current_dir("/").stdin(far.stdin).stdout(far.stdout).stderr(far.stderr);
         let child = command
             .spawn()

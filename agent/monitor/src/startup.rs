@@ -20,7 +20,7 @@ const BACKLOG: i32 = 128;
 /// What the command line says.
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// The monitor's directory; made where absent.
+    /// The monitor's directory, which exists: without one there is no pod.
     pub(crate) directory: PathBuf,
     /// The cgroup to live in, relative to each hierarchy's root; stay where we are if absent.
     pub(crate) cgroup: Option<PathBuf>,
@@ -49,7 +49,6 @@ impl Options {
 pub(crate) fn start(options: Options) -> io::Result<(Monitor, OwnedFd)> {
     // Containers inherit it where their spec does not say otherwise.
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    std::fs::create_dir_all(&options.directory)?;
     let directory = options.directory.canonicalize()?;
     std::env::set_current_dir(&directory)?;
     let lock = lock()?;

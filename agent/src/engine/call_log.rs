@@ -78,10 +78,21 @@ impl Engine {
         span.in_scope(|| match &result {
             Ok(_) => tracing::debug!(milliseconds, "done"),
             // The caller is told, and decides whether it is an error: asking for what is gone often is not.
+            Err(status) if is_refusal(code) => {
+                tracing::debug!(milliseconds, code = ?code, "refused: {}", status.message());
+            }
             Err(status) => tracing::info!(milliseconds, code = ?code, "failed: {}", status.message()),
         });
         result
     }
+}
+
+/// Nothing was tried: what was asked for does not fit what there is.
+fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument | Code::AlreadyExists
+    )
 }
 
 /// Upper bounds of the histogram, in seconds.

@@ -10,6 +10,7 @@ mod exec;
 mod launch;
 mod unix;
 
+pub(crate) use channel::Refused;
 pub use unix::UnixMonitors;
 
 use async_trait::async_trait;

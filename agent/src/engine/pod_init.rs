@@ -5,7 +5,8 @@
 //! kernel ends every process of the pod, which is also how the namespace is released.
 
 use super::core::{Core, sibling_binary};
-use super::lifecycle::containers;
+use super::failures::Failures;
+use super::lifecycle::{containers, exits, gates, sandboxes};
 use super::monitors::CreateContainer;
 use super::records::{SandboxPhase, SandboxRecord};
 use super::registry::Sandbox;
@@ -18,6 +19,7 @@ use knarr_runtime::spec::{
 use knarr_sys::mount;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tracing::Instrument;
 
 /// Where the program is in its own root file system.
 const PROGRAM: &str = "/knarr-monitor";
@@ -51,38 +53,57 @@ pub(crate) async fn start(core: &Core, sandbox: &SandboxRecord) -> anyhow::Resul
     runtime.start(&sandbox.id).await.context("starting the pod's init")
 }
 
-/// Marks the pod as stopped when its init ends: nothing can be started in its pid namespace any more, and a kubelet
-/// that sees NOTREADY makes a new pod.
+/// Stops the pod when its init ends: nothing can be started in its pid namespace any more, and a kubelet that sees
+/// NOTREADY makes a new pod.
 pub(crate) fn watch(core: &Arc<Core>, sandbox: &Arc<Sandbox>) {
     if !sandbox.record.with(is_wanted) {
         return;
     }
     let (core, sandbox) = (core.clone(), sandbox.clone());
-    tokio::spawn(async move {
-        let ended = core.monitors.wait(&sandbox.id, &sandbox.id).await;
-        // While the pod is being stopped or removed, its end is no news.
-        let Ok(_gate) = sandbox.gate.try_read() else { return };
-        if ended.is_ok() && sandbox.record.with(|record| record.phase == SandboxPhase::Ready) {
-            tracing::warn!("sandbox {}: its init has ended, so the pod has", sandbox.id);
-            drop(sandbox.record.update(|record| record.phase = SandboxPhase::Stopped).await);
+    let span = tracing::info_span!("init", pod = %sandbox.id);
+    let wait = async move {
+        end(&core, &sandbox.id).await;
+        let _gate = gates::of_sandbox(&core, &sandbox).await;
+        // Whoever stopped or removed the pod meanwhile has ended its init.
+        if sandbox.record.with(|record| record.phase == SandboxPhase::Ready) {
+            tracing::warn!("the pod's init has ended, so the pod has");
+            let stopped = sandboxes::stop(&core, &sandbox).await;
+            stopped.unwrap_or_else(|error| tracing::error!("stopping the pod: {error:#}"));
         }
-    });
+    };
+    tokio::spawn(wait.instrument(span));
 }
 
-/// Ends it; fine if there is none.
+/// Returns when it has ended.
+async fn end(core: &Core, id: &str) {
+    let Err(error) = exits::from_monitor(core, id, id).await else { return };
+    tracing::debug!("waiting for its end: {error:#}");
+    let state = match core.runtime_of(id) {
+        Ok(runtime) => runtime.state(id).await,
+        Err(error) => Err(error),
+    };
+    let watched = match state {
+        Ok(None) => Ok(()),
+        Ok(Some(state)) => exits::process_end(Some(state.pid)).await,
+        Err(error) => Err(error),
+    };
+    watched.unwrap_or_else(|error| tracing::warn!("watching its process: {error:#}"));
+}
+
+/// Ends it; fine if there is none. The monitor forgets it first, which ends a creation under way.
 pub(crate) async fn stop(core: &Core, sandbox: &SandboxRecord) -> anyhow::Result<()> {
     if !is_wanted(sandbox) {
         return Ok(());
     }
-    core.runtime_of(&sandbox.id)?.delete(&sandbox.id).await?;
-    core.monitors.forget(&sandbox.id, &sandbox.id).await?;
+    let mut failures = Failures::default();
+    failures.note("monitor", core.monitors.forget(&sandbox.id, &sandbox.id).await);
+    failures.note("runtime delete", core.runtime_of(&sandbox.id)?.delete(&sandbox.id).await);
     let bundle = bundle(core, &sandbox.id);
     match std::fs::remove_dir_all(&bundle) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", bundle.display()))
-        }
-        _ => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        result => drop(failures.note("removing its bundle", result)),
     }
+    failures.into_result()
 }
 
 fn bundle(core: &Core, sandbox_id: &str) -> PathBuf {

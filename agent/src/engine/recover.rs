@@ -12,6 +12,7 @@ use anyhow::Context;
 use knarr_cri::v1::ContainerState;
 use knarr_runtime::state::Status as RuntimeStatus;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What to do about a sandbox.
@@ -19,20 +20,20 @@ use std::sync::Arc;
 enum SandboxAction {
     /// Find its monitor again (or give it a new one).
     Adopt,
-    /// It was never completed: remove it.
+    /// It was never completed, or its removal was cut short: remove it.
     Remove,
-    /// It lived before the reboot: nothing of it is in the kernel, its address is still taken.
+    /// Nothing of it runs, but something may be left: its address where it lived before a reboot, anything where its stop
+    /// was cut short.
     Stop,
-    /// Nothing.
-    Leave,
 }
 
-fn plan_sandbox(record: &SandboxRecord, boot_id: &str) -> SandboxAction {
+/// A directory goes with its pod, right before the record, or by a reboot.
+fn plan_sandbox(record: &SandboxRecord, boot_id: &str, has_directory: bool) -> SandboxAction {
     match (record.phase, record.boot_id == boot_id) {
         (SandboxPhase::Starting, _) => SandboxAction::Remove,
+        (SandboxPhase::Stopped, true) if !has_directory => SandboxAction::Remove,
         (SandboxPhase::Ready, true) => SandboxAction::Adopt,
-        (SandboxPhase::Ready, false) => SandboxAction::Stop,
-        (SandboxPhase::Stopped, _) => SandboxAction::Leave,
+        (SandboxPhase::Ready, false) | (SandboxPhase::Stopped, _) => SandboxAction::Stop,
     }
 }
 
@@ -45,24 +46,27 @@ enum ContainerAction {
     Start,
     /// A start may have been under way: clear away what it made, so that it can be started again.
     Reset,
+    /// Its removal was cut short: go on with it.
+    Remove,
     /// It ended, with a code that nobody will ever know.
     Lost,
     /// Nothing.
     Leave,
 }
 
+/// A container that was told to be created is cleared away even where the runtime knows nothing of it: the monitor may
+/// be making it just now. A bundle goes with its container, right before the record, or by a reboot.
 fn plan_container(
     record: &ContainerRecord,
     boot_id: &str,
+    has_bundle: bool,
     runtime: Option<RuntimeStatus>,
 ) -> ContainerAction {
     match (record.state(), record.boot_id == boot_id) {
+        (state, true) if !has_bundle && state != ContainerState::ContainerRunning => ContainerAction::Remove,
         (ContainerState::ContainerExited | ContainerState::ContainerUnknown, _) => ContainerAction::Leave,
         (_, false) => ContainerAction::Lost,
-        (ContainerState::ContainerCreated, true) => match runtime {
-            None => ContainerAction::Leave,
-            Some(_) => ContainerAction::Reset,
-        },
+        (ContainerState::ContainerCreated, true) => ContainerAction::Reset,
         (ContainerState::ContainerRunning, true) => match runtime {
             Some(RuntimeStatus::Created) => ContainerAction::Start,
             // The monitor knows the exit even where the runtime has forgotten the container.
@@ -108,7 +112,8 @@ pub(crate) async fn recover(core: &Arc<Core>) -> anyhow::Result<()> {
 async fn recover_pod(core: &Arc<Core>, sandbox: Arc<Sandbox>) {
     let record = sandbox.record.get();
     let _gate = sandbox.gate.write().await;
-    let action = plan_sandbox(&record, &core.host.boot_id);
+    let has_directory = exists(core.paths.pod(&sandbox.id)).await;
+    let action = plan_sandbox(&record, &core.host.boot_id, has_directory);
     if action == SandboxAction::Adopt {
         report(&sandbox.id, core.monitors.ensure(&sandbox.id).await.context("finding its monitor"));
         pod_init::watch(core, &sandbox);
@@ -119,20 +124,24 @@ async fn recover_pod(core: &Arc<Core>, sandbox: Arc<Sandbox>) {
     report(
         &sandbox.id,
         match action {
-            SandboxAction::Remove => sandboxes::remove(core, &sandbox).await,
+            SandboxAction::Remove => remove_unfinished(core, &sandbox).await,
             SandboxAction::Stop => sandboxes::stop(core, &sandbox).await,
-            SandboxAction::Adopt | SandboxAction::Leave => Ok(()),
+            SandboxAction::Adopt => Ok(()),
         },
     );
 }
 
-/// Addresses that no living pod has are given back, and links or rules that somebody removed come again. A network
-/// without pods is left alone: the first pod makes what it needs.
+/// What cannot be removed now becomes visible, stopped, so that somebody can remove it later.
+async fn remove_unfinished(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> anyhow::Result<()> {
+    let Err(left) = sandboxes::remove(core, sandbox).await else { return Ok(()) };
+    core.registry.release(&sandbox.id);
+    sandbox.record.update(|record| record.phase = SandboxPhase::Stopped).await?;
+    Err(left)
+}
+
+/// Addresses that no living pod has are given back, and links or rules that somebody removed come again.
 async fn recover_network(core: &Core) {
     let all = core.registry.all_sandboxes();
-    if all.is_empty() {
-        return;
-    }
     let living = |sandbox: &&Arc<Sandbox>| sandbox.record.with(|record| record.phase == SandboxPhase::Ready);
     let living = all.iter().filter(living).map(|sandbox| sandbox.id.clone()).collect();
     report("the network", core.network.collect_garbage(&living).await);
@@ -142,8 +151,10 @@ async fn recover_container(core: &Arc<Core>, container: &Arc<Container>) -> anyh
     let record = container.record.get();
     let alive = record.exit.is_none() && record.boot_id == core.host.boot_id;
     let seen = if alive { core.runtime_of(&record.sandbox_id)?.state(&record.id).await? } else { None };
-    match plan_container(&record, &core.host.boot_id, seen.map(|state| state.status)) {
+    let has_bundle = exists(core.paths.bundle(&record.id)).await;
+    match plan_container(&record, &core.host.boot_id, has_bundle, seen.map(|state| state.status)) {
         ContainerAction::Leave => Ok(()),
+        ContainerAction::Remove => containers::remove(core, container).await,
         ContainerAction::Watch => {
             // An end that the monitor has seen already is known from the start.
             match core.monitors.exit_of(&container.sandbox_id, &container.id).await {
@@ -217,6 +228,10 @@ async fn discard_sandbox(core: &Arc<Core>, id: &str) -> anyhow::Result<()> {
     sandboxes::remove(core, &sandbox).await
 }
 
+async fn exists(path: PathBuf) -> bool {
+    tokio::fs::try_exists(path).await.unwrap_or(true)
+}
+
 fn report(id: &str, result: anyhow::Result<()>) {
     result.unwrap_or_else(|error| tracing::error!("recovering {id}: {error:#}"));
 }
@@ -242,14 +257,16 @@ mod tests {
     #[test]
     fn sandboxes_are_adopted_stopped_or_removed() {
         use SandboxPhase::{Ready, Starting, Stopped};
-        for (phase, boot, action) in [
-            (Ready, "now", SandboxAction::Adopt),
-            (Ready, "later", SandboxAction::Stop),
-            (Starting, "now", SandboxAction::Remove),
-            (Starting, "later", SandboxAction::Remove),
-            (Stopped, "later", SandboxAction::Leave),
+        for (phase, boot, has_directory, action) in [
+            (Ready, "now", true, SandboxAction::Adopt),
+            (Ready, "later", false, SandboxAction::Stop),
+            (Starting, "now", true, SandboxAction::Remove),
+            (Starting, "later", false, SandboxAction::Remove),
+            (Stopped, "now", true, SandboxAction::Stop),
+            (Stopped, "now", false, SandboxAction::Remove),
+            (Stopped, "later", false, SandboxAction::Stop),
         ] {
-            assert_eq!(plan_sandbox(&sandbox(phase), boot), action, "{phase:?} {boot}");
+            assert_eq!(plan_sandbox(&sandbox(phase), boot, has_directory), action, "{phase:?} {boot}");
         }
     }
 
@@ -272,19 +289,22 @@ mod tests {
             stop_signal: String::new(),
             mounts: Vec::new(),
         };
-        for (started_at, exited, boot, runtime, action) in [
-            (5, false, "now", Some(Running), ContainerAction::Watch),
-            (5, false, "now", Some(Stopped), ContainerAction::Watch),
-            (5, false, "now", None, ContainerAction::Watch),
-            (5, false, "now", Some(Created), ContainerAction::Start),
-            (5, false, "later", None, ContainerAction::Lost),
-            (0, false, "later", None, ContainerAction::Lost),
-            (0, false, "now", Some(Created), ContainerAction::Reset),
-            (0, false, "now", None, ContainerAction::Leave),
-            (5, true, "later", None, ContainerAction::Leave),
+        for (started_at, exited, boot, has_bundle, runtime, action) in [
+            (5, false, "now", true, Some(Running), ContainerAction::Watch),
+            (5, false, "now", true, Some(Stopped), ContainerAction::Watch),
+            (5, false, "now", true, None, ContainerAction::Watch),
+            (5, false, "now", true, Some(Created), ContainerAction::Start),
+            (5, false, "later", false, None, ContainerAction::Lost),
+            (0, false, "later", false, None, ContainerAction::Lost),
+            (0, false, "now", true, Some(Created), ContainerAction::Reset),
+            (0, false, "now", true, None, ContainerAction::Reset),
+            (5, true, "later", false, None, ContainerAction::Leave),
+            (5, true, "now", true, None, ContainerAction::Leave),
+            (5, true, "now", false, None, ContainerAction::Remove),
+            (0, false, "now", false, None, ContainerAction::Remove),
         ] {
             assert_eq!(
-                plan_container(&record(started_at, exited), boot, runtime),
+                plan_container(&record(started_at, exited), boot, has_bundle, runtime),
                 action,
                 "{started_at} {boot}"
             );

@@ -28,6 +28,7 @@ impl Lab {
         config.engine.monitor_cgroup = format!("/{name}-monitors");
         let config = Arc::new(config);
         let monitors = UnixMonitors::new(config.clone());
+        std::fs::create_dir_all(config.state_dir.join("pods").join(sandbox)).unwrap();
         monitors.ensure(sandbox).await.unwrap();
         monitors.ensure(sandbox).await.unwrap();
         Self { monitors, sandbox, config, root, name }

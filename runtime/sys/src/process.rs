@@ -42,6 +42,20 @@ pub fn exec_fd(file: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> Error
     }
 }
 
+/// Has the kernel kill (SIGKILL) what `command` starts when the calling thread ends; what that starts itself lives on.
+pub fn end_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let parent = rustix::process::getpid();
+    let arm = move || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        // It died before: nobody will be told.
+        if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(rustix::io::Errno::SRCH.into()) }
+    };
+    // SAFETY: between fork and exec only prctl and getppid are called, which are async-signal-safe; nothing is allocated
+    // and no lock is taken.
+    unsafe { command.pre_exec(arm) };
+}
+
 /// Ends the process at once: no destructors, no buffers written (they are copies of the parent's).
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit never returns and touches no memory of ours.

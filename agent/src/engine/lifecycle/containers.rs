@@ -41,9 +41,7 @@ pub(crate) async fn start(core: &Arc<Core>, container: &Arc<Container>) -> anyho
             Ok(())
         }
         Err(error) => {
-            // The monitor may still be about it: that is killed first, so that what is deleted stays deleted.
-            let forgotten = core.monitors.forget(&container.sandbox_id, &container.id).await;
-            let undone = forgotten.and(discard(core, container).await);
+            let undone = discard(core, container).await;
             let exit = ExitRecord::start_error(format!("{error:#}"), now());
             let recorded = container.record.update(move |record| record.exit = Some(exit)).await;
             events::tell(
@@ -89,6 +87,8 @@ pub(crate) async fn create_process(
     create: CreateContainer,
 ) -> anyhow::Result<i32> {
     let id = create.id.clone();
+    // Nobody has watched the monitor of a pod in which nothing runs.
+    core.monitors.ensure(sandbox_id).await?;
     match tokio::time::timeout(CREATE_DEADLINE, core.monitors.create_container(sandbox_id, create)).await {
         Ok(created) => created,
         Err(_) => {
@@ -98,11 +98,12 @@ pub(crate) async fn create_process(
     }
 }
 
-/// Removes what runtime and monitor hold of a container.
+/// Removes what monitor and runtime hold of a container. The monitor may still be making it: it forgets first, which
+/// ends that, so that what is deleted stays deleted.
 pub(crate) async fn discard(core: &Arc<Core>, container: &Container) -> anyhow::Result<()> {
     let mut failures = Failures::default();
-    failures.note("runtime delete", core.runtime_of(&container.sandbox_id)?.delete(&container.id).await);
     failures.note("monitor", core.monitors.forget(&container.sandbox_id, &container.id).await);
+    failures.note("runtime delete", core.runtime_of(&container.sandbox_id)?.delete(&container.id).await);
     failures.into_result()
 }
 

@@ -5,6 +5,7 @@
 
 use crate::engine::core::{Core, now};
 use crate::engine::events;
+use crate::engine::monitors::{Exit, Refused};
 use crate::engine::records::ExitRecord;
 use crate::engine::registry::Container;
 use anyhow::anyhow;
@@ -13,12 +14,17 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tracing::Instrument;
 
 /// The exit code of a process whose end nobody saw.
 const UNSEEN: i32 = 137;
-/// How often a lost monitor is replaced before only the process itself is watched.
-const ATTEMPTS: usize = 3;
+/// How often in a row a monitor is replaced that dies at once; then only the process itself is watched.
+const ATTEMPTS: u32 = 20;
+/// Before a monitor is replaced once more; doubled each time.
+const PAUSE: Duration = Duration::from_millis(10);
+/// A monitor that lived this long did not die of being asked.
+const HEALTHY: Duration = Duration::from_secs(5);
 
 /// Waits for the end of a running container, in a task of its own.
 pub(crate) fn watch(core: &Arc<Core>, container: &Arc<Container>) {
@@ -33,14 +39,9 @@ pub(crate) fn watch(core: &Arc<Core>, container: &Arc<Container>) {
 }
 
 async fn observe(core: &Core, container: &Container) -> ExitRecord {
-    for _ in 0..ATTEMPTS {
-        match core.monitors.wait(&container.sandbox_id, &container.id).await {
-            Ok(exit) => return ExitRecord::observed(&exit),
-            Err(error) => tracing::warn!("waiting for its end: {error:#}"),
-        }
-        if let Err(error) = core.monitors.ensure(&container.sandbox_id).await {
-            tracing::warn!("replacing its monitor: {error:#}");
-        }
+    match from_monitor(core, &container.sandbox_id, &container.id).await {
+        Ok(exit) => return ExitRecord::observed(&exit),
+        Err(error) => tracing::warn!("waiting for its end: {error:#}"),
     }
     if let Err(error) = process_end(container.record.with(|record| record.pid)).await {
         tracing::warn!("watching its process: {error:#}");
@@ -48,8 +49,34 @@ async fn observe(core: &Core, container: &Container) -> ExitRecord {
     ExitRecord::unseen(UNSEEN, now())
 }
 
+/// How a container or a pod's init ended, from the pod's monitor. One that dies meanwhile is replaced, however often;
+/// an error means that a living one knows nothing of it, or that none stays alive.
+pub(crate) async fn from_monitor(core: &Core, sandbox_id: &str, id: &str) -> anyhow::Result<Exit> {
+    let mut failed = 0;
+    loop {
+        let begin = Instant::now();
+        let error = match core.monitors.wait(sandbox_id, id).await {
+            Ok(exit) => return Ok(exit),
+            Err(error) => error,
+        };
+        if begin.elapsed() > HEALTHY {
+            failed = 0;
+        }
+        let pod = core.registry.find_sandbox(sandbox_id);
+        if error.is::<Refused>() || failed >= ATTEMPTS || !matches!(pod, Ok(Some(_))) {
+            return Err(error);
+        }
+        tracing::debug!("its monitor is lost: {error:#}");
+        if let Err(error) = core.monitors.ensure(sandbox_id).await {
+            tracing::warn!("replacing its monitor: {error:#}");
+        }
+        tokio::time::sleep(PAUSE * 2_u32.pow(failed.min(7))).await;
+        failed += 1;
+    }
+}
+
 /// Returns when the process is gone. The thread that waits belongs to nobody, so it never holds up our own end.
-async fn process_end(pid: Option<i32>) -> anyhow::Result<()> {
+pub(crate) async fn process_end(pid: Option<i32>) -> anyhow::Result<()> {
     let pid = pid.and_then(Pid::from_raw).ok_or_else(|| anyhow!("its pid is unknown"))?;
     let process = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
         Err(Errno::SRCH) => return Ok(()),

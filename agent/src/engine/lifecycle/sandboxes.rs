@@ -19,6 +19,8 @@ const NETWORK_DEADLINE: Duration = Duration::from_secs(60);
 /// Makes everything a pod needs before its first container; the gate is held exclusively by the caller.
 pub(crate) async fn set_up(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> anyhow::Result<Vec<IpAddr>> {
     let record = sandbox.record.get();
+    let directory = core.paths.pod(&sandbox.id);
+    blocking(move || Ok(std::fs::create_dir_all(directory)?)).await.context("making the pod's directory")?;
     // Both run to their end even if the other fails: a half-cancelled step could finish after the teardown.
     let (monitor, addresses) = tokio::join!(core.monitors.ensure(&sandbox.id), connect(core, &record));
     monitor.context("starting the pod's monitor")?;
@@ -82,6 +84,12 @@ fn host_ports(record: &SandboxRecord) -> Vec<HostPort> {
 pub(crate) async fn stop(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Result<()> {
     let record = sandbox.record.get();
     let mut failures = Failures::default();
+    if record.phase == SandboxPhase::Ready {
+        // First of all: whatever cannot be undone, and whoever dies on the way, the pod is not usable any more, and the
+        // next engine goes on from here.
+        let update = sandbox.record.update(|record| record.phase = SandboxPhase::Stopped).await;
+        failures.note("recording the stop", update);
+    }
     let containers = core.registry.containers_of(&sandbox.id);
     let ends = containers.iter().map(|container| containers::kill(core, container));
     for result in futures_util::future::join_all(ends).await {
@@ -93,10 +101,7 @@ pub(crate) async fn stop(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Result<
     }
     let (shared, id) = (core.clone(), sandbox.id.clone());
     failures.note("namespaces", blocking(move || pod_namespaces::unpin(&shared.paths, &id)).await);
-    // Whatever could not be undone, the pod is not usable any more.
     if record.phase == SandboxPhase::Ready {
-        let update = sandbox.record.update(|record| record.phase = SandboxPhase::Stopped).await;
-        failures.note("recording the stop", update);
         events::tell(core, &sandbox.id, &sandbox.id, ContainerEventType::ContainerStoppedEvent);
     }
     failures.into_result()
@@ -129,8 +134,9 @@ fn remove_files(core: &Core, record: &SandboxRecord) -> anyhow::Result<()> {
             core.hierarchies.remove_if_empty(cgroups::default_parent());
         }
     }
-    failures.note("pod directory", remove_pod_directory(core, &record.id));
+    // What is left keeps its place, and its record.
     failures.into_result()?;
+    remove_pod_directory(core, &record.id).context("pod directory")?;
     core.registry.sandbox_records.remove(&record.id)
 }
 

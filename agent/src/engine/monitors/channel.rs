@@ -14,6 +14,11 @@ use tokio::net::UnixStream;
 /// Longest answer, in bytes: an error text is at most a few KiB.
 const MAX_ANSWER: usize = 64 << 10;
 
+/// A living monitor's (or the runtime's) own words for why not; every other error is about the connection.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refused(String);
+
 #[derive(Debug)]
 pub(super) struct Channel {
     stream: UnixStream,
@@ -53,7 +58,7 @@ impl Channel {
                 return match serde_json::from_slice(&line)
                     .context("the monitor's answer is not understood")?
                 {
-                    Answer::Error { message } => Err(anyhow::Error::msg(message)),
+                    Answer::Error { message } => Err(Refused(message).into()),
                     answer => Ok(answer),
                 };
             }

@@ -13,7 +13,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 const PROGRAM: &str = "knarr-monitor";
 
-/// Starts the monitor of `directory` and returns when it listens.
+/// Starts the monitor of `directory` and returns when it listens. Whoever makes the pod makes the directory: one that is
+/// started when its pod has just been removed finds nothing to live in.
 pub(super) async fn launch(config: &Config, directory: &Path) -> anyhow::Result<()> {
     let program = program(config);
     let mut child = Command::new(&program)

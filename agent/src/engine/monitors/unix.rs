@@ -129,7 +129,7 @@ impl Monitors for UnixMonitors {
         if Channel::connect(&directory).await?.is_some() {
             return self.ask_done(sandbox_id, Request::Forget(Container { id })).await;
         }
-        let removed = tokio::task::spawn_blocking(move || exit_file::remove(&directory, &id)).await?;
+        let removed = tokio::task::spawn_blocking(move || exit_file::forget(&directory, &id)).await?;
         removed.with_context(|| format!("remove the exit of container {container_id}"))
     }
 
