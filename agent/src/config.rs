@@ -70,8 +70,13 @@ pub struct NetworkConfig {
     pub table: String,
     /// Addresses of this node's pods until a cluster assigns a `podCIDR`; the first one is the bridge's own.
     pub pod_cidr: String,
+    /// Pods get a second address from this IPv6 range (`fd00:42::/112`), at the same place as in the first; none where
+    /// absent. It has as many addresses at least. The host then forwards IPv6.
+    pub pod_cidr_v6: Option<String>,
     /// Packets leaving for anything outside this range take the node's address.
     pub cluster_cidr: String,
+    /// The same for IPv6; the pods' own range where absent.
+    pub cluster_cidr_v6: Option<String>,
     /// Service addresses.
     pub service_cidr: String,
     /// Bytes; the MTU of the default route's link where absent.
@@ -270,7 +275,9 @@ impl Default for NetworkConfig {
             bridge: "knarr0".into(),
             table: "knarr".into(),
             pod_cidr: "10.42.0.0/24".into(),
+            pod_cidr_v6: None,
             cluster_cidr: "10.42.0.0/16".into(),
+            cluster_cidr_v6: None,
             service_cidr: "10.96.0.0/16".into(),
             mtu: None,
             dir: None,

@@ -175,6 +175,12 @@ impl Pod {
         std::thread::spawn(move || answer(&listener, text, usize::MAX));
     }
 
+    /// The same over both families of addresses.
+    pub(crate) fn serve_both(&self, port: u16, text: &'static str) {
+        let listener = self.inside(move || TcpListener::bind(("::", port)).unwrap());
+        std::thread::spawn(move || answer(&listener, text, usize::MAX));
+    }
+
     /// Connects from inside and reads everything.
     pub(crate) fn get(&self, address: IpAddr, port: u16) -> String {
         self.try_get(address, port).unwrap_or_else(|| panic!("no answer from {address}:{port} in the pod"))

@@ -44,3 +44,114 @@ async fn kubernetes_own_suite_passes_by_either_protocol() {
         assert_eq!(said.code, 0, "{flags:?}: {}", verdict(&said));
     }
 }
+
+/// `crictl` against an engine, with the two files that it wants.
+struct Crictl {
+    program: PathBuf,
+    engine: Engine,
+}
+
+impl Crictl {
+    fn files(&self) {
+        let write = |name: &str, content: serde_json::Value| {
+            std::fs::write(self.engine.path(name), content.to_string()).unwrap();
+        };
+        let parent = self.engine.cgroup();
+        let metadata = serde_json::json!({"name": "p", "uid": "u", "namespace": "n", "attempt": 0});
+        let logs = self.engine.path("logs/p");
+        let linux = serde_json::json!({"cgroup_parent": parent});
+        write("pod.json", serde_json::json!({"metadata": metadata, "log_directory": logs, "linux": linux}));
+        let line = "echo first; httpd -p 80 -h /etc; cat";
+        write(
+            "container.json",
+            serde_json::json!({
+                "metadata": {"name": "c", "attempt": 0}, "image": {"image": IMAGE}, "stdin": true,
+                "command": ["sh", "-c", line], "log_path": "c.log", "linux": {},
+            }),
+        );
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        let socket = format!("unix://{}", self.engine.path("state/cri.sock").display());
+        command.args(["--runtime-endpoint", &socket, "--image-endpoint", &socket, "--timeout", "60s"]);
+        command.current_dir(self.engine.path("")).args(arguments);
+        command
+    }
+
+    fn says(&self, arguments: &[&str]) -> String {
+        bins::run(&mut self.command(arguments)).ok().trim().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn crictl_does_all_that_it_can() {
+    let test = "crictl_does_all_that_it_can";
+    let Some(program) = installed("crictl") else { return skip::skip(test, "crictl is not on PATH") };
+    let crictl = Crictl { program, engine: Engine::start().await };
+    crictl.files();
+    assert!(crictl.says(&["version"]).contains("RuntimeName:  knarr"));
+    assert!(crictl.says(&["info"]).contains("NetworkReady"));
+    let pod = crictl.says(&["runp", "pod.json"]);
+    let id = crictl.says(&["create", &pod, "container.json", "pod.json"]);
+    crictl.says(&["start", &id]);
+    for (arguments, expected) in [
+        (vec!["pods"], "Ready"),
+        (vec!["ps"], "Running"),
+        (vec!["inspectp", &pod], "SANDBOX_READY"),
+        (vec!["inspect", &id], "CONTAINER_RUNNING"),
+        (vec!["images"], "localhost/busybox"),
+        (vec!["inspecti", IMAGE], "imageSpec"),
+        (vec!["imagefsinfo"], "imageFilesystems"),
+        (vec!["runtime-config"], "CGROUPFS"),
+        (vec!["metricdescs"], "container_memory_usage_bytes"),
+        (vec!["metricsp"], "container_memory_usage_bytes"),
+        (vec!["stats", "-o", "json"], "writableLayer"),
+        (vec!["statsp", "-o", "json"], "podSandboxId"),
+        (vec!["exec", "-s", &id, "echo", "sync"], "sync"),
+        (vec!["exec", &id, "echo", "spdy"], "spdy"),
+        (vec!["exec", "--transport", "websocket", &id, "echo", "sockets"], "sockets"),
+        (vec!["update", "--memory", "67108864", &id], &id),
+        (vec!["update-runtime-config", "--pod-cidr", ""], ""),
+    ] {
+        let said = crictl.says(&arguments);
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+    }
+    file_holds(&crictl.engine.path("logs/p/c.log"), "first");
+    assert_eq!(crictl.says(&["logs", &id]), "first");
+    forwards(&crictl, &pod);
+    let failed = bins::run(&mut crictl.command(&["exec", &id, "sh", "-c", "exit 3"])).failed();
+    assert!(failed.contains("exit code 3"), "{failed}");
+    let missing = bins::run(&mut crictl.command(&["inspect", "nonesuch"])).failed();
+    assert!(missing.contains("NotFound"), "{missing}");
+    crictl.says(&["stop", "--timeout", "1", &id]);
+    assert!(crictl.says(&["ps", "-a"]).contains("Exited"));
+    crictl.says(&["rm", &id]);
+    crictl.says(&["stopp", &pod]);
+    assert!(crictl.says(&["pods"]).contains("NotReady"));
+    crictl.says(&["rmp", "-fa"]);
+    crictl.says(&["run", "--no-pull", "container.json", "pod.json"]);
+    assert!(crictl.says(&["ps", "-q"]).len() >= 64);
+    crictl.says(&["rmp", "-fa"]);
+    crictl.says(&["rmi", "--prune"]);
+    assert_eq!(crictl.says(&["images", "-q"]), "");
+}
+
+/// A port of the pod on one of ours; which one it is, the client says.
+fn forwards(crictl: &Crictl, pod: &str) {
+    for transport in ["spdy", "websocket"] {
+        let log = crictl.engine.path(&format!("forward-{transport}"));
+        let mut command = crictl.command(&["port-forward", "--transport", transport, pod, "0:80"]);
+        let mut client = command.stdout(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+        let port = eventually("a forwarded port", PATIENCE, || {
+            let said = std::fs::read_to_string(&log).unwrap();
+            let port = said.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next());
+            port.map(str::to_owned).ok_or(said)
+        });
+        let url = format!("http://127.0.0.1:{port}/passwd");
+        let page = bins::run(Command::new("curl").args(["-sS", "--retry", "5", &url])).ok();
+        client.kill().unwrap();
+        client.wait().unwrap();
+        assert!(page.contains("root:x:0:0"), "{transport}: {page}");
+    }
+}

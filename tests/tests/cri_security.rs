@@ -16,8 +16,7 @@ async fn neighbour(engine: &mut Engine, options: NamespaceOption) -> String {
     config.linux = Some(LinuxPodSandboxConfig { security_context: Some(security), ..Default::default() });
     let id = engine.run_pod(&config).await.unwrap();
     let mut main = container("main", &["sleep", "1000"]);
-    let security =
-        LinuxContainerSecurityContext { namespace_options: Some(options), ..Default::default() };
+    let security = LinuxContainerSecurityContext { namespace_options: Some(options), ..Default::default() };
     main.linux = Some(LinuxContainerConfig { security_context: Some(security), ..Default::default() });
     engine.run(&id, &config, main).await.unwrap()
 }
@@ -30,9 +29,13 @@ async fn a_container_that_sees_all_processes_reaches_none_of_the_monitors_files(
     let monitors = census::processes(&engine, "knarr-monitor");
     assert!(!monitors.is_empty());
     for (pid, line) in monitors {
-        assert!(engine.output(&main, &format!("cat /proc/{pid}/comm")).await.starts_with("knarr-m"), "{line}");
+        assert!(
+            engine.output(&main, &format!("cat /proc/{pid}/comm")).await.starts_with("knarr-m"),
+            "{line}"
+        );
         for path in ["cwd/monitor.sock", "cwd/", "root/", "fd/", "mem", "environ"] {
-            let said = engine.exec(&main, &format!("ls -l /proc/{pid}/{path} && cat /proc/{pid}/{path}")).await;
+            let said =
+                engine.exec(&main, &format!("ls -l /proc/{pid}/{path} && cat /proc/{pid}/{path}")).await;
             let said = said.unwrap();
             assert_ne!(said.exit_code, 0, "{path}: {said:?}");
         }

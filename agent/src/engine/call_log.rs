@@ -89,10 +89,7 @@ impl Engine {
 
 /// Nothing was tried: what was asked for does not fit what there is.
 fn is_refusal(code: Code) -> bool {
-    matches!(
-        code,
-        Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument | Code::AlreadyExists
-    )
+    matches!(code, Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument | Code::AlreadyExists)
 }
 
 /// Upper bounds of the histogram, in seconds.

@@ -65,6 +65,13 @@ impl Hierarchies {
         }
     }
 
+    /// The kernel has this controller, and it is mounted.
+    pub(crate) fn has(&self, controller: &str) -> bool {
+        let listed = |root: &PathBuf| std::fs::read_to_string(root.join("cgroup.controllers"));
+        let unified = self.unified.as_ref().and_then(|root| listed(root).ok()).unwrap_or_default();
+        self.controllers.contains_key(controller) || unified.split_whitespace().any(|name| name == controller)
+    }
+
     /// The directory of a group in the tree that a controller is in.
     pub(crate) fn group(&self, controller: &str, group: &str) -> Option<PathBuf> {
         self.controller(controller).map(|root| below(root, group))

@@ -13,6 +13,8 @@ pub(crate) struct HostFacts {
     pub(crate) unified_cgroups: bool,
     /// A limit on memory plus swap can be set.
     pub(crate) swap_limit: bool,
+    /// Huge pages can be limited.
+    pub(crate) hugepage_limits: bool,
     /// AppArmor is on.
     pub(crate) apparmor: bool,
     /// Random per boot.
@@ -37,6 +39,7 @@ impl HostFacts {
             swap_limit: hierarchies.controller("memory").is_some_and(|root| {
                 hierarchies.is_unified() || root.join("memory.memsw.limit_in_bytes").exists()
             }),
+            hugepage_limits: hierarchies.has("hugetlb"),
             apparmor: apparmor.is_ok_and(|text| text.starts_with('Y'))
                 && Path::new("/sys/kernel/security/apparmor").exists(),
             boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned(),

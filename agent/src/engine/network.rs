@@ -11,6 +11,8 @@ mod inside;
 mod ledger;
 mod links;
 mod netlink;
+mod pod_range;
+mod second_family;
 mod table;
 
 use crate::config::Config;

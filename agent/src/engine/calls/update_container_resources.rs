@@ -25,7 +25,7 @@ pub(crate) async fn call(
     let merged = merge_resources(&record.resources().cloned().unwrap_or_default(), &update);
     match record.state() {
         ContainerState::ContainerRunning => {
-            let resources = oci_resources(&update, core.host.swap_limit);
+            let resources = oci_resources(&update, &core.host);
             let runtime = core.runtime_of(&container.sandbox_id).map_err(status)?;
             runtime.update(&container.id, &resources).await.map_err(status)?;
         }
@@ -46,7 +46,7 @@ async fn rewrite(
     container: &Container,
     merged: &LinuxContainerResources,
 ) -> anyhow::Result<()> {
-    let resources = oci_resources(merged, core.host.swap_limit);
+    let resources = oci_resources(merged, &core.host);
     let (core, id) = (core.clone(), container.id.clone());
     blocking(move || {
         let mut spec = bundle::read_spec(&core, &id)?;

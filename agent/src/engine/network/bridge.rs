@@ -11,6 +11,7 @@ use super::inside::inside;
 use super::ledger::{Allocation, Ledger, LockedLedger};
 use super::links::{self, Bridge, PodLink};
 use super::netlink::Netlink;
+use super::pod_range::{Cidr6, PodRange};
 use super::table::{self, Frame};
 use super::{PodAttachment, PodNetwork};
 use crate::config::Config;
@@ -43,7 +44,7 @@ struct Worker {
     ledger: Ledger,
     frame: Frame,
     owner: PathBuf,
-    configured_range: Cidr,
+    configured_range: PodRange,
     services: Cidr,
     services_table: String,
     mtu: Option<u32>,
@@ -67,15 +68,19 @@ impl BridgeNetwork {
             "network.table: {:?} is not a name for a table",
             network.table
         );
+        let second_cluster = network.cluster_cidr_v6.clone().or_else(|| network.pod_cidr_v6.clone());
+        let mut range = network.pod_cidr.clone();
+        range.extend(network.pod_cidr_v6.iter().flat_map(|second| [",", second.as_str()]));
         let worker = Worker {
             ledger: Ledger::new(config.network_dir()),
             frame: Frame {
                 table: network.table.clone(),
                 bridge: network.bridge.clone(),
                 cluster: Cidr::parse(&network.cluster_cidr).context("network.cluster_cidr")?,
+                second_cluster: second_cluster.as_deref().map(Cidr6::parse).transpose()?,
             },
             owner: config.data_dir.clone(),
-            configured_range: Cidr::parse_pod_range(&network.pod_cidr).context("network.pod_cidr")?,
+            configured_range: PodRange::parse(&range).context("network.pod_cidr")?,
             services: Cidr::parse(&network.service_cidr).context("network.service_cidr")?,
             services_table: network.services_table(),
             mtu: network.mtu,
@@ -136,10 +141,12 @@ impl Worker {
             mtu,
             address: allocation.address,
             gateway: allocation.gateway,
+            second: allocation.second,
         };
         links::attach(&mut netlink, bridge, &link, &netns)?;
         inside(&netns, || links::configure_pod(&link))?;
-        Ok(vec![allocation.address.into()])
+        let second = allocation.second.map(|second| second.address.into());
+        Ok([allocation.address.into()].into_iter().chain(second).collect())
     }
 
     /// Books the pod out. What the kernel has of it is still to go (`depart`): it needs tens of milliseconds to take
@@ -223,7 +230,7 @@ impl Worker {
     }
 
     fn set_pod_cidr(&self, pod_cidr: &str) -> anyhow::Result<()> {
-        let range = Cidr::parse_pod_range(pod_cidr)?;
+        let range = self.with_second(PodRange::parse(pod_cidr)?)?;
         let ledger = self.ledger.lock()?;
         if self.range(&ledger)? != range {
             ledger.assign_range(range)?;
@@ -253,8 +260,19 @@ impl Worker {
     }
 
     /// The range for new pods: the one assigned by a cluster, else the configured one.
-    fn range(&self, ledger: &LockedLedger<'_>) -> anyhow::Result<Cidr> {
+    fn range(&self, ledger: &LockedLedger<'_>) -> anyhow::Result<PodRange> {
         Ok(ledger.assigned_range()?.unwrap_or(self.configured_range))
+    }
+
+    /// A cluster that gives this node an IPv4 range only leaves its IPv6 range as it is configured; one that gives both
+    /// needs a node that was told where the cluster's IPv6 ends.
+    fn with_second(&self, range: PodRange) -> anyhow::Result<PodRange> {
+        let second = range.second.or(self.configured_range.second);
+        ensure!(
+            second.is_none() || self.frame.second_cluster.is_some(),
+            "pod CIDR {range}: IPv6 needs network.cluster_cidr_v6"
+        );
+        Ok(PodRange { second, ..range })
     }
 
     /// Changes the elements of one pod.
@@ -283,13 +301,17 @@ impl Worker {
     fn ensure_bridge(&self, netlink: &mut Netlink, ledger: &LockedLedger<'_>) -> anyhow::Result<(u32, u32)> {
         let range = self.range(ledger)?;
         let mut addresses: BTreeSet<_> = ledger.all()?.iter().map(|pod| (pod.gateway, pod.prefix)).collect();
-        addresses.insert((range.gateway(), range.prefix()));
+        addresses.insert((range.first.gateway(), range.first.prefix()));
+        let second = ledger.all()?.into_iter().filter_map(|pod| pod.second);
+        let mut second_addresses: BTreeSet<_> =
+            second.map(|second| (second.gateway, second.prefix)).collect();
+        second_addresses.extend(range.second_gateway());
         let mtu = match self.mtu {
             Some(mtu) => mtu,
             None => links::uplink_mtu(netlink).context("find the default route")?.unwrap_or(ETHERNET_MTU),
         };
         let name = self.frame.bridge.clone();
-        let bridge = Bridge { name, mtu, addresses, services: self.services };
+        let bridge = Bridge { name, mtu, addresses, second_addresses, services: self.services };
         let index = links::ensure_bridge(netlink, &bridge)?;
         set_sysctl("net/ipv4/ip_forward", "1")?;
         // Redirects are sent where `all` or the link says so; other links keep their own value.

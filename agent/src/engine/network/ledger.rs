@@ -14,7 +14,7 @@
 //! ```
 
 use super::HostPort;
-use super::cidr::Cidr;
+use super::pod_range::{PodRange, Second};
 use anyhow::{Context, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,9 @@ pub(crate) struct Allocation {
     /// The bridge's address at that time, and the length of its prefix.
     pub(crate) gateway: Ipv4Addr,
     pub(crate) prefix: u8,
+    /// The same in IPv6, where the range has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) second: Option<Second>,
     pub(crate) host_ports: Vec<PortRecord>,
 }
 
@@ -130,24 +133,30 @@ impl LockedLedger<'_> {
         &self,
         sandbox_id: &str,
         owner: &Path,
-        range: Cidr,
+        range: PodRange,
         host_ports: &[HostPort],
     ) -> anyhow::Result<Allocation> {
         if let Some(known) = self.find(sandbox_id)? {
             return Ok(known);
         }
         let held = self.all()?.into_iter().chain(self.leaving()?);
-        let used: BTreeSet<Ipv4Addr> = held.map(|allocation| allocation.address).collect();
-        let free = range.pods_after(self.last()).find(|address| !used.contains(address));
-        let Some(address) = free else {
+        let (used, used_second): (BTreeSet<Ipv4Addr>, BTreeSet<_>) =
+            held.map(|held| (held.address, held.second.map(|second| second.address))).unzip();
+        // A pod of an earlier range may have the same place in the IPv6 range, which stayed.
+        let is_free = |address: Ipv4Addr| {
+            let second = range.second_of(address).map(|second| second.address);
+            !used.contains(&address) && (second.is_none() || !used_second.contains(&second))
+        };
+        let Some(address) = range.first.pods_after(self.last()).find(|address| is_free(*address)) else {
             bail!("no free address in pod CIDR {range} ({} in use)", used.len())
         };
         let allocation = Allocation {
             sandbox_id: sandbox_id.to_owned(),
             owner: owner.to_owned(),
             address,
-            gateway: range.gateway(),
-            prefix: range.prefix(),
+            gateway: range.first.gateway(),
+            prefix: range.first.prefix(),
+            second: range.second_of(address),
             host_ports: host_ports.iter().filter(|port| port.host_port != 0).map(PortRecord::from).collect(),
         };
         write(&self.pod_file(sandbox_id)?, &serde_json::to_vec(&allocation)?)?;
@@ -169,16 +178,16 @@ impl LockedLedger<'_> {
     }
 
     /// The range that `assign` wrote, if any.
-    pub(crate) fn assigned_range(&self) -> anyhow::Result<Option<Cidr>> {
+    pub(crate) fn assigned_range(&self) -> anyhow::Result<Option<PodRange>> {
         match fs::read_to_string(self.dir.join("pod_cidr")) {
-            Ok(text) => Ok(Cidr::parse_pod_range(text.trim()).ok()),
+            Ok(text) => Ok(PodRange::parse(text.trim()).ok()),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).context("read the assigned pod CIDR"),
         }
     }
 
     /// New pods take their addresses from this range.
-    pub(crate) fn assign_range(&self, range: Cidr) -> anyhow::Result<()> {
+    pub(crate) fn assign_range(&self, range: PodRange) -> anyhow::Result<()> {
         write(&self.dir.join("pod_cidr"), range.to_string().as_bytes())
     }
 
@@ -248,8 +257,8 @@ mod tests {
         (dir, ledger)
     }
 
-    fn range() -> Cidr {
-        Cidr::parse("10.42.0.0/28").unwrap()
+    fn range() -> PodRange {
+        PodRange::parse("10.42.0.0/28").unwrap()
     }
 
     #[test]
@@ -276,13 +285,28 @@ mod tests {
     fn an_address_is_not_free_before_its_link_is_gone() {
         let (_dir, ledger) = ledger();
         let ledger = ledger.lock().unwrap();
-        let tiny = Cidr::parse("10.42.0.0/30").unwrap();
+        let tiny = PodRange::parse("10.42.0.0/30").unwrap();
         let first = ledger.allocate("a", Path::new("/x"), tiny, &[]).unwrap();
         ledger.leave(&first).unwrap();
         assert_eq!((ledger.all().unwrap(), ledger.leaving().unwrap()), (vec![], vec![first.clone()]));
         assert!(ledger.allocate("b", Path::new("/x"), tiny, &[]).is_err());
         ledger.release(&first).unwrap();
         assert_eq!(ledger.allocate("b", Path::new("/x"), tiny, &[]).unwrap().address, first.address);
+    }
+
+    #[test]
+    fn a_second_address_is_unique_though_the_first_range_changed() {
+        let (_dir, ledger) = ledger();
+        let ledger = ledger.lock().unwrap();
+        let allocate = |id: &str, range: &str| {
+            ledger.allocate(id, Path::new("/x"), PodRange::parse(range).unwrap(), &[]).unwrap()
+        };
+        let old = allocate("old", "10.42.0.0/24,fd00::/112");
+        fs::remove_file(ledger.dir.join("last")).unwrap();
+        let new = allocate("new", "10.42.7.0/24,fd00::/112");
+        assert_eq!(old.second.unwrap().address.to_string(), "fd00::2");
+        assert_eq!(new.second.unwrap().address.to_string(), "fd00::3");
+        assert_eq!(new.address.to_string(), "10.42.7.3");
     }
 
     #[test]

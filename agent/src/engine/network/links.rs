@@ -7,6 +7,8 @@
 
 use super::cidr::Cidr;
 use super::netlink::Netlink;
+use super::pod_range::Second;
+use super::second_family;
 use anyhow::Context;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::address::AddressAttribute;
@@ -21,7 +23,7 @@ use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 
 /// The loopback link has this index in every network namespace.
@@ -36,6 +38,8 @@ pub(crate) struct Bridge {
     pub(crate) mtu: u32,
     /// Own addresses, with the length of their prefix.
     pub(crate) addresses: BTreeSet<(Ipv4Addr, u8)>,
+    /// The same in IPv6; nothing of IPv6 is touched where there are none.
+    pub(crate) second_addresses: BTreeSet<(Ipv6Addr, u8)>,
     /// Service addresses are routed here, so that host processes reach them without a default route, and a
     /// service's packet never leaves by the uplink.
     pub(crate) services: Cidr,
@@ -49,6 +53,7 @@ pub(crate) struct PodLink {
     pub(crate) mtu: u32,
     pub(crate) address: Ipv4Addr,
     pub(crate) gateway: Ipv4Addr,
+    pub(crate) second: Option<Second>,
 }
 
 /// The hardware address that belongs to an IPv4 address: nobody's ARP cache is ever stale when an address is
@@ -87,6 +92,11 @@ pub(crate) fn ensure_bridge(netlink: &mut Netlink, bridge: &Bridge) -> anyhow::R
         .with_context(|| format!("set up bridge {}", bridge.name))?;
     set_addresses(netlink, index, &bridge.addresses)
         .with_context(|| format!("set the addresses of bridge {}", bridge.name))?;
+    if !bridge.second_addresses.is_empty() {
+        second_family::forward(&bridge.name)?;
+        second_family::set_addresses(netlink, index, &bridge.second_addresses)
+            .with_context(|| format!("set the IPv6 addresses of bridge {}", bridge.name))?;
+    }
     let route = RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(bridge.services.network(), bridge.services.prefix())
         .output_interface(index)
@@ -202,7 +212,7 @@ pub(crate) fn configure_pod(pod: &PodLink) -> anyhow::Result<()> {
             .change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)
             .context("add the pod's routes")?;
     }
-    Ok(())
+    pod.second.map_or(Ok(()), |second| second_family::configure_pod(&mut netlink, index, POD_LINK, &second))
 }
 
 /// Deletes a link; a missing one is fine. Deleting one end of a veth pair deletes both.

@@ -5,6 +5,7 @@
 
 use super::cidr::Cidr;
 use super::ledger::{Allocation, PortRecord};
+use super::pod_range::Cidr6;
 use crate::nft::{Chain, Set, Table};
 use std::net::IpAddr;
 
@@ -15,45 +16,105 @@ pub(crate) struct Frame {
     pub(crate) bridge: String,
     /// Packets that stay inside keep their source address.
     pub(crate) cluster: Cidr,
+    /// The same for IPv6; the table knows nothing of IPv6 where absent.
+    pub(crate) second_cluster: Option<Cidr6>,
 }
+
+/// Names and types that differ between the two families of addresses.
+struct Family {
+    /// In names of sets.
+    suffix: &'static str,
+    /// Of an address, in sets.
+    kind: &'static str,
+    /// In rules.
+    word: &'static str,
+    is_mine: fn(&IpAddr) -> bool,
+}
+
+const IPV4: Family = Family { suffix: "", kind: "ipv4_addr", word: "ip", is_mine: IpAddr::is_ipv4 };
+const IPV6: Family = Family { suffix: "6", kind: "ipv6_addr", word: "ip6", is_mine: IpAddr::is_ipv6 };
 
 /// The whole table for these pods.
 pub(crate) fn table<'a>(frame: &Frame, pods: impl IntoIterator<Item = &'a Allocation>) -> Table {
     let mut table = Table::new(&frame.table);
     add_chains(&mut table, frame);
-    let mut hairpin = Set::new("type ipv4_addr . ipv4_addr;");
-    let mut addresses = Set::new("type ipv4_addr;");
-    let mut any = Set::new("type inet_proto . inet_service : ipv4_addr . inet_service;");
-    let mut bound = Set::new("type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service;");
-    for pod in pods {
-        hairpin.elements.insert(format!("{0} . {0}", pod.address), String::new());
-        addresses.elements.insert(pod.address.to_string(), String::new());
-        for port in &pod.host_ports {
-            let target = format!("{} . {}", pod.address, port.container_port);
-            match host_address(port) {
-                Some(address) => bound
-                    .elements
-                    .insert(format!("{address} . {} . {}", port.protocol, port.host_port), target),
-                None => any.elements.insert(format!("{} . {}", port.protocol, port.host_port), target),
-            };
-        }
+    let pods: Vec<&Allocation> = pods.into_iter().collect();
+    let first = pods.iter().map(|pod| (IpAddr::from(pod.address), pod.host_ports.as_slice()));
+    add_sets(&mut table, &IPV4, first);
+    if frame.second_cluster.is_some() {
+        let second =
+            pods.iter().filter_map(|pod| Some((pod.second?.address.into(), pod.host_ports.as_slice())));
+        add_sets(&mut table, &IPV6, second);
     }
-    table.sets.extend([
-        ("hairpin".to_owned(), hairpin),
-        ("pods".to_owned(), addresses),
-        ("host-ports".to_owned(), any),
-        ("bound-host-ports".to_owned(), bound),
-    ]);
     table
 }
 
-/// The pod network has IPv4 only: a port bound to an IPv6 address leads nowhere, and `::` means any address.
-fn host_address(port: &PortRecord) -> Option<IpAddr> {
-    port.host_ip.filter(|address| !address.is_unspecified() && address.is_ipv4())
+/// Addresses of pods, and the ports of the host that lead to them.
+fn add_sets<'a>(table: &mut Table, family: &Family, pods: impl Iterator<Item = (IpAddr, &'a [PortRecord])>) {
+    let Family { suffix, kind, .. } = family;
+    let mut hairpin = Set::new(format!("type {kind} . {kind};"));
+    let mut addresses = Set::new(format!("type {kind};"));
+    let mut any = Set::new(format!("type inet_proto . inet_service : {kind} . inet_service;"));
+    let mut bound = Set::new(format!("type {kind} . inet_proto . inet_service : {kind} . inet_service;"));
+    for (pod, ports) in pods {
+        hairpin.elements.insert(format!("{pod} . {pod}"), String::new());
+        addresses.elements.insert(pod.to_string(), String::new());
+        for port in ports {
+            let target = format!("{pod} . {}", port.container_port);
+            let key = format!("{} . {}", port.protocol, port.host_port);
+            match port.host_ip.filter(|address| !address.is_unspecified()) {
+                None => drop(any.elements.insert(key, target)),
+                Some(address) if (family.is_mine)(&address) => {
+                    bound.elements.insert(format!("{address} . {key}"), target);
+                }
+                // The other family's.
+                Some(_) => {}
+            }
+        }
+    }
+    table.sets.extend([
+        (format!("hairpin{suffix}"), hairpin),
+        (format!("pods{suffix}"), addresses),
+        (format!("host-ports{suffix}"), any),
+        (format!("bound-host-ports{suffix}"), bound),
+    ]);
+}
+
+/// Where packets for a host port go.
+fn destinations(family: &Family) -> [String; 2] {
+    let Family { suffix, word, .. } = family;
+    [
+        format!("dnat {word} to {word} daddr . meta l4proto . th dport map @bound-host-ports{suffix}"),
+        format!("dnat {word} to meta l4proto . th dport map @host-ports{suffix}"),
+    ]
+}
+
+/// Which packets leave with another source address.
+fn sources(family: &Family, bridge: &str, cluster: &str) -> [String; 3] {
+    let Family { suffix, word, .. } = family;
+    [
+        // A pod that reaches itself by a service would drop a packet from its own address.
+        format!("{word} saddr . {word} daddr @hairpin{suffix} ct status dnat masquerade"),
+        format!("{word} saddr {cluster} {word} daddr != {cluster} oifname != \"{bridge}\" masquerade"),
+        // The same for pods whose range the cluster chose elsewhere.
+        format!("{word} saddr @pods{suffix} {word} daddr != {cluster} oifname != \"{bridge}\" masquerade"),
+    ]
 }
 
 fn add_chains(table: &mut Table, frame: &Frame) {
-    let Frame { bridge, cluster, .. } = frame;
+    let Frame { bridge, cluster, second_cluster, .. } = frame;
+    let mut to_pods = destinations(&IPV4).to_vec();
+    let mut postrouting = sources(&IPV4, bridge, &cluster.to_string()).to_vec();
+    // A host process that uses a host port at 127.0.0.1: the answer must find back.
+    postrouting.push(format!("ip saddr 127.0.0.0/8 oifname \"{bridge}\" masquerade"));
+    // Pods must keep sending through the bridge's address: a redirect would take the answer past conntrack. The bridge
+    // sends none in IPv4 (a sysctl), unless somebody changes the sysctl of all links.
+    let mut redirects = vec![format!("oifname \"{bridge}\" icmp type redirect drop")];
+    if let Some(cluster) = second_cluster {
+        to_pods.extend(destinations(&IPV6));
+        postrouting.extend(sources(&IPV6, bridge, &cluster.to_string()));
+        redirects.push(format!("oifname \"{bridge}\" icmpv6 type nd-redirect drop"));
+    }
     let chains = [
         (
             "prerouting",
@@ -69,27 +130,10 @@ fn add_chains(table: &mut Table, frame: &Frame) {
                 vec!["fib daddr type local goto to-pods".to_owned()],
             ),
         ),
-        (
-            "to-pods",
-            Chain::plain(vec![
-                "dnat ip to ip daddr . meta l4proto . th dport map @bound-host-ports".to_owned(),
-                "dnat ip to meta l4proto . th dport map @host-ports".to_owned(),
-            ]),
-        ),
+        ("to-pods", Chain::plain(to_pods)),
         (
             "postrouting",
-            Chain::base(
-                "type nat hook postrouting priority srcnat; policy accept;",
-                vec![
-                    // A pod that reaches itself by a service would drop a packet from its own address.
-                    "ip saddr . ip daddr @hairpin ct status dnat masquerade".to_owned(),
-                    // A host process that uses a host port at 127.0.0.1: the answer must find back.
-                    format!("ip saddr 127.0.0.0/8 oifname \"{bridge}\" masquerade"),
-                    format!("ip saddr {cluster} ip daddr != {cluster} oifname != \"{bridge}\" masquerade"),
-                    // The same for pods whose range the cluster chose elsewhere.
-                    format!("ip saddr @pods ip daddr != {cluster} oifname != \"{bridge}\" masquerade"),
-                ],
-            ),
+            Chain::base("type nat hook postrouting priority srcnat; policy accept;", postrouting),
         ),
         (
             // route_localnet (below) must not let pods reach what listens on the host's loopback only.
@@ -99,15 +143,7 @@ fn add_chains(table: &mut Table, frame: &Frame) {
                 vec![format!("iifname \"{bridge}\" ip daddr 127.0.0.0/8 drop")],
             ),
         ),
-        (
-            // Pods must keep sending through the bridge's address: a redirect would take the answer past conntrack.
-            // The bridge sends none (a sysctl), unless somebody changes the sysctl of all links.
-            "no-redirects",
-            Chain::base(
-                "type filter hook output priority filter; policy accept;",
-                vec![format!("oifname \"{bridge}\" icmp type redirect drop")],
-            ),
-        ),
+        ("no-redirects", Chain::base("type filter hook output priority filter; policy accept;", redirects)),
     ];
     table.chains.extend(chains.map(|(name, chain)| (name.to_owned(), chain)));
 }
@@ -115,6 +151,7 @@ fn add_chains(table: &mut Table, frame: &Frame) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::network::pod_range::Second;
     use std::net::Ipv4Addr;
 
     fn frame() -> Frame {
@@ -122,6 +159,7 @@ mod tests {
             table: "knarr".into(),
             bridge: "knarr0".into(),
             cluster: Cidr::parse("10.42.0.0/16").unwrap(),
+            second_cluster: None,
         }
     }
 
@@ -132,6 +170,7 @@ mod tests {
             address: Ipv4Addr::new(10, 42, 0, last),
             gateway: Ipv4Addr::new(10, 42, 0, 1),
             prefix: 24,
+            second: None,
             host_ports: ports
                 .iter()
                 .map(|&(protocol, ip, host_port, container_port)| PortRecord {
@@ -167,6 +206,26 @@ mod tests {
             "delete element inet knarr hairpin { 10.42.0.2 . 10.42.0.2 }\n\
              delete element inet knarr host-ports { tcp . 8080 }\n\
              delete element inet knarr pods { 10.42.0.2 }\n"
+        );
+    }
+
+    #[test]
+    fn a_pod_of_both_families_has_its_ports_in_both() {
+        let both = Frame { second_cluster: Some(Cidr6::parse("fd00::/64").unwrap()), ..frame() };
+        let mut new = pod(3, &[("tcp", None, 81, 80), ("tcp", Some("fd99::7"), 82, 80)]);
+        let second =
+            Second { address: "fd00::3".parse().unwrap(), gateway: "fd00::1".parse().unwrap(), prefix: 64 };
+        new.second = Some(second);
+        let script = table(&both, [&new]).difference(&table(&both, []));
+        assert_eq!(
+            script,
+            "add element inet knarr bound-host-ports6 { fd99::7 . tcp . 82 : fd00::3 . 80 }\n\
+             add element inet knarr hairpin { 10.42.0.3 . 10.42.0.3 }\n\
+             add element inet knarr hairpin6 { fd00::3 . fd00::3 }\n\
+             add element inet knarr host-ports { tcp . 81 : 10.42.0.3 . 80 }\n\
+             add element inet knarr host-ports6 { tcp . 81 : fd00::3 . 80 }\n\
+             add element inet knarr pods { 10.42.0.3 }\n\
+             add element inet knarr pods6 { fd00::3 }\n"
         );
     }
 }

@@ -1,19 +1,20 @@
 //! Limits: CRI's figures in the terms of the OCI specification. What is zero or empty was not asked for.
 
 use super::{Input, devices};
+use crate::engine::host::HostFacts;
 use knarr_cri::v1::LinuxContainerResources;
 use knarr_runtime::spec::{Cpu, HugepageLimit, Memory, Resources};
 
 pub(super) fn build(input: &Input<'_>) -> Resources {
     let requested = input.config.linux.as_ref().and_then(|linux| linux.resources.as_ref());
-    let mut resources =
-        requested.map(|resources| to_oci(resources, input.host.swap_limit)).unwrap_or_default();
+    let mut resources = requested.map(|resources| to_oci(resources, input.host)).unwrap_or_default();
     resources.devices = devices::rules(input);
     resources
 }
 
-/// The limits alone (also what `update` is given).
-pub(crate) fn to_oci(from: &LinuxContainerResources, swap_limit_works: bool) -> Resources {
+/// The limits alone (also what `update` is given). A kubelet limits every size of huge page for every container, to
+/// zero mostly, also where the kernel has no means for it.
+pub(crate) fn to_oci(from: &LinuxContainerResources, host: &HostFacts) -> Resources {
     let cpu = Cpu {
         shares: positive(from.cpu_shares),
         quota: (from.cpu_quota != 0).then_some(from.cpu_quota),
@@ -23,7 +24,7 @@ pub(crate) fn to_oci(from: &LinuxContainerResources, swap_limit_works: bool) -> 
         ..Cpu::default()
     };
     let swap =
-        (swap_limit_works && from.memory_swap_limit_in_bytes != 0).then_some(from.memory_swap_limit_in_bytes);
+        (host.swap_limit && from.memory_swap_limit_in_bytes != 0).then_some(from.memory_swap_limit_in_bytes);
     let memory = Memory {
         limit: (from.memory_limit_in_bytes != 0).then_some(from.memory_limit_in_bytes),
         swap,
@@ -35,6 +36,7 @@ pub(crate) fn to_oci(from: &LinuxContainerResources, swap_limit_works: bool) -> 
         hugepage_limits: from
             .hugepage_limits
             .iter()
+            .filter(|_| host.hugepage_limits)
             .map(|limit| HugepageLimit { page_size: limit.page_size.clone(), limit: limit.limit })
             .collect(),
         unified: from.unified.clone().into_iter().collect(),

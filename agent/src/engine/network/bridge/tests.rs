@@ -263,3 +263,44 @@ fn many_pods_at_once() {
         lab.assert_clean();
     });
 }
+
+/// With an IPv6 range beside the first, all of it works over both: pods, host, world, host ports, a pod to itself.
+#[test]
+fn pods_of_both_families_are_reached_over_both() {
+    Lab::run(|lab| async move {
+        lab.shell("ip -6 addr add fd99::2/64 dev uplink nodad");
+        let world = lab.world();
+        world.shell("ip -6 addr add fd99::1/64 dev eth0 nodad");
+        let mut config = (*lab.config()).clone();
+        config.network.pod_cidr_v6 = Some("fd00:42::/112".into());
+        config.network.cluster_cidr_v6 = Some("fd00:42::/64".into());
+        let network = BridgeNetwork::new(Arc::new(config)).unwrap();
+        let (a, b) = (Pod::new(), Pod::new());
+        let bound = port(8081, 80, Some("fd99::2"));
+        let [first, second] = network
+            .setup(&attachment("a", &a, vec![port(8080, 80, None), bound]))
+            .await
+            .unwrap()
+            .try_into()
+            .unwrap();
+        network.setup(&attachment("b", &b, vec![])).await.unwrap();
+        assert_eq!((first.to_string(), second.to_string()), ("10.42.0.2".into(), "fd00:42::2".into()));
+        a.serve_both(80, "pod a");
+        world.serve_both(80, "world");
+        for address in [first, second] {
+            assert_eq!((lab.get(address, 80), b.get(address, 80), a.get(address, 80)).0, "pod a");
+        }
+        let (uplink, beyond): (IpAddr, IpAddr) = ("fd99::2".parse().unwrap(), "fd99::1".parse().unwrap());
+        assert_eq!(b.get(beyond, 80), "world", "its source is the host's: the world has no route to pods");
+        for port in [8080, 8081] {
+            assert_eq!(world.get(uplink, port), "pod a", "{port}");
+            assert_eq!(a.get(uplink, port), "pod a", "{port}: a pod's own host port");
+        }
+        assert_eq!(world.get(lab.uplink_address(), 8080), "pod a");
+        assert!(world.try_get(lab.uplink_address(), 8081).is_none(), "it is bound to the IPv6 address");
+        network.teardown("a").await.unwrap();
+        wait_until("its elements are gone", || !lab.shell("nft list ruleset").contains("fd00:42::2"));
+        network.remove_all().await.unwrap();
+        lab.assert_clean();
+    });
+}

@@ -1,0 +1,113 @@
+//! Links, addresses and routes of the pods' IPv6 side, beside what `links` does for IPv4.
+//!
+//! As there: an address of its own for each pod and one way out, to the bridge. Addresses need no detection of
+//! duplicates (the ledger knows that there are none) and are of use at once.
+
+use super::netlink::Netlink;
+use super::pod_range::Second;
+use anyhow::Context;
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
+use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::{AddressMessageBuilder, RouteMessageBuilder};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+/// Settings of IPv6, one directory per link.
+const SETTINGS: &str = "/proc/sys/net/ipv6/conf";
+
+/// Adds the addresses that are missing and removes those that are not wanted; the link's own are left alone.
+pub(crate) fn set_addresses(
+    netlink: &mut Netlink,
+    index: u32,
+    wanted: &BTreeSet<(Ipv6Addr, u8)>,
+) -> io::Result<()> {
+    let present = addresses_of(netlink, index)?;
+    for &(address, prefix) in wanted.difference(&present) {
+        let mut message =
+            AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(address, prefix).build();
+        message.header.flags |= AddressHeaderFlags::Nodad;
+        netlink.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)?;
+    }
+    for &(address, prefix) in present.difference(wanted) {
+        let message = AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(address, prefix).build();
+        netlink.change(RouteNetlinkMessage::DelAddress(message), 0)?;
+    }
+    Ok(())
+}
+
+fn addresses_of(netlink: &mut Netlink, index: u32) -> io::Result<BTreeSet<(Ipv6Addr, u8)>> {
+    let question = AddressMessageBuilder::<Ipv6Addr>::new().build();
+    let mut found = BTreeSet::new();
+    for answer in netlink.list(RouteNetlinkMessage::GetAddress(question))? {
+        let RouteNetlinkMessage::NewAddress(message) = answer else { continue };
+        if message.header.index != index {
+            continue;
+        }
+        found.extend(message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(IpAddr::V6(address)) if !address.is_unicast_link_local() => {
+                Some((*address, message.header.prefix_len))
+            }
+            _ => None,
+        }));
+    }
+    Ok(found)
+}
+
+/// Address and routes; runs inside the pod's namespace.
+pub(crate) fn configure_pod(
+    netlink: &mut Netlink,
+    index: u32,
+    link: &str,
+    pod: &Second,
+) -> anyhow::Result<()> {
+    set_to(&Path::new(SETTINGS).join(link).join("disable_ipv6"), "0")?;
+    set_addresses(netlink, index, &BTreeSet::from([(pod.address, 128)]))
+        .with_context(|| format!("give {} to the pod", pod.address))?;
+    let to_gateway = RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(pod.gateway, 128)
+        .output_interface(index)
+        .scope(RouteScope::Link)
+        .build();
+    let default = RouteMessageBuilder::<Ipv6Addr>::new().gateway(pod.gateway).output_interface(index).build();
+    for route in [to_gateway, default] {
+        netlink
+            .change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)
+            .context("add the pod's IPv6 routes")?;
+    }
+    Ok(())
+}
+
+/// Makes the host a router of IPv6. A link that learns its routes from a router goes on doing so: otherwise the kernel
+/// would take the host itself for the router there, and stop.
+pub(crate) fn forward(bridge: &str) -> anyhow::Result<()> {
+    set_to(&Path::new(SETTINGS).join(bridge).join("disable_ipv6"), "0")?;
+    let all = Path::new(SETTINGS).join("all/forwarding");
+    if read(&all)? == "1" {
+        return Ok(());
+    }
+    for link in fs::read_dir(SETTINGS).with_context(|| format!("read {SETTINGS}"))? {
+        let learns: PathBuf = link?.path().join("accept_ra");
+        if read(&learns).is_ok_and(|value| value == "1") {
+            set_to(&learns, "2")?;
+        }
+    }
+    set_to(&all, "1")
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Writes only what differs: `/proc/sys` is read-only in many containers.
+fn set_to(path: &Path, value: &str) -> anyhow::Result<()> {
+    if read(path)? == value {
+        return Ok(());
+    }
+    fs::write(path, value).with_context(|| format!("write {value} to {}", path.display()))
+}
