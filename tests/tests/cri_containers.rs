@@ -225,6 +225,34 @@ async fn limits_are_set_updated_and_enforced() {
     assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "OOMKilled"));
 }
 
+/// Also on a machine that cannot limit huge pages at all, or must not prefer a container to others.
+#[tokio::test]
+async fn what_a_kubelet_asks_for_every_container_is_accepted() {
+    let mut engine = Engine::start().await;
+    let config = pod(&engine, "pod");
+    let pod = engine.run_pod(&config).await.unwrap();
+    let none = |size: &str| HugepageLimit { page_size: size.into(), limit: 0 };
+    let resources = LinuxContainerResources {
+        cpu_period: 100_000,
+        cpu_shares: 2,
+        memory_limit_in_bytes: 64 << 20,
+        memory_swap_limit_in_bytes: 64 << 20,
+        oom_score_adj: -997,
+        hugepage_limits: vec![none("2MB"), none("1GB")],
+        ..Default::default()
+    };
+    let linux = LinuxContainerConfig { resources: Some(resources.clone()), ..Default::default() };
+    let main = ContainerConfig { linux: Some(linux), ..container("main", &["sleep", "1000"]) };
+    let id = engine.run(&pod, &config, main).await.unwrap();
+    let request = UpdateContainerResourcesRequest {
+        container_id: id.clone(),
+        linux: Some(LinuxContainerResources { cpu_shares: 20, ..resources }),
+        ..Default::default()
+    };
+    engine.runtime.update_container_resources(request).await.unwrap();
+    assert_eq!(engine.exec(&id, "true").await.unwrap().exit_code, 0);
+}
+
 #[tokio::test]
 async fn events_tell_the_life_of_a_container() {
     let mut engine = Engine::start().await;

@@ -279,3 +279,16 @@ fn the_user_and_groups_are_numeric() {
     let user = case().security(security).process().user;
     assert_eq!((user.uid, user.gid, user.additional_gids), (7, 8, vec![8]));
 }
+
+#[test]
+fn huge_pages_are_limited_where_the_kernel_can() {
+    for can in [true, false] {
+        let mut case = case();
+        case.host.hugepage_limits = can;
+        let limit = v1::HugepageLimit { page_size: "2MB".into(), limit: 0 };
+        let resources = LinuxContainerResources { hugepage_limits: vec![limit], ..Default::default() };
+        case.config.linux.get_or_insert_default().resources = Some(resources);
+        let limits = case.spec().unwrap().linux.unwrap().resources.unwrap().hugepage_limits;
+        assert_eq!(limits.len(), usize::from(can));
+    }
+}
