@@ -1,6 +1,7 @@
 //! The engine as a service of a machine: its configuration explained, the service manager told, metrics, logs.
 #![allow(clippy::unwrap_used)] // Helpers of tests: a failed expectation ends the test that made it.
 
+use knarr_cri::v1::ExecSyncRequest;
 use knarr_tests::bins;
 use knarr_tests::engine::{Engine, PATIENCE, container, file_holds, pod};
 use knarr_tests::eventually::eventually;
@@ -64,6 +65,9 @@ async fn the_manager_hears_of_it_and_metrics_count_calls_and_pods() {
     let id = engine.run_pod(&config).await.unwrap();
     let main = engine.run(&id, &config, container("main", &["sleep", "1000"])).await.unwrap();
     assert!(engine.status("no-such-container").await.is_err());
+    let request =
+        ExecSyncRequest { container_id: main.clone(), cmd: vec!["/no-such-program".into()], timeout: 60 };
+    assert!(engine.runtime.exec_sync(request).await.is_err());
     let metrics = get(&address, "/metrics").unwrap();
     for line in [
         "knarr_engine_call_duration_seconds_count{method=\"RunPodSandbox\",code=\"OK\"} 1",
@@ -80,11 +84,12 @@ async fn the_manager_hears_of_it_and_metrics_count_calls_and_pods() {
         let metrics = get(&address, "/metrics")?;
         if metrics.contains("knarr_engine_containers{state=\"exited\"} 1") { Ok(()) } else { Err(metrics) }
     });
-    let log = file_holds(&engine.path("engine.log"), "no-such-container");
-    let line = log.lines().find(|line| line.contains("no-such-container")).unwrap();
+    let log = file_holds(&engine.path("engine.log"), "no-such-program");
+    let line = log.lines().find(|line| line.contains("no-such-program")).unwrap();
     assert!(
-        line.contains("method=\"ContainerStatus\"") && line.contains("container=\"no-such-container\""),
+        line.contains("method=\"ExecSync\"") && line.contains(&format!("container=\"{main}\"")),
         "{line}"
     );
+    assert!(!log.contains("no-such-container"), "what is only refused is no news: {log}");
     engine.remove_pod(&id).await.unwrap();
 }
