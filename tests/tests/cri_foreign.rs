@@ -111,7 +111,7 @@ async fn crictl_does_all_that_it_can() {
         (vec!["exec", "-s", &id, "echo", "sync"], "sync"),
         (vec!["exec", &id, "echo", "spdy"], "spdy"),
         (vec!["exec", "--transport", "websocket", &id, "echo", "sockets"], "sockets"),
-        (vec!["update", "--memory", "67108864", &id], &id),
+        (vec!["update", "--memory", "67108864", &id], id.as_str()),
         (vec!["update-runtime-config", "--pod-cidr", ""], ""),
     ] {
         let said = crictl.says(&arguments);
