@@ -65,11 +65,14 @@ impl Hierarchies {
         }
     }
 
-    /// The kernel has this controller, and it is mounted.
+    /// The controller can be used: it is mounted, or the tree that holds everything has it. What a version 2 tree beside
+    /// version 1 has is out of a runtime's reach.
     pub(crate) fn has(&self, controller: &str) -> bool {
-        let listed = |root: &PathBuf| std::fs::read_to_string(root.join("cgroup.controllers"));
-        let unified = self.unified.as_ref().and_then(|root| listed(root).ok()).unwrap_or_default();
-        self.controllers.contains_key(controller) || unified.split_whitespace().any(|name| name == controller)
+        match self.unified.as_ref().filter(|_| self.is_unified()) {
+            Some(root) => std::fs::read_to_string(root.join("cgroup.controllers"))
+                .is_ok_and(|listed| listed.split_whitespace().any(|name| name == controller)),
+            None => self.controllers.contains_key(controller),
+        }
     }
 
     /// The directory of a group in the tree that a controller is in.
@@ -207,6 +210,7 @@ mod tests {
         assert!(!found.is_unified());
         assert_eq!(found.controller("cpuacct").unwrap(), Path::new("/sys/fs/cgroup/cpu,cpuacct"));
         assert_eq!(found.controller("io"), None);
+        assert!(found.has("memory") && !found.has("hugetlb"));
         assert_eq!(found.roots().len(), 4);
     }
 
