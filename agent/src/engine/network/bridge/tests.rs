@@ -288,7 +288,9 @@ fn pods_of_both_families_are_reached_over_both() {
         a.serve_both(80, "pod a");
         world.serve_both(80, "world");
         for address in [first, second] {
-            assert_eq!((lab.get(address, 80), b.get(address, 80), a.get(address, 80)).0, "pod a");
+            for answer in [lab.get(address, 80), b.get(address, 80), a.get(address, 80)] {
+                assert_eq!(answer, "pod a", "{address}");
+            }
         }
         let (uplink, beyond): (IpAddr, IpAddr) = ("fd99::2".parse().unwrap(), "fd99::1".parse().unwrap());
         assert_eq!(b.get(beyond, 80), "world", "its source is the host's: the world has no route to pods");
