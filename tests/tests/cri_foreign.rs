@@ -107,7 +107,7 @@ async fn crictl_does_all_that_it_can() {
         (vec!["metricdescs"], "container_memory_usage_bytes"),
         (vec!["metricsp"], "container_memory_usage_bytes"),
         (vec!["stats", "-o", "json"], "writableLayer"),
-        (vec!["statsp", "-o", "json"], "podSandboxId"),
+        (vec!["statsp", "-o", "json"], "usageCoreNanoSeconds"),
         (vec!["exec", "-s", &id, "echo", "sync"], "sync"),
         (vec!["exec", &id, "echo", "spdy"], "spdy"),
         (vec!["exec", "--transport", "websocket", &id, "echo", "sockets"], "sockets"),
