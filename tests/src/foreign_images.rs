@@ -15,6 +15,9 @@ const E2E: &str = "e2e-test-images";
 const NGINX: &str = "#!/bin/sh\necho $$ >/var/run/nginx.pid\nhttpd -f -p ${2:-80} -h /www &\nwait\n";
 /// One that says something, as others log.
 const HTTPD: &str = "#!/bin/sh\necho httpd: resuming normal operations\nhttpd -f -p 80 -h /www &\nwait\n";
+/// Ids of processes with this name.
+const PGREP: &str = "#!/bin/sh\nfor p in /proc/[0-9]*; do\n  read -r name 2>/dev/null <$p/comm || continue\n  \
+                     [ \"$name\" != \"$1\" ] || { echo ${p#/proc/}; found=1; }\ndone\n[ -n \"$found\" ]\n";
 const EFFECTIVE: &str =
     "#include <stdio.h>\n#include <unistd.h>\nint main() { printf(\"Effective uid: %d\\n\", geteuid()); }\n";
 
@@ -68,13 +71,26 @@ fn add_programs(root: &Path) {
     for directory in ["usr/sbin", "var/run", "www"] {
         std::fs::create_dir_all(root.join(directory)).expect("mkdir");
     }
-    let program = |name: &str, text: &str| {
-        let file = root.join("usr/sbin").join(name);
+    let script = |path: &str, text: &str| {
+        let file = root.join(path);
         std::fs::write(&file, text).expect("a script");
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("chmod");
     };
-    program("nginx", NGINX);
-    program("httpd-logs", HTTPD);
+    script("usr/sbin/nginx", NGINX);
+    script("usr/sbin/httpd-logs", HTTPD);
+    script("bin/pgrep", PGREP);
+    script("bin/ipcs", "#!/bin/sh\ncat /proc/sysvipc/shm\n");
+    // The shell of busybox runs busybox's other programs without asking for their files: nothing could mask them.
+    for (source, place) in [
+        ("/bin/dash", "bin/sh"),
+        ("/lib64/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2"),
+        ("/lib/x86_64-linux-gnu/libc.so.6", "lib/x86_64-linux-gnu/libc.so.6"),
+    ] {
+        let target = root.join(place);
+        std::fs::create_dir_all(target.parent().expect("a parent")).expect("mkdir");
+        drop(std::fs::remove_file(&target));
+        std::fs::copy(source, &target).expect("a program of this machine");
+    }
     std::fs::write(root.join("www/index.html"), "welcome\n").expect("a page");
     let source = root.join("usr/sbin/effective.c");
     std::fs::write(&source, EFFECTIVE).expect("a source");
@@ -82,7 +98,7 @@ fn add_programs(root: &Path) {
     bins::run(Command::new("gcc").arg("-static").arg("-o").arg(&program).arg(&source)).ok();
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o4755)).expect("chmod");
     let passwd = "root:x:0:0:root:/root:/bin/sh\ndefault-user:x:1000:1000:u:/tmp:/bin/sh\n\
-                  www-data:x:33:33:w:/tmp:/bin/sh\n";
+                  www-data:x:33:33:w:/tmp:/bin/sh\nnobody:x:65534:65534:n:/:/bin/sh\n";
     std::fs::write(root.join("etc/passwd"), passwd).expect("passwd");
     let group = "root:x:0:\nwww-data:x:33:\nusers:x:100:\ndefault-user:x:1000:\n\
                  group-defined-in-image:x:50000:default-user\n";
