@@ -141,6 +141,12 @@ impl Step {
             }
             Step::FreshSignals => "sigaction(1..64, SIG_DFL), sigprocmask(SIG_SETMASK, [])".into(),
             Step::Execute(process) => format!("execve({:?})", process.args),
+            other => other.operation_without_arguments(),
+        }
+    }
+
+    fn operation_without_arguments(&self) -> String {
+        match self {
             Step::NewSession => "setsid()".into(),
             Step::CgroupNamespace => "unshare(CLONE_NEWCGROUP)".into(),
             Step::BecomeRoot => "setresgid(0), setresuid(0), setgroups([])".into(),
@@ -277,6 +283,12 @@ impl Step {
                 ("read-only mount", "mounts[]: other mounts and devices had to be made in it first")
             }
             Step::ReadonlyRoot => ("read-only root", "root.readonly"),
+            _ => self.name_and_reason_of_program(),
+        }
+    }
+
+    fn name_and_reason_of_program(&self) -> (&'static str, &'static str) {
+        match self {
             Step::NoNewPrivileges => {
                 ("no new privileges", "process.noNewPrivileges: set-user-id programs gain nothing")
             }
