@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 mod builtin;
 mod cells;
-mod columns;
+pub(crate) mod columns;
 pub(crate) mod custom;
 mod faults;
 pub(crate) mod fields;

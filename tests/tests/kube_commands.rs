@@ -70,6 +70,9 @@ const CREATE: &[Step] = &[
     ("create service clusterip plain --tcp=80:8080", &["service/plain created"]),
     ("create ingress front --rule=example.com/*=plain:80", &["ingress.networking.k8s.io/front created"]),
     ("create pdb safe --selector=app=web --min-available=1", &["poddisruptionbudget.policy/safe created"]),
+    ("create pdb none --selector=app=web --max-unavailable=0", &["poddisruptionbudget.policy/none created"]),
+    ("get pdb none --no-headers", &["N/A", "0"]),
+    ("get pdb none -o jsonpath={.spec.maxUnavailable}", &["0"]),
     ("create deployment dry --image=example.com/i:1 --dry-run=server -o name", &["deployment.apps/dry"]),
     ("run dry --image=example.com/i:1 --dry-run=client -o yaml", &["kind: Pod", "image: example.com/i:1"]),
     ("create token robot", &["ey"]),
@@ -88,6 +91,7 @@ const CHANGE: &[Step] = &[
     ("rollout resume deployment/web", &["deployment.apps/web resumed"]),
     ("rollout restart deployment/web", &["deployment.apps/web restarted"]),
     ("scale deployment/web --replicas=1", &["deployment.apps/web scaled"]),
+    ("get deployment web --subresource=scale", &["DESIRED", "AVAILABLE"]),
     (
         "autoscale deployment/web --min=1 --max=3 --cpu-percent=80",
         &["horizontalpodautoscaler.autoscaling/web autoscaled"],
@@ -131,6 +135,13 @@ const ADMINISTER: &[Step] = &[
     ("get prioritylevelconfigurations", &["NOMINALCONCURRENCYSHARES", "workload-low"]),
     ("auth reconcile -f @role.yaml", &["reconciled"]),
     ("api-resources", &["deployments", "componentstatuses", "metrics.k8s.io/v1beta1", "NodeMetrics"]),
+    ("get servicecidrs", &["CIDRS", "kubernetes", "10.96.0.0/16"]),
+    ("get clusterrole system:kube-scheduler system:persistent-volume-provisioner -o name", &["clusterrole"]),
+    ("get role -n kube-system extension-apiserver-authentication-reader -o name", &["role"]),
+    (
+        "get cm -n kube-system extension-apiserver-authentication -o yaml",
+        &["client-ca-file", "BEGIN CERTIFICATE"],
+    ),
     ("explain deployment.spec.strategy", &["RollingUpdate", "FIELDS:"]),
     ("explain pods --api-version=metrics.k8s.io/v1beta1", &["PodMetrics", "containers"]),
     ("get --raw /readyz?verbose", &["[+]ping ok", "readyz check passed"]),
@@ -139,7 +150,7 @@ const ADMINISTER: &[Step] = &[
 ];
 
 const REMOVE: &[Step] = &[
-    ("delete job/once cronjob/often svc/plain svc/web ing/front pdb/safe hpa/web", &["deleted"]),
+    ("delete job/once cronjob/often svc/plain svc/web ing/front pdb/safe pdb/none hpa/web", &["deleted"]),
     (
         "delete role/reader rolebinding/readers clusterrole/nodes clusterrolebinding/nodes pc/high",
         &["deleted"],

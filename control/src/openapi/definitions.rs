@@ -51,6 +51,13 @@ pub(super) fn publish(name: &str, schema: Value, names: &Names) -> Value {
         _ => {}
     }
     let mut schema = schema;
+    // Rust's types always have metadata; clients may leave it out.
+    if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
+        required.retain(|field| field != "metadata");
+        if required.is_empty() {
+            schema.as_object_mut().map(|schema| schema.remove("required"));
+        }
+    }
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         for (field, property) in properties {
             complete(name, field, property);

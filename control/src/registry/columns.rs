@@ -23,6 +23,20 @@ pub(super) fn name() -> Column {
     column
 }
 
+/// The columns of `/scale`, whatever is scaled.
+pub(crate) fn scale() -> Vec<Column> {
+    vec![
+        name(),
+        integer("Desired", "Replicas that are asked for.", |scale| {
+            fields::int(scale, "/spec/replicas").unwrap_or(0)
+        }),
+        integer("Available", "Replicas that are there.", |scale| {
+            fields::int(scale, "/status/replicas").unwrap_or(0)
+        }),
+        age(),
+    ]
+}
+
 /// How long the object has existed.
 pub(super) fn age() -> Column {
     timed("Age", "Time since the object was created.", |object, now| {

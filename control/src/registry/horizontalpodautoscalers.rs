@@ -92,7 +92,7 @@ fn target(metric: &Value, current: Option<&Value>) -> String {
     for (field, suffix) in [("averageValue", " (avg)"), ("value", "")] {
         if let Some(aim) = number(Some(metric), "target", field) {
             let now = number(current, "current", field).unwrap_or_else(unknown);
-            let suffix = if what.is_empty() { suffix } else { "" };
+            let suffix = if matches!(source, "object" | "external") { suffix } else { "" };
             return format!("{prefix}{now}/{aim}{suffix}");
         }
     }

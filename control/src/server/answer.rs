@@ -3,6 +3,7 @@
 use super::negotiate::{Accept, Encoding, Shape};
 use super::{BoxError, Call, table};
 use crate::protobuf::answers;
+use crate::registry::Resource;
 use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -89,25 +90,34 @@ pub(crate) fn refuse(status: &Status, accept: &Accept) -> Answer {
 
 /// One object in the shape that the client wants; `bytes` are sent as they are where nothing is to be changed.
 pub(crate) fn object(call: &Call, code: u16, bytes: Bytes) -> Result<Answer, Status> {
+    object_of(call, &call.resource, code, bytes)
+}
+
+/// The same with the columns of another resource.
+pub(crate) fn object_of(call: &Call, row: &Resource, code: u16, bytes: Bytes) -> Result<Answer, Status> {
     let (encoding, shape) = call.accept.get(&call.resource)?;
     if (encoding, shape) == (Encoding::Json, Shape::Object) {
         return Ok(json_bytes(code, bytes));
     }
     let object: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
-    Ok(value(code, encoding, &shaped(call, shape, object)?))
+    Ok(value(code, encoding, &shaped_as(call, row, shape, object)?))
 }
 
 /// One object as it is, as a Table of one row, or its metadata.
 pub(crate) fn shaped(call: &Call, shape: Shape, object: Value) -> Result<Value, Status> {
+    shaped_as(call, &call.resource, shape, object)
+}
+
+fn shaped_as(call: &Call, row: &Resource, shape: Shape, object: Value) -> Result<Value, Status> {
     match shape {
         Shape::Object => Ok(object),
         Shape::Metadata => Ok(metadata_only(&object)),
         Shape::Table(version) => {
             let include = table::Include::from_query(&call.query)?;
             let resource_version = knarr_api::meta::resource_version(&object).to_owned();
-            let rows = vec![table::row(&call.resource, object, include)];
+            let rows = vec![table::row(row, object, include)];
             let list = serde_json::json!({"resourceVersion": resource_version});
-            Ok(table::table(&call.resource, version, list, rows, true))
+            Ok(table::table(row, version, list, rows, true))
         }
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 mod cluster_info;
 mod roles;
+mod system_roles;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -25,7 +26,9 @@ impl Server {
         let namespace =
             |name: &str| json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}});
         try_join_all(NAMESPACES.iter().map(|name| self.ensure(&namespaces, "", namespace(name)))).await?;
-        let (roles, bindings) = (roles::cluster_roles(), roles::cluster_role_bindings());
+        let (mut roles, mut bindings) = (roles::cluster_roles(), roles::cluster_role_bindings());
+        roles.extend(system_roles::cluster_roles());
+        bindings.extend(system_roles::cluster_role_bindings());
         let role = self.row(RBAC, "v1", "clusterroles")?;
         let binding = self.row(RBAC, "v1", "clusterrolebindings")?;
         // Together, so that one commit to the disk serves all.
@@ -33,7 +36,23 @@ impl Server {
         let bindings = try_join_all(bindings.into_iter().map(|object| self.ensure(&binding, "", object)));
         let info = self.cluster_info(advertised, ca_pem);
         let service = self.kubernetes_service(advertised);
-        tokio::try_join!(roles, bindings, self.system_priorities(), service, info, self.flows()).map(drop)
+        let authentication = self.authentication(ca_pem);
+        let rest = async { tokio::try_join!(self.system_priorities(), service, info, self.flows()) };
+        tokio::try_join!(roles, bindings, authentication, rest).map(drop)
+    }
+
+    /// The CA of clients, for add-ons that serve an API of their own.
+    async fn authentication(&self, ca_pem: &str) -> Result<(), Status> {
+        const NAMESPACE: &str = "kube-system";
+        let maps = self.row("", "v1", "configmaps")?;
+        let role = self.row(RBAC, "v1", "roles")?;
+        let binding = self.row(RBAC, "v1", "rolebindings")?;
+        let name = system_roles::AUTHENTICATION;
+        let map = json!({"metadata": {"name": name}, "data": {"client-ca-file": ca_pem}});
+        let map = self.put(&maps, NAMESPACE, map);
+        let role = self.ensure(&role, NAMESPACE, system_roles::authentication_reader());
+        let binding = self.ensure(&binding, NAMESPACE, system_roles::authentication_readers());
+        tokio::try_join!(map, role, binding).map(drop)
     }
 
     /// Kubernetes' own priority levels, and what belongs to which.

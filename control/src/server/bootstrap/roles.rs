@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Everything that lives in a namespace and that its users work with.
-const WORKLOADS: [(&str, &[&str]); 6] = [
+const WORKLOADS: [(&str, &[&str]); 7] = [
     (
         "",
         &[
@@ -35,12 +35,32 @@ const WORKLOADS: [(&str, &[&str]); 6] = [
     ("autoscaling", &["horizontalpodautoscalers"]),
     ("networking.k8s.io", &["ingresses", "networkpolicies"]),
     ("policy", &["poddisruptionbudgets"]),
+    ("coordination.k8s.io", &["leases"]),
 ];
 
-const READ: [&str; 3] = ["get", "list", "watch"];
+/// What readers of those see as well.
+const STATUSES: [(&str, &[&str]); 6] = [
+    (
+        "",
+        &[
+            "bindings",
+            "namespaces/status",
+            "persistentvolumeclaims/status",
+            "replicationcontrollers/status",
+            "resourcequotas/status",
+        ],
+    ),
+    ("apps", &["daemonsets/status", "deployments/status", "replicasets/status", "statefulsets/status"]),
+    ("autoscaling", &["horizontalpodautoscalers/status"]),
+    ("batch", &["cronjobs/status", "jobs/status"]),
+    ("networking.k8s.io", &["ingresses/status"]),
+    ("policy", &["poddisruptionbudgets/status"]),
+];
+
+pub(super) const READ: [&str; 3] = ["get", "list", "watch"];
 const WRITE: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 
-fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
+pub(super) fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
     json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
 }
 
@@ -53,6 +73,7 @@ fn view() -> Vec<Value> {
         &READ,
     ));
     rules.push(rule("discovery.k8s.io", &["endpointslices"], &READ));
+    rules.extend(STATUSES.iter().map(|(group, resources)| rule(group, resources, &READ)));
     rules
 }
 
@@ -67,6 +88,7 @@ fn edit() -> Vec<Value> {
         &["get", "create"],
     ));
     rules.push(rule("", &["pods/eviction", "serviceaccounts/token"], &["create"]));
+    rules.push(rule("", &["serviceaccounts"], &["impersonate"]));
     rules
 }
 
@@ -82,7 +104,7 @@ fn cluster_admin() -> Vec<Value> {
 }
 
 /// A rule about paths that are no resources.
-fn paths(paths: &[&str]) -> Value {
+pub(super) fn paths(paths: &[&str]) -> Value {
     json!({"nonResourceURLs": paths, "verbs": ["get"]})
 }
 
@@ -147,7 +169,7 @@ fn metrics_reader() -> Vec<Value> {
 }
 
 /// The labels of all roles and bindings made here, and those by which others take up a role.
-fn labels(aggregated_to: Option<&str>) -> Value {
+pub(super) fn labels(aggregated_to: Option<&str>) -> Value {
     let mut labels = json!({"kubernetes.io/bootstrapping": "rbac-defaults"});
     if let Some(role) = aggregated_to {
         labels[format!("{AGGREGATE}{role}")] = "true".into();

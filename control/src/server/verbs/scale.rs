@@ -3,7 +3,7 @@
 use super::super::change::{At, Part};
 use super::super::{Call, Server, answer, read_body, stored};
 use super::patch::Patch;
-use crate::registry::{Resource, ScalePaths};
+use crate::registry::{Resource, ScalePaths, columns};
 use crate::server::Answer;
 use knarr_api::{LabelSelector, Status, meta};
 use serde_json::{Value, json};
@@ -23,7 +23,8 @@ pub(super) async fn run(server: &Server, call: &Call, verb: &str) -> Result<Answ
     };
     let object: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
     let scale = scale_of(at.resource, &object);
-    answer::object(call, 200, scale.to_string().into())
+    let row = Resource { columns: columns::scale(), ..Resource::clone(&call.resource) };
+    answer::object_of(call, &row, 200, scale.to_string().into())
 }
 
 async fn change(

@@ -3,7 +3,7 @@
 use super::super::change::At;
 use super::super::{Call, Server, answer, object_meta, read_body, stored};
 use crate::admission::{Operation, Write};
-use crate::authn::service_account::{Claims, Reference};
+use crate::authn::service_account::{Claims, ISSUER, Reference};
 use crate::server::Answer;
 use jiff::Timestamp;
 use knarr_api::{Status, StatusCause, meta};
@@ -39,6 +39,10 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
         "token": server.tokens.issuer.issue(&claims)?,
         "expirationTimestamp": object_meta::timestamp(expires),
     });
+    request["spec"]["expirationSeconds"] = seconds.into();
+    if request["spec"]["audiences"].as_array().is_none_or(Vec::is_empty) {
+        request["spec"]["audiences"] = json!([ISSUER]);
+    }
     request["metadata"] =
         json!({"name": at.name, "namespace": at.namespace, "creationTimestamp": object_meta::now()});
     answer::object(call, 201, request.to_string().into())

@@ -123,7 +123,7 @@ fn updates_take_ownership_and_conflict_with_later_applies() {
         apply(&scaled, &json!({"spec": {"replicas": 1, "x": 1}}), &writer("a"), false, schema()).unwrap_err();
     assert_eq!(
         again.message,
-        r#"Apply failed with 1 conflict: conflict with "scaler" using v1 at T: .spec.replicas"#
+        r#"Apply failed with 1 conflict: conflict with "scaler" using v1: .spec.replicas"#
     );
     let without = applied(&scaled, "a", json!({"spec": {"x": 1}}));
     assert_eq!(without["spec"]["replicas"], 5);
