@@ -44,7 +44,7 @@ pub(super) fn rows() -> Vec<Resource> {
                 }),
                 age(),
             ])
-            .rules(Rules { has_generation: true, ..Rules::NONE })
+            .rules(Rules { has_generation: true, defaults: policy_defaults, ..Rules::NONE })
             .done(),
         row("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
             .columns(vec![
@@ -57,7 +57,7 @@ pub(super) fn rows() -> Vec<Resource> {
                 }),
                 age(),
             ])
-            .rules(Rules { has_generation: true, ..Rules::NONE })
+            .rules(Rules { has_generation: true, defaults: policy_defaults, ..Rules::NONE })
             .done(),
     ]
 }
@@ -78,6 +78,27 @@ fn defaults(object: &mut Value) {
         }
         if let Some(service) = webhook.pointer_mut("/clientConfig/service") {
             fields::fill(service, "port", 443);
+        }
+    }
+}
+
+/// Of policies and of their bindings.
+fn policy_defaults(object: &mut Value) {
+    if object["kind"] == "ValidatingAdmissionPolicy"
+        && let Some(spec) = fields::child(object, "spec")
+    {
+        fields::fill_text(spec, "failurePolicy", "Fail");
+    }
+    for field in ["matchConstraints", "matchResources"] {
+        let constraints = object.pointer_mut(&format!("/spec/{field}"));
+        let Some(constraints) = constraints.filter(|constraints| constraints.is_object()) else { continue };
+        fields::fill_text(constraints, "matchPolicy", "Equivalent");
+        fields::fill(constraints, "namespaceSelector", json!({}));
+        fields::fill(constraints, "objectSelector", json!({}));
+        for list in ["resourceRules", "excludeResourceRules"] {
+            for rule in fields::each(constraints, list) {
+                fields::fill_text(rule, "scope", "*");
+            }
         }
     }
 }

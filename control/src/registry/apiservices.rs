@@ -23,8 +23,14 @@ pub(super) fn row() -> Resource {
             text("Available", "Whether it answers.", available),
             age(),
         ])
-        .rules(Rules { name: knarr_api::names::path_segment, ..Rules::NONE })
+        .rules(Rules { name: knarr_api::names::path_segment, defaults, ..Rules::NONE })
         .done()
+}
+
+fn defaults(object: &mut Value) {
+    if let Some(service) = object.pointer_mut("/spec/service").filter(|service| service.is_object()) {
+        fields::fill_int(service, "port", 443);
+    }
 }
 
 fn available(object: &Value) -> String {

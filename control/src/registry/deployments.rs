@@ -54,7 +54,7 @@ fn validate(object: &Value, faults: &mut Faults) {
         validation::not_negative(object, &format!("spec.{field}"), faults);
     }
     validation::selector_matches_template(object, faults);
-    pod_template::validate(object, "spec.template", &["Always"], faults);
+    pod_template::validate_lasting(object, "spec.template", "ReplicaSet", faults);
     strategy(object, faults);
     let minimum = fields::int(object, "/spec/minReadySeconds").unwrap_or(0);
     if let Some(deadline) =

@@ -105,6 +105,24 @@ fn defaults(object: &mut Value) {
     if fields::list(spec, "/metrics").is_empty() {
         fields::set(spec, "metrics", json!([cpu_metric(80)]));
     }
+    if let Some(behavior) = spec.pointer_mut("/behavior").filter(|behavior| behavior.is_object()) {
+        fill_behavior(behavior);
+    }
+}
+
+/// Where one direction is spoken of, both are completed: doubling or four pods at once up, everything at once down.
+fn fill_behavior(behavior: &mut Value) {
+    let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
+    let pods = json!({"type": "Pods", "value": 4, "periodSeconds": 15});
+    for (direction, policies) in [("scaleUp", json!([pods, percent])), ("scaleDown", json!([percent]))] {
+        fields::fill(behavior, direction, json!({}));
+        let Some(rules) = fields::child(behavior, direction) else { continue };
+        fields::fill_text(rules, "selectPolicy", "Max");
+        fields::fill(rules, "policies", policies);
+        if direction == "scaleUp" {
+            fields::fill_int(rules, "stabilizationWindowSeconds", 0);
+        }
+    }
 }
 
 fn fill_minimum(object: &mut Value) {

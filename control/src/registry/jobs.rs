@@ -108,6 +108,11 @@ fn on_create(job: &mut Value) {
         }
     }
     fields::set(spec, "selector", json!({"matchLabels": {UID_LABEL: uid}}));
+    let has_own = fields::pairs(job, "/metadata/labels").next().is_some();
+    let labels = job.pointer("/spec/template/metadata/labels").cloned();
+    if let Some(labels) = labels.filter(|_| !has_own) {
+        fields::set_in(job, "metadata", "labels", labels);
+    }
 }
 
 fn validate(job: &Value, faults: &mut Faults) {

@@ -13,6 +13,15 @@ pub(super) fn defaults(workload_spec: &mut Value) {
 }
 
 /// Every fault of the template at the dotted `path` of `object`.
+pub(super) fn validate_lasting(object: &Value, path: &str, kind: &str, faults: &mut Faults) {
+    validate(object, path, &["Always"], faults);
+    let field = format!("{path}.spec.activeDeadlineSeconds");
+    if validation::at(object, &field).is_some_and(|found| !found.is_null()) {
+        faults.forbidden(field, &format!("activeDeadlineSeconds in {kind} is not Supported"));
+    }
+}
+
+/// Every fault of the template at the dotted `path`.
 pub(super) fn validate(object: &Value, path: &str, restart_policies: &[&str], faults: &mut Faults) {
     let empty = Value::Object(Map::new());
     validation::labels(object, &format!("{path}.metadata.labels"), faults);

@@ -49,7 +49,7 @@ fn validate(object: &Value, faults: &mut Faults) {
     validation::not_negative(object, "spec.replicas", faults);
     validation::not_negative(object, "spec.minReadySeconds", faults);
     validation::selector_matches_template(object, faults);
-    pod_template::validate(object, "spec.template", &["Always"], faults);
+    pod_template::validate_lasting(object, "spec.template", "ReplicaSet", faults);
 }
 
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {

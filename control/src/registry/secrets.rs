@@ -47,6 +47,10 @@ fn validate(object: &Value, faults: &mut Faults) {
         "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
         "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
         "kubernetes.io/tls" => &["tls.crt", "tls.key"],
+        // One of the two is enough.
+        "kubernetes.io/basic-auth" if !["username", "password"].iter().any(|key| data.contains_key(*key)) => {
+            &["username", "password"]
+        }
         _ => &[],
     };
     for key in needed.iter().filter(|key| !data.contains_key(**key)) {

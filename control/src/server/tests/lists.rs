@@ -73,7 +73,10 @@ fn a_list_spans_namespaces_or_shows_one() {
     lab.config_map("a", "1");
     lab.post("/api/v1/namespaces/other/configmaps", &json!({"metadata": {"name": "b"}}));
     // The one between them is how the cluster shows itself to whoever joins.
-    assert_eq!(lab.get("/api/v1/configmaps").names(), ["a", "cluster-info", "b"]);
+    assert_eq!(
+        lab.get("/api/v1/configmaps").names(),
+        ["a", "cluster-info", "extension-apiserver-authentication", "b"]
+    );
     assert_eq!(lab.get("/api/v1/namespaces/other/configmaps").names(), ["b"]);
     assert_eq!(lab.get("/api/v1/namespaces/othe/configmaps").names(), Vec::<String>::new());
     assert_eq!(lab.get("/api/v1/namespaces/other/namespaces").code, 404);
