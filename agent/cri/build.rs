@@ -7,7 +7,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .message_attribute(".", "#[derive(serde::Serialize, serde::Deserialize)]\n#[serde(default)]")
         .compile_fds(descriptors)?;
-    tonic_prost_build::configure().compile_fds(protox::compile(["proto/deviceplugin.proto"], ["proto"])?)?;
+    for plugins in ["deviceplugin", "pluginregistration", "csi"] {
+        let descriptors = protox::compile([format!("proto/{plugins}.proto")], ["proto"])?;
+        tonic_prost_build::configure().compile_fds(descriptors)?;
+    }
     println!("cargo:rerun-if-changed=proto");
     Ok(())
 }

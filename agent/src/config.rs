@@ -8,6 +8,7 @@ use crate::kubelet::log_rotation::Limits;
 use crate::kubelet::pressure;
 use crate::kubelet::resources::{self, Amounts};
 use crate::kubelet::shutdown::Grace;
+use k8s_openapi::api::core::v1::Taint;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -81,6 +82,9 @@ pub struct NetworkConfig {
     pub service_cidr: String,
     /// Bytes; the MTU of the default route's link where absent.
     pub mtu: Option<u32>,
+    /// Pods of other nodes are reached by routes to those nodes, as far as the cluster tells who has which range. They
+    /// must share a link with this one.
+    pub node_routes: bool,
     /// Where addresses are booked; `DATA_DIR/network` where absent. All processes that share a bridge share it.
     pub dir: Option<PathBuf>,
     /// Pods are attached by CNI plugins, configured in this directory; the built-in bridge where absent.
@@ -125,6 +129,16 @@ pub struct KubeletConfig {
     pub manifest_url_headers: Vec<String>,
     /// Address that the node reports and that pods see as `status.hostIP`; found by the default route where absent.
     pub node_ip: Option<IpAddr>,
+    /// Labels that the node gives itself.
+    pub node_labels: BTreeMap<String, String>,
+    /// Taints that a new node registers with, as `KEY=VALUE:EFFECT` or `KEY:EFFECT`.
+    pub register_with_taints: Vec<String>,
+    /// Who signs the certificates of those who may use the kubelet API (PEM); the cluster's own CA where absent.
+    pub client_ca_file: Option<PathBuf>,
+    /// Certificate chain of the kubelet API (PEM); self-signed where absent.
+    pub tls_cert_file: Option<PathBuf>,
+    /// Its key (PEM).
+    pub tls_private_key_file: Option<PathBuf>,
     /// Name servers written into pods; the bridge's own address (where our DNS answers) where empty.
     pub cluster_dns: Vec<IpAddr>,
     /// The cluster's DNS domain.
@@ -166,6 +180,10 @@ pub struct KubeletConfig {
     pub system_reserved: BTreeMap<String, String>,
     /// The same for this agent and what belongs to it.
     pub kube_reserved: BTreeMap<String, String>,
+    /// `static` gives containers of Guaranteed pods that ask for whole processors these for themselves; `none` does not.
+    pub cpu_manager_policy: String,
+    /// Processors that no container has for itself, such as `0-1`; as many as are reserved where absent.
+    pub reserved_system_cpus: Option<String>,
     /// Most processes of one pod; as many as the node has where absent.
     pub pod_pids_limit: Option<u64>,
     /// Seconds that pods get to end when the agent is told to (SIGTERM) because the machine goes down; 0 leaves them
@@ -229,6 +247,26 @@ impl KubeletConfig {
         Ok(all)
     }
 
+    /// What a new node registers with; the error names the key.
+    pub fn taints(&self) -> Result<Vec<Taint>, String> {
+        let wrong = |text: &str| {
+            format!(
+                "register_with_taints: \"{text}\" is not KEY=VALUE:EFFECT (NoSchedule, PreferNoSchedule, NoExecute)"
+            )
+        };
+        let parse = |text: &String| {
+            let (who, effect) = text.rsplit_once(':').ok_or_else(|| wrong(text))?;
+            let (key, value) = who.split_once('=').unwrap_or((who, ""));
+            let known = ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect);
+            if key.is_empty() || !known {
+                return Err(wrong(text));
+            }
+            let value = Some(value.to_owned()).filter(|value| !value.is_empty());
+            Ok(Taint { key: key.to_owned(), value, effect: effect.to_owned(), time_added: None })
+        };
+        self.register_with_taints.iter().map(parse).collect()
+    }
+
     /// When and how far logs are rotated.
     pub fn log_limits(&self) -> Limits {
         Limits {
@@ -280,6 +318,7 @@ impl Default for NetworkConfig {
             cluster_cidr_v6: None,
             service_cidr: "10.96.0.0/16".into(),
             mtu: None,
+            node_routes: true,
             dir: None,
             cni_conf_dir: None,
             cni_bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
@@ -295,6 +334,7 @@ impl NetworkConfig {
             table: "knarr-run".into(),
             pod_cidr: "10.41.0.0/24".into(),
             cluster_cidr: "10.41.0.0/24".into(),
+            node_routes: false,
             ..Self::default()
         }
     }
@@ -309,6 +349,11 @@ impl Default for KubeletConfig {
             manifest_url: None,
             manifest_url_headers: Vec::new(),
             node_ip: None,
+            node_labels: BTreeMap::new(),
+            register_with_taints: Vec::new(),
+            client_ca_file: None,
+            tls_cert_file: None,
+            tls_private_key_file: None,
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".into(),
             max_pods: 110,
@@ -329,6 +374,8 @@ impl Default for KubeletConfig {
             seccomp_default: false,
             system_reserved: BTreeMap::new(),
             kube_reserved: BTreeMap::new(),
+            cpu_manager_policy: "none".into(),
+            reserved_system_cpus: None,
             pod_pids_limit: None,
             shutdown_grace_period_seconds: 0,
             shutdown_grace_period_critical_pods_seconds: 0,
@@ -371,6 +418,15 @@ mod tests {
         let error = config(map("cpu", "much"), BTreeMap::new()).reserved().unwrap_err();
         assert!(error.contains("system_reserved.cpu"), "{error}");
         assert!(config(BTreeMap::new(), map("pods", "1")).reserved().unwrap_err().contains("kube_reserved"));
+        let tainted = |text: &str| {
+            KubeletConfig { register_with_taints: vec![text.into()], ..Default::default() }.taints()
+        };
+        let taint = tainted("a/b=c:NoSchedule").unwrap().remove(0);
+        assert_eq!((taint.key.as_str(), taint.value.as_deref()), ("a/b", Some("c")));
+        assert_eq!(tainted("a:NoExecute").unwrap()[0].value, None);
+        for wrong in ["a", "a=b", ":NoExecute", "a:Never"] {
+            assert!(tainted(wrong).unwrap_err().contains("register_with_taints"), "{wrong}");
+        }
         let grace = KubeletConfig { shutdown_grace_period_critical_pods_seconds: 1, ..Default::default() };
         assert!(grace.shutdown_grace().unwrap_err().contains("shutdown_grace_period"));
     }

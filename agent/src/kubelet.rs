@@ -15,6 +15,8 @@ pub mod api_server;
 pub mod backoff;
 pub mod cluster_objects;
 pub mod container_config;
+pub mod cpus;
+pub mod csi;
 pub mod devices;
 pub mod dns;
 pub mod env;
@@ -60,10 +62,12 @@ pub mod volumes;
 
 use crate::config::Config;
 use admission::NodeLimits;
+use cpus::Cpus;
+use csi::Csi;
 use devices::Devices;
 use events::{Recorder, Severity};
 use host::{CALL_DEADLINE, Host, within};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use knarr_cri::v1::{StatusRequest, VersionRequest};
 use knarr_cri::{ImageService, RuntimeService};
 use kube::Api;
@@ -179,6 +183,7 @@ impl Kubelet {
         };
         tasks.spawn(shutdown.clone().run_until_cancelled_owned(writer.run()));
         recorder.node(&parts.node_name, Severity::Normal, "Starting", "Starting kubelet.");
+        let node = own_node(&parts, &shutdown, &tasks);
         let local = Arc::new(LocalObjects::default());
         let services = services(parts.client.clone(), &shutdown, &tasks);
         let host = host(
@@ -190,7 +195,8 @@ impl Kubelet {
             services,
             pod_cidr.clone(),
         )?;
-        let host = Host { recursive_read_only, pressure, shutting_down: going, devices, ..host };
+        let csi = Csi::new(&parts.config.kubelet_dir(), parts.client.clone(), &parts.node_name, node.clone());
+        let host = Host { recursive_read_only, pressure, shutting_down: going, devices, node, csi, ..host };
         let limits = NodeLimits {
             name: parts.node_name.clone(),
             allocatable: host.allocatable.clone(),
@@ -199,6 +205,9 @@ impl Kubelet {
         };
         if !parts.imaginary {
             tasks.spawn(shutdown.clone().run_until_cancelled_owned(host.devices.clone().run()));
+            tasks.spawn(shutdown.clone().run_until_cancelled_owned(host.csi.clone().run()));
+            let move_containers = host.cpus.clone().run(parts.runtime.clone());
+            tasks.spawn(shutdown.clone().run_until_cancelled_owned(move_containers));
             let rotation = log_rotation::run(parts.runtime.clone(), parts.config.kubelet.log_limits());
             tasks.spawn(shutdown.clone().run_until_cancelled_owned(rotation));
             if let Some(client) = parts.client.clone() {
@@ -210,7 +219,8 @@ impl Kubelet {
             tasks.spawn(shutdown.clone().run_until_cancelled_owned(guard.run()));
         }
         let (sources, events) = mpsc::unbounded_channel();
-        let origins = start_sources(&parts, local, sources, pod_cidr.clone(), &shutdown, &tasks)?;
+        let seen = (pod_cidr.clone(), host.node.clone());
+        let origins = start_sources(&parts, local, sources, seen, &shutdown, &tasks)?;
         let (workers, client) = (parts.workers.clone(), parts.client.clone());
         let manager = Manager::new(Arc::new(host), pleg, limits, origins, workers.clone());
         let inputs = Inputs { sources: events, changed: changes, shutdown: shutdown.clone() };
@@ -295,6 +305,8 @@ fn identity(parts: &Parts, runtime_version: String) -> anyhow::Result<Identity> 
         addresses: vec![address.to_string()],
         machine: parts.machine.clone(),
         max_pods: parts.config.kubelet.max_pods,
+        labels: parts.config.kubelet.node_labels.clone(),
+        taints: parts.config.kubelet.taints().map_err(|error| anyhow::anyhow!("kubelet.{error}"))?,
         reserved: parts.config.kubelet.reserved().map_err(|error| anyhow::anyhow!("kubelet.{error}"))?,
         volumes_dir: volumes_dir(&parts.config),
         port: parts.port,
@@ -324,6 +336,12 @@ fn host(
     let paths = Paths::new(&config.kubelet_dir(), &config.pod_logs_dir);
     Ok(Host {
         devices: Devices::load(&config.kubelet_dir()),
+        csi: Csi::new(&config.kubelet_dir(), None, &parts.node_name, watch::channel(None).1),
+        cpus: match parts.imaginary {
+            true => Cpus::none(),
+            false => Cpus::load(&config.kubelet, &config.kubelet_dir())?,
+        },
+        workers: parts.workers.clone(),
         user_namespaces: UserNamespaces::load(paths.clone(), config.kubelet.max_pods),
         pod_pids_limit: config.kubelet.pod_pids_limit,
         shutting_down: watch::channel(false).1,
@@ -336,6 +354,7 @@ fn host(
         services,
         client,
         node_name: parts.node_name.clone(),
+        node: watch::channel(None).1,
         node_ips: identity.addresses.clone(),
         node_memory: i64::try_from(parts.machine.memory)?,
         allocatable: parts.machine.allocatable(config.kubelet.max_pods, &identity.reserved),
@@ -382,12 +401,35 @@ fn services(
     Some(store)
 }
 
+/// Follows this node's own object: others put labels on it.
+fn own_node(
+    parts: &Parts,
+    shutdown: &CancellationToken,
+    tasks: &TaskTracker,
+) -> watch::Receiver<Option<Arc<Node>>> {
+    let (show, shown) = watch::channel(None);
+    let Some(client) = parts.client.clone().filter(|_| !parts.imaginary) else { return shown };
+    let config = watcher::Config::default().fields(&format!("metadata.name={}", parts.node_name));
+    let follow = async move {
+        let watch = watcher(Api::<Node>::all(client), config).default_backoff();
+        let mut changes = std::pin::pin!(watch.applied_objects());
+        while let Some(change) = changes.next().await {
+            match change {
+                Ok(node) => drop(show.send_replace(Some(Arc::new(node)))),
+                Err(error) => tracing::warn!("watch of this node: {error}"),
+            }
+        }
+    };
+    tasks.spawn(shutdown.clone().run_until_cancelled_owned(follow));
+    shown
+}
+
 /// Starts what tells the manager which pods there should be.
 fn start_sources(
     parts: &Parts,
     local: Arc<LocalObjects>,
     events: mpsc::UnboundedSender<pod_source::SourceEvent>,
-    mut pod_cidr: watch::Receiver<Option<String>>,
+    (mut pod_cidr, mut own): (watch::Receiver<Option<String>>, watch::Receiver<Option<Arc<Node>>>),
     shutdown: &CancellationToken,
     tasks: &TaskTracker,
 ) -> anyhow::Result<Vec<Origin>> {
@@ -399,6 +441,8 @@ fn start_sources(
             if !imaginary {
                 // A cluster without ranges never gives one: its pods' addresses are another component's business.
                 let _ = tokio::time::timeout(POD_CIDR_PATIENCE, pod_cidr.wait_for(Option::is_some)).await;
+                // Pods are admitted by the labels that the cluster gave this node.
+                let _ = tokio::time::timeout(POD_CIDR_PATIENCE, own.wait_for(Option::is_some)).await;
             }
             cluster::watch(client, node, events).await;
         };

@@ -14,6 +14,7 @@ pub mod membership;
 mod network_lab;
 mod nft;
 pub mod node;
+mod node_routes;
 #[cfg(test)]
 mod scripted_api;
 mod service_watch;

@@ -19,7 +19,7 @@ use crate::kubelet::pods::Workers;
 use crate::kubelet::probes::ProbeCounts;
 use crate::kubelet::serving_certificate::ServingCertificate;
 use crate::kubelet::{Kubelet, Parts};
-use crate::{dns, services};
+use crate::{dns, node_routes, services};
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -80,9 +80,12 @@ impl Node {
             listen: config.kubelet.listen,
             runtime: engine.clone(),
             pods: Arc::new(move || shown.pods()),
-            client_ca: client_ca.flatten(),
+            client_ca: match &config.kubelet.client_ca_file {
+                Some(file) => Some(pem("client_ca_file", file)?),
+                None => client_ca.flatten(),
+            },
             client: client.clone(),
-            tls: None,
+            tls: serving_pair(&config)?,
             node_name: name.clone(),
             config: config.clone(),
             probes: probe_counts.clone(),
@@ -117,6 +120,11 @@ impl Node {
             let run = move |stop| services::run(client.clone(), config.clone(), stop);
             tasks.spawn(keep_running("services", shutdown.clone(), run));
         }
+        if let Some(client) = client.clone().filter(|_| node_routes::wanted(&config)) {
+            let (config, name) = (config.clone(), name.clone());
+            let run = move |stop| node_routes::run(client.clone(), config.clone(), name.clone(), stop);
+            tasks.spawn(keep_running("routes to nodes", shutdown.clone(), run));
+        }
         tasks.spawn(serve_names(config, client, kubelet.pod_cidr(), shutdown.clone()));
         tasks.close();
         Ok(Node { name, kubelet, shutdown, tasks, _lock: lock })
@@ -143,6 +151,21 @@ impl Node {
         self.shutdown.cancel();
         self.tasks.wait().await;
         stopped
+    }
+}
+
+fn pem(key: &str, file: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("kubelet.{key}: {}", file.display()))
+}
+
+/// The certificate and the key that the settings name for the kubelet API.
+fn serving_pair(config: &Config) -> anyhow::Result<Option<(String, String)>> {
+    match (&config.kubelet.tls_cert_file, &config.kubelet.tls_private_key_file) {
+        (Some(chain), Some(key)) => {
+            Ok(Some((pem("tls_cert_file", chain)?, pem("tls_private_key_file", key)?)))
+        }
+        (None, None) => Ok(None),
+        _ => anyhow::bail!("kubelet.tls_cert_file and kubelet.tls_private_key_file go together"),
     }
 }
 

@@ -14,7 +14,11 @@ use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::future::Future;
 use std::hash::Hash;
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// Between two attempts to follow what the cluster does not let us follow.
+const REFUSED: Duration = Duration::from_secs(300);
 
 /// The services of a cluster, as of now.
 #[derive(Debug, Clone)]
@@ -62,11 +66,20 @@ where
         });
     let feed = async move {
         let mut events = Box::pin(stream::StreamExt::fuse(reflector(writer, events)));
+        let mut refused = false;
         while let Some(event) = events.next().await {
             match event {
                 // The store is replaced as a whole when the list is complete.
                 Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {}
                 Ok(_) => notify.send_replace(()),
+                // Elsewhere a node may be no service proxy, which seldom changes while one looks.
+                Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 403 => {
+                    if !std::mem::replace(&mut refused, true) {
+                        let kind = <K as Resource>::kind(&());
+                        tracing::info!(%kind, "this node may not follow services: they are left to a service proxy");
+                    }
+                    tokio::time::sleep(REFUSED).await;
+                }
                 Err(error) => tracing::warn!(kind = %<K as Resource>::kind(&()), %error, "watch interrupted"),
             }
         }

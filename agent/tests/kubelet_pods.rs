@@ -5,14 +5,20 @@
 // A test may panic, and so may what it is made of; clippy's own exception covers only the test functions.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "kubelet_pods/cpus.rs"]
+mod cpus;
 #[path = "kubelet_pods/devices.rs"]
 mod devices;
 #[path = "kubelet_pods/lab.rs"]
 mod lab;
+#[path = "kubelet_pods/listener.rs"]
+mod listener;
 #[path = "kubelet_pods/logs.rs"]
 mod logs;
 #[path = "kubelet_pods/own_users.rs"]
 mod own_users;
+#[path = "kubelet_pods/probes.rs"]
+mod probes;
 #[path = "kubelet_pods/volumes.rs"]
 mod volumes;
 #[path = "kubelet_pods/whole_node.rs"]

@@ -34,5 +34,29 @@ pub mod device_plugin {
     tonic::include_proto!("v1beta1");
 }
 
+/// Messages of package `pluginregistration`, by which plugins of any kind register.
+#[allow(
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::too_many_lines,
+    clippy::unwrap_used
+)]
+pub mod plugin_registration {
+    tonic::include_proto!("pluginregistration");
+}
+
+/// Messages of package `csi.v1`: storage drivers, as far as a node talks to them.
+#[allow(
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::too_many_lines,
+    clippy::unwrap_used
+)]
+pub mod csi {
+    tonic::include_proto!("csi.v1");
+}
+
 pub use service::{ImageService, MessageStream, RuntimeService};
 pub use tonic::{Code, Status};

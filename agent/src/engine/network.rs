@@ -10,7 +10,7 @@ pub mod cni;
 mod inside;
 mod ledger;
 mod links;
-mod netlink;
+pub(crate) mod netlink;
 mod pod_range;
 mod second_family;
 mod table;

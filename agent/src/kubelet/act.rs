@@ -46,6 +46,8 @@ pub enum Report {
         id: String,
         #[allow(missing_docs)]
         wanted: Granted,
+        #[allow(missing_docs)]
+        message: String,
     },
     /// A container runs, and its postStart hook has returned.
     Started {

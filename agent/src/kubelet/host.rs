@@ -1,5 +1,7 @@
 //! What every pod worker needs of its node: the runtime, the cluster's objects, the node's facts and directories.
 
+use crate::kubelet::cpus::Cpus;
+use crate::kubelet::csi::Csi;
 use crate::kubelet::devices::Devices;
 use crate::kubelet::events::Recorder;
 use crate::kubelet::facts::Facts;
@@ -7,13 +9,14 @@ use crate::kubelet::observed::Sandbox;
 use crate::kubelet::paths::Paths;
 use crate::kubelet::pod;
 use crate::kubelet::pod_cgroup::Hierarchy;
+use crate::kubelet::pods::Workers;
 use crate::kubelet::pressure::Conditions;
 use crate::kubelet::probes::ProbeCounts;
 use crate::kubelet::references::ObjectSource;
 use crate::kubelet::resources::Amounts;
 use crate::kubelet::user_namespaces::UserNamespaces;
 use crate::kubelet::volumes::TokenSource;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use knarr_cri::{ImageService, RuntimeService, Status};
 use kube::runtime::reflector::Store;
 use std::net::{IpAddr, Ipv4Addr};
@@ -44,6 +47,8 @@ pub struct Host {
     pub client: Option<kube::Client>,
     #[allow(missing_docs)]
     pub node_name: String,
+    /// The Node object as the cluster has it, once it was seen.
+    pub node: watch::Receiver<Option<Arc<Node>>>,
     /// Addresses of the node, primary first.
     pub node_ips: Vec<String>,
     /// Bytes.
@@ -78,6 +83,12 @@ pub struct Host {
     pub devices: Devices,
     /// Ids of pods with a user namespace of their own.
     pub user_namespaces: UserNamespaces,
+    /// Processors that containers have for themselves.
+    pub cpus: Cpus,
+    /// Storage drivers.
+    pub csi: Csi,
+    /// All pods of this node.
+    pub workers: Workers,
     /// Most processes of one pod.
     pub pod_pids_limit: Option<u64>,
     /// The node goes down and takes no more pods.

@@ -8,7 +8,7 @@ use crate::kubelet::resources::Amounts;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
-    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use knarr_cri::v1::{Image, RuntimeHandler};
@@ -34,6 +34,10 @@ pub struct Identity {
     pub machine: Machine,
     #[allow(missing_docs)]
     pub max_pods: u32,
+    /// Labels of its own choice.
+    pub labels: BTreeMap<String, String>,
+    /// What a new node registers with.
+    pub taints: Vec<Taint>,
     /// For everything that is not a pod.
     pub reserved: Amounts,
     /// Where the cluster may make volumes.
@@ -63,18 +67,18 @@ pub struct Health {
     pub devices: Offered,
 }
 
-/// Labels that every kubelet gives its node.
+/// Labels that every kubelet gives its node, and those of its settings.
 pub fn labels(identity: &Identity) -> BTreeMap<String, String> {
     let architecture = identity.machine.architecture.as_str();
-    [
+    let own = [
         ("beta.kubernetes.io/arch", architecture),
         ("beta.kubernetes.io/os", "linux"),
         ("kubernetes.io/arch", architecture),
         ("kubernetes.io/hostname", &identity.host_name),
         ("kubernetes.io/os", "linux"),
     ]
-    .map(|(key, value)| (key.to_string(), value.to_string()))
-    .into()
+    .map(|(key, value)| (key.to_string(), value.to_string()));
+    identity.labels.clone().into_iter().chain(own).collect()
 }
 
 /// Annotations that this node gives itself.
@@ -93,7 +97,10 @@ pub fn new_node(identity: &Identity, health: &Health, now: Timestamp) -> Node {
             annotations: Some(annotations(identity)),
             ..Default::default()
         },
-        spec: Some(NodeSpec::default()),
+        spec: Some(NodeSpec {
+            taints: Some(identity.taints.clone()).filter(|taints| !taints.is_empty()),
+            ..Default::default()
+        }),
         status: Some(status(identity, health, &[], now)),
     }
 }
@@ -246,6 +253,8 @@ mod tests {
             addresses: vec!["10.0.0.1".into()],
             machine: Machine { processors: 2, memory: 4 << 30, disk: 10 << 30, ..Default::default() },
             max_pods: 110,
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
             reserved: Amounts::new(),
             volumes_dir: "/v".into(),
             port: 10250,

@@ -12,9 +12,11 @@ mod resize;
 #[cfg(test)]
 mod tests;
 
-pub use resize::{infeasible, wanted};
+pub use resize::{
+    RESIZE_PENDING, ResizePending, as_granted, pending_of, resize_pending, wanted, with_resources_of,
+};
 
-pub use memory::{Health, Memory, StartFailure, Unhealthy};
+pub use memory::{Health, Memory, Refused, StartFailure, Unhealthy};
 
 use crate::kubelet::observed::ObservedPod;
 use crate::kubelet::pod::{self, RestartPolicy};

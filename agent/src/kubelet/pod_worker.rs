@@ -8,6 +8,7 @@
 mod finish;
 mod outcome;
 mod refresh;
+mod resize;
 
 use crate::kubelet::act::{Batch, Report};
 use crate::kubelet::backoff::plus;
@@ -33,6 +34,9 @@ use tokio_util::sync::CancellationToken;
 const RESYNC: Duration = Duration::from_secs(60);
 /// Look again after a runtime that did not answer.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Try again after this long to let a volume go.
+const RELEASE_RETRY: Duration = Duration::from_secs(5);
 
 /// What a worker is told.
 #[derive(Debug, Clone)]
@@ -117,6 +121,9 @@ struct Running {
 
 struct Worker {
     host: Arc<Host>,
+    /// What its object asks for.
+    requested: Arc<Pod>,
+    /// The same, with the resources that the node has granted.
     pod: Arc<Pod>,
     /// Where the status is shown; none for a static pod without a mirror.
     target: Option<Target>,
@@ -174,9 +181,11 @@ impl Worker {
             show,
             reports: mpsc::unbounded_channel(),
             host,
-            pod: pod.clone(),
+            pod: Arc::new(plan::as_granted(&pod)),
+            requested: pod.clone(),
         };
         worker.adopt_health();
+        worker.memory.resize_pending = plan::pending_of(&pod);
         if let Some(failure) = rejection {
             worker.end(Duration::ZERO, false, Some(failure));
         } else if pod::is_finished(&pod) {
@@ -211,6 +220,9 @@ impl Worker {
             }
         }
         self.read_messages().await;
+        if self.memory.resize_pending.is_some() {
+            self.grant();
+        }
         self.probes.follow(&self.pod, &self.observed, &mut self.memory);
         let deadline = self.check_deadline(now);
         self.follow_objects();
@@ -220,7 +232,9 @@ impl Worker {
         self.refresh_volumes(now);
         self.publish(&plan, now);
         if plan.stopped && self.running.is_none() {
-            self.release().await;
+            if !self.release().await {
+                return Turn::Sleep(plus(now, RELEASE_RETRY));
+            }
             if self.ending.as_ref().is_some_and(|ending| ending.remove) {
                 self.forget().await;
                 return Turn::Finished;
@@ -311,8 +325,8 @@ impl Worker {
         match command {
             Command::Update(pod) => {
                 self.refresh.pod_changed(&self.pod, &pod);
-                self.pod = pod;
-                self.memory.infeasible = plan::infeasible(&self.pod, &self.host.allocatable);
+                self.requested = pod;
+                self.grant();
                 self.consider_object();
             }
             Command::Gone => self.end(pod::grace_period(&self.pod), true, None),

@@ -8,6 +8,7 @@ mod orphans;
 use crate::kubelet::admission::{self, NodeLimits};
 use crate::kubelet::events::Severity;
 use crate::kubelet::host::Host;
+use crate::kubelet::plan;
 use crate::kubelet::pleg::Pleg;
 use crate::kubelet::pod;
 use crate::kubelet::pod_source::{Origin, SourceEvent};
@@ -16,7 +17,7 @@ use crate::kubelet::qos_cgroups::{self, Weights};
 use k8s_openapi::api::core::v1::Pod;
 use mirror::Mirrors;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +27,11 @@ const HOUSEKEEPING: Duration = Duration::from_secs(2);
 
 /// The workers by pod uid, for readers. Cheap to clone; held only to copy.
 #[derive(Debug, Clone, Default)]
-pub struct Workers(Arc<Mutex<BTreeMap<String, Handle>>>);
+pub struct Workers {
+    handles: Arc<Mutex<BTreeMap<String, Handle>>>,
+    /// Held while somebody decides who gets the room of the node that is left.
+    room: Arc<Mutex<()>>,
+}
 
 impl Workers {
     /// Every pod of this node with its present status.
@@ -40,6 +45,23 @@ impl Workers {
         handles.map(|handle| handle.shown.borrow().clone()).collect()
     }
 
+    /// The pods that take up room beside this one.
+    pub fn others(&self, uid: &str) -> Vec<Arc<Pod>> {
+        self.occupants().into_iter().filter(|other| pod::uid(other) != uid).collect()
+    }
+
+    /// Until it is dropped nobody else decides about the room of the node.
+    pub fn room(&self) -> MutexGuard<'_, ()> {
+        // It guards no data that could be left half changed.
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Pods that wait for room look again.
+    fn room_is_free(&self) {
+        let waits = |handle: &&Handle| plan::pending_of(&handle.shown.borrow()).is_some();
+        self.handles().iter().filter(waits).for_each(Handle::wake);
+    }
+
     /// Tells a pod's worker something, if there is one.
     pub fn send(&self, uid: &str, command: Command) {
         if let Some(handle) = self.get(uid) {
@@ -48,21 +70,21 @@ impl Workers {
     }
 
     fn handles(&self) -> Vec<Handle> {
-        self.0.lock().map(|workers| workers.values().cloned().collect()).unwrap_or_default()
+        self.handles.lock().map(|workers| workers.values().cloned().collect()).unwrap_or_default()
     }
 
     fn get(&self, uid: &str) -> Option<Handle> {
-        self.0.lock().ok()?.get(uid).cloned()
+        self.handles.lock().ok()?.get(uid).cloned()
     }
 
     fn insert(&self, uid: &str, handle: Handle) {
-        if let Ok(mut workers) = self.0.lock() {
+        if let Ok(mut workers) = self.handles.lock() {
             workers.insert(uid.to_string(), handle);
         }
     }
 
     fn remove(&self, uid: &str) {
-        if let Ok(mut workers) = self.0.lock() {
+        if let Ok(mut workers) = self.handles.lock() {
             workers.remove(uid);
         }
     }
@@ -120,7 +142,7 @@ impl Manager {
         workers: Workers,
     ) -> Manager {
         Manager {
-            mirrors: Mirrors::new(host.client.clone()),
+            mirrors: Mirrors::new(host.client.clone(), &host.node_name, host.node.clone()),
             host,
             pleg,
             limits,
@@ -206,6 +228,8 @@ impl Manager {
 
     fn start(&mut self, pod: Arc<Pod>) {
         let uid = pod::uid(&pod).to_string();
+        let workers = self.workers.clone();
+        let _room = workers.room();
         let rejection = self.admit(&pod);
         if let Some((reason, message)) = &rejection {
             tracing::warn!(pod = pod::described(&pod), reason, "{message}");
@@ -226,11 +250,13 @@ impl Manager {
         }
         let others = self.workers.occupants();
         let others: Vec<&Pod> = others.iter().map(Arc::as_ref).collect();
+        let limits = self.limits_now();
         let short = *self.host.pressure.borrow();
         let admitted = admission::stays_up(*self.host.shutting_down.borrow())
             .and_then(|()| admission::withstands(pod, short))
             .and_then(|()| admission::allows_sysctls(pod, &self.limits.unsafe_sysctls))
-            .and_then(|()| admission::admit(pod, &others, &self.limits))
+            .and_then(|()| admission::admit(pod, &others, &limits))
+            .and_then(|()| self.host.cpus.reserve(pod).map_err(admission::unexpected))
             .and_then(|()| self.host.devices.reserve(pod).map_err(admission::unexpected));
         let (reason, message) = admitted.err()?;
         let known = admission::REASONS.iter().find(|known| **known == reason);
@@ -238,6 +264,13 @@ impl Manager {
         let text = message.trim_start_matches("Pod was rejected: ").to_string();
         self.host.recorder.pod(pod, Severity::Warning, word, text);
         Some((reason, message))
+    }
+
+    /// The node with the labels that it has in the cluster now, which others may have put there.
+    fn limits_now(&self) -> NodeLimits {
+        let node = self.host.node.borrow().clone();
+        let labels = node.and_then(|node| node.metadata.labels.clone());
+        NodeLimits { labels: labels.unwrap_or_else(|| self.limits.labels.clone()), ..self.limits.clone() }
     }
 
     fn unwanted(&mut self, uid: &str) {
@@ -251,6 +284,7 @@ impl Manager {
     /// A worker has nothing left to do.
     fn ended(&mut self, uid: &str) {
         self.workers.remove(uid);
+        self.workers.room_is_free();
         let ready: Vec<Arc<Pod>> = self.queued.iter().filter(|pod| !self.predecessor(pod)).cloned().collect();
         for pod in ready {
             self.queued.retain(|queued| pod::uid(queued) != pod::uid(&pod));

@@ -7,6 +7,7 @@ mod phase;
 #[cfg(test)]
 mod tests;
 
+pub use conditions::PASSING;
 pub use phase::Phase;
 
 use crate::kubelet::observed::ObservedPod;

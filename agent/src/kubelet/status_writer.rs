@@ -3,6 +3,7 @@
 //! and one pod's writes never wait for another's. Only the newest status is kept.
 
 use crate::kubelet::pod;
+use crate::kubelet::status::PASSING;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -134,8 +135,15 @@ impl Writer {
             }
             Ok(Err(kube::Error::Api(answer))) if answer.code == 404 => Outcome::Gone,
             // The uid is another one: the object now belongs to a successor.
-            Ok(Err(kube::Error::Api(answer))) if answer.code == 409 && answer.message.contains("UID") => {
-                Outcome::Gone
+            Ok(Err(kube::Error::Api(answer))) if names_another(answer.code, &answer.message) => Outcome::Gone,
+            // Admission gave the object of a static pod other resources than its manifest has: its class stays.
+            Ok(Err(kube::Error::Api(answer)))
+                if answer.code == 422 && answer.message.contains("status.qosClass") =>
+            {
+                if let (Some(known), Some(class)) = (self.known.as_object_mut(), wanted.get("qosClass")) {
+                    known.insert("qosClass".to_string(), class.clone());
+                }
+                Outcome::Again
             }
             Ok(Err(error)) => {
                 tracing::warn!(pod = target.name, "status not written: {error}");
@@ -144,6 +152,12 @@ impl Writer {
             Err(_) => Outcome::Again,
         }
     }
+}
+
+/// Whether an API server refuses a write because the object of this name has another uid: some call it a conflict,
+/// some a change of what cannot change.
+fn names_another(code: u16, message: &str) -> bool {
+    (code == 409 && message.contains("UID")) || (code == 422 && message.contains("metadata.uid"))
 }
 
 /// A pause before the next attempt, shorter when there is something newer to write.
@@ -180,12 +194,24 @@ fn difference(known: &Value, wanted: &Value) -> Value {
         if let (true, Some(list)) = (field == "podIPs" && known.contains_key(field), value.as_array_mut()) {
             list.insert(0, json!({"$patch": "replace"}));
         }
+        if let (true, Some(list)) = (field == "conditions", value.as_array_mut()) {
+            list.extend(
+                passed(known, list).into_iter().map(|kind| json!({"$patch": "delete", "type": kind})),
+            );
+        }
         patch.insert(field.clone(), value);
     }
     for field in known.keys().filter(|field| !wanted.contains_key(*field) && OURS.contains(&field.as_str())) {
         patch.insert(field.clone(), Value::Null);
     }
     Value::Object(patch)
+}
+
+/// Conditions that were there while they held, and no longer do.
+fn passed(known: &serde_json::Map<String, Value>, wanted: &[Value]) -> Vec<&'static str> {
+    let has = |list: &[Value], kind: &str| list.iter().any(|condition| condition["type"] == kind);
+    let before = known.get("conditions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    PASSING.into_iter().filter(|kind| has(before, kind) && !has(wanted, kind)).collect()
 }
 
 /// Fields that a kubelet may take away; others belong to the scheduler or to controllers.
@@ -205,5 +231,9 @@ mod tests {
             json!({"phase": "Running", "reason": null, "podIPs": [{"$patch": "replace"}, {"ip": "b"}]});
         assert_eq!(difference(&known, &wanted), expected);
         assert_eq!(difference(&wanted, &wanted), json!({}));
+        let known = json!({"conditions": [{"type": "Ready"}, {"type": "PodResizePending"}, {"type": "x"}]});
+        let wanted = json!({"conditions": [{"type": "Ready"}]});
+        let expected = json!([{"type": "Ready"}, {"$patch": "delete", "type": "PodResizePending"}]);
+        assert_eq!(difference(&known, &wanted)["conditions"], expected);
     }
 }

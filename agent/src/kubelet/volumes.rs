@@ -1,8 +1,8 @@
 //! A pod's volumes on the node: made before its sandbox, refreshed while it runs, unmounted and removed after it.
 //!
 //! Everything that must be asked of others (objects, claims, tokens) is fetched first, so that making volumes is
-//! file work alone; it blocks, and runs where that harms nobody. Kinds that other parts of a cluster must provide
-//! (CSI, network file systems) are refused by name. A volume lives under the pod's own directory, except hostPath and
+//! file work alone; it blocks, and runs where that harms nobody. Storage drivers have published theirs by then (`csi`);
+//! network file systems without a driver are refused by name. A volume lives under the pod's own directory, except hostPath and
 //! local volumes, which are the host's and are never removed.
 
 mod atomic;
@@ -117,7 +117,8 @@ fn set_up_one(inputs: &VolumeInputs, volume: &Volume) -> Result<(), String> {
             Err(error) => Err(format!("path \"{path}\" does not exist: {error}")),
         },
         Source::EmptyDir(wanted) => empty_dir::set_up(&directory, wanted, inputs, ownership.group()),
-        Source::Image(_) => Ok(()),
+        // A container's to mount, or published by its driver before this.
+        Source::Image(_) | Source::Csi { .. } => Ok(()),
         Source::Objects(_) => {
             let payload = content::payload(inputs, volume)?;
             if payload.secret {
@@ -127,6 +128,11 @@ fn set_up_one(inputs: &VolumeInputs, volume: &Volume) -> Result<(), String> {
                 .map_err(|error| format!("write {}: {error}", directory.display()))
         }
     }
+}
+
+/// Gives the files of a volume to the pod's group, as its security context says. Blocks.
+pub fn give_to_group(pod: &Pod, volume: &Path) -> Result<(), String> {
+    Ownership::of(pod).apply(volume)
 }
 
 /// Unmounts everything below the pod's directory, then removes it. A mount that does not go keeps the directory:

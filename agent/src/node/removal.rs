@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::engine::{image_store, network};
 use crate::kubelet::paths::Paths;
 use crate::kubelet::{labels, log_files, pod_cgroup, volumes};
+use crate::node_routes;
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -76,6 +77,7 @@ fn remove_files(config: &Config) -> Vec<anyhow::Error> {
     let mut errors: Vec<anyhow::Error> = Vec::new();
     errors.extend(volumes::tear_down(&pods).with_context(|| pods.display().to_string()).err());
     errors.extend(remove_cgroups(config));
+    errors.extend(node_routes::remove(config).err());
     let state = &config.state_dir;
     errors.extend(remove_state(state).with_context(|| state.display().to_string()).err());
     errors

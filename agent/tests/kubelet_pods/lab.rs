@@ -16,8 +16,8 @@ pub(crate) const IMAGE: &str = "localhost/busybox:test";
 
 /// Programs that the image has, all of them busybox.
 const APPLETS: &[&str] = &[
-    "cat", "dd", "echo", "env", "grep", "hostname", "httpd", "id", "ls", "nc", "sh", "sleep", "stat", "test",
-    "touch", "wget",
+    "cat", "dd", "echo", "env", "grep", "hostname", "httpd", "id", "ls", "mkdir", "mount", "nc", "sh",
+    "sleep", "stat", "test", "touch", "wget",
 ];
 
 pub(crate) struct Lab {

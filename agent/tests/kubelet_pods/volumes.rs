@@ -101,3 +101,64 @@ async fn volumes_that_cannot_be_made_hold_the_pod_back() {
     })
     .await;
 }
+
+/// A directory that is a shared mount of its own, until it is dropped.
+struct SharedMount(std::path::PathBuf);
+
+impl SharedMount {
+    fn make(path: std::path::PathBuf) -> SharedMount {
+        use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
+        std::fs::create_dir(&path).unwrap();
+        mount_bind(&path, &path).unwrap();
+        mount_change(&path, MountPropagationFlags::SHARED).unwrap();
+        SharedMount(path)
+    }
+}
+
+impl Drop for SharedMount {
+    fn drop(&mut self) {
+        use rustix::mount::{UnmountFlags, unmount};
+        let _gone = unmount(self.0.join("inner"), UnmountFlags::DETACH);
+        let _gone = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mounts_propagate_as_the_pod_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = SharedMount::make(directory.path().join("shared"));
+    lab::with(async |lab| {
+        let with_mount = |name: &str, propagation: &str, script: &str| {
+            let mut container = shell("c", script);
+            container["securityContext"] = json!({"privileged": true});
+            container["volumeMounts"] =
+                json!([{"name": "v", "mountPath": "/v", "mountPropagation": propagation}]);
+            pod(
+                name,
+                json!({"terminationGracePeriodSeconds": 0, "containers": [container],
+                "volumes": [{"name": "v", "hostPath": {"path": shared.0}}]}),
+            )
+        };
+        let wait = "until test -e /v/inner/seen; do sleep 0.1; done; echo seen; sleep 1000";
+        lab.write("follows.json", with_mount("follows", "HostToContainer", wait));
+        lab.write(
+            "none.json",
+            with_mount(
+                "none",
+                "None",
+                "until test -e /v/done; do sleep 0.1; done; ls /v/inner; echo end; sleep 1000",
+            ),
+        );
+        lab.pod_when("none", is_ready).await;
+        let follows = lab.pod_when("follows", is_ready).await;
+        let makes = "mkdir -p /v/inner; mount -t tmpfs tmpfs /v/inner; touch /v/inner/seen; sleep 1000";
+        lab.write("makes.json", with_mount("makes", "Bidirectional", makes));
+        lab.pod_when("makes", is_ready).await;
+        lab.log_is(&follows, "c", "seen\n").await;
+        assert!(shared.0.join("inner/seen").exists(), "the host sees it too");
+        std::fs::write(shared.0.join("done"), "").unwrap();
+        let none = lab.pod("none").unwrap();
+        lab.log_is(&none, "c", "end\n").await;
+    })
+    .await;
+}

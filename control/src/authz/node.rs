@@ -53,6 +53,8 @@ fn rule(verb: &str, group: &str, resource: &str, subresource: &str, namespace: &
     let when = |holds: bool, rule: Rule| if holds { rule } else { Rule::Never };
     match (group, resource, subresource) {
         ("", "nodes", "") if verb == "create" => Rule::Always,
+        // A node routes the pods of the others to them, so it follows them all, as a service proxy may.
+        ("", "nodes", "") if matches!(verb, "list" | "watch") => Rule::Always,
         ("", "nodes", "") => when(reads || changes || verb == "delete", Rule::OwnName),
         ("", "nodes", "status") => when(reads || changes, Rule::OwnName),
         ("", "pods", "") if reads => Rule::OwnPods,
@@ -205,7 +207,8 @@ mod tests {
         let cases = [
             (("create", "", "nodes", ""), Rule::Always),
             (("patch", "", "nodes", "status"), Rule::OwnName),
-            (("list", "", "nodes", ""), Rule::OwnName),
+            (("list", "", "nodes", ""), Rule::Always),
+            (("patch", "", "nodes", ""), Rule::OwnName),
             (("watch", "", "pods", ""), Rule::OwnPods),
             (("patch", "", "pods", "status"), Rule::Always),
             (("update", "", "pods", ""), Rule::Never),

@@ -30,8 +30,8 @@ impl Batch {
         }
         let updated = within(CALL_DEADLINE, self.host.runtime.update_container_resources(request)).await;
         if let Err(status) = updated {
-            self.report(Report::ResizeRefused { id: id.to_string(), wanted });
             let text = format!("Error resizing container {name}: {}", status.message());
+            self.report(Report::ResizeRefused { id: id.to_string(), wanted, message: text.clone() });
             event(Severity::Warning, "ResizeError", text.clone());
             return Err(text);
         }

@@ -26,11 +26,16 @@ pub(super) async fn config(host: &Host, pod: &Pod, attempt: u32) -> (PodSandboxC
 
 impl Batch {
     pub(super) async fn create_sandbox(&self, attempt: u32) -> Result<(), String> {
-        if self.host.is_real()
-            && let Err(error) = self.set_up_volumes().await
-        {
-            self.report(Report::SandboxFailed { by_volumes: true });
-            return Err(error);
+        if self.host.is_real() {
+            let made = tokio::select! {
+                made = self.set_up_volumes() => made,
+                // A volume that hangs must not hold the end of its pod.
+                () = self.cancel.cancelled() => Err("the pod ends before its volumes are made".to_string()),
+            };
+            if let Err(error) = made {
+                self.report(Report::SandboxFailed { by_volumes: true });
+                return Err(error);
+            }
         }
         let created = self.try_create_sandbox(attempt).await;
         self.report(match created {
@@ -127,6 +132,7 @@ impl Batch {
 
 async fn make_volumes(host: &Host, pod: &Arc<Pod>) -> Result<(), VolumeError> {
     let inputs = VolumeInputs::gather(host, pod, None).await?;
+    host.csi.publish_all(host, &inputs).await?;
     let made = tokio::task::spawn_blocking(move || volumes::set_up(&inputs)).await;
     made.unwrap_or_else(|error| Err(VolumeError { volume: None, message: error.to_string() }))
 }

@@ -83,6 +83,9 @@ impl Batch {
         let config = self.configure(container, attempt, sandbox, &references, &image, volumes).await;
         let mut config = config.map_err(invalid)?;
         host.devices.equip(pod::uid(pod), container, &mut config).await.map_err(invalid)?;
+        if let Some(resources) = config.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
+            resources.cpuset_cpus = host.cpus.of(pod::uid(pod), &container.name);
+        }
         let log = Path::new(&sandbox_config.log_directory).join(&config.log_path);
         let id = self.create(container, sandbox, config, sandbox_config).await?;
         self.link_log(container, &id, &log).await;

@@ -1,6 +1,7 @@
 //! What a worker knows about its pod that the runtime does not keep: failed attempts, their back-off, and what the
 //! probes say. Losing it (a restart of the agent) is harmless: back-offs start over, as a kubelet's do.
 
+use super::resize::ResizePending;
 use crate::kubelet::backoff::Backoff;
 use crate::kubelet::observed::Granted;
 use jiff::Timestamp;
@@ -40,6 +41,15 @@ pub struct Health {
     pub unhealthy: Option<Unhealthy>,
 }
 
+/// The runtime did not give a container what it asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    #[allow(missing_docs)]
+    pub wanted: Granted,
+    /// For the condition that tells of it.
+    pub message: String,
+}
+
 /// Everything remembered about one pod.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Memory {
@@ -51,10 +61,10 @@ pub struct Memory {
     pub pulls: BTreeMap<String, Backoff>,
     /// By container id; a running container without an entry has not been judged yet.
     pub health: BTreeMap<String, Health>,
-    /// Why the node could never grant what the spec asks for.
-    pub infeasible: Option<String>,
+    /// Why the pod does not have what its spec asks for.
+    pub resize_pending: Option<ResizePending>,
     /// What the runtime would not grant, by container id: it is not asked twice.
-    pub refused: BTreeMap<String, Granted>,
+    pub refused: BTreeMap<String, Refused>,
     /// No new sandbox before then.
     pub sandbox_retry_at: Option<Timestamp>,
     /// How often in a row the volumes could not be made.

@@ -1,11 +1,15 @@
 //! In-place resize: a running container whose requests or limits were changed gets them without a restart, unless its
-//! `resizePolicy` asks for one. What the node could never grant is told in a condition and left alone.
+//! `resizePolicy` asks for one. What the node cannot grant, now or ever, is told in a condition; until then the pod goes
+//! on as it was granted, and everything else of its spec counts.
 
 use super::{Action, Plan, World};
 use crate::kubelet::observed::{Granted, ObservedContainer};
 use crate::kubelet::pod;
 use crate::kubelet::resources::{self, Amounts};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, ResourceRequirements};
+
+/// The condition that tells of a resize that waits.
+pub const RESIZE_PENDING: &str = "PodResizePending";
 
 /// Plans the resize of one running container; true when it must be restarted for it.
 pub(super) fn resize(
@@ -14,10 +18,12 @@ pub(super) fn resize(
     running: &ObservedContainer,
     plan: &mut Plan,
 ) -> bool {
-    let Some(granted) = running.granted.filter(|_| world.memory.infeasible.is_none()) else { return false };
+    let Some(granted) = running.granted else { return false };
     let wanted = wanted(container);
     let (cpu, memory) = (granted.differs_in_cpu(wanted), granted.differs_in_memory(wanted));
-    if !(cpu || memory) || world.memory.refused.get(&running.id) == Some(&wanted) {
+    if !(cpu || memory)
+        || world.memory.refused.get(&running.id).is_some_and(|refused| refused.wanted == wanted)
+    {
         return false;
     }
     if (cpu && restarts(container, "cpu")) || (memory && restarts(container, "memory")) {
@@ -48,15 +54,78 @@ fn restarts(container: &Container, resource: &str) -> bool {
     policies.any(|policy| policy.resource_name == resource && policy.restart_policy == "RestartContainer")
 }
 
-/// Why the node could never grant what the pod asks for, if so.
-pub fn infeasible(pod: &Pod, allocatable: &Amounts) -> Option<String> {
-    ["cpu", "memory"].into_iter().find_map(|resource| {
+/// Why a pod does not have what its spec asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResizePending {
+    /// `Infeasible` where the node could never grant it, `Deferred` where others have it now.
+    pub reason: &'static str,
+    #[allow(missing_docs)]
+    pub message: String,
+}
+
+/// Whether the node can give a pod that has `granted` what `requested` asks for, beside the `others`.
+pub fn resize_pending(
+    requested: &Pod,
+    granted: &Pod,
+    others: &[&Pod],
+    allocatable: &Amounts,
+) -> Option<ResizePending> {
+    let grows = |resource: &&str| {
+        resources::pod_request(requested, resource) > resources::pod_request(granted, resource)
+    };
+    let short = ["cpu", "memory"].into_iter().filter(grows).filter_map(|resource| {
         let capacity = allocatable.get(resource).and_then(resources::milli)?;
-        let requested = resources::pod_request(pod, resource);
+        let wanted = resources::pod_request(requested, resource);
+        let used: i64 = others.iter().map(|other| resources::pod_request(other, resource)).sum();
         let unit = if resource == "cpu" { 1 } else { 1000 };
-        let (requested_text, capacity_text) = (requested / unit, capacity / unit);
-        (requested > capacity).then(|| {
-            format!("Node didn't have enough capacity: {resource}, requested: {requested_text}, capacity: {capacity_text}")
-        })
-    })
+        let (wanted_text, used_text, capacity_text) = (wanted / unit, used / unit, capacity / unit);
+        if wanted > capacity {
+            let message = format!("Node didn't have enough capacity: {resource}, requested: {wanted_text}, capacity: {capacity_text}");
+            return Some(ResizePending { reason: "Infeasible", message });
+        }
+        let message = format!("Node didn't have enough resource: {resource}, requested: {wanted_text}, used: {used_text}, capacity: {capacity_text}");
+        (used.saturating_add(wanted) > capacity).then_some(ResizePending { reason: "Deferred", message })
+    });
+    // What can never be outweighs what cannot be yet.
+    short.min_by_key(|pending| pending.reason == "Deferred")
+}
+
+/// `pod` with the requests and limits that its containers have in `granted`.
+pub fn with_resources_of(pod: &Pod, granted: &Pod) -> Pod {
+    let mut result = pod.clone();
+    let spec = result.spec.get_or_insert_default();
+    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+        if let Some((_, before)) = pod::find_container(granted, &container.name) {
+            container.resources = before.resources;
+        }
+    }
+    result
+}
+
+/// What the pod's status says about a resize that waits.
+pub fn pending_of(pod: &Pod) -> Option<ResizePending> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let is_it = |condition: &&PodCondition| condition.type_ == RESIZE_PENDING && condition.status == "True";
+    let condition = conditions.iter().find(is_it)?;
+    let infeasible = condition.reason.as_deref() == Some("Infeasible");
+    let reason = if infeasible { "Infeasible" } else { "Deferred" };
+    Some(ResizePending { reason, message: condition.message.clone().unwrap_or_default() })
+}
+
+/// The pod as this node granted it, from its object: while a resize is pending, the status tells what the containers
+/// have.
+pub fn as_granted(pod: &Pod) -> Pod {
+    let mut result = pod.clone();
+    let Some(status) = pod.status.as_ref().filter(|_| pending_of(pod).is_some()) else { return result };
+    let statuses = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let spec = result.spec.get_or_insert_default();
+    for status in statuses {
+        let mut containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
+        let container = containers.find(|container| container.name == status.name);
+        if let (Some(container), Some(has)) = (container, &status.resources) {
+            let requests = status.allocated_resources.clone().or_else(|| has.requests.clone());
+            container.resources = Some(ResourceRequirements { requests, ..has.clone() });
+        }
+    }
+    result
 }

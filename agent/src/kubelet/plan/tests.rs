@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kubelet::observed::{ObservedContainer, RunState, Sandbox};
+use crate::kubelet::resources;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -233,16 +234,45 @@ fn other_limits_come_without_a_restart_unless_asked_for() {
     assert!(
         matches!(&restarted[..], [Action::Kill { message, .. }] if message == "Container a resize requires restart")
     );
-    memory.refused.insert("a0".into(), wanted(&pod::spec(&larger).containers[0]));
+    let refused = Refused { wanted: wanted(&pod::spec(&larger).containers[0]), message: "no".into() };
+    memory.refused.insert("a0".into(), refused);
     assert!(decide(&larger, &world, &memory, 0).actions.is_empty(), "it is not asked twice");
+}
+
+#[test]
+fn what_cannot_be_granted_waits_and_what_shrinks_never_does() {
+    let with =
+        |cpu: &str| pod(json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": cpu}}}]}));
     let allocatable =
-        [("cpu".to_string(), k8s_openapi::apimachinery::pkg::api::resource::Quantity("1".into()))].into();
-    memory = Memory { infeasible: infeasible(&larger, &allocatable), ..Memory::default() };
-    assert_eq!(
-        memory.infeasible.as_deref(),
-        Some("Node didn't have enough capacity: cpu, requested: 2000, capacity: 1000")
+        [("cpu".to_string(), k8s_openapi::apimachinery::pkg::api::resource::Quantity("4".into()))].into();
+    let (has, other) = (with("1"), with("2"));
+    let ask = |cpu: &str| {
+        let pending = resize_pending(&with(cpu), &has, &[&other], &allocatable);
+        pending.map(|pending| (pending.reason, pending.message))
+    };
+    assert_eq!(ask("2"), None);
+    assert_eq!(ask("500m"), None);
+    let text = "Node didn't have enough resource: cpu, requested: 3000, used: 2000, capacity: 4000";
+    assert_eq!(ask("3"), Some(("Deferred", text.to_string())));
+    let text = "Node didn't have enough capacity: cpu, requested: 5000, capacity: 4000";
+    assert_eq!(ask("5"), Some(("Infeasible", text.to_string())));
+    let meanwhile = with_resources_of(&with("3"), &has);
+    assert_eq!(resources::pod_request(&meanwhile, "cpu"), 1000);
+}
+
+#[test]
+fn a_new_agent_knows_what_was_granted_from_the_status() {
+    let mut asked = pod(
+        json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": "3"}, "limits": {"cpu": "3"}}}]}),
     );
-    assert!(decide(&larger, &world, &memory, 0).actions.is_empty());
+    assert_eq!(resources::pod_request(&as_granted(&asked), "cpu"), 3000);
+    let status = json!({"conditions": [{"type": RESIZE_PENDING, "status": "True"}],
+        "containerStatuses": [{"name": "a", "ready": true, "restartCount": 0, "image": "", "imageID": "",
+            "allocatedResources": {"cpu": "1"}, "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}}]});
+    asked.status = serde_json::from_value(status).unwrap();
+    let granted = as_granted(&asked);
+    assert_eq!(resources::pod_request(&granted, "cpu"), 1000);
+    assert_eq!(resources::pod_limit(&granted, "cpu"), Some(2000));
 }
 
 /// A runtime that does at once what it is told, and in which `exits` end containers by themselves.

@@ -2,21 +2,29 @@
 //! directories and API object when nothing may remain.
 
 use super::Worker;
+use crate::kubelet::events::Severity;
 use crate::kubelet::{log_files, pod, pod_cgroup, volumes};
 use tokio::sync::watch;
 
 impl Worker {
-    /// Lets go of what only running containers need. What fails is tried again by the next start of the agent,
-    /// which finds the left-overs.
-    pub(super) async fn release(&mut self) {
+    /// Lets go of what only running containers need; false when a storage driver must be asked again. What else fails is
+    /// tried again by the next start of the agent, which finds the left-overs.
+    pub(super) async fn release(&mut self) -> bool {
         if self.released || !self.host.is_real() {
-            return;
+            return true;
+        }
+        self.refresh.end(&self.host, pod::uid(&self.pod)).await;
+        let host = self.host.clone();
+        if let Err(error) = host.csi.withdraw_all(&host.paths, pod::uid(&self.pod)).await {
+            // A volume that another node may get must not be here any more when the pod is gone.
+            self.host.recorder.pod(&self.pod, Severity::Warning, "FailedUnMount", error);
+            return false;
         }
         self.released = true;
-        self.refresh.end(&self.host, pod::uid(&self.pod)).await;
         let (host, pod) = (self.host.clone(), self.pod.clone());
         let released = tokio::task::spawn_blocking(move || {
             host.devices.release(pod::uid(&pod));
+            host.cpus.release(pod::uid(&pod));
             let cgroup = pod_cgroup::path(&host.cgroup_root, &pod);
             let hierarchies = host.hierarchies.as_deref().unwrap_or_default();
             [volumes::tear_down(&host.paths.pod(pod::uid(&pod))), pod_cgroup::remove(hierarchies, &cgroup)]
@@ -28,6 +36,7 @@ impl Worker {
         for error in released.into_iter().flatten().filter_map(Result::err) {
             tracing::warn!(pod = pod::described(&self.pod), "clean-up: {error}");
         }
+        true
     }
 
     /// Removes the logs, then the API object; the object goes last, because it is what reminds us of the rest.

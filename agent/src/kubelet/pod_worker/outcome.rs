@@ -5,7 +5,7 @@ use super::Worker;
 use crate::kubelet::act::Report;
 use crate::kubelet::backoff::{Backoff, plus};
 use crate::kubelet::events::Severity;
-use crate::kubelet::plan::{Action, Health, Plan, StartFailure};
+use crate::kubelet::plan::{Action, Health, Plan, Refused, StartFailure};
 use crate::kubelet::pod;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -59,7 +59,9 @@ impl Worker {
                 self.memory.volume_failures += 1;
                 self.memory.sandbox_retry_at = Some(plus(now, delay));
             }
-            Report::ResizeRefused { id, wanted } => drop(self.memory.refused.insert(id, wanted)),
+            Report::ResizeRefused { id, wanted, message } => {
+                self.memory.refused.insert(id, Refused { wanted, message });
+            }
             Report::StartFailed { container, reason, message, pull_of } => {
                 let failure = self.start_failure(now, reason, message, pull_of);
                 self.memory.failures.insert(container, failure);

@@ -1,13 +1,16 @@
 //! Mirror pods: API objects that show the static pods of this node to the cluster. They are made by the node, follow
-//! the static pod's hash, and deleting one changes nothing: it is made again.
+//! the static pod's hash, and deleting one changes nothing: it is made again. They belong to the Node object, so that
+//! they go with it; an API server accepts no other pod from a node.
 
 use crate::kubelet::pod::{self, HASH_ANNOTATION, MIRROR_ANNOTATION};
 use crate::kubelet::status_writer::Target;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// A mirror as the API server shows it.
 #[derive(Debug, Clone)]
@@ -19,6 +22,9 @@ struct Mirror {
 /// The mirrors of this node.
 pub(super) struct Mirrors {
     client: Option<kube::Client>,
+    node_name: String,
+    /// The Node object, once there is one.
+    node: watch::Receiver<Option<Arc<Node>>>,
     /// By uid of the mirror.
     seen: BTreeMap<String, Mirror>,
     /// Which mirror each static pod's worker was told.
@@ -26,8 +32,25 @@ pub(super) struct Mirrors {
 }
 
 impl Mirrors {
-    pub(super) fn new(client: Option<kube::Client>) -> Mirrors {
-        Mirrors { client, seen: BTreeMap::new(), told: BTreeMap::new() }
+    pub(super) fn new(
+        client: Option<kube::Client>,
+        node_name: &str,
+        node: watch::Receiver<Option<Arc<Node>>>,
+    ) -> Mirrors {
+        let node_name = node_name.to_string();
+        Mirrors { client, node_name, node, seen: BTreeMap::new(), told: BTreeMap::new() }
+    }
+
+    /// The node as the owner of its mirrors; none before it has registered.
+    fn owner(&self) -> Option<OwnerReference> {
+        Some(OwnerReference {
+            api_version: "v1".to_string(),
+            kind: "Node".to_string(),
+            name: self.node_name.clone(),
+            uid: self.node.borrow().as_ref()?.metadata.uid.clone()?,
+            controller: Some(true),
+            block_owner_deletion: None,
+        })
     }
 
     pub(super) fn seen(&mut self, mirror: &Pod) {
@@ -71,7 +94,9 @@ impl Mirrors {
             }
         }
         for pod in statics.iter().filter(|pod| self.of(pod).is_none()) {
-            tokio::spawn(create(client.clone(), pod.clone()));
+            if let Some(owner) = self.owner() {
+                tokio::spawn(create(client.clone(), mirror(pod, owner)));
+            }
         }
         let now: BTreeMap<String, Option<Target>> =
             statics.iter().map(|pod| (pod::uid(pod).to_string(), self.target(pod))).collect();
@@ -82,18 +107,23 @@ impl Mirrors {
     }
 }
 
-async fn create(client: kube::Client, pod: Arc<Pod>) {
-    let mut mirror = Pod::clone(&pod);
+fn mirror(pod: &Pod, owner: OwnerReference) -> Pod {
+    let mut mirror = pod.clone();
     mirror.metadata.uid = None;
     mirror.status = None;
-    let hash = pod::annotation(&pod, HASH_ANNOTATION).unwrap_or_default().to_string();
+    mirror.metadata.owner_references = Some(vec![owner]);
+    let hash = pod::annotation(pod, HASH_ANNOTATION).unwrap_or_default().to_string();
     mirror.metadata.annotations.get_or_insert_default().insert(MIRROR_ANNOTATION.to_string(), hash);
-    let pods: Api<Pod> = Api::namespaced(client, pod::namespace(&pod));
+    mirror
+}
+
+async fn create(client: kube::Client, mirror: Pod) {
+    let pods: Api<Pod> = Api::namespaced(client, pod::namespace(&mirror));
     match pods.create(&PostParams::default(), &mirror).await {
         Ok(_) => {}
         // The watch has not shown it yet.
         Err(kube::Error::Api(status)) if status.code == 409 => {}
-        Err(error) => tracing::warn!(pod = pod::name(&pod), "mirror pod not created: {error}"),
+        Err(error) => tracing::warn!(pod = pod::name(&mirror), "mirror pod not created: {error}"),
     }
 }
 
@@ -108,5 +138,31 @@ async fn delete(client: kube::Client, target: Target) {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
         Err(error) => tracing::warn!(pod = target.name, "mirror pod not deleted: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn mirrors_belong_to_the_node_and_wait_for_it() {
+        let (seen, node) = watch::channel(None);
+        let mirrors = Mirrors::new(None, "n", node);
+        assert_eq!(mirrors.owner(), None);
+        let object: Node = serde_json::from_value(json!({"metadata": {"name": "n", "uid": "u"}})).unwrap();
+        seen.send_replace(Some(Arc::new(object)));
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p-n", "uid": "x",
+            "annotations": {HASH_ANNOTATION: "h"}}, "spec": {"containers": []}}))
+        .unwrap();
+        let made = serde_json::to_value(mirror(&pod, mirrors.owner().unwrap())).unwrap();
+        assert_eq!(
+            made["metadata"],
+            json!({"name": "p-n",
+            "annotations": {HASH_ANNOTATION: "h", MIRROR_ANNOTATION: "h"},
+            "ownerReferences": [
+                {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u", "controller": true}]})
+        );
     }
 }

@@ -41,15 +41,19 @@ impl Manager {
         known.extend(self.pleg.known().into_keys());
         let (workers, host) = (self.workers.clone(), self.host.clone());
         let (paths, root) = (self.host.paths.clone(), self.host.cgroup_root.clone());
+        let here = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || {
             for uid in left_over_directories(paths.all()) {
                 if known.contains(&uid) || workers.get(&uid).is_some() {
                     continue;
                 }
-                match volumes::tear_down(&paths.pod(&uid)) {
+                let withdrawn =
+                    here.block_on(host.csi.withdraw_all(&paths, &uid)).map_err(std::io::Error::other);
+                match withdrawn.and_then(|()| volumes::tear_down(&paths.pod(&uid))) {
                     Ok(()) => {
                         host.user_namespaces.release(&uid);
                         host.devices.release(&uid);
+                        host.cpus.release(&uid);
                     }
                     Err(error) => tracing::warn!(uid, "left-over directory: {error}"),
                 }

@@ -1,12 +1,17 @@
 //! The conditions of a pod, in the kubelet's order, with the time of each last change carried over.
 
 use super::{Inputs, Phase};
+use crate::kubelet::plan::{self, RESIZE_PENDING};
 use crate::kubelet::pod::{self, Kind};
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// What a condition says: `None` is True, otherwise reason and message of False.
 type Obstacle = Option<(&'static str, String)>;
+
+const RESIZE_IN_PROGRESS: &str = "PodResizeInProgress";
+/// Conditions of ours that are there only while they hold.
+pub const PASSING: [&str; 2] = [RESIZE_PENDING, RESIZE_IN_PROGRESS];
 
 pub(super) fn conditions(inputs: Inputs<'_>, phase: Phase, status: &PodStatus) -> Vec<PodCondition> {
     let containers = containers_ready(inputs, phase, status);
@@ -25,19 +30,34 @@ pub(super) fn conditions(inputs: Inputs<'_>, phase: Phase, status: &PodStatus) -
     ];
     list.extend(disruption(inputs));
     list.extend(resize_pending(inputs));
+    list.extend(resize_in_progress(inputs));
     // What others have put there is theirs.
     let foreign = inputs.pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ours: Vec<String> = list.iter().map(|condition| condition.type_.clone()).collect();
-    list.extend(foreign.into_iter().flatten().filter(|other| !ours.contains(&other.type_)).cloned());
+    let foreign = foreign.into_iter().flatten().filter(|other| !ours.contains(&other.type_));
+    list.extend(foreign.filter(|other| !PASSING.contains(&other.type_.as_str())).cloned());
     list
 }
 
-/// Requests were changed to more than the node has at all.
+/// Requests were changed to more than the node has, now or at all.
 fn resize_pending(inputs: Inputs<'_>) -> Option<PodCondition> {
-    let message = inputs.memory.infeasible.clone().filter(|_| inputs.ending.is_none())?;
-    let mut pending = condition(inputs, "PodResizePending", None);
-    (pending.reason, pending.message) = (Some("Infeasible".to_string()), Some(message));
+    let why = inputs.memory.resize_pending.clone().filter(|_| inputs.ending.is_none())?;
+    let mut pending = condition(inputs, RESIZE_PENDING, None);
+    (pending.reason, pending.message) = (Some(why.reason.to_string()), Some(why.message));
     Some(pending)
+}
+
+/// The node granted a resize that the runtime does not carry out.
+fn resize_in_progress(inputs: Inputs<'_>) -> Option<PodCondition> {
+    let refused = inputs.observed.living().find_map(|running| {
+        let (_, container) = pod::find_container(inputs.pod, &running.name)?;
+        let refused = inputs.memory.refused.get(&running.id)?;
+        (refused.wanted == plan::wanted(&container)).then_some(refused)
+    });
+    let message = refused.map(|refused| refused.message.clone()).filter(|_| inputs.ending.is_none())?;
+    let mut progress = condition(inputs, RESIZE_IN_PROGRESS, None);
+    (progress.reason, progress.message) = (Some("Error".to_string()), Some(message));
+    Some(progress)
 }
 
 /// The node has ended the pod for its own sake, not the pod's.

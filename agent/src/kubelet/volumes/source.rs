@@ -4,9 +4,7 @@
 use crate::kubelet::paths::Paths;
 use crate::kubelet::pod;
 use crate::kubelet::references::{self, References};
-use k8s_openapi::api::core::v1::{
-    EmptyDirVolumeSource, ImageVolumeSource, PersistentVolumeSpec, Pod, Volume,
-};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, ImageVolumeSource, PersistentVolume, Pod, Volume};
 use std::path::PathBuf;
 
 /// The kinds of volume that this node provides.
@@ -26,6 +24,11 @@ pub enum Source<'a> {
     },
     /// Lives as long as the pod.
     EmptyDir(&'a EmptyDirVolumeSource),
+    /// A storage driver's, by the name of its directory.
+    Csi {
+        #[allow(missing_docs)]
+        name: &'a str,
+    },
     /// The files of an image.
     Image(&'a ImageVolumeSource),
     /// Files made of API objects; the name of the kubelet's plugin.
@@ -62,12 +65,14 @@ pub fn source<'a>(pod: &Pod, volume: &'a Volume, references: &'a References) -> 
     if let Some(source) = &volume.image {
         return Ok(Source::Image(source));
     }
+    if volume.csi.is_some() {
+        return Ok(Source::Csi { name: &volume.name });
+    }
     if let Some(claim) = references::claim_name(pod, volume) {
         let bound = references.claims.get(&claim).cloned();
         bound.unwrap_or_else(|| Err(format!("claim \"{claim}\" has not been looked up"))).map(drop)?;
         let bound = references.claims.get(&claim).and_then(|bound| bound.as_ref().ok());
-        let spec = bound.and_then(|bound| bound.spec.as_ref());
-        return of_persistent_volume(volume, spec);
+        return of_persistent_volume(volume, bound);
     }
     let plugin = plugin(volume);
     plugin.map(Source::Objects).ok_or_else(|| unsupported(&volume.name, "its kind"))
@@ -79,8 +84,9 @@ fn unsupported(volume: &str, what: &str) -> String {
 
 fn of_persistent_volume<'a>(
     volume: &Volume,
-    spec: Option<&'a PersistentVolumeSpec>,
+    bound: Option<&'a PersistentVolume>,
 ) -> Result<Source<'a>, String> {
+    let spec = bound.and_then(|bound| bound.spec.as_ref());
     let spec =
         spec.ok_or_else(|| format!("volume \"{}\": its persistent volume has no spec", volume.name))?;
     if spec.volume_mode.as_deref() == Some("Block") {
@@ -93,12 +99,11 @@ fn of_persistent_volume<'a>(
     if let Some(local) = &spec.local {
         return Ok(Source::Local { path: &local.path });
     }
-    let kinds = [
-        ("csi", spec.csi.is_some()),
-        ("nfs", spec.nfs.is_some()),
-        ("iscsi", spec.iscsi.is_some()),
-        ("fc", spec.fc.is_some()),
-    ];
+    let name = bound.and_then(|bound| bound.metadata.name.as_deref());
+    if let (Some(name), Some(_)) = (name, &spec.csi) {
+        return Ok(Source::Csi { name });
+    }
+    let kinds = [("nfs", spec.nfs.is_some()), ("iscsi", spec.iscsi.is_some()), ("fc", spec.fc.is_some())];
     let kind = kinds.into_iter().find(|(_, is_it)| *is_it).map_or("the kind", |(kind, _)| kind);
     Err(unsupported(&volume.name, &format!("{kind} of its persistent volume")))
 }
@@ -107,6 +112,7 @@ fn of_persistent_volume<'a>(
 pub fn directory(paths: &Paths, pod: &Pod, volume: &Volume, source: &Source<'_>) -> PathBuf {
     match source {
         Source::HostPath { path, .. } | Source::Local { path } => PathBuf::from(path),
+        Source::Csi { name } => paths.volume(pod::uid(pod), "kubernetes.io~csi", name).join("mount"),
         Source::EmptyDir(_) | Source::Image(_) | Source::Objects(_) => {
             paths.volume(pod::uid(pod), plugin(volume).unwrap_or("kubernetes.io~unknown"), &volume.name)
         }
@@ -116,7 +122,6 @@ pub fn directory(paths: &Paths, pod: &Pod, volume: &Volume, source: &Source<'_>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::PersistentVolume;
     use serde_json::json;
 
     fn volume(value: serde_json::Value) -> Volume {

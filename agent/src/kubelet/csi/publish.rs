@@ -1,0 +1,163 @@
+//! Gives a pod its volumes: staged for the node where the driver wants that, then published into the pod's directory.
+
+use super::record::Record;
+use super::{Csi, CsiVolume};
+use crate::kubelet::host::Host;
+use crate::kubelet::pod;
+use crate::kubelet::volumes::{VolumeError, VolumeInputs, give_to_group};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::storage::v1::{CSIDriver, CSIDriverSpec, VolumeAttachment};
+use knarr_cri::csi::node_service_capability::rpc::Type;
+use knarr_cri::csi::{NodePublishVolumeRequest, NodeStageVolumeRequest};
+use kube::Api;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long the API server may take to answer.
+const ASK: Duration = Duration::from_secs(30);
+
+impl Csi {
+    /// Publishes every driver's volume of the pod.
+    pub async fn publish_all(&self, host: &Host, inputs: &VolumeInputs) -> Result<(), VolumeError> {
+        for volume in pod::spec(&inputs.pod).volumes.iter().flatten() {
+            let Some(found) = super::describe(&inputs.pod, volume, &inputs.references) else { continue };
+            let name = Some(volume.name.clone());
+            let published = self.publish(host, &inputs.pod, &found).await;
+            published.map_err(|message| VolumeError { volume: name, message })?;
+        }
+        Ok(())
+    }
+
+    async fn publish(&self, host: &Host, pod: &Pod, volume: &CsiVolume) -> Result<(), String> {
+        let driver = self.driver(&volume.driver)?;
+        let rules = self.rules(volume).await?;
+        let attached = self.attached(volume, &rules).await?;
+        let _turn = self.turn(&volume.handle).await;
+        let directory = host.paths.volume(pod::uid(pod), "kubernetes.io~csi", &volume.name);
+        self.note(volume, directory.clone()).await?;
+        let group = pod::spec(pod).security_context.as_ref().and_then(|context| context.fs_group);
+        let group = group.and_then(|group| u32::try_from(group).ok());
+        let own_group = group.filter(|_| driver.can(Type::VolumeMountGroup));
+        let capability = volume.capability(driver.can(Type::SingleNodeMultiWriter), own_group);
+        let staged = driver.can(Type::StageUnstageVolume) && !volume.inline;
+        let staging = if staged { self.staging(&volume.driver, &volume.handle) } else { PathBuf::new() };
+        if staged {
+            self.make_staging(volume, &staging).await?;
+            let request = NodeStageVolumeRequest {
+                volume_id: volume.handle.clone(),
+                publish_context: attached.clone(),
+                staging_target_path: text(&staging),
+                volume_capability: Some(capability.clone()),
+                secrets: secrets(host, volume.stage_secret.as_ref()).await?,
+                volume_context: volume.attributes.clone().into_iter().collect(),
+            };
+            driver.stage(request).await?;
+        }
+        let target = directory.join("mount");
+        let context = volume.context(pod, rules.pod_info_on_mount == Some(true));
+        let request = NodePublishVolumeRequest {
+            volume_id: volume.handle.clone(),
+            publish_context: attached,
+            staging_target_path: text(&staging),
+            target_path: text(&target),
+            volume_capability: Some(capability),
+            readonly: volume.read_only,
+            secrets: secrets(host, volume.publish_secret.as_ref()).await?,
+            volume_context: context.into_iter().collect(),
+        };
+        driver.publish(request).await?;
+        let gives = own_group.is_none() && volume.takes_group(rules.fs_group_policy.as_deref());
+        if gives { give(pod.clone(), target).await } else { Ok(()) }
+    }
+
+    /// On disk before the driver knows.
+    async fn note(&self, volume: &CsiVolume, directory: PathBuf) -> Result<(), String> {
+        let record = Record::of(volume, &self.node_name);
+        let written = tokio::task::spawn_blocking(move || record.write(&directory)).await;
+        written.map_err(|error| error.to_string())?.map_err(|error| format!("vol_data.json: {error}"))
+    }
+
+    async fn make_staging(&self, volume: &CsiVolume, staging: &Path) -> Result<(), String> {
+        if let Some(parent) = staging.parent() {
+            self.note(volume, parent.to_path_buf()).await?;
+        }
+        let made = tokio::fs::create_dir_all(staging).await;
+        made.map_err(|error| format!("{}: {error}", staging.display()))
+    }
+
+    /// What the cluster says about the driver.
+    async fn rules(&self, volume: &CsiVolume) -> Result<CSIDriverSpec, String> {
+        let found: Option<CSIDriver> = match &self.client {
+            Some(client) => ask(&Api::all(client.clone()), &volume.driver).await?,
+            // On its own a node has its administrator's word for everything.
+            None => return Ok(CSIDriverSpec { attach_required: Some(false), ..Default::default() }),
+        };
+        let spec = found.map(|driver| driver.spec).unwrap_or_default();
+        let wanted = if volume.inline { "Ephemeral" } else { "Persistent" };
+        let modes = spec.volume_lifecycle_modes.clone().filter(|modes| !modes.is_empty());
+        let modes = modes.unwrap_or_else(|| vec!["Persistent".to_owned()]);
+        if modes.iter().any(|mode| mode == wanted) {
+            return Ok(spec);
+        }
+        Err(format!(
+            "volume mode {wanted:?} not supported by driver {} (only supports {modes:?})",
+            volume.driver
+        ))
+    }
+
+    /// What attaching the volume to this node has brought; an error while it is not attached.
+    async fn attached(
+        &self,
+        volume: &CsiVolume,
+        rules: &CSIDriverSpec,
+    ) -> Result<HashMap<String, String>, String> {
+        let (Some(client), false) = (&self.client, volume.inline || rules.attach_required == Some(false))
+        else {
+            return Ok(HashMap::new());
+        };
+        let name = volume.attachment(&self.node_name);
+        let found: Option<VolumeAttachment> = ask(&Api::all(client.clone()), &name).await?;
+        let found = found.ok_or_else(|| {
+            format!(
+                "volume {} is not attached: volumeattachments.storage.k8s.io \"{name}\" not found",
+                volume.name
+            )
+        })?;
+        let status = found.status.unwrap_or_default();
+        if !status.attached {
+            let why = status.attach_error.and_then(|error| error.message).unwrap_or_default();
+            return Err(format!("volume attachment {name} is not attached yet {why}").trim_end().to_owned());
+        }
+        Ok(status.attachment_metadata.unwrap_or_default().into_iter().collect())
+    }
+}
+
+/// One object of the cluster, if there is one.
+async fn ask<T: Clone + DeserializeOwned + Debug>(api: &Api<T>, name: &str) -> Result<Option<T>, String> {
+    let answer = tokio::time::timeout(ASK, api.get_opt(name)).await;
+    answer.map_err(|_| format!("{name}: the API server does not answer"))?.map_err(|error| error.to_string())
+}
+
+async fn secrets(
+    host: &Host,
+    name: Option<&super::volume::SecretName>,
+) -> Result<HashMap<String, String>, String> {
+    let Some((namespace, name)) = name else { return Ok(HashMap::new()) };
+    let found = host.objects.secret(namespace, name).await?;
+    let found = found.ok_or_else(|| format!("secret \"{namespace}/{name}\" not found"))?;
+    let data: BTreeMap<_, _> = found.data.unwrap_or_default();
+    let as_text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(data.into_iter().map(|(key, bytes)| (key, as_text(bytes.0))).collect())
+}
+
+async fn give(pod: Pod, target: PathBuf) -> Result<(), String> {
+    let given = tokio::task::spawn_blocking(move || give_to_group(&pod, &target)).await;
+    given.map_err(|error| error.to_string())?
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

@@ -1,0 +1,111 @@
+//! `vol_data.json`: which volume of which driver is (or may be) in a directory, written before the driver is told.
+
+use super::volume::CsiVolume;
+use serde::{Deserialize, Serialize};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+const FILE: &str = "vol_data.json";
+/// Where the volumes of drivers lie in a pod's directory.
+const VOLUMES: &str = "volumes/kubernetes.io~csi";
+
+/// What is in a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Record {
+    pub(super) driver_name: String,
+    pub(super) volume_handle: String,
+    #[serde(default)]
+    pub(super) spec_vol_id: String,
+    #[serde(default)]
+    pub(super) node_name: String,
+    /// `Ephemeral` or `Persistent`.
+    #[serde(default)]
+    pub(super) volume_lifecycle_mode: String,
+}
+
+impl Record {
+    pub(super) fn of(volume: &CsiVolume, node: &str) -> Record {
+        Record {
+            driver_name: volume.driver.clone(),
+            volume_handle: volume.handle.clone(),
+            spec_vol_id: volume.name.clone(),
+            node_name: node.to_owned(),
+            volume_lifecycle_mode: if volume.inline { "Ephemeral" } else { "Persistent" }.to_owned(),
+        }
+    }
+
+    /// Makes the directory with the record in it. Blocks.
+    pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(directory)?;
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        file.as_file().sync_all()?;
+        file.persist(directory.join(FILE)).map(drop).map_err(|error| error.error)
+    }
+
+    /// `None` where there is none. Blocks.
+    pub(super) fn read(directory: &Path) -> io::Result<Option<Record>> {
+        match std::fs::read(directory.join(FILE)) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the record, the mount point `mount` and the directory; each may be gone. Blocks.
+    pub(super) fn remove(directory: &Path, mount: &str) -> io::Result<()> {
+        let gone = |result: io::Result<()>| match result {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        };
+        // The driver has unmounted it: a directory that holds something still is a volume.
+        gone(std::fs::remove_dir(directory.join(mount)))?;
+        gone(std::fs::remove_file(directory.join(FILE)))?;
+        gone(std::fs::remove_dir(directory))
+    }
+}
+
+/// Every driver's volume in a pod's directory. Blocks.
+pub(super) fn of_pod(pod_directory: &Path) -> io::Result<Vec<(PathBuf, Record)>> {
+    let mut found = Vec::new();
+    for directory in directories(&pod_directory.join(VOLUMES))? {
+        if let Some(record) = Record::read(&directory)? {
+            found.push((directory, record));
+        }
+    }
+    Ok(found)
+}
+
+/// The directories in one; none where it is not there. Blocks.
+pub(super) fn directories(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    entries.map(|entry| entry.map(|entry| entry.path())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_to_a_driver_is_known_until_it_is_taken_back() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join(VOLUMES).join("pv");
+        let volume =
+            CsiVolume { driver: "d".into(), handle: "h".into(), name: "pv".into(), ..Default::default() };
+        let record = Record::of(&volume, "n");
+        assert_eq!(of_pod(root.path()).unwrap(), []);
+        record.write(&directory).unwrap();
+        record.write(&directory).unwrap();
+        assert_eq!(of_pod(root.path()).unwrap(), [(directory.clone(), record)]);
+        std::fs::create_dir_all(directory.join("mount/kept")).unwrap();
+        assert!(Record::remove(&directory, "mount").is_err(), "something is in it");
+        std::fs::remove_dir(directory.join("mount/kept")).unwrap();
+        Record::remove(&directory, "mount").unwrap();
+        Record::remove(&directory, "mount").unwrap();
+        assert!(!directory.exists());
+    }
+}
