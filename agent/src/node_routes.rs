@@ -84,7 +84,7 @@ pub(crate) async fn run(
     };
     let keep = async {
         nodes.wait_until_ready().await.context("the watch of nodes ended")?;
-        let mut told = Routes::new();
+        let (mut told, mut complaint) = (Routes::new(), String::new());
         loop {
             let routes = plan(&nodes.state(), &own, cluster);
             if routes != told {
@@ -93,7 +93,11 @@ pub(crate) async fn run(
             }
             let written = tokio::task::spawn_blocking(move || write(&routes, cluster)).await;
             if let Err(error) = written.context("the thread that sets routes panicked")? {
-                tracing::warn!("{error:#}");
+                let text = format!("{error:#}");
+                if text != complaint {
+                    tracing::warn!("{text}");
+                    complaint = text;
+                }
             }
             // Nothing new is as good a reason to look as something new.
             let _ = tokio::time::timeout(INSPECTION, changed.changed()).await;

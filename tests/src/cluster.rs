@@ -21,6 +21,7 @@ pub struct Cluster {
     number: u16,
     up: Option<Child>,
     registry_port: u16,
+    cluster_cidr: String,
 }
 
 impl Cluster {
@@ -29,28 +30,53 @@ impl Cluster {
     /// # Panics
     /// When anything does not start.
     pub fn start() -> Self {
+        Self::begin(&std::env::temp_dir(), "", |third| format!("10.142.{third}.0/24"))
+    }
+
+    /// The same with everything below `base`, and with further lines of the settings' table `kubelet`.
+    ///
+    /// # Panics
+    /// When anything does not start.
+    pub fn start_in(base: &Path, kubelet: &str) -> Self {
+        Self::begin(base, kubelet, |third| format!("10.142.{third}.0/24"))
+    }
+
+    /// The same with a range of addresses that is enough for the pods of several nodes; see `cluster_cidr`.
+    ///
+    /// # Panics
+    /// When anything does not start.
+    pub fn start_for_many_nodes() -> Self {
+        Self::begin(&std::env::temp_dir(), "", |third| format!("10.160.{}.0/22", third * 4 % 256))
+    }
+
+    fn begin(base: &Path, kubelet: &str, cluster_cidr: impl FnOnce(u16) -> String) -> Self {
         let number = u16::try_from(std::process::id() % 100).expect("a small number")
             + 100 * NEXT.fetch_add(1, Ordering::SeqCst);
-        let directory = tempfile::Builder::new().prefix("knarr-cluster-").tempdir().expect("a directory");
-        let mut cluster = Self { directory, number, up: None, registry_port: 20_000 + number };
-        cluster.write_config();
+        let directory =
+            tempfile::Builder::new().prefix("knarr-cluster-").tempdir_in(base).expect("a directory");
+        let cluster_cidr = cluster_cidr(number % 250);
+        let mut cluster = Self { directory, number, up: None, registry_port: 20_000 + number, cluster_cidr };
+        cluster.write_config(kubelet);
         cluster.start_registry();
         cluster.up(&[]);
         cluster
     }
 
-    fn write_config(&self) {
+    fn write_config(&self, kubelet: &str) {
         let n = self.number;
         let third = n % 250;
         let config = format!(
             "pod_logs_dir = \"{}/logs\"\n\
              [engine]\nmonitor_cgroup = \"/knarr-monitors-{n}\"\n\
-             [network]\nbridge = \"knt{n}\"\ntable = \"knt{n}\"\npod_cidr = \"10.142.{third}.0/24\"\n\
-             cluster_cidr = \"10.142.{third}.0/24\"\nservice_cidr = \"10.196.{third}.0/24\"\n\
+             [network]\nbridge = \"knt{n}\"\ntable = \"knt{n}\"\npod_cidr = \"{}/24\"\n\
+             cluster_cidr = \"{}\"\nservice_cidr = \"10.196.{third}.0/24\"\n\
              [run_network]\nbridge = \"knr{n}\"\ntable = \"knr{n}\"\npod_cidr = \"10.143.{third}.0/24\"\n\
              cluster_cidr = \"10.143.{third}.0/24\"\n\
-             [kubelet]\nlisten = \"0.0.0.0:{}\"\ncgroup_root = \"/knarr-test-{n}\"\nmanifests = \"{}\"\n",
+             [kubelet]\nlisten = \"0.0.0.0:{}\"\ncgroup_root = \"/knarr-test-{n}\"\nmanifests = \"{}\"\n\
+             {kubelet}\n",
             self.directory.path().display(),
+            self.cluster_cidr.split('/').next().unwrap_or_default(),
+            self.cluster_cidr,
             22_000 + n,
             self.path("manifests").display(),
         );
@@ -173,6 +199,11 @@ impl Cluster {
     /// The registry's image of this name: `127.0.0.1:PORT/NAME`.
     pub fn image(&self, name: &str) -> String {
         format!("127.0.0.1:{}/{name}", self.registry_port)
+    }
+
+    /// The range that all pods of the cluster have their addresses from.
+    pub fn cluster_cidr(&self) -> &str {
+        &self.cluster_cidr
     }
 
     /// A path in this cluster's directory.

@@ -6,6 +6,7 @@
 // All of this crate is test code: a failed expectation ends the test that made it.
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+pub mod agent;
 pub mod bins;
 pub mod bundle;
 pub mod caller;

@@ -11,6 +11,8 @@ use std::time::Duration;
 pub struct Server {
     directory: tempfile::TempDir,
     child: Child,
+    /// Zero for a free one.
+    port: u16,
 }
 
 impl Server {
@@ -38,8 +40,17 @@ impl Server {
     /// When it is not ready within a minute.
     #[must_use]
     pub fn start_in(directory: tempfile::TempDir, arguments: &[&str]) -> Self {
-        let child = spawn(directory.path(), arguments);
-        let server = Self { directory, child };
+        Self::start_on(0, directory, arguments)
+    }
+
+    /// The same on a port of the caller's.
+    ///
+    /// # Panics
+    /// When it is not ready within a minute.
+    #[must_use]
+    pub fn start_on(port: u16, directory: tempfile::TempDir, arguments: &[&str]) -> Self {
+        let child = spawn(directory.path(), port, arguments);
+        let server = Self { directory, child, port };
         server.wait_until_ready();
         server
     }
@@ -58,7 +69,15 @@ impl Server {
     /// # Panics
     /// When it is not ready within a minute.
     pub fn again(&mut self, arguments: &[&str]) {
-        self.child = spawn(self.directory.path(), arguments);
+        self.again_on(self.port, arguments);
+    }
+
+    /// The same on another port.
+    ///
+    /// # Panics
+    /// When it is not ready within a minute.
+    pub fn again_on(&mut self, port: u16, arguments: &[&str]) {
+        self.child = spawn(self.directory.path(), port, arguments);
         self.wait_until_ready();
     }
 
@@ -140,11 +159,11 @@ impl Server {
     }
 }
 
-fn spawn(directory: &Path, arguments: &[&str]) -> Child {
+fn spawn(directory: &Path, port: u16, arguments: &[&str]) -> Child {
     let log = std::fs::File::create(directory.join("server.log")).expect("server.log");
     let mut command = Command::new(bins::find("knarr"));
     command.arg("--data-dir").arg(directory.join("data")).arg("--state-dir").arg(directory.join("state"));
-    command.args(["server", "--listen", "127.0.0.1:0"]).args(arguments).stdin(Stdio::null());
+    command.args(["server", "--listen", &format!("127.0.0.1:{port}")]).args(arguments).stdin(Stdio::null());
     command.stdout(log.try_clone().expect("server.log")).stderr(log).spawn().expect("knarr server")
 }
 

@@ -167,6 +167,8 @@ fn what_containers_are_given_and_what_pods_are_refused() {
     names_and_addresses(&node);
     environment(&node);
     resources_change_in_place(&node);
+    resizes_wait_for_room(&node);
+    usage_is_shown(&node);
     objects_reach_running_pods(&node);
     rejections_have_their_reasons(&node);
     gates_open(&node);
@@ -276,6 +278,55 @@ fn resources_change_in_place(node: &Node) {
     node.when("given", "it cannot be resized", |pod| {
         let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
         conditions.iter().any(|c| c["type"] == "PodResizePending" && c["reason"] == "Infeasible")
+    });
+}
+
+/// What others have is waited for, and granted when they end.
+fn resizes_wait_for_room(node: &Node) {
+    let said = node.k(&["get", "node", "node", "-o", "jsonpath={.status.allocatable.cpu}"]).ok();
+    let milli = match said.strip_suffix('m') {
+        Some(milli) => milli.parse::<u32>(),
+        None => said.parse::<u32>().map(|whole| whole * 1000),
+    };
+    let milli = milli.expect("an amount");
+    let requests = |name: &str, cpu: u32| {
+        let mut spec = simple(node, "sleep 1000");
+        spec["nodeName"] = json!("node");
+        spec["containers"][0]["resources"] = json!({"requests": {"cpu": format!("{cpu}m")}});
+        node.pod(name, spec);
+        node.ready(name);
+    };
+    requests("grows", 100);
+    requests("greedy", milli - 700);
+    let patch = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "600m"}}}]}});
+    node.k(&["patch", "pod", "grows", "--subresource=resize", "-p", &patch.to_string()]).ok();
+    let pending = |pod: &Value| {
+        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|condition| condition["type"] == "PodResizePending").unwrap_or_default()
+    };
+    let allocated = |pod: &Value| pod["status"]["containerStatuses"][0]["allocatedResources"]["cpu"].clone();
+    let waits = node.when("grows", "its resize is deferred", |pod| pending(pod)["reason"] == "Deferred");
+    assert_eq!(allocated(&waits), "100m");
+    let message = pending(&waits)["message"].clone();
+    assert!(
+        message.as_str().is_some_and(|text| text.starts_with("Node didn't have enough resource: cpu")),
+        "{message}"
+    );
+    node.event("grows", "ResizeDeferred", "Node didn't have enough resource: cpu");
+    node.k(&["delete", "pod", "greedy"]).ok();
+    let granted = node.when("grows", "it is resized", |pod| allocated(pod) == "600m");
+    assert!(pending(&granted).is_null(), "{granted}");
+    node.k(&["delete", "pod", "grows"]).ok();
+}
+
+fn usage_is_shown(node: &Node) {
+    node.eventually("kubectl top shows a pod and the node", || {
+        let (pod, machine) =
+            (node.k(&["top", "pod", "given", "--no-headers"]), node.k(&["top", "node", "--no-headers"]));
+        let shown =
+            |said: &str, name: &str| said.starts_with(name) && said.contains("Mi") && said.contains('m');
+        let good = shown(&pod.out, "given") && shown(&machine.out, "node");
+        if good { Ok(()) } else { Err(format!("{pod:?} {machine:?}")) }
     });
 }
 

@@ -21,6 +21,22 @@ impl Node {
         Some(Node { cluster: Cluster::start(), kubectl })
     }
 
+    /// The same in a cluster that has room for more nodes.
+    pub(crate) fn start_for_many_nodes() -> Option<Node> {
+        let kubectl = kubectls().pop()?;
+        Some(Node { cluster: Cluster::start_for_many_nodes(), kubectl })
+    }
+
+    /// The same with everything below `base`, and with further settings of the kubelet half.
+    pub(crate) fn start_in(base: &std::path::Path, kubelet: &str) -> Option<Node> {
+        let kubectl = kubectls().pop()?;
+        Some(Node { cluster: Cluster::start_in(base, kubelet), kubectl })
+    }
+
+    pub(crate) fn cluster_cidr(&self) -> &str {
+        self.cluster.cluster_cidr()
+    }
+
     pub(crate) fn k(&self, arguments: &[&str]) -> Said {
         self.cluster.kubectl(&self.kubectl, arguments)
     }
