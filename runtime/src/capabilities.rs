@@ -58,9 +58,13 @@ pub(crate) fn plan(given: Option<&crate::spec::Capabilities>, warnings: &mut Vec
     };
     // The kernel refuses these; without them the program has less, never more.
     let impossible = sets.ambient & !(sets.inheritable & sets.permitted);
-    let warn = |name| format!("can't raise ambient capability {name}: operation not permitted");
-    warnings.extend(names_of(impossible).into_iter().map(warn));
     sets.ambient &= !impossible;
+    // With nothing inheritable nothing is ambient, which is how callers closed CVE-2022-29162 (buildah still lists the
+    // ambient ones): a warning for each, in the output of each build step, would tell nobody anything.
+    if sets.inheritable != 0 {
+        let warn = |name| format!("can't raise ambient capability {name}: operation not permitted");
+        warnings.extend(names_of(impossible).into_iter().map(warn));
+    }
     sets
 }
 

@@ -80,7 +80,7 @@ fn custom(definition: &Value, version: &Value, group: &str, stored: &str) -> Cus
     Custom {
         stored: format!("{group}/{stored}"),
         webhook: definition.pointer("/spec/conversion/webhook").filter(|_| by_webhook).cloned(),
-        has_defaults: version.pointer("/schema/openAPIV3Schema").is_some_and(|schema| has_defaults(schema)),
+        has_defaults: version.pointer("/schema/openAPIV3Schema").is_some_and(has_defaults),
         scale: version.pointer("/subresources/scale").map(|_| ScalePaths {
             wanted: pointer("specReplicasPath"),
             found: pointer("statusReplicasPath"),
