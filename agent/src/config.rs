@@ -59,6 +59,13 @@ pub struct EngineConfig {
     pub monitor_cgroup: String,
     /// Directory of per-registry `hosts.toml` files, in containerd's layout.
     pub registry_hosts_dir: PathBuf,
+    /// Program and arguments that a monitor runs when a container has ended. Not a setting: single containers have
+    /// nobody else to clean up after them.
+    #[serde(skip)]
+    pub on_exit: Vec<String>,
+    /// What containers write is of no use after a crash. Not a setting either: whoever makes the container knows.
+    #[serde(skip)]
+    pub volatile: bool,
 }
 
 /// Bridge, addresses, host ports, services.
@@ -303,6 +310,8 @@ impl Default for EngineConfig {
             clamp_denied_limits: true,
             monitor_cgroup: "/knarr-monitors".into(),
             registry_hosts_dir: "/etc/knarr/hosts.d".into(),
+            on_exit: Vec::new(),
+            volatile: false,
         }
     }
 }

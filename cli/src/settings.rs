@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Settings {
     /// Everything about the node.
     pub(crate) node: Config,
+    /// Where that was read from.
+    pub(crate) file: PathBuf,
 }
 
 impl Settings {
@@ -23,7 +25,7 @@ impl Settings {
         if let Some(directory) = &global.state_dir {
             node.state_dir = std::path::absolute(directory)?;
         }
-        Ok(Self { node })
+        Ok(Self { node, file: std::path::absolute(&global.config)? })
     }
 
     /// The same with a node's own flags applied.

@@ -11,6 +11,7 @@ mod commit;
 mod cp;
 mod diff;
 mod each;
+mod ended;
 mod exec;
 mod export;
 mod facts;
@@ -24,8 +25,10 @@ pub(crate) mod places;
 mod plan;
 mod port;
 mod ps;
+mod publish;
 mod rename;
 mod restart;
+mod restarts;
 mod rm;
 mod run;
 mod start;
@@ -41,18 +44,19 @@ use crate::args::Container as Command;
 use crate::image;
 use crate::settings::Settings;
 use anyhow::{Context, bail};
-use knarr_agent::config::Config;
+use knarr_agent::config::{Config, EngineConfig};
 use knarr_agent::cri::v1::{
     Container, ContainerState, ContainerStatus, ContainerStatusRequest, ListContainersRequest,
-    StopContainerRequest,
+    ListPodSandboxRequest, PodSandbox, StopContainerRequest,
 };
 use knarr_agent::cri::{RuntimeService, Status};
 use knarr_agent::engine::Engine;
 use knarr_agent::engine::monitors::{Monitors, UnixMonitors};
 use knarr_agent::kubelet::pod_cgroup;
 use places::{Hold, Place};
+use restarts::History;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -66,6 +70,7 @@ pub(crate) async fn dispatch(settings: Settings, command: Command) -> anyhow::Re
         Command::Run(arguments) => run::run(settings, arguments).await,
         Command::Create(arguments) => run::create(settings, arguments).await,
         Command::Start(arguments) => start::run(settings, arguments).await,
+        Command::Ended { directory } => done(ended::run(settings, &directory).await),
         Command::Exec(arguments) => exec::run(settings, arguments).await,
         Command::Attach(arguments) => attach::run(settings, arguments).await,
         Command::Restart(arguments) => done(restart::run(settings, arguments).await),
@@ -105,7 +110,20 @@ pub(crate) struct Standalone {
 impl Standalone {
     /// Opens a container whose lock is held.
     pub(crate) async fn open(settings: &Settings, place: Place, lock: File) -> anyhow::Result<Self> {
-        let config = Arc::new(config_of(settings, &place));
+        let on_exit = helper(settings, &place)?;
+        Self::open_with(settings, place, lock, |engine| engine.on_exit = on_exit).await
+    }
+
+    /// The same, with an engine that does as it is told here.
+    async fn open_with(
+        settings: &Settings,
+        place: Place,
+        lock: File,
+        change: impl FnOnce(&mut EngineConfig),
+    ) -> anyhow::Result<Self> {
+        let mut config = config_of(settings, &place);
+        change(&mut config.engine);
+        let config = Arc::new(config);
         let monitors: Arc<dyn Monitors> = Arc::new(UnixMonitors::new(config.clone()));
         let network = network::shared(settings, &config)?;
         let engine = Engine::start(config.clone(), image::open(settings)?, network, monitors.clone()).await?;
@@ -177,15 +195,63 @@ impl Standalone {
         self.config.data_dir.join("logs").join(plan::LOG_FILE)
     }
 
-    /// Its `/etc/hosts`.
-    pub(crate) fn hosts_file(&self) -> PathBuf {
-        self.config.data_dir.join("hosts")
+    /// Its directory.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.config.data_dir
     }
 
-    /// Stops it: a signal (its stop signal, if none is given), then SIGKILL after `seconds`, or after those it was
-    /// made with. Frozen processes go on first, for they could not end.
+    /// Its `/etc/hosts`, and that without its own address.
+    pub(crate) fn hosts_files(&self) -> (PathBuf, PathBuf) {
+        (self.config.data_dir.join("hosts"), self.config.data_dir.join("hosts.base"))
+    }
+
+    /// Its pod; none when `run` was killed before it got that far.
+    async fn pod(&self) -> anyhow::Result<Option<PodSandbox>> {
+        Ok(self.engine.list_pod_sandbox(ListPodSandboxRequest::default()).await?.items.pop())
+    }
+
+    /// It has an address.
+    pub(crate) async fn is_connected(&self) -> anyhow::Result<bool> {
+        let Some(pod) = self.pod().await? else { return Ok(false) };
+        Ok(!run::address(self, &pod.id).await?.is_empty())
+    }
+
+    /// Its address and ports are free for others, until it is started. It must not run.
+    pub(crate) async fn disconnect(&self) -> anyhow::Result<()> {
+        match self.pod().await? {
+            Some(pod) => self.engine.disconnect(&pod.id).await,
+            None => Ok(()),
+        }
+    }
+
+    /// After its end, unless a policy starts it again: its address and ports are given back.
+    pub(crate) async fn rest(&self) -> anyhow::Result<()> {
+        let Some(facts) = facts::Facts::of(self).await? else { return Ok(()) };
+        if facts.state() == "exited"
+            && restarts::of_document(&facts.options["RestartPolicy"]) == restarts::Policy::No
+        {
+            return self.disconnect().await;
+        }
+        Ok(())
+    }
+
+    /// Remembers that somebody wants it ended, so that no policy starts it again.
+    pub(crate) fn stays_ended(&self) -> anyhow::Result<()> {
+        let history = History::read(self.data_dir())?;
+        History { stopped: true, waiting: false, ..history }.write(self.data_dir())
+    }
+
+    /// Stops it, and takes it out of its network.
     pub(crate) async fn stop(&self, seconds: Option<i64>, signal: Option<&str>) -> anyhow::Result<()> {
+        self.end(seconds, signal).await?;
+        self.disconnect().await
+    }
+
+    /// Ends it: a signal (its stop signal, if none is given), then SIGKILL after `seconds`, or after those it was
+    /// made with. Frozen processes go on first, for they could not end.
+    async fn end(&self, seconds: Option<i64>, signal: Option<&str>) -> anyhow::Result<()> {
         let Some(container) = self.container().await? else { return Ok(()) };
+        self.stays_ended()?;
         if !is_running(&container) {
             return Ok(());
         }
@@ -210,9 +276,28 @@ impl Standalone {
         Ok(())
     }
 
+    async fn publishes(&self) -> anyhow::Result<bool> {
+        let ports = |container: &Container| {
+            container.labels.get(plan::PORTS_LABEL).is_some_and(|ports| !ports.is_empty())
+        };
+        Ok(self.container().await?.as_ref().is_some_and(ports))
+    }
+
+    /// Alone with the container, as it is now: somebody may have changed it before we were alone.
+    pub(crate) async fn alone(&self, settings: &Settings) -> anyhow::Result<Self> {
+        self.exclusive().await?;
+        Self::open(settings, self.place.clone(), self.lock.try_clone()?).await
+    }
+
     /// Alone with the container from now on: every other command that had it has ended.
     pub(crate) async fn exclusive(&self) -> anyhow::Result<()> {
-        places::take(self.lock.try_clone()?, Hold::Exclusive).await.map(drop)
+        if self.alone_or_gone().await? { Ok(()) } else { Err(places::no_such(self.name())) }
+    }
+
+    /// The same; false where it was removed meanwhile, for the kernel lets go of one hold before it gives the other.
+    async fn alone_or_gone(&self) -> anyhow::Result<bool> {
+        let lock = places::take(self.lock.try_clone()?, Hold::Exclusive).await?;
+        self.place.is_at(&self.data_dir().join("lock"), &lock)
     }
 
     /// Lets others in again.
@@ -222,9 +307,15 @@ impl Standalone {
 
     /// Removes it with everything it had, running or not; with `volumes`, those without a name too.
     pub(crate) async fn remove(&self, settings: &Settings, volumes: bool) -> anyhow::Result<()> {
-        self.stop(Some(0), None).await?;
-        // Whoever stayed with it goes now.
-        self.exclusive().await?;
+        self.end(Some(0), None).await?;
+        // Whoever stayed with it goes now, and may have removed it.
+        if !self.alone_or_gone().await? {
+            return Ok(());
+        }
+        if self.publishes().await? {
+            // The rest of a network may go when it goes; a port must be free when we say so.
+            self.disconnect().await?;
+        }
         if let Some(error) = self.engine.remove_all().await.into_iter().next() {
             return Err(error);
         }
@@ -262,6 +353,25 @@ pub(crate) async fn sweep(settings: &Settings, place: &Standalone) -> anyhow::Re
         place.remove(settings, true).await?;
     }
     Ok(left)
+}
+
+/// What a monitor runs when its container has ended: this program, with the same settings.
+fn helper(settings: &Settings, place: &Place) -> anyhow::Result<Vec<String>> {
+    let program = std::env::current_exe().context("find this program")?;
+    let text = |path: &Path| {
+        path.to_str().map(str::to_owned).with_context(|| format!("{}: not UTF-8", path.display()))
+    };
+    Ok(vec![
+        text(&program)?,
+        "--config".into(),
+        text(&settings.file)?,
+        "--data-dir".into(),
+        text(&settings.node.data_dir)?,
+        "--state-dir".into(),
+        text(&settings.node.state_dir)?,
+        "ended".into(),
+        place.directory.clone(),
+    ])
 }
 
 /// The settings of one container's engine: the node's, with directories of its own.

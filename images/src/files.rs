@@ -8,7 +8,7 @@ use crate::build::ignore::Ignore;
 use crate::build::tree::{Named, Tree};
 use crate::build::workspace::with_workspace;
 use crate::error::{Error, Result};
-use crate::layer::compression::decompress;
+use crate::layer::compression::decompress_archive;
 use crate::layer::directory::DirectorySink;
 use crate::layer::entry::TreePath;
 use crate::layer::inherit::inherit;
@@ -16,7 +16,7 @@ use crate::layer::limits::Limits;
 use crate::layer::pack::{Packing, pack_as};
 use crate::layer::unpack::unpack;
 use crate::store::parts::Parts;
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -77,7 +77,7 @@ impl Files {
     pub fn read_tar(&self, path: &Path, archive: &mut dyn Read, owner: Option<(u32, u32)>) -> Result<()> {
         let aside = tempfile::tempdir().map_err(|e| Error::io("temporary directory", e))?;
         let mut sink = DirectorySink::new(aside.path())?;
-        let unpacked = unpack(decompress(archive)?, Limits::default(), &mut sink)?;
+        let unpacked = unpack(BufReader::new(decompress_archive(archive)?), Limits::default(), &mut sink)?;
         inherit(aside.path(), &unpacked.implicit, &[])?;
         let unpacked = Files::open(aside.path())?;
         unpacked.copy(Path::new("/"), false, self, path, owner)

@@ -5,7 +5,7 @@ use crate::digest::{Digest, Hashing};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::install::{Naming, install_stored, list_image};
-use crate::layer::compression::decompress;
+use crate::layer::compression::decompress_archive;
 use crate::layer::pack::pack;
 use crate::manifest::{Descriptor, LayerPlan, Manifest};
 use crate::media_type;
@@ -73,7 +73,9 @@ fn compress_layer(parts: &Parts, source: &Path) -> Result<(tempfile::NamedTempFi
             return pack(source, plain);
         }
         let archive = File::open(source).map_err(|e| Error::path("open", source, e))?;
-        std::io::copy(&mut decompress(archive)?, plain).map_err(|e| Error::path("read", source, e)).map(drop)
+        std::io::copy(&mut decompress_archive(archive)?, plain)
+            .map_err(|e| Error::path("read", source, e))
+            .map(drop)
     })
 }
 

@@ -6,10 +6,11 @@
 
 use crate::catalog::Record;
 use crate::content::{ContentStore, Ingest};
-use crate::digest::{Digest, Hashing};
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::layer::ahead::Ahead;
+use crate::layer::checked::Checked;
 use crate::layer::compression::decompress;
 use crate::layer::expansion::Compressed;
 use crate::layer::limits::Limits;
@@ -18,8 +19,10 @@ use crate::manifest::LayerPlan;
 use crate::snapshot::layers::Stage;
 use crate::store::parts::Parts;
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 
+/// The uncompressed stream of a small layer is read in pieces of this size.
+const BUFFER: usize = 64 << 10;
 /// Smaller layers are done before threads for them have started.
 const WORTH_THREADS: u64 = 1 << 20;
 
@@ -28,7 +31,7 @@ pub(crate) fn unpack_into(stage: &Stage, plan: &LayerPlan, mut stream: impl Read
     let compressed = Compressed::default();
     let counting = compressed.count(&mut stream);
     let (unpacked, digest) = if plan.blob.size < WORTH_THREADS {
-        unpack_plain(stage, decompress(counting)?, compressed)?
+        unpack_plain(stage, BufReader::with_capacity(BUFFER, decompress(counting)?), compressed)?
     } else {
         let failed = |e| Error::io("unpack layer", e);
         std::thread::scope(|scope| {
@@ -45,13 +48,12 @@ pub(crate) fn unpack_into(stage: &Stage, plan: &LayerPlan, mut stream: impl Read
 }
 
 /// What comes out of the decompression: held against its limits, hashed, unpacked.
-fn unpack_plain(stage: &Stage, stream: impl Read, compressed: Compressed) -> Result<(Unpacked, Digest)> {
+fn unpack_plain(stage: &Stage, stream: impl BufRead, compressed: Compressed) -> Result<(Unpacked, Digest)> {
     let limits = Limits::default();
-    let mut hashing = Hashing::new(compressed.bound(stream, limits));
+    let mut checked = Checked::new(stream, limits, compressed);
     let mut sink = stage.sink()?;
-    let unpacked = unpack(&mut hashing, limits, sink.as_mut())?;
-    let (digest, ..) = hashing.finish();
-    Ok((unpacked, digest))
+    let unpacked = unpack(&mut checked, limits, sink.as_mut())?;
+    Ok((unpacked, checked.digest()))
 }
 
 /// Reads what an earlier attempt kept, then what arrives; writes the latter down. Both are hashed by the ingest.

@@ -8,6 +8,7 @@
 pub(crate) mod ahead;
 #[cfg(test)]
 pub(crate) mod archive_builder;
+pub(crate) mod checked;
 pub(crate) mod compression;
 pub(crate) mod directory;
 pub(crate) mod entry;

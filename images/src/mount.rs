@@ -2,6 +2,7 @@
 //! nobody outside this crate learns how a layer is kept.
 
 use crate::error::{Error, Result};
+use knarr_sys::loop_device::attach;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -9,6 +10,7 @@ use rustix::mount::{
     fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -37,6 +39,16 @@ impl Mount {
     /// A layer's image, read from its file.
     pub(crate) fn erofs(source: String) -> Self {
         Self { fs_type: "erofs".to_owned(), source, options: vec!["ro".to_owned()] }
+    }
+
+    /// The same for writes that nobody needs after a crash: the kernel waits for none of them to reach the disk, neither
+    /// when the container asks nor when it is unmounted. After a power cut it cannot be mounted again.
+    #[must_use]
+    pub fn volatile(mut self) -> Self {
+        if self.options.iter().any(|option| option.starts_with("upperdir=")) && !self.has("volatile") {
+            self.options.push("volatile".to_owned());
+        }
+        self
     }
 
     /// Mounts it at a directory that exists. A list of mounts is mounted in order, all at the same target.
@@ -95,11 +107,26 @@ impl Mount {
 
     /// The mount itself, not yet at any place.
     pub(crate) fn detached(&self) -> Result<OwnedFd> {
+        match self.detached_from(&self.source) {
+            // Before 6.12, and from a file system that cannot be mapped: it takes a block device.
+            Err(error) if self.fs_type == "erofs" && error.errno() == Some(Errno::NOTBLK.raw_os_error()) => {
+                let file =
+                    File::open(&self.source).map_err(|e| Error::path("open", Path::new(&self.source), e))?;
+                let failed =
+                    |e: knarr_sys::Error| Error::io(format_args!("loop device for {}", self.source), e.errno);
+                let device = attach(&file).map_err(failed)?;
+                self.detached_from(&device.path.display().to_string())
+            }
+            result => result,
+        }
+    }
+
+    fn detached_from(&self, source: &str) -> Result<OwnedFd> {
         let failed = |call: &str, e| Error::io(format_args!("{call} {}", self.fs_type), e);
         let context =
             fsopen(self.fs_type.as_str(), FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| failed("fsopen", e))?;
         let mut attributes = MountAttrFlags::empty();
-        set_string(&context, "source", &self.source).map_err(|e| failed("fsconfig", e))?;
+        set_string(&context, "source", source).map_err(|e| failed("fsconfig", e))?;
         for option in &self.options {
             match attribute(option) {
                 Some(attribute) => attributes |= attribute,
@@ -227,6 +254,17 @@ fn split_at(text: &str, separator: Option<char>) -> Vec<String> {
 mod tests {
     use super::*;
     use std::path::PathBuf;
+
+    #[test]
+    fn only_writes_can_be_volatile() {
+        let overlay = |option: &str| Mount {
+            fs_type: "overlay".to_owned(),
+            source: "overlay".to_owned(),
+            options: vec![option.to_owned()],
+        };
+        assert_eq!(overlay("upperdir=/u").volatile().volatile().options, ["upperdir=/u", "volatile"]);
+        assert_eq!(overlay("lowerdir=/l").volatile().options, ["lowerdir=/l"]);
+    }
 
     #[test]
     fn lists_of_layers_survive_odd_names() {

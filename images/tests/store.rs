@@ -41,6 +41,8 @@ mod policy;
 mod power_cut;
 #[path = "store/proxies.rs"]
 mod proxies;
+#[path = "store/registry_log.rs"]
+mod registry_log;
 #[path = "store/round_trip.rs"]
 mod round_trip;
 #[path = "store/tls.rs"]

@@ -78,7 +78,7 @@ fn limits_and_places_in_memory() {
     }
     for (wrong, words) in [
         (&["--ulimit", "files=1"][..], "invalid ulimit type: files"),
-        (&["--restart", "always"], "not supported without a daemon"),
+        (&["--restart", "sometimes"], "unknown policy 'sometimes'"),
         (&["--mount", "type=bind,src=/no/such/place,dst=/x"], "bind source path does not exist"),
         (&["--network", "mine"], "network mine not found"),
         (&["--pull", "never", "--rm", "nosuch:1"], "No such image: nosuch:1"),

@@ -59,7 +59,8 @@ fn every_attack_by_an_image_has_its_test() {
     let table = read("docs/images-security.md");
     let tests = sources(&root().join("images"))
         + &sources(&root().join("agent/src"))
-        + &read("tests/tests/image_build.rs");
+        + &read("tests/tests/image_build.rs")
+        + &read("tests/tests/image_configs.rs");
     // The first table is of rules; a table's own head and the line beneath it name no test.
     let (_, tables) = table.split_once("## Archives").unwrap();
     let head = |line: &str| {

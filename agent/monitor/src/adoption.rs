@@ -35,6 +35,8 @@ struct Note {
     /// Inode numbers of the pipes.
     stdout: Option<u64>,
     stderr: Option<u64>,
+    #[serde(default)]
+    on_exit: Vec<String>,
 }
 
 /// Leaves a note about a container that has just been created.
@@ -52,6 +54,7 @@ pub(crate) fn keep(request: &Create, pid: Pid, near: &NearEnds) -> io::Result<()
         log_path: request.log_path.clone(),
         stdout: pipe(&near.stdout)?,
         stderr: pipe(&near.stderr)?,
+        on_exit: request.on_exit.clone(),
     };
     let path = path(&request.id);
     let unfinished = path.with_extension("new");
@@ -165,6 +168,7 @@ impl Note {
             tty: false,
             stdin: false,
             stdin_once: false,
+            on_exit: self.on_exit.clone(),
         }
     }
 }
@@ -198,7 +202,15 @@ mod tests {
         drop(near);
         rustix::io::write(&far, b"kept").unwrap();
         let pid = i32::try_from(std::process::id()).unwrap();
-        let note = Note { id: "c".into(), pid, started: 0, log_path: None, stdout: None, stderr: None };
+        let note = Note {
+            id: "c".into(),
+            pid,
+            started: 0,
+            log_path: None,
+            stdout: None,
+            stderr: None,
+            on_exit: Vec::new(),
+        };
         let again = note.open_pipe(Some(inode)).unwrap();
         let mut text = [0; 8];
         assert_eq!(rustix::io::read(&again, &mut text).unwrap(), 4);

@@ -30,6 +30,8 @@ pub(crate) struct Container {
     pub(crate) ended: Option<Ended>,
     pub(crate) input: Option<Input>,
     pub(crate) stdin_once: bool,
+    /// To be run when it has ended; empty where nothing is.
+    pub(crate) on_exit: Vec<String>,
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
     pub(crate) terminal: bool,
@@ -67,6 +69,7 @@ impl Container {
             ended: None,
             input: None,
             stdin_once: request.stdin_once,
+            on_exit: request.on_exit,
             stdout: near.stdout,
             stderr: near.stderr,
             terminal: near.terminal,

@@ -20,6 +20,7 @@ mod oom;
 mod output;
 mod poll_loop;
 mod reap;
+mod reaper;
 mod requests;
 mod runtime_call;
 mod startup;
@@ -31,13 +32,16 @@ use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let result = match std::env::args_os().nth(1) {
-        Some(command) if command == "init" => init::run(),
-        Some(command) if command == "namespaces" => namespaces::run(std::env::args_os().skip(2)),
-        _ => startup::Options::parse(std::env::args_os().skip(1)).and_then(live),
+    let mut arguments = std::env::args_os().skip(1);
+    let done = |result: Result<(), String>| result.map(|()| ExitCode::SUCCESS);
+    let result = match arguments.next() {
+        Some(command) if command == "init" && arguments.len() > 0 => reaper::run(arguments),
+        Some(command) if command == "init" => done(init::run()),
+        Some(command) if command == "namespaces" => done(namespaces::run(arguments)),
+        _ => done(startup::Options::parse(std::env::args_os().skip(1)).and_then(live)),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // The launcher reads it while we start; afterwards this is /dev/null and monitor.log has the story.
             let _ = writeln!(std::io::stdout(), "{error}");

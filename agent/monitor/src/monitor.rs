@@ -49,7 +49,7 @@ const BUFFER: usize = 16 << 10;
 #[derive(Debug)]
 pub(crate) enum Purpose {
     Create { connection: Key, request: Create, log: Option<crate::logs::LogId> },
-    Exec { connection: Key, container_id: String, timeout: Option<Duration> },
+    Exec { connection: Key, container_id: String, timeout: Option<Duration>, detached: bool },
 }
 
 /// What happens when the log writer answers a ticket.

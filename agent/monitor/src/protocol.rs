@@ -91,6 +91,9 @@ pub struct Create {
     pub stdin: bool,
     /// Close stdin when an attached client has ended its own.
     pub stdin_once: bool,
+    /// Program and arguments to run when the container has ended and its exit is recorded; nothing where empty.
+    #[serde(default)]
+    pub on_exit: Vec<String>,
 }
 
 /// A process to start in a running container.
@@ -108,6 +111,9 @@ pub struct Exec {
     pub stdin: bool,
     /// The process tree is killed after this.
     pub timeout: Option<Duration>,
+    /// Nobody stays with it: no stdio, and the connection ends when it runs.
+    #[serde(default)]
+    pub detached: bool,
 }
 
 /// One line from the monitor.

@@ -7,6 +7,7 @@ use crate::monitor::{Monitor, Purpose, exit_now};
 use crate::oom;
 use knarr_monitor::exit_file;
 use rustix::process::{Pid, WaitOptions, WaitStatus};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 impl Monitor {
@@ -44,6 +45,9 @@ impl Monitor {
         let result = if code == 0 { call.succeeded() } else { Err(call.failed(code)) };
         match purpose {
             Purpose::Create { connection, request, log } => self.created(connection, request, log, result),
+            Purpose::Exec { connection, detached: true, .. } => {
+                self.detached_exec_started(connection, result)
+            }
             Purpose::Exec { connection, timeout, .. } => self.exec_started(connection, timeout, result),
         }
     }
@@ -60,7 +64,21 @@ impl Monitor {
             self.errors.note(&format!("remove the note about container {}: {error}", container.id));
         }
         container.end(exit);
+        let on_exit = std::mem::take(&mut container.on_exit);
         self.settle(key);
+        self.run_on_exit(&on_exit);
+    }
+
+    /// Starts what is to follow a container's end. Nobody waits for it: as a child of ours it is reaped like an orphan of
+    /// the pod, and it may outlive us.
+    fn run_on_exit(&mut self, words: &[String]) {
+        let Some((program, arguments)) = words.split_first() else { return };
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir("/");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Err(error) = command.spawn() {
+            self.errors.note(&format!("run {program} after an exit: {error}"));
+        }
     }
 
     /// Whoever waited for the old writer is told; the logs go on in a new one.
@@ -87,6 +105,6 @@ impl Monitor {
 }
 
 /// A shell's convention: the status, or 128 + signal.
-fn exit_code(status: WaitStatus) -> i32 {
+pub(crate) fn exit_code(status: WaitStatus) -> i32 {
     status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal)).unwrap_or(255)
 }

@@ -132,13 +132,15 @@ impl Monitor {
             vec!["exec".into(), "--detach".into(), "--process".into(), process.display().to_string()];
         let invocation =
             Invocation { runtime: &request.runtime, command, id: &request.container_id, tty: request.tty };
-        let stdio = if request.tty { Ok(no_pipes()) } else { stdio::pipes(request.stdin, false) };
+        let bare = request.tty || request.detached;
+        let stdio = if bare { Ok(no_pipes()) } else { stdio::pipes(request.stdin, false) };
         match self.spawn(number, invocation, stdio) {
             Ok(call) => {
                 let purpose = Purpose::Exec {
                     connection,
                     container_id: request.container_id,
                     timeout: request.timeout,
+                    detached: request.detached,
                 };
                 self.calls.insert(number, (call, purpose));
             }
@@ -176,6 +178,14 @@ impl Monitor {
             Some(code) => self.exec_ended(key, code),
             None if !alive => kill_tree(pid),
             None => {}
+        }
+    }
+
+    /// `runtime exec` has ended, and nobody stays with what it started: that is reaped like an orphan of the pod.
+    pub(crate) fn detached_exec_started(&mut self, connection: Key, result: Result<(Pid, NearEnds), String>) {
+        match result {
+            Ok((pid, _)) => self.answer(connection, &Answer::Started { pid: pid.as_raw_nonzero().get() }),
+            Err(message) => self.refuse(connection, message),
         }
     }
 

@@ -2,6 +2,7 @@
 //! size of its shared memory, groups by name. Applied to a `config.json` that was made from CRI's words.
 
 use knarr_runtime::spec::{Memory, Mount, Pids, Resources, Rlimit, Spec};
+use std::path::Path;
 
 /// Nothing by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,13 +23,21 @@ pub struct Additions {
     pub swappiness: Option<u64>,
     /// Nothing below /proc and /sys is hidden or read-only.
     pub bare_system_paths: bool,
+    /// Process 1 is a reaper that starts the command.
+    pub init: bool,
 }
+
+/// Where that program is in the container, and how its command line begins.
+pub const INIT: [&str; 3] = ["/sbin/docker-init", "init", "--"];
 
 /// What a tmpfs has unless its options say otherwise.
 const TMPFS: [(&str, &str); 3] = [("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")];
 
-/// Changes a specification; the groups have been looked up.
-pub(crate) fn apply(additions: &Additions, group_ids: &[u32], spec: &mut Spec) {
+/// Changes a specification; the groups have been looked up, and the program of the reaper.
+pub(crate) fn apply(additions: &Additions, group_ids: &[u32], reaper: &Path, spec: &mut Spec) {
+    if additions.init {
+        begin_with_reaper(reaper, spec);
+    }
     for (target, options) in &additions.tmpfs {
         place(spec, tmpfs(target, options));
     }
@@ -52,6 +61,23 @@ pub(crate) fn apply(additions: &Additions, group_ids: &[u32], spec: &mut Spec) {
     if additions.bare_system_paths {
         linux.masked_paths.clear();
         linux.readonly_paths.clear();
+    }
+}
+
+fn begin_with_reaper(program: &Path, spec: &mut Spec) {
+    let [place_of_it, ..] = INIT;
+    place(
+        spec,
+        Mount {
+            destination: place_of_it.to_owned(),
+            fs_type: "bind".into(),
+            source: program.display().to_string(),
+            options: ["bind", "ro", "nosuid", "nodev"].map(str::to_owned).to_vec(),
+            ..Mount::default()
+        },
+    );
+    if let Some(process) = spec.process.as_mut() {
+        process.args.splice(0..0, INIT.map(str::to_owned));
     }
 }
 
@@ -113,11 +139,26 @@ mod tests {
     fn a_file_system_in_memory_is_below_what_was_asked_for_in_it() {
         let mut spec = spec();
         let tmpfs = vec![("/run".to_owned(), words(&["exec", "size=1m"])), ("/tmp".to_owned(), Vec::new())];
-        apply(&Additions { tmpfs, shm_size: Some(7), ..Additions::default() }, &[], &mut spec);
+        apply(
+            &Additions { tmpfs, shm_size: Some(7), ..Additions::default() },
+            &[],
+            Path::new("/m"),
+            &mut spec,
+        );
         let places: Vec<&str> = spec.mounts.iter().map(|mount| mount.destination.as_str()).collect();
         assert_eq!(places, ["/proc", "/run", "/run/user/1", "/tmp", "/dev/shm"]);
         assert_eq!(spec.mounts[1].options, ["nosuid", "nodev", "exec", "size=1m"]);
         assert!(spec.mounts[4].options.contains(&"size=7".to_owned()));
+    }
+
+    #[test]
+    fn a_reaper_stands_before_the_command() {
+        let mut spec = spec();
+        spec.process.as_mut().unwrap().args = words(&["sh"]);
+        apply(&Additions { init: true, ..Additions::default() }, &[], Path::new("/m"), &mut spec);
+        assert_eq!(spec.process.unwrap().args, ["/sbin/docker-init", "init", "--", "sh"]);
+        let mount = spec.mounts.iter().find(|mount| mount.source == "/m").unwrap();
+        assert_eq!(mount.destination, "/sbin/docker-init");
     }
 
     #[test]
@@ -129,7 +170,7 @@ mod tests {
             bare_system_paths: true,
             ..Additions::default()
         };
-        apply(&additions, &[7, 7], &mut spec);
+        apply(&additions, &[7, 7], Path::new("/m"), &mut spec);
         let process = spec.process.unwrap();
         assert_eq!((process.rlimits[0].kind.as_str(), process.rlimits[0].soft), ("RLIMIT_NOFILE", 1));
         let linux = spec.linux.unwrap();

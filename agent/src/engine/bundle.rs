@@ -112,6 +112,7 @@ fn mount_rootfs(core: &Core, id: &str, sandbox: &SandboxRecord, image: &Image) -
     let target = core.paths.rootfs(id);
     std::fs::create_dir_all(&target).with_context(|| format!("creating {}", target.display()))?;
     for mount in core.images.prepare(id, image)? {
+        let mount = if core.config.engine.volatile { mount.volatile() } else { mount };
         mount_snapshot(core, id, sandbox, &mount, &target)?;
     }
     Ok(())

@@ -3,14 +3,17 @@
 
 use super::additions::{self, Additions};
 use super::blocking::blocking;
-use super::core::Core;
+use super::core::{Core, sibling_binary};
 use super::monitors::ExecSession;
 use super::spec::user;
-use super::{Engine, bundle, exec_process, failures::status, lifecycle::containers, rootfs_file};
+use super::{
+    Engine, bundle, exec_process, failures::status, lifecycle::containers, lifecycle::sandboxes, rootfs_file,
+};
 use knarr_cri::Status;
 use knarr_cri::v1::{ContainerState, LinuxContainerSecurityContext, Signal};
 use knarr_runtime::spec::{Process, User};
 use knarr_runtime::state::Status as RuntimeStatus;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -49,7 +52,9 @@ impl Engine {
             let ids = additions.groups.iter().map(|name| user::find_group(name, &groups));
             let ids = ids.collect::<Result<Vec<_>, _>>()?;
             let mut spec = bundle::read_spec(&core, &id)?;
-            additions::apply(&additions, &ids, &mut spec);
+            let monitor =
+                core.config.monitor_binary.clone().unwrap_or_else(|| sibling_binary("knarr-monitor"));
+            additions::apply(&additions, &ids, &monitor, &mut spec);
             bundle::write_spec(&core, &id, &spec)
         })
         .await
@@ -98,6 +103,28 @@ impl Engine {
             Some(pid) => format!("/proc/{pid}/root").into(),
             None => self.core.paths.rootfs(&container.id),
         })
+    }
+
+    /// Starts a further process that nobody stays with; it has no stdio.
+    pub async fn exec_detached(&self, container_id: &str, options: ExecOptions) -> Result<(), Status> {
+        let container = exec_process::running(&self.core, container_id)?;
+        let own = exec_process::own(&self.core, &container.id).await.map_err(status)?;
+        let process = changed(&self.core, &container.id, own, &options).await.map_err(status)?;
+        exec_process::launch_detached(&self.core, &container, &process).await.map_err(status)
+    }
+
+    /// Takes a pod, in which nothing runs, out of its network: address and ports are free for others.
+    pub async fn disconnect(&self, sandbox_id: &str) -> anyhow::Result<()> {
+        let sandbox = self.core.registry.sandbox(sandbox_id)?;
+        let _gate = sandbox.gate.write().await;
+        sandboxes::disconnect(&self.core, &sandbox).await
+    }
+
+    /// Gives it a network again, with another address; one that has one keeps it.
+    pub async fn connect(&self, sandbox_id: &str) -> anyhow::Result<Vec<IpAddr>> {
+        let sandbox = self.core.registry.sandbox(sandbox_id)?;
+        let _gate = sandbox.gate.write().await;
+        sandboxes::reconnect(&self.core, &sandbox).await
     }
 
     /// Starts a further process; it dies with the session.

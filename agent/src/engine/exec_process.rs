@@ -53,15 +53,39 @@ pub(crate) async fn launch(
     stdin: bool,
     timeout: Option<Duration>,
 ) -> anyhow::Result<ExecSession> {
-    let request = ExecProcess {
+    let request = request(core, container, process, stdin, timeout)?;
+    in_time(core.monitors.exec(&container.sandbox_id, request)).await
+}
+
+/// The same, and leaves it to itself: it has no stdio.
+pub(crate) async fn launch_detached(
+    core: &Core,
+    container: &Container,
+    process: &Process,
+) -> anyhow::Result<()> {
+    let request = request(core, container, process, false, None)?;
+    in_time(core.monitors.exec_detached(&container.sandbox_id, request)).await
+}
+
+fn request(
+    core: &Core,
+    container: &Container,
+    process: &Process,
+    stdin: bool,
+    timeout: Option<Duration>,
+) -> anyhow::Result<ExecProcess> {
+    Ok(ExecProcess {
         container_id: container.id.clone(),
         runtime: core.runtime_of(&container.sandbox_id)?.argv(),
         process_json: serde_json::to_string(process)?,
         tty: process.terminal,
         stdin,
         timeout,
-    };
-    tokio::time::timeout(START_DEADLINE, core.monitors.exec(&container.sandbox_id, request))
+    })
+}
+
+async fn in_time<T>(started: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::time::timeout(START_DEADLINE, started)
         .await
         .map_err(|_| super::failures::DeadlineExceeded("runtime exec".into()))?
         .context("failed to exec in container: failed to start exec")

@@ -11,6 +11,7 @@ mod launch;
 mod unix;
 
 pub(crate) use channel::Refused;
+pub use launch::step_out;
 pub use unix::UnixMonitors;
 
 use async_trait::async_trait;
@@ -35,6 +36,8 @@ pub struct CreateContainer {
     pub stdin: bool,
     /// Close stdin when the first attached client goes.
     pub stdin_once: bool,
+    /// What the monitor runs when the container has ended; nothing where empty.
+    pub on_exit: Vec<String>,
 }
 
 /// What a monitor needs to run `runtime exec`.
@@ -115,6 +118,9 @@ pub trait Monitors: Send + Sync + 'static {
 
     /// Runs `runtime exec` with pipes, or a pty.
     async fn exec(&self, sandbox_id: &str, request: ExecProcess) -> anyhow::Result<ExecSession>;
+
+    /// Runs `runtime exec` without stdio, and leaves the process to itself.
+    async fn exec_detached(&self, sandbox_id: &str, request: ExecProcess) -> anyhow::Result<()>;
 
     /// Sets the size of an exec's terminal.
     fn resize_exec(&self, session: &ExecSession, columns: u16, rows: u16) -> anyhow::Result<()>;

@@ -16,10 +16,12 @@ mod second_family;
 mod table;
 
 use crate::config::Config;
+use anyhow::Context;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The pod that wants a network.
@@ -63,6 +65,11 @@ pub trait PodNetwork: Send + Sync + 'static {
     /// Removes everything `setup` made, also after a failed `setup` and when the namespace no longer exists.
     async fn teardown(&self, sandbox_id: &str) -> anyhow::Result<()>;
 
+    /// The same, and returns when the kernel has taken everything apart.
+    async fn release(&self, sandbox_id: &str) -> anyhow::Result<()> {
+        self.teardown(sandbox_id).await
+    }
+
     /// Removes what belongs to none of the `living` sandboxes; called once after a start.
     async fn collect_garbage(&self, living: &BTreeSet<String>) -> anyhow::Result<()>;
 
@@ -74,6 +81,12 @@ pub trait PodNetwork: Send + Sync + 'static {
 
     /// Removes the links and tables that all pods share (`knarr down`).
     async fn remove_all(&self) -> anyhow::Result<()>;
+}
+
+/// All that a namespace without a link has: a loopback. Blocks.
+pub(crate) fn loopback_alone(netns: &Path) -> anyhow::Result<()> {
+    let namespace = File::open(netns).with_context(|| format!("open {}", netns.display()))?;
+    inside::inside(&namespace, links::loopback_up)
 }
 
 /// The network that the configuration asks for; the kernel is not touched yet.

@@ -43,6 +43,7 @@ pub(crate) async fn start(core: &Core, sandbox: &SandboxRecord) -> anyhow::Resul
         tty: false,
         stdin: false,
         stdin_once: false,
+        on_exit: Vec::new(),
     };
     let created = containers::create_process(core, &sandbox.id, create).await;
     let pid = created.context("starting the pod's init")?;

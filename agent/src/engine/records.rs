@@ -57,6 +57,12 @@ impl SandboxRecord {
         self.namespace_options().network() == v1::NamespaceMode::Node
     }
 
+    /// The pod has a link of its own. In CRI's words every pod has, unless it lives in the host's network; in Docker's
+    /// there is one with a loopback alone (`--network none`).
+    pub(crate) fn has_link(&self) -> bool {
+        matches!(self.namespace_options().network(), v1::NamespaceMode::Pod | v1::NamespaceMode::Target)
+    }
+
     /// The pod uses the IPC objects of the host.
     pub(crate) fn host_ipc(&self) -> bool {
         self.namespace_options().ipc() == v1::NamespaceMode::Node

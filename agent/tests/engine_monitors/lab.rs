@@ -96,6 +96,7 @@ impl Lab {
             tty: false,
             stdin: false,
             stdin_once: false,
+            on_exit: Vec::new(),
         }
     }
 

@@ -28,6 +28,12 @@ pub(crate) enum Container {
     Ps(Ps),
     /// Print the output of a container
     Logs(Logs),
+    /// Clear away after a container that has ended (run by its monitor)
+    #[command(hide = true)]
+    Ended {
+        #[allow(missing_docs)]
+        directory: String,
+    },
     /// Run a command in a running container
     Exec(Exec),
     /// Join the input and output of a running container
@@ -252,6 +258,9 @@ pub(crate) struct Logs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
+    /// Do not wait for its end
+    #[arg(short, long)]
+    pub(crate) detach: bool,
     /// Keep stdin open
     #[arg(short, long)]
     pub(crate) interactive: bool,

@@ -30,9 +30,12 @@ pub(crate) struct CreateOptions {
     /// Do not show the progress of a pull
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Only no: nobody is there to restart a container
+    /// Start it again when it ends: no, on-failure[:MOST], always or unless-stopped
     #[arg(long, value_name = "POLICY", default_value = "no")]
     pub(crate) restart: String,
+    /// A process 1 that passes signals on and reaps
+    #[arg(long)]
+    pub(crate) init: bool,
     /// Set an environment variable (NAME=VALUE, or NAME to take it from here)
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,

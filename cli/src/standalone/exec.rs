@@ -20,16 +20,21 @@ pub(crate) async fn run(settings: Settings, arguments: Exec) -> anyhow::Result<E
     if place.engine.is_paused(&container.id).await? {
         bail!("container {} is paused, unpause the container before exec", arguments.name);
     }
-    let _raw = if arguments.tty { terminal::RawMode::enter()? } else { None };
+    let detach = arguments.detach;
+    let _raw = if arguments.tty && !detach { terminal::RawMode::enter()? } else { None };
     let options = ExecOptions {
         env: plan::environment::variables(&arguments.env_file, &arguments.env)?,
         command: arguments.command,
-        tty: arguments.tty,
+        tty: arguments.tty && !detach,
         stdin: arguments.interactive,
         workdir: arguments.workdir,
         user: arguments.user,
         privileged: arguments.privileged,
     };
+    if detach {
+        let started = place.engine.exec_detached(&container.id, options).await;
+        return Ok(run::or_complain(started.map(|()| ExitCode::SUCCESS).map_err(Into::into)));
+    }
     match place.engine.exec_with(&container.id, options).await {
         Ok(session) => serve(&place, session).await,
         Err(error) => Ok(run::or_complain(Err(error.into()))),

@@ -1,10 +1,12 @@
 //! Everything known about one container, for `ps`, `inspect` and their like.
 
+use super::restarts::History;
 use super::{Standalone, is_left_over, places, plan, run};
 use anyhow::Context;
 use jiff::Timestamp;
 use knarr_agent::cri::RuntimeService;
 use knarr_agent::cri::v1::{ContainerState, ContainerStatus, ContainerStatusRequest};
+use knarr_agent::engine::additions::INIT;
 use serde_json::{Value, json};
 
 /// One container.
@@ -20,6 +22,7 @@ pub(super) struct Facts {
     /// Its `config.json`.
     spec: Value,
     pid: i64,
+    history: History,
 }
 
 impl Facts {
@@ -43,6 +46,7 @@ impl Facts {
             spec: info["runtimeSpec"].clone(),
             pid: if running { info["pid"].as_i64().unwrap_or(0) } else { 0 },
             status,
+            history: History::read(place.data_dir())?,
         }))
     }
 
@@ -64,9 +68,15 @@ impl Facts {
         }
     }
 
+    /// It has ended, and is about to be started again.
+    fn restarting(&self) -> bool {
+        self.history.waiting && self.status.state() == ContainerState::ContainerExited
+    }
+
     /// Docker's word for its state.
     pub(super) fn state(&self) -> &'static str {
         match self.status.state() {
+            _ if self.restarting() => "restarting",
             ContainerState::ContainerCreated => "created",
             ContainerState::ContainerRunning if self.paused => "paused",
             ContainerState::ContainerRunning => "running",
@@ -86,6 +96,7 @@ impl Facts {
     pub(super) fn document(&self, log_file: &std::path::Path) -> Value {
         let (status, process) = (&self.status, &self.spec["process"]);
         let words = process["args"].as_array().cloned().unwrap_or_default();
+        let words = &words[if words.starts_with(&INIT.map(Value::from)) { INIT.len() } else { 0 }..];
         let (path, args) =
             words.split_first().map_or((Value::Null, &[][..]), |(first, rest)| (first.clone(), rest));
         let running = status.state() == ContainerState::ContainerRunning;
@@ -102,7 +113,7 @@ impl Facts {
             "Path": path,
             "Args": args,
             "State": {
-                "Status": self.state(), "Running": running, "Paused": self.paused, "Restarting": false,
+                "Status": self.state(), "Running": running, "Paused": self.paused, "Restarting": self.restarting(),
                 "OOMKilled": status.reason == "OOMKilled", "Dead": false, "Pid": self.pid,
                 "ExitCode": status.exit_code, "Error": status.message,
                 "StartedAt": time(status.started_at), "FinishedAt": time(status.finished_at),
@@ -110,7 +121,7 @@ impl Facts {
             "Image": status.image_id,
             "LogPath": log_file,
             "Name": format!("/{}", self.name),
-            "RestartCount": 0,
+            "RestartCount": self.history.count,
             "HostConfig": self.options,
             "Mounts": mounts.collect::<Vec<_>>(),
             "Config": {
@@ -127,7 +138,7 @@ impl Facts {
         })
     }
 
-    fn env(&self, name: &str) -> String {
+    pub(super) fn env(&self, name: &str) -> String {
         let all = self.spec["process"]["env"].as_array();
         let mut values = all.into_iter().flatten().filter_map(|pair| pair.as_str()?.split_once('='));
         values.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).unwrap_or_default()

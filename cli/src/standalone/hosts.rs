@@ -10,8 +10,6 @@ const FIRST: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loop
 /// What is known about the container's network.
 #[derive(Debug, Default)]
 pub(super) struct Names<'a> {
-    /// Its address; empty without a network.
-    pub(super) address: &'a str,
     /// Its host name; empty in the host's network, whose own file it then gets.
     pub(super) hostname: &'a str,
     /// What `host-gateway` stands for.
@@ -20,7 +18,7 @@ pub(super) struct Names<'a> {
     pub(super) more: &'a [String],
 }
 
-/// The whole file; `host` is this machine's own.
+/// The file without the container's own address; `host` is this machine's own.
 pub(super) fn text(names: &Names<'_>, host: &str) -> anyhow::Result<String> {
     let mut text = if names.hostname.is_empty() { host.to_owned() } else { FIRST.to_owned() };
     if !text.is_empty() && !text.ends_with('\n') {
@@ -41,10 +39,12 @@ pub(super) fn text(names: &Names<'_>, host: &str) -> anyhow::Result<String> {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{ip}\t{name}");
     }
-    if !names.address.is_empty() && !names.hostname.is_empty() {
-        let _ = writeln!(text, "{}\t{}", names.address, names.hostname);
-    }
     Ok(text)
+}
+
+/// The line of the container's own address, which changes with every start; empty without a network of its own.
+pub(super) fn own_line(address: &str, hostname: &str) -> String {
+    if address.is_empty() || hostname.is_empty() { String::new() } else { format!("{address}\t{hostname}\n") }
 }
 
 #[cfg(test)]
@@ -54,10 +54,12 @@ mod tests {
     #[test]
     fn names_come_after_localhost() {
         let more = ["a:1.2.3.4".to_owned(), "gw=host-gateway".to_owned(), "six:::1".to_owned()];
-        let names = Names { address: "10.0.0.2", hostname: "c", gateway: "10.0.0.1", more: &more };
+        let names = Names { hostname: "c", gateway: "10.0.0.1", more: &more };
         let text = text(&names, "host\n").unwrap();
         assert!(text.starts_with("127.0.0.1\tlocalhost\n"));
-        assert!(text.ends_with("1.2.3.4\ta\n10.0.0.1\tgw\n::1\tsix\n10.0.0.2\tc\n"), "{text}");
+        assert!(text.ends_with("1.2.3.4\ta\n10.0.0.1\tgw\n::1\tsix\n"), "{text}");
+        assert_eq!(own_line("10.0.0.2", "c"), "10.0.0.2\tc\n");
+        assert_eq!(own_line("", "c") + &own_line("10.0.0.2", ""), "");
     }
 
     #[test]

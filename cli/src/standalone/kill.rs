@@ -22,6 +22,7 @@ pub(crate) async fn run(settings: Settings, arguments: Kill) -> anyhow::Result<(
             .running()
             .await
             .map_err(|error| anyhow::anyhow!("Cannot kill container: {name}: {error}"))?;
+        place.stays_ended()?;
         place.engine.signal(&container.id, &arguments.signal).await?;
         if signal == Signal::Sigkill {
             let ended = place.monitors.wait(&container.pod_sandbox_id, &container.id);

@@ -9,10 +9,10 @@
 
 use crate::settings::Settings;
 use anyhow::{Context, anyhow, bail};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longer than it takes to make a container, whose lock is waited for.
@@ -55,8 +55,24 @@ impl Place {
         };
         let file = take(file, hold).await?;
         // Removed and perhaps made again while we waited.
-        let (held, there) = (file.metadata()?.ino(), std::fs::metadata(&path).map(|meta| meta.ino()));
-        if there.is_ok_and(|there| there == held) { Ok(file) } else { Err(missing()) }
+        if self.is_at(&path, &file)? { Ok(file) } else { Err(missing()) }
+    }
+
+    /// The lock, shared, if nobody has it alone.
+    pub(crate) fn try_lock(&self, settings: &Settings) -> anyhow::Result<Option<File>> {
+        let path = self.data_dir(settings).join("lock");
+        let Ok(file) = File::open(&path) else { return Ok(None) };
+        match file.try_lock_shared() {
+            Ok(()) if self.is_at(&path, &file)? => Ok(Some(file)),
+            Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+        }
+    }
+
+    /// The lock at this path is the one that is held.
+    pub(crate) fn is_at(&self, path: &Path, held: &File) -> anyhow::Result<bool> {
+        let held = held.metadata()?.ino();
+        Ok(std::fs::metadata(path).is_ok_and(|there| there.ino() == held))
     }
 }
 

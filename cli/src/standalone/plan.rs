@@ -8,12 +8,13 @@ pub(super) mod ports;
 mod security;
 mod sizes;
 
+use super::restarts;
 use crate::args::CreateOptions;
 use anyhow::bail;
 use knarr_agent::cri::v1::*;
 use knarr_agent::engine::additions::Additions;
 use mounts::Wish;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -61,6 +62,10 @@ pub(super) struct Known<'a> {
     pub(super) image: (Vec<String>, Vec<String>),
     /// Ports that the image exposes, for --publish-all.
     pub(super) exposed: Vec<String>,
+    /// The image's labels.
+    pub(super) labels: HashMap<String, String>,
+    /// Places that are volumes by the image's own wish.
+    pub(super) volumes: Vec<String>,
     pub(super) log_directory: &'a Path,
     /// Nobody waits for its end.
     pub(super) detached: bool,
@@ -68,11 +73,9 @@ pub(super) struct Known<'a> {
 
 /// The plan for one container. Its cgroup is `/knarr-run/DIRECTORY`.
 pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result<Plan> {
-    if options.restart != "no" {
-        bail!(
-            "--restart {}: not supported without a daemon; `knarr up --apply` keeps pods running",
-            options.restart
-        );
+    let (policy, policy_name) = restarts::parse(&options.restart)?;
+    if options.rm && policy != restarts::Policy::No {
+        bail!("conflicting options: cannot specify both --restart and --rm");
     }
     let network = names::network_mode(&options.network)?;
     let mut ports = ports::all(&options.publish)?;
@@ -83,7 +86,7 @@ pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result
         bail!("--publish: the container has no network of its own to publish from");
     }
     ports::choose_free(&mut ports)?;
-    let mounts = mounts::wishes(options)?;
+    let mounts = mounts::with_volumes(mounts::wishes(options)?, &known.volumes);
     let namespaces = names::namespaces(options, network)?;
     let sandbox = PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
@@ -121,7 +124,7 @@ pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result
             user_specified_image: options.image.clone(),
             ..Default::default()
         }),
-        labels: labels(options, &shown.join(" "), &ports, known.detached)?,
+        labels: labels(options, known, &shown.join(" "), for_inspect(options, &ports, policy, &policy_name))?,
         command,
         args,
         working_dir: options.workdir.clone().unwrap_or_default(),
@@ -155,35 +158,43 @@ fn command(options: &CreateOptions, image: &(Vec<String>, Vec<String>)) -> (Vec<
 
 fn labels(
     options: &CreateOptions,
+    known: &Known<'_>,
     shown_command: &str,
-    ports: &[PortMapping],
-    detached: bool,
+    inspected: Value,
 ) -> anyhow::Result<HashMap<String, String>> {
-    let mut labels: HashMap<String, String> = HashMap::new();
+    // An image may say anything about itself, and nothing in our words.
+    let mut labels: HashMap<String, String> = own_labels(&known.labels).into_iter().collect();
     for text in environment::lines_of(&options.label_file, "label-file")?.iter().chain(&options.label) {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         labels.insert(name.to_owned(), value.to_owned());
     }
     labels.insert(IMAGE_LABEL.to_owned(), options.image.clone());
     labels.insert(COMMAND_LABEL.to_owned(), shown_command.to_owned());
-    labels.insert(PORTS_LABEL.to_owned(), ports::shown(ports));
-    labels.insert(OPTIONS_LABEL.to_owned(), for_inspect(options, ports).to_string());
+    let ports = ports::of_bindings(&inspected["PortBindings"]);
+    labels.insert(PORTS_LABEL.to_owned(), ports::shown(&ports));
+    labels.insert(OPTIONS_LABEL.to_owned(), inspected.to_string());
     if let Some(seconds) = options.stop_timeout {
         labels.insert(STOP_TIMEOUT_LABEL.to_owned(), seconds.to_string());
     }
-    if options.rm && detached {
+    if options.rm && known.detached {
         labels.insert(AUTO_REMOVE_LABEL.to_owned(), "true".to_owned());
     }
     Ok(labels)
 }
 
 /// `HostConfig` of `docker inspect`, as far as it was asked for.
-fn for_inspect(options: &CreateOptions, ports: &[PortMapping]) -> serde_json::Value {
+fn for_inspect(
+    options: &CreateOptions,
+    ports: &[PortMapping],
+    policy: restarts::Policy,
+    policy_name: &str,
+) -> Value {
     json!({
         "Binds": options.volume,
         "NetworkMode": options.network,
         "PortBindings": ports::bindings(ports),
-        "RestartPolicy": {"Name": options.restart, "MaximumRetryCount": 0},
+        "RestartPolicy": restarts::document(policy, policy_name),
+        "Init": options.init,
         "AutoRemove": options.rm,
         "CapAdd": options.cap_add,
         "CapDrop": options.cap_drop,
@@ -218,6 +229,7 @@ fn additions(options: &CreateOptions, mounts: &[Wish]) -> anyhow::Result<Additio
         pids: options.limits.pids_limit.map(|limit| if limit <= 0 { -1 } else { limit }),
         memory_reservation: named("memory-reservation", &options.limits.memory_reservation)?,
         swappiness: options.memory_swappiness,
+        init: options.init,
         bare_system_paths: options.security_opt.iter().any(|option| option == "systempaths=unconfined"),
     })
 }

@@ -18,7 +18,7 @@ pub(crate) async fn run(settings: Settings, arguments: Ps) -> anyhow::Result<()>
     let by_state = filters.iter().any(|filter| matches!(filter.key.as_str(), "status" | "exited"));
     let all = arguments.all || last.is_some() || by_state;
     let mut found = facts(&settings).await?;
-    found.retain(|facts| all || facts.status.state() == ContainerState::ContainerRunning);
+    found.retain(|facts| all || matches!(facts.state(), "running" | "paused" | "restarting"));
     found.retain(|facts| passes(facts, &filters));
     found.truncate(last.unwrap_or(usize::MAX));
     if arguments.output == Output::Json {
@@ -141,6 +141,7 @@ fn state(facts: &Facts, now: Timestamp) -> String {
     match facts.state() {
         "running" => format!("Up {}", since(status.started_at, now)),
         "paused" => format!("Up {} (Paused)", since(status.started_at, now)),
+        "restarting" => format!("Restarting ({}) {} ago", status.exit_code, since(status.finished_at, now)),
         "exited" => format!("Exited ({}) {} ago", status.exit_code, since(status.finished_at, now)),
         "created" => "Created".into(),
         _ => "Dead".into(),

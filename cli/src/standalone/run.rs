@@ -4,13 +4,13 @@
 //! could not be invoked, 127 that it was not found (docker run's numbers).
 
 use super::attach::{Manner, Outcome, join};
-use super::facts::Facts;
 use super::plan::{self, Known, Plan};
-use super::{Standalone, hosts, places, volumes};
+use super::{Standalone, helper, hosts, places, publish, volumes};
 use crate::args::{CreateOptions, Run};
 use crate::settings::Settings;
 use crate::{image, output};
 use anyhow::{Context, bail};
+use knarr_agent::config::EngineConfig;
 use knarr_agent::cri::RuntimeService;
 use knarr_agent::cri::v1::{
     CreateContainerRequest, PodSandboxStatusRequest, PortMapping, RunPodSandboxRequest, StartContainerRequest,
@@ -20,6 +20,9 @@ use knarr_images::{Image, ImageStore};
 use std::io::Write;
 use std::process::ExitCode;
 
+/// How often a port may be taken from under us.
+const CLAIMS: usize = 3;
+
 /// Runs the container; errors of ours end with 125 to 127.
 pub(crate) async fn run(settings: Settings, arguments: Box<Run>) -> anyhow::Result<ExitCode> {
     Ok(or_complain(started(&settings, &arguments).await))
@@ -27,11 +30,15 @@ pub(crate) async fn run(settings: Settings, arguments: Box<Run>) -> anyhow::Resu
 
 /// Makes the container and prints its id.
 pub(crate) async fn create(settings: Settings, options: Box<CreateOptions>) -> anyhow::Result<ExitCode> {
-    let made = made(&settings, &options, true).await.map(|(_, created)| {
-        output::line(&created.container_id);
-        ExitCode::SUCCESS
-    });
-    Ok(or_complain(made))
+    Ok(or_complain(only_made(&settings, &options).await))
+}
+
+/// Its ports are claimed when it is started, as Docker does it.
+async fn only_made(settings: &Settings, options: &CreateOptions) -> anyhow::Result<ExitCode> {
+    let (place, created) = made(settings, options, true).await?;
+    place.disconnect().await?;
+    output::line(&created.container_id);
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn or_complain(result: anyhow::Result<ExitCode>) -> ExitCode {
@@ -72,6 +79,8 @@ async fn started(settings: &Settings, arguments: &Run) -> anyhow::Result<ExitCod
     };
     if !keep {
         place.remove(settings, true).await.context("remove the container")?;
+    } else if !matches!(ended, Ok(Outcome::Detached)) {
+        place.rest().await?;
     }
     Ok(ended?.code())
 }
@@ -109,11 +118,25 @@ async fn made(
         Some(name) => name.trim_start_matches('/').to_owned(),
         None => places::random()?,
     };
-    // Before our own place is locked: who waits for another's must not hold one.
-    check_ports(settings, &plan::ports::all(&options.publish)?).await?;
     let (place, lock) = places::reserve(settings, &name).await?;
-    let place = Standalone::open(settings, place, lock).await?;
-    let created = match make(settings, &place, options, (&store, &image), detached).await {
+    let helper = helper(settings, &place)?;
+    let change = |engine: &mut EngineConfig| {
+        engine.volatile = options.rm;
+        // Whoever stays with a container to remove it needs no helper.
+        engine.on_exit = if options.rm && !detached { Vec::new() } else { helper };
+    };
+    let place = Standalone::open_with(settings, place, lock, change).await?;
+    let mut made = make(settings, &place, options, (&store, &image), detached).await;
+    for _ in 0..CLAIMS {
+        let Some(error) = made.as_ref().err().filter(|error| publish::is_clash(error)) else { break };
+        tracing::debug!("{error:#}");
+        // Whose port it was may have ended; where we chose the port ourselves, we choose another one.
+        if !publish::release_ended(settings, &place.place.directory).await? && !chooses_ports(options) {
+            break;
+        }
+        made = make(settings, &place, options, (&store, &image), detached).await;
+    }
+    let created = match made {
         Ok(created) => created,
         Err(error) => {
             place.remove(settings, true).await.context("remove the container")?;
@@ -152,10 +175,13 @@ async fn make(
         image_id: &image.id,
         image: (config.entrypoint().clone().unwrap_or_default(), config.cmd().clone().unwrap_or_default()),
         exposed: config.exposed_ports().clone().unwrap_or_default(),
+        volumes: config.volumes().clone().unwrap_or_default(),
+        labels: config.labels().clone().unwrap_or_default(),
         log_directory,
         detached,
     };
     let Plan { sandbox, mut container, additions, mounts } = plan::plan(options, &known)?;
+    publish::check_free(&sandbox.port_mappings)?;
     std::fs::create_dir_all(log_directory).with_context(|| format!("mkdir {}", log_directory.display()))?;
     let ready = volumes::prepare(settings, &place.place.directory, &mounts)?;
     container.mounts.extend(ready.mounts.iter().cloned());
@@ -163,14 +189,15 @@ async fn make(
     let sandbox_id = place.engine.run_pod_sandbox(request).await?.pod_sandbox_id;
     if !container.mounts.iter().any(|mount| mount.container_path == "/etc/hosts") {
         let names = hosts::Names {
-            address: &address(place, &sandbox_id).await?,
             hostname: &sandbox.hostname,
             gateway: &Cidr::parse(&settings.node.run_network.pod_cidr)?.gateway().to_string(),
             more: &options.add_host,
         };
         let own = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-        std::fs::write(place.hosts_file(), hosts::text(&names, &own)?)?;
-        container.mounts.push(plan::hosts_mount(&place.hosts_file()));
+        let (hosts_file, base) = place.hosts_files();
+        std::fs::write(base, hosts::text(&names, &own)?)?;
+        write_hosts(place, &address(place, &sandbox_id).await?, &sandbox.hostname)?;
+        container.mounts.push(plan::hosts_mount(&hosts_file));
     }
     let request = CreateContainerRequest {
         pod_sandbox_id: sandbox_id.clone(),
@@ -183,23 +210,17 @@ async fn make(
     Ok(Created { sandbox_id, container_id, tty: options.tty })
 }
 
-/// Fails where a running container has one of the ports.
-async fn check_ports(settings: &Settings, ports: &[PortMapping]) -> anyhow::Result<()> {
-    if ports.is_empty() {
-        return Ok(());
-    }
-    for other in places::all(settings)? {
-        // One that is being removed has none.
-        let Ok(other) = Standalone::at(settings, other).await else { continue };
-        let Some(facts) = Facts::of(&other).await? else { continue };
-        let taken = &facts.options["PortBindings"];
-        if facts.state() == "running"
-            && let Some(clash) = plan::ports::clash(ports, taken)
-        {
-            bail!("{clash}");
-        }
-    }
-    Ok(())
+fn chooses_ports(options: &CreateOptions) -> bool {
+    let chosen = |ports: Vec<PortMapping>| ports.iter().any(|port| port.host_port == 0);
+    options.publish_all || plan::ports::all(&options.publish).is_ok_and(chosen)
+}
+
+/// Writes the container's `/etc/hosts`, if that is ours, with the address that it has now.
+pub(super) fn write_hosts(place: &Standalone, address: &str, hostname: &str) -> anyhow::Result<()> {
+    let (file, base) = place.hosts_files();
+    let Ok(base) = std::fs::read_to_string(base) else { return Ok(()) };
+    let text = base + &hosts::own_line(address, hostname);
+    std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))
 }
 
 /// Of the container in the bridge's network; empty in another.

@@ -2,7 +2,9 @@
 
 use super::attach::{Manner, created, join};
 use super::each::each;
-use super::{Standalone, is_running, run};
+use super::facts::Facts;
+use super::restarts::History;
+use super::{Standalone, is_running, plan, publish, run};
 use crate::args::Start;
 use crate::settings::Settings;
 use anyhow::bail;
@@ -22,45 +24,98 @@ pub(crate) async fn run(settings: Settings, arguments: Start) -> anyhow::Result<
         return Ok(run::or_complain(start_and_join(&settings, name, &manner).await));
     }
     each(&arguments.names, async |name| {
-        start(&Standalone::find(&settings, name).await?).await?;
+        let place = Standalone::find(&settings, name).await?;
+        if !running(&place).await? {
+            begin(&settings, &place.alone(&settings).await?, History::default()).await?;
+        }
         Ok(name.to_owned())
     })
     .await?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts one; one that runs is fine.
-pub(super) async fn start(place: &Standalone) -> anyhow::Result<()> {
+/// Starts one, with what is known of its restarts; one that runs is fine.
+pub(super) async fn begin(settings: &Settings, place: &Standalone, history: History) -> anyhow::Result<()> {
     let Some(container) = startable(place).await? else { return Ok(()) };
-    let request = StartContainerRequest { container_id: container.id };
-    let started = place.engine.start_container(request).await;
+    let started = match ready(settings, place, &container, history).await {
+        Ok(()) => {
+            let request = StartContainerRequest { container_id: container.id };
+            place.engine.start_container(request).await.map(drop).map_err(Into::into)
+        }
+        Err(error) => Err(error),
+    };
+    if started.is_err() {
+        place.disconnect().await?;
+    }
     place.shared().await?;
-    Ok(started.map(drop)?)
+    started
+}
+
+/// Gives it what it had given back when it ended.
+async fn ready(
+    settings: &Settings,
+    place: &Standalone,
+    container: &Container,
+    history: History,
+) -> anyhow::Result<()> {
+    connect(settings, place, &container.pod_sandbox_id).await?;
+    history.write(place.data_dir())
+}
+
+/// Gives it an address and its ports.
+pub(super) async fn connect(settings: &Settings, place: &Standalone, sandbox_id: &str) -> anyhow::Result<()> {
+    if !place.is_connected().await? {
+        let facts = Facts::expect(place).await?;
+        publish::check_free(&plan::ports::of_bindings(&facts.options["PortBindings"]))?;
+        if let Err(error) = place.engine.connect(sandbox_id).await {
+            if !publish::is_clash(&error) || !publish::release_ended(settings, &place.place.directory).await?
+            {
+                return Err(error);
+            }
+            place.engine.connect(sandbox_id).await?;
+        }
+    }
+    let address = run::address(place, sandbox_id).await?;
+    run::write_hosts(place, &address, &Facts::expect(place).await?.env("HOSTNAME"))
 }
 
 async fn start_and_join(settings: &Settings, name: &str, manner: &Manner) -> anyhow::Result<ExitCode> {
-    let place = Standalone::find(settings, name).await?;
+    let mut place = Standalone::find(settings, name).await?;
+    if !running(&place).await? {
+        place = place.alone(settings).await?;
+    }
     let start = startable(&place).await?;
     let begin = start.is_some();
     let container = match start {
         Some(container) => container,
         None => place.running().await?,
     };
+    if begin {
+        ready(settings, &place, &container, History::default()).await?;
+    }
     let created = created(&place, container.pod_sandbox_id, container.id).await?;
     let outcome = join(&place, &created, manner, begin).await?;
-    super::sweep(settings, &place).await?;
+    if !super::sweep(settings, &place).await? {
+        place.rest().await?;
+    }
     Ok(outcome.code())
+}
+
+/// It runs; one that is paused is neither running nor to be started.
+async fn running(place: &Standalone) -> anyhow::Result<bool> {
+    let container = place.expect().await?;
+    if is_running(&container) && place.engine.is_paused(&container.id).await? {
+        bail!("cannot start a paused container, try unpause instead");
+    }
+    Ok(is_running(&container))
 }
 
 /// The container, ours alone and ready to be started; none if it runs.
 async fn startable(place: &Standalone) -> anyhow::Result<Option<Container>> {
-    let container = place.expect().await?;
-    if is_running(&container) {
-        if place.engine.is_paused(&container.id).await? {
-            bail!("cannot start a paused container, try unpause instead");
-        }
+    if running(place).await? {
         return Ok(None);
     }
+    let container = place.expect().await?;
     let pods = place.engine.list_pod_sandbox(ListPodSandboxRequest::default()).await?.items;
     if pods.iter().any(|pod| pod.state != PodSandboxState::SandboxReady as i32) {
         bail!(

@@ -13,13 +13,13 @@ use crate::build::tree::{Found, Named, Tree};
 use crate::build::workspace::{Workspace, with_workspace};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layer::compression::decompress;
+use crate::layer::compression::decompress_archive;
 use crate::layer::directory::DirectorySink;
 use crate::layer::entry::TreePath;
 use crate::layer::inherit::inherit;
 use crate::layer::limits::Limits;
 use crate::layer::unpack::unpack;
-use std::io::Read;
+use std::io::{BufReader, Read};
 
 /// What to do, with variables replaced.
 struct Plan {
@@ -202,20 +202,17 @@ fn execute(plan: &Plan, tree: &Tree, workspace: &Workspace<'_>, owner: Option<(u
     copier.finish()
 }
 
-/// The file as a stream of tar, where ADD has to unpack it: plain, gzip or zstd.
+/// The file as a stream of tar, where ADD has to unpack it, however it is packed.
 fn archive(plan: &Plan, tree: &Tree, files: &[Found]) -> Result<Option<Box<dyn Read>>> {
     let [file] = files else { return Ok(None) };
     if !plan.add || file.is_dir() {
         return Ok(None);
     }
     let mut start = [0; 512];
-    let Ok(mut stream) = decompress(tree.file(&file.path)?) else {
-        let message = format!("ADD {}: only plain, gzip and zstd archives can be unpacked", file.path);
-        return Err(Error::new(ErrorKind::Unsupported, message));
-    };
+    let mut stream = decompress_archive(tree.file(&file.path)?)?;
     // What only looks compressed is copied as it is, like every other file.
     let is_tar = stream.read_exact(&mut start).is_ok() && start.get(257..262) == Some(b"ustar");
-    if is_tar { Ok(Some(decompress(tree.file(&file.path)?)?)) } else { Ok(None) }
+    if is_tar { Ok(Some(decompress_archive(tree.file(&file.path)?)?)) } else { Ok(None) }
 }
 
 /// Unpacks aside, then copies, so that what is there already is respected as by any other copy.
@@ -226,7 +223,7 @@ fn extract(
     owner: Option<(u32, u32)>,
 ) -> Result<()> {
     let aside = workspace.place()?;
-    let unpacked = unpack(archive, Limits::default(), &mut DirectorySink::new(&aside)?)?;
+    let unpacked = unpack(BufReader::new(archive), Limits::default(), &mut DirectorySink::new(&aside)?)?;
     inherit(&aside, &unpacked.implicit, &[])?;
     let tree = Tree::open(&aside, Ignore::default())?;
     let mut copier = Copier::new(&workspace.root(), Look { owner, mode: plan.mode, time: 0 })?;

@@ -1,7 +1,8 @@
 //! Whether this kernel mounts an image of ours from a file that lies here.
 //!
-//! That takes Linux 6.12, a file system beneath that it can map (not tmpfs), and the privilege to mount. The only
-//! honest way to know is to try, with a file that has no name and a mount that is attached nowhere.
+//! That takes the privilege to mount, and Linux 6.12 with a file system beneath that it can map (not tmpfs), or else
+//! Linux 6.4 (blocks of 512 bytes) and a loop device. The only honest way to know is to try, with a file that has no
+//! name and a mount that is attached nowhere.
 
 use crate::erofs::image::write_to;
 use crate::erofs::sink::START;

@@ -4,12 +4,16 @@
 //! are read to the very end, since stopping early would hide data from the digest check.
 
 use crate::error::{Error, ErrorKind, Result};
+use bzip2::bufread::MultiBzDecoder;
+use lzma_rust2::XzReader;
 use std::io::{BufRead, BufReader, Read};
 
 /// Compressed input is handed to the decoder in pieces of this size.
 const INPUT: usize = 128 << 10;
 /// A zstd frame that wants a larger window than 2^27 bytes is refused.
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// As much memory as `xz -9` needs to unpack, and no more.
+const XZ_MEMORY_KIB: u32 = 80 << 10;
 
 /// How a blob is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +51,18 @@ pub(crate) fn decompress<'a, R: Read + 'a>(input: R) -> Result<Box<dyn Read + 'a
             decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(|e| Error::io("limit zstd window", e))?;
             Ok(Box::new(Decoding(decoder)))
         }
+    }
+}
+
+/// The same for archives that people make, which may also be packed by xz or bzip2; layers never are.
+pub(crate) fn decompress_archive<'a, R: Read + 'a>(input: R) -> Result<Box<dyn Read + 'a>> {
+    let mut input = BufReader::with_capacity(INPUT, input);
+    match input.fill_buf().map_err(|e| Error::io("read archive", e))? {
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Ok(Box::new(Decoding(MultiBzDecoder::new(input)))),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
+            Ok(Box::new(Decoding(XzReader::new_mem_limit(input, true, XZ_MEMORY_KIB))))
+        }
+        _ => decompress(input),
     }
 }
 
@@ -94,6 +110,23 @@ mod tests {
         assert_eq!(unpacked(&frames).unwrap(), b"one two");
         assert_eq!(unpacked(b"plain").unwrap(), b"plain");
         assert_eq!(unpacked(b"").unwrap(), b"");
+    }
+
+    /// `xz` and `bzip2` of "one", then of "two".
+    const XZ: &[u8] = include_bytes!("compression/two.xz");
+    const BZIP2: &[u8] = include_bytes!("compression/two.bz2");
+
+    #[test]
+    fn archives_may_be_packed_as_people_do() {
+        for packed in [XZ, BZIP2, &gzip(b"onetwo"), b"onetwo"] {
+            let mut out = Vec::new();
+            decompress_archive(packed).unwrap().read_to_end(&mut out).unwrap();
+            assert_eq!(out, b"onetwo");
+        }
+        for broken in [&XZ[..XZ.len() - 3], &BZIP2[..BZIP2.len() - 3], b"BZh9 is no archive"] {
+            let error = decompress_archive(broken).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+            assert!(error.to_string().contains("corrupt compressed data"), "{error}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Counting happens on both sides of the decoder, which may be on different threads.
 
 use crate::error::Result;
-use crate::layer::compression::decompress;
+use crate::layer::compression::decompress_archive;
 use crate::layer::limits::Limits;
 use std::io::Read;
 use std::sync::Arc;
@@ -19,8 +19,13 @@ impl Compressed {
         Counting { inner, count: self.clone() }
     }
 
+    /// So far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Holds what came out against what went in.
-    pub(crate) fn bound<R>(self, inner: R, limits: Limits) -> Bounded<R> {
+    fn bound<R>(self, inner: R, limits: Limits) -> Bounded<R> {
         Bounded { inner, limits, compressed: self, uncompressed: 0 }
     }
 }
@@ -28,7 +33,7 @@ impl Compressed {
 /// The uncompressed stream of one that may be compressed, within its limits.
 pub(crate) fn expand<'a>(stream: impl Read + 'a, limits: Limits) -> Result<impl Read + 'a> {
     let compressed = Compressed::default();
-    let plain = decompress(compressed.count(stream))?;
+    let plain = decompress_archive(compressed.count(stream))?;
     Ok(compressed.bound(plain, limits))
 }
 
@@ -49,7 +54,7 @@ impl<R: Read> Read for Counting<R> {
 
 /// Behind it.
 #[derive(Debug)]
-pub(crate) struct Bounded<R> {
+struct Bounded<R> {
     inner: R,
     limits: Limits,
     compressed: Compressed,
@@ -60,7 +65,7 @@ impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.uncompressed += count as u64;
-        self.limits.check_expansion(self.compressed.0.load(Ordering::Relaxed), self.uncompressed)?;
+        self.limits.check_expansion(self.compressed.bytes(), self.uncompressed)?;
         Ok(count)
     }
 }

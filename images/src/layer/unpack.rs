@@ -5,10 +5,7 @@ use crate::error::{Error, Result};
 use crate::layer::entry::{Entry, TreePath};
 use crate::layer::limits::Limits;
 use crate::layer::tar_reader::TarReader;
-use std::io::{BufRead, BufReader, Read};
-
-/// The uncompressed stream is read in pieces of this size: files up to it are written in one call.
-const BUFFER: usize = 256 << 10;
+use std::io::BufRead;
 
 /// Holds a layer. Entries come in the archive's order, and the last of several for one path wins.
 pub(crate) trait LayerSink {
@@ -35,8 +32,8 @@ pub(crate) struct Unpacked {
 }
 
 /// Unpacks a whole uncompressed stream and reads it to its end, so that its digest covers every byte.
-pub(crate) fn unpack(stream: impl Read, limits: Limits, sink: &mut dyn LayerSink) -> Result<Unpacked> {
-    let mut archive = TarReader::new(BufReader::with_capacity(BUFFER, stream), limits);
+pub(crate) fn unpack(stream: impl BufRead, limits: Limits, sink: &mut dyn LayerSink) -> Result<Unpacked> {
+    let mut archive = TarReader::new(stream, limits);
     let mut held = 0u64;
     while let Some(raw) = archive.next()? {
         if let Some(entry) = Entry::judge(raw)? {

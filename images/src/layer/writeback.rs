@@ -1,9 +1,7 @@
 //! Starts writing to the disk what has just been written to the page cache: a pull ends with one `syncfs`, which then
 //! finds most of its work done while the rest was still arriving.
 
-use rustix::fs::{Advice, fadvise};
 use std::fs::File;
-use std::num::NonZeroU64;
 
 /// Bytes after which writing begins; a fraction of what any disk takes in the time of one.
 const EVERY: u64 = 8 << 20;
@@ -19,9 +17,10 @@ impl Writeback {
     pub(crate) fn reached(&mut self, file: &File, position: u64) {
         let length = position.saturating_sub(self.begun);
         if length >= EVERY {
-            // Begins to write without waiting; pages that are not yet clean stay in memory. Only a hint: an error
-            // leaves the work to syncfs.
-            let _ = fadvise(file, self.begun, NonZeroU64::new(length), Advice::DontNeed);
+            // By sync_file_range: POSIX_FADV_DONTNEED begins to write as well, but then tries to drop the pages, and
+            // for those under way it empties the queues of every processor first. Only a hint: an error leaves the
+            // work to syncfs.
+            let _ = knarr_sys::writeback::begin(file, self.begun, length);
             self.begun = position;
         }
     }

@@ -81,3 +81,34 @@ async fn mount_namespaces_do_not_disturb_each_other() {
     store.store.remove(&image).unwrap();
     assert_eq!(mounts_beneath(&root), [""; 0]);
 }
+
+/// A file in memory cannot be mounted from, as no file can before Linux 6.12: a loop device stands for it, and goes with
+/// the mount.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_file_cannot_be_mounted_a_loop_device_stands_for_it() {
+    if !Path::new("/dev/loop-control").exists() {
+        return crate::lab::skip("layer_mounts", "no loop devices here");
+    }
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let tree = crate::lab::busybox_tree();
+    let store = ImageStore::open(dir.path()).unwrap();
+    let image = store.import(tree.path(), "base:1", knarr_images::ImportConfig::default()).unwrap();
+    let mounts = store.prepare("one", &image).unwrap();
+    if mounts_beneath(dir.path()).is_empty() {
+        return crate::lab::skip("layer_mounts", "this kernel mounts EROFS from no loop device");
+    }
+    let all = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let layer = all.lines().find(|line| line.contains(&*dir.path().to_string_lossy())).unwrap();
+    let device = layer.split(' ').next().unwrap().to_owned();
+    assert!(device.starts_with("/dev/loop"), "{layer}");
+    let target = tempfile::tempdir().unwrap();
+    mounts.iter().for_each(|mount| mount.mount_at(target.path()).unwrap());
+    assert_eq!(std::fs::read_to_string(target.path().join("etc/motd")).unwrap(), "hello from knarr\n");
+    Mount::unmount(target.path()).unwrap();
+    store.remove_snapshot("one").unwrap();
+    store.unmount_layers().unwrap();
+    let backing = format!("/sys/block/{}/loop/backing_file", device.trim_start_matches("/dev/"));
+    crate::eventually::eventually("the device is free", || {
+        !std::fs::read_to_string(&backing).is_ok_and(|file| file.contains(&*dir.path().to_string_lossy()))
+    });
+}

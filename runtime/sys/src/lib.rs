@@ -8,10 +8,12 @@ pub mod clone;
 pub mod error;
 pub mod fork;
 pub mod keyring;
+pub mod loop_device;
 pub mod mount;
 pub mod namespace;
 pub mod process;
 pub mod sched;
 pub mod seccomp;
+pub mod writeback;
 
 pub use error::{Error, Result};

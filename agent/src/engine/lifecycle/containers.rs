@@ -71,6 +71,7 @@ async fn create_and_start(core: &Arc<Core>, container: &Arc<Container>) -> anyho
         tty: record.config.tty,
         stdin: record.config.stdin,
         stdin_once: record.config.stdin_once,
+        on_exit: core.config.engine.on_exit.clone(),
     };
     let created = create_process(core, &container.sandbox_id, create).await;
     let pid = created.context("failed to create container: OCI runtime create failed")?;

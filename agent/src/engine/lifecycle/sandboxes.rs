@@ -3,7 +3,7 @@
 use super::containers;
 use crate::engine::core::Core;
 use crate::engine::failures::{DeadlineExceeded, Failures};
-use crate::engine::network::{HostPort, PodAttachment};
+use crate::engine::network::{self, HostPort, PodAttachment};
 use crate::engine::records::{SandboxPhase, SandboxRecord};
 use crate::engine::registry::Sandbox;
 use crate::engine::{blocking::blocking, cgroups, events, pod_files, pod_init, pod_namespaces};
@@ -41,7 +41,15 @@ async fn connect(core: &Arc<Core>, record: &SandboxRecord) -> anyhow::Result<Vec
         pod_files::make(&shared.paths, &copy)
     })
     .await?;
-    if record.host_network() {
+    attach(core, record).await
+}
+
+async fn attach(core: &Core, record: &SandboxRecord) -> anyhow::Result<Vec<IpAddr>> {
+    if !record.has_link() {
+        if !record.host_network() {
+            let netns = core.paths.namespace(&record.id, "net");
+            blocking(move || network::loopback_alone(&netns)).await?;
+        }
         return Ok(Vec::new());
     }
     tokio::time::timeout(NETWORK_DEADLINE, core.network.setup(&attachment(core, record)))
@@ -80,6 +88,23 @@ fn host_ports(record: &SandboxRecord) -> Vec<HostPort> {
     record.config.port_mappings.iter().filter_map(convert).collect()
 }
 
+/// Takes a pod out of its network for a while; the gate is held by the caller.
+pub(crate) async fn disconnect(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Result<()> {
+    if !sandbox.record.with(SandboxRecord::has_link) {
+        return Ok(());
+    }
+    core.network.release(&sandbox.id).await.context("releasing the network")?;
+    sandbox.record.update(|record| record.addresses.clear()).await
+}
+
+/// Gives it a network again; the gate is held by the caller.
+pub(crate) async fn reconnect(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Result<Vec<IpAddr>> {
+    let addresses = attach(core, &sandbox.record.get()).await?;
+    let recorded = addresses.clone();
+    sandbox.record.update(move |record| record.addresses = recorded).await?;
+    Ok(addresses)
+}
+
 /// Ends every container and gives network and namespaces back. Idempotent; the gate is held by the caller.
 pub(crate) async fn stop(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Result<()> {
     let record = sandbox.record.get();
@@ -96,7 +121,7 @@ pub(crate) async fn stop(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Result<
         failures.note("stopping a container", result);
     }
     failures.note("stopping the pod's init", pod_init::stop(core, &record).await);
-    if !record.host_network() {
+    if record.has_link() {
         failures.note("releasing the network", core.network.teardown(&sandbox.id).await);
     }
     let (shared, id) = (core.clone(), sandbox.id.clone());

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use anyhow::{Context, bail};
+use knarr_monitor::cgroup_mounts::CgroupMount;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -48,6 +49,18 @@ pub(super) async fn launch(config: &Config, directory: &Path) -> anyhow::Result<
         "" => bail!("{} ended without a word", program.display()),
         error => bail!("{}: {error}", program.display()),
     }
+}
+
+/// Makes a process that a monitor has started an ordinary one: it gets the signals that monitors block, and leaves their
+/// cgroup, which is to go with the last of them and may have lost it already. Where the kernel refuses (a nested root that
+/// hands controllers on), it stays.
+pub fn step_out(monitors: &str) -> std::io::Result<()> {
+    nix::sys::signal::SigSet::empty().thread_set_mask()?;
+    for mount in CgroupMount::all()?.iter().filter(|mount| mount.matters_for_separation()) {
+        let _stays = std::fs::write(mount.point.join("cgroup.procs"), "0");
+        let _in_use = std::fs::remove_dir(mount.point.join(monitors.trim_start_matches('/')));
+    }
+    Ok(())
 }
 
 /// As configured, else next to our own executable, else on PATH.

@@ -99,6 +99,7 @@ impl Monitors for UnixMonitors {
             tty: request.tty,
             stdin: request.stdin,
             stdin_once: request.stdin_once,
+            on_exit: request.on_exit,
         };
         match self.ask(sandbox_id, Request::Create(request)).await? {
             Answer::Created { pid } => Ok(pid),
@@ -138,15 +139,14 @@ impl Monitors for UnixMonitors {
     }
 
     async fn exec(&self, sandbox_id: &str, request: ExecProcess) -> anyhow::Result<ExecSession> {
-        let request = protocol::Exec {
-            container_id: request.container_id,
-            runtime: request.runtime,
-            process: request.process_json,
-            tty: request.tty,
-            stdin: request.stdin,
-            timeout: request.timeout,
-        };
-        exec::start(self.connect(sandbox_id).await?, request).await
+        exec::start(self.connect(sandbox_id).await?, exec_request(request, false)).await
+    }
+
+    async fn exec_detached(&self, sandbox_id: &str, request: ExecProcess) -> anyhow::Result<()> {
+        match self.ask(sandbox_id, Request::Exec(exec_request(request, true))).await? {
+            Answer::Started { .. } => Ok(()),
+            other => bail!("the monitor answered {other:?} to an exec"),
+        }
     }
 
     fn resize_exec(&self, session: &ExecSession, columns: u16, rows: u16) -> anyhow::Result<()> {
@@ -156,6 +156,18 @@ impl Monitors for UnixMonitors {
 
     async fn attach(&self, sandbox_id: &str, container_id: &str) -> anyhow::Result<AttachSession> {
         attach::start(self.connect(sandbox_id).await?, container_id).await
+    }
+}
+
+fn exec_request(request: ExecProcess, detached: bool) -> protocol::Exec {
+    protocol::Exec {
+        container_id: request.container_id,
+        runtime: request.runtime,
+        process: request.process_json,
+        tty: request.tty && !detached,
+        stdin: request.stdin && !detached,
+        timeout: request.timeout,
+        detached,
     }
 }
 

@@ -8,7 +8,7 @@
 
 use super::cidr::Cidr;
 use super::inside::inside;
-use super::ledger::{Allocation, Ledger, LockedLedger};
+use super::ledger::{Allocation, Ledger, LockedLedger, clash};
 use super::links::{self, Bridge, PodLink};
 use super::netlink::Netlink;
 use super::pod_range::{Cidr6, PodRange};
@@ -173,7 +173,10 @@ impl Worker {
             return Ok(());
         }
         let empty = table::table(&self.frame, []);
-        self.change_rules(&ledger, &empty, &table::table(&self.frame, [pod]))?;
+        let mut rules = pod.clone();
+        // A port that somebody has taken meanwhile leads there now.
+        rules.host_ports.retain(|port| !ledger.all().is_ok_and(|all| clash(all.iter(), port).is_some()));
+        self.change_rules(&ledger, &empty, &table::table(&self.frame, [&rules]))?;
         drop(ledger);
         let mut netlink = Netlink::open().context("open a netlink socket")?;
         links::delete(&mut netlink, &host_end(pod))?;
@@ -366,6 +369,15 @@ impl PodNetwork for BridgeNetwork {
             }
         });
         Ok(())
+    }
+
+    async fn release(&self, sandbox_id: &str) -> anyhow::Result<()> {
+        let sandbox_id = sandbox_id.to_owned();
+        self.blocking(move |worker| match worker.teardown(&sandbox_id)? {
+            Some(pod) => worker.depart(&pod),
+            None => Ok(()),
+        })
+        .await
     }
 
     async fn collect_garbage(&self, living: &BTreeSet<String>) -> anyhow::Result<()> {

@@ -139,7 +139,14 @@ impl LockedLedger<'_> {
         if let Some(known) = self.find(sandbox_id)? {
             return Ok(known);
         }
-        let held = self.all()?.into_iter().chain(self.leaving()?);
+        let host_ports: Vec<PortRecord> =
+            host_ports.iter().filter(|port| port.host_port != 0).map(PortRecord::from).collect();
+        let pods = self.all()?;
+        if let Some(taken) = host_ports.iter().find(|port| clash(pods.iter(), port).is_some()) {
+            let ip = taken.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            bail!("Bind for {ip}:{} failed: port is already allocated", taken.host_port);
+        }
+        let held = pods.into_iter().chain(self.leaving()?);
         let (used, used_second): (BTreeSet<Ipv4Addr>, BTreeSet<_>) =
             held.map(|held| (held.address, held.second.map(|second| second.address))).unzip();
         // A pod of an earlier range may have the same place in the IPv6 range, which stayed.
@@ -157,7 +164,7 @@ impl LockedLedger<'_> {
             gateway: range.first.gateway(),
             prefix: range.first.prefix(),
             second: range.second_of(address),
-            host_ports: host_ports.iter().filter(|port| port.host_port != 0).map(PortRecord::from).collect(),
+            host_ports,
         };
         write(&self.pod_file(sandbox_id)?, &serde_json::to_vec(&allocation)?)?;
         write(&self.dir.join("last"), address.to_string().as_bytes())?;
@@ -219,6 +226,18 @@ impl LockedLedger<'_> {
     }
 }
 
+/// The pod that has the port, or one port for every address of the host.
+pub(crate) fn clash<'a>(
+    pods: impl IntoIterator<Item = &'a Allocation>,
+    port: &PortRecord,
+) -> Option<&'a Allocation> {
+    let same = |other: &PortRecord| {
+        (&other.protocol, other.host_port) == (&port.protocol, port.host_port)
+            && (other.host_ip.is_none() || port.host_ip.is_none() || other.host_ip == port.host_ip)
+    };
+    pods.into_iter().find(|pod| pod.host_ports.iter().any(same))
+}
+
 fn absent_is_fine(result: std::io::Result<()>) -> std::io::Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -268,6 +287,27 @@ mod tests {
         let first = ledger.allocate("a", Path::new("/x"), range(), &[]).unwrap();
         assert_eq!(ledger.allocate("a", Path::new("/x"), range(), &[]).unwrap(), first);
         assert_ne!(ledger.allocate("b", Path::new("/x"), range(), &[]).unwrap().address, first.address);
+    }
+
+    #[test]
+    fn a_port_is_one_pods_until_it_leaves() {
+        let (_dir, ledger) = ledger();
+        let ledger = ledger.lock().unwrap();
+        let port = |protocol, ip: Option<&str>| HostPort {
+            protocol,
+            host_ip: ip.map(|ip| ip.parse().unwrap()),
+            host_port: 80,
+            container_port: 8080,
+        };
+        let take = |id: &str, port: HostPort| ledger.allocate(id, Path::new("/x"), range(), &[port]);
+        let first = take("a", port("tcp", Some("127.0.0.1"))).unwrap();
+        take("b", port("udp", None)).unwrap();
+        take("c", port("tcp", Some("10.0.0.1"))).unwrap();
+        let error = take("d", port("tcp", None)).unwrap_err().to_string();
+        assert_eq!(error, "Bind for 0.0.0.0:80 failed: port is already allocated");
+        assert!(take("e", port("tcp", Some("127.0.0.1"))).is_err());
+        ledger.leave(&first).unwrap();
+        take("e", port("tcp", Some("127.0.0.1"))).unwrap();
     }
 
     #[test]

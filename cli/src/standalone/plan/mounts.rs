@@ -45,6 +45,19 @@ pub(super) fn wishes(options: &CreateOptions) -> anyhow::Result<Vec<Wish>> {
     Ok(all)
 }
 
+/// The image's volumes besides them: new ones, filled from the image, where the user has put nothing.
+pub(super) fn with_volumes(mut wishes: Vec<Wish>, image: &[String]) -> Vec<Wish> {
+    for target in image {
+        let taken =
+            wishes.iter().any(|wish| wish.target().trim_end_matches('/') == target.trim_end_matches('/'));
+        if !taken && target.starts_with('/') && target != "/" {
+            let at = At { target: target.clone(), ..At::default() };
+            wishes.push(Wish::Volume { name: None, fill: true, at });
+        }
+    }
+    wishes
+}
+
 impl Wish {
     pub(in crate::standalone) fn target(&self) -> &str {
         match self {
@@ -197,5 +210,14 @@ mod tests {
         for wrong in ["type=bind,target=/x", "type=nfs,target=/x", "source=a", "target=/x,what=1"] {
             assert!(mount(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_image_has_its_volumes_where_the_user_has_nothing() {
+        let user = vec![volume("/data").unwrap(), tmpfs("/mem").unwrap()];
+        let image = ["/data/", "/mem", "/other", "relative", "/"].map(str::to_owned);
+        let targets: Vec<String> =
+            with_volumes(user, &image).iter().map(|wish| wish.target().to_owned()).collect();
+        assert_eq!(targets, ["/data", "/mem", "/other"]);
     }
 }

@@ -9,6 +9,11 @@ fn known() -> Known<'static> {
         image_id: "sha256:1",
         image: (vec!["entry".into()], vec!["cmd".into()]),
         exposed: vec!["80/tcp".into()],
+        volumes: Vec::new(),
+        labels: HashMap::from([
+            ("of-image".to_owned(), "1".to_owned()),
+            (AUTO_REMOVE_LABEL.to_owned(), "true".to_owned()),
+        ]),
         log_directory: Path::new("/logs"),
         detached: true,
     }
@@ -50,7 +55,8 @@ fn labels_tell_what_ps_shows() {
 #[test]
 fn what_cannot_be_is_refused() {
     let refused = |options: CreateOptions| format!("{:#}", plan(&options, &known()).unwrap_err());
-    assert!(refused(CreateOptions { restart: "always".into(), ..options() }).contains("without a daemon"));
+    let both = CreateOptions { restart: "always".into(), rm: true, ..options() };
+    assert!(refused(both).contains("cannot specify both --restart and --rm"));
     assert!(refused(CreateOptions { network: "mine".into(), ..options() }).contains("not found"));
     let published = CreateOptions { network: "none".into(), publish: vec!["1:1".into()], ..options() };
     assert!(refused(published).contains("--publish"));

@@ -1,0 +1,79 @@
+//! Ports of this machine that lead to a container: one container's at a time, and never one that a program listens at.
+//!
+//! The claim is the network's own record, taken under its lock when a container is connected. What is done here is to
+//! look first whether somebody else listens, and to take ports away from containers that have ended without their
+//! helper (`ended`) having run.
+
+use super::{Standalone, is_running, places};
+use crate::settings::Settings;
+use knarr_agent::cri::v1::{PortMapping, Protocol};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
+
+/// Fails, in Docker's words, where a program of this machine listens at one of the ports.
+pub(super) fn check_free(ports: &[PortMapping]) -> anyhow::Result<()> {
+    for port in ports.iter().filter(|port| port.host_port != 0) {
+        let ip: IpAddr = port.host_ip.parse().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let number = u16::try_from(port.host_port)?;
+        let (name, bound) = match port.protocol() {
+            Protocol::Tcp => ("tcp", TcpListener::bind((ip, number)).map(drop)),
+            Protocol::Udp => ("udp", UdpSocket::bind((ip, number)).map(drop)),
+            Protocol::Sctp => continue,
+        };
+        match bound {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                anyhow::bail!("failed to bind host port {ip}:{number}/{name}: address already in use")
+            }
+            Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
+                anyhow::bail!(
+                    "failed to bind host port {ip}:{number}/{name}: cannot assign requested address"
+                )
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The network refused a port that another container has.
+pub(super) fn is_clash(error: &anyhow::Error) -> bool {
+    format!("{error:#}").contains("port is already allocated")
+}
+
+/// Disconnects every other container that has ended; answers whether there was one.
+pub(super) async fn release_ended(settings: &Settings, own: &str) -> anyhow::Result<bool> {
+    let mut any = false;
+    for place in places::all(settings)?.into_iter().filter(|place| place.directory != own) {
+        // One that is being made, started or removed is not waited for: it may be waiting for us.
+        let Some(lock) = place.try_lock(settings)? else { continue };
+        let other = Standalone::open(settings, place, lock).await?;
+        let ended = other.container().await?.is_some_and(|container| !is_running(&container));
+        if ended && other.is_connected().await? {
+            other.disconnect().await?;
+            any = true;
+        }
+    }
+    Ok(any)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_somebody_listens_at_is_refused() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = |protocol: Protocol| PortMapping {
+            protocol: protocol as i32,
+            host_ip: "127.0.0.1".into(),
+            host_port: taken.local_addr().unwrap().port().into(),
+            container_port: 80,
+        };
+        let error = check_free(&[port(Protocol::Tcp)]).unwrap_err().to_string();
+        assert!(error.ends_with("/tcp: address already in use"), "{error}");
+        let other = PortMapping { host_ip: "203.0.113.9".into(), ..port(Protocol::Tcp) };
+        let error = check_free(&[other]).unwrap_err().to_string();
+        assert!(error.ends_with("cannot assign requested address"), "{error}");
+        check_free(&[PortMapping { host_port: 0, ..port(Protocol::Tcp) }]).unwrap();
+    }
+}
