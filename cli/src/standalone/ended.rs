@@ -47,16 +47,16 @@ async fn clear_away(settings: &Settings, directory: &str) -> anyhow::Result<Opti
         return Ok(None);
     }
     let policy = of_document(&facts.options["RestartPolicy"]);
-    let history = History::read(&place.data_dir())?;
+    let history = History::read(place.data_dir())?;
     match history.after(policy, &facts.status) {
-        Some((history, delay)) => history.write(&place.data_dir()).map(|()| Some(delay)),
+        Some((history, delay)) => history.write(place.data_dir()).map(|()| Some(delay)),
         None => place.disconnect().await.map(|()| None),
     }
 }
 
 async fn start_again(settings: &Settings, directory: &str) -> anyhow::Result<()> {
     let Some(place) = open(settings, directory).await? else { return Ok(()) };
-    let history = History::read(&place.data_dir())?;
+    let history = History::read(place.data_dir())?;
     let running = place.container().await?.is_none_or(|container| is_running(&container));
     // Somebody stopped it, or started it, meanwhile.
     if running || history.stopped || !history.waiting {
@@ -64,7 +64,7 @@ async fn start_again(settings: &Settings, directory: &str) -> anyhow::Result<()>
     }
     let started = start::begin(settings, &place, History { waiting: false, ..history.clone() }).await;
     if started.is_err() {
-        History { waiting: false, stopped: true, ..history }.write(&place.data_dir())?;
+        History { waiting: false, stopped: true, ..history }.write(place.data_dir())?;
         place.disconnect().await?;
     }
     started

@@ -32,7 +32,7 @@ pub(super) const STOP_TIMEOUT_LABEL: &str = "io.knarr.run.stop-timeout";
 /// It is to go with its end, and nobody waits for that.
 pub(super) const AUTO_REMOVE_LABEL: &str = "io.knarr.run.auto-remove";
 
-/// The labels that the user gave.
+/// The labels of the user and of the image.
 pub(super) fn own_labels(all: &HashMap<String, String>) -> BTreeMap<String, String> {
     let own = all.iter().filter(|(name, _)| !name.starts_with("io.knarr.run."));
     own.map(|(name, value)| (name.clone(), value.clone())).collect()

@@ -49,7 +49,7 @@ fn labels_tell_what_ps_shows() {
     let labels = &plan.container.labels;
     assert_eq!(labels[COMMAND_LABEL], "entry cmd");
     assert!(labels[PORTS_LABEL].ends_with("->80/tcp") && labels.contains_key(AUTO_REMOVE_LABEL));
-    assert!(own_labels(labels).is_empty());
+    assert_eq!(own_labels(labels), [("of-image".to_owned(), "1".to_owned())].into());
 }
 
 #[test]
