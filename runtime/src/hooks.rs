@@ -10,34 +10,47 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How much of what a failed hook said is repeated.
 const MAX_OUTPUT: u64 = 4096;
 
-/// Runs them in order; the first failure ends it.
-pub(crate) fn run(kind: &str, hooks: &[Hook], state: &State) -> Result<()> {
-    run_with(&[], kind, hooks, state)
+/// Where hooks find themselves.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Place<'a> {
+    /// For those that have no environment of their own.
+    pub(crate) environment: &'a [CString],
+    /// Ours, where none is said.
+    pub(crate) directory: Option<&'a Path>,
 }
 
-/// The same with an environment for those that have none of their own.
-pub(crate) fn run_with(environment: &[CString], kind: &str, hooks: &[Hook], state: &State) -> Result<()> {
+/// Runs them in order; the first failure ends it.
+pub(crate) fn run(kind: &str, hooks: &[Hook], state: &State) -> Result<()> {
+    run_in(Place::default(), kind, hooks, state)
+}
+
+/// The same in a certain place.
+pub(crate) fn run_in(place: Place<'_>, kind: &str, hooks: &[Hook], state: &State) -> Result<()> {
     for (index, hook) in hooks.iter().enumerate() {
-        run_one(hook, environment, state).context(|| format!("error running {kind} hook #{index}"))?;
+        run_one(hook, place, state).context(|| format!("error running {kind} hook #{index}"))?;
     }
     Ok(())
 }
 
-fn run_one(hook: &Hook, environment: &[CString], state: &State) -> Result<()> {
+fn run_one(hook: &Hook, place: Place<'_>, state: &State) -> Result<()> {
     let input = serde_json::to_vec(state).map_err(|error| Error::invalid(error.to_string()))?;
     let mut command = Command::new(&hook.path);
     if let Some((name, rest)) = hook.args.split_first() {
         command.arg0(name).args(rest);
     }
     let own = hook.env.iter().filter_map(|variable| variable.split_once('='));
-    let given = environment.iter().filter_map(|variable| variable.to_str().ok()?.split_once('='));
+    let given = place.environment.iter().filter_map(|variable| variable.to_str().ok()?.split_once('='));
     let variables: Vec<_> = if hook.env.is_empty() { given.collect() } else { own.collect() };
+    if let Some(directory) = place.directory {
+        command.current_dir(directory);
+    }
     // A file, not a pipe: a talkative hook must not wait for us while we wait for it.
     let said = memfd_create("hook-stderr", MemfdFlags::CLOEXEC).context(|| "memfd_create")?;
     let stderr = said.try_clone().context(|| "dup")?;

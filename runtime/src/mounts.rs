@@ -43,6 +43,16 @@ pub(crate) struct Attributes {
     pub(crate) clear: u64,
 }
 
+impl MountPlan {
+    /// The map that only the runtime can give, of a tree that only init can open: it lies in the root.
+    pub(crate) fn mapped_later(&self) -> Option<&IdMap> {
+        match (&self.source, self.prepared) {
+            (Source::Bind { idmap, .. }, None) => idmap.as_ref(),
+            _ => None,
+        }
+    }
+}
+
 impl Attributes {
     /// Nothing to change.
     pub(crate) fn is_empty(self) -> bool {

@@ -13,12 +13,14 @@ pub(crate) fn detach_from_host(change: Propagation) -> Result<()> {
     Ok(mount::set_propagation(Path::new("/"), change.flag | deep)?)
 }
 
-/// The root as a mount of its own, which pivot_root asks for; private, so pivoting cannot leak.
-pub(crate) fn open(path: &Path) -> Result<OwnedFd> {
+/// The root as a mount of its own, which pivot_root asks for. Not shared, so pivoting cannot leak: private, or the slave
+/// of what the host has there.
+pub(crate) fn open(path: &Path, slave: bool) -> Result<OwnedFd> {
+    let propagation = if slave { libc::MS_SLAVE } else { libc::MS_PRIVATE };
     let tree = mount::clone_tree(CWD, path, true).context(|| "error opening rootfs")?;
-    make_parent_private(path)?;
-    let private = mount::Attributes { propagation: libc::MS_PRIVATE, ..mount::Attributes::default() };
-    mount::set_attributes(&tree, private, false)?;
+    unshare_parent(path, propagation)?;
+    let alone = mount::Attributes { propagation, ..mount::Attributes::default() };
+    mount::set_attributes(&tree, alone, false)?;
     // Moved by path: it is the caller's own, and a descriptor of it taken before could be of something covered since.
     mount::move_to_path(&tree, path).context(|| "error attaching rootfs")?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -84,10 +86,10 @@ pub(crate) fn change(root: BorrowedFd<'_>) -> Result<()> {
 
 /// The kernel pivots to no root whose parent mount is shared, as it is after `rootfsPropagation: rshared`. The mount
 /// that holds `path` is at `path` itself or somewhere above.
-fn make_parent_private(path: &Path) -> Result<()> {
+fn unshare_parent(path: &Path, propagation: u64) -> Result<()> {
     let mut result = Ok(());
     for place in path.ancestors() {
-        result = mount::set_propagation(place, libc::MS_PRIVATE);
+        result = mount::set_propagation(place, propagation);
         match &result {
             // Not a mount point.
             Err(error) if error.errno == rustix::io::Errno::INVAL => {}

@@ -275,3 +275,128 @@ fn help_is_laid_out_as_scripts_expect() {
         assert!(lines.next().unwrap().starts_with(&format!("   knarr-runtime {verb} - ")), "{out}");
     }
 }
+
+#[test]
+fn hooks_stand_where_they_work() {
+    let mut bundle = Bundle::shell("cat /from-container");
+    let hook =
+        |name: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("echo {name} > {name}")]}]);
+    bundle.config["hooks"] = json!({
+        "prestart": hook("from-prestart"),
+        "createRuntime": hook("from-runtime"),
+        "createContainer": hook("from-container"),
+    });
+    assert_eq!(bundle.run().ok(), "from-container\n");
+    for name in ["from-prestart", "from-runtime"] {
+        assert!(bundle.path().join(name).exists(), "{name}");
+    }
+    bundle.assert_gone();
+}
+
+#[test]
+fn a_container_that_waits_for_start_ends_on_a_signal() {
+    for signal in ["HUP", "INT", "QUIT", "TERM"] {
+        let bundle = Bundle::shell("true");
+        bundle.create().ok();
+        bundle.call_with("kill", &[], &[signal]).ok();
+        eventually("the end", SOON, || match bundle.status() {
+            status if status == "stopped" => Ok(()),
+            status => Err(format!("{signal}: {status}")),
+        });
+        bundle.call("delete", &[]).ok();
+        bundle.assert_gone();
+    }
+}
+
+#[test]
+fn no_limit_of_memory_means_none_of_swap() {
+    let mut bundle = Bundle::shell("sleep 1000");
+    bundle.config["linux"]["resources"]["memory"] = json!({"limit": 67_108_864});
+    bundle.start();
+    let (memory, with_swap) = match unified() {
+        true => ("memory.max", "memory.swap.max"),
+        false => ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
+    };
+    let own = bundle.cgroups_left().into_iter().find(|own| own.join(memory).exists()).unwrap();
+    // A kernel without swap has nothing to limit.
+    if own.join(with_swap).exists() {
+        bundle.call("update", &["--memory-swap", "96M"]).ok();
+    }
+    bundle.call("update", &["--memory", "-1"]).ok();
+    for file in [memory, with_swap].into_iter().filter(|file| own.join(file).exists()) {
+        let limit = std::fs::read_to_string(own.join(file)).unwrap();
+        // Version 1 has a number for it, which depends on the size of a page.
+        let none = limit.trim().parse::<u64>().is_ok_and(|bytes| bytes > 1 << 60) || limit == "max\n";
+        assert!(none, "{file}: {limit}");
+    }
+}
+
+#[test]
+fn a_parent_cgroup_that_somebody_else_made_and_left_empty() {
+    let mut bundle = Bundle::shell("true");
+    let pod = format!("knarr-tests/{}-pod", bundle.id);
+    bundle.config["linux"]["cgroupsPath"] = json!(format!("/{pod}/{}", bundle.id));
+    let top = Path::new("/sys/fs/cgroup");
+    let cpuset = if unified() { top.join(&pod) } else { top.join("cpuset").join(&pod) };
+    std::fs::create_dir_all(cpuset).unwrap();
+    let said = bundle.run();
+    let hierarchies = std::fs::read_dir(top).unwrap().map(|entry| entry.unwrap().path());
+    for hierarchy in hierarchies.chain([top.to_path_buf()]) {
+        match std::fs::remove_dir(hierarchy.join(&pod)) {
+            Ok(()) => {}
+            Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::ResourceBusy, "{hierarchy:?}"),
+        }
+    }
+    said.ok();
+}
+
+#[test]
+fn the_root_and_its_mounts_have_the_propagation_that_was_asked_for() {
+    for (root, of_root) in [("", [false, false]), ("private", [false, false]), ("rslave", [false, true])] {
+        let mut bundle = Bundle::shell("grep -E '^([^ ]+ ){4}(/|/memory) ' /proc/self/mountinfo");
+        bundle.config["linux"]["rootfsPropagation"] = json!(root);
+        bundle.config["mounts"].as_array_mut().unwrap().push(
+            json!({"destination": "/memory", "type": "tmpfs", "source": "tmpfs", "options": ["shared"]}),
+        );
+        // Shared mounts around it that are nobody else's.
+        let alone = "unshare -m --propagation slave unshare -m --propagation shared";
+        let out = script(&bundle, &format!("KP='{alone}'; K run $ID")).ok();
+        let lines: Vec<&str> = out.lines().collect();
+        let [root_line, memory] = lines.as_slice() else { panic!("{root}: {out}") };
+        let told = [root_line.contains(" shared:"), root_line.contains(" master:")];
+        assert_eq!(told, of_root, "{root}: {out}");
+        assert!(memory.contains(" /memory ") && memory.contains(" shared:"), "{root}: {out}");
+        bundle.assert_gone();
+    }
+}
+
+#[test]
+fn ids_are_mapped_of_what_a_mount_before_brought_into_the_root() {
+    let map = |host: u32| json!([{"containerID": 0, "hostID": host, "size": 65536}]);
+    for users in [false, true] {
+        let mut bundle = Bundle::shell("stat -c %u /mnt/f /final/f; cat /final/f");
+        let source = bundle.path().join("source");
+        std::fs::create_dir(&source).unwrap();
+        std::fs::write(source.join("f"), "there\n").unwrap();
+        for name in ["mnt", "final", "dev/pts"] {
+            std::fs::create_dir_all(bundle.rootfs().join(name)).unwrap();
+        }
+        let inside = bundle.rootfs().join("mnt");
+        bundle.config["mounts"].as_array_mut().unwrap().extend([
+            json!({"destination": "/mnt", "type": "bind", "source": source, "options": ["bind"]}),
+            json!({"destination": "/final", "type": "bind", "source": inside, "options": ["rbind", "idmap"],
+                "uidMappings": map(100_000), "gidMappings": map(100_000)}),
+        ]);
+        if users {
+            let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(bundle.path(), open).unwrap();
+            bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            bundle.config["linux"]["uidMappings"] = map(100_000);
+            bundle.config["linux"]["gidMappings"] = map(100_000);
+        }
+        // Root of the host is nobody inside, but for the map.
+        let expected = if users { "65534\n0\nthere\n" } else { "0\n100000\nthere\n" };
+        assert_eq!(bundle.run().ok(), expected);
+        bundle.assert_gone();
+    }
+}

@@ -14,6 +14,9 @@ pub(crate) enum Message {
     HooksDone,
     /// The number of the notify descriptor in init.
     Listener(i32),
+    /// The number, in init, of a detached mount whose ids the runtime is to map.
+    Tree(i32),
+    /// What was asked for is done.
     Sent,
     /// A stage has cloned init: its pid.
     Cloned(i32),
@@ -78,13 +81,21 @@ impl Channel {
 
     /// Waits for exactly this kind of message.
     pub(crate) fn expect<T>(&self, what: &str, pick: impl FnOnce(Message) -> Option<T>) -> Result<T> {
-        let gone = || Error::new(Kind::Os, format!("the other half of the runtime ended before {what}"));
-        match self.receive()? {
-            None => Err(gone()),
-            Some(Message::Failed(error)) => Err(error),
-            Some(message) => {
-                pick(message).ok_or_else(|| Error::new(Kind::Os, format!("unexpected message, not {what}")))
-            }
+        expected(self.receive()?, what, pick)
+    }
+}
+
+/// Exactly this kind of message, or why it is not.
+pub(crate) fn expected<T>(
+    message: Option<Message>,
+    what: &str,
+    pick: impl FnOnce(Message) -> Option<T>,
+) -> Result<T> {
+    match message {
+        None => Err(Error::new(Kind::Os, format!("the other half of the runtime ended before {what}"))),
+        Some(Message::Failed(error)) => Err(error),
+        Some(message) => {
+            pick(message).ok_or_else(|| Error::new(Kind::Os, format!("unexpected message, not {what}")))
         }
     }
 }
@@ -96,6 +107,7 @@ fn encode(message: &Message) -> Vec<u8> {
         Message::WantHooks => vec![b'H'],
         Message::HooksDone => vec![b'D'],
         Message::Listener(fd) => numbered(b'L', *fd),
+        Message::Tree(fd) => numbered(b'M', *fd),
         Message::Sent => vec![b'S'],
         Message::Cloned(pid) => numbered(b'C', *pid),
         Message::WantIds => vec![b'I'],
@@ -116,6 +128,7 @@ fn decode(bytes: &[u8]) -> Result<Message> {
         b'H' => Message::WantHooks,
         b'D' => Message::HooksDone,
         b'L' => Message::Listener(number()?),
+        b'M' => Message::Tree(number()?),
         b'S' => Message::Sent,
         b'C' => Message::Cloned(number()?),
         b'I' => Message::WantIds,

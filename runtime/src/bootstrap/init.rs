@@ -14,7 +14,7 @@ use crate::{
 };
 use knarr_sys::{keyring, namespace, process, sched};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::DumpableBehavior;
+use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::ThreadNameSpaceType;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -86,7 +86,7 @@ impl Init {
             Step::Keyring(name) => join_keyring(name),
             Step::CgroupNamespace => Ok(namespace::unshare(namespace::Kind::Cgroup.clone_flag())?),
             Step::DetachFromHost(change) => rootfs::detach_from_host(*change),
-            Step::OpenRoot(path) => self.open_root(rootfs::open(path)?),
+            Step::OpenRoot { path, slave } => self.open_root(rootfs::open(path, *slave)?),
             Step::OpenHostedRoot(path) => self.open_root(rootfs::open_hosted(path)?),
             Step::EnterRoot | Step::ChangeRoot => {
                 rootfs::change(self.root()?).context(|| "error changing root")
@@ -139,6 +139,9 @@ impl Init {
                 // A kernel that does not allow it leaves what there was.
                 let _ = sched::set_affinity_to_all();
                 Ok(())
+            }
+            Step::EndOnSignals => {
+                Ok(process::end_on(&[Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM])?)
             }
             Step::Cpus(cpus) => Ok(sched::set_affinity(cpus)?),
             Step::Label(label) => security_label::apply(self.proc()?, label),
@@ -211,7 +214,14 @@ impl Init {
 
     fn mount(&mut self, plan: &mounts::MountPlan) -> Result<()> {
         let Some(root) = &self.root else { return Err(Error::new(Kind::Os, "the root is not open yet")) };
-        let mut site = Site { root: root.as_fd(), prepared: &mut self.prepared, cgroups: &self.view };
+        let channel = &self.channel;
+        let map_ids = |tree: BorrowedFd<'_>| {
+            channel.send(&Message::Tree(tree.as_raw_fd()))?;
+            channel
+                .expect("the ids of a mount were mapped", |message| (message == Message::Sent).then_some(()))
+        };
+        let mut site =
+            Site { root: root.as_fd(), prepared: &mut self.prepared, cgroups: &self.view, map_ids: &map_ids };
         mounts::act::apply(plan, &mut site)
     }
 
@@ -223,7 +233,12 @@ impl Init {
     fn run_hooks(&self, kind: HookKind) -> Result<()> {
         // The one that runs in the container gets the program's environment, where it has none of its own.
         let environment = if kind == HookKind::StartContainer { self.process.env.as_slice() } else { &[] };
-        hooks::run_with(environment, kind.name(), kind.of(&self.hooks), &self.state)
+        if kind == HookKind::CreateContainer {
+            // They work on the root, and find it where they stand.
+            rustix::process::fchdir(self.root()?).context(|| "fchdir(<rootfs>)")?;
+        }
+        let place = hooks::Place { environment, directory: None };
+        hooks::run_in(place, kind.name(), kind.of(&self.hooks), &self.state)
     }
 
     fn console(&self, size: (u16, u16)) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The runtime's half of making a container.
 
-use super::channel::{Channel, Message};
+use super::channel::{Channel, Message, expected};
 use super::init::Init;
 use super::stage;
 use crate::cgroups::{self, control};
@@ -99,6 +99,7 @@ pub(crate) fn create(plan: &Plan, state: State, setup: Setup, company: &mut dyn 
         entrances: vec![],
         child: None,
         hooks_asked: false,
+        mapped: 0,
         company,
     };
     let steps: Vec<&Step> = plan.side(Side::Runtime).collect();
@@ -127,6 +128,8 @@ struct Runtime<'a> {
     entrances: Vec<OwnedFd>,
     child: Option<Child>,
     hooks_asked: bool,
+    /// How many trees were mapped for init.
+    mapped: usize,
     company: &'a mut dyn Company,
 }
 
@@ -190,10 +193,14 @@ impl Runtime<'_> {
             .context(|| "setns to the pid namespace of the container")
     }
 
-    /// A user namespace with the container's maps stands in for its own, which does not exist yet.
-    fn prepare(&mut self) -> Result<()> {
+    /// A user namespace with the container's maps, in place of its own, which does not exist before the clone.
+    fn stand_in(&self) -> Result<Option<OwnedFd>> {
         let Namespaces { uids, gids, .. } = &self.plan.namespaces;
-        let container = if uids.is_empty() { None } else { Some(id_map::namespace_with(uids, gids)?) };
+        if uids.is_empty() { Ok(None) } else { id_map::namespace_with(uids, gids).map(Some) }
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        let container = self.stand_in()?;
         for wanted in &self.plan.prepared {
             let tree = source::prepare(wanted, container.as_ref().map(AsFd::as_fd))?;
             self.prepared.push(Some(tree));
@@ -299,12 +306,14 @@ impl Runtime<'_> {
     fn hooks(&mut self, kind: HookKind, more: bool) -> Result<()> {
         if !self.hooks_asked {
             self.hooks_asked = true;
-            self.channel
-                .expect("the hooks", |message| (message == Message::WantHooks).then_some(()))
+            let message = self.heard()?;
+            expected(message, "the hooks", |message| (message == Message::WantHooks).then_some(()))
                 .context(|| "error during container init")?;
             self.state.pid = self.pid()?.as_raw_nonzero().get();
         }
-        hooks::run(kind.name(), kind.of(&self.plan.hooks), &self.state)?;
+        // In the bundle, where runc itself is by then.
+        let place = hooks::Place { directory: Some(&self.plan.bundle), ..hooks::Place::default() };
+        hooks::run_in(place, kind.name(), kind.of(&self.plan.hooks), &self.state)?;
         if more { Ok(()) } else { self.channel.send(&Message::HooksDone) }
     }
 
@@ -314,7 +323,7 @@ impl Runtime<'_> {
         let pid = self.pid()?;
         self.company.meanwhile(pid)?;
         loop {
-            match self.channel.receive()? {
+            match self.heard()? {
                 Some(Message::Ready) => return Ok(()),
                 Some(Message::Timeline(events)) => self.timeline.merge(&events),
                 Some(Message::Listener(number)) => self.send_listener(number)?,
@@ -326,6 +335,32 @@ impl Runtime<'_> {
                 }
             }
         }
+    }
+
+    /// What init says next. What it cannot do itself on the way is done for it.
+    fn heard(&mut self) -> Result<Option<Message>> {
+        loop {
+            match self.channel.receive()? {
+                Some(Message::Tree(number)) => self.map_tree(number)?,
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// Maps the ids of a tree in init's hands: mounts of the plan ask for it in their order.
+    fn map_tree(&mut self, number: i32) -> Result<()> {
+        let Some(child) = &self.child else { return Err(Error::new(Kind::Os, "there is no init yet")) };
+        let later =
+            |step: &'_ Step| if let Step::Mount(plan) = step { plan.mapped_later().cloned() } else { None };
+        let Some(map) = self.plan.side(Side::Init).filter_map(later).nth(self.mapped) else {
+            return Err(Error::new(Kind::Os, "nobody asked for mapped ids"));
+        };
+        self.mapped += 1;
+        let tree = rustix::process::pidfd_getfd(&child.pidfd, number, PidfdGetfdFlags::empty())
+            .context(|| "pidfd_getfd(<mount>)")?;
+        source::map_ids(tree.as_fd(), &map, self.stand_in()?.as_ref().map(AsFd::as_fd))
+            .context(|| "failed to set MOUNT_ATTR_IDMAP on a mount inside the root")?;
+        self.channel.send(&Message::Sent)
     }
 
     fn send_listener(&mut self, number: i32) -> Result<()> {

@@ -63,10 +63,12 @@ fn create_one(directory: &Directory, unified: bool) -> Result<()> {
 /// Makes one cgroup, or finds it there; false when its parent is missing.
 fn make(directory: &Directory, cgroup: &Path) -> Result<bool> {
     match rustix::fs::mkdir(cgroup, Mode::from_raw_mode(0o755)) {
-        Ok(()) if directory.controllers.iter().any(|c| c == "cpuset") => inherit_cpuset(cgroup)?,
         Ok(()) | Err(Errno::EXIST) => {}
         Err(Errno::NOENT) => return Ok(false),
         Err(errno) => return Err(errno).context(|| format!("mkdir({cgroup:?})")),
+    }
+    if directory.controllers.iter().any(|controller| controller == "cpuset") {
+        inherit_cpuset(&directory.mount, cgroup)?;
     }
     Ok(true)
 }
@@ -84,17 +86,26 @@ fn enable_controllers(cgroup: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A new version 1 cpuset is empty and takes no process until it has CPUs and memory nodes.
-fn inherit_cpuset(cgroup: &Path) -> Result<()> {
-    let parent = cgroup.parent().unwrap_or(cgroup);
+/// A new version 1 cpuset is empty and takes no process until it has CPUs and memory nodes. Those above it may be
+/// empty too, where whoever made them had no processes for them.
+fn inherit_cpuset(mount: &Path, cgroup: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        let own = kernel_file::read(cgroup.join(file)).context(|| file)?;
-        if own.trim().is_empty() {
-            let value = kernel_file::read(parent.join(file)).context(|| file)?;
-            kernel_file::write(cgroup.join(file), value.trim()).context(|| file)?;
-        }
+        inherited(mount, cgroup, file).context(|| file)?;
     }
     Ok(())
+}
+
+/// The value of a cpuset; where it has none, it gets its parent's.
+fn inherited(mount: &Path, cgroup: &Path, file: &str) -> std::io::Result<String> {
+    let own = kernel_file::read(cgroup.join(file))?.trim().to_string();
+    match cgroup.parent().filter(|_| cgroup != mount && own.is_empty()) {
+        None => Ok(own),
+        Some(parent) => {
+            let value = inherited(mount, parent, file)?;
+            kernel_file::write(cgroup.join(file), &value)?;
+            Ok(value)
+        }
+    }
 }
 
 /// Moves a process that is not ours to decide about. It waits for the quiet of all CPUs: for rare commands only.

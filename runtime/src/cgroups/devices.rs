@@ -59,10 +59,14 @@ fn parse(rule: &DeviceRule) -> std::result::Result<Rule, String> {
         "c" | "u" => 'c',
         other => return Err(format!("invalid device type {other:?}")),
     };
-    let access = if rule.access.is_empty() { "rwm" } else { rule.access.as_str() };
-    if let Some(bad) = access.chars().find(|letter| !"rwm".contains(*letter)) {
-        return Err(format!("invalid access {bad:?}"));
-    }
+    let unknown = rule.access.chars().find(|letter| !"rwm".contains(*letter));
+    let access = match unknown {
+        Some(letter) if rule.allow => return Err(format!("invalid access {letter:?}")),
+        // Whatever else is meant to be denied, all is.
+        Some(_) => "rwm",
+        None if rule.access.is_empty() => "rwm",
+        None => rule.access.as_str(),
+    };
     let number = |name: &str, value: Option<i64>| match value {
         None | Some(-1) => Ok(None),
         Some(value) => u32::try_from(value).map(Some).map_err(|_| format!("invalid {name} {value}")),
@@ -140,6 +144,14 @@ mod tests {
     #[test]
     fn a_list_without_denials_writes_nothing() {
         assert_eq!(v1_writes(&rules(&[]).unwrap()), []);
+    }
+
+    #[test]
+    fn a_denial_that_is_not_understood_denies_all() {
+        let rules = rules(&given(serde_json::json!([
+            {"allow": false, "type": "c", "major": 1, "minor": 11, "access": "rwa"}])))
+        .unwrap();
+        assert_eq!(v1_writes(&rules)[0].value, "c 1:11 rwm");
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
     }
     if container.record.cgroups.unified {
         keep_the_rest(&container.record.cgroups, &mut resources);
+    } else {
+        free_swap_with_memory(&container.record.cgroups, &mut resources);
     }
     check_usage(&container.record.cgroups, &resources)?;
     apply(&container.record.cgroups, &resources)?;
@@ -101,6 +103,18 @@ fn keep_the_rest(cgroups: &Cgroups, resources: &mut Resources) {
         && memory.limit.unwrap_or(0) == 0
     {
         memory.limit = read("memory.max").trim().parse().ok();
+    }
+}
+
+/// Version 1 limits memory and swap together, which cannot be less than memory alone: without a limit of memory, and no
+/// word about swap, both are free.
+fn free_swap_with_memory(cgroups: &Cgroups, resources: &mut Resources) {
+    if let Some(memory) = &mut resources.memory
+        && memory.limit == Some(-1)
+        && memory.swap.unwrap_or(0) == 0
+        && cgroups.directory("memory").is_some_and(|own| own.join("memory.memsw.limit_in_bytes").exists())
+    {
+        memory.swap = Some(-1);
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) struct Site<'a> {
     pub(crate) root: BorrowedFd<'a>,
     pub(crate) prepared: &'a mut [Option<OwnedFd>],
     pub(crate) cgroups: &'a View,
+    /// Has the runtime map the ids of a detached tree.
+    pub(crate) map_ids: &'a dyn Fn(BorrowedFd<'_>) -> Result<()>,
 }
 
 /// Mounts it.
@@ -31,8 +33,11 @@ fn mount_it(plan: &MountPlan, site: &mut Site<'_>) -> Result<()> {
             let tree =
                 match plan.prepared.and_then(|index| site.prepared.get_mut(index)).and_then(Option::take) {
                     Some(tree) => tree,
-                    None => source::bind(path, *recursive, None, false)?,
+                    None => source::bind(path, *recursive)?,
                 };
+            if plan.mapped_later().is_some() {
+                (site.map_ids)(tree.as_fd())?;
+            }
             let target = place_for(site.root, &tree, &plan.destination)?;
             proc_guard::check(site.root, &plan.destination, &target, || proc_guard::is_procfs(&tree))?;
             attach(plan, &tree, &target)

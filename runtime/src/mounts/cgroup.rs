@@ -32,9 +32,7 @@ pub(crate) fn apply(plan: &MountPlan, site: &mut Site<'_>) -> Result<()> {
 fn unified(plan: &MountPlan, own: &Path) -> Result<OwnedFd> {
     match source::new("cgroup2", "cgroup", "", plan.attributes.set) {
         Ok(tree) => Ok(tree),
-        Err(error) if matches!(error.errno, Errno::PERM | Errno::BUSY) => {
-            source::bind(own, false, None, false)
-        }
+        Err(error) if matches!(error.errno, Errno::PERM | Errno::BUSY) => source::bind(own, false),
         Err(error) => Err(error.into()),
     }
 }
@@ -55,7 +53,7 @@ fn version_1(
         let tree = if namespaced {
             source::new("cgroup", "cgroup", &hierarchy.mount_options, plan.attributes.set)?
         } else {
-            source::bind(&hierarchy.path, false, None, false)?
+            source::bind(&hierarchy.path, false)?
         };
         mount::set_attributes(&tree, changes(plan.attributes), false)?;
         mount::move_into(&tree, &top, name)?;

@@ -9,30 +9,30 @@ use rustix::fs::{CWD, XattrFlags};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// A copy of the tree at a path of the host, with its ids mapped where asked.
-pub(crate) fn bind(
-    path: &Path,
-    recursive: bool,
-    idmap: Option<BorrowedFd<'_>>,
-    deep_map: bool,
-) -> Result<OwnedFd> {
-    let tree = clone_tree(CWD, path, recursive)?;
-    if let Some(user_namespace) = idmap {
-        set_idmap(&tree, user_namespace, deep_map)
+/// A copy of the tree at a path of the host.
+pub(crate) fn bind(path: &Path, recursive: bool) -> Result<OwnedFd> {
+    Ok(clone_tree(CWD, path, recursive)?)
+}
+
+/// What only the runtime, which has all privileges over the host's file systems, can open. `container` is a user
+/// namespace with the container's maps.
+pub(crate) fn prepare(source: &Source, container: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    let Source::Bind { path, recursive, idmap } = source else {
+        return Err(crate::error::Error::invalid("only a bind mount can be prepared"));
+    };
+    let tree = bind(path, *recursive)?;
+    if let Some(map) = idmap {
+        map_ids(tree.as_fd(), map, container)
             .context(|| format!("failed to set MOUNT_ATTR_IDMAP on {}", path.display()))?;
     }
     Ok(tree)
 }
 
-/// What only the runtime, which has all privileges over the host's file systems, can open.
-pub(crate) fn prepare(source: &Source, container: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
-    let Source::Bind { path, recursive, idmap } = source else {
-        return Err(crate::error::Error::invalid("only a bind mount can be prepared"));
-    };
-    let Some(map) = idmap else { return bind(path, *recursive, None, false) };
+/// Maps the ids of a detached tree.
+pub(crate) fn map_ids(tree: BorrowedFd<'_>, map: &IdMap, container: Option<BorrowedFd<'_>>) -> Result<()> {
     match (own_namespace(map)?, container) {
-        (Some(own), _) => bind(path, *recursive, Some(own.as_fd()), map.recursive),
-        (None, Some(container)) => bind(path, *recursive, Some(container), map.recursive),
+        (Some(own), _) => Ok(set_idmap(tree, own.as_fd(), map.recursive)?),
+        (None, Some(container)) => Ok(set_idmap(tree, container, map.recursive)?),
         (None, None) => Err(crate::error::Error::invalid("idmap mounts need a mapping or a user namespace")),
     }
 }

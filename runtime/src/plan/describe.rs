@@ -76,9 +76,10 @@ impl Step {
             Step::DetachFromHost(change) => {
                 format!("mount(NULL, \"/\", NULL, {}, NULL)", propagation(change))
             }
-            Step::OpenRoot(path) => format!(
-                "open_tree({:?}, OPEN_TREE_CLONE|AT_RECURSIVE), move_mount(onto itself)",
-                path.display()
+            Step::OpenRoot { path, slave } => format!(
+                "open_tree({:?}, OPEN_TREE_CLONE|AT_RECURSIVE), mount_setattr({}), move_mount(onto itself)",
+                path.display(),
+                if *slave { "MS_SLAVE" } else { "MS_PRIVATE" }
             ),
             Step::OpenHostedRoot(path) => {
                 format!(
@@ -114,6 +115,9 @@ impl Step {
             }
             Step::MaskPaths(paths) => format!("move_mount(/dev/null or empty tmpfs) onto {}", join(paths)),
             Step::AllCpus => "sched_setaffinity(0, all)".into(),
+            Step::EndOnSignals => {
+                "sigaction(SIGHUP, SIGINT, SIGQUIT, SIGTERM), handler _exit(128 + n)".into()
+            }
             Step::Cpus(cpus) => format!("sched_setaffinity(0, {cpus:?})"),
             Step::Label(label) => format!("write /proc/self/attr/exec {label:?}"),
             Step::Umask(mask) => format!("umask({mask:03o})"),
@@ -223,7 +227,7 @@ impl Step {
                 "open hosted root",
                 "root.path, without a mount namespace: one mount to take off again holds all of the container's",
             ),
-            Step::OpenRoot(_) => {
+            Step::OpenRoot { .. } => {
                 ("open root", "root.path: opened once; every path inside is resolved from this descriptor")
             }
             _ => self.name_and_reason_inside(),
@@ -299,6 +303,10 @@ impl Step {
             Step::AllCpus => {
                 ("all cpus", "its cgroup says where it runs, not the mask its caller happened to have")
             }
+            Step::EndOnSignals => (
+                "end on signals",
+                "while it waits for start: the kernel spares the first process of a pid namespace what it has no handler for",
+            ),
             Step::Cpus(_) => ("cpus", "process.execCPUAffinity.final"),
             Step::Label(_) => {
                 ("label", "process.apparmorProfile, selinuxLabel: through the host's procfs (CVE-2019-16884)")

@@ -54,6 +54,7 @@ fn enter(linux: &Linux, plan: &Plan, options: &Options) -> Vec<Step> {
         steps.extend(later.map(|join| Step::JoinNamespace { kind: join.kind, path: join.path.clone() }));
     }
     steps.push(Step::AllCpus);
+    steps.extend(options.wait_for_start.then_some(Step::EndOnSignals));
     steps.push(Step::NewSession);
     if !options.no_new_keyring {
         steps.push(Step::Keyring(format!("_ses.{}", options.id)));
@@ -73,7 +74,7 @@ fn build_root(
             Step::DetachFromHost(
                 root_propagation(linux)?.unwrap_or(Propagation { flag: libc::MS_SLAVE, recursive: true }),
             ),
-            Step::OpenRoot(plan.rootfs.clone()),
+            Step::OpenRoot { path: plan.rootfs.clone(), slave: is_slave(linux)? },
         ],
         false => vec![Step::OpenHostedRoot(plan.rootfs.clone())],
     };
@@ -95,6 +96,11 @@ fn root_propagation(linux: &Linux) -> Result<Option<Propagation>> {
     mount_options::root_propagation(word).map(Some).ok_or_else(wrong)
 }
 
+/// What is mounted on the host below the root, once the container has begun, appears in it.
+fn is_slave(linux: &Linux) -> Result<bool> {
+    Ok(root_propagation(linux)?.is_some_and(|change| change.flag == libc::MS_SLAVE))
+}
+
 /// The last view of the host.
 fn leave_host(linux: &Linux, options: &Options, plan: &Plan) -> Result<Vec<Step>> {
     let hooks = &plan.hooks;
@@ -114,7 +120,9 @@ fn leave_host(linux: &Linux, options: &Options, plan: &Plan) -> Result<Vec<Step>
         true if options.no_pivot => Step::MoveRoot,
         true => Step::PivotRoot,
     });
-    let propagation = root_propagation(linux)?.filter(|change| change.flag != libc::MS_PRIVATE);
+    // Built private or slave it is so already, and what is mounted in it keeps what was asked for it.
+    let done = libc::MS_PRIVATE | libc::MS_SLAVE;
+    let propagation = root_propagation(linux)?.filter(|change| change.flag & done == 0);
     steps.extend(propagation.map(Step::RootPropagation));
     Ok(steps)
 }

@@ -59,7 +59,8 @@ fn mount(
         Source::Bind { path, idmap, .. } => {
             // What a mount before it puts into the root is not there before init.
             let outside = command.rootfs.parent().is_none() || !path.starts_with(&command.rootfs);
-            command.prepare_all || (namespaces.any_user() && !command.rootless && outside) || idmap.is_some()
+            let privileged = idmap.is_some() || (namespaces.any_user() && !command.rootless);
+            command.prepare_all || (privileged && outside)
         }
         _ => false,
     };

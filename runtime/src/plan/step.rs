@@ -124,7 +124,11 @@ pub(crate) enum Step {
     CgroupNamespace,
     Keyring(String),
     DetachFromHost(Propagation),
-    OpenRoot(PathBuf),
+    OpenRoot {
+        path: PathBuf,
+        /// It hears of what is mounted in it on the host.
+        slave: bool,
+    },
     /// The root among the host's own mounts, for a container without a mount namespace.
     OpenHostedRoot(PathBuf),
     /// The root that a container without a mount namespace changed to.
@@ -165,6 +169,8 @@ pub(crate) enum Step {
     ReadonlyMount(PathBuf),
     Cpus(Vec<usize>),
     AllCpus,
+    /// The signals that end a container which waits for `start`.
+    EndOnSignals,
     Label(SecurityLabel),
     NoNewPrivileges,
     Scheduler(SchedulerPlan),

@@ -92,6 +92,28 @@ pub fn set_uid(uid: u32) -> Result<()> {
     nix::unistd::setresuid(id, id, id).call(|| format!("setresuid({uid}, {uid}, {uid})"))
 }
 
+/// Lets each of these signals end the process, with the status a shell would tell: the kernel spares the first process
+/// of a pid namespace every signal of its own that it has no handler for. Executing a program takes the handlers off.
+pub fn end_on(signals: &[rustix::process::Signal]) -> Result<()> {
+    extern "C" fn end(number: libc::c_int) {
+        exit_now(128 + number)
+    }
+    let action = nix::sys::signal::SigAction::new(
+        nix::sys::signal::SigHandler::Handler(end),
+        nix::sys::signal::SaFlags::empty(),
+        nix::sys::signal::SigSet::empty(),
+    );
+    for signal in signals {
+        let number = signal.as_raw();
+        let signal = nix::sys::signal::Signal::try_from(number).call(|| format!("signal {number}"))?;
+        // SAFETY: the handler calls nothing but _exit, which is async-signal-safe, and never returns into what it
+        // interrupted.
+        unsafe { nix::sys::signal::sigaction(signal, &action) }
+            .call(|| format!("rt_sigaction({number}, <exit>)"))?;
+    }
+    Ok(())
+}
+
 /// All signals with their default action and none blocked, as a fresh program expects them.
 pub fn reset_signals() -> Result<()> {
     for number in 1..=64 {
