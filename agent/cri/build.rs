@@ -7,7 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .message_attribute(".", "#[derive(serde::Serialize, serde::Deserialize)]\n#[serde(default)]")
         .compile_fds(descriptors)?;
-    for plugins in ["deviceplugin", "pluginregistration", "csi"] {
+    for plugins in ["deviceplugin", "pluginregistration", "csi", "podresources"] {
         let descriptors = protox::compile([format!("proto/{plugins}.proto")], ["proto"])?;
         tonic_prost_build::configure().compile_fds(descriptors)?;
     }

@@ -38,8 +38,10 @@ pub mod observed;
 pub mod paths;
 pub mod plan;
 pub mod pleg;
+pub mod plugin_socket;
 pub mod pod;
 pub mod pod_cgroup;
+pub mod pod_resources;
 pub mod pod_source;
 pub mod pod_worker;
 pub mod pods;
@@ -66,6 +68,8 @@ use cpus::Cpus;
 use csi::Csi;
 use devices::Devices;
 use events::{Recorder, Severity};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use host::{CALL_DEADLINE, Host, within};
 use k8s_openapi::api::core::v1::{Node, Service};
 use knarr_cri::v1::{StatusRequest, VersionRequest};
@@ -77,6 +81,7 @@ use node_object::Identity;
 use node_status::NodeWriter;
 use paths::Paths;
 use pleg::Pleg;
+use pod_resources::Resources;
 use pod_source::manifest_url::ManifestUrl;
 use pod_source::manifests::{LocalObjects, ManifestDirectory};
 use pod_source::{Origin, cluster};
@@ -204,19 +209,7 @@ impl Kubelet {
             unsafe_sysctls: parts.config.kubelet.allowed_unsafe_sysctls.clone(),
         };
         if !parts.imaginary {
-            tasks.spawn(shutdown.clone().run_until_cancelled_owned(host.devices.clone().run()));
-            tasks.spawn(shutdown.clone().run_until_cancelled_owned(host.csi.clone().run()));
-            let move_containers = host.cpus.clone().run(parts.runtime.clone());
-            tasks.spawn(shutdown.clone().run_until_cancelled_owned(move_containers));
-            let rotation = log_rotation::run(parts.runtime.clone(), parts.config.kubelet.log_limits());
-            tasks.spawn(shutdown.clone().run_until_cancelled_owned(rotation));
-            if let Some(client) = parts.client.clone() {
-                let (node, directory) = (parts.node_name.clone(), volumes_dir(&parts.config));
-                let reclaim = local_volumes::run(client, node, directory);
-                tasks.spawn(shutdown.clone().run_until_cancelled_owned(reclaim));
-            }
-            let guard = guard(&parts, settings, host.recorder.clone(), conditions);
-            tasks.spawn(shutdown.clone().run_until_cancelled_owned(guard.run()));
+            side_tasks(&parts, &host, (settings, conditions), &shutdown, &tasks);
         }
         let (sources, events) = mpsc::unbounded_channel();
         let seen = (pod_cidr.clone(), host.node.clone());
@@ -261,6 +254,32 @@ impl Kubelet {
         self.tasks.wait().await;
         stopped.map_err(anyhow::Error::msg)
     }
+}
+
+/// What a real node does beside its pods.
+fn side_tasks(
+    parts: &Parts,
+    host: &Host,
+    (settings, conditions): (pressure::Settings, watch::Sender<pressure::Conditions>),
+    shutdown: &CancellationToken,
+    tasks: &TaskTracker,
+) {
+    let spawn = |task: BoxFuture<'static, ()>| {
+        tasks.spawn(shutdown.clone().run_until_cancelled_owned(task));
+    };
+    let (devices, cpus) = (host.devices.clone(), host.cpus.clone());
+    let resources =
+        Resources { workers: parts.workers.clone(), devices: devices.clone(), cpus: cpus.clone() };
+    spawn(resources.run(parts.config.kubelet_dir()).boxed());
+    spawn(devices.run().boxed());
+    spawn(host.csi.clone().run().boxed());
+    spawn(cpus.run(parts.runtime.clone()).boxed());
+    spawn(log_rotation::run(parts.runtime.clone(), parts.config.kubelet.log_limits()).boxed());
+    if let Some(client) = parts.client.clone() {
+        let directory = volumes_dir(&parts.config);
+        spawn(local_volumes::run(client, parts.node_name.clone(), directory).boxed());
+    }
+    spawn(guard(parts, settings, host.recorder.clone(), conditions).run().boxed());
 }
 
 /// Where the cluster may make volumes on this node.

@@ -177,10 +177,15 @@ impl Cluster {
 
     /// Runs one kubectl.
     pub fn kubectl(&self, kubectl: &Path, arguments: &[&str]) -> Said {
+        bins::run(self.kubectl_command(kubectl).args(arguments))
+    }
+
+    /// One kubectl with this cluster's credentials, to be given arguments and started.
+    pub fn kubectl_command(&self, kubectl: &Path) -> Command {
         let mut command = Command::new(kubectl);
-        command.arg("--kubeconfig").arg(self.path("data/admin.kubeconfig")).args(arguments);
+        command.arg("--kubeconfig").arg(self.path("data/admin.kubeconfig"));
         command.env("HOME", self.directory.path());
-        bins::run(&mut command)
+        command
     }
 
     /// Writes a manifest whose `IMAGE` is the sample image and answers its path.

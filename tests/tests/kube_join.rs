@@ -4,6 +4,8 @@
 // Test code throughout: a failed expectation ends the test that made it.
 #![allow(clippy::expect_used, clippy::print_stderr)]
 
+#[path = "kube_join/certificate.rs"]
+mod certificate;
 #[allow(dead_code)] // Shared with the tests of pods, which use all of it.
 #[path = "kube_pods/node.rs"]
 mod node;
@@ -21,10 +23,14 @@ use std::os::unix::fs::PermissionsExt;
 #[test]
 fn a_second_node_joins_works_dies_and_comes_back() {
     let wire = Wire::lay();
-    let Some(node) = Node::start() else {
+    let Some(node) = Node::start_for_many_nodes() else {
         return skip("kube_join", "no kubectl on this machine");
     };
-    let port = format!("listen = \"0.0.0.0:{}\"\nserver_tls_bootstrap = true\n", 10_250);
+    let port = format!(
+        "listen = \"0.0.0.0:{}\"\nserver_tls_bootstrap = true\n[network]\ncluster_cidr = \"{}\"\n",
+        10_250,
+        node.cluster_cidr()
+    );
     let mut second = Second::new(&wire, &port);
     second.pull(&node.busybox());
     let words = invitation(&node);
@@ -33,8 +39,10 @@ fn a_second_node_joins_works_dies_and_comes_back() {
     it_is_a_member(&node, &second);
     it_serves_with_a_certificate_of_the_cluster(&node, &second);
     it_runs_pods(&node);
+    pods_of_both_nodes_reach_each_other(&node);
     it_is_drained(&node);
     it_dies_and_comes_back(&node, &mut second);
+    its_certificate_is_renewed(&node, &mut second);
     it_asks_for_nothing_but_the_published_api(&node, &wire, &mut second);
     it_goes_down_in_good_order(&node, &mut second);
 }
@@ -122,6 +130,34 @@ fn it_runs_pods(node: &Node) {
     assert_eq!(node.k(&["exec", "far", "--", "echo", "through"]).ok(), "through\n");
 }
 
+/// Each node routes the other's pods to it.
+fn pods_of_both_nodes_reach_each_other(node: &Node) {
+    let serve = |place: &str| {
+        let mut spec = sleeper(node);
+        spec["nodeName"] = json!(place);
+        let script = format!("mkdir /w; echo {place} > /w/index.html; exec httpd -f -p 8080 -h /w");
+        spec["containers"][0]["command"] = json!(["sh", "-c", script]);
+        spec["containers"][0]["readinessProbe"] = json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1});
+        spec
+    };
+    let places = [("here", "node"), ("there", "second")];
+    for (pod, place) in places {
+        node.pod(pod, serve(place));
+    }
+    let address = |pod: &str| node.ready(pod)["status"]["podIP"].as_str().unwrap_or_default().to_owned();
+    let addresses = places.map(|(pod, _)| address(pod));
+    for (asker, (asked, place)) in [("there", (0, "node")), ("here", (1, "second"))] {
+        let url = format!("http://{}:8080/", addresses[asked]);
+        node.eventually(&format!("{asker} reaches {url}"), || {
+            // wget's own time limit ends in a crash in some builds of busybox.
+            let said = node.k(&["exec", asker, "--", "busybox", "timeout", "5", "wget", "-qO-", &url]);
+            if said.out.trim() == place { Ok(()) } else { Err(format!("{said:?}")) }
+        });
+    }
+    node.k(&["delete", "pod", "here", "there", "--wait=false"]).ok();
+    node.gone("there");
+}
+
 fn it_is_drained(node: &Node) {
     node.k(&["drain", "second", "--force", "--ignore-daemonsets", "--timeout=50s"]).ok();
     node.gone("far");
@@ -141,6 +177,29 @@ fn it_dies_and_comes_back(node: &Node, second: &mut Second<'_>) {
     second.start(&[]);
     node_is(node, "Ready");
     node.gone("left");
+}
+
+/// A certificate most of whose time has passed is exchanged at once, by the right of the old one.
+fn its_certificate_is_renewed(node: &Node, second: &mut Second<'_>) {
+    second.stop();
+    let file = second.path("data/node.kubeconfig");
+    let kept = std::fs::read_to_string(&file).expect("a kubeconfig");
+    let old = certificate::almost_over(&node.path("data/pki"), &second.path("old"), "second");
+    std::fs::write(&file, certificate::replaced(&kept, &old)).expect("a kubeconfig");
+    let before = node.k(&["get", "csr", "-o", "name"]).ok().lines().count();
+    second.start(&[]);
+    node.eventually("another certificate is kept", || {
+        let now = std::fs::read_to_string(&file).unwrap_or_default();
+        if now.contains(&old.certificate) || now == kept { Err(second.log()) } else { Ok(()) }
+    });
+    let requests = node.k(&["get", "csr", "--no-headers"]).ok();
+    assert_eq!(requests.lines().count(), before + 1, "{requests}");
+    let by_itself = |line: &&str| line.contains("system:node:second") && line.contains("Approved,Issued");
+    assert!(requests.lines().any(|line| by_itself(&line)), "{requests}");
+    let file = file.display().to_string();
+    let may = node.k(&["--kubeconfig", &file, "auth", "can-i", "get", "nodes/second"]).out;
+    assert_eq!(may.trim(), "yes");
+    node_is(node, "Ready");
 }
 
 /// What the published roles `system:node` and `system:node-proxier` let a node do (group, resource, verbs), and one

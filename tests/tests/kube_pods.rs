@@ -4,9 +4,13 @@
 // Test code throughout: a failed expectation ends the test that made it.
 #![allow(clippy::expect_used)]
 
+#[path = "kube_pods/ends.rs"]
+mod ends;
 #[allow(dead_code)] // Shared with the tests of a second node.
 #[path = "kube_pods/node.rs"]
 mod node;
+#[path = "kube_pods/pulls.rs"]
+mod pulls;
 
 use knarr_tests::skip::skip;
 use node::{Node, terminated, waiting};
@@ -31,7 +35,10 @@ fn how_containers_begin_run_and_end() {
     init_containers_fail(&node);
     hooks_run(&node);
     probes_decide(&node);
+    ends::conditions_that_hold_have_no_reason(&node);
+    ends::deleted_pods_end_in_a_final_phase(&node);
     restarts_back_off(&node);
+    ends::what_cannot_start_backs_off(&node);
     last_words_and_deadlines(&node);
     restart_counts_survive_the_agent(&mut node);
 }
@@ -77,6 +84,12 @@ fn start_lifecycle(node: &Node) {
         "failureThreshold": 1});
     node.pod("probed", probed);
     node.pod("crash", simple(node, "echo run; exit 2"));
+    let mut no_command = simple(node, "");
+    no_command["containers"][0]["command"] = json!(["/not/there"]);
+    node.pod("no-command", no_command);
+    let mut watched = simple(node, "trap 'exit 0' TERM; while :; do sleep 0.1; done");
+    watched["terminationGracePeriodSeconds"] = json!(30);
+    node.pod("watched", watched);
     let mut words = simple(node, "echo 'from the log'; exit 1");
     words["restartPolicy"] = json!("Never");
     words["containers"][0]["terminationMessagePolicy"] = json!("FallbackToLogsOnError");
@@ -171,6 +184,7 @@ fn what_containers_are_given_and_what_pods_are_refused() {
     usage_is_shown(&node);
     objects_reach_running_pods(&node);
     rejections_have_their_reasons(&node);
+    pulls::pull_secrets_open_registries(&node);
     gates_open(&node);
     limits_of_the_disk_are_kept(&node);
     static_pods_have_mirrors(&node);
@@ -358,6 +372,9 @@ fn rejections_have_their_reasons(node: &Node) {
         assert_eq!(pod["status"]["reason"], reason, "{}", pod["status"]);
         let text = pod["status"]["message"].as_str().unwrap_or_default();
         assert!(text.starts_with("Pod was rejected: ") && text.contains(message), "{text}");
+        assert!(pod["status"]["containerStatuses"].is_null(), "nothing of it was ever here: {pod}");
+        let row = node.k(&["get", "pod", name, "--no-headers"]).ok();
+        assert!(row.contains(reason), "{row}");
     }
     let pod = node.when("root", "it is refused", |pod| {
         waiting(&pod["status"]["containerStatuses"][0])["reason"] == "CreateContainerConfigError"

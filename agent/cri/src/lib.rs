@@ -58,5 +58,17 @@ pub mod csi {
     tonic::include_proto!("csi.v1");
 }
 
+/// Messages of package `v1`, by which a node tells what containers have for themselves, from `proto/podresources.proto`.
+#[allow(
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::too_many_lines,
+    clippy::unwrap_used
+)]
+pub mod pod_resources {
+    tonic::include_proto!("v1");
+}
+
 pub use service::{ImageService, MessageStream, RuntimeService};
 pub use tonic::{Code, Status};

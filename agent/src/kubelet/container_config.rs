@@ -266,8 +266,9 @@ fn sub_path(inputs: Inputs<'_>, mount: &VolumeMount) -> Result<Option<String>, S
         let lookup =
             |name: &str| inputs.environment.iter().find(|(key, _)| key == name).map(|(_, v)| v.as_str());
         let expanded = env::expand(expression, &lookup);
-        if expanded.contains("$(") {
-            return Err(format!("missing value for \"{expression}\""));
+        if let Some((_, rest)) = expanded.split_once("$(") {
+            let missing = rest.split(')').next().unwrap_or(expression);
+            return Err(format!("missing value for {missing}"));
         }
         return Ok(Some(expanded));
     }

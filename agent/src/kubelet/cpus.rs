@@ -113,6 +113,21 @@ impl Cpus {
         self.0.as_ref().map(|manager| manager.lock().of(uid, container).to_string()).unwrap_or_default()
     }
 
+    /// The processors that a container has for itself.
+    pub fn alone(&self, uid: &str, container: &str) -> Vec<i64> {
+        let Some(manager) = &self.0 else { return Vec::new() };
+        let books = manager.lock();
+        let own = books.entries.get(uid).and_then(|containers| containers.get(container));
+        own.into_iter().flat_map(|set| set.0.iter().copied().map(i64::from)).collect()
+    }
+
+    /// The processors that containers may get for themselves, whoever has them.
+    pub fn to_give(&self) -> Vec<i64> {
+        let Some(manager) = &self.0 else { return Vec::new() };
+        let all = manager.cores.iter().fold(CpuSet::default(), |sum, core| sum.with(core));
+        all.without(&manager.reserved).0.iter().copied().map(i64::from).collect()
+    }
+
     /// Moves containers to what is theirs now. Never returns.
     pub async fn run(self, runtime: Arc<dyn RuntimeService>) {
         let Some(manager) = self.0.clone() else { return };

@@ -70,6 +70,12 @@ impl Csi {
         self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The driver, or why there is no volume of it.
+    fn for_mount(&self, name: &str) -> Result<Driver, String> {
+        let found = self.driver(name);
+        found.map_err(|error| format!("kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: {error}"))
+    }
+
     fn driver(&self, name: &str) -> Result<Driver, String> {
         let found = self.lock().get(name).cloned();
         found.ok_or_else(|| format!("driver name {name} not found in the list of registered CSI drivers"))

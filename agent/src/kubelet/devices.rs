@@ -134,6 +134,16 @@ impl Devices {
         });
     }
 
+    /// Ids of the devices of a container, by resource.
+    pub fn of(&self, uid: &str, container: &str) -> BTreeMap<String, Vec<String>> {
+        self.lock().ledger.of(uid, container)
+    }
+
+    /// Ids of the devices that can be given away, by resource, whoever has them.
+    pub fn healthy(&self) -> BTreeMap<String, Vec<String>> {
+        self.lock().ledger.healthy()
+    }
+
     /// Puts into a container's configuration what its devices mean.
     pub async fn equip(
         &self,

@@ -2,7 +2,8 @@
 
 use crate::kubelet::host::Host;
 use crate::kubelet::http_call::{HttpCall, headers};
-use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
+use crate::kubelet::pod;
+use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use knarr_cri::v1::ExecSyncRequest;
 use std::time::Duration;
@@ -10,8 +11,41 @@ use std::time::Duration;
 /// Longest wait for an answer of an HTTP hook; the grace period bounds it further.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Runs one hook to its end; the error is the event's text.
+/// Runs one hook to its end; the error is for `status`, and too private for an event.
 pub async fn run(
+    host: &Host,
+    hook: &LifecycleHandler,
+    pod: &Pod,
+    container: &Container,
+    container_id: &str,
+    pod_ip: &str,
+) -> Result<(), String> {
+    let done = run_one(host, hook, container, container_id, pod_ip).await;
+    done.map_err(|error| {
+        let name = &container.name;
+        format!(
+            "{} for Container \"{name}\" in Pod \"{}\" failed - error: {error}",
+            named(hook),
+            pod::described(pod)
+        )
+    })
+}
+
+/// The hook as messages call it.
+fn named(hook: &LifecycleHandler) -> String {
+    if let Some(exec) = &hook.exec {
+        return format!("Exec lifecycle hook ([{}])", exec.command.clone().unwrap_or_default().join(" "));
+    }
+    if let Some(get) = &hook.http_get {
+        return format!("HTTP lifecycle hook ({})", get.path.as_deref().unwrap_or_default());
+    }
+    match &hook.sleep {
+        Some(sleep) => format!("Sleep lifecycle hook ({})", sleep.seconds),
+        None => "Lifecycle hook".to_string(),
+    }
+}
+
+async fn run_one(
     host: &Host,
     hook: &LifecycleHandler,
     container: &Container,
@@ -47,7 +81,7 @@ pub async fn run(
 }
 
 async fn run_exec(host: &Host, container_id: &str, cmd: Vec<String>) -> Result<(), String> {
-    let words = format!("[{}]", cmd.join(" "));
+    let words = cmd.join(" ");
     let request = ExecSyncRequest { container_id: container_id.to_string(), cmd, timeout: 0 };
     let answer = host.runtime.exec_sync(request).await.map_err(|status| status.message().to_string())?;
     if answer.exit_code == 0 {
@@ -55,7 +89,7 @@ async fn run_exec(host: &Host, container_id: &str, cmd: Vec<String>) -> Result<(
     }
     let output = [answer.stdout, answer.stderr].concat();
     let output = String::from_utf8_lossy(&output[..output.len().min(1024)]).into_owned();
-    Err(format!("command {words} exited with {}: , message: {output:?}", answer.exit_code))
+    Err(format!("command '{words}' exited with {}: , message: {output:?}", answer.exit_code))
 }
 
 /// A path with its leading slash.

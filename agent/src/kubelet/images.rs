@@ -9,6 +9,7 @@ use crate::kubelet::references::References;
 use crate::kubelet::security::ImageUser;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use knarr_cri::v1::{Image, ImageSpec, ImageStatusRequest, PodSandboxConfig, PullImageRequest};
+use knarr_images::Reference;
 use std::time::{Duration, Instant};
 
 /// A whole pull may take this long; a stalled one must end some day.
@@ -34,22 +35,8 @@ pub struct ImageFailure {
 
 /// The name with `:latest` where it has neither tag nor digest; `None` when it is no image name.
 fn with_tag(image: &str) -> Option<String> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || "._-/:@[]".contains(c);
+    Reference::parse(image).ok()?;
     let last = image.rsplit('/').next().unwrap_or_default();
-    let repository = image.split('@').next().unwrap_or_default();
-    let path = repository
-        .rsplit_once('/')
-        .map_or(repository, |(_, last)| last)
-        .split(':')
-        .next()
-        .unwrap_or_default();
-    if image.is_empty()
-        || !image.chars().all(legal)
-        || path.is_empty()
-        || path.chars().any(char::is_uppercase)
-    {
-        return None;
-    }
     let tagged = image.contains('@') || last.contains(':');
     Some(if tagged { image.to_string() } else { format!("{image}:latest") })
 }
@@ -72,9 +59,7 @@ pub async fn ensure_image(
     sandbox: &PodSandboxConfig,
 ) -> Result<PresentImage, ImageFailure> {
     let given = container.image.as_deref().unwrap_or_default();
-    let event = |severity, reason, text: String| {
-        host.recorder.container(pod, &container.name, severity, reason, text)
-    };
+    let event = |severity, reason, text: String| tell(host, pod, container, severity, reason, text);
     let Some(image) = with_tag(given) else {
         let message = format!(
             "Failed to apply default image tag \"{given}\": couldn't parse image name \"{given}\": invalid reference format"
@@ -106,6 +91,21 @@ pub async fn ensure_image(
     }
 }
 
+/// About the container, or about the pod where the image is a volume's.
+fn tell(
+    host: &Host,
+    pod: &Pod,
+    container: &Container,
+    severity: Severity,
+    reason: &'static str,
+    text: String,
+) {
+    match container.name.as_str() {
+        "" => host.recorder.pod(pod, severity, reason, text),
+        name => host.recorder.container(pod, name, severity, reason, text),
+    }
+}
+
 async fn inspect(host: &Host, spec: &ImageSpec) -> Result<Option<Image>, String> {
     let request = ImageStatusRequest { image: Some(spec.clone()), verbose: false };
     let answer = within(CALL_DEADLINE, host.images.image_status(request)).await;
@@ -126,9 +126,7 @@ async fn pull(
     spec: ImageSpec,
 ) -> Result<PresentImage, ImageFailure> {
     let given = container.image.as_deref().unwrap_or_default();
-    let event = |severity, reason, text: String| {
-        host.recorder.container(pod, &container.name, severity, reason, text)
-    };
+    let event = |severity, reason, text: String| tell(host, pod, container, severity, reason, text);
     event(Severity::Normal, "Pulling", format!("Pulling image \"{given}\""));
     let asked = Instant::now();
     let failed = |message: String| {
@@ -188,11 +186,14 @@ mod tests {
 
     #[test]
     fn names_get_a_tag_or_are_refused() {
+        let digested = "x@sha256:a3ed95caeb02ffe68cdd9fd84406680ae93d633cb16422d00e8a7c22955b46d4";
         for (image, expected) in [
             ("busybox", Some("busybox:latest")),
             ("a.b:5000/x/y", Some("a.b:5000/x/y:latest")),
             ("a.b:5000/x:1", Some("a.b:5000/x:1")),
-            ("x@sha256:ab", Some("x@sha256:ab")),
+            (digested, Some(digested)),
+            ("x@sha256:ab", None),
+            ("a//b", None),
             ("", None),
             ("UPPER", None),
             ("a b", None),

@@ -72,10 +72,23 @@ pub struct ObservedContainer {
     pub image_id: String,
     #[allow(missing_docs)]
     pub log_path: String,
+    /// Who its first process runs as; none where the runtime does not say.
+    pub user: Option<User>,
     /// What its cgroup allows; none where the runtime does not say.
     pub granted: Option<Granted>,
     /// Host path of the termination message, with the policy that reads it.
     pub termination_message: Option<TerminationMessage>,
+}
+
+/// Whose processes those of a container are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct User {
+    #[allow(missing_docs)]
+    pub uid: i64,
+    #[allow(missing_docs)]
+    pub gid: i64,
+    #[allow(missing_docs)]
+    pub groups: Vec<i64>,
 }
 
 /// Limits and shares of a container; zero is none.
@@ -226,6 +239,11 @@ fn container_of(status: ContainerStatus, sandbox_id: String) -> ObservedContaine
         message: status.message,
         image: status.image.map(|image| image.image).unwrap_or_default(),
         image_id: if status.image_ref.is_empty() { status.image_id } else { status.image_ref },
+        user: status.user.and_then(|user| user.linux).map(|linux| User {
+            uid: linux.uid,
+            gid: linux.gid,
+            groups: linux.supplemental_groups,
+        }),
         granted: granted(status.resources),
         log_path: status.log_path,
         id: status.id,

@@ -98,7 +98,7 @@ pub fn spawn(
     finished: mpsc::UnboundedSender<String>,
 ) -> Handle {
     let (commands, mailbox) = mpsc::unbounded_channel();
-    let (show, shown) = watch::channel(pod.clone());
+    let (show, shown) = watch::channel(shown_at_first(&pod, rejection.as_ref()));
     let wake = Arc::new(Notify::new());
     let handle = Handle { commands, wake: wake.clone(), shown };
     let worker = Worker::new(host, pod, rejection, mailbox, wake, show);
@@ -109,6 +109,13 @@ pub fn spawn(
         }
     });
     handle
+}
+
+/// A pod that was refused takes up no room from the beginning.
+fn shown_at_first(pod: &Arc<Pod>, rejection: Option<&(String, String)>) -> Arc<Pod> {
+    let Some(rejection) = rejection else { return pod.clone() };
+    let status = Some(status::rejected(pod, rejection, Timestamp::now()));
+    Arc::new(Pod { status, ..Pod::clone(pod) })
 }
 
 /// The batch under way.
@@ -132,6 +139,8 @@ struct Worker {
     probes: Probes,
     observed: ObservedPod,
     ending: Option<Ending>,
+    /// Why the node does not take the pod.
+    rejection: Option<(String, String)>,
     /// The status reported last.
     status: PodStatus,
     start_time: Timestamp,
@@ -169,6 +178,7 @@ impl Worker {
             memory: Memory::default(),
             observed: ObservedPod::default(),
             ending: None,
+            rejection: rejection.clone(),
             status,
             start_time,
             messages: BTreeMap::new(),
@@ -280,6 +290,11 @@ impl Worker {
         for action in &plan.actions {
             self.note_start(action);
         }
+        let starting = plan.actions.iter().filter_map(|action| match action {
+            Action::Start { container, .. } => Some(container.clone()),
+            _ => None,
+        });
+        self.memory.starting = starting.collect();
         let cancel = CancellationToken::new();
         let batch = self.batch(cancel.clone());
         let (actions, wake) = (plan.actions.clone(), self.wake.clone());
@@ -317,6 +332,7 @@ impl Worker {
         }
         if self.running.as_ref().is_some_and(|running| running.task.is_finished()) {
             self.running = None;
+            self.memory.starting.clear();
         }
         true
     }
@@ -381,20 +397,10 @@ impl Worker {
     }
 
     fn publish(&mut self, plan: &Plan, now: Timestamp) {
-        let status = status::pod_status(Inputs {
-            pod: &self.pod,
-            previous: &self.status,
-            observed: &self.observed,
-            memory: &self.memory,
-            waiting: &plan.waiting,
-            messages: &self.messages,
-            ending: self.ending.as_ref(),
-            stopped: plan.stopped,
-            host_ips: &self.host.node_ips,
-            runtime_name: &self.host.runtime_name,
-            start_time: self.start_time,
-            now,
-        });
+        let status = match &self.rejection {
+            Some(rejection) => status::rejected(&self.pod, rejection, self.start_time),
+            None => self.computed_status(plan, now),
+        };
         // A pod that had ended before this agent started, and whose containers are gone, stays as it was reported.
         let lost = pod::is_finished(&self.pod) && self.observed.containers.is_empty();
         if status == self.status || lost {
@@ -407,6 +413,23 @@ impl Worker {
         let mut shown = Pod::clone(&self.pod);
         shown.status = Some(self.status.clone());
         self.show.send_replace(Arc::new(shown));
+    }
+
+    fn computed_status(&self, plan: &Plan, now: Timestamp) -> PodStatus {
+        status::pod_status(Inputs {
+            pod: &self.pod,
+            previous: &self.status,
+            observed: &self.observed,
+            memory: &self.memory,
+            waiting: &plan.waiting,
+            messages: &self.messages,
+            ending: self.ending.as_ref(),
+            stopped: plan.stopped,
+            host_ips: &self.host.node_ips,
+            runtime_name: &self.host.runtime_name,
+            start_time: self.start_time,
+            now,
+        })
     }
 
     async fn read_messages(&mut self) {

@@ -30,6 +30,8 @@ use thresholds::Tracker;
 use tokio::sync::watch;
 use usage::Usages;
 
+/// How the message of a pod begins that was evicted because the node ran short.
+pub const NODE_IS_SHORT: &str = "The node was low on resource: ";
 /// What an evicted pod gets to end in.
 const EVICTION_GRACE: Duration = Duration::from_secs(1);
 /// How long an evicted pod may take before the next one goes.

@@ -66,6 +66,9 @@ pub struct References {
     pub claims: BTreeMap<String, Result<PersistentVolume, String>>,
 }
 
+/// How the reason begins for which a claim cannot be used.
+pub const CLAIM_FAILED: &str = "error processing PVC";
+
 impl References {
     /// The bytes of a ConfigMap's key, from `data` or `binaryData`.
     pub fn config_key(&self, name: &str, key: &str) -> Option<Vec<u8>> {
@@ -159,7 +162,7 @@ pub async fn fetch(source: &dyn ObjectSource, pod: &Pod) -> Result<References, S
         let Some(claim) = claim_name(pod, volume) else { continue };
         let made_for = volume.ephemeral.as_ref().map(|_| pod::uid(pod));
         let bound = source.claimed(namespace, &claim, made_for).await;
-        let explained = |error| format!("error processing PVC {namespace}/{claim}: {error}");
+        let explained = |error| format!("{CLAIM_FAILED} {namespace}/{claim}: {error}");
         found.claims.insert(claim.clone(), bound.map_err(explained));
     }
     Ok(found)

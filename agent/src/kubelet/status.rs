@@ -48,6 +48,19 @@ pub struct Inputs<'a> {
     pub now: Timestamp,
 }
 
+/// The status of a pod that the node has refused: nothing of it was ever here.
+pub fn rejected(pod: &Pod, (reason, message): &(String, String), now: Timestamp) -> PodStatus {
+    PodStatus {
+        phase: Some(Phase::Failed.name().to_string()),
+        reason: Some(reason.clone()),
+        message: Some(message.clone()),
+        start_time: Some(Time(now)),
+        qos_class: Some(resources::qos(pod).name().to_string()),
+        observed_generation: pod.metadata.generation,
+        ..Default::default()
+    }
+}
+
 /// Computes the status.
 pub fn pod_status(inputs: Inputs<'_>) -> PodStatus {
     let of_kind = |wanted: &[Kind]| -> Vec<ContainerStatus> {
@@ -55,7 +68,10 @@ pub fn pod_status(inputs: Inputs<'_>) -> PodStatus {
         all.map(|(kind, container)| container::status(inputs, kind, container)).collect()
     };
     let init = of_kind(&[Kind::Init, Kind::Sidecar]);
-    let main = of_kind(&[Kind::Main]);
+    let mut main = of_kind(&[Kind::Main]);
+    if inputs.stopped && inputs.ending.is_some() && phase::is_initialized(inputs, &init) {
+        main.iter_mut().for_each(container::end);
+    }
     let ephemeral: Vec<ContainerStatus> = pod::ephemeral_containers(inputs.pod)
         .iter()
         .map(|(container, _)| container::status(inputs, Kind::Ephemeral, container))
@@ -74,6 +90,7 @@ pub fn pod_status(inputs: Inputs<'_>) -> PodStatus {
         pod_ips: (!pod_ips.is_empty()).then(|| pod_ips.into_iter().map(|ip| PodIP { ip }).collect()),
         start_time: Some(Time(inputs.start_time)),
         qos_class: Some(resources::qos(inputs.pod).name().to_string()),
+        observed_generation: inputs.pod.metadata.generation,
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(main),
         ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),

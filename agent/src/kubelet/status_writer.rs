@@ -145,6 +145,11 @@ impl Writer {
                 }
                 Outcome::Again
             }
+            // The same again would be refused again; what comes next, or the deletion, need not wait for it.
+            Ok(Err(kube::Error::Api(answer))) if answer.code == 422 => {
+                tracing::warn!(pod = target.name, "status refused: {}", answer.message);
+                Outcome::Written
+            }
             Ok(Err(error)) => {
                 tracing::warn!(pod = target.name, "status not written: {error}");
                 Outcome::Again
@@ -195,6 +200,7 @@ fn difference(known: &Value, wanted: &Value) -> Value {
             list.insert(0, json!({"$patch": "replace"}));
         }
         if let (true, Some(list)) = (field == "conditions", value.as_array_mut()) {
+            list.iter_mut().for_each(|condition| take_away(known, condition));
             list.extend(
                 passed(known, list).into_iter().map(|kind| json!({"$patch": "delete", "type": kind})),
             );
@@ -205,6 +211,16 @@ fn difference(known: &Value, wanted: &Value) -> Value {
         patch.insert(field.clone(), Value::Null);
     }
     Value::Object(patch)
+}
+
+/// Names the fields of a condition that it no longer has: conditions are merged, and would keep them.
+fn take_away(known: &serde_json::Map<String, Value>, condition: &mut Value) {
+    let list = known.get("conditions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let before = list.iter().find(|before| before["type"] == condition["type"]).and_then(Value::as_object);
+    let Some(present) = condition.as_object_mut() else { return };
+    for field in before.into_iter().flat_map(serde_json::Map::keys) {
+        present.entry(field.clone()).or_insert(Value::Null);
+    }
 }
 
 /// Conditions that were there while they held, and no longer do.
@@ -234,6 +250,11 @@ mod tests {
         let known = json!({"conditions": [{"type": "Ready"}, {"type": "PodResizePending"}, {"type": "x"}]});
         let wanted = json!({"conditions": [{"type": "Ready"}]});
         let expected = json!([{"type": "Ready"}, {"$patch": "delete", "type": "PodResizePending"}]);
+        assert_eq!(difference(&known, &wanted)["conditions"], expected);
+        let known =
+            json!({"conditions": [{"type": "Ready", "status": "False", "reason": "r", "message": "m"}]});
+        let wanted = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+        let expected = json!([{"type": "Ready", "status": "True", "reason": null, "message": null}]);
         assert_eq!(difference(&known, &wanted)["conditions"], expected);
     }
 }

@@ -78,7 +78,13 @@ impl VolumeInputs {
 /// Whether the contents of any volume of this pod may change while it runs.
 pub fn can_change(pod: &Pod) -> bool {
     let volumes = pod::spec(pod).volumes.iter().flatten();
-    volumes.into_iter().any(|volume| source::plugin(volume).is_some_and(source::is_made_of_objects))
+    // What a claim is bound to may be a driver's.
+    let is_drivers = |volume: &Volume| {
+        volume.csi.is_some() || volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
+    };
+    volumes
+        .into_iter()
+        .any(|volume| is_drivers(volume) || source::plugin(volume).is_some_and(source::is_made_of_objects))
 }
 
 /// Makes every volume of the pod. Blocks.

@@ -4,7 +4,8 @@ use knarr_tests::bins::Said;
 use knarr_tests::cluster::{Cluster, kubectls};
 use knarr_tests::eventually::eventually;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -39,6 +40,14 @@ impl Node {
 
     pub(crate) fn k(&self, arguments: &[&str]) -> Said {
         self.cluster.kubectl(&self.kubectl, arguments)
+    }
+
+    /// A kubectl that goes on until it is killed; what it says is in `log`.
+    pub(crate) fn background(&self, arguments: &[&str], log: &Path) -> Child {
+        let log = std::fs::File::create(log).expect("a log");
+        let mut command = self.cluster.kubectl_command(&self.kubectl);
+        command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
+        command.spawn().expect("kubectl")
     }
 
     /// Runs one of our own commands on this node's directories.

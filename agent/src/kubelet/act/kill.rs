@@ -83,13 +83,15 @@ impl Batch {
         };
         let facts = self.host.facts(&self.pod, self.observed.ready_sandbox());
         let ip = facts.pod_ips.first().cloned().unwrap_or_default();
-        let run = hooks::run(&self.host, &hook, &container, id, &ip);
+        let run = hooks::run(&self.host, &hook, &self.pod, &container, id, &ip);
         let failure = match tokio::time::timeout(grace, run).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
             Err(_) => format!("did not complete within the grace period of {} s", grace.as_secs()),
         };
-        let text = format!("PreStopHook failed: {failure}");
+        tracing::warn!(pod = pod::described(&self.pod), container = name, "preStop: {failure}");
+        // What a hook says may be secret, and events are read by many.
+        let text = "PreStopHook failed";
         self.host.recorder.container(&self.pod, name, Severity::Warning, "FailedPreStopHook", text);
     }
 }

@@ -21,17 +21,18 @@ use std::path::Path;
 struct Failure {
     reason: &'static str,
     message: String,
-    pull: bool,
+    /// The image, if it was its pull that failed.
+    pull_of: Option<String>,
 }
 
 impl Failure {
     fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), pull: false }
+        Self { reason, message: message.into(), pull_of: None }
     }
 
-    fn of_image(failure: ImageFailure) -> Self {
+    fn of_image(failure: ImageFailure, image: Option<&String>) -> Self {
         let pull = matches!(failure.reason, "ErrImagePull" | "SignatureValidationFailed");
-        Self { reason: failure.reason, message: failure.message, pull }
+        Self { reason: failure.reason, message: failure.message, pull_of: image.filter(|_| pull).cloned() }
     }
 }
 
@@ -50,7 +51,7 @@ impl Batch {
     }
 
     fn start_failed(&self, container: Container, failure: Failure) {
-        let text = if failure.pull
+        let text = if failure.pull_of.is_some()
             || failure.reason == "ErrImageNeverPull"
             || failure.reason == "InvalidImageName"
         {
@@ -58,12 +59,15 @@ impl Batch {
         } else {
             format!("Error: {}", failure.message)
         };
-        self.host.recorder.container(&self.pod, &container.name, Severity::Warning, "Failed", text);
+        // The failure of a hook has an event of its own.
+        if failure.reason != "PostStartHookError" {
+            self.host.recorder.container(&self.pod, &container.name, Severity::Warning, "Failed", text);
+        }
         self.report(Report::StartFailed {
             container: container.name,
             reason: failure.reason.to_string(),
             message: failure.message,
-            pull_of: container.image.filter(|_| failure.pull),
+            pull_of: failure.pull_of,
         });
     }
 
@@ -78,7 +82,7 @@ impl Batch {
         let references = references::fetch(&*host.objects, pod).await.map_err(invalid)?;
         let (sandbox_config, _) = sandbox::config(host, pod, sandbox.attempt).await;
         let image = images::ensure_image(host, pod, container, &references, &sandbox_config).await;
-        let image = image.map_err(Failure::of_image)?;
+        let image = image.map_err(|failure| Failure::of_image(failure, container.image.as_ref()))?;
         let volumes = self.image_volumes(container, &references, &sandbox_config).await?;
         let config = self.configure(container, attempt, sandbox, &references, &image, volumes).await;
         let mut config = config.map_err(invalid)?;
@@ -164,14 +168,15 @@ impl Batch {
         for volume in pod::spec(&self.pod).volumes.iter().flatten() {
             let mounted = container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name);
             let Some(source) = volume.image.as_ref().filter(|_| mounted) else { continue };
+            // Without a name: it is the pod's affair, not a container's.
             let wanted = Container {
-                name: container.name.clone(),
                 image: source.reference.clone(),
                 image_pull_policy: source.pull_policy.clone(),
                 ..Default::default()
             };
             let image = images::ensure_image(&self.host, &self.pod, &wanted, references, sandbox).await;
-            found.insert(volume.name.clone(), image.map_err(Failure::of_image)?.reference);
+            let image = image.map_err(|failure| Failure::of_image(failure, source.reference.as_ref()))?;
+            found.insert(volume.name.clone(), image.reference);
         }
         Ok(found)
     }
@@ -223,16 +228,14 @@ impl Batch {
         };
         let facts = self.host.facts(&self.pod, Some(sandbox));
         let ip = facts.pod_ips.first().cloned().unwrap_or_default();
-        let Err(error) = hooks::run(&self.host, hook, container, id, &ip).await else { return Ok(()) };
+        let Err(error) = hooks::run(&self.host, hook, &self.pod, container, id, &ip).await else {
+            return Ok(());
+        };
         let recorder = &self.host.recorder;
-        let text = format!("PostStartHook failed: {error}");
-        recorder.container(
-            &self.pod,
-            &container.name,
-            Severity::Warning,
-            "FailedPostStartHook",
-            text.clone(),
-        );
+        // What a hook says may be secret, and events are read by many.
+        let text = "PostStartHook failed";
+        recorder.container(&self.pod, &container.name, Severity::Warning, "FailedPostStartHook", text);
+        let text = error;
         let grace = pod::grace_period(&self.pod);
         let killing = "FailedPostStartHook".to_string();
         if let Err(error) = self.kill(id, &container.name, &killing, grace).await {

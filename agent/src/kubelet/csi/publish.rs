@@ -1,21 +1,24 @@
 //! Gives a pod its volumes: staged for the node where the driver wants that, then published into the pod's directory.
 
 use super::record::Record;
-use super::{Csi, CsiVolume};
+use super::{Csi, CsiVolume, Driver};
 use crate::kubelet::host::Host;
 use crate::kubelet::pod;
 use crate::kubelet::volumes::{VolumeError, VolumeInputs, give_to_group};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSIDriverSpec, VolumeAttachment};
 use knarr_cri::csi::node_service_capability::rpc::Type;
-use knarr_cri::csi::{NodePublishVolumeRequest, NodeStageVolumeRequest};
+use knarr_cri::csi::{NodePublishVolumeRequest, NodeStageVolumeRequest, VolumeCapability};
 use kube::Api;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Where drivers look for tokens.
+const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
 /// How long the API server may take to answer.
 const ASK: Duration = Duration::from_secs(30);
 
@@ -31,46 +34,44 @@ impl Csi {
         Ok(())
     }
 
+    /// Publishes again what its driver wants to renew from time to time (`requiresRepublish`), such as tokens.
+    pub async fn publish_again(&self, host: &Host, inputs: &VolumeInputs) -> Result<(), VolumeError> {
+        for volume in pod::spec(&inputs.pod).volumes.iter().flatten() {
+            let Some(found) = super::describe(&inputs.pod, volume, &inputs.references) else { continue };
+            let renewed = self.renew(host, &inputs.pod, &found).await;
+            renewed.map_err(|message| VolumeError { volume: Some(volume.name.clone()), message })?;
+        }
+        Ok(())
+    }
+
+    async fn renew(&self, host: &Host, pod: &Pod, volume: &CsiVolume) -> Result<(), String> {
+        let rules = self.rules(volume).await?;
+        if rules.requires_republish != Some(true) {
+            return Ok(());
+        }
+        let driver = self.for_mount(&volume.driver)?;
+        let attached = self.attached(volume, &rules).await?;
+        let _turn = self.turn(&volume.handle).await;
+        let publication = Publication { host, pod, volume, rules: &rules, attached };
+        driver.publish(publication.request(self, &driver).await?).await
+    }
+
     async fn publish(&self, host: &Host, pod: &Pod, volume: &CsiVolume) -> Result<(), String> {
-        let driver = self.driver(&volume.driver)?;
+        let driver = self.for_mount(&volume.driver)?;
         let rules = self.rules(volume).await?;
         let attached = self.attached(volume, &rules).await?;
         let _turn = self.turn(&volume.handle).await;
         let directory = host.paths.volume(pod::uid(pod), "kubernetes.io~csi", &volume.name);
         self.note(volume, directory.clone()).await?;
-        let group = pod::spec(pod).security_context.as_ref().and_then(|context| context.fs_group);
-        let group = group.and_then(|group| u32::try_from(group).ok());
-        let own_group = group.filter(|_| driver.can(Type::VolumeMountGroup));
-        let capability = volume.capability(driver.can(Type::SingleNodeMultiWriter), own_group);
-        let staged = driver.can(Type::StageUnstageVolume) && !volume.inline;
-        let staging = if staged { self.staging(&volume.driver, &volume.handle) } else { PathBuf::new() };
-        if staged {
+        let publication = Publication { host, pod, volume, rules: &rules, attached };
+        if is_staged(&driver, volume) {
+            let staging = self.staging(&volume.driver, &volume.handle);
             self.make_staging(volume, &staging).await?;
-            let request = NodeStageVolumeRequest {
-                volume_id: volume.handle.clone(),
-                publish_context: attached.clone(),
-                staging_target_path: text(&staging),
-                volume_capability: Some(capability.clone()),
-                secrets: secrets(host, volume.stage_secret.as_ref()).await?,
-                volume_context: volume.attributes.clone().into_iter().collect(),
-            };
-            driver.stage(request).await?;
+            driver.stage(publication.stage_request(&driver, &staging).await?).await?;
         }
-        let target = directory.join("mount");
-        let context = volume.context(pod, rules.pod_info_on_mount == Some(true));
-        let request = NodePublishVolumeRequest {
-            volume_id: volume.handle.clone(),
-            publish_context: attached,
-            staging_target_path: text(&staging),
-            target_path: text(&target),
-            volume_capability: Some(capability),
-            readonly: volume.read_only,
-            secrets: secrets(host, volume.publish_secret.as_ref()).await?,
-            volume_context: context.into_iter().collect(),
-        };
-        driver.publish(request).await?;
-        let gives = own_group.is_none() && volume.takes_group(rules.fs_group_policy.as_deref());
-        if gives { give(pod.clone(), target).await } else { Ok(()) }
+        driver.publish(publication.request(self, &driver).await?).await?;
+        let gives = own_group(&driver, pod).is_none() && volume.takes_group(rules.fs_group_policy.as_deref());
+        if gives { give(pod.clone(), directory.join("mount")).await } else { Ok(()) }
     }
 
     /// On disk before the driver knows.
@@ -132,6 +133,80 @@ impl Csi {
             return Err(format!("volume attachment {name} is not attached yet {why}").trim_end().to_owned());
         }
         Ok(status.attachment_metadata.unwrap_or_default().into_iter().collect())
+    }
+}
+
+fn is_staged(driver: &Driver, volume: &CsiVolume) -> bool {
+    driver.can(Type::StageUnstageVolume) && !volume.inline
+}
+
+/// The pod's group, where the driver gives the files to it.
+fn own_group(driver: &Driver, pod: &Pod) -> Option<u32> {
+    let group = pod::spec(pod).security_context.as_ref().and_then(|context| context.fs_group);
+    group.and_then(|group| u32::try_from(group).ok()).filter(|_| driver.can(Type::VolumeMountGroup))
+}
+
+/// A volume on its way into a pod.
+struct Publication<'a> {
+    host: &'a Host,
+    pod: &'a Pod,
+    volume: &'a CsiVolume,
+    rules: &'a CSIDriverSpec,
+    /// What attaching it has brought.
+    attached: HashMap<String, String>,
+}
+
+impl Publication<'_> {
+    fn capability(&self, driver: &Driver) -> VolumeCapability {
+        let many_writers = driver.can(Type::SingleNodeMultiWriter);
+        self.volume.capability(many_writers, own_group(driver, self.pod))
+    }
+
+    async fn stage_request(&self, driver: &Driver, staging: &Path) -> Result<NodeStageVolumeRequest, String> {
+        Ok(NodeStageVolumeRequest {
+            volume_id: self.volume.handle.clone(),
+            publish_context: self.attached.clone(),
+            staging_target_path: text(staging),
+            volume_capability: Some(self.capability(driver)),
+            secrets: secrets(self.host, self.volume.stage_secret.as_ref()).await?,
+            volume_context: self.volume.attributes.clone().into_iter().collect(),
+        })
+    }
+
+    async fn request(&self, csi: &Csi, driver: &Driver) -> Result<NodePublishVolumeRequest, String> {
+        let (pod, volume) = (self.pod, self.volume);
+        let staging = if is_staged(driver, volume) {
+            csi.staging(&volume.driver, &volume.handle)
+        } else {
+            PathBuf::new()
+        };
+        let directory = self.host.paths.volume(pod::uid(pod), "kubernetes.io~csi", &volume.name);
+        let mut context = volume.context(pod, self.rules.pod_info_on_mount == Some(true));
+        context.extend(self.tokens().await?.map(|tokens| (TOKENS.to_owned(), tokens)));
+        Ok(NodePublishVolumeRequest {
+            volume_id: volume.handle.clone(),
+            publish_context: self.attached.clone(),
+            staging_target_path: text(&staging),
+            target_path: text(&directory.join("mount")),
+            volume_capability: Some(self.capability(driver)),
+            readonly: volume.read_only,
+            secrets: secrets(self.host, volume.publish_secret.as_ref()).await?,
+            volume_context: context.into_iter().collect(),
+        })
+    }
+
+    /// Tokens of the pod's account that the driver asks for, by audience, as the drivers expect them.
+    async fn tokens(&self) -> Result<Option<String>, String> {
+        let mut tokens = serde_json::Map::new();
+        for wanted in self.rules.token_requests.iter().flatten() {
+            let source = self.host.tokens.as_ref().ok_or("service account tokens need a cluster")?;
+            let seconds = wanted.expiration_seconds.unwrap_or(3600);
+            let token = source.token(self.pod, &wanted.audience, seconds).await?;
+            let until = token.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            let entry = json!({"token": token.text, "expirationTimestamp": until});
+            tokens.insert(wanted.audience.clone(), entry);
+        }
+        Ok((!tokens.is_empty()).then(|| serde_json::Value::Object(tokens).to_string()))
     }
 }
 

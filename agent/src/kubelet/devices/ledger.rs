@@ -33,6 +33,14 @@ impl Ledger {
         self.offered.iter().map(|(resource, devices)| (resource.clone(), count(devices))).collect()
     }
 
+    /// The ids of all healthy devices.
+    pub(super) fn healthy(&self) -> BTreeMap<String, Vec<String>> {
+        let healthy = |devices: &BTreeMap<String, bool>| {
+            devices.iter().filter(|(_, healthy)| **healthy).map(|(id, _)| id.clone()).collect()
+        };
+        self.offered.iter().map(|(resource, devices)| (resource.clone(), healthy(devices))).collect()
+    }
+
     /// The devices of one container.
     pub(super) fn of(&self, uid: &str, container: &str) -> Ids {
         self.given.get(uid).and_then(|containers| containers.get(container)).cloned().unwrap_or_default()
@@ -136,6 +144,7 @@ mod tests {
         let mut ledger = books(3, 1);
         assert_eq!(ledger.counts(|_| true)["example.com/d"], 4);
         assert_eq!(ledger.counts(|healthy| healthy)["example.com/d"], 3);
+        assert_eq!(ledger.healthy()["example.com/d"], ["d0", "d1", "d2"]);
         assert_eq!(ledger.reserve(&pod("a", vec![], vec![container("x", 1), container("y", 1)])), Ok(true));
         assert_eq!(ledger.of("a", "x")["example.com/d"], ["d0"]);
         assert_eq!(ledger.of("a", "y")["example.com/d"], ["d1"]);

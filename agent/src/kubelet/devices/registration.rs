@@ -1,12 +1,10 @@
 //! The socket at which plugins register. Plugins watch it: when it appears anew they register again.
 
 use super::{Devices, Endpoint, is_device, plugin};
-use anyhow::{Context, bail};
+use crate::kubelet::plugin_socket;
 use knarr_cri::Status;
 use knarr_cri::device_plugin::registration_server::{Registration, RegistrationServer};
 use knarr_cri::device_plugin::{Empty, RegisterRequest};
-use std::path::Path;
-use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response};
 
@@ -16,23 +14,10 @@ const SOCKET: &str = "kubelet.sock";
 /// Serves until the future is dropped.
 pub(super) async fn serve(devices: Devices) -> anyhow::Result<()> {
     let socket = devices.directory.join(SOCKET);
-    let listener = listen(&devices.directory, &socket).await?;
+    let listener = plugin_socket::listen(&socket).await?;
     let service = RegistrationServer::new(Registrar { devices });
     let incoming = UnixListenerStream::new(listener);
     Ok(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await?)
-}
-
-/// Takes the place of a predecessor that has ended, never of one that lives.
-async fn listen(directory: &Path, socket: &Path) -> anyhow::Result<UnixListener> {
-    tokio::fs::create_dir_all(directory).await?;
-    if UnixStream::connect(socket).await.is_ok() {
-        bail!("another kubelet listens on {}", socket.display());
-    }
-    match tokio::fs::remove_file(socket).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    UnixListener::bind(socket).with_context(|| socket.display().to_string())
 }
 
 struct Registrar {

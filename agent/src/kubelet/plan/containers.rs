@@ -213,6 +213,9 @@ fn crash_looping(
     plan: &mut Plan,
 ) -> bool {
     let Some(backoff) = world.memory.restarts.get(&container.name) else { return false };
+    if world.memory.starting.contains(&container.name) {
+        return false;
+    }
     let Some(finished) = latest.and_then(|latest| latest.finished_at) else { return false };
     let Some(until) = backoff.blocked_until(finished, world.now) else { return false };
     let message = format!(

@@ -5,7 +5,7 @@ use super::resize::ResizePending;
 use crate::kubelet::backoff::Backoff;
 use crate::kubelet::observed::Granted;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// The last attempt to start a container failed before it ran.
@@ -19,6 +19,8 @@ pub struct StartFailure {
     pub retry_at: Timestamp,
     /// From then on the reason is shown as a back-off (`ImagePullBackOff`), with this message.
     pub then: Option<(Timestamp, String)>,
+    /// The container had been made: what follows is a restart, with a restart's back-off.
+    pub begun: bool,
 }
 
 /// A probe has given up on a container.
@@ -55,6 +57,8 @@ pub struct Refused {
 pub struct Memory {
     /// By container name.
     pub failures: BTreeMap<String, StartFailure>,
+    /// Containers that the batch under way is to start.
+    pub starting: BTreeSet<String>,
     /// Back-off of restarts, by container name.
     pub restarts: BTreeMap<String, Backoff>,
     /// Back-off of pulls, by image.

@@ -1,6 +1,7 @@
 //! The planner's decisions as tables and properties.
 
 use super::*;
+use crate::kubelet::backoff::Backoff;
 use crate::kubelet::observed::{ObservedContainer, RunState, Sandbox};
 use crate::kubelet::resources;
 use proptest::prelude::*;
@@ -46,6 +47,7 @@ fn container(
         log_path: String::new(),
         termination_message: None,
         granted: None,
+        user: None,
     }
 }
 
@@ -178,6 +180,20 @@ fn probes_and_edits_replace_a_container() {
 }
 
 #[test]
+fn a_start_under_way_is_not_shown_as_a_back_off() {
+    let pod = pod(json!({"containers": [{"name": "a"}]}));
+    let dead = container(&pod, "a", 0, RunState::Exited, 1);
+    let finished = dead.finished_at.unwrap();
+    let world = observed(true, vec![dead]);
+    let mut memory = Memory::default();
+    memory.restarts.insert("a".into(), Backoff::after_attempt(None, finished));
+    let now = finished.as_second() + 1;
+    assert_eq!(decide(&pod, &world, &memory, now).waiting["a"].reason, "CrashLoopBackOff");
+    memory.starting.insert("a".into());
+    assert!(decide(&pod, &world, &memory, now).waiting.is_empty());
+}
+
+#[test]
 fn failed_pulls_are_shown_as_such_and_then_as_a_back_off() {
     let pod = pod(json!({"containers": [{"name": "a", "image": "x"}]}));
     let mut memory = Memory::default();
@@ -186,6 +202,7 @@ fn failed_pulls_are_shown_as_such_and_then_as_a_back_off() {
         message: "m".into(),
         retry_at: at(20),
         then: Some((at(12), "Back-off".into())),
+        begun: false,
     };
     memory.failures.insert("a".into(), failure);
     let world = observed(true, vec![]);

@@ -14,8 +14,8 @@ use std::time::Duration;
 const START_RETRY: Duration = Duration::from_secs(10);
 /// Between attempts to make a sandbox.
 const SANDBOX_RETRY: Duration = Duration::from_secs(10);
-/// How long a failed pull is shown as such before it is shown as a back-off.
-const PULL_SHOWN: Duration = Duration::from_secs(2);
+/// How long a failure is shown as such before it is shown as a back-off.
+const FAILURE_SHOWN: Duration = Duration::from_secs(2);
 
 /// Between attempts to make volumes: half a second, doubled each time, as the kubelet does it.
 fn volume_retry(failures: u32) -> Duration {
@@ -36,7 +36,7 @@ impl Worker {
     /// A start after an exit counts for the back-off of the next one.
     pub(super) fn note_start(&mut self, action: &Action) {
         let Action::Start { container, after_exit: true, .. } = action else { return };
-        if !self.memory.failures.contains_key(container) {
+        if self.memory.failures.get(container).is_none_or(|failure| failure.begun) {
             let previous = self.memory.restarts.get(container).copied();
             self.memory
                 .restarts
@@ -63,10 +63,12 @@ impl Worker {
                 self.memory.refused.insert(id, Refused { wanted, message });
             }
             Report::StartFailed { container, reason, message, pull_of } => {
+                self.memory.starting.remove(&container);
                 let failure = self.start_failure(now, reason, message, pull_of);
                 self.memory.failures.insert(container, failure);
             }
             Report::Started { container, id } => {
+                self.memory.starting.remove(&container);
                 self.memory.failures.remove(&container);
                 if let Some((_, container)) = pod::find_container(&self.pod, &container) {
                     self.memory.health.entry(id).or_insert(Health {
@@ -87,13 +89,16 @@ impl Worker {
         pull_of: Option<String>,
     ) -> StartFailure {
         let Some(image) = pull_of else {
-            return StartFailure { reason, message, retry_at: plus(now, START_RETRY), then: None };
+            let begun = ["RunContainerError", "PostStartHookError"].contains(&reason.as_str());
+            let retry_at = plus(now, if begun { FAILURE_SHOWN } else { START_RETRY });
+            return StartFailure { reason, message, retry_at, then: None, begun };
         };
         let backoff = Backoff::after_attempt(self.memory.pulls.get(&image).copied(), now);
         let then = format!("Back-off pulling image \"{image}\": {reason}: {message}");
         self.memory.pulls.insert(image, backoff);
         let retry_at = plus(now, backoff.delay());
-        StartFailure { reason, message, retry_at, then: Some((plus(now, PULL_SHOWN), then)) }
+        let then = Some((plus(now, FAILURE_SHOWN), then));
+        StartFailure { reason, message, retry_at, then, begun: false }
     }
 
     /// Events for containers that have begun to wait.
@@ -110,10 +115,14 @@ impl Worker {
                     recorder.container(&self.pod, name, Severity::Warning, "BackOff", text);
                 }
                 "ImagePullBackOff" => {
-                    let image =
-                        pod::find_container(&self.pod, name).and_then(|(_, container)| container.image);
-                    let text = format!("Back-off pulling image \"{}\"", image.unwrap_or_default());
-                    recorder.container(&self.pod, name, Severity::Normal, "BackOff", text);
+                    // `Back-off pulling image "IMAGE": REASON: MESSAGE`; an image may be a volume's.
+                    let text = waiting.message.split_inclusive('"').take(2).collect::<String>();
+                    let own = pod::find_container(&self.pod, name).and_then(|(_, found)| found.image);
+                    if own.is_some_and(|image| text.ends_with(&format!("\"{image}\""))) {
+                        recorder.container(&self.pod, name, Severity::Normal, "BackOff", text);
+                    } else {
+                        recorder.pod(&self.pod, Severity::Normal, "BackOff", text);
+                    }
                     let text = "Error: ImagePullBackOff";
                     recorder.container(&self.pod, name, Severity::Warning, "Failed", text);
                 }

@@ -84,7 +84,7 @@ impl Worker {
         let wake = self.refresh.wake.clone();
         self.refresh.task = Some(tokio::spawn(async move {
             let refreshed = match VolumeInputs::gather(&host, &pod, Some(&sandbox)).await {
-                Ok(inputs) => write(inputs).await,
+                Ok(inputs) => write(&host, inputs).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = refreshed {
@@ -95,7 +95,8 @@ impl Worker {
     }
 }
 
-async fn write(inputs: VolumeInputs) -> Result<(), VolumeError> {
+async fn write(host: &Host, inputs: VolumeInputs) -> Result<(), VolumeError> {
+    host.csi.publish_again(host, &inputs).await?;
     let written = tokio::task::spawn_blocking(move || volumes::refresh(&inputs)).await;
     written.unwrap_or_else(|error| Err(VolumeError { volume: None, message: error.to_string() }))
 }

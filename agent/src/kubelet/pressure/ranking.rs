@@ -1,6 +1,7 @@
 //! Who goes first: pods that use more than they asked for, then those of lower priority, then those that are over
 //! their request by most. The message says what a person needs to set better requests. Pure.
 
+use super::NODE_IS_SHORT;
 use super::thresholds::{Readings, Signal, Threshold};
 use super::usage::Usage;
 use crate::kubelet::pod;
@@ -64,7 +65,7 @@ pub(super) fn rank(mut candidates: Vec<Candidate<'_>>) -> Vec<Candidate<'_>> {
 /// `status.message` of the pod.
 pub(super) fn message(victim: &Candidate<'_>, threshold: &Threshold, readings: &Readings) -> String {
     let resource = threshold.signal.resource();
-    let mut text = format!("The node was low on resource: {resource}. ");
+    let mut text = format!("{NODE_IS_SHORT}{resource}. ");
     let amount = |value: i64| match threshold.signal {
         Signal::Memory | Signal::NodeDisk | Signal::ImageDisk => Quantity::from_bytes(value).to_string(),
         _ => value.to_string(),

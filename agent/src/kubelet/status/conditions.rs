@@ -3,6 +3,7 @@
 use super::{Inputs, Phase};
 use crate::kubelet::plan::{self, RESIZE_PENDING};
 use crate::kubelet::pod::{self, Kind};
+use crate::kubelet::pressure::NODE_IS_SHORT;
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -23,7 +24,7 @@ pub(super) fn conditions(inputs: Inputs<'_>, phase: Phase, status: &PodStatus) -
             "PodReadyToStartContainers",
             if sandbox { None } else { Some(("", String::new())) },
         ),
-        condition(inputs, "Initialized", initialized(inputs, phase, status)),
+        initialized_condition(inputs, phase, status),
         condition(inputs, "Ready", ready),
         condition(inputs, "ContainersReady", containers),
         condition(inputs, "PodScheduled", None),
@@ -63,7 +64,8 @@ fn resize_in_progress(inputs: Inputs<'_>) -> Option<PodCondition> {
 /// The node has ended the pod for its own sake, not the pod's.
 fn disruption(inputs: Inputs<'_>) -> Option<PodCondition> {
     let (reason, message) = inputs.ending?.failure.as_ref()?;
-    let by_node = matches!(reason.as_str(), "Evicted" | "Terminated");
+    // Who wrote more than the pod may is to blame, not the node.
+    let by_node = reason == "Terminated" || message.starts_with(NODE_IS_SHORT);
     let mut target = condition(inputs, "DisruptionTarget", None);
     (target.reason, target.message) = (Some("TerminationByKubelet".to_string()), Some(message.clone()));
     by_node.then_some(target)
@@ -87,6 +89,7 @@ fn condition(inputs: Inputs<'_>, kind: &str, obstacle: Obstacle) -> PodCondition
         reason: Some(reason.to_string()).filter(|reason| !reason.is_empty()),
         message: Some(message).filter(|message| !message.is_empty()),
         last_transition_time: Some(since.unwrap_or(Time(inputs.now))),
+        observed_generation: inputs.pod.metadata.generation,
         ..Default::default()
     }
 }
@@ -137,6 +140,15 @@ fn gates(inputs: Inputs<'_>) -> Obstacle {
         })
         .collect();
     (!messages.is_empty()).then(|| ("ReadinessGatesNotReady", messages.join(", ")))
+}
+
+/// True with a reason when the pod has succeeded.
+fn initialized_condition(inputs: Inputs<'_>, phase: Phase, status: &PodStatus) -> PodCondition {
+    let mut initialized = condition(inputs, "Initialized", initialized(inputs, phase, status));
+    if phase == Phase::Succeeded {
+        initialized.reason = Some("PodCompleted".to_string());
+    }
+    initialized
 }
 
 fn initialized(inputs: Inputs<'_>, phase: Phase, status: &PodStatus) -> Obstacle {

@@ -1,12 +1,13 @@
 //! The status of one container.
 
 use super::Inputs;
-use crate::kubelet::observed::{ObservedContainer, RunState};
+use crate::kubelet::observed::{ObservedContainer, RunState, User};
 use crate::kubelet::plan;
 use crate::kubelet::pod::{self, Kind};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, ResourceRequirements, VolumeMountStatus,
+    ContainerStatus, ContainerUser, LinuxContainerUser, ResourceRequirements, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -14,7 +15,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 const UNKNOWN_EXIT_CODE: i32 = 137;
 
 pub(super) fn status(inputs: Inputs<'_>, kind: Kind, container: &Container) -> ContainerStatus {
-    let latest = inputs.observed.latest(&container.name);
+    let latest = shown(inputs, &container.name);
+    if latest.is_none()
+        && inputs.ending.is_some()
+        && let Some(before) = previous(inputs, container).filter(|status| status.container_id.is_some())
+    {
+        return removed(before);
+    }
     let (state, last_state) = states(inputs, kind, container, latest);
     let running = state.running.is_some();
     let health = latest.and_then(|latest| inputs.memory.health.get(&latest.id));
@@ -41,12 +48,56 @@ pub(super) fn status(inputs: Inputs<'_>, kind: Kind, container: &Container) -> C
             .resources
             .as_ref()
             .and_then(|resources| resources.requests.clone())
-            .filter(|_| kind != Kind::Ephemeral && running),
-        volume_mounts: latest.map(|_| volume_mounts(container)).filter(|mounts| !mounts.is_empty()),
+            .filter(|_| kind != Kind::Ephemeral && latest.is_some()),
+        volume_mounts: Some(volume_mounts(container)).filter(|mounts| !mounts.is_empty()),
+        user: latest.and_then(|latest| latest.user.as_ref()).map(user),
         state: Some(state),
         last_state,
         ..Default::default()
     }
+}
+
+/// The container that the status tells of: one that has not begun is not there yet while there is an earlier one.
+fn shown<'a>(inputs: Inputs<'a>, name: &str) -> Option<&'a ObservedContainer> {
+    let mut of_name = inputs.observed.containers.iter().filter(|container| container.name == name);
+    let begun = of_name.find(|container| container.state != RunState::Created);
+    begun.or_else(|| inputs.observed.latest(name))
+}
+
+/// The status of a container that is gone with its pod: how it ended, as far as anybody knows.
+fn removed(before: &ContainerStatus) -> ContainerStatus {
+    let ended = |state: &Option<ContainerState>| state.as_ref().and_then(|state| state.terminated.clone());
+    let is_waiting = before.state.as_ref().is_some_and(|state| state.waiting.is_some());
+    let terminated = ended(&before.state).or_else(|| ended(&before.last_state).filter(|_| is_waiting));
+    let terminated = terminated.unwrap_or_else(|| ContainerStateTerminated {
+        exit_code: UNKNOWN_EXIT_CODE,
+        reason: Some("ContainerStatusUnknown".to_string()),
+        message: Some("The container could not be located when the pod was terminated".to_string()),
+        container_id: before.container_id.clone(),
+        ..Default::default()
+    });
+    ContainerStatus {
+        ready: before.ready && ended(&before.state).is_some(),
+        started: before.started.map(|_| false),
+        state: Some(ContainerState { terminated: Some(terminated), ..Default::default() }),
+        ..before.clone()
+    }
+}
+
+/// A container that is not there when its pod has ended has failed, whether it ever began or not.
+pub(super) fn end(status: &mut ContainerStatus) {
+    if status.state.as_ref().is_none_or(|state| state.terminated.is_none()) {
+        *status = removed(status);
+    }
+}
+
+fn user(user: &User) -> ContainerUser {
+    let linux = LinuxContainerUser {
+        uid: user.uid,
+        gid: user.gid,
+        supplemental_groups: Some(user.groups.clone()).filter(|groups| !groups.is_empty()),
+    };
+    ContainerUser { linux: Some(linux) }
 }
 
 /// What the container has now: what it asks for, unless that has not been granted yet.
@@ -116,10 +167,36 @@ fn states(
             RunState::Created => (waits.unwrap_or_else(|| not_begun(inputs, kind)), earlier),
             RunState::Exited | RunState::Unknown => match waits {
                 Some(waits) => (waits, Some(ended(latest))),
-                None => (ended(latest), earlier),
+                None => still_waiting(inputs, container, latest).unwrap_or_else(|| {
+                    (ended(latest), earlier.or_else(|| kept_last_state(inputs, container, latest)))
+                }),
             },
         },
     }
+}
+
+/// While its successor is being started, a container goes on to be shown as it waited.
+fn still_waiting(
+    inputs: Inputs<'_>,
+    container: &Container,
+    dead: &ObservedContainer,
+) -> Option<(ContainerState, Option<ContainerState>)> {
+    let before = previous(inputs, container).filter(|_| inputs.ending.is_none())?;
+    let state = before.state.clone().filter(|state| state.waiting.is_some())?;
+    let last = before.last_state.as_ref()?.terminated.as_ref()?;
+    (last.container_id == Some(container_id(inputs, dead))).then(|| (state, before.last_state.clone()))
+}
+
+/// How the predecessor of a container ended that is not there any more.
+fn kept_last_state(
+    inputs: Inputs<'_>,
+    container: &Container,
+    latest: &ObservedContainer,
+) -> Option<ContainerState> {
+    let before = previous(inputs, container)?;
+    let same = before.container_id == Some(container_id(inputs, latest));
+    let waited = before.state.as_ref().is_some_and(|state| state.waiting.is_some());
+    before.last_state.clone().filter(|_| same && !waited)
 }
 
 fn not_begun(inputs: Inputs<'_>, kind: Kind) -> ContainerState {
@@ -147,7 +224,8 @@ fn terminated(inputs: Inputs<'_>, container: &ObservedContainer) -> ContainerSta
         exit_code: if unknown { UNKNOWN_EXIT_CODE } else { container.exit_code },
         reason: Some(reason.to_string()).filter(|reason| !reason.is_empty()),
         message: Some(message.clone()).filter(|message| !message.is_empty()),
-        started_at: container.started_at.map(Time),
+        // What never ran began with time itself.
+        started_at: Some(Time(container.started_at.unwrap_or(Timestamp::UNIX_EPOCH))),
         finished_at: container.finished_at.map(Time),
         container_id: Some(container_id(inputs, container)),
         signal: None,

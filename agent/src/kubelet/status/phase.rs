@@ -59,7 +59,7 @@ pub(super) fn phase(inputs: Inputs<'_>, init: &[ContainerStatus], main: &[Contai
     if init_failed(inputs, init) && policy == RestartPolicy::Never && (inputs.stopped || count.running == 0) {
         return Phase::Failed;
     }
-    if inputs.ending.is_some() && inputs.stopped && count.stopped > 0 {
+    if inputs.ending.is_some() && inputs.stopped {
         return if count.succeeded == main.len() { Phase::Succeeded } else { Phase::Failed };
     }
     let begun = count.running + count.stopped > 0;
@@ -111,6 +111,11 @@ fn each_init<'a>(
     init: &'a [ContainerStatus],
 ) -> impl Iterator<Item = (Kind, &'a ContainerStatus)> {
     pod::init_containers(inputs.pod).map(|(kind, _)| kind).zip(init)
+}
+
+/// Every init container has done its work.
+pub(super) fn is_initialized(inputs: Inputs<'_>, init: &[ContainerStatus]) -> bool {
+    each_init(inputs, init).all(|(kind, status)| kind == Kind::Sidecar || status.ready)
 }
 
 fn init_failed(inputs: Inputs<'_>, init: &[ContainerStatus]) -> bool {

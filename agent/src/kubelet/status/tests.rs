@@ -31,6 +31,7 @@ fn observed(name: &str, state: RunState, exit_code: i32) -> ObservedContainer {
         log_path: String::new(),
         termination_message: None,
         granted: None,
+        user: None,
     }
 }
 
@@ -208,6 +209,56 @@ fn containers_wait_run_and_end() {
     let lost = Case::new(main("Never"), vec![observed("a", RunState::Unknown, 0)]).status();
     let lost = lost.container_statuses.unwrap()[0].state.clone().unwrap().terminated.unwrap();
     assert_eq!((lost.exit_code, lost.reason.as_deref()), (137, Some("ContainerStatusUnknown")));
+}
+
+#[test]
+fn a_restart_is_shown_as_waiting_until_it_runs() {
+    let mut case = Case::new(main("Always"), vec![observed("a", RunState::Exited, 3)]);
+    let reason = Waiting { reason: "CrashLoopBackOff".into(), message: "back-off 10s".into() };
+    case.waiting.insert("a".into(), reason);
+    case.previous = case.status();
+    case.waiting.clear();
+    assert_eq!(case.status().container_statuses, case.previous.container_statuses, "it is being started");
+    let mut next = observed("a", RunState::Created, 0);
+    (next.id, next.restart_count) = ("next".into(), 1);
+    case.observed.containers.insert(0, next);
+    assert_eq!(case.status().container_statuses, case.previous.container_statuses, "it is made");
+    case.observed.containers[0].state = RunState::Running;
+    let running = case.status().container_statuses.unwrap().remove(0);
+    assert!(running.state.unwrap().running.is_some());
+    assert_eq!((running.restart_count, running.last_state.unwrap().terminated.unwrap().exit_code), (1, 3));
+}
+
+#[test]
+fn a_pod_that_is_taken_away_has_ended() {
+    let ended = |previous: &PodStatus, mut case: Case| {
+        case.previous = previous.clone();
+        case.ending = Some(Ending { grace: Duration::ZERO, remove: true, failure: None });
+        case.stopped = true;
+        case.status()
+    };
+    let run = Case::new(main("Always"), ["a", "b"].map(|name| observed(name, RunState::Exited, 0)).into());
+    let before = run.status();
+    let status = ended(&before, Case::new(main("Always"), vec![]));
+    assert_eq!(status.phase.as_deref(), Some("Succeeded"), "as it was seen last");
+    assert_eq!(status.container_statuses, before.container_statuses);
+    let status = ended(&PodStatus::default(), Case::new(main("Always"), vec![]));
+    assert_eq!(status.phase.as_deref(), Some("Failed"), "nothing ever ran");
+    let first = status.container_statuses.unwrap()[0].state.clone().unwrap().terminated.unwrap();
+    assert_eq!((first.exit_code, first.reason.as_deref()), (137, Some("ContainerStatusUnknown")));
+}
+
+#[test]
+fn who_wrote_too_much_is_no_victim_of_the_node() {
+    let target = |message: &str| {
+        let mut case = Case::new(main("Always"), vec![observed("a", RunState::Exited, 137)]);
+        let failure = Some(("Evicted".to_string(), message.to_string()));
+        case.ending = Some(Ending { grace: Duration::ZERO, remove: false, failure });
+        let conditions = case.status().conditions.unwrap_or_default();
+        conditions.iter().any(|condition| condition.type_ == "DisruptionTarget")
+    };
+    assert!(target("The node was low on resource: memory. "));
+    assert!(!target("Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". "));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 #[async_trait]
 pub trait TokenSource: Send + Sync {
     /// A token that is good for a while; the error is for a person.
-    async fn token(&self, pod: &Pod, audience: &str, seconds: i64) -> Result<String, String>;
+    async fn token(&self, pod: &Pod, audience: &str, seconds: i64) -> Result<Token, String>;
 }
 
 /// Token texts by what was asked for.
@@ -41,8 +41,8 @@ pub(super) async fn fetch(source: Option<&dyn TokenSource>, pod: &Pod) -> Result
                 continue;
             }
             let source = source.ok_or_else(|| fail("service account tokens need a cluster".to_string()))?;
-            let text = source.token(pod, &key.0, key.1).await.map_err(fail)?;
-            tokens.insert(key, text);
+            let token = source.token(pod, &key.0, key.1).await.map_err(fail)?;
+            tokens.insert(key, token.text);
         }
     }
     Ok(tokens)
@@ -50,10 +50,12 @@ pub(super) async fn fetch(source: Option<&dyn TokenSource>, pod: &Pod) -> Result
 
 /// A token that was issued, and when a new one must be asked for.
 #[derive(Clone)]
-struct Token {
-    text: String,
+pub struct Token {
+    #[allow(missing_docs)]
+    pub text: String,
     renew_at: Timestamp,
-    expires_at: Timestamp,
+    #[allow(missing_docs)]
+    pub expires_at: Timestamp,
 }
 
 impl std::fmt::Debug for Token {
@@ -123,20 +125,19 @@ impl ClusterTokens {
 
 #[async_trait]
 impl TokenSource for ClusterTokens {
-    async fn token(&self, pod: &Pod, audience: &str, seconds: i64) -> Result<String, String> {
+    async fn token(&self, pod: &Pod, audience: &str, seconds: i64) -> Result<Token, String> {
         let key = (pod::uid(pod).to_string(), (audience.to_string(), seconds));
         let known = self.known(&key);
         if let Some(token) = known.as_ref().filter(|token| token.renew_at > Timestamp::now()) {
-            return Ok(token.text.clone());
+            return Ok(token.clone());
         }
         match (self.request(pod, audience, seconds).await, known) {
             (Ok(token), _) => {
-                let text = token.text.clone();
-                self.keep(key, token);
-                Ok(text)
+                self.keep(key, token.clone());
+                Ok(token)
             }
             // Due for renewal, but good for a while: an API server that is away takes no token from a pod.
-            (Err(_), Some(token)) if token.expires_at > Timestamp::now() => Ok(token.text),
+            (Err(_), Some(token)) if token.expires_at > Timestamp::now() => Ok(token),
             (Err(error), _) => Err(format!("failed to fetch token: {error}")),
         }
     }

@@ -1,0 +1,149 @@
+//! A storage driver on a node: it registers by its socket, the cluster learns of it, its volumes reach pods inline and by
+//! claims, and each is taken back from it, also by an agent that was not there when it was given.
+
+// Test code throughout: a failed expectation ends the test that made it.
+#![allow(clippy::expect_used)]
+
+#[path = "kube_csi/driver.rs"]
+mod driver;
+#[allow(dead_code)] // Shared with the tests of pods, which use all of it.
+#[path = "kube_pods/node.rs"]
+mod node;
+
+use driver::{Driver, NAME};
+use knarr_tests::skip::skip;
+use node::Node;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+#[test]
+fn volumes_of_a_driver_are_given_and_taken_back() {
+    let Some(mut node) = Node::start() else {
+        return skip("kube_csi", "no kubectl on this machine");
+    };
+    let runtime = Runtime::new().expect("a runtime");
+    let volumes = tempfile::tempdir().expect("a directory");
+    let driver = Driver::serve(&runtime, &node.path("data/kubelet"), volumes.path());
+    the_cluster_learns_of_it(&node, &driver);
+    inline_volumes(&node, &driver);
+    claimed_volumes_are_staged_once(&mut node, &driver);
+    the_driver_goes(&node);
+    driver.unmount_all();
+}
+
+fn get(node: &Node, what: &[&str]) -> Value {
+    let said = node.k(&[&["get", "-o", "json", "--ignore-not-found"], what].concat()).ok();
+    serde_json::from_str(&said).unwrap_or_default()
+}
+
+fn create(node: &Node, object: &Value) {
+    let file = node.path("object.json");
+    std::fs::write(&file, object.to_string()).expect("a manifest");
+    node.k(&["create", "-f", &file.display().to_string()]).ok();
+}
+
+fn the_cluster_learns_of_it(node: &Node, driver: &Driver) {
+    create(
+        node,
+        &json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": NAME}, "spec": {
+            "attachRequired": false, "podInfoOnMount": true, "fsGroupPolicy": "File",
+            "volumeLifecycleModes": ["Persistent", "Ephemeral"]}}),
+    );
+    let here = node.eventually("the CSINode tells of the driver", || {
+        let found = get(node, &["csinode", "node"]);
+        let first = found["spec"]["drivers"][0].clone();
+        if first["name"] == NAME { Ok(first) } else { Err(found.to_string()) }
+    });
+    assert_eq!(here["nodeID"], "id-of-node");
+    assert_eq!(here["allocatable"]["count"], 7);
+    assert_eq!(here["topologyKeys"], json!(["topology.test.example/node"]));
+    let metadata = get(node, &["node", "node"])["metadata"].clone();
+    assert_eq!(metadata["labels"]["topology.test.example/node"], "here");
+    let ids = metadata["annotations"]["csi.volume.kubernetes.io/nodeid"].as_str().unwrap_or_default();
+    assert_eq!(serde_json::from_str::<Value>(ids).unwrap_or_default(), json!({NAME: "id-of-node"}));
+    node.eventually("the driver is welcome", || {
+        if driver.is_registered() == Some(true) {
+            Ok(())
+        } else {
+            Err(format!("{:?}", driver.is_registered()))
+        }
+    });
+}
+
+fn uses(node: &Node, volume: Value, script: &str) -> Value {
+    let mut volume = volume;
+    volume["name"] = json!("v");
+    // With a grace period the object stays until the node has let everything go.
+    json!({"terminationGracePeriodSeconds": 1, "securityContext": {"fsGroup": 4321}, "volumes": [volume],
+        "containers": [{"name": "c", "image": node.busybox(), "command": ["sh", "-c", script],
+            "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]})
+}
+
+fn inline_volumes(node: &Node, driver: &Driver) {
+    let volume = json!({"csi": {"driver": NAME, "volumeAttributes": {"size": "small"}}});
+    node.pod("inline", uses(node, volume, "cat /v/context; sleep 1000"));
+    node.ready("inline");
+    let log = node.k(&["logs", "inline"]).ok();
+    for line in ["csi.storage.k8s.io/ephemeral=true", "csi.storage.k8s.io/pod.name=inline", "size=small"] {
+        assert!(log.lines().any(|found| found == line), "{line} is not in:\n{log}");
+    }
+    let unknown = json!({"csi": {"driver": "unknown.example"}});
+    node.pod("unknown", uses(node, unknown, "true"));
+    let text = "driver name unknown.example not found in the list of registered CSI drivers";
+    node.event("unknown", "FailedMount", text);
+    node.k(&["delete", "pod", "inline", "unknown"]).ok();
+    let (given, taken) = (driver.calls("publish"), driver.calls("unpublish"));
+    assert_eq!((given.len(), taken.len()), (1, 1), "{given:?} {taken:?}");
+    assert_eq!(driver.calls("stage"), Vec::<String>::new(), "inline volumes are not staged");
+}
+
+fn claimed_volumes_are_staged_once(node: &mut Node, driver: &Driver) {
+    create(
+        node,
+        &json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "given"}, "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+            "persistentVolumeReclaimPolicy": "Retain", "csi": {"driver": NAME, "volumeHandle": "h1"}}}),
+    );
+    create(
+        node,
+        &json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": "given",
+            "resources": {"requests": {"storage": "1Gi"}}}}),
+    );
+    let volume = json!({"persistentVolumeClaim": {"claimName": "data"}});
+    node.pod("writes", uses(node, volume.clone(), "echo kept > /v/file; stat -c %g /v/file; sleep 1000"));
+    node.ready("writes");
+    assert_eq!(node.k(&["logs", "writes"]).ok(), "4321\n", "the files belong to the pod's group");
+    node.pod("reads", uses(node, volume, "cat /v/file; sleep 1000"));
+    node.ready("reads");
+    assert_eq!(node.k(&["logs", "reads"]).ok(), "kept\n");
+    let staging = node.path("data/kubelet/plugins/kubernetes.io/csi").join(NAME);
+    node.k(&["delete", "pod", "writes"]).ok();
+    assert_eq!(driver.calls("unstage"), Vec::<String>::new(), "another pod has it");
+    // The next agent knows from its records what the driver has been given.
+    node.restart();
+    node.ready("reads");
+    node.k(&["delete", "pod", "reads"]).ok();
+    node.eventually("it is taken off the node", || {
+        let calls = driver.calls("unstage");
+        if calls == ["unstage h1"] { Ok(()) } else { Err(format!("{calls:?}")) }
+    });
+    assert_eq!(driver.calls("unpublish h1").len(), 2);
+    node.eventually("nothing is left of it", || {
+        let left = std::fs::read_dir(&staging).into_iter().flatten().flatten().count();
+        if left == 0 { Ok(()) } else { Err(format!("{left} volumes")) }
+    });
+}
+
+fn the_driver_goes(node: &Node) {
+    let socket = node.path("data/kubelet/plugins_registry").join(format!("{NAME}-reg.sock"));
+    std::fs::remove_file(socket).expect("the registrar's socket");
+    node.eventually("the cluster learns that it went", || {
+        let found = get(node, &["csinode", "node"]);
+        if found["spec"]["drivers"].as_array().is_none_or(Vec::is_empty) {
+            Ok(())
+        } else {
+            Err(found.to_string())
+        }
+    });
+}

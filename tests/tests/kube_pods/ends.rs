@@ -1,0 +1,40 @@
+//! How pods end and how that is told: phases, conditions and back-offs as a kubelet writes them.
+
+use crate::node::{Node, waiting};
+use serde_json::json;
+
+/// What cannot be executed is tried again as what keeps ending is.
+pub(crate) fn what_cannot_start_backs_off(node: &Node) {
+    let pod = node.when("no-command", "it backs off", |pod| {
+        waiting(&pod["status"]["containerStatuses"][0])["reason"] == "CrashLoopBackOff"
+    });
+    let last = &pod["status"]["containerStatuses"][0]["lastState"]["terminated"];
+    assert_eq!((&last["reason"], &last["exitCode"]), (&json!("StartError"), &json!(128)), "{last}");
+    node.event("no-command", "BackOff", "Back-off restarting failed container c in pod no-command_default(");
+}
+
+/// A condition that holds says nothing of what once stood in its way.
+pub(crate) fn conditions_that_hold_have_no_reason(node: &Node) {
+    let pod = node.ready("probed");
+    for condition in pod["status"]["conditions"].as_array().into_iter().flatten() {
+        assert!(condition["reason"].is_null() && condition["message"].is_null(), "{condition}");
+    }
+}
+
+/// Whoever watches a pod end sees how it ended.
+pub(crate) fn deleted_pods_end_in_a_final_phase(node: &Node) {
+    node.ready("watched");
+    let watch = node.path("watched.log");
+    let phases = ["get", "pod", "watched", "--watch", "-o", "jsonpath={.status.phase} "];
+    let mut watcher = node.background(&phases, &watch);
+    node.eventually("the watch has begun", || {
+        let said = std::fs::read_to_string(&watch).unwrap_or_default();
+        if said.contains("Running") { Ok(()) } else { Err(said) }
+    });
+    node.k(&["delete", "pod", "watched"]).ok();
+    node.eventually("its last phase", || {
+        let said = std::fs::read_to_string(&watch).unwrap_or_default();
+        if said.trim_end().ends_with("Succeeded") { Ok(()) } else { Err(said) }
+    });
+    let _ended = (watcher.kill(), watcher.wait());
+}
