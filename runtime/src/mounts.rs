@@ -20,6 +20,8 @@ pub(crate) struct MountPlan {
     pub(crate) destination: PathBuf,
     /// Where the mount comes from.
     pub(crate) source: Source,
+    /// The source of a bind mount by its path inside the container, where it lies there: links lead nowhere else.
+    pub(crate) source_inside: Option<PathBuf>,
     /// Attributes of this mount alone.
     pub(crate) attributes: Attributes,
     /// Attributes of this mount and all below it (`rro`, ...).

@@ -17,8 +17,9 @@ pub(crate) fn detach_from_host(change: Propagation) -> Result<()> {
 /// of what the host has there.
 pub(crate) fn open(path: &Path, slave: bool) -> Result<OwnedFd> {
     let propagation = if slave { libc::MS_SLAVE } else { libc::MS_PRIVATE };
-    let tree = mount::clone_tree(CWD, path, true).context(|| "error opening rootfs")?;
+    // Before it is cloned: what is unbindable cannot be.
     unshare_parent(path, propagation)?;
+    let tree = mount::clone_tree(CWD, path, true).context(|| "error opening rootfs")?;
     let alone = mount::Attributes { propagation, ..mount::Attributes::default() };
     mount::set_attributes(&tree, alone, false)?;
     // Moved by path: it is the caller's own, and a descriptor of it taken before could be of something covered since.

@@ -231,6 +231,26 @@ fn a_dev_that_is_a_link_into_a_volume() {
     assert_eq!(std::fs::read_dir(&volume).unwrap().count(), 0, "the volume was written to");
 }
 
+/// A bind mount whose source lies in the image, where it is a link to the host.
+#[test]
+fn a_mount_source_inside_the_root_that_is_a_link_to_the_host() {
+    let mut bundle = Bundle::shell("cat /final/f");
+    let secret = bundle.path().join("secret");
+    std::fs::create_dir(&secret).unwrap();
+    std::fs::write(secret.join("f"), "of the host\n").unwrap();
+    let same = bundle.rootfs().join(secret.strip_prefix("/").unwrap());
+    std::fs::create_dir_all(&same).unwrap();
+    std::fs::write(same.join("f"), "of the image\n").unwrap();
+    symlink(&secret, bundle.rootfs().join("mnt")).unwrap();
+    for options in [json!(["bind"]), json!(["rbind", "ro"])] {
+        let source = bundle.rootfs().join("mnt");
+        let list = bundle.config["mounts"].as_array_mut().unwrap();
+        list.retain(|mount| mount["destination"] != "/final");
+        list.push(json!({"destination": "/final", "type": "bind", "source": source, "options": options}));
+        assert_eq!(bundle.run().ok(), "of the image\n");
+    }
+}
+
 /// CVE-2024-21626: the working directory of an `exec`, directly and through a link of the image, is a descriptor that
 /// the runtime's caller left open on the host's root.
 #[test]

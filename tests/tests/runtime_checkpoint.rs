@@ -323,3 +323,20 @@ fn mistakes_are_told_before_anything_is_frozen() {
     assert!(said.contains("container's cgroup is not empty") || said.contains("already exists"), "{said}");
     assert_eq!(bundle.status(), "running");
 }
+
+#[test]
+fn what_cannot_be_restored_is_not_taken_down() {
+    let mut bundle = Bundle::shell("sleep 1000");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bundle.path(), open).unwrap();
+    std::fs::create_dir_all(bundle.rootfs().join("dev/pts")).unwrap();
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    bundle.config["linux"]["uidMappings"] = map.clone();
+    bundle.config["linux"]["gidMappings"] = map;
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    bundle.start();
+    let images = images(&bundle);
+    let error = bundle.call("checkpoint", &["--image-path", images.to_str().unwrap()]).failed();
+    assert!(error.contains("checkpoint of a container with a user namespace"), "{error}");
+    assert_eq!(bundle.status(), "running");
+}

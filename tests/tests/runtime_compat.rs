@@ -352,19 +352,22 @@ fn a_parent_cgroup_that_somebody_else_made_and_left_empty() {
 
 #[test]
 fn the_root_and_its_mounts_have_the_propagation_that_was_asked_for() {
-    for (root, of_root) in [("", [false, false]), ("private", [false, false]), ("rslave", [false, true])] {
+    let alone = [false, false];
+    for (root, of_root) in [("", alone), ("private", alone), ("unbindable", alone), ("rslave", [false, true])]
+    {
         let mut bundle = Bundle::shell("grep -E '^([^ ]+ ){4}(/|/memory) ' /proc/self/mountinfo");
         bundle.config["linux"]["rootfsPropagation"] = json!(root);
         bundle.config["mounts"].as_array_mut().unwrap().push(
             json!({"destination": "/memory", "type": "tmpfs", "source": "tmpfs", "options": ["shared"]}),
         );
         // Shared mounts around it that are nobody else's.
-        let alone = "unshare -m --propagation slave unshare -m --propagation shared";
-        let out = script(&bundle, &format!("KP='{alone}'; K run $ID")).ok();
+        let around = "unshare -m --propagation slave unshare -m --propagation shared";
+        let out = script(&bundle, &format!("KP='{around}'; K run $ID")).ok();
         let lines: Vec<&str> = out.lines().collect();
         let [root_line, memory] = lines.as_slice() else { panic!("{root}: {out}") };
         let told = [root_line.contains(" shared:"), root_line.contains(" master:")];
         assert_eq!(told, of_root, "{root}: {out}");
+        assert_eq!(root_line.contains(" unbindable"), root == "unbindable", "{out}");
         assert!(memory.contains(" /memory ") && memory.contains(" shared:"), "{root}: {out}");
         bundle.assert_gone();
     }
@@ -399,4 +402,24 @@ fn ids_are_mapped_of_what_a_mount_before_brought_into_the_root() {
         assert_eq!(bundle.run().ok(), expected);
         bundle.assert_gone();
     }
+}
+
+#[test]
+fn a_read_only_path_without_a_slash_begins_at_the_root() {
+    let mut bundle = Bundle::shell("touch /tmp/x");
+    bundle.config["linux"]["readonlyPaths"] = json!(["tmp", "not-there", "../../tmp"]);
+    assert!(bundle.run().failed().contains("Read-only file system"));
+    bundle.assert_gone();
+}
+
+#[test]
+fn the_first_cpus_of_an_exec_are_logged_as_a_mask() {
+    let bundle = Bundle::shell("sleep 1000");
+    bundle.start();
+    let mut process = bundle.config["process"].clone();
+    process["args"] = json!(["true"]);
+    process["execCPUAffinity"] = json!({"initial": "0"});
+    std::fs::write(bundle.path().join("process.json"), process.to_string()).unwrap();
+    let said = script(&bundle, "K --debug exec --process process.json $ID");
+    assert!(said.err.contains("affinity: 0x1\""), "{said:?}");
 }

@@ -10,12 +10,15 @@ use std::process::Command;
 
 /// Runs the container in a network namespace of its own, which has one end of a pair of devices with addresses.
 fn run(bundle: &Bundle) -> Said {
-    let prepare = "ip link add knv0 type veth peer name knv1 && ip addr add 10.99.0.1/24 brd + dev knv0 && \
-                   ip addr add fd00:9::1/64 dev knv0 && ip link set knv0 mtu 1400 && ip link set knv0 up && \
-                   ip link set lo up && \"$@\"; code=$?; ip -o link; exit $code";
+    // By its path: the shell of the virtual machine has an `ip` of its own, which knows of no pairs.
+    let places = ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip", "/bin/ip"];
+    let ip = places.iter().find(|place| std::path::Path::new(place).exists()).unwrap();
+    let prepare = "$IP link add knv0 type veth peer name knv1 && $IP addr add 10.99.0.1/24 brd + dev knv0 && \
+                   $IP addr add fd00:9::1/64 dev knv0 && $IP link set knv0 mtu 1400 && $IP link set knv0 up && \
+                   $IP link set lo up && \"$@\"; code=$?; $IP -o link; exit $code";
     let command = bundle.command(&["run", "--bundle", bundle.path().to_str().unwrap(), &bundle.id]);
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    bins::run(Command::new("unshare").args(["-n", "sh", "-c", prepare, "sh"]).args(words))
+    bins::run(Command::new("unshare").args(["-n", "sh", "-c", prepare, "sh"]).args(words).env("IP", ip))
 }
 
 #[test]

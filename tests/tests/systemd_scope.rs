@@ -146,3 +146,38 @@ fn a_scope_is_made_changed_and_gone() {
         ]
     );
 }
+
+#[test]
+fn what_is_restored_goes_on_in_a_scope() {
+    let test = "what_is_restored_goes_on_in_a_scope";
+    let checked = Command::new("criu").arg("check").output();
+    if !booted() || !checked.is_ok_and(|checked| checked.status.success()) {
+        return skip(
+            test,
+            "needs criu, a kernel it knows, and systemd as the first process (virtual machine)",
+        );
+    }
+    let mut bundle = Bundle::shell("sleep 1000");
+    bundle.config["linux"]["cgroupsPath"] = "lab-deep.slice:pre:again".into();
+    std::fs::write(bundle.path().join("config.json"), bundle.config.to_string()).expect("a file");
+    let out = inside(
+        &bundle,
+        std::path::Path::new("/"),
+        r#"
+        set -e
+        scope=/sys/fs/cgroup/lab.slice/lab-deep.slice/pre-again.scope
+        K run -d c4 </dev/null >/dev/null 2>&1
+        cat $scope/cgroup.procs | wc -l
+        K checkpoint --image-path images c4
+        systemctl is-active pre-again.scope || true
+        [ -e $scope ] && echo left || echo gone
+        K restore -d --image-path images c4 </dev/null >/dev/null 2>&1
+        SHOW pre-again.scope ControlGroup; SHOW pre-again.scope Slice
+        [ "$(K ps -f json c4)" = "[$(cat $scope/cgroup.procs)]" ] && echo same || K ps -f json c4
+        K delete -f c4
+        [ -e $scope ] && echo left || echo gone
+        "#,
+    );
+    let expected = "1\ninactive\ngone\n/lab.slice/lab-deep.slice/pre-again.scope\nlab-deep.slice\nsame\ngone\nstatus 0\n";
+    assert_eq!(out, expected);
+}

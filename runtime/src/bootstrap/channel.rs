@@ -27,7 +27,7 @@ pub(crate) enum Message {
     Ready,
     Go,
     Failed(Error),
-    /// Timeline events as JSON.
+    /// A part of the timeline.
     Timeline(Vec<u8>),
 }
 

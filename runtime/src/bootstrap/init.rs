@@ -67,10 +67,10 @@ impl Init {
     }
 
     fn perform_all<'a>(&mut self, steps: impl Iterator<Item = &'a Step>) -> Result<()> {
-        for step in steps {
+        for (index, step) in steps.enumerate() {
             let begun = self.timeline.begin();
             self.perform(step)?;
-            self.timeline.end(begun, step);
+            self.timeline.end(begun, index);
         }
         Ok(())
     }

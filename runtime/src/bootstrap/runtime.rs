@@ -11,7 +11,7 @@ use crate::seccomp::{Listener, listener};
 use crate::spec::NamespaceKind;
 use crate::state::State;
 use crate::systemd::{self, Wanted};
-use crate::timeline::Timeline;
+use crate::timeline::{Moment, Timeline};
 use crate::{hooks, id_map, net_devices, rlimits};
 use knarr_sys::clone::{self, Child, SingleThreaded};
 use rustix::fs::{Mode, OFlags};
@@ -55,8 +55,7 @@ impl Created {
         loop {
             match self.channel.receive()? {
                 None => {
-                    self.timeline
-                        .end_named(begun, || "await the program: its execve closes the channel".into());
+                    self.timeline.end_moment(begun, Moment::AwaitProgram);
                     return Ok((self.child, self.timeline));
                 }
                 Some(Message::Timeline(events)) => self.timeline.merge(&events),
@@ -112,7 +111,7 @@ pub(crate) fn create(plan: &Plan, state: State, setup: Setup, company: &mut dyn 
             let killed = runtime.child.as_ref().map_or(Ok(()), kill);
             return Err(runtime.channel.last_words(runtime.setup.failure()).unwrap_or(error).and(killed));
         }
-        runtime.timeline.end(begun, step);
+        runtime.timeline.end(begun, index);
     }
     runtime.finish()
 }

@@ -36,7 +36,7 @@ fn start(global: &Global, arguments: &Arguments) -> Result<u8> {
     let launched = launch::launch(global, arguments, &mut bundle, console, false)?;
     let Launched { container, created, plan } = launched;
     let notify = NotifySocket::bind(&container.directory)?;
-    let (child, mut timeline) = match created.go() {
+    let (child, timeline) = match created.go() {
         Ok(running) => running,
         Err(error) => {
             let cleaned = super::delete::remove(&container, &plan.hooks);
@@ -44,7 +44,7 @@ fn start(global: &Global, arguments: &Arguments) -> Result<u8> {
         }
     };
     if let Some(file) = arguments.path("timeline") {
-        timeline.write(&file)?;
+        timeline.write(&file, Some(&plan))?;
     }
     if let Err(error) = super::start::poststart(&container, &plan.hooks) {
         return Err(error.and(super::delete::force(&container, &plan.hooks)));

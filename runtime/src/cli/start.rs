@@ -8,7 +8,7 @@ use crate::notify_socket::{self, NotifySocket};
 use crate::plan::{HookKind, Side};
 use crate::spec::Hooks;
 use crate::state::Status;
-use crate::timeline::Timeline;
+use crate::timeline::{Moment, Timeline};
 
 pub(super) const FLAGS: &[Flag] = &[Flag::value("timeline", None)];
 
@@ -38,10 +38,10 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
     if let Err(error) = poststart(&container, &hooks) {
         return Err(error.and(super::delete::force(&container, &hooks)));
     }
-    timeline.end_named(begun, || "write(<exec.fifo>, \"0\"), hooks poststart".into());
+    timeline.end_moment(begun, Moment::Start);
     if let Some(file) = arguments.path("timeline") {
         timeline.merge_file(&file)?;
-        timeline.write(&file)?;
+        timeline.write(&file, None)?;
     }
     // Others may look at and change it while it gets ready.
     let _container = container.unlocked();

@@ -33,7 +33,12 @@ fn mount_it(plan: &MountPlan, site: &mut Site<'_>) -> Result<()> {
             let tree =
                 match plan.prepared.and_then(|index| site.prepared.get_mut(index)).and_then(Option::take) {
                     Some(tree) => tree,
-                    None => source::bind(path, *recursive)?,
+                    None => match &plan.source_inside {
+                        Some(inside) => {
+                            mount::clone_tree(safe_path::find(site.root, inside)?, "", *recursive)?
+                        }
+                        None => source::bind(path, *recursive)?,
+                    },
                 };
             if plan.mapped_later().is_some() {
                 (site.map_ids)(tree.as_fd())?;

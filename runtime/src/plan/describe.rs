@@ -49,7 +49,9 @@ impl Step {
                     if *into_cgroup { "CLONE_INTO_CGROUP|CLONE_PIDFD" } else { "CLONE_PIDFD" }
                 )
             }
-            Step::FirstCpus(cpus) => format!("sched_setaffinity(0, {cpus:?})"),
+            Step::FirstCpus(cpus) => {
+                format!("sched_setaffinity(0, {cpus:?}), affinity: 0x{}", hexadecimal(cpus))
+            }
             Step::StartScope(_) => "StartTransientUnit(<scope>, PIDs=[PID])".into(),
             Step::EnterResctrl(group) => format!("write PID to {:?}", group.directory.join("tasks")),
             Step::MapIds => "write /proc/PID/gid_map, /proc/PID/uid_map".into(),
@@ -356,10 +358,13 @@ fn mount(plan: &MountPlan) -> String {
     match &plan.source {
         Source::Bind { path, recursive, .. } => {
             let deep = if *recursive { "|AT_RECURSIVE" } else { "" };
+            let place = match &plan.source_inside {
+                Some(inside) => format!("<rootfs>, {:?}", inside.display().to_string()),
+                None => format!("{:?}", path.display().to_string()),
+            };
             format!(
-                "open_tree({:?}, OPEN_TREE_CLONE{deep}), mount_setattr({attributes}), move_mount({destination:?})",
-                path.display().to_string(),
-                destination = destination.to_string()
+                "open_tree({place}, OPEN_TREE_CLONE{deep}), mount_setattr({attributes}), move_mount({:?})",
+                destination.to_string()
             )
         }
         Source::New { fs_type, data, .. } => {
@@ -373,6 +378,17 @@ fn mount(plan: &MountPlan) -> String {
             destination.to_string()
         ),
     }
+}
+
+/// The set as the kernel writes it, of any size and without leading zeros.
+fn hexadecimal(cpus: &[usize]) -> String {
+    let mut digits = vec![0_u8; cpus.iter().max().map_or(1, |last| last / 4 + 1)];
+    for cpu in cpus {
+        if let Some(digit) = digits.get_mut(cpu / 4) {
+            *digit |= 1 << (cpu % 4);
+        }
+    }
+    digits.iter().rev().map(|digit| format!("{digit:x}")).collect()
 }
 
 /// By the kernel's names without their prefix; what is only cleared has a minus.
@@ -436,4 +452,22 @@ fn limit_list(limits: &[crate::rlimits::Limit]) -> String {
 
 fn join(paths: &[std::path::PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_of_cpus_are_numbers_of_any_size() {
+        for (cpus, text) in [
+            (vec![], "0"),
+            (vec![0], "1"),
+            (vec![1, 3], "a"),
+            (vec![4, 5], "30"),
+            (vec![131], "800000000000000000000000000000000"),
+        ] {
+            assert_eq!(hexadecimal(&cpus), text);
+        }
+    }
 }

@@ -110,7 +110,8 @@ fn leave_host(linux: &Linux, options: &Options, plan: &Plan) -> Result<Vec<Step>
     }
     steps.extend(self::hooks(hooks, HookKind::CreateContainer));
     // Before the swap, while the host's null device is still mounted where it can be copied from.
-    steps.extend(absolute("readonlyPaths", &linux.readonly_paths)?.into_iter().map(Step::ReadonlyPath));
+    // A relative one begins at the container's root, where runc stands when it does this.
+    steps.extend(linux.readonly_paths.iter().map(|path| Step::ReadonlyPath(clean(path))));
     let mut masked = absolute("maskedPaths", &linux.masked_paths)?;
     let mut seen = std::collections::BTreeSet::new();
     masked.retain(|path| seen.insert(path.clone()));

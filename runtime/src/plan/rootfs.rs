@@ -54,13 +54,18 @@ fn mount(
     }
     let options = options::parse(&mount.options);
     let source = source(mount, &options, &command.bundle, label)?;
+    // What a mount before it puts into the root is not there before init.
+    let source_inside = match &source {
+        Source::Bind { path, .. } if command.rootfs.parent().is_some() => {
+            path.strip_prefix(&command.rootfs).ok().map(|below| Path::new("/").join(below))
+        }
+        _ => None,
+    };
     let must_prepare = match &source {
         // An ordinary user has more rights in its user namespace than outside.
-        Source::Bind { path, idmap, .. } => {
-            // What a mount before it puts into the root is not there before init.
-            let outside = command.rootfs.parent().is_none() || !path.starts_with(&command.rootfs);
+        Source::Bind { idmap, .. } => {
             let privileged = idmap.is_some() || (namespaces.any_user() && !command.rootless);
-            command.prepare_all || (privileged && outside)
+            command.prepare_all || (privileged && source_inside.is_none())
         }
         _ => false,
     };
@@ -80,6 +85,7 @@ fn mount(
     Ok(MountPlan {
         destination,
         source,
+        source_inside,
         attributes,
         read_only_later,
         recursive_attributes: options.recursive_attributes,
