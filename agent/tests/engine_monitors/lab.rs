@@ -262,13 +262,12 @@ pub(crate) fn built(name: &str) -> PathBuf {
     path
 }
 
+/// What a process has written to, in KiB. The pages of the program that it only reads are not counted: they are shared
+/// by all monitors of a machine, and the kernel calls them private when there happens to be one.
 fn private_kib(pid: u32) -> u64 {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    rollup
-        .lines()
-        .filter(|line| line.starts_with("Private_"))
-        .map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap())
-        .sum()
+    let dirty = rollup.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).unwrap();
+    dirty.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 pub(crate) async fn read_all(fd: OwnedFd) -> String {
