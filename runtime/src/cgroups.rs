@@ -79,6 +79,8 @@ pub(crate) enum View {
     V2 {
         /// The container's cgroup on the host.
         path: PathBuf,
+        /// Where the host has the tree, if that is what is shown.
+        host: Option<PathBuf>,
     },
     /// A directory per hierarchy.
     V1 {
@@ -103,9 +105,10 @@ pub(crate) struct ViewHierarchy {
 }
 
 /// The view of these cgroups.
-pub(crate) fn view(cgroups: &Cgroups, namespaced: bool) -> View {
+pub(crate) fn view(cgroups: &Cgroups, namespaced: bool, own_users: bool) -> View {
     if let (true, Some(only)) = (cgroups.unified, cgroups.directories.first()) {
-        return View::V2 { path: only.path.clone() };
+        let host = (!namespaced && !own_users).then(|| only.mount.clone());
+        return View::V2 { path: only.path.clone(), host };
     }
     // The version 2 tree of a hybrid host has nothing to show.
     let version_1 = cgroups.directories.iter().filter(|directory| !directory.controllers.is_empty());

@@ -5,6 +5,7 @@
 
 use knarr_tests::bins;
 use knarr_tests::bundle::Bundle;
+use knarr_tests::skip::skip;
 use serde_json::{Value, json};
 use std::process::Command;
 
@@ -153,4 +154,39 @@ fn the_namespaces_outlive_who_joined_them() {
     assert_eq!(owner.status(), "running");
     assert_eq!(owner.call_with("exec", &[], &["hostname"]).ok(), "lab\n");
     assert_eq!(bins::run(&mut owner.command(&["list", "--quiet"])).ok(), format!("{}\n", owner.id));
+}
+
+/// The options of the version 2 tree belong to all its mounts in the initial cgroup namespace: a container's mount must
+/// not take them away from the host.
+#[test]
+fn without_a_cgroup_namespace_the_hosts_tree_is_shown_and_keeps_its_options() {
+    let host = || {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        mounts.lines().find(|line| line.contains(" /sys/fs/cgroup cgroup2 ")).map(str::to_owned)
+    };
+    let Some(before) = host() else {
+        let why = "/sys/fs/cgroup is not version 2 here (the virtual machine's is)";
+        return skip("without_a_cgroup_namespace_the_hosts_tree_is_shown_and_keeps_its_options", why);
+    };
+    let remount = |options: &str| {
+        let options = format!("remount,rw,nosuid,nodev,noexec{options}");
+        bins::run(Command::new("mount").args(["-o", &options, "/sys/fs/cgroup"])).ok()
+    };
+    if !before.contains("nsdelegate") {
+        remount(",nsdelegate");
+    }
+    let told = Bundle::report(
+        "cat /sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/cgroup.procs",
+        |config| {
+            let view = json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]});
+            config["mounts"].as_array_mut().unwrap().push(view);
+            config["linux"]["namespaces"].as_array_mut().unwrap().retain(|kind| kind["type"] != "cgroup");
+        },
+    );
+    let after = host().unwrap();
+    if !before.contains("nsdelegate") {
+        remount("");
+    }
+    assert!(told.lines().any(|pid| pid == "1"), "its own cgroup is in the tree: {told:?}");
+    assert!(after.contains("nsdelegate"), "{after}");
 }

@@ -255,12 +255,16 @@ impl Runtime<'_> {
         let Some(channel) = self.theirs.take() else {
             return Err(Error::new(Kind::Os, "init has no channel"));
         };
-        let namespaced = self.plan.namespaces.has(NamespaceKind::Cgroup);
+        let namespaces = &self.plan.namespaces;
         let init = Init {
             channel,
             prepared: std::mem::take(&mut self.prepared),
             entrances: std::mem::take(&mut self.entrances),
-            view: cgroups::view(&self.plan.cgroups, namespaced),
+            view: cgroups::view(
+                &self.plan.cgroups,
+                namespaces.has(NamespaceKind::Cgroup),
+                namespaces.any_user(),
+            ),
             console: self.setup.console.take(),
             start_fifo: self.setup.start_fifo.take(),
             hooks: self.plan.hooks.clone(),

@@ -309,7 +309,7 @@ fn place(mount: &Mount) -> String {
 fn cgroup_binds(subject: &Subject<'_>) -> Vec<(String, String)> {
     let namespaces = subject.spec.linux.iter().flat_map(|linux| &linux.namespaces);
     let namespaced = namespaces.into_iter().any(|namespace| namespace.kind == NamespaceKind::Cgroup);
-    let view = crate::cgroups::view(subject.cgroups, namespaced);
+    let view = crate::cgroups::view(subject.cgroups, namespaced, false);
     let crate::cgroups::View::V1 { hierarchies, namespaced: false } = view else { return vec![] };
     let mounts = subject.spec.mounts.iter().filter(|mount| mount.fs_type == "cgroup");
     let bind = |mount: &Mount| {

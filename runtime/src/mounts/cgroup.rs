@@ -3,7 +3,9 @@
 //! Version 2 is one mount. Version 1 is a tmpfs with one directory per hierarchy (and a link per controller where
 //! several share one). With a cgroup namespace each is mounted afresh and shows the container's cgroup as its root;
 //! without one, the container's own directory is bound there on version 1, and on version 2 in a user namespace, so the
-//! rest of the tree stays out of reach. Elsewhere version 2 shows what the container's cgroup namespace shows.
+//! rest of the tree stays out of reach. Elsewhere version 2 without a cgroup namespace shows the host's tree, as runc
+//! does, but by a bind: the kernel takes a new mount in the initial cgroup namespace for new options of the whole host
+//! (`nsdelegate` would be lost), and waits for a grace period of 10 ms to apply them.
 
 use super::act::{Site, changes};
 use super::{MountPlan, source};
@@ -21,7 +23,8 @@ pub(crate) fn apply(plan: &MountPlan, site: &mut Site<'_>) -> Result<()> {
     let target = safe_path::make_directories(site.root, &plan.destination, 0o755)?;
     super::proc_guard::check(site.root, &plan.destination, &target, || Ok(false))?;
     let tree = match site.cgroups {
-        View::V2 { path, .. } => unified(plan, path)?,
+        View::V2 { host: Some(host), .. } => source::bind(host, false)?,
+        View::V2 { path, host: None } => unified(plan, path)?,
         View::V1 { hierarchies, namespaced } => return version_1(plan, &target, hierarchies, *namespaced),
     };
     mount::set_attributes(&tree, changes(plan.attributes), false)?;
