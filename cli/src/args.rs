@@ -67,6 +67,17 @@ pub(crate) enum Command {
     /// Pull, push, list and make images
     #[command(subcommand)]
     Image(Image),
+    /// Authenticate to a registry
+    Login(Login),
+    /// Forget the credentials for a registry
+    Logout {
+        #[arg(
+            value_name = "SERVER",
+            default_value = "docker.io",
+            help = "The registry, such as 127.0.0.1:5000"
+        )]
+        server: String,
+    },
     /// Make, list and delete the tokens by which nodes join
     #[command(subcommand)]
     Token(Token),

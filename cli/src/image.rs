@@ -22,8 +22,7 @@ mod tags;
 use crate::args::Image as Command;
 use crate::settings::Settings;
 use anyhow::Context;
-use knarr_images::{Image, ImageStore, Options};
-use std::path::PathBuf;
+use knarr_images::{Image, ImageStore, Options, login_files};
 
 pub(crate) use pull::pull;
 
@@ -59,18 +58,10 @@ pub(crate) fn open(settings: &Settings) -> anyhow::Result<ImageStore> {
     let directory = settings.images_dir();
     let options = Options {
         hosts_dir: Some(settings.node.engine.registry_hosts_dir.clone()),
-        docker_config: docker_config(),
+        logins: login_files(),
         ..Options::default()
     };
     ImageStore::open_with(&directory, options).with_context(|| format!("image store {}", directory.display()))
-}
-
-/// `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`, if it exists.
-fn docker_config() -> Option<PathBuf> {
-    let directory = std::env::var_os("DOCKER_CONFIG")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker")))?;
-    Some(directory.join("config.json")).filter(|file| file.exists())
 }
 
 /// The image that `name` means, or the error that every command gives.

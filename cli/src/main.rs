@@ -10,6 +10,7 @@ mod engine_command;
 mod image;
 mod instance;
 mod logging;
+mod login;
 mod network_command;
 mod output;
 mod print_config;
@@ -73,6 +74,8 @@ async fn dispatch(command: Command, settings: settings::Settings) -> anyhow::Res
         Command::Agent(arguments) => done(agent_command::run(settings, arguments).await),
         Command::Engine(arguments) => done(engine_command::run(settings, arguments).await),
         Command::Image(command) => done(image::run(settings, command).await),
+        Command::Login(arguments) => done(login::run(&settings, arguments).await),
+        Command::Logout { server } => done(login::forget(server).await),
         Command::Container(command) => standalone::dispatch(settings, command).await,
         Command::Token(command) => done(token_command::run(&settings, command).await),
         Command::Top { container: None, .. } => done(top::run(settings).await),

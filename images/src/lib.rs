@@ -77,6 +77,7 @@ pub use options::{LayerKind, Options};
 pub use platform::Platform;
 pub use prune::{Prune, Pruned};
 pub use reference::Reference;
-pub use registry::docker_config::docker_credentials;
+pub use registry::docker_config::login_files;
+pub use registry::login::{forget_login, keep_login};
 pub use registry::proxy::Proxies;
 pub use store::ImageStore;

@@ -25,8 +25,8 @@ pub struct Options {
     pub layers: LayerKind,
     /// Directory with `HOST[:PORT]/hosts.toml` files as containerd reads them: mirrors, certificates, plain HTTP.
     pub hosts_dir: Option<PathBuf>,
-    /// A Docker `config.json` with credentials, used where a call brings none.
-    pub docker_config: Option<PathBuf>,
+    /// Files with credentials for registries, as `docker login` writes them: the first one that has any for a name counts.
+    pub logins: Vec<PathBuf>,
     /// Which images may be pulled and run (docs/images.md); everything where there is no such file.
     pub policy: Option<PathBuf>,
     /// Registries (`host:port`) that are spoken to in plain HTTP. Loopback addresses always are.
@@ -42,7 +42,7 @@ impl Default for Options {
         Self {
             layers: LayerKind::default(),
             hosts_dir: Some(PathBuf::from("/etc/knarr/hosts.d")),
-            docker_config: None,
+            logins: Vec::new(),
             policy: Some(PathBuf::from("/etc/knarr/policy.toml")),
             plain_http: Vec::new(),
             proxies: Proxies::from_env(),

@@ -238,17 +238,20 @@ impl ImageStore {
         self.inner.registry(&reference, credentials).await?.tags(&reference).await
     }
 
-    /// Repositories of a registry (`127.0.0.1:5000`), where it tells.
+    /// Whether a registry (`127.0.0.1:5000`) accepts these credentials.
+    pub async fn check_login(&self, registry: &str, credentials: Credentials) -> Result<()> {
+        let reference = in_registry(registry)?;
+        self.inner.registry(&reference, Some(credentials)).await?.check_login().await
+    }
+
+    /// Repositories of a registry, where it tells.
     pub async fn list_repositories(
         &self,
         registry: &str,
         credentials: Option<Credentials>,
     ) -> Result<Vec<String>> {
         use crate::registry::Registry;
-        let reference = Reference::parse(&format!("{registry}/any"))?;
-        if reference.registry != registry {
-            return Err(Error::new(ErrorKind::Invalid, format!("{registry}: is no name of a registry")));
-        }
+        let reference = in_registry(registry)?;
         self.inner.registry(&reference, credentials).await?.catalog().await
     }
 
@@ -288,4 +291,13 @@ impl ImageStore {
             Ok(())
         })
     }
+}
+
+/// Any name in a registry.
+fn in_registry(registry: &str) -> Result<Reference> {
+    let reference = Reference::parse(&format!("{registry}/any"))?;
+    if reference.registry == registry {
+        return Ok(reference);
+    }
+    Err(Error::new(ErrorKind::Invalid, format!("{registry}: is no name of a registry")))
 }

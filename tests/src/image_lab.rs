@@ -68,10 +68,16 @@ impl ImageLab {
 
     /// Runs `knarr` on this lab's store.
     pub fn knarr(&self, arguments: &[&str]) -> Said {
+        bins::run(&mut self.command(arguments))
+    }
+
+    /// The same, for a caller who has more to set.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(bins::find("knarr"));
         command.arg("--data-dir").arg(self.path("data")).arg("--state-dir").arg(self.path("state"));
         command.arg("--config").arg(self.path("config.toml")).args(arguments);
-        bins::run(command.current_dir(self.directory.path()))
+        command.current_dir(self.directory.path());
+        command
     }
 
     /// An image as umoci unpacks it: its root, and its config as skopeo reads it.

@@ -215,3 +215,20 @@ pub(crate) struct Build {
     /// A directory; - reads the Dockerfile from stdin and has no files
     pub(crate) context: PathBuf,
 }
+
+/// Who is asking a registry.
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// Username
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) username: Option<String>,
+    /// Password
+    #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    pub(crate) password: Option<String>,
+    /// Take the password from stdin
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// The registry, such as 127.0.0.1:5000
+    #[arg(value_name = "SERVER", default_value = "docker.io")]
+    pub(crate) server: String,
+}

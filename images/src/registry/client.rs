@@ -107,6 +107,24 @@ impl RegistryClient {
         Ok(listed)
     }
 
+    /// Asks the registry itself whether it knows who we are.
+    pub(crate) async fn check_login(&self) -> Result<()> {
+        let endpoint = self.push_endpoint()?;
+        let (method, target, attempts) = (Method::GET, "/".to_owned(), Attempting::Patiently);
+        let call = Call { endpoint, method, target, scope: "", headers: Vec::new(), attempts };
+        match self.exchange.call(&call, &|| full("")).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(match error.status().and_then(|code| StatusCode::from_u16(code).ok()) {
+                Some(status) => {
+                    let base = &endpoint.base;
+                    let message = format!("login attempt to {base}/ failed with status: {status}");
+                    Error::new(error.kind(), message)
+                }
+                None => error.context(format_args!("login attempt to {}/", endpoint.base)),
+            }),
+        }
+    }
+
     /// A mirror of several registries is told which one is meant.
     fn on_behalf(&self, endpoint: &Endpoint, path: &str) -> String {
         if !endpoint.mirror {

@@ -1,30 +1,38 @@
 //! Credentials as `docker login` and `podman login` keep them: config.json with `auths`, `credHelpers`, `credsStore`.
 
 use crate::credentials::Credentials;
-use crate::error::{Error, ErrorKind, Result};
-use crate::reference::Reference;
+use crate::error::{Error, Result};
+use crate::registry::credential_helper;
 use base64::Engine as _;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 /// How Docker Hub is called in these files.
-const DOCKER_HUB: &str = "https://index.docker.io/v1/";
-/// What a helper answers as the name when the secret is a refresh token.
-const TOKEN_USER: &str = "<token>";
-const HELPER_SECONDS: i64 = 30;
+pub(super) const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ConfigFile {
+pub(super) struct ConfigFile {
     #[serde(default)]
     auths: BTreeMap<String, Auth>,
     #[serde(default)]
     cred_helpers: BTreeMap<String, String>,
     #[serde(default)]
     creds_store: String,
+}
+
+impl ConfigFile {
+    /// The program that keeps the credentials of a registry, if one does.
+    pub(super) fn helper(&self, registry: &str) -> Option<&str> {
+        let own = self.cred_helpers.get(registry).or_else(|| self.cred_helpers.get(server(registry)));
+        own.or(Some(&self.creds_store)).map(String::as_str).filter(|name| !name.is_empty())
+    }
+}
+
+/// How a registry is called in these files.
+pub(super) fn server(registry: &str) -> &str {
+    if registry == "docker.io" { DOCKER_HUB } else { registry }
 }
 
 #[derive(Default, Deserialize)]
@@ -47,16 +55,6 @@ impl std::fmt::Debug for Auth {
     }
 }
 
-/// What a helper program answers.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct HelperAnswer {
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
-    secret: String,
-}
-
 /// The credentials for one repository of a registry, where the file has any. A missing file has none. Blocks: a
 /// helper program may ask somebody.
 pub(crate) fn lookup(path: &Path, registry: &str, repository: &str) -> Result<Option<Credentials>> {
@@ -66,14 +64,10 @@ pub(crate) fn lookup(path: &Path, registry: &str, repository: &str) -> Result<Op
     };
     let config: ConfigFile =
         serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("{}: {e}", path.display())))?;
-    let server = if registry == "docker.io" { DOCKER_HUB } else { registry };
-    let helper = config.cred_helpers.get(registry).or_else(|| config.cred_helpers.get(server));
-    match helper.or(Some(&config.creds_store)).filter(|name| !name.is_empty()) {
-        Some(helper) => match ask_helper(helper, server)? {
-            None => from_auths(&config, registry, repository),
-            found => Ok(found),
-        },
+    let kept = config.helper(registry).map(|helper| credential_helper::get(helper, server(registry)));
+    match kept.transpose()?.flatten() {
         None => from_auths(&config, registry, repository),
+        found => Ok(found),
     }
 }
 
@@ -92,7 +86,7 @@ fn from_auths(config: &ConfigFile, registry: &str, repository: &str) -> Result<O
 }
 
 /// Keys may be URLs.
-fn bare(key: &str) -> &str {
+pub(super) fn bare(key: &str) -> &str {
     if key == DOCKER_HUB {
         return "docker.io";
     }
@@ -118,71 +112,13 @@ fn decode(auth: &Auth) -> Result<Credentials> {
     Ok(credentials)
 }
 
-/// Runs `docker-credential-NAME get`. A helper that knows nothing says so on its output.
-fn ask_helper(name: &str, server: &str) -> Result<Option<Credentials>> {
-    if name.contains('/') {
-        return Err(Error::invalid(format!("config.json: invalid credential helper {name:?}")));
-    }
-    let program = format!("docker-credential-{name}");
-    let failed = |e: std::io::Error| Error::io(&program, e);
-    let mut command = Command::new(&program);
-    command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(failed)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        match stdin.write_all(server.as_bytes()) {
-            // It ended without asking for which server: its answer says why.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-            written => written.map_err(failed)?,
-        }
-    }
-    if !ends_within(&child, HELPER_SECONDS).map_err(|e| Error::io(&program, e))? {
-        child.kill().and_then(|()| child.wait()).map_err(failed)?;
-        let message = format!("{program}: no answer within {HELPER_SECONDS} seconds");
-        return Err(Error::new(ErrorKind::Unavailable, message));
-    }
-    let mut output = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout.take(1 << 20).read_to_end(&mut output).map_err(failed)?;
-    }
-    if !child.wait().map_err(failed)?.success() {
-        let words = String::from_utf8_lossy(&output).trim().to_owned();
-        if words.contains("credentials not found") {
-            return Ok(None);
-        }
-        return Err(Error::new(ErrorKind::Unauthorized, format!("{program}: {words}")));
-    }
-    let answer: HelperAnswer =
-        serde_json::from_slice(&output).map_err(|e| Error::invalid(format!("{program}: {e}")))?;
-    Ok(Some(if answer.username == TOKEN_USER {
-        Credentials { identity_token: answer.secret, ..Credentials::default() }
-    } else {
-        Credentials::basic(answer.username, answer.secret)
-    }))
+/// Where Docker's and podman's logins are kept on this machine: `$REGISTRY_AUTH_FILE`, `$DOCKER_CONFIG/config.json` or
+/// `~/.docker/config.json`, `/run/containers/UID/auth.json`, in this order.
+pub fn login_files() -> Vec<PathBuf> {
+    files(|name| std::env::var_os(name).map(PathBuf::from))
 }
 
-/// Waits for a child without reaping it.
-fn ends_within(child: &Child, seconds: i64) -> rustix::io::Result<bool> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let pid = rustix::process::Pid::from_child(child);
-    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
-    let deadline = Timespec { tv_sec: seconds, tv_nsec: 0 };
-    Ok(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&deadline))? > 0)
-}
-
-/// What Docker's and podman's logins left on this machine for the registry of an image name: `$REGISTRY_AUTH_FILE`,
-/// `$DOCKER_CONFIG/config.json`, `~/.docker/config.json`, `/run/containers/UID/auth.json`, in this order.
-pub fn docker_credentials(reference: &str) -> std::result::Result<Option<Credentials>, Error> {
-    let reference = Reference::parse(reference)?;
-    for path in login_files(|name| std::env::var_os(name).map(PathBuf::from)) {
-        let found = lookup(&path, &reference.registry, &reference.repository)?;
-        if found.is_some() {
-            return Ok(found);
-        }
-    }
-    Ok(None)
-}
-
-fn login_files(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
+fn files(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
     let docker = variable("DOCKER_CONFIG").or_else(|| variable("HOME").map(|home| home.join(".docker")));
     let runtime = variable("XDG_RUNTIME_DIR")
         .unwrap_or_else(|| PathBuf::from(format!("/run/containers/{}", rustix::process::getuid().as_raw())));
@@ -221,9 +157,9 @@ mod tests {
 
     #[test]
     fn where_logins_are_kept() {
-        let none = login_files(|_| None);
+        let none = files(|_| None);
         assert_eq!(none.len(), 1, "only podman's place: {none:?}");
-        let home = login_files(|name| (name == "HOME").then(|| PathBuf::from("/root")));
+        let home = files(|name| (name == "HOME").then(|| PathBuf::from("/root")));
         assert_eq!(home[0], Path::new("/root/.docker/config.json"));
     }
 

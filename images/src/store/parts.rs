@@ -157,20 +157,24 @@ impl Parts {
         rustix::fs::syncfs(&root).map_err(|e| Error::path("syncfs", &self.root, e))
     }
 
-    /// A client for the registry of a name. Given credentials win over those of the Docker config.json.
+    /// A client for the registry of a name. Given credentials win over those of a login.
     pub(crate) async fn registry(
         &self,
         reference: &Reference,
         credentials: Option<Credentials>,
     ) -> Result<Arc<RegistryClient>> {
-        let credentials = match (credentials, &self.options.docker_config) {
-            (Some(given), _) => Some(given),
-            (None, Some(path)) => {
-                let (path, reference) = (path.clone(), reference.clone());
-                blocking(move || docker_config::lookup(&path, &reference.registry, &reference.repository))
-                    .await?
+        let credentials = match credentials {
+            Some(given) => Some(given),
+            None => {
+                let (files, reference) = (self.options.logins.clone(), reference.clone());
+                let kept = move || {
+                    let find = |path: &PathBuf| {
+                        docker_config::lookup(path, &reference.registry, &reference.repository).transpose()
+                    };
+                    files.iter().find_map(find).transpose()
+                };
+                blocking(kept).await?
             }
-            (None, None) => None,
         };
         let hosts_dir = self.options.hosts_dir.as_deref();
         let endpoints = hosts::endpoints(hosts_dir, &reference.registry, &self.options.plain_http)?;

@@ -74,7 +74,7 @@ const HELPER_NAME: &str = "KNARR_TEST_HELPER_NAME";
 /// Helpers are found on PATH, which only a new process can have another one of.
 async fn pull_with_helper(root: &str) {
     let root = std::path::Path::new(root);
-    let options = Options { docker_config: Some(root.join("config.json")), ..Options::default() };
+    let options = Options { logins: vec![root.join("config.json")], ..Options::default() };
     let store = ImageStore::open_with(&root.join("images"), options).unwrap();
     let reference = std::env::var(HELPER_NAME).unwrap();
     store.pull(Pull { reference, ..Pull::default() }).await.unwrap();
