@@ -4,6 +4,7 @@
 //! so that a restart, a crash between two steps or a reboot never leaks an address; `teardown` is idempotent and
 //! works when the namespace is gone.
 
+mod addresses;
 pub mod bridge;
 pub mod cidr;
 pub mod cni;

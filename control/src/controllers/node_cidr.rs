@@ -35,6 +35,9 @@ impl Reconcile for NodeCidrs {
         }
         let api: Api<Node> = Api::all(self.client.clone());
         let nodes = api.list(&kube::api::ListParams::default()).await?;
+        if !lacks_range(&nodes.items, &key.name) {
+            return Ok(Next::Wait);
+        }
         let taken: BTreeSet<String> = nodes.items.iter().filter_map(cidr_of).collect();
         let Some(free) = first_free(&self.cluster_cidr, self.node_mask, &taken) else {
             tracing::error!(
@@ -48,6 +51,11 @@ impl Reconcile for NodeCidrs {
         ignore_not_found(api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
         Ok(Next::Wait)
     }
+}
+
+/// Whether the node is there and has no range. A second one would be refused: it keeps the first as long as it lives.
+fn lacks_range(nodes: &[Node], name: &str) -> bool {
+    nodes.iter().any(|node| node.metadata.name.as_deref() == Some(name) && cidr_of(node).is_none())
 }
 
 fn cidr_of(node: &Node) -> Option<String> {
@@ -72,6 +80,16 @@ fn first_free(cluster: &str, mask: u8, taken: &BTreeSet<String>) -> Option<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_is_given_one_range_only() {
+        let node = |name: &str, cidr: &str| -> Node {
+            serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"podCIDR": cidr}})).unwrap()
+        };
+        let nodes = [node("new", ""), node("served", "10.42.0.0/24")];
+        assert!(lacks_range(&nodes, "new"));
+        assert!(!lacks_range(&nodes, "served") && !lacks_range(&nodes, "gone"));
+    }
 
     #[test]
     fn ranges_are_given_once_and_run_out() {

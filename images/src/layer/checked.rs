@@ -49,11 +49,7 @@ impl<R: BufRead> BufRead for Checked<R> {
 
 impl<R: BufRead> Read for Checked<R> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let available = self.fill_buf()?;
-        let count = available.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..count), available.get(..count)) {
-            to.copy_from_slice(from);
-        }
+        let count = self.fill_buf()?.read(buffer)?;
         self.consume(count);
         Ok(count)
     }

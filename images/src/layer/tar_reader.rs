@@ -289,11 +289,7 @@ pub(crate) struct Data<'a, R> {
 
 impl<R: BufRead> Read for Data<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let available = self.fill_buf()?;
-        let count = available.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..count), available.get(..count)) {
-            to.copy_from_slice(from);
-        }
+        let count = self.fill_buf()?.read(buffer)?;
         self.consume(count);
         Ok(count)
     }

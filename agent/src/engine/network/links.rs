@@ -5,25 +5,22 @@
 //! runs netfilter for bridged frames (`br_netfilter`). Every function is idempotent: it may run again after a crash
 //! between any two of its steps.
 
+use super::addresses;
 use super::cidr::Cidr;
 use super::netlink::Netlink;
 use super::pod_range::Second;
 use super::second_family;
 use anyhow::Context;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteScope};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::{
-    AddressMessageBuilder, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
-    RouteMessageBuilder,
-};
+use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 
 /// The loopback link has this index in every network namespace.
@@ -90,11 +87,11 @@ pub(crate) fn ensure_bridge(netlink: &mut Netlink, bridge: &Bridge) -> anyhow::R
     netlink
         .change(RouteNetlinkMessage::SetLink(up), 0)
         .with_context(|| format!("set up bridge {}", bridge.name))?;
-    set_addresses(netlink, index, &bridge.addresses)
+    addresses::set(netlink, index, &bridge.addresses)
         .with_context(|| format!("set the addresses of bridge {}", bridge.name))?;
     if !bridge.second_addresses.is_empty() {
         second_family::forward(&bridge.name)?;
-        second_family::set_addresses(netlink, index, &bridge.second_addresses)
+        addresses::set(netlink, index, &bridge.second_addresses)
             .with_context(|| format!("set the IPv6 addresses of bridge {}", bridge.name))?;
     }
     let route = RouteMessageBuilder::<Ipv4Addr>::new()
@@ -117,37 +114,6 @@ fn create_bridge(netlink: &mut Netlink, bridge: &Bridge) -> anyhow::Result<u32> 
         other => other.with_context(|| format!("create bridge {}", bridge.name))?,
     }
     index_of(netlink, &bridge.name)?.with_context(|| format!("bridge {} vanished", bridge.name))
-}
-
-/// Adds the addresses that are missing and removes the IPv4 addresses that are not wanted.
-fn set_addresses(netlink: &mut Netlink, index: u32, wanted: &BTreeSet<(Ipv4Addr, u8)>) -> io::Result<()> {
-    let present = addresses_of(netlink, index)?;
-    for &(address, prefix) in wanted.difference(&present) {
-        let message = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix).build();
-        netlink.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)?;
-    }
-    for &(address, prefix) in present.difference(wanted) {
-        let message = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix).build();
-        netlink.change(RouteNetlinkMessage::DelAddress(message), 0)?;
-    }
-    Ok(())
-}
-
-fn addresses_of(netlink: &mut Netlink, index: u32) -> io::Result<BTreeSet<(Ipv4Addr, u8)>> {
-    let question = AddressMessageBuilder::<Ipv4Addr>::new().build();
-    let answers = netlink.list(RouteNetlinkMessage::GetAddress(question))?;
-    let mut found = BTreeSet::new();
-    for answer in answers {
-        let RouteNetlinkMessage::NewAddress(message) = answer else { continue };
-        if message.header.index != index {
-            continue;
-        }
-        found.extend(message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Local(IpAddr::V4(address)) => Some((*address, message.header.prefix_len)),
-            _ => None,
-        }));
-    }
-    Ok(found)
 }
 
 /// Makes the pod's veth pair: the host's end is a port of the bridge, the other end appears as `eth0` in `netns`.
@@ -199,7 +165,7 @@ pub(crate) fn configure_pod(pod: &PodLink) -> anyhow::Result<()> {
     netlink
         .change(RouteNetlinkMessage::SetLink(up), 0)
         .with_context(|| format!("set up the pod's {POD_LINK}"))?;
-    set_addresses(&mut netlink, index, &BTreeSet::from([(pod.address, 32)]))
+    addresses::set(&mut netlink, index, &BTreeSet::from([(pod.address, 32)]))
         .with_context(|| format!("give {} to the pod", pod.address))?;
     let to_gateway = RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(pod.gateway, 32)

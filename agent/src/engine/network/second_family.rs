@@ -1,62 +1,22 @@
 //! Links, addresses and routes of the pods' IPv6 side, beside what `links` does for IPv4.
 //!
-//! As there: an address of its own for each pod and one way out, to the bridge. Addresses need no detection of
-//! duplicates (the ledger knows that there are none) and are of use at once.
+//! As there: an address of its own for each pod and one way out, to the bridge.
 
+use super::addresses;
 use super::netlink::Netlink;
 use super::pod_range::Second;
 use anyhow::Context;
+use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::packet_route::route::RouteScope;
-use rtnetlink::{AddressMessageBuilder, RouteMessageBuilder};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 /// Settings of IPv6, one directory per link.
 const SETTINGS: &str = "/proc/sys/net/ipv6/conf";
-
-/// Adds the addresses that are missing and removes those that are not wanted; the link's own are left alone.
-pub(crate) fn set_addresses(
-    netlink: &mut Netlink,
-    index: u32,
-    wanted: &BTreeSet<(Ipv6Addr, u8)>,
-) -> io::Result<()> {
-    let present = addresses_of(netlink, index)?;
-    for &(address, prefix) in wanted.difference(&present) {
-        let mut message =
-            AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(address, prefix).build();
-        message.header.flags |= AddressHeaderFlags::Nodad;
-        netlink.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)?;
-    }
-    for &(address, prefix) in present.difference(wanted) {
-        let message = AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(address, prefix).build();
-        netlink.change(RouteNetlinkMessage::DelAddress(message), 0)?;
-    }
-    Ok(())
-}
-
-fn addresses_of(netlink: &mut Netlink, index: u32) -> io::Result<BTreeSet<(Ipv6Addr, u8)>> {
-    let question = AddressMessageBuilder::<Ipv6Addr>::new().build();
-    let mut found = BTreeSet::new();
-    for answer in netlink.list(RouteNetlinkMessage::GetAddress(question))? {
-        let RouteNetlinkMessage::NewAddress(message) = answer else { continue };
-        if message.header.index != index {
-            continue;
-        }
-        found.extend(message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(IpAddr::V6(address)) if !address.is_unicast_link_local() => {
-                Some((*address, message.header.prefix_len))
-            }
-            _ => None,
-        }));
-    }
-    Ok(found)
-}
 
 /// Address and routes; runs inside the pod's namespace.
 pub(crate) fn configure_pod(
@@ -66,7 +26,7 @@ pub(crate) fn configure_pod(
     pod: &Second,
 ) -> anyhow::Result<()> {
     set_to(&Path::new(SETTINGS).join(link).join("disable_ipv6"), "0")?;
-    set_addresses(netlink, index, &BTreeSet::from([(pod.address, 128)]))
+    addresses::set(netlink, index, &BTreeSet::from([(pod.address, 128)]))
         .with_context(|| format!("give {} to the pod", pod.address))?;
     let to_gateway = RouteMessageBuilder::<Ipv6Addr>::new()
         .destination_prefix(pod.gateway, 128)
