@@ -12,9 +12,9 @@ use std::time::Duration;
 /// An image of the agent's own, with a busybox in it.
 pub const IMAGE: &str = "localhost/busybox:test";
 
-const APPLETS: [&str; 15] = [
+const APPLETS: [&str; 19] = [
     "sh", "cat", "echo", "sleep", "httpd", "wget", "test", "touch", "rm", "ls", "env", "tar", "mkdir",
-    "grep", "stat",
+    "grep", "stat", "true", "false", "tail", "dd",
 ];
 const READY: &str = "knarr agent is ready";
 

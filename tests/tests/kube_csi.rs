@@ -47,6 +47,7 @@ fn the_cluster_learns_of_it(node: &Node, driver: &Driver) {
         node,
         &json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": NAME}, "spec": {
             "attachRequired": false, "podInfoOnMount": true, "fsGroupPolicy": "File",
+            "tokenRequests": [{"audience": "vault", "expirationSeconds": 600}], "requiresRepublish": true,
             "volumeLifecycleModes": ["Persistent", "Ephemeral"]}}),
     );
     let here = node.eventually("the CSINode tells of the driver", || {
@@ -87,13 +88,24 @@ fn inline_volumes(node: &Node, driver: &Driver) {
     for line in ["csi.storage.k8s.io/ephemeral=true", "csi.storage.k8s.io/pod.name=inline", "size=small"] {
         assert!(log.lines().any(|found| found == line), "{line} is not in:\n{log}");
     }
+    let tokens = log.lines().find_map(|line| line.strip_prefix("csi.storage.k8s.io/serviceAccount.tokens="));
+    let tokens: Value = serde_json::from_str(tokens.unwrap_or_default()).unwrap_or_default();
+    let token = tokens["vault"]["token"].as_str().unwrap_or_default();
+    assert_eq!(token.split('.').count(), 3, "a token is a JWT: {tokens}");
+    assert!(tokens["vault"]["expirationTimestamp"].is_string(), "{tokens}");
+    let given = driver.calls("publish").len();
+    node.k(&["annotate", "pod", "inline", "look=again"]).ok();
+    node.eventually("it is published again", || {
+        let now = driver.calls("publish").len();
+        if now > given { Ok(()) } else { Err(format!("{now} times")) }
+    });
     let unknown = json!({"csi": {"driver": "unknown.example"}});
     node.pod("unknown", uses(node, unknown, "true"));
     let text = "driver name unknown.example not found in the list of registered CSI drivers";
     node.event("unknown", "FailedMount", text);
     node.k(&["delete", "pod", "inline", "unknown"]).ok();
-    let (given, taken) = (driver.calls("publish"), driver.calls("unpublish"));
-    assert_eq!((given.len(), taken.len()), (1, 1), "{given:?} {taken:?}");
+    let taken = driver.calls("unpublish");
+    assert_eq!(taken.len(), 1, "{taken:?}");
     assert_eq!(driver.calls("stage"), Vec::<String>::new(), "inline volumes are not staged");
 }
 

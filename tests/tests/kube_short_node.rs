@@ -16,6 +16,7 @@ use std::path::Path;
 
 /// Room that must be left on the disk.
 const SETTINGS: &str = "eviction_monitor_seconds = 1\neviction_pressure_transition_seconds = 1\n\
+    image_minimum_gc_age_seconds = 0\n\
     eviction_hard = { \"nodefs.available\" = \"128Mi\", \"imagefs.available\" = \"64Mi\" }";
 
 /// A tmpfs of 384 MiB, until it is dropped.
@@ -56,6 +57,9 @@ fn who_fills_the_disk_is_evicted_and_nobody_else() {
     node.pod("quiet", with_room(&node, "sleep 1000"));
     let id = |pod: &Value| pod["status"]["containerStatuses"][0]["containerID"].clone();
     let before = id(&node.ready("quiet"));
+    let is_there = |image: &str| node.knarr(&["image", "ls"]).ok().contains(image);
+    node.knarr(&["image", "pull", &node.image("hello:1")]).ok();
+    assert!(is_there("hello"));
     node.pod("full", with_room(&node, "dd if=/dev/zero of=/v/f bs=1M count=260; sleep 1000"));
     let full = node.when("full", "it is evicted", |pod| pod["status"]["phase"] == "Failed");
     assert_eq!(full["status"]["reason"], "Evicted");
@@ -63,6 +67,7 @@ fn who_fills_the_disk_is_evicted_and_nobody_else() {
     assert!(message.starts_with("The node was low on resource: ephemeral-storage. "), "{message}");
     node.event("full", "Evicted", "The node was low on resource: ephemeral-storage. ");
     assert_eq!(id(&node.ready("quiet")), before);
+    assert!(is_there("busybox") && !is_there("hello"), "images that nobody uses go first");
     let pressure = |wanted: &str| {
         node.eventually(&format!("DiskPressure is {wanted}"), || {
             let path = "jsonpath={.status.conditions[?(@.type=='DiskPressure')].status}";

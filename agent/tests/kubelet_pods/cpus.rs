@@ -1,6 +1,7 @@
 //! Processors of a container's own, on a machine that has at least two.
 
 use super::{lab, pod, shell};
+use knarr_cri::pod_resources::ListPodResourcesRequest;
 use lab::{Lab, eventually, is_ready, phase};
 use serde_json::{Value, json};
 
@@ -30,6 +31,13 @@ async fn whole_processors_belong_to_one_container() {
         let mine = state()["entries"][own.metadata.uid.as_deref().unwrap()]["c"].as_str().unwrap().to_owned();
         let rest = state()["defaultCpuSet"].as_str().unwrap().to_owned();
         assert!(!mine.is_empty() && mine != rest, "{}", state());
+        let mut resources = super::devices::resources(lab);
+        let listed = resources.list(ListPodResourcesRequest {}).await.unwrap().into_inner().pod_resources;
+        let alone = |name: &str| {
+            let pod = listed.iter().find(|pod| pod.name.starts_with(name)).unwrap();
+            pod.containers[0].cpu_ids.iter().map(i64::to_string).collect::<Vec<_>>().join(",")
+        };
+        assert_eq!((alone("own"), alone("shares")), (mine.clone(), String::new()));
         let last = |pod: &k8s_openapi::api::core::v1::Pod| {
             let log = lab.log(pod, "c", 0);
             log.lines().last().and_then(|line| line.split_whitespace().last()).unwrap_or_default().to_owned()

@@ -6,12 +6,17 @@ use knarr_cri::Status;
 use knarr_cri::device_plugin::device_plugin_server::{DevicePlugin, DevicePluginServer};
 use knarr_cri::device_plugin::registration_client::RegistrationClient;
 use knarr_cri::device_plugin::*;
+use knarr_cri::pod_resources::pod_resources_lister_client::PodResourcesListerClient;
+use knarr_cri::pod_resources::{
+    AllocatableResourcesRequest, ContainerDevices, GetPodResourcesRequest, ListPodResourcesRequest,
+};
 use lab::{Lab, eventually, is_ready, phase};
 use serde_json::{Value, json};
 use std::path::Path;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{UnboundedReceiverStream, UnixListenerStream};
+use tonic::transport::Channel;
 use tonic::{Request, Response};
 
 struct Plugin;
@@ -104,6 +109,32 @@ fn with_devices(name: &str, count: u32) -> Value {
     pod(name, json!({"terminationGracePeriodSeconds": 0, "containers": [container]}))
 }
 
+/// The pod resources API, as monitoring agents ask it.
+pub(super) fn resources(lab: &Lab) -> PodResourcesListerClient<Channel> {
+    let socket = lab.path("data/kubelet/pod-resources/kubelet.sock");
+    PodResourcesListerClient::new(knarr_cri::client::plugin(socket).unwrap())
+}
+
+async fn others_learn_who_has_them(client: &PodResourcesListerClient<Channel>, name: &str) {
+    let mut client = client.clone();
+    let ids = |devices: &[ContainerDevices]| {
+        let all = devices.iter().map(|device| (device.resource_name.clone(), device.device_ids.join(",")));
+        all.collect::<Vec<_>>()
+    };
+    let own = |id: &str| ("example.com/d".to_owned(), id.to_owned());
+    let listed = client.list(ListPodResourcesRequest {}).await.unwrap().into_inner().pod_resources;
+    let found = listed.iter().find(|pod| pod.name == name).unwrap();
+    assert_eq!(ids(&found.containers[0].devices), [own("d0")]);
+    let all = client.get_allocatable_resources(AllocatableResourcesRequest {}).await.unwrap().into_inner();
+    assert_eq!(ids(&all.devices), [own("d0"), own("d2")]);
+    let request =
+        |name: &str| GetPodResourcesRequest { pod_name: name.into(), pod_namespace: "default".into() };
+    let same = client.get(request(name)).await.unwrap().into_inner().pod_resources;
+    assert_eq!(same.as_ref(), Some(found));
+    let refused = client.get(request("nobody")).await.unwrap_err();
+    assert_eq!(refused.message(), "pod nobody in namespace default not found");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn devices_of_a_plugin_reach_the_containers_that_ask_for_them() {
     lab::with(async |lab: &mut Lab| {
@@ -119,6 +150,7 @@ async fn devices_of_a_plugin_reach_the_containers_that_ask_for_them() {
         });
         let first = first.await.unwrap();
         lab.log_is(&first, "c", "d0\n1\n").await;
+        others_learn_who_has_them(&resources(lab), first.metadata.name.as_deref().unwrap()).await;
         lab.write("greedy.json", with_devices("greedy", 2));
         let greedy = lab.pod_when("greedy", |pod| phase(pod) == "Failed").await;
         let status = greedy.status.unwrap();
