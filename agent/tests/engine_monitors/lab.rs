@@ -262,12 +262,13 @@ pub(crate) fn built(name: &str) -> PathBuf {
     path
 }
 
-/// What a process has written to, in KiB. The pages of the program that it only reads are not counted: they are shared
-/// by all monitors of a machine, and the kernel calls them private when there happens to be one.
+/// A process' share of memory that has no file behind it, in KiB. Pages of the program are left out: all monitors of a
+/// machine share them, but the kernel calls them private while there happens to be one, and dirty while the program is
+/// so new that it is not on the disk yet.
 fn private_kib(pid: u32) -> u64 {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let dirty = rollup.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).unwrap();
-    dirty.split_whitespace().next().unwrap().parse().unwrap()
+    let anonymous = rollup.lines().find_map(|line| line.strip_prefix("Pss_Anon:")).unwrap();
+    anonymous.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 pub(crate) async fn read_all(fd: OwnedFd) -> String {
