@@ -27,6 +27,7 @@ mod quotas;
 mod rbac_escalation;
 mod service_account;
 mod storage_class;
+pub(crate) mod volume_protection;
 mod webhooks;
 
 pub(crate) use quotas::{Counting, Quotas};
@@ -83,6 +84,7 @@ impl Server {
         if write.creates("", "persistentvolumeclaims") {
             storage_class::fill_in(self, object).await?;
         }
+        volume_protection::fill_in(write, object);
         certificate_requests::fill_in(write, object);
         if webhooks::mutate(self, write, object).await? {
             self.read_again(write, object)?;

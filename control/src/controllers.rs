@@ -42,6 +42,7 @@ pub(crate) mod status;
 mod volume;
 mod volume_claim;
 pub(crate) mod volume_match;
+mod volume_protection;
 pub(crate) mod wiring;
 pub(crate) mod work_queue;
 
@@ -91,6 +92,8 @@ const ALL: &[fn(&mut Plane) -> Task] = &[
     disruption::wire,
     volume::wire,
     volume_claim::wire,
+    volume_protection::wire_claims,
+    volume_protection::wire_volumes,
     endpoint_slice::wire,
     endpoints::wire,
     namespace::wire,

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+mod addresses;
 mod builtin;
 mod cells;
 pub(crate) mod columns;
@@ -16,19 +17,35 @@ pub(crate) mod custom;
 mod faults;
 pub(crate) mod fields;
 pub(crate) mod json_path;
+mod resource_names;
 mod row;
 mod rules;
 mod table;
 mod validation;
+mod warnings;
 
+mod autoscaler_behavior;
+mod autoscaler_metrics;
+mod container_inputs;
 mod containers;
+mod ingress_backends;
+mod job_policies;
+mod network_peers;
+mod node_affinity;
+mod pod_names;
 mod pod_parts;
+mod pod_placement;
+mod pod_security_context;
 mod pod_spec;
 mod pod_status;
 mod pod_template;
 mod probes;
+mod quota_scopes;
 mod resources;
+mod service_addresses;
 mod service_ports;
+mod volume_files;
+mod volume_sources;
 mod volumes;
 
 mod admissionwebhooks;
@@ -281,6 +298,12 @@ pub trait Strategy: Send + Sync + 'static {
     /// Every fault of an update through `/status`.
     fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<Cause> {
         let _ = (new, old);
+        Vec::new()
+    }
+
+    /// What the author of an object should know about it, though nothing is wrong.
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        let _ = object;
         Vec::new()
     }
 

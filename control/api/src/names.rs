@@ -2,6 +2,7 @@
 //! become the messages of validation causes.
 
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const WILDCARD: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const QUALIFIED: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
@@ -33,6 +34,19 @@ pub fn dns1123_subdomain(value: &str) -> Vec<String> {
     faults
 }
 
+/// `*.example.com`: the hosts of a TLS certificate or a route.
+pub fn wildcard_subdomain(value: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    if value.len() > 253 {
+        faults.push(too_long(253));
+    }
+    let domain = value.strip_prefix("*.").unwrap_or_default();
+    if !domain.split('.').all(|part| framed(part, is_lower, b"-")) {
+        faults.push(WILDCARD.to_owned());
+    }
+    faults
+}
+
 /// `my-name`: namespaces, container names.
 pub fn dns1123_label(value: &str) -> Vec<String> {
     let mut faults = Vec::new();
@@ -40,7 +54,8 @@ pub fn dns1123_label(value: &str) -> Vec<String> {
         faults.push(too_long(63));
     }
     if !framed(value, is_lower, b"-") {
-        faults.push(LABEL.to_owned());
+        let only_dots = value.split('.').all(|part| framed(part, is_lower, b"-"));
+        faults.push(if only_dots { "must not contain dots".to_owned() } else { LABEL.to_owned() });
     }
     faults
 }
@@ -97,6 +112,15 @@ pub fn qualified_name(value: &str) -> Vec<String> {
     }
     if !framed(name, |byte| byte.is_ascii_alphanumeric(), b"-_.") {
         faults.push(format!("name part {QUALIFIED}"));
+    }
+    faults
+}
+
+/// `example.com/what`, or one of the few finalizers that Kubernetes itself knows.
+pub fn finalizer(value: &str) -> Vec<String> {
+    let mut faults = qualified_name(value);
+    if !value.contains('/') && !matches!(value, "kubernetes" | "orphan" | "foregroundDeletion") {
+        faults.push("name is neither a standard finalizer name nor is it fully qualified".to_owned());
     }
     faults
 }

@@ -150,8 +150,13 @@ impl Status {
 
     /// 422 with every fault of the object.
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<StatusCause>) -> Self {
-        let parts: Vec<String> =
-            causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        // What is found twice is told once; the causes keep it.
+        let mut seen = std::collections::BTreeSet::new();
+        let parts: Vec<String> = causes
+            .iter()
+            .map(|cause| format!("{}: {}", cause.field, cause.message))
+            .filter(|part| seen.insert(part.clone()))
+            .collect();
         let listed =
             if let [only] = parts.as_slice() { only.clone() } else { format!("[{}]", parts.join(", ")) };
         let message = format!("{} {name:?} is invalid: {listed}", qualified(group, kind));

@@ -69,16 +69,13 @@ impl Reconcile for Volumes {
     /// Says in which phase one volume is, and takes it back when its claim is gone.
     async fn reconcile(&self, key: Key) -> Result<Next, kube::Error> {
         let Some(volume) = self.volumes.get(&key) else { return Ok(Next::Wait) };
-        if volume.metadata.deletion_timestamp.is_some() {
-            return Ok(Next::Wait);
-        }
         let owner = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
         let claim = owner.and_then(|owner| {
             self.claims.get(&Key::new(owner.namespace.as_deref()?, owner.name.as_deref()?))
         });
         let phase = phase(&volume, claim.as_deref());
         self.set_phase(&volume, phase, None).await?;
-        if phase == "Released" {
+        if phase == "Released" && volume.metadata.deletion_timestamp.is_none() {
             self.reclaim(&volume).await?;
         }
         Ok(Next::Wait)

@@ -46,9 +46,9 @@ fn validate(object: &Value, faults: &mut Faults) {
             super::validation::config_key(&format!("{part}[{key}]"), key, faults);
         }
     }
-    for (key, value) in fields::pairs(object, "/binaryData") {
+    for (key, _) in fields::pairs(object, "/binaryData") {
         if object.pointer("/data").is_some_and(|data| data.get(key).is_some()) {
-            faults.invalid(format!("data[{key}]"), value, "duplicate of key present in binaryData");
+            faults.invalid(format!("data[{key}]"), &key.into(), "duplicate of key present in binaryData");
         }
     }
 }

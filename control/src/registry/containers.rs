@@ -2,8 +2,8 @@
 
 use super::faults::Faults;
 use super::service_ports::PROTOCOLS;
-use super::{fields, probes, resources, validation};
-use serde_json::{Map, Value, json};
+use super::{container_inputs, fields, pod_security_context, probes, resources, validation};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
@@ -55,7 +55,6 @@ pub(super) fn request_what_is_limited(container: &mut Value) {
 /// Every fault of the containers of a pod specification, init and ephemeral ones included.
 pub(super) fn validate_all(spec: &Value, path: &str, volumes: &BTreeSet<String>, faults: &mut Faults) {
     let mut names = BTreeSet::new();
-    let host_network = fields::flag(spec, "/hostNetwork");
     for group in ["containers", "initContainers", "ephemeralContainers"] {
         for (index, container) in fields::list(spec, &format!("/{group}")).iter().enumerate() {
             let path = format!("{path}.{group}[{index}]");
@@ -67,18 +66,16 @@ pub(super) fn validate_all(spec: &Value, path: &str, volumes: &BTreeSet<String>,
             if !name.is_empty() && !names.insert(name.to_owned()) {
                 faults.duplicate(format!("{path}.name"), &json!(name));
             }
-            validate(container, &path, host_network, volumes, faults);
+            validate(container, spec, &path, volumes, faults);
+            if group == "initContainers" && fields::text(container, "/restartPolicy") != "Always" {
+                ends_by_itself(container, &path, faults);
+            }
         }
+        host_ports(spec, group, path, faults);
     }
 }
 
-fn validate(
-    container: &Value,
-    path: &str,
-    host_network: bool,
-    volumes: &BTreeSet<String>,
-    faults: &mut Faults,
-) {
+fn validate(container: &Value, spec: &Value, path: &str, volumes: &BTreeSet<String>, faults: &mut Faults) {
     match fields::text(container, "/image") {
         "" => faults.required(format!("{path}.image"), ""),
         image if image.trim() != image => {
@@ -102,12 +99,39 @@ fn validate(
             &["FallbackToLogsOnError", "File"],
         ),
     }
-    ports(container, path, host_network, faults);
-    environment(container, path, faults);
-    mounts(container, path, volumes, faults);
+    ports(container, path, fields::flag(spec, "/hostNetwork"), faults);
+    container_inputs::environment(container, path, faults);
+    container_inputs::mounts(container, path, volumes, faults);
     probes::validate(container, path, faults);
+    let grace = fields::int(spec, "/terminationGracePeriodSeconds").unwrap_or(30);
+    probes::hooks(container, grace, path, faults);
     resources::validate(container.get("resources"), &format!("{path}.resources"), faults);
-    privileges(container, path, faults);
+    pod_security_context::of_container(container, spec, path, faults);
+}
+
+/// A container that runs before the others has no life in which it could be asked or told anything.
+fn ends_by_itself(container: &Value, path: &str, faults: &mut Faults) {
+    for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
+        if container.get(field).is_some() {
+            let detail = "may not be set for init containers without restartPolicy=Always";
+            faults.forbidden(format!("{path}.{field}"), detail);
+        }
+    }
+}
+
+/// No two containers listen on one port of the node.
+fn host_ports(spec: &Value, group: &str, path: &str, faults: &mut Faults) {
+    let mut taken = BTreeSet::new();
+    for (index, container) in fields::list(spec, &format!("/{group}")).iter().enumerate() {
+        for (at, port) in fields::list(container, "/ports").iter().enumerate() {
+            let host = fields::int(port, "/hostPort").unwrap_or(0);
+            let (protocol, address) = (fields::text(port, "/protocol"), fields::text(port, "/hostIP"));
+            let shown = format!("{protocol}/{address}/{host}");
+            if host != 0 && !taken.insert(shown.clone()) {
+                faults.duplicate(format!("{path}.{group}[{index}].ports[{at}].hostPort"), &json!(shown));
+            }
+        }
+    }
 }
 
 fn ports(container: &Value, path: &str, host_network: bool, faults: &mut Faults) {
@@ -140,84 +164,6 @@ fn ports(container: &Value, path: &str, host_network: bool, faults: &mut Faults)
         if !PROTOCOLS.contains(&protocol) {
             faults.not_supported(format!("{path}.protocol"), protocol, &PROTOCOLS);
         }
-    }
-}
-
-fn environment(container: &Value, path: &str, faults: &mut Faults) {
-    for (index, variable) in fields::list(container, "/env").iter().enumerate() {
-        let path = format!("{path}.env[{index}]");
-        match fields::text(variable, "/name") {
-            "" => faults.required(format!("{path}.name"), ""),
-            name if name.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=') => {}
-            name => faults.invalid(
-                format!("{path}.name"),
-                &json!(name),
-                "a valid environment variable name must consist only of printable ASCII characters other than '='",
-            ),
-        }
-        let Some(source) = variable.get("valueFrom") else { continue };
-        if !fields::text(variable, "/value").is_empty() {
-            faults.invalid(
-                format!("{path}.valueFrom"),
-                &json!(""),
-                "may not be specified when `value` is not empty",
-            );
-        }
-        match source.as_object().map_or(0, Map::len) {
-            1 => {}
-            0 => faults.invalid(
-                format!("{path}.valueFrom"),
-                &json!(""),
-                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
-            ),
-            _ => faults.invalid(
-                format!("{path}.valueFrom"),
-                &json!(""),
-                "may not have more than one field specified at a time",
-            ),
-        }
-    }
-}
-
-fn mounts(container: &Value, path: &str, volumes: &BTreeSet<String>, faults: &mut Faults) {
-    let mut paths = BTreeSet::new();
-    for (index, mount) in fields::list(container, "/volumeMounts").iter().enumerate() {
-        let path = format!("{path}.volumeMounts[{index}]");
-        match fields::text(mount, "/name") {
-            "" => faults.required(format!("{path}.name"), ""),
-            name if !volumes.contains(name) => faults.not_found(format!("{path}.name"), &json!(name)),
-            _ => {}
-        }
-        let target = fields::text(mount, "/mountPath");
-        if target.is_empty() {
-            faults.required(format!("{path}.mountPath"), "");
-        }
-        if !paths.insert(target) {
-            faults.invalid(format!("{path}.mountPath"), &json!(target), "must be unique");
-        }
-        let within = fields::text(mount, "/subPath");
-        if within.starts_with('/') {
-            faults.invalid(format!("{path}.subPath"), &json!(within), "must be a relative path");
-        }
-        if within.split('/').any(|part| part == "..") {
-            faults.invalid(format!("{path}.subPath"), &json!(within), "must not contain '..'");
-        }
-    }
-}
-
-fn privileges(container: &Value, path: &str, faults: &mut Faults) {
-    let Some(context) = container.get("securityContext") else { return };
-    for field in ["runAsUser", "runAsGroup"] {
-        if let Some(value) = fields::int(context, &format!("/{field}")).filter(|value| *value < 0) {
-            let detail = "must be between 0 and 2147483647, inclusive";
-            faults.invalid(format!("{path}.securityContext.{field}"), &json!(value), detail);
-        }
-    }
-    if fields::flag(context, "/privileged")
-        && context.get("allowPrivilegeEscalation") == Some(&Value::Bool(false))
-    {
-        let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-        faults.invalid(format!("{path}.securityContext"), context, detail);
     }
 }
 

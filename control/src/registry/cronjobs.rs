@@ -3,7 +3,7 @@
 use super::columns::{age, integer, name, text, timed};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, faults::Faults, fields, jobs, validation};
+use super::{Resource, cells, faults::Faults, fields, jobs, validation, warnings};
 use serde_json::{Value, json};
 
 const POD: &str = "/spec/jobTemplate/spec/template/spec";
@@ -51,7 +51,19 @@ pub(super) fn row() -> Resource {
             })
             .wide(),
         ])
-        .rules(Rules { has_generation: true, defaults, validate, ..Rules::NONE })
+        .rules(Rules {
+            has_generation: true,
+            defaults,
+            validate,
+            warnings: |object| {
+                let mut found = warnings::of_name(object, "Pod names and hostnames");
+                if let Some(template) = object.pointer("/spec/jobTemplate/spec/template") {
+                    found.extend(warnings::of_template(template, "spec.jobTemplate.spec.template."));
+                }
+                found
+            },
+            ..Rules::NONE
+        })
         .done()
 }
 
@@ -94,6 +106,13 @@ fn validate(object: &Value, faults: &mut Faults) {
         jobs::spec_defaults(job);
     }
     jobs::validate_spec(&settled, "spec.jobTemplate.spec", faults);
+    if let Some(selector) = object.pointer("/spec/jobTemplate/spec/selector") {
+        faults.invalid("spec.jobTemplate.spec.selector", selector, "`selector` will be auto-generated");
+    }
+    if fields::flag(object, "/spec/jobTemplate/spec/manualSelector") {
+        let field = "spec.jobTemplate.spec.manualSelector";
+        faults.not_supported_value(field, &json!(true), &["nil", "false"]);
+    }
 }
 
 fn schedule(object: &Value, faults: &mut Faults) {
@@ -110,8 +129,21 @@ fn schedule(object: &Value, faults: &mut Faults) {
         Ok(_) => {}
         Err(detail) => faults.invalid("spec.schedule", &json!(schedule), &detail),
     }
-    let zone = fields::text(object, "/spec/timeZone");
-    if !zone.is_empty() && jiff::tz::TimeZone::get(zone).is_err() {
-        faults.invalid("spec.timeZone", &json!(zone), &format!("unknown time zone {zone}"));
+    if let Some(zone) = object.pointer("/spec/timeZone").and_then(Value::as_str) {
+        time_zone(zone, faults);
     }
+}
+
+/// A zone by its name in the database of time zones, letter for letter.
+fn time_zone(zone: &str, faults: &mut Faults) {
+    let found = jiff::tz::TimeZone::get(zone).ok();
+    let detail = match zone {
+        "" => "timeZone must be nil or non-empty string".to_owned(),
+        _ if zone.eq_ignore_ascii_case("local") => {
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones".to_owned()
+        }
+        _ if found.as_ref().is_some_and(|found| found.iana_name() == Some(zone)) => return,
+        _ => format!("unknown time zone {zone}"),
+    };
+    faults.invalid("spec.timeZone", &json!(zone), &detail);
 }

@@ -3,8 +3,12 @@
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, fields};
-use serde_json::Value;
+use super::{Resource, cells, faults::Faults, fields, validation, volume_sources};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// Seconds that a token for a driver is good for at least.
+const SHORTEST_TOKEN: i64 = 600;
 
 pub(super) fn row() -> Resource {
     Row::cluster("storage.k8s.io", "v1", "CSIDriver", "csidrivers")
@@ -43,9 +47,47 @@ pub(super) fn row() -> Resource {
                     fields::fill(spec, field, false);
                 }
                 fields::fill_text(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
-                fields::fill(spec, "volumeLifecycleModes", serde_json::json!(["Persistent"]));
+                fields::fill(spec, "volumeLifecycleModes", json!(["Persistent"]));
             },
+            validate,
+            validate_update,
             ..Rules::NONE
         })
         .done()
+}
+
+fn validate(driver: &Value, faults: &mut Faults) {
+    volume_sources::driver(fields::text(driver, "/metadata/name"), "metadata.name", faults);
+    let mut audiences = BTreeSet::new();
+    for (index, request) in fields::list(driver, "/spec/tokenRequests").iter().enumerate() {
+        let path = format!("spec.tokenRequests[{index}]");
+        let audience = fields::text(request, "/audience");
+        if !audiences.insert(audience) {
+            faults.duplicate(format!("{path}.audience"), &json!(audience));
+            continue;
+        }
+        let seconds = fields::int(request, "/expirationSeconds");
+        if let Some(seconds) = seconds.filter(|seconds| *seconds < SHORTEST_TOKEN) {
+            let detail = "may not specify a duration less than 10 minutes";
+            faults.invalid(format!("{path}.expirationSeconds"), &json!(seconds), detail);
+        }
+    }
+    let policy = fields::text(driver, "/spec/fsGroupPolicy");
+    let policies = ["File", "None", "ReadWriteOnceWithFSType"];
+    validation::optional_choice("spec.fsGroupPolicy", policy, &policies, faults);
+    for mode in fields::list(driver, "/spec/volumeLifecycleModes").iter().filter_map(Value::as_str) {
+        validation::optional_choice("spec.volumeLifecycleModes", mode, &["Persistent", "Ephemeral"], faults);
+    }
+}
+
+fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
+    // The first name is spelled like this in Kubernetes' own messages.
+    for (name, field) in
+        [("attachedRequired", "attachRequired"), ("volumeLifecycleModes", "volumeLifecycleModes")]
+    {
+        let part = |driver: &Value| driver.pointer(&format!("/spec/{field}")).cloned().unwrap_or(Value::Null);
+        if part(new) != part(old) {
+            faults.immutable(format!("spec.{name}"), &part(new));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::columns::{self, age, integer, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, faults::Faults, fields, pod_template, validation};
+use super::{Resource, cells, faults::Faults, fields, pod_template, validation, warnings};
 use serde_json::{Value, json};
 
 pub(super) fn row() -> Resource {
@@ -31,7 +31,15 @@ pub(super) fn row() -> Resource {
         .category("all")
         .status()
         .columns(columns)
-        .rules(Rules { has_generation: true, defaults, on_create, validate, validate_update, ..Rules::NONE })
+        .rules(Rules {
+            has_generation: true,
+            defaults,
+            on_create,
+            validate,
+            validate_update,
+            warnings: warnings::of_workload,
+            ..Rules::NONE
+        })
         .done()
 }
 
@@ -62,9 +70,41 @@ fn defaults(object: &mut Value) {
 fn validate(object: &Value, faults: &mut Faults) {
     validation::not_negative(object, "spec.minReadySeconds", faults);
     validation::not_negative(object, "spec.revisionHistoryLimit", faults);
-    validation::one_of(object, "spec.updateStrategy.type", &["OnDelete", "RollingUpdate"], faults);
-    validation::selector_matches_template(object, faults);
-    pod_template::validate(object, "spec.template", &["Always"], faults);
+    strategy(object, faults);
+    if let Some(selector) = object.pointer("/spec/selector") {
+        validation::label_selector(selector, "spec.selector", faults);
+        if validation::is_empty_selector(selector) {
+            faults.invalid("spec.selector", selector, "empty selector is invalid for daemonset");
+        }
+    }
+    validation::labels_match_selector(object, faults);
+    pod_template::validate_lasting(object, "spec.template", "DaemonSet", faults);
+}
+
+/// Pods go before others come, or the other way round: one of both, and not neither.
+fn strategy(object: &Value, faults: &mut Faults) {
+    let kind = fields::text(object, "/spec/updateStrategy/type");
+    if !matches!(kind, "OnDelete" | "RollingUpdate") {
+        let value = json!({"Type": kind, "RollingUpdate": null});
+        faults.not_supported_value("spec.updateStrategy", &value, &["RollingUpdate", "OnDelete"]);
+    }
+    let path = "spec.updateStrategy.rollingUpdate";
+    let Some(rolling) = validation::at(object, path) else { return };
+    for field in ["maxUnavailable", "maxSurge"] {
+        validation::int_or_part(object, &format!("{path}.{field}"), faults);
+    }
+    let zero = |field: &str| rolling.get(field).is_none_or(|value| *value == 0 || *value == "0%");
+    match (zero("maxUnavailable"), zero("maxSurge")) {
+        (true, true) => {
+            faults.required(format!("{path}.maxUnavailable"), "cannot be 0 when maxSurge is 0");
+        }
+        (false, false) => faults.invalid(
+            format!("{path}.maxSurge"),
+            rolling.get("maxSurge").unwrap_or(&Value::Null),
+            "may not be set when maxUnavailable is non-zero",
+        ),
+        _ => {}
+    }
 }
 
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {

@@ -3,7 +3,7 @@
 use super::columns::{self, age, integer, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields, pod_template, validation};
+use super::{Resource, faults::Faults, fields, pod_template, validation, warnings};
 use serde_json::{Value, json};
 
 pub(super) fn row() -> Resource {
@@ -28,7 +28,14 @@ pub(super) fn row() -> Resource {
         .status()
         .scale()
         .columns(columns)
-        .rules(Rules { has_generation: true, defaults, validate, validate_update, ..Rules::NONE })
+        .rules(Rules {
+            has_generation: true,
+            defaults,
+            validate,
+            validate_update,
+            warnings: warnings::of_named_workload,
+            ..Rules::NONE
+        })
         .done()
 }
 
@@ -53,7 +60,7 @@ fn validate(object: &Value, faults: &mut Faults) {
     for field in ["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
         validation::not_negative(object, &format!("spec.{field}"), faults);
     }
-    validation::selector_matches_template(object, faults);
+    validation::selector_matches_template(object, "deployment", faults);
     pod_template::validate_lasting(object, "spec.template", "ReplicaSet", faults);
     strategy(object, faults);
     let minimum = fields::int(object, "/spec/minReadySeconds").unwrap_or(0);
@@ -71,9 +78,8 @@ fn validate(object: &Value, faults: &mut Faults) {
 fn strategy(object: &Value, faults: &mut Faults) {
     match fields::text(object, "/spec/strategy/type") {
         "RollingUpdate" => {
-            for field in ["maxUnavailable", "maxSurge"] {
-                validation::int_or_percent(object, &format!("spec.strategy.rollingUpdate.{field}"), faults);
-            }
+            validation::int_or_part(object, "spec.strategy.rollingUpdate.maxUnavailable", faults);
+            validation::int_or_percent(object, "spec.strategy.rollingUpdate.maxSurge", faults);
             let zero = |field: &str| {
                 let value = object.pointer(&format!("/spec/strategy/rollingUpdate/{field}"));
                 value.is_some_and(|value| *value == 0 || *value == "0%")
@@ -96,7 +102,11 @@ fn strategy(object: &Value, faults: &mut Faults) {
                 );
             }
         }
-        other => faults.not_supported("spec.strategy.type", other, &["Recreate", "RollingUpdate"]),
+        other => faults.not_supported_value(
+            "spec.strategy",
+            &json!({"Type": other, "RollingUpdate": null}),
+            &["Recreate", "RollingUpdate"],
+        ),
     }
 }
 

@@ -24,11 +24,21 @@ impl Faults {
         );
     }
 
-    /// A text that is none of the allowed ones.
+    /// A combination of fields that breaks a rule; no single value is to blame.
+    pub(crate) fn invalid_as_a_whole(&mut self, field: impl Into<String>, detail: &str) {
+        self.push("FieldValueInvalid", field, format!("Invalid value: {detail}"));
+    }
+
+    /// A text that is none of the allowed ones, which are told in the order given.
     pub(crate) fn not_supported(&mut self, field: impl Into<String>, value: &str, allowed: &[&str]) {
-        let mut allowed: Vec<String> = allowed.iter().map(|value| format!("{value:?}")).collect();
-        allowed.sort();
-        let message = format!("Unsupported value: {value:?}: supported values: {}", allowed.join(", "));
+        self.not_supported_value(field, &Value::from(value), allowed);
+    }
+
+    /// A value that is none of the allowed ones.
+    pub(crate) fn not_supported_value(&mut self, field: impl Into<String>, value: &Value, allowed: &[&str]) {
+        let allowed: Vec<String> = allowed.iter().map(|value| format!("{value:?}")).collect();
+        let message =
+            format!("Unsupported value: {}: supported values: {}", shown(value), allowed.join(", "));
         self.push("FieldValueNotSupported", field, message);
     }
 

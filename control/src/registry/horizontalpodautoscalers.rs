@@ -3,7 +3,10 @@
 use super::columns::{age, integer, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Column, Resource, StoredAs, cells, faults::Faults, fields, validation};
+use super::{
+    Column, Resource, StoredAs, autoscaler_behavior, autoscaler_metrics, cells, faults::Faults, fields,
+    validation,
+};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -141,21 +144,21 @@ fn on_create(object: &mut Value) {
 }
 
 fn validate(object: &Value, faults: &mut Faults) {
-    for field in ["kind", "name"] {
-        if fields::text(object, &format!("/spec/scaleTargetRef/{field}")).is_empty() {
-            faults.required(format!("spec.scaleTargetRef.{field}"), "");
-        }
-    }
+    validation::positive_or(object, "spec.minReplicas", "must be greater than or equal to 1", faults);
     let (least, most) = (
         fields::int(object, "/spec/minReplicas").unwrap_or(1),
         fields::int(object, "/spec/maxReplicas").unwrap_or(0),
     );
-    validation::positive(object, "spec.minReplicas", faults);
     if most < 1 {
         faults.invalid("spec.maxReplicas", &json!(most), "must be greater than 0");
-    } else if most < least {
+    }
+    if most < least {
         faults.invalid("spec.maxReplicas", &json!(most), "must be greater than or equal to `minReplicas`");
     }
+    let target = object.pointer("/spec/scaleTargetRef").unwrap_or(&Value::Null);
+    autoscaler_metrics::scaled(target, "spec.scaleTargetRef", faults);
+    autoscaler_metrics::validate(object, faults);
+    autoscaler_behavior::validate(object, faults);
 }
 
 /// The one metric of version 1 becomes a metric like any other.

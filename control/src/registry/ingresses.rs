@@ -4,8 +4,9 @@ use super::cells::or_none;
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields};
-use serde_json::Value;
+use super::{Resource, faults::Faults, fields, ingress_backends, validation, warnings};
+use knarr_api::names;
+use serde_json::{Value, json};
 
 const PATH_TYPES: [&str; 3] = ["Exact", "ImplementationSpecific", "Prefix"];
 
@@ -35,7 +36,7 @@ pub(super) fn row() -> Resource {
             }),
             age(),
         ])
-        .rules(Rules { has_generation: true, on_create, validate, ..Rules::NONE })
+        .rules(Rules { has_generation: true, on_create, validate, warnings: warn, ..Rules::NONE })
         .done()
 }
 
@@ -56,44 +57,89 @@ fn on_create(object: &mut Value) {
 
 fn validate(object: &Value, faults: &mut Faults) {
     let rules = fields::list(object, "/spec/rules");
-    if rules.is_empty() && object.pointer("/spec/defaultBackend").is_none() {
-        faults.invalid(
-            "spec",
-            object.get("spec").unwrap_or(&Value::Null),
-            "either `defaultBackend` or `rules` must be specified",
-        );
+    let default = object.pointer("/spec/defaultBackend");
+    match default {
+        Some(backend) => ingress_backends::validate(backend, "spec.defaultBackend", faults),
+        None if rules.is_empty() => {
+            faults.invalid("spec", &json!(rules), "either `defaultBackend` or `rules` must be specified");
+        }
+        None => {}
+    }
+    for (at, tls) in fields::list(object, "/spec/tls").iter().enumerate() {
+        secured(tls, &format!("spec.tls[{at}]"), faults);
     }
     for (at, rule) in rules.iter().enumerate() {
-        let base = format!("spec.rules[{at}].http.paths");
-        if rule.get("http").is_some() && fields::list(rule, "/http/paths").is_empty() {
-            faults.required(base.as_str(), "");
+        rule_of(rule, &format!("spec.rules[{at}]"), faults);
+    }
+    let class = fields::text(object, "/spec/ingressClassName");
+    validation::optional_name("spec.ingressClassName", class, names::dns1123_subdomain, faults);
+}
+
+fn secured(tls: &Value, path: &str, faults: &mut Faults) {
+    for (at, host) in fields::list(tls, "/hosts").iter().enumerate() {
+        host_name(host.as_str().unwrap_or_default(), &format!("{path}.hosts[{at}]"), faults);
+    }
+    let secret = fields::text(tls, "/secretName");
+    validation::optional_name(&format!("{path}.secretName"), secret, names::dns1123_subdomain, faults);
+}
+
+fn host_name(host: &str, field: &str, faults: &mut Faults) {
+    let rule = if host.contains('*') { names::wildcard_subdomain } else { names::dns1123_subdomain };
+    validation::named(field, host, rule, faults);
+}
+
+fn rule_of(rule: &Value, path: &str, faults: &mut Faults) {
+    let (host, field) = (fields::text(rule, "/host"), format!("{path}.host"));
+    if !host.is_empty() {
+        if host.parse::<std::net::IpAddr>().is_ok() {
+            faults.invalid(field.as_str(), &json!(host), "must be a DNS name, not an IP address");
         }
-        for (index, path) in fields::list(rule, "/http/paths").iter().enumerate() {
-            path_of(path, &format!("{base}[{index}]"), faults);
-        }
+        host_name(host, &field, faults);
+    }
+    let base = format!("{path}.http.paths");
+    if rule.get("http").is_some() && fields::list(rule, "/http/paths").is_empty() {
+        faults.required(base.as_str(), "");
+    }
+    for (index, path) in fields::list(rule, "/http/paths").iter().enumerate() {
+        path_of(path, &format!("{base}[{index}]"), faults);
     }
 }
 
 fn path_of(path: &Value, field: &str, faults: &mut Faults) {
     let (kind, value) = (fields::text(path, "/pathType"), fields::text(path, "/path"));
     match kind {
-        "" => faults.required(format!("{field}.pathType"), "pathType must be specified"),
-        kind if !PATH_TYPES.contains(&kind) => {
-            faults.not_supported(format!("{field}.pathType"), kind, &PATH_TYPES)
+        "" => {
+            faults.required(format!("{field}.pathType"), "pathType must be specified");
+            return;
         }
-        "ImplementationSpecific" => {}
-        _ if !value.starts_with('/') => {
-            faults.invalid(format!("{field}.path"), &Value::from(value), "must be an absolute path");
+        "Exact" | "Prefix" => plain_path(value, &format!("{field}.path"), faults),
+        "ImplementationSpecific" if value.is_empty() || value.starts_with('/') => {}
+        "ImplementationSpecific" => {
+            faults.invalid(format!("{field}.path"), &json!(value), "must be an absolute path");
         }
-        _ => {}
+        kind => faults.not_supported(format!("{field}.pathType"), kind, &PATH_TYPES),
     }
-    let service = path.pointer("/backend/service");
-    if service.is_none() && path.pointer("/backend/resource").is_none() {
-        faults.required(format!("{field}.backend"), "resource or service backend is required");
+    let backend = path.get("backend").unwrap_or(&Value::Null);
+    ingress_backends::validate(backend, &format!("{field}.backend"), faults);
+}
+
+/// A path that every proxy understands alike.
+fn plain_path(value: &str, field: &str, faults: &mut Faults) {
+    if !value.starts_with('/') {
+        faults.invalid(field, &json!(value), "must be an absolute path");
     }
-    if let Some(service) = service
-        && fields::text(service, "/name").is_empty()
-    {
-        faults.required(format!("{field}.backend.service.name"), "");
+    for part in ["//", "/./", "/../", "%2f", "%2F"].into_iter().filter(|part| value.contains(part)) {
+        faults.invalid(field, &json!(value), &format!("must not contain '{part}'"));
     }
+    for end in ["/..", "/."].into_iter().filter(|end| value.ends_with(end)) {
+        faults.invalid(field, &json!(value), &format!("cannot end with '{end}'"));
+    }
+}
+
+fn warn(object: &Value) -> Vec<String> {
+    let class = "kubernetes.io/ingress.class";
+    let old = warnings::of_annotation(object, class, "");
+    let words = format!("annotation {class:?} is deprecated, please use 'spec.ingressClassName' instead");
+    let said = fields::text(object, "/spec/ingressClassName").is_empty();
+    old.filter(|_| said).map(|_| words).into_iter().collect()
 }

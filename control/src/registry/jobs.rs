@@ -3,10 +3,12 @@
 use super::columns::{self, age, name, text, timed};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, faults::Faults, fields, pod_template, validation};
+use super::{Resource, cells, faults::Faults, fields, job_policies, pod_template, validation, warnings};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+/// Pods that a job with numbered pods may run at once.
+const MAX_INDEXED: i64 = 100_000;
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 
 pub(super) fn row() -> Resource {
@@ -29,6 +31,7 @@ pub(super) fn row() -> Resource {
             validate,
             validate_update,
             selectable,
+            warnings: warnings::of_named_workload,
             ..Rules::NONE
         })
         .done()
@@ -68,6 +71,11 @@ fn duration(job: &Value, now: Timestamp) -> String {
 fn defaults(job: &mut Value) {
     if let Some(spec) = fields::child(job, "spec") {
         spec_defaults(spec);
+        fields::fill(spec, "manualSelector", false);
+    }
+    let labels = job.pointer("/spec/template/metadata/labels").cloned();
+    if let Some(labels) = labels.filter(|_| fields::pairs(job, "/metadata/labels").next().is_none()) {
+        fields::set_in(job, "metadata", "labels", labels);
     }
 }
 
@@ -83,6 +91,13 @@ pub(super) fn spec_defaults(spec: &mut Value) {
     fields::fill(spec, "suspend", false);
     let replacement = if spec.get("podFailurePolicy").is_some() { "Failed" } else { "TerminatingOrFailed" };
     fields::fill_text(spec, "podReplacementPolicy", replacement);
+    if let Some(policy) = spec.get_mut("podFailurePolicy") {
+        for rule in fields::each(policy, "rules") {
+            for condition in fields::each(rule, "onPodConditions") {
+                fields::fill_text(condition, "status", "True");
+            }
+        }
+    }
     pod_template::defaults(spec);
 }
 
@@ -107,7 +122,11 @@ fn on_create(job: &mut Value) {
             fields::set(labels, key, value.as_str().into());
         }
     }
-    fields::set(spec, "selector", json!({"matchLabels": {UID_LABEL: uid}}));
+    if let Some(labels) =
+        fields::child(spec, "selector").and_then(|selector| fields::child(selector, "matchLabels"))
+    {
+        fields::set(labels, UID_LABEL, uid.into());
+    }
     let has_own = fields::pairs(job, "/metadata/labels").next().is_some();
     let labels = job.pointer("/spec/template/metadata/labels").cloned();
     if let Some(labels) = labels.filter(|_| !has_own) {
@@ -116,39 +135,127 @@ fn on_create(job: &mut Value) {
 }
 
 fn validate(job: &Value, faults: &mut Faults) {
-    if fields::flag(job, "/spec/manualSelector") {
-        validation::selector_matches_template(job, faults);
+    if let Some(selector) = job.pointer("/spec/selector") {
+        validation::label_selector(selector, "spec.selector", faults);
+    } else {
+        faults.required("spec.selector", "");
     }
+    let uid = fields::text(job, "/metadata/uid");
+    let given = fields::pairs(job, "/spec/selector/matchLabels");
+    let foreign = given.into_iter().any(|(key, value)| key != UID_LABEL || *value != uid);
+    if foreign && !fields::flag(job, "/spec/manualSelector") {
+        let selector = job.pointer("/spec/selector").unwrap_or(&Value::Null);
+        faults.invalid("spec.selector", selector, "`selector` not auto-generated");
+    }
+    validation::labels_match_selector(job, faults);
     validate_spec(job, "spec", faults);
 }
 
 /// Every fault of the job specification at the dotted `path`.
 pub(super) fn validate_spec(object: &Value, path: &str, faults: &mut Faults) {
-    for field in
-        ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"]
-    {
+    for field in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ] {
         validation::not_negative(object, &format!("{path}.{field}"), faults);
     }
-    validation::one_of(object, &format!("{path}.completionMode"), &["Indexed", "NonIndexed"], faults);
-    let indexed =
-        validation::at(object, &format!("{path}.completionMode")).is_some_and(|mode| mode == "Indexed");
-    if indexed && validation::at(object, &format!("{path}.completions")).is_none() {
-        faults.required(format!("{path}.completions"), "when completion mode is Indexed");
+    let Some(spec) = validation::at(object, path) else { return };
+    let mode = fields::text(spec, "/completionMode");
+    if !matches!(mode, "Indexed" | "NonIndexed") {
+        faults.not_supported(format!("{path}.completionMode"), mode, &["NonIndexed", "Indexed"]);
     }
-    pod_template::validate(object, &format!("{path}.template"), &["OnFailure", "Never"], faults);
+    match mode {
+        "Indexed" => indexed(spec, path, faults),
+        _ => not_indexed(spec, path, faults),
+    }
+    if let Some(manager) = spec.get("managedBy").and_then(Value::as_str) {
+        validation::domain_path(&format!("{path}.managedBy"), manager, faults);
+    }
+    job_policies::failure(spec, path, faults);
+    job_policies::success(spec, path, faults);
+    replacement(spec, path, faults);
+    pod_template::validate(object, &format!("{path}.template"), &["Always", "OnFailure", "Never"], faults);
+    let restart = fields::text(spec, "/template/spec/restartPolicy");
+    let field = format!("{path}.template.spec.restartPolicy");
+    if !matches!(restart, "OnFailure" | "Never") {
+        faults.required(field.as_str(), "valid values: \"OnFailure\", \"Never\"");
+    }
+    if restart == "OnFailure" && spec.get("podFailurePolicy").is_some() {
+        let detail = "only \"Never\" is supported when podFailurePolicy is specified";
+        faults.invalid(field, &json!(restart), detail);
+    }
+}
+
+/// Pods that are numbered: how many there are must be known.
+fn indexed(spec: &Value, path: &str, faults: &mut Faults) {
+    let Some(completions) = fields::int(spec, "/completions") else {
+        faults.required(format!("{path}.completions"), "when completion mode is Indexed");
+        return;
+    };
+    let parallelism = fields::int(spec, "/parallelism").unwrap_or(0);
+    if parallelism > MAX_INDEXED {
+        let detail = format!("must be less than or equal to {MAX_INDEXED} when completion mode is Indexed");
+        faults.invalid(format!("{path}.parallelism"), &json!(parallelism), &detail);
+    }
+    if let Some(failed) = fields::int(spec, "/maxFailedIndexes") {
+        if spec.get("backoffLimitPerIndex").is_none() {
+            faults.required(format!("{path}.backoffLimitPerIndex"), "when maxFailedIndexes is specified");
+        }
+        if failed > completions {
+            let detail = "must be less than or equal to completions";
+            faults.invalid(format!("{path}.maxFailedIndexes"), &json!(failed), detail);
+        }
+    }
+}
+
+fn not_indexed(spec: &Value, path: &str, faults: &mut Faults) {
+    if spec.get("maxFailedIndexes").is_some() && spec.get("backoffLimitPerIndex").is_none() {
+        faults.required(format!("{path}.backoffLimitPerIndex"), "when maxFailedIndexes is specified");
+    }
+    for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
+        if let Some(value) = fields::int(spec, &format!("/{field}")) {
+            faults.invalid(format!("{path}.{field}"), &json!(value), "requires indexed completion mode");
+        }
+    }
+}
+
+/// When a pod that ends makes room for the next one.
+fn replacement(spec: &Value, path: &str, faults: &mut Faults) {
+    let allowed: &[&str] = match spec.get("podFailurePolicy") {
+        Some(_) => &["Failed"],
+        None => &["Failed", "TerminatingOrFailed"],
+    };
+    let policy = fields::text(spec, "/podReplacementPolicy");
+    validation::optional_choice(&format!("{path}.podReplacementPolicy"), policy, allowed, faults);
 }
 
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     let suspended = fields::flag(old, "/spec/suspend");
-    for field in ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex"] {
-        validation::unchanged(new, old, &format!("spec.{field}"), faults);
-    }
-    if !suspended {
-        validation::unchanged(new, old, "spec.template", faults);
-    }
     let indexed = fields::text(new, "/spec/completionMode") == "Indexed";
     if !indexed {
         validation::unchanged(new, old, "spec.completions", faults);
+    } else if new.pointer("/spec/completions") != old.pointer("/spec/completions")
+        && new.pointer("/spec/completions") != new.pointer("/spec/parallelism")
+    {
+        let completions = new.pointer("/spec/completions").unwrap_or(&Value::Null);
+        faults.invalid(
+            "spec.completions",
+            completions,
+            "can only be modified in tandem with spec.parallelism",
+        );
+    }
+    validation::unchanged(new, old, "spec.selector", faults);
+    if !suspended {
+        validation::unchanged(new, old, "spec.template", faults);
+    }
+    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
+    {
+        validation::unchanged(new, old, &format!("spec.{field}"), faults);
     }
 }
 

@@ -3,7 +3,8 @@
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, fields};
+use super::{Resource, faults::Faults, fields};
+use knarr_api::names;
 use serde_json::{Value, json};
 
 pub(super) fn row() -> Resource {
@@ -23,6 +24,7 @@ pub(super) fn row() -> Resource {
             defaults,
             on_create,
             on_update,
+            validate,
             selectable,
             name: knarr_api::names::dns1123_label,
             ..Rules::NONE
@@ -45,6 +47,14 @@ fn on_create(object: &mut Value) {
         let mut finalizers = fields::list(spec, "/finalizers").to_vec();
         finalizers.push("kubernetes".into());
         fields::set(spec, "finalizers", finalizers.into());
+    }
+}
+
+fn validate(namespace: &Value, faults: &mut Faults) {
+    for finalizer in fields::list(namespace, "/spec/finalizers").iter().filter_map(Value::as_str) {
+        for detail in names::finalizer(finalizer) {
+            faults.invalid("spec.finalizers", &json!(finalizer), &detail);
+        }
     }
 }
 

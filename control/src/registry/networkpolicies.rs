@@ -3,8 +3,10 @@
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, faults::Faults, fields, validation};
+use super::{Resource, cells, faults::Faults, fields, network_peers, validation};
 use serde_json::{Map, Value, json};
+
+const DIRECTIONS: [&str; 2] = ["Ingress", "Egress"];
 
 pub(super) fn row() -> Resource {
     Row::namespaced("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
@@ -42,16 +44,18 @@ fn defaults(object: &mut Value) {
 
 fn validate(object: &Value, faults: &mut Faults) {
     let empty = Value::Object(Map::new());
-    validation::label_selector(
-        object.pointer("/spec/podSelector").unwrap_or(&empty),
-        "spec.podSelector",
-        faults,
-    );
-    for (index, kind) in
-        fields::list(object, "/spec/policyTypes").iter().filter_map(Value::as_str).enumerate()
-    {
-        if !matches!(kind, "Ingress" | "Egress") {
-            faults.not_supported(format!("spec.policyTypes[{index}]"), kind, &["Egress", "Ingress"]);
+    let selector = object.pointer("/spec/podSelector").unwrap_or(&empty);
+    validation::label_selector(selector, "spec.podSelector", faults);
+    network_peers::validate_rules(object, "ingress", "from", faults);
+    network_peers::validate_rules(object, "egress", "to", faults);
+    let kinds = fields::list(object, "/spec/policyTypes");
+    if kinds.len() > DIRECTIONS.len() {
+        faults.invalid("spec.policyTypes", &json!(kinds), "may not specify more than two policyTypes");
+        return;
+    }
+    for (index, kind) in kinds.iter().filter_map(Value::as_str).enumerate() {
+        if !DIRECTIONS.contains(&kind) {
+            faults.not_supported(format!("spec.policyTypes[{index}]"), kind, &DIRECTIONS);
         }
     }
 }

@@ -4,7 +4,8 @@ use super::columns::{age, name, text};
 use super::persistentvolumes::{modes, phase};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, faults::Faults, fields, resources, validation};
+use super::{Resource, cells, faults::Faults, fields, resources, validation, warnings};
+use knarr_api::names;
 use serde_json::{Value, json};
 
 pub(super) fn row() -> Resource {
@@ -33,7 +34,7 @@ pub(super) fn row() -> Resource {
             })
             .wide(),
         ])
-        .rules(Rules { defaults, on_create, validate, validate_update, ..Rules::NONE })
+        .rules(Rules { defaults, on_create, validate, validate_update, warnings: warn, ..Rules::NONE })
         .done()
 }
 
@@ -54,28 +55,45 @@ fn on_create(object: &mut Value) {
 }
 
 fn validate(object: &Value, faults: &mut Faults) {
-    modes(object, faults);
-    match object.pointer("/spec/resources/requests/storage") {
-        None => faults.required("spec.resources[storage]", ""),
-        Some(amount) => resources::amount_of("spec.resources[storage]", "storage", amount, faults),
-    }
-    validation::one_of(object, "spec.volumeMode", &["Block", "Filesystem"], faults);
+    validate_spec(object, "spec", faults);
 }
 
-/// A claim may grow and may be bound; everything else of its spec stays.
+/// Every fault of the specification of the claim `object`, which is told as that at `path`.
+pub(super) fn validate_spec(object: &Value, path: &str, faults: &mut Faults) {
+    modes(object, path, "at least 1 access mode is required", faults);
+    let storage = format!("{path}.resources[storage]");
+    match object.pointer("/spec/resources/requests/storage") {
+        None => faults.required(storage, ""),
+        Some(amount) => resources::more_than_nothing(&storage, amount, faults),
+    }
+    let mode = fields::text(object, "/spec/volumeMode");
+    validation::optional_choice(&format!("{path}.volumeMode"), mode, &["Block", "Filesystem"], faults);
+    if let Some(selector) = object.pointer("/spec/selector") {
+        validation::label_selector(selector, &format!("{path}.selector"), faults);
+    }
+    for field in ["storageClassName", "volumeAttributesClassName"] {
+        let name = fields::text(object, &format!("/spec/{field}"));
+        validation::optional_name(&format!("{path}.{field}"), name, names::dns1123_subdomain, faults);
+    }
+}
+
+/// A claim that has its volume may grow; everything else of its spec stays, but for what an unbound one did not say.
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
-    let fixed = |object: &Value, unbound: bool| {
+    let bound = fields::text(old, "/status/phase") == "Bound";
+    let unbound = fields::text(old, "/spec/volumeName").is_empty();
+    let open = |field: &str| match field {
+        "volumeAttributesClassName" => true,
+        "resources" => bound,
+        "volumeName" => unbound,
+        "storageClassName" => unbound && fields::text(old, "/spec/storageClassName").is_empty(),
+        _ => false,
+    };
+    let fixed = |object: &Value| {
         let mut spec = object.get("spec").and_then(Value::as_object).cloned().unwrap_or_default();
-        spec.remove("resources");
-        spec.remove("volumeAttributesClassName");
-        if unbound {
-            spec.remove("volumeName");
-            spec.remove("storageClassName");
-        }
+        spec.retain(|field, _| !open(field));
         spec
     };
-    let unbound = fields::text(old, "/spec/volumeName").is_empty();
-    if fixed(new, unbound) != fixed(old, unbound) {
+    if fixed(new) != fixed(old) {
         faults.forbidden(
             "spec",
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
@@ -83,9 +101,19 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     }
     let asked =
         |object: &Value| object.pointer("/spec/resources/requests/storage").and_then(resources::parse);
-    if let (Some(before), Some(after)) = (asked(old), asked(new))
+    let had = old.pointer("/status/capacity/storage").and_then(resources::parse).or_else(|| asked(old));
+    if let (true, Some(had), Some(before), Some(after)) = (bound, had, asked(old), asked(new))
         && after < before
+        && after < had
     {
         faults.forbidden("spec.resources.requests.storage", "field can not be less than status.capacity");
     }
+}
+
+fn warn(object: &Value) -> Vec<String> {
+    let class = "volume.beta.kubernetes.io/storage-class";
+    let words = "deprecated since v1.8; use \"storageClassName\" attribute instead";
+    let amount = object.pointer("/spec/resources/requests/storage");
+    let of_amount = warnings::fraction(amount, "spec.resources.requests[storage]");
+    warnings::of_annotation(object, class, words).into_iter().chain(of_amount).collect()
 }

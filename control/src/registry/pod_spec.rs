@@ -1,11 +1,10 @@
 //! The specification of a pod, alone or in the template of a workload: defaults and rules.
 
 use super::faults::Faults;
-use super::{containers, fields, validation, volumes};
+use super::{containers, fields, pod_names, pod_placement, pod_security_context, volumes};
 use knarr_api::quantity::Quantity;
 use serde_json::{Value, json};
 
-const DNS_POLICIES: [&str; 4] = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
 /// Seconds a pod stays on a node that is not ready or cannot be reached.
 const LOST_NODE_SECONDS: i64 = 300;
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
@@ -100,93 +99,17 @@ pub(super) fn validate(spec: &Value, path: &str, restart_policies: &[&str], faul
     if !restart_policies.contains(&restart) {
         faults.not_supported(format!("{path}.restartPolicy"), restart, restart_policies);
     }
-    let dns = fields::text(spec, "/dnsPolicy");
-    if !DNS_POLICIES.contains(&dns) {
-        faults.not_supported(format!("{path}.dnsPolicy"), dns, &DNS_POLICIES);
-    }
-    if dns == "None" && fields::list(spec, "/dnsConfig/nameservers").is_empty() {
-        faults.required(
-            format!("{path}.dnsConfig.nameservers"),
-            "must provide at least one DNS nameserver when `dnsPolicy` is None",
-        );
-    }
     numbers(spec, path, faults);
-    names(spec, path, faults);
-    for (index, toleration) in fields::list(spec, "/tolerations").iter().enumerate() {
-        tolerate(toleration, &format!("{path}.tolerations[{index}]"), faults);
-    }
+    pod_names::validate(spec, path, faults);
+    pod_security_context::validate(spec, path, faults);
+    pod_placement::validate(spec, path, faults);
 }
 
 fn numbers(spec: &Value, path: &str, faults: &mut Faults) {
-    for (field, least) in [("terminationGracePeriodSeconds", 0), ("activeDeadlineSeconds", 1)] {
-        if let Some(value) = fields::int(spec, &format!("/{field}")).filter(|value| *value < least) {
-            let detail = if least == 0 {
-                "must be greater than or equal to 0"
-            } else {
-                "must be between 1 and 2147483647, inclusive"
-            };
-            faults.invalid(format!("{path}.{field}"), &json!(value), detail);
-        }
-    }
-    for field in ["runAsUser", "runAsGroup", "fsGroup"] {
-        if let Some(value) =
-            fields::int(spec, &format!("/securityContext/{field}")).filter(|value| *value < 0)
-        {
-            let detail = "must be between 0 and 2147483647, inclusive";
-            faults.invalid(format!("{path}.securityContext.{field}"), &json!(value), detail);
-        }
-    }
-}
-
-fn names(spec: &Value, path: &str, faults: &mut Faults) {
-    for field in ["hostname", "subdomain"] {
-        let text = fields::text(spec, &format!("/{field}"));
-        if !text.is_empty() {
-            validation::dns_label(&format!("{path}.{field}"), text, faults);
-        }
-    }
-    for field in ["nodeName", "serviceAccountName", "priorityClassName"] {
-        let text = fields::text(spec, &format!("/{field}"));
-        if !text.is_empty() {
-            validation::named(&format!("{path}.{field}"), text, knarr_api::names::dns1123_subdomain, faults);
-        }
-    }
-    for (key, value) in fields::pairs(spec, "/nodeSelector") {
-        let path = format!("{path}.nodeSelector");
-        validation::named(&path, key, knarr_api::names::qualified_name, faults);
-        validation::named(&path, value.as_str().unwrap_or_default(), knarr_api::names::label_value, faults);
-    }
-}
-
-fn tolerate(toleration: &Value, path: &str, faults: &mut Faults) {
-    let (key, value) = (fields::text(toleration, "/key"), fields::text(toleration, "/value"));
-    let operator = fields::text(toleration, "/operator");
-    if !key.is_empty() {
-        validation::label_key(&format!("{path}.key"), key, faults);
-    } else if operator != "Exists" {
-        let detail =
-            "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
-        faults.invalid(format!("{path}.operator"), &json!(operator), detail);
-    }
-    match operator {
-        "" | "Equal" => {
-            validation::named(&format!("{path}.operator"), value, knarr_api::names::label_value, faults)
-        }
-        "Exists" if !value.is_empty() => {
-            let detail = "value must be empty when `operator` is 'Exists'";
-            faults.invalid(format!("{path}.operator"), toleration, detail);
-        }
-        "Exists" => {}
-        other => faults.not_supported(format!("{path}.operator"), other, &["Equal", "Exists"]),
-    }
-    let effect = fields::text(toleration, "/effect");
-    let effects = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
-    if !effect.is_empty() && !effects.contains(&effect) {
-        faults.not_supported(format!("{path}.effect"), effect, &effects);
-    }
-    if fields::int(toleration, "/tolerationSeconds").is_some() && effect != "NoExecute" {
-        let detail = "effect must be 'NoExecute' when `tolerationSeconds` is set";
-        faults.invalid(format!("{path}.effect"), &json!(effect), detail);
+    let deadline = fields::int(spec, "/activeDeadlineSeconds");
+    if let Some(value) = deadline.filter(|value| !(1..=i64::from(i32::MAX)).contains(value)) {
+        let detail = "must be between 1 and 2147483647, inclusive";
+        faults.invalid(format!("{path}.activeDeadlineSeconds"), &json!(value), detail);
     }
 }
 
@@ -251,7 +174,7 @@ mod tests {
                 "spec.containers[1].name: Duplicate value: \"a\"",
                 "spec.containers[1].volumeMounts[0].name: Not found: \"gone\"",
                 "spec.containers[1].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
-                "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+                "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\"",
             ]
         );
     }

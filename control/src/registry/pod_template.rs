@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 /// Defaults of `template` inside the spec of a workload.
 pub(super) fn defaults(workload_spec: &mut Value) {
-    if let Some(spec) = workload_spec.get_mut("template").and_then(|template| fields::child(template, "spec"))
-    {
+    let template = fields::child(workload_spec, "template");
+    if let Some(spec) = template.and_then(|template| fields::child(template, "spec")) {
         pod_spec::template_defaults(spec);
     }
 }

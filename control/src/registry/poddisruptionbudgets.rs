@@ -34,11 +34,20 @@ fn on_create(object: &mut Value) {
 
 fn validate(object: &Value, faults: &mut Faults) {
     if object.pointer("/spec/minAvailable").is_some() && object.pointer("/spec/maxUnavailable").is_some() {
-        let spec = object.get("spec").unwrap_or(&Value::Null);
-        faults.invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set");
+        let part = |field: &str| object.pointer(&format!("/spec/{field}")).unwrap_or(&Value::Null);
+        // The words of Kubernetes hold its inner form of the object.
+        let spec = json!({
+            "MinAvailable": part("minAvailable"), "Selector": part("selector"),
+            "MaxUnavailable": part("maxUnavailable"),
+            "UnhealthyPodEvictionPolicy": part("unhealthyPodEvictionPolicy"),
+        });
+        faults.invalid("spec", &spec, "minAvailable and maxUnavailable cannot be both set");
     }
-    validation::int_or_percent(object, "spec.minAvailable", faults);
-    validation::int_or_percent(object, "spec.maxUnavailable", faults);
+    validation::int_or_part(object, "spec.minAvailable", faults);
+    validation::int_or_part(object, "spec.maxUnavailable", faults);
+    let eviction = fields::text(object, "/spec/unhealthyPodEvictionPolicy");
+    let known = ["AlwaysAllow", "IfHealthyBudget"];
+    validation::optional_choice("spec.unhealthyPodEvictionPolicy", eviction, &known, faults);
     if let Some(selector) = object.pointer("/spec/selector") {
         validation::label_selector(selector, "spec.selector", faults);
     }

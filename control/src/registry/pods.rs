@@ -4,7 +4,7 @@ use super::cells::or_none;
 use super::columns::{age, name, text, timed};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, faults::Faults, fields, pod_parts, pod_spec, pod_status};
+use super::{Resource, cells, faults::Faults, fields, pod_parts, pod_spec, pod_status, warnings};
 use serde_json::{Map, Value, json};
 
 pub(super) fn row() -> Resource {
@@ -48,6 +48,7 @@ pub(super) fn row() -> Resource {
             selectable,
             deletion_grace,
             on_part: pod_parts::on_part,
+            warnings: warnings::of_pod,
             ..Rules::NONE
         })
         .done()
@@ -68,6 +69,12 @@ fn defaults(pod: &mut Value) {
 }
 
 fn on_create(pod: &mut Value) {
+    // No time at all is not to be had: the least is a second.
+    if let Some(spec) = pod.get_mut("spec")
+        && fields::int(spec, "/terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0)
+    {
+        fields::set(spec, "terminationGracePeriodSeconds", 1.into());
+    }
     let quality = pod_spec::quality_of_service(pod.get("spec").unwrap_or(&Value::Null));
     let mut status = json!({"phase": "Pending", "qosClass": quality});
     if !fields::list(pod, "/spec/schedulingGates").is_empty() {
@@ -88,6 +95,13 @@ fn validate(pod: &Value, faults: &mut Faults) {
 /// Of a pod that exists only a few fields may change.
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     const RULE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+    for group in ["containers", "initContainers"] {
+        let count = |pod: &Value| fields::list(pod, &format!("/spec/{group}")).len();
+        if count(new) != count(old) {
+            faults.forbidden(format!("spec.{group}"), "pod updates may not add or remove containers");
+            return;
+        }
+    }
     if fixed_part(new) != fixed_part(old) {
         faults.forbidden("spec", RULE);
         return;

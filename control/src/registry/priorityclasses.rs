@@ -38,12 +38,12 @@ fn validate(class: &Value, faults: &mut Faults) {
     if name.starts_with("system-") && !of_system {
         faults.forbidden(
             "metadata.name",
-            "priority class names with 'system-' prefix are reserved for system use only",
+            &format!("priority class names with 'system-' prefix are reserved for system use only. error: {name} is not a known system priority class"),
         );
     } else if value > HIGHEST && !of_system {
         faults.forbidden("value", &format!("maximum allowed value of a user defined priority is {HIGHEST}"));
     }
-    validation::one_of(class, "preemptionPolicy", &["Never", "PreemptLowerPriority"], faults);
+    validation::one_of(class, "preemptionPolicy", &["PreemptLowerPriority", "Never"], faults);
 }
 
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {

@@ -5,6 +5,7 @@ use super::{fields, validation};
 use serde_json::{Value, json};
 
 const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
+const HEADER: &str = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
 const HANDLERS: [&str; 4] = ["exec", "grpc", "httpGet", "tcpSocket"];
 
 /// Once every ten seconds, a second of patience, three failures.
@@ -40,7 +41,11 @@ pub(super) fn validate(container: &Value, path: &str, faults: &mut Faults) {
     for name in PROBES {
         let Some(probe) = container.get(name) else { continue };
         let path = format!("{path}.{name}");
-        handler(probe, &path, faults);
+        handler(probe, &HANDLERS, &path, faults);
+        let grace = fields::int(probe, "/terminationGracePeriodSeconds");
+        if let Some(grace) = grace {
+            grace_of(name, grace, &format!("{path}.terminationGracePeriodSeconds"), faults);
+        }
         for field in
             ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
         {
@@ -60,8 +65,33 @@ pub(super) fn validate(container: &Value, path: &str, faults: &mut Faults) {
     }
 }
 
-fn handler(probe: &Value, path: &str, faults: &mut Faults) {
-    let given: Vec<&str> = HANDLERS.into_iter().filter(|name| probe.get(*name).is_some()).collect();
+/// A probe that ends its container may say how long the end may take.
+fn grace_of(probe: &str, grace: i64, field: &str, faults: &mut Faults) {
+    if probe == "readinessProbe" {
+        faults.invalid(field, &json!(grace), "must not be set for readinessProbes");
+    } else if grace <= 0 {
+        faults.invalid(field, &json!(grace), "must be greater than 0");
+    }
+}
+
+/// Every fault of what is run after the start of a container and before its end.
+pub(super) fn hooks(container: &Value, grace: i64, path: &str, faults: &mut Faults) {
+    for hook in ["postStart", "preStop"] {
+        let Some(found) = container.pointer(&format!("/lifecycle/{hook}")) else { continue };
+        let path = format!("{path}.lifecycle.{hook}");
+        handler(found, &["exec", "httpGet", "tcpSocket", "sleep"], &path, faults);
+        if let Some(seconds) =
+            fields::int(found, "/sleep/seconds").filter(|seconds| !(0..=grace).contains(seconds))
+        {
+            let detail =
+                format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+            faults.invalid(format!("{path}.sleep"), &json!(seconds), &detail);
+        }
+    }
+}
+
+fn handler(probe: &Value, handlers: &[&str], path: &str, faults: &mut Faults) {
+    let given: Vec<&str> = handlers.iter().copied().filter(|name| probe.get(*name).is_some()).collect();
     match given.as_slice() {
         [] => faults.required(path, "must specify a handler type"),
         [_] => {}
@@ -76,7 +106,26 @@ fn handler(probe: &Value, path: &str, faults: &mut Faults) {
             validation::port_or_name(&format!("{path}.{name}.port"), Some(port), faults);
         }
     }
+    if let Some(request) = probe.get("httpGet") {
+        http_request(request, &format!("{path}.httpGet"), faults);
+    }
+    if let Some(call) = probe.get("grpc") {
+        let port = fields::int(call, "/port").unwrap_or(0);
+        validation::port_number(&format!("{path}.grpc.port"), port, faults);
+    }
     if probe.get("exec").is_some() && fields::list(probe, "/exec/command").is_empty() {
         faults.required(format!("{path}.exec.command"), "");
+    }
+}
+
+fn http_request(request: &Value, path: &str, faults: &mut Faults) {
+    let scheme = fields::text(request, "/scheme");
+    validation::optional_choice(&format!("{path}.scheme"), scheme, &["HTTP", "HTTPS"], faults);
+    for header in fields::list(request, "/httpHeaders") {
+        let name = fields::text(header, "/name");
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if name.is_empty() || !name.bytes().all(plain) {
+            faults.invalid(format!("{path}.httpHeaders"), &json!(name), HEADER);
+        }
     }
 }

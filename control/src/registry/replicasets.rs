@@ -3,7 +3,7 @@
 use super::columns::{self, age, integer, name};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields, pod_template, validation};
+use super::{Resource, faults::Faults, fields, pod_template, validation, warnings};
 use serde_json::Value;
 
 pub(super) fn row() -> Resource {
@@ -30,6 +30,7 @@ pub(super) fn row() -> Resource {
             validate,
             validate_update,
             selectable,
+            warnings: warnings::of_named_workload,
             ..Rules::NONE
         })
         .done()
@@ -48,7 +49,7 @@ fn defaults(object: &mut Value) {
 fn validate(object: &Value, faults: &mut Faults) {
     validation::not_negative(object, "spec.replicas", faults);
     validation::not_negative(object, "spec.minReadySeconds", faults);
-    validation::selector_matches_template(object, faults);
+    validation::selector_matches_template(object, "deployment", faults);
     pod_template::validate_lasting(object, "spec.template", "ReplicaSet", faults);
 }
 

@@ -3,7 +3,7 @@
 use super::columns::{age, integer, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, faults::Faults, fields, pod_template, validation};
+use super::{Resource, cells, faults::Faults, fields, pod_template, validation, warnings};
 use serde_json::Value;
 
 pub(super) fn row() -> Resource {
@@ -32,7 +32,14 @@ pub(super) fn row() -> Resource {
             .wide(),
             text("Selector", "Labels of its pods.", |object| cells::labels(object, "/spec/selector")).wide(),
         ])
-        .rules(Rules { has_generation: true, defaults, on_create, validate, ..Rules::NONE })
+        .rules(Rules {
+            has_generation: true,
+            defaults,
+            on_create,
+            validate,
+            warnings: warnings::of_named_workload,
+            ..Rules::NONE
+        })
         .done()
 }
 
@@ -48,16 +55,21 @@ fn defaults(object: &mut Value) {
             fields::fill(metadata, "labels", labels.clone());
         }
         if let Some(spec) = fields::child(object, "spec") {
-            fields::fill(spec, "selector", labels);
+            if fields::pairs(spec, "/selector").next().is_none() {
+                fields::set(spec, "selector", labels);
+            }
         }
     }
     let Some(spec) = fields::child(object, "spec") else { return };
     fields::fill(spec, "replicas", 1);
-    pod_template::defaults(spec);
+    if spec.get("template").is_some() {
+        pod_template::defaults(spec);
+    }
 }
 
 fn validate(object: &Value, faults: &mut Faults) {
     validation::not_negative(object, "spec.replicas", faults);
+    validation::not_negative(object, "spec.minReadySeconds", faults);
     if fields::pairs(object, "/spec/selector").next().is_none() {
         faults.required("spec.selector", "");
     }

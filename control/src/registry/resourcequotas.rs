@@ -3,8 +3,9 @@
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields, resources};
+use super::{Resource, faults::Faults, fields, quota_scopes, resource_names, resources};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 pub(super) fn row() -> Resource {
     Row::namespaced("", "v1", "ResourceQuota", "resourcequotas")
@@ -16,7 +17,7 @@ pub(super) fn row() -> Resource {
             text("Limit", "Used of what limits may sum up to.", |quota| usage(quota, true)),
             age(),
         ])
-        .rules(Rules { validate, ..Rules::NONE })
+        .rules(Rules { validate, validate_update, ..Rules::NONE })
         .done()
 }
 
@@ -34,6 +35,19 @@ fn usage(quota: &Value, limits: bool) -> String {
 
 fn validate(quota: &Value, faults: &mut Faults) {
     for (name, amount) in fields::pairs(quota, "/spec/hard") {
-        resources::amount_of(&format!("spec.hard[{name}]"), name, amount, faults);
+        let field = format!("spec.hard[{name}]");
+        resource_names::of_quota(&field, name, faults);
+        resources::amount_of(&field, name, amount, faults);
+    }
+    quota_scopes::validate(quota, faults);
+}
+
+/// The scopes as a set: their order says nothing.
+fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
+    let scopes = |quota: &Value| -> BTreeSet<String> {
+        fields::list(quota, "/spec/scopes").iter().map(Value::to_string).collect()
+    };
+    if scopes(new) != scopes(old) {
+        faults.immutable("spec.scopes", new.pointer("/spec/scopes").unwrap_or(&Value::Null));
     }
 }

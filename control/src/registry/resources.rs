@@ -1,7 +1,7 @@
 //! Requests and limits: quantities that are not negative, and no more asked for than allowed.
 
 use super::faults::Faults;
-use super::{fields, validation};
+use super::{fields, resource_names};
 use knarr_api::quantity::Quantity;
 use serde_json::{Value, json};
 
@@ -11,17 +11,34 @@ pub(super) fn validate(resources: Option<&Value>, path: &str, faults: &mut Fault
     for which in ["limits", "requests"] {
         for (name, amount) in fields::pairs(resources, &format!("/{which}")) {
             let field = format!("{path}.{which}[{name}]");
-            validation::named(&field, name, knarr_api::names::qualified_name, faults);
+            resource_names::of_container(&field, name, faults);
             amount_of(&field, name, amount, faults);
         }
     }
     for (name, request) in fields::pairs(resources, "/requests") {
-        let Some(limit) = resources.pointer("/limits").and_then(|limits| limits.get(name)) else { continue };
-        let (Some(asked), Some(allowed)) = (parse(request), parse(limit)) else { continue };
-        if asked > allowed {
-            let detail = format!("must be less than or equal to {name} limit of {allowed}");
-            faults.invalid(format!("{path}.requests"), &json!(asked.to_string()), &detail);
-        }
+        let limit = resources.pointer("/limits").and_then(|limits| limits.get(name)).and_then(parse);
+        let elastic = resource_names::may_be_overcommitted(name);
+        let (Some(asked), Some(allowed)) = (parse(request), &limit) else {
+            if !elastic {
+                let detail = "Limit must be set for non overcommitable resources";
+                faults.required(format!("{path}.limits"), detail);
+            }
+            continue;
+        };
+        let relation = match elastic {
+            true if asked > *allowed => "less than or equal",
+            false if asked != *allowed => "equal",
+            _ => continue,
+        };
+        let detail = format!("must be {relation} to {name} limit of {allowed}");
+        faults.invalid(format!("{path}.requests"), &json!(asked.to_string()), &detail);
+    }
+    let asks = |test: fn(&str) -> bool| {
+        let named = |which: &str| fields::pairs(resources, which).any(|(name, _)| test(name));
+        named("/limits") || named("/requests")
+    };
+    if asks(|name| name.starts_with("hugepages-")) && !asks(|name| matches!(name, "cpu" | "memory")) {
+        faults.forbidden(path, "HugePages require cpu or memory");
     }
 }
 
@@ -31,10 +48,16 @@ pub(super) fn amount_of(field: &str, name: &str, amount: &Value, faults: &mut Fa
     if quantity.is_negative() {
         faults.invalid(field, &json!(quantity.to_string()), "must be greater than or equal to 0");
     }
-    let countable =
-        matches!(name, "pods" | "services" | "replicationcontrollers" | "resourcequotas" | "secrets");
-    if countable && !quantity.is_whole() {
+
+    if resource_names::is_counted(name) && !quantity.is_whole() {
         faults.invalid(field, &json!(quantity.to_string()), "must be an integer");
+    }
+}
+
+/// An amount of storage: there is no volume of nothing.
+pub(super) fn more_than_nothing(field: &str, amount: &Value, faults: &mut Faults) {
+    if let Some(amount) = parse(amount).filter(|amount| amount.is_zero() || amount.is_negative()) {
+        faults.invalid(field, &json!(amount.to_string()), "must be greater than zero");
     }
 }
 

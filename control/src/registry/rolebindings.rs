@@ -3,8 +3,9 @@
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields};
-use serde_json::Value;
+use super::{Resource, faults::Faults, fields, validation};
+use knarr_api::names;
+use serde_json::{Value, json};
 
 pub(super) const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -51,7 +52,7 @@ fn subjects(binding: &Value, kind: &str) -> String {
 }
 
 fn defaults(binding: &mut Value) {
-    if let Some(role) = binding.get_mut("roleRef") {
+    if let Some(role) = fields::child(binding, "roleRef") {
         fields::fill_text(role, "apiGroup", GROUP);
     }
     for subject in fields::each(binding, "subjects") {
@@ -62,37 +63,54 @@ fn defaults(binding: &mut Value) {
 }
 
 fn validate(binding: &Value, faults: &mut Faults) {
-    let kinds: &[&str] =
-        if binding["kind"] == "ClusterRoleBinding" { &["ClusterRole"] } else { &["ClusterRole", "Role"] };
+    let cluster = binding["kind"] == "ClusterRoleBinding";
+    let group = fields::text(binding, "/roleRef/apiGroup");
+    if group != GROUP {
+        faults.not_supported("roleRef.apiGroup", group, &[GROUP]);
+    }
+    let kinds: &[&str] = if cluster { &["ClusterRole"] } else { &["Role", "ClusterRole"] };
     let role = fields::text(binding, "/roleRef/kind");
     if !kinds.contains(&role) {
         faults.not_supported("roleRef.kind", role, kinds);
     }
-    if fields::text(binding, "/roleRef/name").is_empty() {
-        faults.required("roleRef.name", "");
-    }
+    let name = fields::text(binding, "/roleRef/name");
+    validation::required_name("roleRef.name", name, names::path_segment, faults);
     for (index, subject) in fields::list(binding, "/subjects").iter().enumerate() {
-        let path = format!("subjects[{index}]");
-        if fields::text(subject, "/name").is_empty() {
-            faults.required(format!("{path}.name"), "");
+        subject_of(subject, cluster, &format!("subjects[{index}]"), faults);
+    }
+}
+
+fn subject_of(subject: &Value, cluster: bool, path: &str, faults: &mut Faults) {
+    let (name, group) = (fields::text(subject, "/name"), fields::text(subject, "/apiGroup"));
+    if name.is_empty() {
+        faults.required(format!("{path}.name"), "");
+    }
+    let kind = fields::text(subject, "/kind");
+    let wanted = match kind {
+        "User" | "Group" => GROUP,
+        "ServiceAccount" => "",
+        other => {
+            let kinds = ["ServiceAccount", "User", "Group"];
+            faults.not_supported(format!("{path}.kind"), other, &kinds);
+            return;
         }
-        match fields::text(subject, "/kind") {
-            "User" | "Group" => {}
-            "ServiceAccount" if fields::text(subject, "/namespace").is_empty() => {
-                if binding["kind"] == "ClusterRoleBinding" {
-                    faults.required(format!("{path}.namespace"), "");
-                }
-            }
-            "ServiceAccount" => {}
-            other => {
-                faults.not_supported(format!("{path}.kind"), other, &["Group", "ServiceAccount", "User"])
-            }
-        }
+    };
+    if kind == "ServiceAccount" {
+        validation::optional_name(&format!("{path}.name"), name, names::dns1123_subdomain, faults);
+    }
+    if group != wanted {
+        faults.not_supported(format!("{path}.apiGroup"), group, &[wanted]);
+    }
+    if kind == "ServiceAccount" && cluster && fields::text(subject, "/namespace").is_empty() {
+        faults.required(format!("{path}.namespace"), "");
     }
 }
 
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     if new.get("roleRef") != old.get("roleRef") {
-        faults.invalid("roleRef", new.get("roleRef").unwrap_or(&Value::Null), "cannot change roleRef");
+        let part = |field: &str| fields::text(new, &format!("/roleRef/{field}"));
+        // Kubernetes tells the reference in its inner form.
+        let shown = json!({"APIGroup": part("apiGroup"), "Kind": part("kind"), "Name": part("name")});
+        faults.invalid("roleRef", &shown, "cannot change roleRef");
     }
 }

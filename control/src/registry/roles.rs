@@ -3,7 +3,7 @@
 use super::columns::{created_at, name};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields};
+use super::{Resource, faults::Faults, fields, validation};
 use serde_json::Value;
 
 /// The rows of both.
@@ -21,26 +21,42 @@ pub(super) fn rows() -> Vec<Resource> {
 
 fn validate(role: &Value, faults: &mut Faults) {
     for (index, rule) in fields::list(role, "/rules").iter().enumerate() {
-        let path = format!("rules[{index}]");
-        if fields::list(rule, "/verbs").is_empty() {
-            faults.required(format!("{path}.verbs"), "verbs must contain at least one value");
-        }
-        let urls = fields::list(rule, "/nonResourceURLs");
-        if !urls.is_empty() && role["kind"] == "Role" {
-            let detail = "namespaced rules cannot apply to non-resource URLs";
-            faults.invalid(format!("{path}.nonResourceURLs"), &urls.to_vec().into(), detail);
-            continue;
-        }
-        if urls.is_empty() {
-            for field in ["apiGroups", "resources"] {
-                if fields::list(rule, &format!("/{field}")).is_empty() {
-                    let detail = match field {
-                        "apiGroups" => "resource rules must supply at least one api group",
-                        _ => "resource rules must supply at least one resource",
-                    };
-                    faults.required(format!("{path}.{field}"), detail);
-                }
+        rule_of(rule, role["kind"] == "Role", &format!("rules[{index}]"), faults);
+    }
+    let Some(aggregation) = role.get("aggregationRule") else { return };
+    let (selectors, path) =
+        (fields::list(aggregation, "/clusterRoleSelectors"), "aggregationRule.clusterRoleSelectors");
+    if selectors.is_empty() {
+        let detail = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+        faults.required(path, detail);
+    }
+    for (index, selector) in selectors.iter().enumerate() {
+        validation::label_selector(selector, &format!("{path}[{index}]"), faults);
+    }
+}
+
+fn rule_of(rule: &Value, namespaced: bool, path: &str, faults: &mut Faults) {
+    let given = |field: &str| !fields::list(rule, field).is_empty();
+    if !given("/verbs") {
+        faults.required(format!("{path}.verbs"), "verbs must contain at least one value");
+    }
+    let urls = fields::list(rule, "/nonResourceURLs");
+    if urls.is_empty() {
+        for (field, what) in [("apiGroups", "api group"), ("resources", "resource")] {
+            if !given(&format!("/{field}")) {
+                let detail = format!("resource rules must supply at least one {what}");
+                faults.required(format!("{path}.{field}"), &detail);
             }
         }
+        return;
+    }
+    let field = format!("{path}.nonResourceURLs");
+    if namespaced {
+        let detail = "namespaced rules cannot apply to non-resource URLs";
+        faults.invalid(field.as_str(), &urls.to_vec().into(), detail);
+    }
+    if given("/apiGroups") || given("/resources") || given("/resourceNames") {
+        let detail = "rules cannot apply to both regular resources and non-resource URLs";
+        faults.invalid(field, &urls.to_vec().into(), detail);
     }
 }

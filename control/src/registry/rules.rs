@@ -23,6 +23,8 @@ pub(super) struct Rules {
     pub(super) validate: fn(&Value, &mut Faults),
     /// Every fault of a change beyond those of the new object alone.
     pub(super) validate_update: fn(&Value, &Value, &mut Faults),
+    /// What the author of an object should know about it.
+    pub(super) warnings: fn(&Value) -> Vec<String>,
     /// Fields that selectors may name.
     pub(super) selectable: fn(&Value, &str) -> Option<String>,
     /// Seconds an object lives on after DELETE.
@@ -44,6 +46,7 @@ impl Rules {
         on_update: |_, _| {},
         validate: |_, _| {},
         validate_update: |_, _, _| {},
+        warnings: |_| Vec::new(),
         selectable: |_, _| None,
         deletion_grace: |_, _| 0,
         name: names::dns1123_subdomain,
@@ -113,6 +116,10 @@ impl Strategy for Rules {
         (self.validate)(new, &mut faults);
         (self.validate_update)(new, old, &mut faults);
         faults.into_causes()
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        (self.warnings)(object)
     }
 
     fn selectable(&self, object: &Value, field: &str) -> Option<String> {

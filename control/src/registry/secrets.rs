@@ -56,6 +56,43 @@ fn validate(object: &Value, faults: &mut Faults) {
     for key in needed.iter().filter(|key| !data.contains_key(**key)) {
         faults.required(format!("data[{key}]"), "");
     }
+    well_formed(object, kind, data, faults);
+}
+
+/// What the type promises about the data, beyond its keys.
+fn well_formed(object: &Value, kind: &str, data: &Map<String, Value>, faults: &mut Faults) {
+    let decoded = |key: &str| STANDARD.decode(data.get(key)?.as_str()?).ok();
+    match kind {
+        "kubernetes.io/service-account-token" => {
+            let key = "kubernetes.io/service-account.name";
+            let name = object.pointer("/metadata/annotations").and_then(|annotations| annotations.get(key));
+            if name.and_then(Value::as_str).unwrap_or_default().is_empty() {
+                faults.required(format!("metadata.annotations[{key}]"), "");
+            }
+        }
+        "kubernetes.io/ssh-auth" if decoded("ssh-privatekey").is_some_and(|found| found.is_empty()) => {
+            faults.required("data[ssh-privatekey]", "");
+        }
+        "kubernetes.io/dockercfg" => json_file(".dockercfg", decoded(".dockercfg"), faults),
+        "kubernetes.io/dockerconfigjson" => {
+            json_file(".dockerconfigjson", decoded(".dockerconfigjson"), faults);
+        }
+        _ => {}
+    }
+}
+
+fn json_file(key: &str, content: Option<Vec<u8>>, faults: &mut Faults) {
+    let Some(content) = content else { return };
+    if serde_json::from_slice::<Map<String, Value>>(&content).is_ok() {
+        return;
+    }
+    let first = content.iter().copied().find(|byte| !byte.is_ascii_whitespace()).map(char::from);
+    let detail = match first {
+        None => "unexpected end of JSON input".to_owned(),
+        Some('{') => "invalid character in object".to_owned(),
+        Some(other) => format!("invalid character {other:?} looking for beginning of value"),
+    };
+    faults.invalid(format!("data[{key}]"), &"<secret contents redacted>".into(), &detail);
 }
 
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {

@@ -1,6 +1,7 @@
 //! The ports of a service: where it listens, where its pods listen, which port of every node leads to it.
 
 use super::{faults::Faults, fields, validation};
+use knarr_api::names;
 use serde_json::{Value, json};
 
 pub(super) const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
@@ -45,11 +46,19 @@ pub(super) fn validate(service: &Value, faults: &mut Faults) {
             other => faults.not_supported(format!("{path}.protocol"), other, &PROTOCOLS),
         }
         validation::port_or_name(&format!("{path}.targetPort"), port.get("targetPort"), faults);
+        let protocol = fields::text(port, "/appProtocol");
+        let field = format!("{path}.appProtocol");
+        validation::optional_name(&field, protocol, names::qualified_name, faults);
         let same = |other: &Value| {
             other.get("port") == port.get("port") && other.get("protocol") == port.get("protocol")
         };
         if ports[..index].iter().any(same) {
-            faults.duplicate(path, &json!({"protocol": port["protocol"], "port": port["port"]}));
+            // Kubernetes tells the port in its inner form.
+            let shown = json!({
+                "Name": "", "Protocol": port["protocol"], "AppProtocol": null, "Port": port["port"],
+                "TargetPort": 0, "NodePort": 0,
+            });
+            faults.duplicate(path.as_str(), &shown);
         }
     }
     let kind = fields::text(service, "/spec/type");

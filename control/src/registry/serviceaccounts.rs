@@ -2,7 +2,9 @@
 
 use super::columns::{age, integer, name};
 use super::row::Row;
-use super::{Resource, fields};
+use super::rules::Rules;
+use super::{Resource, fields, warnings};
+use serde_json::Value;
 
 pub(super) fn row() -> Resource {
     Row::namespaced("", "v1", "ServiceAccount", "serviceaccounts")
@@ -15,5 +17,12 @@ pub(super) fn row() -> Resource {
             }),
             age(),
         ])
+        .rules(Rules { warnings: warn, ..Rules::NONE })
         .done()
+}
+
+fn warn(account: &Value) -> Vec<String> {
+    let key = "kubernetes.io/enforce-mountable-secrets";
+    let words = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets";
+    warnings::of_annotation(account, key, words).into_iter().collect()
 }

@@ -5,7 +5,7 @@ use super::cells::{self, NONE, joined, or_none};
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields, service_ports};
+use super::{Resource, faults::Faults, fields, service_addresses, service_ports};
 use serde_json::{Value, json};
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -38,6 +38,7 @@ pub(super) fn row() -> Resource {
             validate_update,
             selectable,
             name: knarr_api::names::dns1035_label,
+            warnings: warn,
             ..Rules::NONE
         })
         .done()
@@ -86,7 +87,8 @@ fn defaults(service: &mut Value) {
     fields::fill_text(spec, "type", "ClusterIP");
     service_ports::defaults(spec);
     let kind = fields::text(spec, "/type").to_owned();
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+    let exposed = kind == "ClusterIP" && !fields::list(spec, "/externalIPs").is_empty();
+    if exposed || matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         fields::fill_text(spec, "externalTrafficPolicy", "Cluster");
     }
     if kind == "LoadBalancer" {
@@ -153,25 +155,16 @@ fn validate(service: &Value, faults: &mut Faults) {
         "None" | "ClientIP" => {}
         other => faults.not_supported("spec.sessionAffinity", other, &["ClientIP", "None"]),
     }
-    let address = fields::text(service, "/spec/clusterIP");
-    if !matches!(address, "" | "None") && address.parse::<std::net::IpAddr>().is_err() {
-        faults.invalid(
-            "spec.clusterIPs[0]",
-            &json!(address),
-            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-        );
-    }
+    service_addresses::validate(service, faults);
     super::validation::labels(service, "spec.selector", faults);
     service_ports::validate(service, faults);
 }
 
 fn external_name(service: &Value, faults: &mut Faults) {
-    if fields::text(service, "/spec/externalName").is_empty() {
-        faults.required("spec.externalName", "");
-    }
-    if !matches!(fields::text(service, "/spec/clusterIP"), "") {
-        faults.forbidden("spec.clusterIPs", "may not be set when `type` is 'ExternalName'");
-    }
+    // A trailing dot, as names of DNS may have.
+    let name = fields::text(service, "/spec/externalName");
+    let name = name.strip_suffix('.').unwrap_or(name);
+    super::validation::required_name("spec.externalName", name, knarr_api::names::dns1123_subdomain, faults);
 }
 
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
@@ -181,6 +174,11 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
         let addresses = new.pointer("/spec/clusterIPs").cloned().unwrap_or_else(|| json!([after]));
         faults.invalid("spec.clusterIPs[0]", &addresses, "may not change once set");
     }
+    let class = |service: &Value| fields::text(service, "/spec/loadBalancerClass").to_owned();
+    let balanced = |service: &Value| fields::text(service, "/spec/type") == "LoadBalancer";
+    if balanced(old) && balanced(new) && class(old) != class(new) {
+        faults.invalid("spec.loadBalancerClass", &json!(class(new)), "may not change once set");
+    }
 }
 
 fn selectable(service: &Value, field: &str) -> Option<String> {
@@ -189,6 +187,24 @@ fn selectable(service: &Value, field: &str) -> Option<String> {
         "spec.type" => Some(fields::text(service, "/spec/type").to_owned()),
         _ => None,
     }
+}
+
+fn warn(service: &Value) -> Vec<String> {
+    let given = |field: &str| service.pointer(&format!("/spec/{field}")).is_some_and(|value| *value != "");
+    let mut found = Vec::new();
+    if fields::text(service, "/spec/clusterIP") == "None" {
+        for field in ["loadBalancerIP", "externalIPs", "sessionAffinity"] {
+            let default =
+                field == "sessionAffinity" && fields::text(service, "/spec/sessionAffinity") == "None";
+            if given(field) && !default {
+                found.push(format!("spec.{field} is ignored for headless services"));
+            }
+        }
+    }
+    if given("externalName") && fields::text(service, "/spec/type") != "ExternalName" {
+        found.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
+    }
+    found
 }
 
 #[cfg(test)]

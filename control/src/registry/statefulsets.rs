@@ -3,7 +3,7 @@
 use super::columns::{self, age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields, pod_template, validation};
+use super::{Resource, faults::Faults, fields, persistentvolumeclaims, pod_template, validation, warnings};
 use serde_json::{Value, json};
 
 pub(super) fn row() -> Resource {
@@ -22,7 +22,16 @@ pub(super) fn row() -> Resource {
         .status()
         .scale()
         .columns(columns)
-        .rules(Rules { has_generation: true, defaults, on_create, validate, validate_update, ..Rules::NONE })
+        .rules(Rules {
+            has_generation: true,
+            defaults,
+            on_create,
+            validate,
+            validate_update,
+            name: knarr_api::names::dns1123_label,
+            warnings: warn,
+            ..Rules::NONE
+        })
         .done()
 }
 
@@ -57,13 +66,56 @@ fn defaults(object: &mut Value) {
 }
 
 fn validate(object: &Value, faults: &mut Faults) {
-    for field in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
+    let service = fields::text(object, "/spec/serviceName");
+    validation::optional_name("spec.serviceName", service, knarr_api::names::dns1123_label, faults);
+    policies(object, faults);
+    for field in ["replicas", "minReadySeconds", "ordinals.start"] {
         validation::not_negative(object, &format!("spec.{field}"), faults);
     }
-    validation::one_of(object, "spec.podManagementPolicy", &["OrderedReady", "Parallel"], faults);
-    validation::one_of(object, "spec.updateStrategy.type", &["OnDelete", "RollingUpdate"], faults);
-    validation::selector_matches_template(object, faults);
-    pod_template::validate(&with_claims(object), "spec.template", &["Always"], faults);
+    for (index, claim) in fields::list(object, "/spec/volumeClaimTemplates").iter().enumerate() {
+        persistentvolumeclaims::validate_spec(
+            claim,
+            &format!("spec.volumeClaimTemplates[{index}].spec"),
+            faults,
+        );
+    }
+    validation::selector_matches_template(object, "statefulset", faults);
+    pod_template::validate_lasting(&with_claims(object), "spec.template", "StatefulSet", faults);
+}
+
+/// How pods come, are replaced, and what becomes of their claims.
+fn policies(object: &Value, faults: &mut Faults) {
+    let management = fields::text(object, "/spec/podManagementPolicy");
+    if !matches!(management, "OrderedReady" | "Parallel") {
+        let detail = "must be 'OrderedReady' or 'Parallel'";
+        faults.invalid("spec.podManagementPolicy", &json!(management), detail);
+    }
+    let kind = fields::text(object, "/spec/updateStrategy/type");
+    let rolling = object.pointer("/spec/updateStrategy/rollingUpdate");
+    match (kind, rolling) {
+        ("RollingUpdate", _) => {
+            let path = "spec.updateStrategy.rollingUpdate";
+            validation::not_negative(object, &format!("{path}.partition"), faults);
+            validation::int_or_part(object, &format!("{path}.maxUnavailable"), faults);
+        }
+        ("OnDelete", Some(rolling)) => {
+            let part = |field: &str| rolling.get(field).unwrap_or(&Value::Null);
+            let value = json!({"Partition": part("partition"), "MaxUnavailable": part("maxUnavailable")});
+            let detail = "only allowed for updateStrategy 'RollingUpdate'";
+            faults.invalid("spec.updateStrategy.rollingUpdate", &value, detail);
+        }
+        ("OnDelete", None) => {}
+        (other, _) => faults.invalid(
+            "spec.updateStrategy",
+            &json!({"Type": other, "RollingUpdate": null}),
+            "must be 'RollingUpdate' or 'OnDelete'",
+        ),
+    }
+    for field in ["whenDeleted", "whenScaled"] {
+        let path = format!("spec.persistentVolumeClaimRetentionPolicy.{field}");
+        let policy = validation::at(object, &path).and_then(Value::as_str).unwrap_or_default();
+        validation::optional_choice(&path, policy, &["Retain", "Delete"], faults);
+    }
 }
 
 /// Containers may mount the claims of the set as if they were volumes of the template.
@@ -105,4 +157,13 @@ fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
             "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
         );
     }
+}
+
+fn warn(object: &Value) -> Vec<String> {
+    let mut found = warnings::of_workload(object);
+    if fields::int(object, "/spec/revisionHistoryLimit").is_some_and(|limit| limit < 0) {
+        let words = "a negative value retains all historical revisions; a value >= 0 is recommended";
+        found.push(format!("spec.revisionHistoryLimit: {words}"));
+    }
+    found
 }

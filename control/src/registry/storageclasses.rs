@@ -3,8 +3,10 @@
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields, validation};
-use serde_json::Value;
+use super::{Resource, faults::Faults, fields, validation, warnings};
+use knarr_api::names;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 const DEFAULT: &str = "/metadata/annotations/storageclass.kubernetes.io~1is-default-class";
 
@@ -32,7 +34,7 @@ pub(super) fn row() -> Resource {
             }),
             age(),
         ])
-        .rules(Rules { defaults, validate, validate_update, ..Rules::NONE })
+        .rules(Rules { defaults, validate, validate_update, warnings: warn, ..Rules::NONE })
         .done()
 }
 
@@ -42,18 +44,51 @@ fn defaults(class: &mut Value) {
 }
 
 fn validate(class: &Value, faults: &mut Faults) {
-    if fields::text(class, "/provisioner").is_empty() {
-        faults.required("provisioner", "");
+    // Upper case is tolerated here, as names of old provisioners have it.
+    let provisioner = fields::text(class, "/provisioner").to_lowercase();
+    validation::required_name("provisioner", &provisioner, names::qualified_name, faults);
+    if fields::pairs(class, "/parameters").any(|(key, _)| key.is_empty()) {
+        faults.invalid("parameters", &json!(""), "field can not be empty.");
     }
     validation::one_of(class, "reclaimPolicy", &["Delete", "Retain"], faults);
     validation::one_of(class, "volumeBindingMode", &["Immediate", "WaitForFirstConsumer"], faults);
+    for (index, term) in fields::list(class, "/allowedTopologies").iter().enumerate() {
+        topology(term, &format!("allowedTopologies[{index}]"), faults);
+    }
+}
+
+/// Labels with values, each once.
+fn topology(term: &Value, path: &str, faults: &mut Faults) {
+    let mut keys = BTreeSet::new();
+    for (index, expression) in fields::list(term, "/matchLabelExpressions").iter().enumerate() {
+        let path = format!("{path}.matchLabelExpressions[{index}]");
+        let (key, values) = (fields::text(expression, "/key"), fields::list(expression, "/values"));
+        if values.is_empty() {
+            faults.required(format!("{path}.values"), "");
+        }
+        for (at, value) in values.iter().enumerate().filter(|(at, value)| values[..*at].contains(value)) {
+            faults.duplicate(format!("{path}.values[{at}]"), value);
+        }
+        validation::named(&format!("{path}.key"), key, names::qualified_name, faults);
+        if !keys.insert(key) {
+            faults.duplicate(format!("{path}.key"), &json!(key));
+        }
+    }
 }
 
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
-    for field in ["parameters", "provisioner", "reclaimPolicy"] {
-        if new.get(field) != old.get(field) {
-            faults.forbidden(field, &format!("updates to {field} are forbidden."));
+    for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+        validation::unchanged(new, old, field, faults);
+    }
+}
+
+fn warn(class: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    for (index, term) in fields::list(class, "/allowedTopologies").iter().enumerate() {
+        for (at, expression) in fields::list(term, "/matchLabelExpressions").iter().enumerate() {
+            let field = format!("allowedTopologies[{index}].matchLabelExpressions[{at}].key");
+            found.extend(warnings::of_label(fields::text(expression, "/key"), &field));
         }
     }
-    validation::unchanged(new, old, "volumeBindingMode", faults);
+    found
 }

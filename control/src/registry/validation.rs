@@ -19,6 +19,14 @@ pub(super) fn named(field: &str, text: &str, rule: fn(&str) -> Vec<String>, faul
 
 /// `metadata.name` by a rule that is stricter than the general one.
 pub(super) fn object_name(object: &Value, rule: fn(&str) -> Vec<String>, faults: &mut Faults) {
+    let prefix = fields::text(object, "/metadata/generateName");
+    if !prefix.is_empty() {
+        // The generated end makes a name of a prefix that ends in a hyphen.
+        let name = prefix.strip_suffix('-').map_or(prefix.to_owned(), |start| format!("{start}a"));
+        for message in rule(&name) {
+            faults.invalid("metadata.generateName", &json!(prefix), &message);
+        }
+    }
     let name = fields::text(object, "/metadata/name");
     if !name.is_empty() {
         named("metadata.name", name, rule, faults);
@@ -73,8 +81,13 @@ pub(super) fn not_negative(object: &Value, path: &str, faults: &mut Faults) {
 
 /// A number of things, at least one.
 pub(super) fn positive(object: &Value, path: &str, faults: &mut Faults) {
+    positive_or(object, path, "must be greater than 0", faults);
+}
+
+/// A number of things, at least one, where a kind has words of its own for it.
+pub(super) fn positive_or(object: &Value, path: &str, detail: &str, faults: &mut Faults) {
     if let Some(value) = at(object, path).and_then(Value::as_i64).filter(|value| *value < 1) {
-        faults.invalid(path, &json!(value), "must be greater than 0");
+        faults.invalid(path, &json!(value), detail);
     }
 }
 
@@ -137,6 +150,49 @@ pub(super) fn int_or_percent(object: &Value, path: &str, faults: &mut Faults) {
     }
 }
 
+/// A count or a percentage of things of which there are no more than all.
+pub(super) fn int_or_part(object: &Value, path: &str, faults: &mut Faults) {
+    int_or_percent(object, path, faults);
+    let text = at(object, path).and_then(Value::as_str).unwrap_or_default();
+    let percent = text.strip_suffix('%').and_then(|digits| digits.parse::<u64>().ok());
+    if percent.is_some_and(|percent| percent > 100) {
+        faults.invalid(path, &json!(text), "must not be greater than 100%");
+    }
+}
+
+/// A text that must be there and follow a rule.
+pub(super) fn required_name(field: &str, text: &str, rule: fn(&str) -> Vec<String>, faults: &mut Faults) {
+    if text.is_empty() {
+        faults.required(field, "");
+    } else {
+        named(field, text, rule, faults);
+    }
+}
+
+/// A text that follows a rule where it is given.
+pub(super) fn optional_name(field: &str, text: &str, rule: fn(&str) -> Vec<String>, faults: &mut Faults) {
+    if !text.is_empty() {
+        named(field, text, rule, faults);
+    }
+}
+
+/// A text out of a few, or none.
+pub(super) fn optional_choice(field: &str, text: &str, allowed: &[&str], faults: &mut Faults) {
+    if !text.is_empty() && !allowed.contains(&text) {
+        faults.not_supported(field, text, allowed);
+    }
+}
+
+/// `example.com/what`: a name below a domain that its author owns.
+pub(super) fn domain_path(field: &str, text: &str, faults: &mut Faults) {
+    match text.split_once('/') {
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+            named(field, domain, names::dns1123_subdomain, faults);
+        }
+        _ => faults.invalid(field, &json!(text), "must be a domain-prefixed path (such as \"acme.io/foo\")"),
+    }
+}
+
 /// A field that never changes after creation.
 pub(super) fn unchanged(new: &Value, old: &Value, path: &str, faults: &mut Faults) {
     if at(new, path) != at(old, path) {
@@ -169,6 +225,10 @@ pub(super) fn label_selector(selector: &Value, path: &str, faults: &mut Faults) 
             }
         }
         named(&format!("{path}.key"), fields::text(expression, "/key"), names::qualified_name, faults);
+        for (at, value) in values.iter().enumerate() {
+            let value = value.as_str().unwrap_or_default();
+            named(&format!("{path}.values[{at}]"), value, names::label_value, faults);
+        }
     }
 }
 
@@ -185,20 +245,32 @@ pub(super) fn is_empty_selector(selector: &Value) -> bool {
         && fields::list(selector, "/matchExpressions").is_empty()
 }
 
-/// A workload selects the pods that it makes: `spec.selector` must match the labels of `spec.template`.
-pub(super) fn selector_matches_template(object: &Value, faults: &mut Faults) {
-    let Some(selector) = object.pointer("/spec/selector") else {
-        faults.required("spec.selector", "");
-        return;
-    };
-    label_selector(selector, "spec.selector", faults);
-    if is_empty_selector(selector) {
-        faults.invalid("spec.selector", selector, "empty selector is invalid for deployment");
-        return;
+/// A workload selects the pods that it makes: `spec.selector` must be there and match the labels of `spec.template`.
+pub(super) fn selector_matches_template(object: &Value, kind: &str, faults: &mut Faults) {
+    match object.pointer("/spec/selector") {
+        None => faults.required("spec.selector", ""),
+        Some(selector) => {
+            label_selector(selector, "spec.selector", faults);
+            if is_empty_selector(selector) {
+                let detail = format!("empty selector is invalid for {kind}");
+                faults.invalid("spec.selector", selector, &detail);
+            }
+        }
     }
-    let empty = Value::Null;
-    let labels = object.pointer("/spec/template/metadata/labels").unwrap_or(&empty);
-    if !selects(selector, labels) {
+    labels_match_selector(object, faults);
+}
+
+/// No selector at all matches nothing, an empty one everything, and one that cannot be understood is a fault itself.
+pub(super) fn labels_match_selector(object: &Value, faults: &mut Faults) {
+    const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
+    let labels = object.pointer("/spec/template/metadata/labels").unwrap_or(&Value::Null);
+    let selector = object.pointer("/spec/selector");
+    let unknown = |expression: &Value| !OPERATORS.contains(&fields::text(expression, "/operator"));
+    if let Some(selector) =
+        selector.filter(|selector| fields::list(selector, "/matchExpressions").iter().any(unknown))
+    {
+        faults.invalid("spec.selector", selector, "invalid label selector");
+    } else if !selector.is_some_and(|selector| selects(selector, labels)) {
         faults.invalid(
             "spec.template.metadata.labels",
             labels,

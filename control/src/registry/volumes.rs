@@ -1,7 +1,7 @@
 //! Volumes of a pod: defaults and rules.
 
 use super::faults::Faults;
-use super::{fields, validation};
+use super::{fields, persistentvolumeclaims, resources, validation, volume_files, volume_sources};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -82,29 +82,44 @@ pub(super) fn validate(spec: &Value, path: &str, faults: &mut Faults) -> BTreeSe
 }
 
 fn source(volume: &Value, path: &str, faults: &mut Faults) {
-    let needed = [
-        ("hostPath", "path"),
+    volume_sources::validate(volume, path, faults);
+    for (kind, field) in [
         ("secret", "secretName"),
         ("configMap", "name"),
         ("persistentVolumeClaim", "claimName"),
-        ("nfs", "server"),
-    ];
-    for (kind, field) in needed {
-        let Some(source) = volume.get(kind) else { continue };
-        if fields::text(source, &format!("/{field}")).is_empty() {
-            faults.required(format!("{path}.{kind}.{field}"), "");
+        ("image", "reference"),
+        ("gitRepo", "repository"),
+    ] {
+        if let Some(source) = volume.get(kind) {
+            volume_sources::needed(source, &[field], &format!("{path}.{kind}"), faults);
         }
     }
     for kind in ["secret", "configMap", "downwardAPI", "projected"] {
-        if let Some(mode) =
-            fields::int(volume, &format!("/{kind}/defaultMode")).filter(|mode| !(0..=0o777).contains(mode))
-        {
-            let detail = "must be a number between 0 and 0777 (octal), both inclusive";
-            faults.invalid(format!("{path}.{kind}.defaultMode"), &json!(mode), detail);
+        let Some(source) = volume.get(kind) else { continue };
+        let path = format!("{path}.{kind}");
+        volume_files::mode(source, "defaultMode", &path, faults);
+        match kind {
+            "downwardAPI" => volume_files::fields_of_pod(source, &path, faults),
+            "projected" => volume_files::projected(source, &path, faults),
+            _ => volume_files::items(source, &path, faults),
         }
     }
-    let host = fields::text(volume, "/hostPath/path");
-    if host.split('/').any(|part| part == "..") {
-        faults.invalid(format!("{path}.hostPath.path"), &json!(host), "must not contain '..'");
+    if let Some(csi) = volume.get("csi") {
+        volume_sources::driver(fields::text(csi, "/driver"), &format!("{path}.csi.driver"), faults);
+    }
+    let pull = fields::text(volume, "/image/pullPolicy");
+    let field = format!("{path}.image.pullPolicy");
+    validation::optional_choice(&field, pull, &["Always", "IfNotPresent", "Never"], faults);
+    let size = volume.pointer("/emptyDir/sizeLimit").and_then(resources::parse);
+    if size.is_some_and(|size| size.is_negative()) {
+        let detail = "SizeLimit field must be a valid resource quantity";
+        faults.forbidden(format!("{path}.emptyDir.sizeLimit"), detail);
+    }
+    if let Some(ephemeral) = volume.get("ephemeral") {
+        let path = format!("{path}.ephemeral.volumeClaimTemplate");
+        match ephemeral.get("volumeClaimTemplate") {
+            None => faults.required(path, ""),
+            Some(claim) => persistentvolumeclaims::validate_spec(claim, &format!("{path}.spec"), faults),
+        }
     }
 }

@@ -164,11 +164,12 @@ impl Server {
             self.mutate(write, &mut object).await?;
         }
         resource.strategy.prepare_create(&mut object);
-        let _addresses = self.assign_addresses(resource, &mut object, None).await?;
         let mut causes = object_meta::validate(&object);
         causes.extend(resource.strategy.validate(&object));
         refuse_invalid(resource, &object, causes)?;
-        let warnings = self.admit_if(write, &object).await?;
+        let _addresses = self.assign_addresses(resource, &mut object, None).await?;
+        let mut warnings = resource.strategy.warnings(&object);
+        warnings.extend(self.admit_if(write, &object).await?);
         let _counting = self.count_if(write, &object).await?;
         if let Some(writer) = &manner.writer {
             apply::record(&Value::Null, &mut object, writer, schema_of(resource));
@@ -230,7 +231,11 @@ impl Server {
                 self.mutate(write, &mut new).await?;
             }
             let _addresses = self.prepare(at.resource, part, &mut new, &old).await?;
-            let warnings = self.admit_if(write, &new).await?;
+            let mut warnings = match part {
+                Part::Main if old.get("spec") != new.get("spec") => at.resource.strategy.warnings(&new),
+                _ => Vec::new(),
+            };
+            warnings.extend(self.admit_if(write, &new).await?);
             let _counting = self.count_if(write, &new).await?;
             if let Some(writer) = &manner.writer {
                 apply::record(&old, &mut new, writer, schema_of(at.resource));

@@ -114,11 +114,71 @@ pub(crate) fn validate(object: &Value) -> Vec<Cause> {
     causes.extend(names::path_segment(name).iter().map(|fault| invalid("metadata.name", name, fault)));
     validate_labels(object, &mut causes);
     validate_annotations(object, &mut causes);
-    for (index, finalizer) in meta::finalizers(object).enumerate() {
-        let field = format!("metadata.finalizers[{index}]");
-        causes.extend(names::qualified_name(finalizer).iter().map(|fault| invalid(&field, finalizer, fault)));
+    let generation = object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
+    if generation < 0 {
+        let message = format!("Invalid value: {generation}: must be greater than or equal to 0");
+        causes.push(Cause { reason: "FieldValueInvalid", field: "metadata.generation".into(), message });
     }
+    validate_finalizers(object, &mut causes);
+    validate_owners(object, &mut causes);
     causes
+}
+
+fn validate_finalizers(object: &Value, causes: &mut Vec<Cause>) {
+    // Authors of custom resources choose names as they like; kinds of Kubernetes have kept names without a domain to
+    // themselves.
+    let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let extensible = matches!(group, "apiextensions.k8s.io" | "apiregistration.k8s.io");
+    let own = !extensible && (!group.contains('.') || group.ends_with(".k8s.io"));
+    for (index, finalizer) in meta::finalizers(object).enumerate() {
+        let field = "metadata.finalizers";
+        let faults = names::qualified_name(finalizer);
+        causes.extend(faults.iter().map(|fault| invalid(field, finalizer, fault)));
+        if own {
+            let more = names::finalizer(finalizer);
+            let field = format!("{field}[{index}]");
+            causes.extend(more[faults.len()..].iter().map(|fault| invalid(&field, finalizer, fault)));
+        }
+    }
+}
+
+/// Owners are named in full, events own nothing, and one owner at most is in control.
+fn validate_owners(object: &Value, causes: &mut Vec<Cause>) {
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let field = "metadata.ownerReferences";
+    let mut controller: Option<String> = None;
+    for owner in owners.into_iter().flatten() {
+        let text = |name: &str| owner.get(name).and_then(Value::as_str).unwrap_or_default();
+        let version = text("apiVersion");
+        if version.is_empty() || version.split('/').count() > 2 {
+            causes.push(invalid(&format!("{field}.apiVersion"), version, "version must not be empty"));
+        }
+        for name in ["kind", "name", "uid"].into_iter().filter(|name| text(name).is_empty()) {
+            causes.push(invalid(&format!("{field}.{name}"), "", "must not be empty"));
+        }
+        if text("kind") == "Event" && matches!(version, "v1" | "events.k8s.io/v1") {
+            let group = version.rsplit_once('/').map_or("", |(group, _)| group);
+            let detail = format!("{group}/v1, Kind=Event is disallowed from being an owner");
+            causes.push(invalid_value(field, owner, &detail));
+        }
+        if owner.get("controller") == Some(&Value::Bool(true)) {
+            let this = format!("{}/{}", text("kind"), text("name"));
+            if let Some(first) = &controller {
+                let all = owners.map(|owners| json!(owners)).unwrap_or_default();
+                let detail = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
+                );
+                causes.push(invalid_value(field, &all, &detail));
+            }
+            controller = Some(this);
+        }
+    }
+}
+
+fn invalid_value(field: &str, value: &Value, fault: &str) -> Cause {
+    let message = format!("Invalid value: {value}: {fault}");
+    Cause { reason: "FieldValueInvalid", field: field.to_owned(), message }
 }
 
 /// Every fault of an update of the metadata: besides the above, no finalizer may come while the object goes.
@@ -192,7 +252,7 @@ mod tests {
         assert_eq!(fields(json!({"metadata": {"name": "a", "labels": {"-": "-"}}})).len(), 2);
         assert_eq!(
             fields(json!({"metadata": {"name": "a", "finalizers": ["ok/x", ""]}}))[0],
-            "metadata.finalizers[1]"
+            "metadata.finalizers"
         );
         let long = "x".repeat(MAX_ANNOTATIONS);
         assert_eq!(

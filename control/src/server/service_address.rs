@@ -211,31 +211,36 @@ fn address_fault(address: &str, why: &str) -> Cause {
     Cause { reason: "FieldValueInvalid", field: "spec.clusterIPs".into(), message }
 }
 
-fn assign_ports(service: &mut Value, mut taken: HashSet<u64>, causes: &mut Vec<Cause>) {
+/// One number may stand for several protocols of one service, as DNS and HTTP/3 want it.
+fn assign_ports(service: &mut Value, taken: HashSet<u64>, causes: &mut Vec<Cause>) {
     if !has_node_ports(service) {
         return;
     }
     let start = NODE_PORTS.start() + random::below(NODE_PORTS.end() - NODE_PORTS.start());
+    let mut own: HashSet<(u64, String)> = HashSet::new();
     let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
     for (index, port) in ports.into_iter().flatten().enumerate() {
         let wanted = port["nodePort"].as_u64().unwrap_or(0);
+        let protocol = port["protocol"].as_str().unwrap_or("TCP").to_owned();
         let mut fault = |why: &str| {
             let message = format!("Invalid value: {wanted}: {why}");
             let field = format!("spec.ports[{index}].nodePort");
             causes.push(Cause { reason: "FieldValueInvalid", field, message });
         };
         if wanted == 0 {
-            let free = (start..=*NODE_PORTS.end()).chain(NODE_PORTS).find(|number| !taken.contains(number));
+            let free = (start..=*NODE_PORTS.end())
+                .chain(NODE_PORTS)
+                .find(|number| !taken.contains(number) && !own.iter().any(|(mine, _)| mine == number));
             match free {
                 Some(number) => port["nodePort"] = number.into(),
                 None => fault("range is full"),
             }
         } else if !NODE_PORTS.contains(&wanted) {
             fault("provided port is not in the valid range. The range of valid ports is 30000-32767");
-        } else if taken.contains(&wanted) {
+        } else if taken.contains(&wanted) || own.contains(&(wanted, protocol.clone())) {
             fault("provided port is already allocated");
         }
-        taken.extend(port["nodePort"].as_u64());
+        own.extend(port["nodePort"].as_u64().map(|number| (number, protocol)));
     }
 }
 

@@ -17,6 +17,7 @@ mod nodes;
 mod objects;
 mod policies;
 mod protobuf;
+mod recorded;
 mod semantics;
 mod streams;
 mod turns;

@@ -74,6 +74,22 @@ where
 /// Runs a request that ends soon.
 pub(crate) async fn run(server: &Server, call: &Call, verb: &str) -> Result<Answer, Status> {
     check(call, verb)?;
+    let mut answer = dispatch(server, call, verb).await?;
+    super::answer::warn(&mut answer, &outdated(&call.resource));
+    Ok(answer)
+}
+
+/// That a resource is on its way out, for whoever uses it.
+fn outdated(resource: &crate::registry::Resource) -> Vec<String> {
+    let words = match (resource.group.as_ref(), resource.kind.as_ref()) {
+        ("", "Endpoints") => "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+        ("", "ComponentStatus") => "v1 ComponentStatus is deprecated in v1.19+",
+        _ => return Vec::new(),
+    };
+    vec![words.to_owned()]
+}
+
+async fn dispatch(server: &Server, call: &Call, verb: &str) -> Result<Answer, Status> {
     match (verb, call.path.subresource()) {
         (_, "") if review::is_review(call) => review::run(server, call).await,
         ("get", "" | "status" | "approval" | "ephemeralcontainers" | "resize") => {
