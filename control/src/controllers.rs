@@ -11,6 +11,7 @@ mod daemon_set;
 mod deployment;
 pub(crate) mod disruption;
 mod dynamic;
+mod endpoint_mirror;
 mod endpoint_slice;
 mod endpoints;
 mod event_ttl;
@@ -96,6 +97,7 @@ const ALL: &[fn(&mut Plane) -> Task] = &[
     volume_protection::wire_volumes,
     endpoint_slice::wire,
     endpoints::wire,
+    endpoint_mirror::wire,
     namespace::wire,
     service_account::wire,
     service_cidr::wire,

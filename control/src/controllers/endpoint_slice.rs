@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// Endpoints per slice.
 const MOST_ENDPOINTS: usize = 100;
 /// Whose slices these are.
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 /// The service of a slice.
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";

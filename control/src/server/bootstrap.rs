@@ -15,6 +15,7 @@ use std::sync::Arc;
 mod cluster_info;
 mod roles;
 mod system_roles;
+mod upkeep;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -32,8 +33,8 @@ impl Server {
         let role = self.row(RBAC, "v1", "clusterroles")?;
         let binding = self.row(RBAC, "v1", "clusterrolebindings")?;
         // Together, so that one commit to the disk serves all.
-        let roles = try_join_all(roles.into_iter().map(|object| self.ensure(&role, "", object)));
-        let bindings = try_join_all(bindings.into_iter().map(|object| self.ensure(&binding, "", object)));
+        let roles = try_join_all(roles.into_iter().map(|object| self.keep(&role, "", object)));
+        let bindings = try_join_all(bindings.into_iter().map(|object| self.keep(&binding, "", object)));
         let info = self.cluster_info(advertised, ca_pem);
         let service = self.kubernetes_service(advertised);
         let authentication = self.authentication(ca_pem);
@@ -50,8 +51,8 @@ impl Server {
         let name = system_roles::AUTHENTICATION;
         let map = json!({"metadata": {"name": name}, "data": {"client-ca-file": ca_pem}});
         let map = self.put(&maps, NAMESPACE, map);
-        let role = self.ensure(&role, NAMESPACE, system_roles::authentication_reader());
-        let binding = self.ensure(&binding, NAMESPACE, system_roles::authentication_readers());
+        let role = self.keep(&role, NAMESPACE, system_roles::authentication_reader());
+        let binding = self.keep(&binding, NAMESPACE, system_roles::authentication_readers());
         tokio::try_join!(map, role, binding).map(drop)
     }
 
@@ -139,15 +140,33 @@ impl Server {
 
     /// Creates an object, or makes its content what it must be.
     async fn put(&self, resource: &Resource, namespace: &str, wanted: Value) -> Result<(), Status> {
+        self.amend(resource, namespace, wanted, |object, wanted| {
+            let content = wanted.as_object().into_iter().flatten().filter(|(field, _)| *field != "metadata");
+            for (field, value) in content {
+                object[field.as_str()] = value.clone();
+            }
+        })
+        .await
+    }
+
+    /// Creates a role or binding, or adds what it lacks.
+    async fn keep(&self, resource: &Resource, namespace: &str, wanted: Value) -> Result<(), Status> {
+        self.amend(resource, namespace, upkeep::kept(wanted), upkeep::complete).await
+    }
+
+    /// Creates an object, or changes the one that is there.
+    async fn amend(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        wanted: Value,
+        change: impl Fn(&mut Value, &Value),
+    ) -> Result<(), Status> {
         self.ensure(resource, namespace, wanted.clone()).await?;
         let key = super::stored::key(resource, namespace, meta::name(&wanted));
         let Some(entry) = self.store.get(&key).await.map_err(Status::internal)? else { return Ok(()) };
         let mut object = entry.object();
-        for (field, value) in
-            wanted.as_object().into_iter().flatten().filter(|(field, _)| *field != "metadata")
-        {
-            object[field.as_str()] = value.clone();
-        }
+        change(&mut object, &wanted);
         if object == entry.object() {
             return Ok(());
         }

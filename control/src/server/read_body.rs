@@ -104,9 +104,10 @@ pub(crate) fn checked(call: &Call, object: Value) -> Result<(Value, Vec<String>)
         Some("Ignore") => Strictness::Ignore,
         Some(other) => {
             let text = format!(
-                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+                "Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
             );
-            return Err(Status::bad_request(text));
+            let options = super::verbs::kind_of_options(call);
+            return Err(super::verbs::bad_option(options, "fieldValidation", "FieldValueNotSupported", text));
         }
     };
     let sent_json = matches!(content_type(call), "" | "application/json");

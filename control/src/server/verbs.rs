@@ -139,16 +139,30 @@ fn dry_run(call: &Call) -> Result<bool, Status> {
     match values.find(|value| !value.is_empty()) {
         None => Ok(false),
         Some("All") => Ok(true),
-        Some(other) => {
-            let message = format!("Unsupported value: {other:?}: supported values: \"All\"");
-            let cause = knarr_api::StatusCause {
-                reason: "FieldValueNotSupported".into(),
-                message,
-                field: "dryRun".into(),
-            };
-            Err(Status::invalid("meta.k8s.io", "CreateOptions", "", vec![cause]))
-        }
+        Some(other) => Err(bad_dry_run(kind_of_options(call), other)),
     }
+}
+
+/// The refusal of a `dryRun` that is not `All`: who asked for a trial must not get a change.
+fn bad_dry_run(options: &str, value: &str) -> Status {
+    let message = format!("Unsupported value: {:?}: supported values: \"All\"", [value]);
+    bad_option(options, "dryRun", "FieldValueNotSupported", message)
+}
+
+/// The name by which Kubernetes speaks of the options of a write.
+pub(crate) fn kind_of_options(call: &Call) -> &'static str {
+    match call.method {
+        Method::POST => "CreateOptions",
+        Method::PUT => "UpdateOptions",
+        Method::DELETE => "DeleteOptions",
+        _ => "PatchOptions",
+    }
+}
+
+/// The refusal of one of the options of a request.
+pub(crate) fn bad_option(options: &str, field: &str, reason: &str, message: String) -> Status {
+    let cause = knarr_api::StatusCause { reason: reason.into(), message, field: field.into() };
+    Status::invalid("meta.k8s.io", options, "", vec![cause])
 }
 
 /// How a write is to be made, and in whose name.
@@ -167,12 +181,7 @@ fn writer(call: &Call) -> Result<Writer, Status> {
     let manager = call.query.get("fieldManager").unwrap_or(agent);
     if manager.len() > MAX_MANAGER {
         let message = format!("Too long: may not be more than {MAX_MANAGER} bytes");
-        let cause = knarr_api::StatusCause {
-            reason: "FieldValueTooLong".into(),
-            message,
-            field: "fieldManager".into(),
-        };
-        return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]));
+        return Err(bad_option(kind_of_options(call), "fieldManager", "FieldValueTooLong", message));
     }
     Ok(Writer {
         manager: manager.to_owned(),

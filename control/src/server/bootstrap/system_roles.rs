@@ -4,6 +4,7 @@
 use super::RBAC;
 use super::roles::{READ, labels, paths, rule};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const CERTIFICATES: &str = "certificates.k8s.io";
 const STORAGE: &str = "storage.k8s.io";
@@ -132,8 +133,17 @@ pub(super) fn cluster_roles() -> Vec<Value> {
         approves("kubelet-serving"),
         approves("legacy-unknown"),
     ];
+    let all = all.into_iter().chain(of_controllers());
     let role = |(name, rules): (String, Vec<Value>)| json!({"metadata": {"name": name, "labels": labels(None)}, "rules": rules});
-    all.into_iter().map(role).collect()
+    all.map(role).collect()
+}
+
+/// What each controller of Kubernetes may do: a foreign controller manager runs them by accounts of their own.
+fn of_controllers() -> impl Iterator<Item = (String, Vec<Value>)> {
+    // A text of this program; its tests read it.
+    let all: BTreeMap<String, Vec<Value>> =
+        serde_json::from_str(include_str!("controller_roles.json")).unwrap_or_default();
+    all.into_iter().map(|(name, rules)| (format!("system:controller:{name}"), rules))
 }
 
 /// ClusterRoleBinding objects.
@@ -152,7 +162,12 @@ pub(super) fn cluster_role_bindings() -> Vec<Value> {
     let binding = |(name, subject): (&str, Value)| {
         bound("ClusterRole", &format!("system:{name}"), &format!("system:{name}"), vec![subject])
     };
-    all.into_iter().map(binding).collect()
+    let of_controllers = of_controllers().map(|(role, _)| {
+        let account = role.trim_start_matches("system:controller:");
+        let subject = json!({"kind": "ServiceAccount", "name": account, "namespace": "kube-system"});
+        bound("ClusterRole", &role, &role, vec![subject])
+    });
+    all.into_iter().map(binding).chain(of_controllers).collect()
 }
 
 /// Where add-ons that serve an API of their own find the CA of clients.
@@ -178,4 +193,19 @@ fn bound(kind: &str, role: &str, name: &str, subjects: Vec<Value>) -> Value {
         "metadata": {"name": name, "labels": labels(None)}, "subjects": subjects,
         "roleRef": {"apiGroup": RBAC, "kind": kind, "name": role},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_controller_has_its_role_and_its_binding() {
+        let roles: Vec<String> = of_controllers().map(|(name, _)| name).collect();
+        assert!(roles.len() > 30, "{roles:?}");
+        let bindings = cluster_role_bindings();
+        for role in roles {
+            assert!(bindings.iter().any(|binding| binding["roleRef"]["name"] == role.as_str()), "{role}");
+        }
+    }
 }

@@ -137,3 +137,70 @@ fn a_path_leads_nowhere_else() {
         assert!(matches!(found.code, 400 | 404), "{path}: {found:?}");
     }
 }
+
+/// Recorded from kube-apiserver: options that it refuses, and its words.
+#[test]
+fn options_that_are_none_are_refused_before_anything_happens() {
+    let lab = lab();
+    lab.config_map("a", "1");
+    let (one, map) = (format!("{CONFIG_MAPS}/a"), json!({"metadata": {"name": "b"}}));
+    let sar = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let cases = [
+        (
+            "DELETE",
+            one.clone(),
+            json!({"dryRun": ["x"]}),
+            "DeleteOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: [\"x\"]: supported values: \"All\"",
+        ),
+        (
+            "DELETE",
+            one.clone(),
+            json!({"propagationPolicy": "Foo"}),
+            "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: \"Foo\": supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\"",
+        ),
+        (
+            "DELETE",
+            one.clone(),
+            json!({"propagationPolicy": "Orphan", "orphanDependents": true}),
+            "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: \"Orphan\": orphanDependents and deletionPropagation cannot be both set",
+        ),
+        (
+            "POST",
+            format!("{CONFIG_MAPS}?dryRun=Foo"),
+            map.clone(),
+            "CreateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: [\"Foo\"]: supported values: \"All\"",
+        ),
+        (
+            "POST",
+            format!("{CONFIG_MAPS}?fieldValidation=Foo"),
+            map,
+            "CreateOptions.meta.k8s.io \"\" is invalid: fieldValidation: Unsupported value: \"Foo\": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\"",
+        ),
+        (
+            "GET",
+            format!("{CONFIG_MAPS}?sendInitialEvents=true"),
+            Value::Null,
+            "ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list",
+        ),
+        (
+            "POST",
+            sar.to_owned(),
+            json!({"spec": {}}),
+            ".authorization.k8s.io \"\" is invalid: [spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified, spec.user: Invalid value: \"\": at least one of user or group must be specified]",
+        ),
+        (
+            "POST",
+            sar.to_owned(),
+            json!({"spec": {"user": "a", "resourceAttributes": {"verb": "get"}, "nonResourceAttributes": {"path": "/"}}}),
+            ".authorization.k8s.io \"\" is invalid: spec.nonResourceAttributes: Invalid value: {\"Path\":\"/\",\"Verb\":\"\"}: cannot be specified in combination with resourceAttributes",
+        ),
+    ];
+    for (method, path, body, words) in cases {
+        let answer = lab.call(method, &path, "application/json", &body);
+        assert_eq!(answer.refusal(), (422, words.to_owned()), "{method} {path}");
+    }
+    let forced = lab.call("PATCH", &format!("{one}?force=true"), "application/merge-patch+json", &json!({}));
+    let words = "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch";
+    assert_eq!(forced.refusal(), (422, words.to_owned()));
+    assert_eq!(lab.get(&one).code, 200, "nothing has happened");
+}

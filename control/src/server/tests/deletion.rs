@@ -68,7 +68,7 @@ fn propagation_is_left_to_the_garbage_collector_as_a_finalizer() {
         assert_eq!(lab.get(&format!("{CONFIG_MAPS}/{name}")).at("/metadata/finalizers"), &json!([finalizer]));
     }
     lab.config_map("c", "1");
-    assert_eq!(lab.delete(&format!("{CONFIG_MAPS}/c"), &json!({"propagationPolicy": "Sideways"})).code, 400);
+    assert_eq!(lab.delete(&format!("{CONFIG_MAPS}/c"), &json!({"propagationPolicy": "Sideways"})).code, 422);
     assert_eq!(lab.delete(&format!("{CONFIG_MAPS}/c?propagationPolicy=Background"), &Value::Null).code, 200);
 }
 

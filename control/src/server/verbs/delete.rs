@@ -58,13 +58,24 @@ impl Options {
 
     fn check(&self) -> Result<(), Status> {
         let policy = self.propagation_policy.as_deref();
+        let fault = |field: &str, reason: &str, message: String| {
+            super::bad_option("DeleteOptions", field, reason, message)
+        };
         if !matches!(policy, None | Some("" | "Orphan" | "Background" | "Foreground")) {
-            let text = "propagationPolicy: Unsupported value: supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\"";
-            return Err(Status::bad_request(text));
+            let message = format!(
+                "Unsupported value: {:?}: supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\"",
+                policy.unwrap_or_default()
+            );
+            return Err(fault("propagationPolicy", "FieldValueNotSupported", message));
         }
-        if policy.is_some() && self.orphan_dependents.is_some() {
-            let text = "orphanDependents and deletionPropagation cannot be both set";
-            return Err(Status::bad_request(text));
+        if let (Some(policy), Some(_)) = (policy, self.orphan_dependents) {
+            let message = format!(
+                "Invalid value: {policy:?}: orphanDependents and deletionPropagation cannot be both set"
+            );
+            return Err(fault("propagationPolicy", "FieldValueInvalid", message));
+        }
+        if let Some(other) = self.dry_run.iter().find(|value| *value != "All") {
+            return Err(super::bad_dry_run("DeleteOptions", other));
         }
         Ok(())
     }

@@ -131,13 +131,16 @@ fn expired(call: &Call, error: StoreError) -> Status {
 /// Reads `resourceVersion` and `resourceVersionMatch`: waits until the store is as new as the client demands; gives
 /// the revision that the list must show, if it must show a certain one.
 pub(super) async fn wait_for_revision(server: &Server, call: &Call) -> Result<Option<Revision>, Status> {
+    if call.query.get("sendInitialEvents").is_some() {
+        return Err(bad_option("sendInitialEvents", forbidden("sendInitialEvents is forbidden for list")));
+    }
     let (wanted_match, version) = (call.query.get("resourceVersionMatch"), call.query.get("resourceVersion"));
     let exact = match (wanted_match, version) {
         (None, _) => call.query.get("limit").is_some() && call.query.get("continue").is_none(),
         (Some("Exact"), Some(version)) if version != "0" => true,
         (Some("NotOlderThan"), Some(_)) => false,
         (Some("Exact"), Some(_)) => {
-            let why = "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"";
+            let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
             return Err(bad_option("resourceVersionMatch", forbidden(why)));
         }
         (Some("Exact" | "NotOlderThan"), None) => {
@@ -174,13 +177,13 @@ fn forbidden(why: &str) -> (&'static str, String) {
 }
 
 fn unsupported(value: &str) -> (&'static str, String) {
-    let message = format!("Unsupported value: {value:?}: supported values: \"Exact\", \"NotOlderThan\"");
+    let message =
+        format!("Unsupported value: {value:?}: supported values: \"Exact\", \"NotOlderThan\", \"\"");
     ("FieldValueNotSupported", message)
 }
 
 fn bad_option(field: &str, (reason, message): (&'static str, String)) -> Status {
-    let cause = knarr_api::StatusCause { reason: reason.into(), message, field: field.into() };
-    Status::invalid("meta.k8s.io", "ListOptions", "", vec![cause])
+    super::bad_option("ListOptions", field, reason, message)
 }
 
 /// Waits for the `resourceVersion` of the query; gives it.

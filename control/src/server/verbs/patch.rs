@@ -61,6 +61,10 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
         return super::apply::run(server, call).await;
     }
     let resource = &call.resource;
+    if call.query.get("force").is_some() {
+        let message = "Forbidden: may not be specified for non-apply patch".to_owned();
+        return Err(super::bad_option("PatchOptions", "force", "FieldValueForbidden", message));
+    }
     let patch = Patch::read(call)?;
     let at = At { resource, namespace: call.path.namespace(), name: call.path.name() };
     let warnings = std::sync::Mutex::new(Vec::new());

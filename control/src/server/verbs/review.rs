@@ -17,6 +17,7 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     let resource = &call.resource;
     let mut review = read_body::object(call, (&resource.group, &resource.version, &resource.kind))?;
     let spec = review["spec"].clone();
+    check(&resource.kind, &spec, call.path.namespace())?;
     review["status"] = match &*resource.kind {
         "SelfSubjectReview" => json!({"userInfo": user_info(&call.user)}),
         "SelfSubjectAccessReview" => access(server, &call.user, &spec).await,
@@ -26,6 +27,49 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
         _ => return Err(At { resource, namespace: "", name: "" }.not_found()),
     };
     answer::object(call, 201, review.to_string().into())
+}
+
+/// A question that is none is refused.
+fn check(kind: &str, spec: &Value, namespace: &str) -> Result<(), Status> {
+    if kind == "TokenReview" && spec["token"].as_str().unwrap_or_default().is_empty() {
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+    }
+    if !kind.ends_with("AccessReview") {
+        return Ok(());
+    }
+    let mut faults: Vec<(&str, String)> = Vec::new();
+    match (spec["resourceAttributes"].is_object(), &spec["nonResourceAttributes"]) {
+        (true, path) if path.is_object() => {
+            let part = |field: &str| path[field].as_str().unwrap_or_default();
+            let shown = json!({"Path": part("path"), "Verb": part("verb")});
+            let why = format!("{shown}: cannot be specified in combination with resourceAttributes");
+            faults.push(("spec.nonResourceAttributes", why));
+        }
+        (false, path) if !path.is_object() => {
+            let why = "null: exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            faults.push(("spec.resourceAttributes", why.to_owned()));
+        }
+        _ => {}
+    }
+    let user = spec["user"].as_str().unwrap_or_default();
+    let groups = spec["groups"].as_array().is_some_and(|groups| !groups.is_empty());
+    if kind != "SelfSubjectAccessReview" && user.is_empty() && !groups {
+        faults.push(("spec.user", "\"\": at least one of user or group must be specified".to_owned()));
+    }
+    let asked = &spec["resourceAttributes"]["namespace"];
+    if kind == "LocalSubjectAccessReview" && asked.as_str().unwrap_or_default() != namespace {
+        let why = format!("{asked}: must match metadata.namespace");
+        faults.push(("spec.resourceAttributes.namespace", why));
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let cause = |(field, why): (&str, String)| knarr_api::StatusCause {
+        reason: "FieldValueInvalid".into(),
+        message: format!("Invalid value: {why}"),
+        field: field.into(),
+    };
+    Err(Status::invalid("authorization.k8s.io", "", "", faults.into_iter().map(cause).collect()))
 }
 
 fn user_info(user: &User) -> Value {
