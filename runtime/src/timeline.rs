@@ -7,6 +7,8 @@ use crate::error::{Context, Error, Result};
 use crate::plan::{Plan, Side, Step};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
 /// A list of paths or limits can be of any length.
@@ -163,8 +165,16 @@ impl Timeline {
         let trace =
             Document { trace_events: events.iter().map(Line::from).collect(), display_time_unit: "ns" };
         let json = serde_json::to_vec(&trace).map_err(|error| Error::invalid(error.to_string()))?;
-        std::fs::write(file, json).context(|| format!("write {}", file.display()))
+        overwrite(file, &json).context(|| format!("write {}", file.display()))
     }
+}
+
+/// Cut only afterwards, and only if it was longer: some file systems write a file out at once that was emptied before.
+fn overwrite(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::options().write(true).create(true).truncate(false).open(path)?;
+    file.write_all(bytes)?;
+    let (found, length) = (file.metadata()?, bytes.len() as u64);
+    if found.is_file() && found.len() > length { file.set_len(length) } else { Ok(()) }
 }
 
 impl Mark {
@@ -223,6 +233,16 @@ mod tests {
         messages.iter().for_each(|message| runtime.merge(message));
         assert_eq!(runtime.marks.unwrap(), marks);
         assert_eq!(init.take(), Vec::<Vec<u8>>::new());
+    }
+
+    #[test]
+    fn an_old_file_is_replaced_whole() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for text in ["a long text", "short", "longer again"] {
+            overwrite(file.path(), text.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(file.path()).unwrap(), text);
+        }
+        overwrite(Path::new("/dev/null"), b"no file").unwrap();
     }
 
     #[test]
