@@ -48,6 +48,53 @@ async fn container_attributes_are_preserved_and_listed() {
     assert_eq!(missing.code(), Code::NotFound);
 }
 
+/// What a driver has written about its devices, where drivers write it; gone when it is dropped.
+struct Driver(std::path::PathBuf);
+
+impl Driver {
+    fn install(kind: &str) -> Driver {
+        let one = serde_json::json!({"env": ["ONE=1"],
+            "deviceNodes": [{"path": "/dev/example", "hostPath": "/dev/null"}],
+            "mounts": [{"hostPath": "/proc/version", "containerPath": "/driver", "options": ["ro", "bind"]}]});
+        let file = serde_json::json!({"cdiVersion": "0.6.0", "kind": kind,
+            "containerEdits": {"env": ["ALL=all"]}, "devices": [{"name": "one", "containerEdits": one}]});
+        std::fs::create_dir_all("/var/run/cdi").unwrap();
+        let path = format!("/var/run/cdi/{}.json", kind.replace('/', "-"));
+        std::fs::write(&path, file.to_string()).unwrap();
+        Driver(path.into())
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_file(&self.0);
+        // Unless other drivers have something there.
+        let _gone = std::fs::remove_dir("/var/run/cdi");
+    }
+}
+
+#[tokio::test]
+async fn devices_of_drivers_reach_the_containers_that_name_them() {
+    let mut engine = Engine::start().await;
+    let kind = format!("knarr-test-{}.example/device", std::process::id());
+    let _driver = Driver::install(&kind);
+    let config = pod(&engine, "pod");
+    let pod = engine.run_pod(&config).await.unwrap();
+    let with_device = |container_name: &str, device: &str| {
+        let mut wanted = container(container_name, &["sleep", "1000"]);
+        wanted.cdi_devices = vec![CdiDevice { name: format!("{kind}={device}") }];
+        wanted
+    };
+    let id = engine.run(&pod, &config, with_device("main", "one")).await.unwrap();
+    let script =
+        "echo $ALL $ONE; grep -c Linux /driver; test -c /dev/example && echo x > /dev/example; echo $?";
+    let answer = engine.exec(&id, script).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer.stdout), "all 1\n1\n0\n");
+    let refused = engine.create(&pod, &config, with_device("other", "two")).await.unwrap_err();
+    let text = format!("CDI device injection failed: unresolvable CDI devices {kind}=two");
+    assert!(refused.message().contains(&text), "{refused}");
+}
+
 #[tokio::test]
 async fn exec_sync_answers_output_code_and_deadline() {
     let mut engine = Engine::start().await;

@@ -6,6 +6,8 @@
 
 #[path = "kube_pods/ends.rs"]
 mod ends;
+#[path = "kube_pods/exports.rs"]
+mod exports;
 #[allow(dead_code)] // Shared with the tests of a second node.
 #[path = "kube_pods/node.rs"]
 mod node;
@@ -185,6 +187,7 @@ fn what_containers_are_given_and_what_pods_are_refused() {
     objects_reach_running_pods(&node);
     rejections_have_their_reasons(&node);
     pulls::pull_secrets_open_registries(&node);
+    exports::exports_of_nobody_hold_the_pod_back(&node);
     gates_open(&node);
     limits_of_the_disk_are_kept(&node);
     static_pods_have_mirrors(&node);

@@ -1,8 +1,8 @@
 //! A pod's volumes on the node: made before its sandbox, refreshed while it runs, unmounted and removed after it.
 //!
 //! Everything that must be asked of others (objects, claims, tokens) is fetched first, so that making volumes is
-//! file work alone; it blocks, and runs where that harms nobody. Storage drivers have published theirs by then (`csi`);
-//! network file systems without a driver are refused by name. A volume lives under the pod's own directory, except hostPath and
+//! file work alone; it blocks, and runs where that harms nobody. Storage drivers have published theirs by then (`csi`), and
+//! what other machines export is mounted (`nfs`). A volume lives under the pod's own directory, except hostPath and
 //! local volumes, which are the host's and are never removed.
 
 mod atomic;
@@ -10,12 +10,14 @@ mod content;
 mod empty_dir;
 mod host_path;
 mod mounts;
+mod nfs;
 mod ownership;
 mod source;
 mod sub_path;
 mod token;
 
 use atomic::replace_contents;
+pub use nfs::mount_all;
 use ownership::Ownership;
 pub use source::{Source, directory, source};
 pub use sub_path::bind_sub_path;
@@ -123,8 +125,8 @@ fn set_up_one(inputs: &VolumeInputs, volume: &Volume) -> Result<(), String> {
             Err(error) => Err(format!("path \"{path}\" does not exist: {error}")),
         },
         Source::EmptyDir(wanted) => empty_dir::set_up(&directory, wanted, inputs, ownership.group()),
-        // A container's to mount, or published by its driver before this.
-        Source::Image(_) | Source::Csi { .. } => Ok(()),
+        // A container's to mount, or published by its driver or mounted before this.
+        Source::Image(_) | Source::Csi { .. } | Source::Nfs { .. } => Ok(()),
         Source::Objects(_) => {
             let payload = content::payload(inputs, volume)?;
             if payload.secret {

@@ -8,13 +8,18 @@ use std::path::{Path, PathBuf};
 /// Mounts a tmpfs on `directory` unless one is there; `size` in bytes, half of the memory where absent.
 pub(super) fn mount_tmpfs(directory: &Path, size: Option<u64>) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
-    if mount_points_below(directory)?.iter().any(|point| point == directory) {
+    if is_mounted(directory)? {
         return Ok(());
     }
     let options = size.map(|size| std::ffi::CString::new(format!("size={size}"))).transpose()?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     rustix::mount::mount("tmpfs", directory, "tmpfs", flags, options.as_deref())?;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o777))
+}
+
+/// Whether something is mounted on `directory`. Blocks.
+pub(super) fn is_mounted(directory: &Path) -> io::Result<bool> {
+    Ok(mount_points_below(directory)?.iter().any(|point| point == directory))
 }
 
 /// Unmounts every mount at or below `directory`, deepest first.

@@ -1,6 +1,7 @@
 //! Where a volume's contents come from, once a claim has been followed to what it is bound to, and where they are on
 //! the host.
 
+use super::nfs::Export;
 use crate::kubelet::paths::Paths;
 use crate::kubelet::pod;
 use crate::kubelet::references::{self, References};
@@ -28,6 +29,13 @@ pub enum Source<'a> {
     Csi {
         #[allow(missing_docs)]
         name: &'a str,
+    },
+    /// A directory of a server, by the name of ours.
+    Nfs {
+        #[allow(missing_docs)]
+        name: &'a str,
+        #[allow(missing_docs)]
+        export: Export<'a>,
     },
     /// The files of an image.
     Image(&'a ImageVolumeSource),
@@ -68,6 +76,11 @@ pub fn source<'a>(pod: &Pod, volume: &'a Volume, references: &'a References) -> 
     if volume.csi.is_some() {
         return Ok(Source::Csi { name: &volume.name });
     }
+    if let Some(nfs) = &volume.nfs {
+        let read_only = nfs.read_only == Some(true);
+        let export = Export { server: &nfs.server, path: &nfs.path, read_only, options: &[] };
+        return Ok(Source::Nfs { name: &volume.name, export });
+    }
     if let Some(claim) = references::claim_name(pod, volume) {
         let bound = references.claims.get(&claim).cloned();
         bound.unwrap_or_else(|| Err(format!("claim \"{claim}\" has not been looked up"))).map(drop)?;
@@ -83,7 +96,7 @@ fn unsupported(volume: &str, what: &str) -> String {
 }
 
 fn of_persistent_volume<'a>(
-    volume: &Volume,
+    volume: &'a Volume,
     bound: Option<&'a PersistentVolume>,
 ) -> Result<Source<'a>, String> {
     let spec = bound.and_then(|bound| bound.spec.as_ref());
@@ -103,7 +116,14 @@ fn of_persistent_volume<'a>(
     if let (Some(name), Some(_)) = (name, &spec.csi) {
         return Ok(Source::Csi { name });
     }
-    let kinds = [("nfs", spec.nfs.is_some()), ("iscsi", spec.iscsi.is_some()), ("fc", spec.fc.is_some())];
+    if let (Some(name), Some(nfs)) = (name, &spec.nfs) {
+        let claimed = volume.persistent_volume_claim.as_ref().and_then(|claim| claim.read_only);
+        let read_only = nfs.read_only == Some(true) || claimed == Some(true);
+        let options = spec.mount_options.as_deref().unwrap_or_default();
+        let export = Export { server: &nfs.server, path: &nfs.path, read_only, options };
+        return Ok(Source::Nfs { name, export });
+    }
+    let kinds = [("iscsi", spec.iscsi.is_some()), ("fc", spec.fc.is_some())];
     let kind = kinds.into_iter().find(|(_, is_it)| *is_it).map_or("the kind", |(kind, _)| kind);
     Err(unsupported(&volume.name, &format!("{kind} of its persistent volume")))
 }
@@ -112,6 +132,7 @@ fn of_persistent_volume<'a>(
 pub fn directory(paths: &Paths, pod: &Pod, volume: &Volume, source: &Source<'_>) -> PathBuf {
     match source {
         Source::HostPath { path, .. } | Source::Local { path } => PathBuf::from(path),
+        Source::Nfs { name, .. } => paths.volume(pod::uid(pod), "kubernetes.io~nfs", name),
         Source::Csi { name } => paths.volume(pod::uid(pod), "kubernetes.io~csi", name).join("mount"),
         Source::EmptyDir(_) | Source::Image(_) | Source::Objects(_) => {
             paths.volume(pod::uid(pod), plugin(volume).unwrap_or("kubernetes.io~unknown"), &volume.name)
@@ -139,11 +160,19 @@ mod tests {
         references.claims.insert("a".into(), Ok(bound(json!({"local": {"path": "/x"}}))));
         references.claims.insert("b".into(), Err("not bound".into()));
         references.claims.insert("p-e".into(), Ok(bound(json!({"hostPath": {"path": "/y"}}))));
-        references.claims.insert("c".into(), Ok(bound(json!({"nfs": {"path": "/y", "server": "s"}}))));
+        references
+            .claims
+            .insert("c".into(), Ok(bound(json!({"iscsi": {"targetPortal": "p", "iqn": "i", "lun": 0}}))));
+        let exported: PersistentVolume = serde_json::from_value(json!({"metadata": {"name": "pv"},
+            "spec": {"nfs": {"path": "/y", "server": "s"}, "mountOptions": ["hard"]}}))
+        .unwrap();
+        references.claims.insert("n".into(), Ok(exported));
         let claim = |name: &str| volume(json!({"name": "v", "persistentVolumeClaim": {"claimName": name}}));
         assert_eq!(source(&pod, &claim("a"), &references), Ok(Source::Local { path: "/x" }));
         assert_eq!(source(&pod, &claim("b"), &references), Err("not bound".into()));
-        assert!(source(&pod, &claim("c"), &references).unwrap_err().contains("nfs"));
+        assert!(source(&pod, &claim("c"), &references).unwrap_err().contains("iscsi"));
+        let export = Export { server: "s", path: "/y", read_only: false, options: &["hard".to_owned()] };
+        assert_eq!(source(&pod, &claim("n"), &references), Ok(Source::Nfs { name: "pv", export }));
         let ephemeral = volume(json!({"name": "e", "ephemeral": {}}));
         assert_eq!(source(&pod, &ephemeral, &references), Ok(Source::HostPath { path: "/y", kind: "" }));
         assert!(

@@ -1,0 +1,101 @@
+//! NFS volumes, mounted as a kubelet mounts them: by the machine's own `mount` and the helper of nfs-common that it finds.
+//! A server that does not answer holds up its own pod, and for two minutes at most at a time.
+
+use super::{Source, VolumeError, VolumeInputs, directory, mounts, source};
+use crate::kubelet::pod;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::process::Command;
+
+/// For one mount.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// An exported directory.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Export<'a> {
+    /// Name or address.
+    pub server: &'a str,
+    #[allow(missing_docs)]
+    pub path: &'a str,
+    #[allow(missing_docs)]
+    pub read_only: bool,
+    /// `mountOptions` of a persistent volume.
+    pub options: &'a [String],
+}
+
+/// Mounts every NFS volume of the pod that is not mounted yet.
+pub async fn mount_all(inputs: &VolumeInputs) -> Result<(), VolumeError> {
+    for volume in pod::spec(&inputs.pod).volumes.iter().flatten() {
+        // What cannot be told is told by those who make the rest.
+        let Ok(found) = source(&inputs.pod, volume, &inputs.references) else { continue };
+        let Source::Nfs { export, .. } = found else { continue };
+        let target = directory(&inputs.paths, &inputs.pod, volume, &found);
+        let mounted = mount(export, target).await;
+        mounted.map_err(|message| VolumeError { volume: Some(volume.name.clone()), message })?;
+    }
+    Ok(())
+}
+
+async fn mount(export: Export<'_>, target: PathBuf) -> Result<(), String> {
+    let looked = target.clone();
+    let present = tokio::task::spawn_blocking(move || mounts::is_mounted(&looked)).await;
+    if present.map_err(|error| error.to_string())?.map_err(|error| error.to_string())? {
+        return Ok(());
+    }
+    let made = tokio::fs::create_dir_all(&target).await;
+    made.map_err(|error| format!("{}: {error}", target.display()))?;
+    let arguments = arguments(export, &target);
+    let mut command = Command::new("mount");
+    command.args(&arguments).kill_on_drop(true);
+    let ended = match tokio::time::timeout(PATIENCE, command.output()).await {
+        Ok(Ok(output)) if output.status.success() => return Ok(()),
+        Ok(Ok(output)) => Err((
+            format!("exit status {}", output.status.code().unwrap_or(-1)),
+            [output.stdout, output.stderr].concat(),
+        )),
+        Ok(Err(error)) => Err((error.to_string(), Vec::new())),
+        Err(_) => Err((format!("no answer within {} s", PATIENCE.as_secs()), Vec::new())),
+    };
+    // An empty directory is in nobody's way; the next attempt may find it.
+    let _ = tokio::fs::remove_dir(&target).await;
+    ended.map_err(|(status, output)| failure(&status, &arguments, &output))
+}
+
+fn arguments(export: Export<'_>, target: &Path) -> Vec<String> {
+    let read_only = export.read_only.then(|| "ro".to_owned());
+    let options: Vec<String> = export.options.iter().cloned().chain(read_only).collect();
+    let is_bare_v6 = export.server.contains(':') && !export.server.starts_with('[');
+    let server = if is_bare_v6 { format!("[{}]", export.server) } else { export.server.to_owned() };
+    let mut arguments = vec!["-t".to_owned(), "nfs".to_owned()];
+    if !options.is_empty() {
+        arguments.extend(["-o".to_owned(), options.join(",")]);
+    }
+    arguments.extend([format!("{server}:{}", export.path), target.display().to_string()]);
+    arguments
+}
+
+fn failure(status: &str, arguments: &[String], output: &[u8]) -> String {
+    let output = String::from_utf8_lossy(output);
+    let words = arguments.join(" ");
+    format!("mount failed: {status}\nMounting command: mount\nMounting arguments: {words}\nOutput: {output}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_is_told_what_the_volume_says() {
+        let options = ["vers=4.2".to_owned()];
+        let plain = Export { server: "s", path: "/e", read_only: false, options: &[] };
+        let target = Path::new("/t");
+        assert_eq!(arguments(plain, target), ["-t", "nfs", "s:/e", "/t"]);
+        let all = Export { server: "fd00::1", read_only: true, options: &options, ..plain };
+        assert_eq!(arguments(all, target), ["-t", "nfs", "-o", "vers=4.2,ro", "[fd00::1]:/e", "/t"]);
+        let text = failure("exit status 32", &["-t".into(), "nfs".into()], b"mount: no\n");
+        assert_eq!(
+            text,
+            "mount failed: exit status 32\nMounting command: mount\nMounting arguments: -t nfs\nOutput: mount: no\n"
+        );
+    }
+}
