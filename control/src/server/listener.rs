@@ -1,11 +1,12 @@
 //! The HTTPS listener: accepts connections, learns from TLS who is at the other end, and hands every request to the
 //! server. A connection that does nothing costs a task and is dropped when it stays silent too long.
 
+use super::answer::Answer;
 use super::audit::Peer;
 use super::{Server, TransportUser, stopped};
 use crate::authn::User;
-use http::Request;
-use hyper::body::Incoming;
+use http::{HeaderValue, Request, Version, header};
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -82,8 +83,8 @@ async fn connection(
         if let Some(user) = &user {
             request.extensions_mut().insert(TransportUser(user.clone()));
         }
-        let server = server.clone();
-        async move { Ok::<_, Infallible>(server.handle(request).await) }
+        let (server, version) = (server.clone(), request.version());
+        async move { Ok::<_, Infallible>(delimited(version, server.handle(request).await)) }
     });
     let builder = builder();
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -98,6 +99,15 @@ async fn connection(
     if let Err(error) = ended {
         tracing::debug!("connection: {error}");
     }
+}
+
+/// HTTP/1.0 knows no pieces: where the length is not known the end of the connection is the end of the answer, and a
+/// client that would have kept it open must hear so.
+fn delimited(version: Version, mut answer: Answer) -> Answer {
+    if version == Version::HTTP_10 && answer.body().size_hint().exact().is_none() {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {
