@@ -8,7 +8,7 @@ use super::wiring::{Plane, Task, Wire};
 use crate::admission::volume_protection::{OF_CLAIMS, OF_VOLUMES};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
@@ -47,6 +47,11 @@ impl Reconcile for Claims {
         let Some(claim) = self.claims.get(&key) else { return Ok(Next::Wait) };
         let Some(patch) = release(&claim.metadata, OF_CLAIMS) else { return Ok(Next::Wait) };
         if self.users.in_namespace(&key.namespace).iter().any(|pod| uses(pod, &key.name)) {
+            return Ok(Next::Wait);
+        }
+        // A pod that has just been made may not have been told of here.
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+        if pods.list(&ListParams::default()).await?.items.iter().any(|pod| uses(pod, &key.name)) {
             return Ok(Next::Wait);
         }
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);

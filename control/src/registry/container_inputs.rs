@@ -130,12 +130,17 @@ pub(super) fn field_reference(reference: &Value, allowed: &[&str], path: &str, f
             }
             _ => faults.invalid(path, &json!(map), "does not support subscript"),
         }
-    } else if allowed.contains(&text) {
-    } else if KNOWN.contains(&text) || FOR_VARIABLES.contains(&text) {
-        faults.not_supported(field, text, allowed);
-    } else {
-        let detail = format!("error converting fieldPath: field label not supported: {text}");
-        faults.invalid(field, &json!(text), &detail);
+        return;
+    }
+    match text {
+        text if allowed.contains(&text) => {}
+        text if KNOWN.contains(&text) || FOR_VARIABLES.contains(&text) => {
+            faults.not_supported(field, text, allowed);
+        }
+        text => {
+            let detail = format!("error converting fieldPath: field label not supported: {text}");
+            faults.invalid(field, &json!(text), &detail);
+        }
     }
 }
 

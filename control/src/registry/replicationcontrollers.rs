@@ -54,10 +54,10 @@ fn defaults(object: &mut Value) {
         if let Some(metadata) = fields::child(object, "metadata") {
             fields::fill(metadata, "labels", labels.clone());
         }
-        if let Some(spec) = fields::child(object, "spec") {
-            if fields::pairs(spec, "/selector").next().is_none() {
-                fields::set(spec, "selector", labels);
-            }
+        if let Some(spec) = fields::child(object, "spec")
+            && fields::pairs(spec, "/selector").next().is_none()
+        {
+            fields::set(spec, "selector", labels);
         }
     }
     let Some(spec) = fields::child(object, "spec") else { return };
