@@ -19,13 +19,16 @@ const SETTINGS: &str = "eviction_monitor_seconds = 1\neviction_pressure_transiti
     image_minimum_gc_age_seconds = 0\n\
     eviction_hard = { \"nodefs.available\" = \"128Mi\", \"imagefs.available\" = \"64Mi\" }";
 
-/// A tmpfs of 384 MiB, until it is dropped.
+/// Leaves less than must be left for pods, and more than images need: how much the node itself has there varies.
+const FILL: &str = "free=$(df -mP /v | tail -n 1 | awk '{print $4}'); dd if=/dev/zero of=/v/f bs=1M count=$((free - 90)); sleep 1000";
+
+/// A tmpfs of 768 MiB, until it is dropped.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     fn mount() -> SmallDisk {
         let directory = tempfile::tempdir().expect("a directory");
-        let options = Some(c"size=384m");
+        let options = Some(c"size=768m");
         rustix::mount::mount("tmpfs", directory.path(), "tmpfs", MountFlags::empty(), options)
             .expect("a tmpfs");
         SmallDisk(directory)
@@ -60,7 +63,7 @@ fn who_fills_the_disk_is_evicted_and_nobody_else() {
     let is_there = |image: &str| node.knarr(&["image", "ls"]).ok().contains(image);
     node.knarr(&["image", "pull", &node.image("hello:1")]).ok();
     assert!(is_there("hello"));
-    node.pod("full", with_room(&node, "dd if=/dev/zero of=/v/f bs=1M count=260; sleep 1000"));
+    node.pod("full", with_room(&node, FILL));
     let full = node.when("full", "it is evicted", |pod| pod["status"]["phase"] == "Failed");
     assert_eq!(full["status"]["reason"], "Evicted");
     let message = full["status"]["message"].as_str().unwrap_or_default();
