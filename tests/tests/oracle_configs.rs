@@ -281,7 +281,8 @@ fn mount(line: &str) -> Option<String> {
     if place == "/sys/fs/cgroup" {
         return Some(format!("{place} {kind}"));
     }
-    let mut propagation: Vec<&str> = fields.iter().skip(6).filter_map(|field| field.split(':').next()).collect();
+    let mut propagation: Vec<&str> =
+        fields.iter().skip(6).filter_map(|field| field.split(':').next()).collect();
     // Where the host's root is shared, as systemd has it, runc 1.1 leaves the container's a slave of it. Later versions make
     // it private, as we do.
     propagation.retain(|kind| place != "/" || *kind != "master");

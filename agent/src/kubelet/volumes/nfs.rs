@@ -37,6 +37,7 @@ pub async fn mount_all(inputs: &VolumeInputs) -> Result<(), VolumeError> {
 }
 
 async fn mount(export: Export<'_>, target: PathBuf) -> Result<(), String> {
+    let arguments = arguments(export, &target)?;
     let looked = target.clone();
     let present = tokio::task::spawn_blocking(move || mounts::is_mounted(&looked)).await;
     if present.map_err(|error| error.to_string())?.map_err(|error| error.to_string())? {
@@ -44,7 +45,6 @@ async fn mount(export: Export<'_>, target: PathBuf) -> Result<(), String> {
     }
     let made = tokio::fs::create_dir_all(&target).await;
     made.map_err(|error| format!("{}: {error}", target.display()))?;
-    let arguments = arguments(export, &target);
     let mut command = Command::new("mount");
     command.args(&arguments).kill_on_drop(true);
     let ended = match tokio::time::timeout(PATIENCE, command.output()).await {
@@ -61,7 +61,10 @@ async fn mount(export: Export<'_>, target: PathBuf) -> Result<(), String> {
     ended.map_err(|(status, output)| failure(&status, &arguments, &output))
 }
 
-fn arguments(export: Export<'_>, target: &Path) -> Vec<String> {
+fn arguments(export: Export<'_>, target: &Path) -> Result<Vec<String>, String> {
+    if export.server.starts_with('-') {
+        return Err(format!("nfs.server: {:?} is an option, not a server", export.server));
+    }
     let read_only = export.read_only.then(|| "ro".to_owned());
     let options: Vec<String> = export.options.iter().cloned().chain(read_only).collect();
     let is_bare_v6 = export.server.contains(':') && !export.server.starts_with('[');
@@ -71,7 +74,7 @@ fn arguments(export: Export<'_>, target: &Path) -> Vec<String> {
         arguments.extend(["-o".to_owned(), options.join(",")]);
     }
     arguments.extend([format!("{server}:{}", export.path), target.display().to_string()]);
-    arguments
+    Ok(arguments)
 }
 
 fn failure(status: &str, arguments: &[String], output: &[u8]) -> String {
@@ -89,9 +92,11 @@ mod tests {
         let options = ["vers=4.2".to_owned()];
         let plain = Export { server: "s", path: "/e", read_only: false, options: &[] };
         let target = Path::new("/t");
-        assert_eq!(arguments(plain, target), ["-t", "nfs", "s:/e", "/t"]);
+        assert_eq!(arguments(plain, target).unwrap(), ["-t", "nfs", "s:/e", "/t"]);
         let all = Export { server: "fd00::1", read_only: true, options: &options, ..plain };
-        assert_eq!(arguments(all, target), ["-t", "nfs", "-o", "vers=4.2,ro", "[fd00::1]:/e", "/t"]);
+        assert_eq!(arguments(all, target).unwrap(), ["-t", "nfs", "-o", "vers=4.2,ro", "[fd00::1]:/e", "/t"]);
+        let option = Export { server: "-obind", ..plain };
+        assert!(arguments(option, target).unwrap_err().starts_with("nfs.server: "));
         let text = failure("exit status 32", &["-t".into(), "nfs".into()], b"mount: no\n");
         assert_eq!(
             text,
