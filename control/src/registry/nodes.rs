@@ -36,7 +36,8 @@ pub(super) fn row() -> Resource {
             })
             .wide(),
         ])
-        .rules(Rules { defaults, validate, validate_update, selectable, ..Rules::NONE })
+        // A kubelet registers its node with its status.
+        .rules(Rules { brings_status: true, defaults, validate, validate_update, selectable, ..Rules::NONE })
         .done()
 }
 
@@ -128,5 +129,17 @@ mod tests {
         node["status"] = json!({"conditions": [{"type": "Ready", "status": "True"}]});
         node["spec"] = json!({"unschedulable": true});
         assert_eq!(status(&node), "Ready,SchedulingDisabled");
+    }
+
+    #[test]
+    fn a_new_node_keeps_the_status_that_it_comes_with() {
+        let strategy = row().strategy;
+        for (given, kept) in
+            [(json!({"capacity": {"cpu": "2"}}), json!({"capacity": {"cpu": "2"}})), (json!(null), json!({}))]
+        {
+            let mut node = json!({"metadata": {"name": "n"}, "status": given});
+            strategy.prepare_create(&mut node);
+            assert_eq!(node["status"], kept);
+        }
     }
 }

@@ -11,6 +11,8 @@ use serde_json::{Map, Value};
 pub(super) struct Rules {
     /// `.status` belongs to `/status` alone. Set by `Row::status`.
     pub(super) has_status: bool,
+    /// A new object keeps the status that it comes with.
+    pub(super) brings_status: bool,
     /// `metadata.generation` counts changes of everything but metadata and status.
     pub(super) has_generation: bool,
     /// Fills in the documented defaults.
@@ -40,6 +42,7 @@ impl Rules {
     /// A kind about which nothing is particular.
     pub(super) const NONE: Rules = Rules {
         has_status: false,
+        brings_status: false,
         has_generation: false,
         defaults: |_| {},
         on_create: |_| {},
@@ -60,7 +63,7 @@ impl Strategy for Rules {
     }
 
     fn prepare_create(&self, object: &mut Value) {
-        if self.has_status {
+        if self.has_status && !(self.brings_status && object["status"].is_object()) {
             fields::set(object, "status", Value::Object(Map::new()));
         }
         if self.has_generation {
