@@ -283,9 +283,9 @@ fn mount(line: &str) -> Option<String> {
     }
     let mut propagation: Vec<&str> =
         fields.iter().skip(6).filter_map(|field| field.split(':').next()).collect();
-    // Where the host's root is shared, as systemd has it, runc 1.1 leaves the container's a slave of it. Later versions make
-    // it private, as we do.
-    propagation.retain(|kind| place != "/" || *kind != "master");
+    // Where the host's root is shared, as systemd has it, runc 1.1 leaves what lies on the same mount as the container's
+    // root a slave of it. Later versions make that mount private, as we do.
+    propagation.retain(|kind| *kind != "master");
     Some(format!("{place} {attributes} {} {kind}", propagation.join(",")))
 }
 
