@@ -3,15 +3,12 @@
 
 use super::endpoint_slice::{self, MANAGED_BY, SERVICE_NAME, Wanted};
 use super::informer::{Key, Lister};
-use super::ownership;
 use super::runner::{Next, Reconcile, ignore_not_found};
 use super::wiring::{Plane, Task, Wire};
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client, ResourceExt};
-use std::collections::BTreeMap;
 
 const MANAGER: &str = "endpointslicemirroring-controller.k8s.io";
 /// Label of Endpoints whose owner writes slices too.
@@ -97,7 +94,7 @@ fn slices(source: &Endpoints) -> Vec<EndpointSlice> {
         for family in ["IPv4", "IPv6"] {
             let wanted = of_family(subset, family);
             if !wanted.endpoints.is_empty() {
-                all.push(slice_of(source, wanted, family));
+                all.push(endpoint_slice::slice_of(source, MANAGER, wanted, family));
             }
         }
     }
@@ -129,24 +126,6 @@ fn endpoint(address: &EndpointAddress, ready: bool) -> Endpoint {
         node_name: address.node_name.clone(),
         target_ref: address.target_ref.clone(),
         ..Endpoint::default()
-    }
-}
-
-fn slice_of(source: &Endpoints, wanted: Wanted, family: &str) -> EndpointSlice {
-    let mut labels: BTreeMap<String, String> = source.labels().clone();
-    labels.insert(SERVICE_NAME.into(), source.name_any());
-    labels.insert(MANAGED_BY.into(), MANAGER.into());
-    EndpointSlice {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", source.name_any())),
-            namespace: source.namespace(),
-            labels: Some(labels),
-            owner_references: Some(vec![ownership::controlled_by(source)]),
-            ..ObjectMeta::default()
-        },
-        address_type: family.into(),
-        ports: Some(wanted.ports),
-        endpoints: wanted.endpoints,
     }
 }
 

@@ -12,7 +12,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -121,7 +121,9 @@ impl EndpointSlices {
                     let parameters = PatchParams::default();
                     ignore_not_found(api.patch(&slice.name_any(), &parameters, &Patch::Merge(patch)).await)?;
                 }
-                None => drop(api.create(&PostParams::default(), &slice_of(service, wanted)).await?),
+                None => drop(
+                    api.create(&PostParams::default(), &slice_of(service, MANAGER, wanted, "IPv4")).await?,
+                ),
             }
         }
         for slice in wrong {
@@ -155,19 +157,25 @@ pub(crate) fn selector(service: &Service) -> Option<&BTreeMap<String, String>> {
     spec.selector.as_ref().filter(|selector| !selector.is_empty())
 }
 
-fn slice_of(service: &Service, wanted: Wanted) -> EndpointSlice {
-    let mut labels: BTreeMap<String, String> = service.labels().clone();
-    labels.insert(SERVICE_NAME.into(), service.name_any());
-    labels.insert(MANAGED_BY.into(), MANAGER.into());
+/// A new slice of addresses of one family, for what `owner` says of the service that has its name.
+pub(super) fn slice_of<K: Resource<DynamicType = ()>>(
+    owner: &K,
+    manager: &str,
+    wanted: Wanted,
+    family: &str,
+) -> EndpointSlice {
+    let mut labels: BTreeMap<String, String> = owner.labels().clone();
+    labels.insert(SERVICE_NAME.into(), owner.name_any());
+    labels.insert(MANAGED_BY.into(), manager.into());
     EndpointSlice {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", service.name_any())),
-            namespace: service.namespace(),
+            generate_name: Some(format!("{}-", owner.name_any())),
+            namespace: owner.namespace(),
             labels: Some(labels),
-            owner_references: Some(vec![ownership::controlled_by(service)]),
+            owner_references: Some(vec![ownership::controlled_by(owner)]),
             ..ObjectMeta::default()
         },
-        address_type: "IPv4".into(),
+        address_type: family.into(),
         ports: Some(wanted.ports),
         endpoints: wanted.endpoints,
     }
