@@ -133,7 +133,8 @@ impl Worker {
     }
 
     /// Containers that were ready when this agent last reported them stay so until their probes say otherwise: a
-    /// restart of the agent must not take a pod out of its services.
+    /// restart of the agent must not take a pod out of its services. Of one that had not begun nothing is known: it may
+    /// have begun since, and without probes nobody would say so.
     pub(super) fn adopt_health(&mut self) {
         let status = self.status.clone();
         let lists = [&status.init_container_statuses, &status.container_statuses];
@@ -141,8 +142,10 @@ impl Worker {
             let Some((_, id)) = container.container_id.as_deref().and_then(|id| id.split_once("://")) else {
                 continue;
             };
-            let health =
-                Health { started: container.started == Some(true), ready: container.ready, unhealthy: None };
+            if container.started != Some(true) {
+                continue;
+            }
+            let health = Health { started: true, ready: container.ready, unhealthy: None };
             self.memory.health.insert(id.to_string(), health);
         }
     }
