@@ -65,7 +65,7 @@ lint:
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system
 	install -m 0755 $(addprefix $(BIN)/,$(BINARIES)) $(DESTDIR)$(PREFIX)/bin
-	for unit in knarr knarr-agent knarr-server knarr-engine; do \
+	for unit in knarr knarr-agent knarr-server knarr-engine knarr-run; do \
 	  sed 's|@BINDIR@|$(PREFIX)/bin|' packaging/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service; done
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1
 	$(BIN)/knarr man $(DESTDIR)$(PREFIX)/share/man/man1

@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +35,8 @@ use tokio_util::task::TaskTracker;
 /// Between attempts of a part that must run but cannot start (a busy port, a table that somebody holds).
 const RESTART: Duration = Duration::from_secs(2);
 const DNS_PORT: u16 = 53;
+/// How long the child of an agent that was killed may take to begin its program, on the slowest machine.
+const LEFT_BEHIND: Duration = Duration::from_secs(5);
 
 /// The cluster that a node belongs to.
 #[derive(Clone)]
@@ -71,7 +73,7 @@ impl Node {
             Some(name) => name.clone(),
             None => host_name()?,
         };
-        let lock = lock(&config.data_dir)?;
+        let lock = lock(&config.data_dir).await?;
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (engine, workers) = (start_engine(&config).await?, Workers::default());
         let (client, client_ca) = cluster.map(|cluster| (cluster.client, cluster.client_ca_pem)).unzip();
@@ -193,15 +195,21 @@ async fn start_engine(config: &Arc<Config>) -> anyhow::Result<Arc<Engine>> {
     Ok(engine)
 }
 
-/// Two agents on one data directory would remove each other's pods.
-fn lock(data_dir: &Path) -> anyhow::Result<OwnedFd> {
+/// Two agents on one data directory would remove each other's pods. One that was killed may have left its lock to a
+/// child that has not begun its own program yet.
+async fn lock(data_dir: &Path) -> anyhow::Result<OwnedFd> {
     std::fs::create_dir_all(data_dir).with_context(|| data_dir.display().to_string())?;
     let file = data_dir.join("agent.lock");
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
     let lock = rustix::fs::open(&file, flags, Mode::RUSR | Mode::WUSR)
         .with_context(|| file.display().to_string())?;
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("another agent uses {}", data_dir.display()))?;
+    let end = Instant::now() + LEFT_BEHIND;
+    while let Err(error) = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        if Instant::now() >= end {
+            return Err(error).with_context(|| format!("another agent uses {}", data_dir.display()));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     Ok(lock)
 }
 

@@ -15,6 +15,7 @@ mod ended;
 mod exec;
 mod export;
 mod facts;
+mod health;
 mod hosts;
 mod inspect;
 mod kill;
@@ -26,6 +27,7 @@ mod plan;
 mod port;
 mod ps;
 mod publish;
+mod recipe;
 mod rename;
 mod restart;
 mod restarts;
@@ -47,15 +49,14 @@ use anyhow::{Context, bail};
 use knarr_agent::config::{Config, EngineConfig};
 use knarr_agent::cri::v1::{
     Container, ContainerState, ContainerStatus, ContainerStatusRequest, ListContainersRequest,
-    ListPodSandboxRequest, PodSandbox, StopContainerRequest,
+    ListPodSandboxRequest, PodSandbox, StartContainerRequest, StopContainerRequest,
 };
 use knarr_agent::cri::{RuntimeService, Status};
 use knarr_agent::engine::Engine;
 use knarr_agent::engine::monitors::{Monitors, UnixMonitors};
 use knarr_agent::kubelet::pod_cgroup;
-use places::{Hold, Place};
+use places::{Hold, Lock, Place};
 use restarts::History;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -71,6 +72,7 @@ pub(crate) async fn dispatch(settings: Settings, command: Command) -> anyhow::Re
         Command::Create(arguments) => run::create(settings, arguments).await,
         Command::Start(arguments) => start::run(settings, arguments).await,
         Command::Ended { directory } => done(ended::run(settings, &directory).await),
+        Command::Health { directory } => done(health::run(settings, &directory).await),
         Command::Exec(arguments) => exec::run(settings, arguments).await,
         Command::Attach(arguments) => attach::run(settings, arguments).await,
         Command::Restart(arguments) => done(restart::run(settings, arguments).await),
@@ -104,13 +106,15 @@ pub(crate) struct Standalone {
     /// Its monitor (one at most).
     pub(crate) monitors: Arc<dyn Monitors>,
     config: Arc<Config>,
-    lock: File,
+    /// The command that looks after its health.
+    health: Vec<String>,
+    lock: Lock,
 }
 
 impl Standalone {
     /// Opens a container whose lock is held.
-    pub(crate) async fn open(settings: &Settings, place: Place, lock: File) -> anyhow::Result<Self> {
-        let on_exit = helper(settings, &place)?;
+    pub(crate) async fn open(settings: &Settings, place: Place, lock: Lock) -> anyhow::Result<Self> {
+        let on_exit = helper(settings, &place, "ended")?;
         Self::open_with(settings, place, lock, |engine| engine.on_exit = on_exit).await
     }
 
@@ -118,16 +122,17 @@ impl Standalone {
     async fn open_with(
         settings: &Settings,
         place: Place,
-        lock: File,
+        lock: Lock,
         change: impl FnOnce(&mut EngineConfig),
     ) -> anyhow::Result<Self> {
+        let health = helper(settings, &place, "health")?;
         let mut config = config_of(settings, &place);
         change(&mut config.engine);
         let config = Arc::new(config);
         let monitors: Arc<dyn Monitors> = Arc::new(UnixMonitors::new(config.clone()));
         let network = network::shared(settings, &config)?;
         let engine = Engine::start(config.clone(), image::open(settings)?, network, monitors.clone()).await?;
-        Ok(Self { place, engine, monitors, config, lock })
+        Ok(Self { place, engine, monitors, config, health, lock })
     }
 
     /// Opens a container that exists.
@@ -162,6 +167,14 @@ impl Standalone {
     /// What the user calls it.
     pub(crate) fn name(&self) -> &str {
         &self.place.name
+    }
+
+    /// Starts the container, which is ours alone, and lets others in.
+    pub(crate) async fn begin(&self, container_id: &str) -> anyhow::Result<()> {
+        let request = StartContainerRequest { container_id: container_id.to_owned() };
+        self.engine.start_container(request).await?;
+        health::begin(self, &self.health).await?;
+        self.shared().await
     }
 
     /// The container as the engine sees it; absent when `run` was killed before it got that far.
@@ -286,7 +299,7 @@ impl Standalone {
     /// Alone with the container, as it is now: somebody may have changed it before we were alone.
     pub(crate) async fn alone(&self, settings: &Settings) -> anyhow::Result<Self> {
         self.exclusive().await?;
-        Self::open(settings, self.place.clone(), self.lock.try_clone()?).await
+        Self::open(settings, self.place.clone(), self.lock.clone()).await
     }
 
     /// Alone with the container from now on: every other command that had it has ended.
@@ -296,13 +309,13 @@ impl Standalone {
 
     /// The same; false where it was removed meanwhile, for the kernel lets go of one hold before it gives the other.
     async fn alone_or_gone(&self) -> anyhow::Result<bool> {
-        let lock = places::take(self.lock.try_clone()?, Hold::Exclusive).await?;
-        self.place.is_at(&self.data_dir().join("lock"), &lock)
+        self.lock.change(Hold::Exclusive).await?;
+        self.lock.is_at(&self.data_dir().join("lock"))
     }
 
     /// Lets others in again.
     pub(crate) async fn shared(&self) -> anyhow::Result<()> {
-        places::take(self.lock.try_clone()?, Hold::Shared).await.map(drop)
+        self.lock.change(Hold::Shared).await
     }
 
     /// Removes it with everything it had, running or not; with `volumes`, those without a name too.
@@ -328,8 +341,9 @@ impl Standalone {
             }
         }
         if volumes {
-            let anonymous = volumes::anonymous_of(settings, &self.place.directory)?;
-            anonymous.iter().try_for_each(|volume| volumes::remove(settings, volume))?;
+            // Whoever waits for us may be about to look whether it uses one: it is told now that we are gone.
+            self.shared().await?;
+            volumes::remove_anonymous(settings, &self.place.directory).await?;
         }
         Ok(())
     }
@@ -355,8 +369,8 @@ pub(crate) async fn sweep(settings: &Settings, place: &Standalone) -> anyhow::Re
     Ok(left)
 }
 
-/// What a monitor runs when its container has ended: this program, with the same settings.
-fn helper(settings: &Settings, place: &Place) -> anyhow::Result<Vec<String>> {
+/// A command of this program on the same settings: what a monitor runs when its container has ended, what looks after one.
+fn helper(settings: &Settings, place: &Place, command: &str) -> anyhow::Result<Vec<String>> {
     let program = std::env::current_exe().context("find this program")?;
     let text = |path: &Path| {
         path.to_str().map(str::to_owned).with_context(|| format!("{}: not UTF-8", path.display()))
@@ -369,7 +383,7 @@ fn helper(settings: &Settings, place: &Place) -> anyhow::Result<Vec<String>> {
         text(&settings.node.data_dir)?,
         "--state-dir".into(),
         text(&settings.node.state_dir)?,
-        "ended".into(),
+        command.into(),
         place.directory.clone(),
     ])
 }

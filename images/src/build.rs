@@ -31,7 +31,7 @@ pub(crate) mod describe;
 mod expand;
 mod flags;
 mod glob;
-mod health;
+pub(crate) mod health;
 pub(crate) mod ignore;
 pub(crate) mod instruction;
 mod job;

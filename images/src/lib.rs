@@ -59,6 +59,7 @@ mod snapshot;
 mod store;
 
 pub use archive::Format;
+pub use build::health::nanoseconds as health_time;
 pub use build::runner::{Network, RunMount, RunStep, Runner};
 pub use build::{Build, BuildEvent, BuildRequest, Listener};
 pub use changes::Change;

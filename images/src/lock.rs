@@ -12,7 +12,15 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(crate) struct FileLock {
     path: PathBuf,
-    _held: OwnedFd,
+    held: OwnedFd,
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // It goes with the last descriptor in any case, but a child that has not begun its own program yet has one too,
+        // and whoever only tries would take us for alive.
+        let _ = flock(&self.held, FlockOperation::Unlock);
+    }
 }
 
 impl FileLock {
@@ -37,7 +45,7 @@ impl FileLock {
         let held = open(path, flags, Mode::empty()).map_err(|e| Error::path("open", path, e))?;
         rustix::io::retry_on_intr(|| flock(&held, FlockOperation::LockExclusive))
             .map_err(|e| Error::path("flock", path, e))?;
-        Ok(Self { path: path.to_owned(), _held: held })
+        Ok(Self { path: path.to_owned(), held })
     }
 
     /// Lock files are removed by their holders, so a lock counts only if the file still has its name afterwards.
@@ -55,7 +63,7 @@ impl FileLock {
             let held = fstat(&file).map_err(|e| Error::path("fstat", path, e))?;
             match stat(path) {
                 Ok(named) if named.st_ino == held.st_ino => {
-                    return Ok(Some(Self { path: path.to_owned(), _held: file }));
+                    return Ok(Some(Self { path: path.to_owned(), held: file }));
                 }
                 Ok(_) | Err(rustix::io::Errno::NOENT) => {}
                 Err(error) => return Err(Error::path("stat", path, error)),
@@ -91,6 +99,17 @@ mod tests {
         assert!(FileLock::try_exclusive(&path).unwrap().is_none());
         drop((shared, again));
         assert!(FileLock::try_exclusive(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_is_given_back_is_free_though_a_copy_of_its_descriptor_is_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = FileLock::exclusive(&path).unwrap();
+        let copy = held.held.try_clone().unwrap();
+        drop(held);
+        assert!(FileLock::try_exclusive(&path).unwrap().is_some());
+        drop(copy);
     }
 
     #[test]

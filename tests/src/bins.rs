@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// No command of the runtime may take longer, on the slowest machine; the slowest of all is an emulated one on a busy host.
 fn deadline() -> Duration {
-    Duration::from_secs(if std::env::var_os("KNARR_VM").is_some() { 300 } else { 60 })
+    Duration::from_secs(if std::env::var_os("KNARR_VM").is_some() { 300 } else { 120 })
 }
 
 /// A binary of ours: in `KNARR_BIN_DIR`, else beside the test executable's own target directory.
@@ -27,6 +27,24 @@ pub fn find(name: &str) -> PathBuf {
     let candidates = [profile.join(name), triple.join("release").join(name), triple.join("debug").join(name)];
     let found = candidates.iter().find(|path| path.exists());
     found.unwrap_or_else(|| panic!("{name} is not built: none of {candidates:?}")).clone()
+}
+
+/// Copies a program that is going to be executed; `cp` does it. What this process has open for writing, the children that
+/// other tests start meanwhile have too until they begin their own programs, and so long nobody can execute the file.
+///
+/// # Panics
+/// When it cannot be copied.
+pub fn copy_program(from: &Path, to: &Path) {
+    run(Command::new("cp").arg(from).arg(to)).ok();
+}
+
+/// Writes a script that is going to be executed, in the same way.
+///
+/// # Panics
+/// When it cannot be written.
+pub fn write_program(to: &Path, text: &str) {
+    let script = "printf %s \"$1\" >\"$2\" && chmod 755 \"$2\"";
+    run(Command::new("sh").args(["-c", script, "sh", text]).arg(to)).ok();
 }
 
 /// How a command ended and what it said.

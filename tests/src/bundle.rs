@@ -53,7 +53,7 @@ impl Bundle {
         for name in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
             std::fs::create_dir_all(self.rootfs().join(name)).expect("a directory");
         }
-        std::fs::copy("/bin/busybox", self.rootfs().join("bin/busybox")).expect("a static /bin/busybox");
+        bins::copy_program(Path::new("/bin/busybox"), &self.rootfs().join("bin/busybox"));
         for applet in APPLETS {
             std::os::unix::fs::symlink("busybox", self.rootfs().join("bin").join(applet)).expect("a link");
         }

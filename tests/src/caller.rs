@@ -98,7 +98,7 @@ impl Caller {
         for name in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
             std::fs::create_dir_all(root.join(name)).expect("a directory");
         }
-        std::fs::copy("/bin/busybox", root.join("bin/busybox")).expect("a static /bin/busybox");
+        bins::copy_program(Path::new("/bin/busybox"), &root.join("bin/busybox"));
         let mut list = Command::new("/bin/busybox");
         for applet in bins::run(list.arg("--list")).ok().lines().filter(|applet| *applet != "busybox") {
             symlink("busybox", root.join("bin").join(applet)).expect("a link");

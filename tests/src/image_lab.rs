@@ -51,8 +51,11 @@ impl ImageLab {
     }
 
     fn write_config(&self) {
-        let number = std::process::id() % 1000 + 1000 * NEXT.fetch_add(1, Ordering::Relaxed);
-        let cidr = format!("10.146.{}.0/24", number % 250);
+        let (process, lab) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let number = process % 1000 + 1000 * lab;
+        // Thirty addresses for each: two bridges with one range would take each other's packets.
+        let first = (process % 128 * 16 + lab % 16) * 32;
+        let cidr = format!("10.146.{}.{}/27", first / 256, first % 256);
         let config = format!(
             "[engine]\nmonitor_cgroup = \"/knarr-lab-{number}\"\n\
              [run_network]\nbridge = \"kni{number}\"\ntable = \"kni{number}\"\n\

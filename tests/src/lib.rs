@@ -18,6 +18,7 @@ pub mod engine;
 pub mod eventually;
 pub mod failure;
 pub mod foreign_images;
+pub mod free_port;
 pub mod handover;
 pub mod image_lab;
 pub mod oracle;

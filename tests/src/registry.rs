@@ -1,7 +1,8 @@
 //! A registry of one's own on loopback (Debian's `docker-registry`), until dropped.
 
 use crate::eventually::eventually;
-use std::net::{TcpListener, TcpStream};
+use crate::free_port::free_port;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -43,8 +44,7 @@ impl Registry {
         std::fs::write(directory.join("htpasswd"), HTPASSWD).expect("htpasswd");
         // A port that was free a moment ago may be taken by now: then it ends, and another one is tried.
         eventually("a registry", PATIENCE, || {
-            let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-            let mut registry = Self::spawn(directory, auth, free.expect("a port").port());
+            let mut registry = Self::spawn(directory, auth, free_port());
             eventually("the registry listens or ends", PATIENCE, || {
                 let ended = registry.process.try_wait().expect("wait").is_some();
                 let listens = TcpStream::connect(("127.0.0.1", registry.port)).is_ok();

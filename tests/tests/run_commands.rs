@@ -170,7 +170,7 @@ fn the_life_of_a_container_in_the_background() {
 fn stopped_containers_start_again_with_what_they_wrote() {
     let lab = Lab::new();
     let c = &*format!("again-{}", std::process::id());
-    let script = "echo run >> /count; cat /count; trap 'exit 5' TERM; while :; do sleep 0.05; done";
+    let script = "trap 'exit 5' TERM; echo run >> /count; cat /count; while :; do sleep 0.05; done";
     let create = ["create", "--network", "none", "--name", c, "base:1", "sh", "-c", script];
     let id = lab.knarr(&create);
     assert_eq!(lab.knarr(&["inspect", "-f", "{{.State.Status}}", c]), "created\n");

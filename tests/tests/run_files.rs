@@ -118,6 +118,28 @@ fn an_image_of_a_container() {
 }
 
 #[test]
+fn a_container_has_the_volumes_of_another() {
+    let lab = Lab::new();
+    let c = &*format!("has-{}", std::process::id());
+    std::fs::create_dir(lab.0.path("host")).unwrap();
+    let given = ["-v", "data:/d", "-v", "./host:/h:ro", "-v", "/nameless", "-v", "other:/own"];
+    lab.run(&[&["-d", "--name", c], &given[..], &["base:1", "sleep", "1000"]].concat()).ok();
+    lab.knarr(&["exec", c, "touch", "/d/1", "/nameless/2", "/own/3"]);
+    let script = "ls /d /nameless /own; touch /d/new && echo writable; touch /h/new || echo read-only";
+    let said = lab.run(&["--rm", "--volumes-from", c, "-v", "own:/own", "base:1", "sh", "-c", script]);
+    assert_eq!(said.out, "/d:\n1\n\n/nameless:\n2\n\n/own:\nwritable\nread-only\n", "{said:?}");
+    let read_only = format!("{c}:ro");
+    let said = lab.run(&["--rm", "--volumes-from", &read_only, "base:1", "touch", "/d/newer"]);
+    assert!(said.err.contains("Read-only file system"), "{said:?}");
+    let nobody = lab.run(&["--volumes-from", "nobody", "base:1", "true"]);
+    assert!(nobody.code == 125 && nobody.err.contains("No such container: nobody"), "{nobody:?}");
+    let heir = &*format!("heir-{}", std::process::id());
+    lab.run(&["-d", "--name", heir, "--volumes-from", c, "base:1", "sleep", "1000"]).ok();
+    lab.knarr(&["rm", "-f", "-v", c]);
+    assert_eq!(lab.knarr(&["exec", heir, "ls", "/nameless"]), "2\n", "a volume that is in use stays");
+}
+
+#[test]
 fn volumes_outlive_containers() {
     let lab = Lab::new();
     std::fs::create_dir(lab.0.path("base/srv")).unwrap();

@@ -3,19 +3,17 @@
 // Test code throughout: a failed expectation ends the test that made it.
 #![allow(clippy::unwrap_used)]
 
-use knarr_tests::bins::Said;
+use knarr_tests::bins::{self, Said};
 use knarr_tests::eventually::eventually;
+use knarr_tests::free_port::free_port;
 use knarr_tests::run_lab::Lab;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A port of this machine that nobody listens at.
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
 
 /// Names are names of cgroups too, which all runs of this machine share.
 fn named(name: &str) -> String {
@@ -169,6 +167,94 @@ fn restart_policies_are_kept_without_a_daemon() {
     }
 }
 
+/// What a power cut takes: processes, mounts, cgroups, links and rules, the state directory. The records are made to be of
+/// another boot, for this machine's goes on.
+fn reboot(lab: &Lab, names: &[&str]) {
+    for name in names {
+        let pid = lab.knarr(&["inspect", "-f", "{{.State.Pid}}", name]).trim().parse::<u32>().unwrap();
+        if pid > 0 {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let monitor = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim();
+            bins::run(Command::new("kill").args(["-KILL", monitor, &pid.to_string()])).ok();
+            eventually("it is gone", PATIENCE, || {
+                match Path::new(&format!("/proc/{pid}/root")).read_link() {
+                    Ok(root) => Err(format!("{root:?}")),
+                    Err(_) => Ok(()),
+                }
+            });
+        }
+    }
+    let config = std::fs::read_to_string(lab.0.path("config.toml")).unwrap();
+    let bridge = config.split('"').find(|word| word.starts_with("kni")).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let script = "awk -v lab=\"$LAB/\" 'index($5, lab) == 1 {print $5}' /proc/self/mountinfo | tac | while read -r place; do umount -l \"$place\"; done
+        rm -r state; grep -rl $BOOT data/containers | xargs sed -i s/$BOOT/of-another-boot/
+        ip link del $BRIDGE; nft delete table inet $BRIDGE
+        for name; do find /sys/fs/cgroup -depth -path \"*/knarr-run/$name*\" -type d -exec rmdir {} +; done; true";
+    let lab = lab.0.path("");
+    let mut shell = Command::new("bash");
+    shell.args(["-ec", script, "bash"]).args(names).current_dir(&lab);
+    shell
+        .env("LAB", lab.to_str().unwrap().trim_end_matches('/'))
+        .env("BOOT", boot.trim())
+        .env("BRIDGE", bridge);
+    bins::run(&mut shell).ok();
+}
+
+#[test]
+fn containers_outlive_a_reboot() {
+    let lab = Lab::new();
+    let port = free_port();
+    let (server, stopped, plain) = (named("server"), named("stopped"), named("plain"));
+    let publish = format!("127.0.0.1:{port}:80");
+    lab.knarr(&[
+        "run",
+        "-d",
+        "--restart",
+        "always",
+        "--name",
+        &server,
+        "-p",
+        &publish,
+        "base:1",
+        "sh",
+        "-c",
+        SERVER,
+    ]);
+    answers(port, &server);
+    lab.run(&["-d", "--restart", "unless-stopped", "--name", &stopped, "base:1", "sleep", "1000"]).ok();
+    lab.knarr(&["stop", "-t", "0", &stopped]);
+    let script = "test -e /kept || echo first > /kept; sleep 1000";
+    let options = ["-d", "--tmpfs", "/mem:size=64k", "--group-add", "audio", "--name", &plain];
+    let id = lab.run(&[&options, &["base:1", "sh", "-c", script][..]].concat()).ok();
+    let kept = || lab.0.knarr(&["exec", &plain, "cat", "/kept"]);
+    eventually("it has written", PATIENCE, || {
+        let said = kept();
+        if said.out == "first\n" { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+    reboot(&lab, &[&server, &stopped, &plain]);
+    assert_eq!(lab.knarr(&["ps", "-q"]), "");
+    assert_eq!(
+        lab.knarr(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", &server]),
+        "exited 255\n"
+    );
+    assert!(answer(port).is_err());
+    assert_eq!(lab.knarr(&["start", "--boot"]), format!("{server}\n"));
+    answers(port, &server);
+    assert_eq!(lab.knarr(&["ps", "--format", "{{.Names}}"]), format!("{server}\n"));
+    lab.knarr(&["start", &plain]);
+    assert_eq!(kept().ok(), "first\n");
+    let seen = lab.knarr(&["exec", &plain, "sh", "-c", "id; cat /proc/mounts"]);
+    assert!(
+        seen.contains("29(audio)") && seen.contains(" /mem tmpfs") && seen.contains("size=64k"),
+        "{seen}"
+    );
+    assert_eq!(lab.knarr(&["inspect", "-f", "{{.Id}}", &plain]), id);
+    lab.knarr(&["start", &stopped]);
+    lab.knarr(&["rm", "-f", &server, &stopped, &plain]);
+    assert_eq!(lab.knarr(&["ps", "-aq"]), "");
+}
+
 #[test]
 fn whoever_waited_sees_the_end() {
     let lab = Lab::new();
@@ -230,4 +316,12 @@ fn a_detached_command_goes_on_by_itself() {
     });
     let said = lab.0.knarr(&["exec", "-d", &name, "nosuch"]);
     assert_ne!(said.code, 0, "{said:?}");
+    // One with a terminal says more than a terminal holds, to nobody.
+    let script =
+        "test -t 0 && test -t 1 && /bin/busybox head -c 300000 /dev/zero && /bin/busybox tty > /over";
+    assert_eq!(lab.knarr(&["exec", "-d", "-t", &name, "sh", "-c", script]), "");
+    eventually("it said everything", PATIENCE, || {
+        let said = lab.0.knarr(&["exec", &name, "cat", "/over"]);
+        if said.out.starts_with("/dev/pts/") { Ok(()) } else { Err(format!("{said:?}")) }
+    });
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// The runtime's command line, run by a shell that first opens descriptors and sets variables.
 fn through_shell(bundle: &Bundle, prepare: &str, flags: &[&str]) -> bins::Said {

@@ -87,7 +87,7 @@ fn a_proc_of_the_containers_own_making_cannot_swallow_the_profile() {
     bundle.config["process"]["capabilities"] =
         json!({"bounding": capabilities, "effective": capabilities, "permitted": capabilities});
     bundle.start();
-    knarr_tests::eventually::eventually("/proc is covered", std::time::Duration::from_secs(30), || {
+    knarr_tests::eventually::eventually("/proc is covered", std::time::Duration::from_secs(60), || {
         bundle.rootfs().join("ready").exists().then_some(()).ok_or_else(String::new)
     });
     let script = "ls /proc/self/attr; (echo x >/tmp/forbidden) 2>/dev/null || echo refused";

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Whether cgroup v2 has the controllers here.
 fn unified() -> bool {
@@ -46,9 +46,7 @@ fn a_process_comes_from_any_descriptor() {
 #[test]
 fn a_program_that_cannot_be_executed_is_told_where_its_output_goes() {
     let bundle = Bundle::shell("");
-    let program = bundle.rootfs().join("bad");
-    std::fs::write(&program, "#!/no/such/interpreter\n").unwrap();
-    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    bins::write_program(&bundle.rootfs().join("bad"), "#!/no/such/interpreter\n");
     let mut bundle = bundle;
     bundle.config["process"]["args"] = json!(["/bad"]);
     let said = bundle.run();
@@ -66,9 +64,7 @@ fn a_program_that_cannot_be_executed_is_told_where_its_output_goes() {
 #[test]
 fn a_hook_in_the_container_has_the_environment_of_the_program() {
     let mut bundle = Bundle::shell("cat /told");
-    let hook = bundle.rootfs().join("hook");
-    std::fs::write(&hook, "#!/bin/sh\necho \"$ONE $OWN $HOME\" >> /told\n").unwrap();
-    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    bins::write_program(&bundle.rootfs().join("hook"), "#!/bin/sh\necho \"$ONE $OWN $HOME\" >> /told\n");
     bundle.config["process"]["env"].as_array_mut().unwrap().push(json!("ONE=1"));
     let hooks = json!([{"path": "/hook"}, {"path": "/hook", "env": ["OWN=2"]}]);
     bundle.config["hooks"] = json!({"startContainer": hooks});

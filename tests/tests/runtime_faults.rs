@@ -44,7 +44,7 @@ fn child_of(pid: u32) -> Option<u32> {
 fn assert_nothing_is_left(bundle: &Bundle, when: &str) {
     bundle.call("delete", &["--force"]).ok();
     let root = bundle.rootfs();
-    eventually(&format!("nothing is left, {when}"), Duration::from_secs(30), || {
+    eventually(&format!("nothing is left, {when}"), Duration::from_secs(60), || {
         let cgroups = bundle.cgroups_left();
         let state = bundle.state_root().join(&bundle.id).exists();
         let inside: Vec<String> = std::fs::read_dir("/proc")

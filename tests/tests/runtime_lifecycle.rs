@@ -7,7 +7,7 @@ use knarr_tests::skip::skip;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 fn until_status(bundle: &Bundle, wanted: &str) {
     eventually(wanted, SOON, || match bundle.status() {

@@ -7,15 +7,10 @@ use serde_json::{Value, json};
 #[test]
 fn a_process_sees_the_same() {
     let script = "id; pwd; umask; env | grep -v SHLVL; grep -E '^(Cap|NoNewPrivs|Seccomp:|Uid|Gid|Groups)' /proc/self/status; \
-                  ulimit -n; ls /dev /proc/self/fd; hostname; cat /proc/self/oom_score_adj; ls -ld /dev/null /dev/ptmx /dev/fd";
+                  ulimit -n; ls /dev /proc/self/fd; hostname; cat /proc/self/oom_score_adj; stat -c '%A %h %u:%g %t:%T %N' /dev/null /dev/ptmx /dev/fd";
     same(script, |bundle| {
         bundle.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);
-        bundle
-            .run()
-            .ok()
-            .lines()
-            .map(|line| line.split(" Nov").next().unwrap_or_default().to_string() + "\n")
-            .collect()
+        bundle.run().ok()
     });
 }
 

@@ -26,7 +26,7 @@ fn bundle(script: &str) -> Bundle {
     linux.as_object_mut().unwrap().remove("resources");
     bundle.config["mounts"][2]["options"] =
         json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
-    std::fs::copy(bins::find("knarr-runtime"), bundle.path().join("runtime")).unwrap();
+    bins::copy_program(&bins::find("knarr-runtime"), &bundle.path().join("runtime"));
     own(bundle.path());
     std::fs::set_permissions(bundle.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     bundle

@@ -66,9 +66,7 @@ fn the_runtime_cannot_be_overwritten_from_inside() {
     let bundle = Bundle::shell("");
     let mut bundle = bundle;
     // The script's interpreter is the runtime itself; its process stays visible as /proc/self/exe of the reader.
-    std::fs::write(bundle.rootfs().join("evil"), "#!/proc/self/exe --help\n").unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(bundle.rootfs().join("evil"), mode).unwrap();
+    knarr_tests::bins::write_program(&bundle.rootfs().join("evil"), "#!/proc/self/exe --help\n");
     bundle.config["process"]["args"] = json!(["/evil"]);
     bundle.run();
     bundle.config["process"]["args"] = json!(["sh", "-c", "sleep 1000"]);

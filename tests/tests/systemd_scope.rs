@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// For a whole boot.
-const DEADLINE: Duration = Duration::from_secs(150);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Boots systemd as the first process and, once it listens, runs the script inside. Everything dies with the namespaces.
 const BOOT: &str = r#"

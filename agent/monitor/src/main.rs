@@ -25,6 +25,7 @@ mod requests;
 mod runtime_call;
 mod startup;
 mod stdio;
+mod unread;
 
 use cri_log::Stream;
 use knarr_monitor::attach_frame::Kind;

@@ -30,6 +30,8 @@ pub(crate) struct Monitor {
     pub(crate) containers: BTreeMap<Key, Container>,
     pub(crate) calls: BTreeMap<Key, (RuntimeCall, Purpose)>,
     pub(crate) execs: BTreeMap<Key, Exec>,
+    /// Terminals of execs that nobody stays with.
+    pub(crate) unread: BTreeMap<Key, OwnedFd>,
     /// Exits of processes that may yet turn out to be what a call in flight has started.
     pub(crate) unclaimed: BTreeMap<i32, i32>,
     pub(crate) logs: Logs,
@@ -89,6 +91,7 @@ impl Monitor {
             containers: BTreeMap::new(),
             calls: BTreeMap::new(),
             execs: BTreeMap::new(),
+            unread: BTreeMap::new(),
             unclaimed: BTreeMap::new(),
             logs: Logs::default(),
             tickets: BTreeMap::new(),

@@ -25,6 +25,7 @@ enum Source {
     Output(Key, Stream),
     Input(Key),
     Adopted(Key),
+    Unread(Key),
 }
 
 type Watched<'a> = (Source, BorrowedFd<'a>, PollFlags);
@@ -77,6 +78,8 @@ impl Monitor {
         for (key, (call, _)) in &self.calls {
             watched.extend(call.console_source().map(|fd| (Source::Console(*key), fd, PollFlags::IN)));
         }
+        let unread = self.unread.iter();
+        watched.extend(unread.map(|(key, fd)| (Source::Unread(*key), fd.as_fd(), PollFlags::IN)));
         self.watch_connections(&mut watched);
         self.watch_containers(&mut watched);
         watched
@@ -133,6 +136,7 @@ impl Monitor {
             Source::Output(key, stream) => self.read_output(key, stream),
             Source::Input(key) => self.flush_input(key),
             Source::Adopted(key) => self.adopted_ended(key),
+            Source::Unread(key) => self.drop_unread(key),
         }
     }
 

@@ -111,7 +111,7 @@ pub struct Exec {
     pub stdin: bool,
     /// The process tree is killed after this.
     pub timeout: Option<Duration>,
-    /// Nobody stays with it: no stdio, and the connection ends when it runs.
+    /// Nobody stays with it: no stdio but a terminal, if it has one, and the connection ends when it runs.
     #[serde(default)]
     pub detached: bool,
 }

@@ -184,7 +184,12 @@ impl Monitor {
     /// `runtime exec` has ended, and nobody stays with what it started: that is reaped like an orphan of the pod.
     pub(crate) fn detached_exec_started(&mut self, connection: Key, result: Result<(Pid, NearEnds), String>) {
         match result {
-            Ok((pid, _)) => self.answer(connection, &Answer::Started { pid: pid.as_raw_nonzero().get() }),
+            Ok((pid, near)) => {
+                if let Some(master) = near.stdout {
+                    self.keep_unread(master);
+                }
+                self.answer(connection, &Answer::Started { pid: pid.as_raw_nonzero().get() });
+            }
             Err(message) => self.refuse(connection, message),
         }
     }

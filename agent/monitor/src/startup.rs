@@ -10,12 +10,17 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Pid;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Connections that may wait to be accepted: the engine's own concurrency in one pod.
 const BACKLOG: i32 = 128;
+
+/// How long a call of a monitor that died may take to begin its program or to die with it, on the slowest machine.
+const LEFT_BEHIND: Duration = Duration::from_secs(10);
 
 /// What the command line says.
 #[derive(Debug)]
@@ -74,11 +79,35 @@ pub(crate) fn start(options: Options) -> io::Result<(Monitor, OwnedFd)> {
 fn lock() -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     let lock = rustix::fs::open(LOCK, flags, Mode::from_raw_mode(0o600))?;
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| io::Error::other("another monitor lives in this directory"))?;
+    take(&lock)?;
     rustix::fs::ftruncate(&lock, 0)?;
     rustix::io::write(&lock, std::process::id().to_string().as_bytes())?;
     Ok(lock)
+}
+
+/// A monitor that was killed may have left the lock to a call that has not begun its own program yet. Only one that
+/// lives keeps it.
+fn take(lock: &OwnedFd) -> io::Result<()> {
+    let end = Instant::now() + LEFT_BEHIND;
+    while rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() >= end || lives(holder(lock)?) {
+            return Err(io::Error::other("another monitor lives in this directory"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Whoever had the lock last.
+fn holder(lock: &OwnedFd) -> io::Result<Option<Pid>> {
+    let mut text = [0; 16];
+    let length = rustix::io::pread(lock, &mut text, 0)?;
+    let text = std::str::from_utf8(text.get(..length).unwrap_or_default()).unwrap_or_default();
+    Ok(text.trim().parse().ok().and_then(Pid::from_raw))
+}
+
+fn lives(holder: Option<Pid>) -> bool {
+    holder.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 /// They are read from a descriptor in the poll loop instead.
@@ -143,6 +172,24 @@ fn enter(directory: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_that_a_dead_monitor_left_is_waited_for_and_one_of_a_living_is_not() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || OwnedFd::from(file.reopen().unwrap());
+        let left = open();
+        take(&left).unwrap();
+        rustix::io::pwrite(&left, std::process::id().to_string().as_bytes(), 0).unwrap();
+        assert!(take(&open()).is_err());
+        let mut dead = std::process::Command::new("/bin/true").spawn().unwrap();
+        dead.wait().unwrap();
+        rustix::fs::ftruncate(&left, 0).unwrap();
+        rustix::io::pwrite(&left, dead.id().to_string().as_bytes(), 0).unwrap();
+        let next = open();
+        let waiting = std::thread::spawn(move || take(&next));
+        drop(left);
+        waiting.join().unwrap().unwrap();
+    }
 
     #[test]
     fn arguments() {

@@ -2,10 +2,11 @@
 //! size of its shared memory, groups by name. Applied to a `config.json` that was made from CRI's words.
 
 use knarr_runtime::spec::{Memory, Mount, Pids, Resources, Rlimit, Spec};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Nothing by default.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Additions {
     /// File systems in memory: where, and with which mount options.
     pub tmpfs: Vec<(String, Vec<String>)>,

@@ -28,10 +28,38 @@ pub(crate) fn make(
     config: &ContainerConfig,
     image: &Image,
 ) -> anyhow::Result<ContainerRecord> {
+    mount_rootfs(core, id, sandbox, core.images.prepare(id, image)?)?;
+    describe(core, id, sandbox, config, image)
+}
+
+/// Makes the bundle of a container again whose files are all that is left of it, with what it wrote. Blocking.
+pub(crate) fn make_again(
+    core: &Core,
+    sandbox: &SandboxRecord,
+    container: &ContainerRecord,
+) -> anyhow::Result<ContainerRecord> {
+    let image = core.images.find(&container.image_id)?;
+    let image = image.with_context(|| format!("its image {} has been removed", container.image_id))?;
+    let rootfs = core.paths.rootfs(&container.id);
+    if rootfs.exists() {
+        ImageMount::unmount(&rootfs).context("unmounting the root file system")?;
+    }
+    mount_rootfs(core, &container.id, sandbox, core.images.mounts(&container.id)?)?;
+    let made = describe(core, &container.id, sandbox, &container.config, &image)?;
+    Ok(ContainerRecord { created_at: container.created_at, ..made })
+}
+
+/// Writes `config.json` for a root file system that is mounted.
+fn describe(
+    core: &Core,
+    id: &str,
+    sandbox: &SandboxRecord,
+    config: &ContainerConfig,
+    image: &Image,
+) -> anyhow::Result<ContainerRecord> {
     let defaults = image_defaults(core, image)?;
     let security = security_of(config);
     let wanted = user::wanted(&security, &defaults.user)?;
-    mount_rootfs(core, id, sandbox, image)?;
     let rootfs = core.paths.rootfs(id);
     let (passwd, group) =
         (rootfs_file::read(&rootfs, "etc/passwd")?, rootfs_file::read(&rootfs, "etc/group")?);
@@ -108,10 +136,15 @@ fn remove_directory(core: &Core, id: &str) -> anyhow::Result<()> {
     Ok(ignore_missing(std::fs::remove_dir_all(core.paths.bundle(id)))?)
 }
 
-fn mount_rootfs(core: &Core, id: &str, sandbox: &SandboxRecord, image: &Image) -> anyhow::Result<()> {
+fn mount_rootfs(
+    core: &Core,
+    id: &str,
+    sandbox: &SandboxRecord,
+    mounts: Vec<ImageMount>,
+) -> anyhow::Result<()> {
     let target = core.paths.rootfs(id);
     std::fs::create_dir_all(&target).with_context(|| format!("creating {}", target.display()))?;
-    for mount in core.images.prepare(id, image)? {
+    for mount in mounts {
         let mount = if core.config.engine.volatile { mount.volatile() } else { mount };
         mount_snapshot(core, id, sandbox, &mount, &target)?;
     }

@@ -5,6 +5,8 @@ use super::additions::{self, Additions};
 use super::blocking::blocking;
 use super::core::{Core, sibling_binary};
 use super::monitors::ExecSession;
+use super::records::SandboxPhase;
+use super::registry::{Container, Sandbox};
 use super::spec::user;
 use super::{
     Engine, bundle, exec_process, failures::status, lifecycle::containers, lifecycle::sandboxes, rootfs_file,
@@ -74,6 +76,41 @@ impl Engine {
         again.await.map_err(status)
     }
 
+    /// Makes again what a reboot took of a container and its pod: it can be started, with what it wrote, once it is
+    /// connected. Whatever fails, it is as ended as before.
+    pub async fn revive(&self, container_id: &str, additions: Additions) -> anyhow::Result<()> {
+        let container = self.core.registry.container(container_id)?;
+        let sandbox = self.core.registry.sandbox(&container.sandbox_id)?;
+        let _gate = sandbox.gate.write().await;
+        let made = self.make_again(&sandbox, &container, additions).await;
+        if let Err(error) = made {
+            return match sandboxes::stop(&self.core, &sandbox).await {
+                Ok(()) => Err(error),
+                Err(left) => Err(error.context(format!("and undoing it: {left:#}"))),
+            };
+        }
+        // Last of all: until then it belongs to the earlier boot, whose pods are cleared away.
+        let boot_id = self.core.host.boot_id.clone();
+        let ready = sandbox.record.update(move |record| {
+            (record.phase, record.boot_id) = (SandboxPhase::Ready, boot_id);
+            record.addresses.clear();
+        });
+        ready.await
+    }
+
+    async fn make_again(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        container: &Arc<Container>,
+        additions: Additions,
+    ) -> anyhow::Result<()> {
+        sandboxes::set_up_again(&self.core, sandbox).await?;
+        let (core, pod, old) = (self.core.clone(), sandbox.record.get(), container.record.get());
+        let made = blocking(move || bundle::make_again(&core, &pod, &old)).await?;
+        container.record.update(move |record| *record = made).await?;
+        self.add(&container.id, additions).await
+    }
+
     /// Freezes all processes of a container, or lets them go on.
     pub async fn set_paused(&self, container_id: &str, paused: bool) -> anyhow::Result<()> {
         let container = exec_process::running(&self.core, container_id)?;
@@ -105,7 +142,7 @@ impl Engine {
         })
     }
 
-    /// Starts a further process that nobody stays with; it has no stdio.
+    /// Starts a further process that nobody stays with; it has no stdio but a terminal, if it is to have one.
     pub async fn exec_detached(&self, container_id: &str, options: ExecOptions) -> Result<(), Status> {
         let container = exec_process::running(&self.core, container_id)?;
         let own = exec_process::own(&self.core, &container.id).await.map_err(status)?;

@@ -57,7 +57,7 @@ pub(crate) async fn launch(
     in_time(core.monitors.exec(&container.sandbox_id, request)).await
 }
 
-/// The same, and leaves it to itself: it has no stdio.
+/// The same, and leaves it to itself: it has no stdio but a terminal whose output nobody reads, where it asks for one.
 pub(crate) async fn launch_detached(
     core: &Core,
     container: &Container,

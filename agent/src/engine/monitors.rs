@@ -119,7 +119,7 @@ pub trait Monitors: Send + Sync + 'static {
     /// Runs `runtime exec` with pipes, or a pty.
     async fn exec(&self, sandbox_id: &str, request: ExecProcess) -> anyhow::Result<ExecSession>;
 
-    /// Runs `runtime exec` without stdio, and leaves the process to itself.
+    /// Runs `runtime exec` without stdio but a terminal, if it is to have one, and leaves the process to itself.
     async fn exec_detached(&self, sandbox_id: &str, request: ExecProcess) -> anyhow::Result<()>;
 
     /// Sets the size of an exec's terminal.

@@ -34,6 +34,12 @@ pub(crate) enum Container {
         #[allow(missing_docs)]
         directory: String,
     },
+    /// Look after the health of a running container (run by whoever starts one)
+    #[command(hide = true)]
+    Health {
+        #[allow(missing_docs)]
+        directory: String,
+    },
     /// Run a command in a running container
     Exec(Exec),
     /// Join the input and output of a running container
@@ -121,9 +127,12 @@ pub(crate) struct Start {
     /// Join its stdin
     #[arg(short, long)]
     pub(crate) interactive: bool,
+    /// Those whose restart policies want it after a boot of the machine: always, and unless-stopped where nobody stopped it
+    #[arg(long, conflicts_with_all = ["names", "attach", "interactive"])]
+    pub(crate) boot: bool,
     #[command(flatten)]
     pub(crate) terminal: Terminal,
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required_unless_present = "boot", value_name = "CONTAINER")]
     pub(crate) names: Vec<String>,
 }
 
@@ -155,7 +164,7 @@ pub(crate) struct Ps {
     /// The newest ones only, ended or not
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) last: Option<usize>,
-    /// name=, id=, label=NAME[=VALUE], status=, exited=CODE, ancestor=IMAGE, volume=
+    /// name=, id=, label=NAME[=VALUE], status=, exited=CODE, ancestor=IMAGE, volume=, health=
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,
     /// json, or a template such as '{{.ID}} {{.Names}}' (after "table": with a header)

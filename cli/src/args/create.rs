@@ -51,6 +51,9 @@ pub(crate) struct CreateOptions {
     /// Mount a directory, a file or a named volume (SOURCE:TARGET[:ro])
     #[arg(short, long = "volume", value_name = "[SOURCE:]TARGET[:ro]")]
     pub(crate) volume: Vec<String>,
+    /// Mount what another container has mounted: its volumes and bind mounts (CONTAINER[:ro|rw])
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    pub(crate) volumes_from: Vec<String>,
     /// Mount something (type=bind|volume|tmpfs,source=...,target=...[,readonly])
     #[arg(long, value_name = "type=...,target=...")]
     pub(crate) mount: Vec<String>,
@@ -90,6 +93,8 @@ pub(crate) struct CreateOptions {
     /// Option of the resolver
     #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
     pub(crate) dns_option: Vec<String>,
+    #[command(flatten)]
+    pub(crate) health: Health,
     #[command(flatten)]
     pub(crate) limits: Limits,
     /// Most open files, processes, ... (NAME=SOFT[:HARD])
@@ -145,6 +150,32 @@ pub(crate) struct CreateOptions {
     /// Instead of the image's command
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<String>,
+}
+
+/// How it is found out whether the container works.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Health {
+    /// A command that succeeds as long as the container works, run by its shell
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) health_cmd: Option<String>,
+    /// Time between two checks (30s)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) health_interval: Option<String>,
+    /// Most time that a check may take (30s)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) health_timeout: Option<String>,
+    /// So many failures in a row are an unhealthy container (3)
+    #[arg(long, value_name = "N")]
+    pub(crate) health_retries: Option<u32>,
+    /// Time after the start in which failures do not count (0s)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) health_start_period: Option<String>,
+    /// Time between two checks meanwhile (5s)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) health_start_interval: Option<String>,
+    /// Without the check that the image asks for
+    #[arg(long)]
+    pub(crate) no_healthcheck: bool,
 }
 
 /// What a container may use.

@@ -7,7 +7,7 @@ use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, bail};
 use knarr_agent::cri::RuntimeService;
-use knarr_agent::cri::v1::{ContainerStatusRequest, StartContainerRequest};
+use knarr_agent::cri::v1::ContainerStatusRequest;
 use knarr_agent::engine::monitors::{AttachOutput, AttachSession};
 use std::io::Write;
 use std::process::ExitCode;
@@ -88,9 +88,7 @@ pub(super) async fn join(
     let session = place.monitors.attach(&created.sandbox_id, &created.container_id).await?;
     let _raw = if created.tty && manner.stdin { terminal::RawMode::enter()? } else { None };
     if start {
-        let request = StartContainerRequest { container_id: created.container_id.clone() };
-        place.engine.start_container(request).await?;
-        place.shared().await?;
+        place.begin(&created.container_id).await?;
     }
     let (detach, mut detached) = oneshot::channel();
     let keys = if created.tty { manner.keys.clone() } else { Vec::new() };

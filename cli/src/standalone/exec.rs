@@ -25,7 +25,7 @@ pub(crate) async fn run(settings: Settings, arguments: Exec) -> anyhow::Result<E
     let options = ExecOptions {
         env: plan::environment::variables(&arguments.env_file, &arguments.env)?,
         command: arguments.command,
-        tty: arguments.tty && !detach,
+        tty: arguments.tty,
         stdin: arguments.interactive,
         workdir: arguments.workdir,
         user: arguments.user,

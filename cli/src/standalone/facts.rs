@@ -1,5 +1,6 @@
 //! Everything known about one container, for `ps`, `inspect` and their like.
 
+use super::health::Health;
 use super::restarts::History;
 use super::{Standalone, is_left_over, places, plan, run};
 use anyhow::Context;
@@ -23,6 +24,8 @@ pub(super) struct Facts {
     spec: Value,
     pid: i64,
     history: History,
+    /// None without a check.
+    pub(super) health: Option<Health>,
 }
 
 impl Facts {
@@ -37,6 +40,10 @@ impl Facts {
         let status = answer.status.context("container status")?;
         let info: Value = serde_json::from_str(answer.info.get("info").map_or("{}", String::as_str))?;
         let running = status.state() == ContainerState::ContainerRunning;
+        let health = match status.labels.contains_key(plan::HEALTH_LABEL) {
+            true => Health::read(place.data_dir())?,
+            false => None,
+        };
         let options = status.labels.get(plan::OPTIONS_LABEL).map_or("{}", String::as_str);
         Ok(Some(Self {
             name: place.name().to_owned(),
@@ -47,6 +54,7 @@ impl Facts {
             pid: if running { info["pid"].as_i64().unwrap_or(0) } else { 0 },
             status,
             history: History::read(place.data_dir())?,
+            health,
         }))
     }
 
@@ -100,14 +108,14 @@ impl Facts {
         let (path, args) =
             words.split_first().map_or((Value::Null, &[][..]), |(first, rest)| (first.clone(), rest));
         let running = status.state() == ContainerState::ContainerRunning;
-        let mounts = status.mounts.iter().filter(|mount| mount.container_path != "/etc/hosts").map(|mount| {
+        let mounts = status.mounts.iter().filter(|mount| !plan::is_own(&mount.container_path)).map(|mount| {
             json!({
                 "Type": "bind", "Source": mount.host_path, "Destination": mount.container_path,
                 "Mode": if mount.readonly { "ro" } else { "" }, "RW": !mount.readonly,
             })
         });
         let network = self.options["NetworkMode"].as_str().unwrap_or("bridge");
-        json!({
+        let mut document = json!({
             "Id": status.id,
             "Created": time(status.created_at),
             "Path": path,
@@ -135,7 +143,15 @@ impl Facts {
                 "Ports": self.options["PortBindings"],
                 "Networks": {network: {"IPAddress": self.address}},
             },
-        })
+        });
+        // As Docker does it: there without a check is nothing at all.
+        if let Some(health) = &self.health {
+            document["State"]["Health"] = json!(health);
+        }
+        if let Ok(check) = serde_json::from_str::<Value>(self.label(plan::HEALTH_LABEL)) {
+            document["Config"]["Healthcheck"] = check["Healthcheck"].clone();
+        }
+        document
     }
 
     pub(super) fn env(&self, name: &str) -> String {

@@ -13,6 +13,7 @@ use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longer than it takes to make a container, whose lock is waited for.
@@ -25,6 +26,47 @@ pub(crate) struct Place {
     pub(crate) name: String,
     /// Its directory's name.
     pub(crate) directory: String,
+}
+
+/// A lock that is held as long as somebody has this.
+#[derive(Debug, Clone)]
+pub(crate) struct Lock(Arc<Held>);
+
+#[derive(Debug)]
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that has not begun its own program yet has a copy of the descriptor, and who
+        // only tries for the lock passes the container over.
+        let _ = self.0.unlock();
+    }
+}
+
+impl Lock {
+    /// Waits for the lock of an open file.
+    async fn of(file: File, hold: Hold) -> anyhow::Result<Self> {
+        let lock = Self(Arc::new(Held(file)));
+        lock.change(hold).await?;
+        Ok(lock)
+    }
+
+    /// Lets others in, or waits until there are none.
+    pub(crate) async fn change(&self, hold: Hold) -> anyhow::Result<()> {
+        let held = self.0.clone();
+        let changed = tokio::task::spawn_blocking(move || match hold {
+            Hold::Shared => held.0.lock_shared(),
+            Hold::Exclusive => held.0.lock(),
+        });
+        let changed = tokio::time::timeout(PATIENCE, changed).await;
+        Ok(changed.map_err(|_| anyhow!("the container is in use by another command"))???)
+    }
+
+    /// It is the lock at this path, not of what was there before.
+    pub(crate) fn is_at(&self, path: &Path) -> anyhow::Result<bool> {
+        let held = self.0.0.metadata()?.ino();
+        Ok(std::fs::metadata(path).is_ok_and(|there| there.ino() == held))
+    }
 }
 
 /// How a place is held.
@@ -46,47 +88,32 @@ impl Place {
     }
 
     /// Waits for the place's lock; an error if it is not there (any more).
-    pub(crate) async fn lock(&self, settings: &Settings, hold: Hold) -> anyhow::Result<File> {
+    pub(crate) async fn lock(&self, settings: &Settings, hold: Hold) -> anyhow::Result<Lock> {
         let path = self.data_dir(settings).join("lock");
         let missing = || no_such(&self.name);
         let file = match File::open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing()),
             other => other.with_context(|| format!("open {}", path.display()))?,
         };
-        let file = take(file, hold).await?;
+        let lock = Lock::of(file, hold).await?;
         // Removed and perhaps made again while we waited.
-        if self.is_at(&path, &file)? { Ok(file) } else { Err(missing()) }
+        if lock.is_at(&path)? { Ok(lock) } else { Err(missing()) }
     }
 
     /// The lock, shared, if nobody has it alone.
-    pub(crate) fn try_lock(&self, settings: &Settings) -> anyhow::Result<Option<File>> {
+    pub(crate) fn try_lock(&self, settings: &Settings) -> anyhow::Result<Option<Lock>> {
         let path = self.data_dir(settings).join("lock");
         let Ok(file) = File::open(&path) else { return Ok(None) };
         match file.try_lock_shared() {
-            Ok(()) if self.is_at(&path, &file)? => Ok(Some(file)),
-            Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("lock {}", path.display()));
+            }
         }
+        let lock = Lock(Arc::new(Held(file)));
+        Ok(lock.is_at(&path)?.then_some(lock))
     }
-
-    /// The lock at this path is the one that is held.
-    pub(crate) fn is_at(&self, path: &Path, held: &File) -> anyhow::Result<bool> {
-        let held = held.metadata()?.ino();
-        Ok(std::fs::metadata(path).is_ok_and(|there| there.ino() == held))
-    }
-}
-
-/// Changes or takes the lock of an open file.
-pub(crate) async fn take(file: File, hold: Hold) -> anyhow::Result<File> {
-    let lock = tokio::task::spawn_blocking(move || {
-        match hold {
-            Hold::Shared => file.lock_shared(),
-            Hold::Exclusive => file.lock(),
-        }
-        .map(|()| file)
-    });
-    let locked = tokio::time::timeout(PATIENCE, lock).await;
-    Ok(locked.map_err(|_| anyhow!("the container is in use by another command"))???)
 }
 
 /// Docker's words.
@@ -121,7 +148,7 @@ pub(crate) fn all(settings: &Settings) -> anyhow::Result<Vec<Place>> {
 }
 
 /// Takes a name for a new container; answers its place and the exclusive lock on it.
-pub(crate) async fn reserve(settings: &Settings, name: &str) -> anyhow::Result<(Place, File)> {
+pub(crate) async fn reserve(settings: &Settings, name: &str) -> anyhow::Result<(Place, Lock)> {
     check(name)?;
     let _names = naming(settings).await?;
     let known = all(settings)?;
@@ -136,11 +163,11 @@ pub(crate) async fn reserve(settings: &Settings, name: &str) -> anyhow::Result<(
     let path = place.data_dir(settings);
     std::fs::create_dir(&path).with_context(|| format!("mkdir {}", path.display()))?;
     let file = File::create(path.join("lock")).with_context(|| format!("{}", path.display()))?;
-    let file = take(file, Hold::Exclusive).await?;
+    let lock = Lock::of(file, Hold::Exclusive).await?;
     if place.directory != place.name {
         std::fs::write(path.join("name"), name)?;
     }
-    Ok((place, file))
+    Ok((place, lock))
 }
 
 /// Gives a container another name.
@@ -164,10 +191,15 @@ fn in_use(name: &str) -> anyhow::Error {
 }
 
 /// Held while a name is being taken.
-async fn naming(settings: &Settings) -> anyhow::Result<File> {
+async fn naming(settings: &Settings) -> anyhow::Result<Lock> {
+    alone_with(settings, ".names").await
+}
+
+/// Waits for a lock that all containers share, by its file's name.
+pub(crate) async fn alone_with(settings: &Settings, file: &str) -> anyhow::Result<Lock> {
     let directory = containers_dir(settings);
     std::fs::create_dir_all(&directory).with_context(|| format!("mkdir {}", directory.display()))?;
-    take(File::create(directory.join(".names"))?, Hold::Exclusive).await
+    Lock::of(File::create(directory.join(file))?, Hold::Exclusive).await
 }
 
 fn check(name: &str) -> anyhow::Result<()> {

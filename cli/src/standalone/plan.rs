@@ -1,6 +1,7 @@
 //! `docker run` options as CRI messages: pure, and strict about what it does not understand.
 
 pub(super) mod environment;
+pub(super) mod health;
 pub(super) mod limits;
 pub(super) mod mounts;
 mod names;
@@ -29,6 +30,8 @@ pub(super) const PORTS_LABEL: &str = "io.knarr.run.ports";
 pub(super) const OPTIONS_LABEL: &str = "io.knarr.run.options";
 /// Seconds that `stop` waits.
 pub(super) const STOP_TIMEOUT_LABEL: &str = "io.knarr.run.stop-timeout";
+/// How its health is looked after, where it is.
+pub(super) const HEALTH_LABEL: &str = "io.knarr.run.health";
 /// It is to go with its end, and nobody waits for that.
 pub(super) const AUTO_REMOVE_LABEL: &str = "io.knarr.run.auto-remove";
 
@@ -64,6 +67,10 @@ pub(super) struct Known<'a> {
     pub(super) exposed: Vec<String>,
     /// The image's labels.
     pub(super) labels: HashMap<String, String>,
+    /// What the containers of --volumes-from have mounted.
+    pub(super) inherited: Vec<Wish>,
+    /// What it says about its health.
+    pub(super) health: health::OfImage,
     /// Places that are volumes by the image's own wish.
     pub(super) volumes: Vec<String>,
     pub(super) log_directory: &'a Path,
@@ -86,7 +93,8 @@ pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result
         bail!("--publish: the container has no network of its own to publish from");
     }
     ports::choose_free(&mut ports)?;
-    let mounts = mounts::with_volumes(mounts::wishes(options)?, &known.volumes);
+    let wishes = mounts::with_inherited(mounts::wishes(options)?, known.inherited.clone());
+    let mounts = mounts::with_volumes(wishes, &known.volumes);
     let namespaces = names::namespaces(options, network)?;
     let sandbox = PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
@@ -173,6 +181,9 @@ fn labels(
     let ports = ports::of_bindings(&inspected["PortBindings"]);
     labels.insert(PORTS_LABEL.to_owned(), ports::shown(&ports));
     labels.insert(OPTIONS_LABEL.to_owned(), inspected.to_string());
+    if let Some(check) = health::document(&options.health, &known.health)? {
+        labels.insert(HEALTH_LABEL.to_owned(), check.to_string());
+    }
     if let Some(seconds) = options.stop_timeout {
         labels.insert(STOP_TIMEOUT_LABEL.to_owned(), seconds.to_string());
     }
@@ -191,6 +202,7 @@ fn for_inspect(
 ) -> Value {
     json!({
         "Binds": options.volume,
+        "VolumesFrom": options.volumes_from,
         "NetworkMode": options.network,
         "PortBindings": ports::bindings(ports),
         "RestartPolicy": restarts::document(policy, policy_name),
@@ -234,9 +246,17 @@ fn additions(options: &CreateOptions, mounts: &[Wish]) -> anyhow::Result<Additio
     })
 }
 
-/// Where a container's own `/etc/hosts` goes.
+/// Where a container's own file of names goes.
+const HOSTS: &str = "/etc/hosts";
+
+/// A container's own `/etc/hosts`.
 pub(super) fn hosts_mount(file: &Path) -> Mount {
-    bind(file.to_owned(), "/etc/hosts")
+    bind(file.to_owned(), HOSTS)
+}
+
+/// What is mounted there is made for each container, unless the user puts something there.
+pub(super) fn is_own(target: &str) -> bool {
+    target == HOSTS
 }
 
 pub(super) fn bind(source: PathBuf, target: &str) -> Mount {

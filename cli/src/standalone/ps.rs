@@ -1,7 +1,7 @@
 //! `knarr ps`: stand-alone containers, the newest first.
 
 use super::facts::Facts;
-use super::{Standalone, places, plan, sweep};
+use super::{Standalone, health, places, plan, sweep};
 use crate::args::{Output, Ps};
 use crate::settings::Settings;
 use crate::{output, template};
@@ -68,7 +68,7 @@ struct Filter {
 impl Filter {
     fn parse(text: &str) -> anyhow::Result<Self> {
         let (key, value) = text.split_once('=').with_context(|| format!("invalid filter '{text}'"))?;
-        if !["name", "id", "label", "status", "exited", "ancestor", "volume"].contains(&key) {
+        if !["name", "id", "label", "status", "exited", "ancestor", "volume", "health"].contains(&key) {
             bail!("invalid filter '{key}'");
         }
         Ok(Self { key: key.to_owned(), value: value.to_owned() })
@@ -80,6 +80,7 @@ impl Filter {
             "name" => facts.name.contains(value.trim_matches(['^', '$', '/'])),
             "id" => facts.status.id.starts_with(value),
             "status" => facts.state() == value,
+            "health" => facts.health.as_ref().map_or("none", |health| &health.status) == value,
             "exited" => {
                 facts.state() == "exited"
                     && value.parse().is_ok_and(|code: i32| code == facts.status.exit_code)
@@ -139,7 +140,9 @@ fn quoted(command: &str) -> String {
 fn state(facts: &Facts, now: Timestamp) -> String {
     let status = &facts.status;
     match facts.state() {
-        "running" => format!("Up {}", since(status.started_at, now)),
+        "running" => {
+            format!("Up {}{}", since(status.started_at, now), health::shown(facts.health.as_ref()))
+        }
         "paused" => format!("Up {} (Paused)", since(status.started_at, now)),
         "restarting" => format!("Restarting ({}) {} ago", status.exit_code, since(status.finished_at, now)),
         "exited" => format!("Exited ({}) {} ago", status.exit_code, since(status.finished_at, now)),

@@ -10,8 +10,14 @@ use knarr_agent::cri::v1::{PortMapping, Protocol};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 
-/// Fails, in Docker's words, where a program of this machine listens at one of the ports.
-pub(super) fn check_free(ports: &[PortMapping]) -> anyhow::Result<()> {
+/// Fails, in Docker's words, where a program of this machine listens at one of the ports. One command looks at a time:
+/// to look is to listen, and another one would take that for such a program.
+pub(super) async fn check_free(settings: &Settings, ports: &[PortMapping]) -> anyhow::Result<()> {
+    let _looking = places::alone_with(settings, ".ports").await?;
+    look(ports)
+}
+
+fn look(ports: &[PortMapping]) -> anyhow::Result<()> {
     for port in ports.iter().filter(|port| port.host_port != 0) {
         let ip: IpAddr = port.host_ip.parse().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
         let number = u16::try_from(port.host_port)?;
@@ -69,11 +75,11 @@ mod tests {
             host_port: taken.local_addr().unwrap().port().into(),
             container_port: 80,
         };
-        let error = check_free(&[port(Protocol::Tcp)]).unwrap_err().to_string();
+        let error = look(&[port(Protocol::Tcp)]).unwrap_err().to_string();
         assert!(error.ends_with("/tcp: address already in use"), "{error}");
         let other = PortMapping { host_ip: "203.0.113.9".into(), ..port(Protocol::Tcp) };
-        let error = check_free(&[other]).unwrap_err().to_string();
+        let error = look(&[other]).unwrap_err().to_string();
         assert!(error.ends_with("cannot assign requested address"), "{error}");
-        check_free(&[PortMapping { host_port: 0, ..port(Protocol::Tcp) }]).unwrap();
+        look(&[PortMapping { host_port: 0, ..port(Protocol::Tcp) }]).unwrap();
     }
 }

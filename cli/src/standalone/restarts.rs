@@ -21,7 +21,7 @@ const HEALTHY: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Policy {
     No,
-    /// Unless somebody stops it; `unless-stopped` differs only where a daemon starts anew.
+    /// Unless somebody stops it; `unless-stopped` differs only when the machine starts anew.
     Always,
     /// When its exit code is not 0, so many times; 0 is any number.
     OnFailure(u32),
@@ -68,6 +68,15 @@ pub(super) fn of_document(document: &Value) -> Policy {
             Policy::OnFailure(u32::try_from(count).unwrap_or(u32::MAX))
         }
         _ => Policy::No,
+    }
+}
+
+/// Whether one that has ended is started when the machine is: `always` even where somebody stopped it.
+pub(super) fn starts_with_machine(document: &Value, history: &History) -> bool {
+    match document["Name"].as_str() {
+        Some("always") => true,
+        Some("unless-stopped") => !history.stopped,
+        _ => false,
     }
 }
 
@@ -155,6 +164,21 @@ mod tests {
         assert!(wrong("sometimes").contains("unknown policy 'sometimes'"));
         assert!(wrong("always:3").contains("can only be used with 'on-failure'"));
         assert!(wrong("on-failure:x").contains("must be an integer"));
+    }
+
+    #[test]
+    fn what_starts_with_the_machine() {
+        let stopped = History { stopped: true, ..History::default() };
+        for (name, after_a_stop, else_) in [
+            ("no", false, false),
+            ("on-failure", false, false),
+            ("unless-stopped", false, true),
+            ("always", true, true),
+        ] {
+            let document = json!({"Name": name});
+            assert_eq!(starts_with_machine(&document, &stopped), after_a_stop, "{name}");
+            assert_eq!(starts_with_machine(&document, &History::default()), else_, "{name}");
+        }
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! could not be invoked, 127 that it was not found (docker run's numbers).
 
 use super::attach::{Manner, Outcome, join};
+use super::plan::health::OfImage;
 use super::plan::{self, Known, Plan};
-use super::{Standalone, helper, hosts, places, publish, volumes};
+use super::{Standalone, helper, hosts, places, publish, recipe, volumes};
 use crate::args::{CreateOptions, Run};
 use crate::settings::Settings;
 use crate::{image, output};
@@ -13,7 +14,7 @@ use anyhow::{Context, bail};
 use knarr_agent::config::EngineConfig;
 use knarr_agent::cri::RuntimeService;
 use knarr_agent::cri::v1::{
-    CreateContainerRequest, PodSandboxStatusRequest, PortMapping, RunPodSandboxRequest, StartContainerRequest,
+    CreateContainerRequest, PodSandboxStatusRequest, PortMapping, RunPodSandboxRequest,
 };
 use knarr_agent::engine::network::cidr::Cidr;
 use knarr_images::{Image, ImageStore};
@@ -94,9 +95,7 @@ pub(super) struct Created {
 
 /// Starts a container that nobody watches.
 async fn begin(place: &Standalone, created: &Created) -> anyhow::Result<()> {
-    let start = StartContainerRequest { container_id: created.container_id.clone() };
-    place.engine.start_container(start).await?;
-    place.shared().await
+    place.begin(&created.container_id).await
 }
 
 /// Makes a container, or nothing. It is ours alone until it is started.
@@ -119,7 +118,7 @@ async fn made(
         None => places::random()?,
     };
     let (place, lock) = places::reserve(settings, &name).await?;
-    let helper = helper(settings, &place)?;
+    let helper = helper(settings, &place, "ended")?;
     let change = |engine: &mut EngineConfig| {
         engine.volatile = options.rm;
         // Whoever stays with a container to remove it needs no helper.
@@ -167,6 +166,8 @@ async fn make(
     detached: bool,
 ) -> anyhow::Result<Created> {
     let config = store.config(image)?.config().clone().unwrap_or_default();
+    let inspected = store.inspect(image)?;
+    let raw = &inspected.config["config"];
     let logs = place.log_file();
     let log_directory = logs.parent().context("log directory")?;
     let known = Known {
@@ -175,19 +176,21 @@ async fn make(
         image_id: &image.id,
         image: (config.entrypoint().clone().unwrap_or_default(), config.cmd().clone().unwrap_or_default()),
         exposed: config.exposed_ports().clone().unwrap_or_default(),
+        inherited: volumes::of_others(settings, &options.volumes_from).await?,
         volumes: config.volumes().clone().unwrap_or_default(),
         labels: config.labels().clone().unwrap_or_default(),
+        health: OfImage { check: raw["Healthcheck"].clone(), shell: raw["Shell"].clone() },
         log_directory,
         detached,
     };
     let Plan { sandbox, mut container, additions, mounts } = plan::plan(options, &known)?;
-    publish::check_free(&sandbox.port_mappings)?;
+    publish::check_free(settings, &sandbox.port_mappings).await?;
     std::fs::create_dir_all(log_directory).with_context(|| format!("mkdir {}", log_directory.display()))?;
     let ready = volumes::prepare(settings, &place.place.directory, &mounts)?;
     container.mounts.extend(ready.mounts.iter().cloned());
     let request = RunPodSandboxRequest { config: Some(sandbox.clone()), runtime_handler: String::new() };
     let sandbox_id = place.engine.run_pod_sandbox(request).await?.pod_sandbox_id;
-    if !container.mounts.iter().any(|mount| mount.container_path == "/etc/hosts") {
+    if !container.mounts.iter().any(|mount| plan::is_own(&mount.container_path)) {
         let names = hosts::Names {
             hostname: &sandbox.hostname,
             gateway: &Cidr::parse(&settings.node.run_network.pod_cidr)?.gateway().to_string(),
@@ -205,6 +208,7 @@ async fn make(
         sandbox_config: Some(sandbox),
     };
     let container_id = place.engine.create_container(request).await?.container_id;
+    recipe::keep(place.data_dir(), &additions)?;
     place.engine.add(&container_id, additions).await?;
     volumes::fill(&ready, &place.engine.root_of(&container_id)?)?;
     Ok(Created { sandbox_id, container_id, tty: options.tty })

@@ -4,14 +4,12 @@ use super::attach::{Manner, created, join};
 use super::each::each;
 use super::facts::Facts;
 use super::restarts::History;
-use super::{Standalone, is_running, plan, publish, run};
+use super::{Standalone, is_running, places, plan, publish, recipe, restarts, run};
 use crate::args::Start;
 use crate::settings::Settings;
-use anyhow::bail;
+use anyhow::{Context, bail};
 use knarr_agent::cri::RuntimeService;
-use knarr_agent::cri::v1::{
-    Container, ContainerState, ListPodSandboxRequest, PodSandboxState, StartContainerRequest,
-};
+use knarr_agent::cri::v1::{Container, ContainerState, ListPodSandboxRequest, PodSandboxState};
 use std::process::ExitCode;
 
 /// Starts them; one of them may be stayed with.
@@ -23,7 +21,8 @@ pub(crate) async fn run(settings: Settings, arguments: Start) -> anyhow::Result<
         let manner = Manner::new(&arguments.terminal, arguments.interactive)?;
         return Ok(run::or_complain(start_and_join(&settings, name, &manner).await));
     }
-    each(&arguments.names, async |name| {
+    let names = if arguments.boot { after_boot(&settings).await? } else { arguments.names };
+    each(&names, async |name| {
         let place = Standalone::find(&settings, name).await?;
         if !running(&place).await? {
             begin(&settings, &place.alone(&settings).await?, History::default()).await?;
@@ -34,20 +33,33 @@ pub(crate) async fn run(settings: Settings, arguments: Start) -> anyhow::Result<
     Ok(ExitCode::SUCCESS)
 }
 
+/// Names of the containers that their policies start when the machine does, as Docker's daemon would when it starts.
+async fn after_boot(settings: &Settings) -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for place in places::all(settings)? {
+        // One that is being made or removed is none of them.
+        let Ok(place) = Standalone::at(settings, place).await else { continue };
+        let Some(facts) = Facts::of(&place).await? else { continue };
+        let history = History::read(place.data_dir())?;
+        let ended = matches!(facts.state(), "exited" | "restarting");
+        if ended && restarts::starts_with_machine(&facts.options["RestartPolicy"], &history) {
+            names.push(place.name().to_owned());
+        }
+    }
+    Ok(names)
+}
+
 /// Starts one, with what is known of its restarts; one that runs is fine.
 pub(super) async fn begin(settings: &Settings, place: &Standalone, history: History) -> anyhow::Result<()> {
     let Some(container) = startable(place).await? else { return Ok(()) };
     let started = match ready(settings, place, &container, history).await {
-        Ok(()) => {
-            let request = StartContainerRequest { container_id: container.id };
-            place.engine.start_container(request).await.map(drop).map_err(Into::into)
-        }
+        Ok(()) => place.begin(&container.id).await,
         Err(error) => Err(error),
     };
     if started.is_err() {
         place.disconnect().await?;
+        place.shared().await?;
     }
-    place.shared().await?;
     started
 }
 
@@ -66,7 +78,7 @@ async fn ready(
 pub(super) async fn connect(settings: &Settings, place: &Standalone, sandbox_id: &str) -> anyhow::Result<()> {
     if !place.is_connected().await? {
         let facts = Facts::expect(place).await?;
-        publish::check_free(&plan::ports::of_bindings(&facts.options["PortBindings"]))?;
+        publish::check_free(settings, &plan::ports::of_bindings(&facts.options["PortBindings"])).await?;
         if let Err(error) = place.engine.connect(sandbox_id).await {
             if !publish::is_clash(&error) || !publish::release_ended(settings, &place.place.directory).await?
             {
@@ -116,16 +128,13 @@ async fn startable(place: &Standalone) -> anyhow::Result<Option<Container>> {
         return Ok(None);
     }
     let container = place.expect().await?;
+    place.exclusive().await?;
     let pods = place.engine.list_pod_sandbox(ListPodSandboxRequest::default()).await?.items;
     if pods.iter().any(|pod| pod.state != PodSandboxState::SandboxReady as i32) {
-        bail!(
-            "container {} belongs to an earlier boot of this machine and cannot be started again; \
-             `knarr commit` makes an image of what it wrote",
-            place.name()
-        );
-    }
-    place.exclusive().await?;
-    if container.state == ContainerState::ContainerExited as i32 {
+        // It belongs to an earlier boot of this machine.
+        let revived = async { place.engine.revive(&container.id, recipe::read(place.data_dir())?).await };
+        revived.await.with_context(|| format!("container {}", place.name()))?;
+    } else if container.state == ContainerState::ContainerExited as i32 {
         place.engine.reset(&container.id).await?;
     }
     Ok(Some(container))

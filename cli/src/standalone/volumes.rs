@@ -6,7 +6,7 @@
 //! ```
 
 use super::each::each;
-use super::plan::mounts::{At, Wish, check_name};
+use super::plan::mounts::{At, Wish, check_name, volumes_from};
 use super::{Standalone, places, plan};
 use crate::args::Volume as Command;
 use crate::output;
@@ -131,7 +131,7 @@ async fn in_use(settings: &Settings) -> anyhow::Result<BTreeSet<String>> {
 }
 
 /// Removes one; fine if it is gone.
-pub(super) fn remove(settings: &Settings, name: &str) -> anyhow::Result<()> {
+fn remove(settings: &Settings, name: &str) -> anyhow::Result<()> {
     let path = directory(settings, name);
     match std::fs::remove_dir_all(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -142,12 +142,40 @@ pub(super) fn remove(settings: &Settings, name: &str) -> anyhow::Result<()> {
 }
 
 /// Volumes without a name of their own that were made for this container.
-pub(super) fn anonymous_of(settings: &Settings, container: &str) -> anyhow::Result<Vec<String>> {
+fn anonymous_of(settings: &Settings, container: &str) -> anyhow::Result<Vec<String>> {
     let mut names = all(settings)?;
     names.retain(|name| {
         std::fs::read_to_string(directory(settings, name).join("of")).is_ok_and(|owner| owner == container)
     });
     Ok(names)
+}
+
+/// Removes those, but not what another container has mounted (`--volumes-from`).
+pub(super) async fn remove_anonymous(settings: &Settings, container: &str) -> anyhow::Result<()> {
+    let names = anonymous_of(settings, container)?;
+    let used = if names.is_empty() { BTreeSet::new() } else { in_use(settings).await? };
+    names.iter().filter(|name| !used.contains(*name)).try_for_each(|name| remove(settings, name))
+}
+
+/// What other containers have mounted, as wishes for the same: `CONTAINER[:ro]` each.
+pub(super) async fn of_others(settings: &Settings, names: &[String]) -> anyhow::Result<Vec<Wish>> {
+    let mut wishes = Vec::new();
+    for text in names {
+        let (name, read_only) = volumes_from(text)?;
+        let other = Standalone::find(settings, name).await?;
+        for mount in other.status().await?.map(|status| status.mounts).unwrap_or_default() {
+            if plan::is_own(&mount.container_path) {
+                continue;
+            }
+            let at = At {
+                target: mount.container_path,
+                read_only: read_only || mount.readonly,
+                propagation: mount.propagation,
+            };
+            wishes.push(Wish::Path { source: mount.host_path.into(), make: false, at });
+        }
+    }
+    Ok(wishes)
 }
 
 /// Mounts that are ready, and new volumes that the image is to fill: where they are, and at which place.

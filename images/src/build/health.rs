@@ -67,8 +67,8 @@ impl Health {
     }
 }
 
-/// `1h2m3.5s`, `300ms`, ...
-fn nanoseconds(flag: &str, text: &str) -> Result<u64> {
+/// Nanoseconds of `1h2m3.5s`, `300ms`, ... as flags of health checks have them; at least one millisecond.
+pub fn nanoseconds(flag: &str, text: &str) -> Result<u64> {
     let wrong = || Error::invalid(format!("--{flag}={text}: invalid duration (1m30s, 500ms)"));
     let mut total = 0f64;
     let mut rest = text;

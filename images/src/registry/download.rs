@@ -145,31 +145,34 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::time::Duration;
 
+    const LONG: Duration = Duration::from_secs(120);
+    const SHORT: Duration = Duration::from_millis(300);
+    /// Each test shortens the one that it wants to run out: on a slow machine another could be first.
     const PATIENCE: Patience = Patience {
         attempts: 2,
         pause: Duration::from_millis(1),
         longest_pause: Duration::from_millis(1),
-        connect: Duration::from_secs(5),
-        head: Duration::from_millis(300),
-        idle: Duration::from_millis(300),
-        window: Duration::from_millis(600),
+        connect: LONG,
+        head: LONG,
+        idle: LONG,
+        window: LONG,
         slowest: 1000,
     };
 
     /// What a download from such a server ends with.
-    async fn error_of(serve: fn(TcpStream)) -> Error {
+    async fn error_of(patience: Patience, serve: fn(TcpStream)) -> Error {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let registry = listener.local_addr().unwrap().to_string();
         std::thread::spawn(move || {
             listener.incoming().for_each(|stream| drop(std::thread::spawn(move || serve(stream.unwrap()))));
         });
-        let transport = std::sync::Arc::new(Transport::new(PATIENCE, Proxies::default()));
+        let transport = std::sync::Arc::new(Transport::new(patience, Proxies::default()));
         let endpoints = endpoints(None, &registry, &[]).unwrap();
         let client = RegistryClient::new(transport, &registry, endpoints, None);
         let reference = Reference::parse(&format!("{registry}/repo:1")).unwrap();
         let blob = Descriptor::new("", Digest::of(b"x"), 1 << 20);
         let deliver = |_| std::future::ready(Ok(()));
-        download(&client, &reference, &blob, 0, PATIENCE, deliver).await.unwrap_err()
+        download(&client, &reference, &blob, 0, patience, deliver).await.unwrap_err()
     }
 
     fn head(mut stream: &TcpStream) {
@@ -189,9 +192,10 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn servers_that_say_nothing_are_given_up() {
-        let silent = error_of(|stream| wait_for_the_end(&stream)).await;
+        let patience = Patience { head: SHORT, ..PATIENCE };
+        let silent = error_of(patience, |stream| wait_for_the_end(&stream)).await;
         assert!(silent.to_string().contains("no response within"), "{silent}");
-        let stopping = error_of(|stream| {
+        let stopping = error_of(Patience { idle: SHORT, ..PATIENCE }, |stream| {
             head(&stream);
             wait_for_the_end(&stream);
         });
@@ -203,7 +207,7 @@ mod tests {
     /// A byte now and then never lets the idle clock run out, but moves nothing.
     #[tokio::test(flavor = "multi_thread")]
     async fn servers_that_drip_are_given_up() {
-        let dripping = error_of(|mut stream| {
+        let dripping = error_of(Patience { window: SHORT, ..PATIENCE }, |mut stream| {
             head(&stream);
             stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
             while stream.write_all(b".").is_ok() {

@@ -1,10 +1,9 @@
 //! Who we are, from every place that can say it: helpers, identity tokens, tokens that expire in the middle.
 
 use crate::fake_registry::{Answer, Content, FakeRegistry};
-use crate::lab::Store;
+use crate::lab::{Store, write_program};
 use knarr_images::{Credentials, ErrorKind, ImageStore, Options, Pull};
 use std::collections::HashSet;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -101,8 +100,7 @@ async fn helpers_are_asked() {
         registry.address
     );
     for (script, works) in [(right.as_str(), true), ("#!/bin/sh\necho no luck; exit 1\n", false)] {
-        std::fs::write(&helper, script).unwrap();
-        std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&helper, script);
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "credentials::helpers_are_asked", "--nocapture"])
             .env(HELPER_ROOT, dir.path())

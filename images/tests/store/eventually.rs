@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-/// Waits at most thirty seconds.
+/// Waits at most a minute.
 pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
-    within(Duration::from_secs(30), what, condition);
+    within(Duration::from_secs(60), what, condition);
 }
 
 /// Waits as long as something may take that is large.

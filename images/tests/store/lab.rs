@@ -2,10 +2,11 @@
 
 use crate::eventually::eventually;
 use knarr_images::{Image, ImageStore, Mount, Pull};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A docker-registry that ends with the test.
 pub(crate) struct Registry {
@@ -21,24 +22,34 @@ impl Registry {
 
     /// With more lines in the `http` part of its configuration.
     pub(crate) fn with(dir: tempfile::TempDir, http: &str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
+        // Others may take a port while it starts: then it ends, and another one is tried.
+        let started = (0..9).find_map(|_| Self::spawn(dir.path(), http));
+        let (child, address) = started.expect("a registry that stays");
+        Self { child, address, dir }
+    }
+
+    fn spawn(dir: &Path, http: &str) -> Option<(Child, String)> {
+        let address = format!("127.0.0.1:{}", free_port());
         let config = format!(
             "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp:\n  addr: '{address}'\n{http}",
-            dir.path().join("data").display()
+            dir.join("data").display()
         );
-        std::fs::write(dir.path().join("config.yml"), config).unwrap();
-        let log = std::fs::File::create(dir.path().join("log")).unwrap();
-        let child = Command::new("docker-registry")
+        std::fs::write(dir.join("config.yml"), config).unwrap();
+        let log = std::fs::File::create(dir.join("log")).unwrap();
+        let mut child = Command::new("docker-registry")
             .arg("serve")
-            .arg(dir.path().join("config.yml"))
+            .arg(dir.join("config.yml"))
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .stdin(Stdio::null())
             .spawn()
             .expect("docker-registry (Debian package of this name) is needed");
-        eventually("registry answers", || TcpStream::connect(&address).is_ok());
-        Self { child, address, dir }
+        let mut ended = false;
+        eventually("the registry listens or ends", || {
+            ended = child.try_wait().unwrap().is_some();
+            ended || TcpStream::connect(&address).is_ok()
+        });
+        (!ended).then_some((child, address))
     }
 
     /// `address/name`.
@@ -59,6 +70,15 @@ impl Drop for Registry {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+}
+
+/// A port where nobody listens and that the kernel gives to nobody by itself. It is not bound to find out: a child that
+/// another test starts at that moment would have the socket a while longer.
+fn free_port() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = || (std::process::id() * 64 + NEXT.fetch_add(1, Ordering::Relaxed)) % 16_000 + 12_000;
+    let free = |port: &u32| TcpStream::connect(format!("127.0.0.1:{port}")).is_err();
+    std::iter::repeat_with(next).take(1000).find(free).unwrap()
 }
 
 /// A store in a directory that goes with it.
@@ -128,6 +148,13 @@ pub(crate) fn busybox_tree() -> tempfile::TempDir {
     std::fs::set_permissions(dir.path().join("tmp"), std::fs::Permissions::from_mode(0o1777)).unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     dir
+}
+
+/// Writes a script that is going to be executed, by a process of its own: what this one has open for writing, children that
+/// other tests start meanwhile have too until they begin their programs, and so long nobody can execute the file.
+pub(crate) fn write_program(to: &Path, text: &str) {
+    let script = "printf %s \"$1\" >\"$2\" && chmod 755 \"$2\"";
+    run("sh", &["-c", script, "sh", text, to.to_str().unwrap()]);
 }
 
 /// Runs a program to success and answers what it printed.

@@ -1,5 +1,6 @@
 //! Images of other tools run here, and ours run there.
 
+use crate::eventually::eventually;
 use crate::lab::{Registry, Store, busybox_tree, run};
 use knarr_images::{Format, ImportConfig, Pull};
 
@@ -100,19 +101,24 @@ async fn shared_layers_travel_once() {
     let one = registry.name("one:1");
     let image = store.store.import(tree.path(), &one, ImportConfig::default()).unwrap();
     let digest = store.store.push(&image, &one, None, None).await.unwrap();
-    let uploads = registry.requests("PUT", "/blobs/uploads/");
+    let puts = || registry.requests("PUT", "/blobs/uploads/");
+    eventually("layer and config are in the log", || puts() >= 2);
+    let uploads = puts();
     let two = registry.name("two:1");
     assert_eq!(store.store.push(&image, &two, None, None).await.unwrap(), digest);
     let three = registry.name("three:1");
     assert_eq!(store.store.copy((&one, None), (&three, None)).await.unwrap(), digest);
-    assert_eq!(registry.requests("PUT", "/blobs/uploads/"), uploads, "mounted from the other repository");
+    assert_eq!(puts(), uploads, "mounted from the other repository");
     assert_eq!(store.store.list_tags(&three, None).await.unwrap(), ["1"]);
 
     let there = Store::new();
+    let gets = || registry.requests("GET", "/blobs/sha256");
+    let before = gets();
     there.pull(&one).await;
-    let fetched = registry.requests("GET", "/blobs/sha256");
+    eventually("layer and config are in the log", || gets() >= before + 2);
+    let fetched = gets();
     let pulled = there.pull(&two).await;
-    assert_eq!(registry.requests("GET", "/blobs/sha256"), fetched, "everything is already there");
+    assert_eq!(gets(), fetched, "everything is already there");
     assert_eq!(pulled.tags.len(), 2, "one image, two names");
     let error =
         there.store.pull(Pull { reference: registry.name("none:1"), ..Pull::default() }).await.unwrap_err();

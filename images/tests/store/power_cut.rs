@@ -37,10 +37,11 @@ impl Disk {
     }
 
     /// The disk as it would be found after the power came back.
-    fn after_power_cut(&self, dir: &Path) -> Self {
-        let copy = dir.join("copy");
+    fn after_power_cut(&self, dir: &Path, round: u64) -> Self {
+        // One of its own each time: the last one's device may be busy for a moment after the unmount.
+        let copy = dir.join(format!("copy{round}"));
         run("cp", &["--sparse=always", self.file.to_str().unwrap(), copy.to_str().unwrap()]);
-        let cut = Self::mount(copy, dir.join("cut"), "loop").unwrap();
+        let cut = Self::mount(copy, dir.join(format!("cut{round}")), "loop").unwrap();
         let boot = cut.root().join("boot");
         if boot.exists() {
             std::fs::write(boot, "another boot").unwrap();
@@ -116,10 +117,11 @@ async fn what_was_not_synced_is_not_listed() {
         }
         victim.kill().unwrap();
         victim.wait().unwrap();
-        whole(&disk.after_power_cut(dir.path()), dir.path());
+        whole(&disk.after_power_cut(dir.path(), round), dir.path());
+        std::fs::remove_file(dir.path().join(format!("copy{round}"))).unwrap();
     }
     // What a pull has returned is there, whatever happens next.
     let store = ImageStore::open(&disk.root()).unwrap();
     pull(&store, &registry.name()).await;
-    assert_eq!(whole(&disk.after_power_cut(dir.path()), dir.path()), 1);
+    assert_eq!(whole(&disk.after_power_cut(dir.path(), 100), dir.path()), 1);
 }

@@ -58,6 +58,8 @@ async fn a_second_image_on_the_same_base_fetches_only_what_is_new() {
     is_sent(&registry, &two[1], 1);
     assert_eq!(sent(&registry, &two[0]), 1, "the base was fetched again");
     assert_eq!((unpacked, store.names("layers").len()), (2, 3), "the base is unpacked once");
+    // Three layers and two configurations.
+    eventually("the registry's log has all", || registry.requests("GET", "/blobs/") >= 5);
     let before = registry.requests("GET", "/blobs/");
     store.pull(&registry.name("family:two")).await;
     assert_eq!(registry.requests("GET", "/blobs/"), before, "what is here is not asked for");

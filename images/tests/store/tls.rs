@@ -126,7 +126,8 @@ async fn own_authority_and_client_certificate() {
     let unverified = format!("skip_verify = true\n{CLIENT}");
     for (settings, expected) in [
         ("", Some("UnknownIssuer")),
-        (CA, Some("ertificate")),
+        // The server hangs up at once, and may be heard doing so before it is heard saying why.
+        (CA, Some("ertificate|reset|roken pipe|closed")),
         (CLIENT, Some("UnknownIssuer")),
         (&both, None),
         (&unverified, None),
@@ -138,7 +139,8 @@ async fn own_authority_and_client_certificate() {
             Some(words) => {
                 let error = pulled.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Unavailable, "{settings}: {error}");
-                assert!(error.to_string().contains(words), "{settings}: {error}");
+                let said = error.to_string();
+                assert!(words.split('|').any(|word| said.contains(word)), "{settings}: {said}");
             }
         }
     }

@@ -56,8 +56,10 @@ int main(int count, char **words)
 	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (count != 3)
 		return 2;
-	strncpy(address.sun_path, words[1], sizeof address.sun_path - 1);
-	if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 8))
+	/* The name that others wait for appears once somebody listens. */
+	snprintf(address.sun_path, sizeof address.sun_path, "%s.new", words[1]);
+	if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 8) ||
+	    rename(address.sun_path, words[1]))
 		return 2;
 	for (int filter = 0; filter < atoi(words[2]); filter++) {
 		int fd = take(listener);

@@ -19,8 +19,7 @@ const NETWORK_DEADLINE: Duration = Duration::from_secs(60);
 /// Makes everything a pod needs before its first container; the gate is held exclusively by the caller.
 pub(crate) async fn set_up(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> anyhow::Result<Vec<IpAddr>> {
     let record = sandbox.record.get();
-    let directory = core.paths.pod(&sandbox.id);
-    blocking(move || Ok(std::fs::create_dir_all(directory)?)).await.context("making the pod's directory")?;
+    make_directory(core, &sandbox.id).await?;
     // Both run to their end even if the other fails: a half-cancelled step could finish after the teardown.
     let (monitor, addresses) = tokio::join!(core.monitors.ensure(&sandbox.id), connect(core, &record));
     monitor.context("starting the pod's monitor")?;
@@ -32,16 +31,32 @@ pub(crate) async fn set_up(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> anyhow::
     Ok(addresses)
 }
 
+/// Makes again what a reboot took, but for the network (`reconnect`); the gate is held exclusively by the caller.
+pub(crate) async fn set_up_again(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Result<()> {
+    make_directory(core, &sandbox.id).await?;
+    core.monitors.ensure(&sandbox.id).await.context("starting the pod's monitor")?;
+    pin(core, &sandbox.record.get()).await
+}
+
+async fn make_directory(core: &Core, id: &str) -> anyhow::Result<()> {
+    let directory = core.paths.pod(id);
+    blocking(move || Ok(std::fs::create_dir_all(directory)?)).await.context("making the pod's directory")
+}
+
 /// Namespaces and files, then the network that needs them.
 async fn connect(core: &Arc<Core>, record: &SandboxRecord) -> anyhow::Result<Vec<IpAddr>> {
+    pin(core, record).await?;
+    attach(core, record).await
+}
+
+async fn pin(core: &Arc<Core>, record: &SandboxRecord) -> anyhow::Result<()> {
     let (shared, copy) = (core.clone(), record.clone());
     blocking(move || {
         let monitor = shared.config.monitor_binary.as_deref();
         pod_namespaces::pin(&shared.paths, &copy, &pod_files::hostname(&copy), monitor)?;
         pod_files::make(&shared.paths, &copy)
     })
-    .await?;
-    attach(core, record).await
+    .await
 }
 
 async fn attach(core: &Core, record: &SandboxRecord) -> anyhow::Result<Vec<IpAddr>> {

@@ -164,7 +164,7 @@ fn exec_request(request: ExecProcess, detached: bool) -> protocol::Exec {
         container_id: request.container_id,
         runtime: request.runtime,
         process: request.process_json,
-        tty: request.tty && !detached,
+        tty: request.tty,
         stdin: request.stdin && !detached,
         timeout: request.timeout,
         detached,

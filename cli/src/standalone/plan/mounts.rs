@@ -45,6 +45,27 @@ pub(super) fn wishes(options: &CreateOptions) -> anyhow::Result<Vec<Wish>> {
     Ok(all)
 }
 
+/// What `--volumes-from` brings besides them; the user's own mounts, and the first container's, come first.
+pub(super) fn with_inherited(mut wishes: Vec<Wish>, inherited: Vec<Wish>) -> Vec<Wish> {
+    for wish in inherited {
+        if !wishes.iter().any(|known| known.target() == wish.target()) {
+            wishes.push(wish);
+        }
+    }
+    wishes
+}
+
+/// `CONTAINER[:MODE]`; answers whether it is to be read only.
+pub(in crate::standalone) fn volumes_from(text: &str) -> anyhow::Result<(&str, bool)> {
+    match text.split_once(':') {
+        _ if text.is_empty() => bail!("invalid empty volume spec: '{text}'"),
+        None => Ok((text, false)),
+        Some((name, "ro")) => Ok((name, true)),
+        Some((name, "rw" | "z" | "Z")) => Ok((name, false)),
+        Some((_, mode)) => bail!("invalid mode: {mode}"),
+    }
+}
+
 /// The image's volumes besides them: new ones, filled from the image, where the user has put nothing.
 pub(super) fn with_volumes(mut wishes: Vec<Wish>, image: &[String]) -> Vec<Wish> {
     for target in image {
@@ -197,6 +218,20 @@ mod tests {
         assert!(matches!(volume("./x:/b").unwrap(), Wish::Path { .. }));
         for wrong in ["a:b", "x:/", "/a:/b:nope", "!x:/b", ":/b", "a:b:c:d", ""] {
             assert!(volume(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_inherited_stands_behind() {
+        let user = vec![volume("/own:/data").unwrap()];
+        let inherited =
+            [volume("/a:/data").unwrap(), volume("/b:/more").unwrap(), volume("/c:/more").unwrap()];
+        let all = with_inherited(user.clone(), inherited.to_vec());
+        assert_eq!(all, [user[0].clone(), inherited[1].clone()]);
+        assert_eq!(volumes_from("a").unwrap(), ("a", false));
+        assert_eq!(volumes_from("a:ro").unwrap(), ("a", true));
+        for wrong in ["", "a:", "a:rx"] {
+            assert!(volumes_from(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -9,6 +9,8 @@ fn known() -> Known<'static> {
         image_id: "sha256:1",
         image: (vec!["entry".into()], vec!["cmd".into()]),
         exposed: vec!["80/tcp".into()],
+        health: health::OfImage::default(),
+        inherited: Vec::new(),
         volumes: Vec::new(),
         labels: HashMap::from([
             ("of-image".to_owned(), "1".to_owned()),
