@@ -9,7 +9,6 @@ use knarr_tests::free_port::free_port;
 use knarr_tests::run_lab::Lab;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -170,35 +169,30 @@ fn restart_policies_are_kept_without_a_daemon() {
 /// What a power cut takes: processes, mounts, cgroups, links and rules, the state directory. The records are made to be of
 /// another boot, for this machine's goes on.
 fn reboot(lab: &Lab, names: &[&str]) {
-    for name in names {
-        let pid = lab.knarr(&["inspect", "-f", "{{.State.Pid}}", name]).trim().parse::<u32>().unwrap();
-        if pid > 0 {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            let monitor = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim();
-            bins::run(Command::new("kill").args(["-KILL", monitor, &pid.to_string()])).ok();
-            eventually("it is gone", PATIENCE, || {
-                match Path::new(&format!("/proc/{pid}/root")).read_link() {
-                    Ok(root) => Err(format!("{root:?}")),
-                    Err(_) => Ok(()),
-                }
-            });
-        }
-    }
+    let pid =
+        |name: &&str| lab.knarr(&["inspect", "-f", "{{.State.Pid}}", name]).trim().parse::<u32>().unwrap();
+    let pids: Vec<u32> = names.iter().map(pid).filter(|pid| *pid > 0).collect();
     let config = std::fs::read_to_string(lab.0.path("config.toml")).unwrap();
     let bridge = config.split('"').find(|word| word.starts_with("kni")).unwrap();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    let script = "awk -v lab=\"$LAB/\" 'index($5, lab) == 1 {print $5}' /proc/self/mountinfo | tac | while read -r place; do umount -l \"$place\"; done
+    // First the monitors, which would follow the ends of their containers.
+    let script = r#"
+        for process in /proc/[0-9]*; do
+            grep -qsa knarr-monitor $process/cmdline && grep -qsa "$LAB/state" $process/cmdline && kill -KILL ${process#/proc/}
+        done
+        kill -KILL $PIDS
+        for pid in $PIDS; do while [ -e /proc/$pid/root ] && readlink /proc/$pid/root; do sleep 0.05; done; done
+        awk -v lab="$LAB/" 'index($5, lab) == 1 {print $5}' /proc/self/mountinfo | tac | while read -r place; do umount -l "$place"; done
         rm -r state; grep -rl $BOOT data/containers | xargs sed -i s/$BOOT/of-another-boot/
         ip link del $BRIDGE; nft delete table inet $BRIDGE
-        for name; do find /sys/fs/cgroup -depth -path \"*/knarr-run/$name*\" -type d -exec rmdir {} +; done; true";
-    let lab = lab.0.path("");
+        for name; do find /sys/fs/cgroup -depth -path "*/knarr-run/$name*" -type d -exec rmdir {} +; done"#;
+    let directory = lab.0.path("");
     let mut shell = Command::new("bash");
-    shell.args(["-ec", script, "bash"]).args(names).current_dir(&lab);
-    shell
-        .env("LAB", lab.to_str().unwrap().trim_end_matches('/'))
-        .env("BOOT", boot.trim())
-        .env("BRIDGE", bridge);
-    bins::run(&mut shell).ok();
+    shell.args(["-c", script, "bash"]).args(names).current_dir(&directory);
+    shell.env("LAB", directory.to_str().unwrap().trim_end_matches('/')).env("BOOT", boot.trim());
+    let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+    let said = bins::run(shell.env("BRIDGE", bridge).env("PIDS", pids.join(" ")));
+    assert!(!lab.0.path("state").exists(), "{said:?}");
 }
 
 #[test]
