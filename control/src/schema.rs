@@ -18,3 +18,8 @@ pub use duplicates::duplicate_fields;
 pub use patch::patch_schema;
 
 pub(crate) use facts::{Fact, fact, sibling as embedded, wire_layout};
+
+/// Whether Kubernetes has such a kind, as far as this server knows.
+pub(crate) fn is_known(group: &str, version: &str, kind: &str) -> bool {
+    kinds::find(group, version, kind).is_some()
+}

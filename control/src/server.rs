@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, Request, header};
 use http_body_util::{BodyExt as _, Limited};
 use knarr_api::{FieldSelector, Status};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::watch;
 
 mod answer;
@@ -22,8 +22,10 @@ pub(crate) mod bootstrap;
 mod change;
 mod compress;
 mod computed;
+mod deadline;
 mod documents;
 pub(crate) mod flow_control;
+mod go_json;
 mod health;
 mod impersonation;
 mod kubelet;
@@ -68,8 +70,6 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Longest request body, bytes.
 const MAX_BODY: usize = 3 << 20;
-/// Everything but watches, logs, exec and their like ends within this.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Everything a request can need.
 pub(crate) struct Server {
@@ -148,6 +148,10 @@ impl Server {
             Route::Path(_) => parts.method.as_str().to_ascii_lowercase(),
             Route::Resource(path) => verbs::verb(&parts.method, path, &query)?.to_owned(),
         };
+        let limit = match &route {
+            Route::Resource(path) if verbs::is_long(&verb, path.subresource()) => deadline::LONGEST,
+            _ => deadline::of(&query)?,
+        };
         let user = self.identify(&parts, trail, &verb, &route).await?;
         let path = match route {
             Route::Path(path) => {
@@ -170,7 +174,7 @@ impl Server {
             headers: parts.headers,
             body: Bytes::new(),
         };
-        if verbs::is_stream(&verb, &call) {
+        if verbs::is_long(&verb, call.path.subresource()) {
             *streams = true;
             return verbs::stream(self, call, &verb, body, upgrade).await;
         }
@@ -181,7 +185,7 @@ impl Server {
             verbs::run(&self, &call, &verb).await
         };
         let late = || Status::timeout("Timeout: request did not complete within the allotted timeout");
-        tokio::time::timeout(REQUEST_TIMEOUT, work).await.map_err(|_| late())?
+        tokio::time::timeout(limit, work).await.map_err(|_| late())?
     }
 
     /// Whom a request is made for: its sender, or the one the sender may act as.

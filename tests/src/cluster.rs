@@ -107,7 +107,7 @@ impl Cluster {
     /// Starts `knarr up` again (it must not run).
     ///
     /// # Panics
-    /// When it is not ready within a minute.
+    /// When it is not ready within two minutes.
     pub fn up(&mut self, extra: &[&str]) {
         let log = std::fs::File::create(self.path("up.log")).expect("up.log");
         let listen = format!("0.0.0.0:{}", 21_000 + self.number);
@@ -115,7 +115,7 @@ impl Cluster {
         command.args(["up", "--listen", &listen, "--node-name", "node"]).args(extra);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("up.log")).stderr(log);
         self.up = Some(command.spawn().expect("knarr up"));
-        eventually("knarr up is ready", Duration::from_secs(60), || {
+        eventually("knarr up is ready", Duration::from_secs(120), || {
             let log = self.log();
             if log.contains("knarr is ready") { Ok(()) } else { Err(log) }
         });
@@ -148,7 +148,7 @@ impl Cluster {
     pub fn stop(&mut self) {
         let mut up = self.up.take().expect("knarr up runs");
         bins::run(Command::new("kill").args(["-TERM", &up.id().to_string()])).ok();
-        let status = eventually("knarr up ends", Duration::from_secs(30), || {
+        let status = eventually("knarr up ends", Duration::from_secs(120), || {
             up.try_wait().expect("wait").ok_or_else(|| "it still runs".to_owned())
         });
         assert!(status.success(), "{status}: {}", self.log());

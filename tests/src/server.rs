@@ -19,7 +19,7 @@ impl Server {
     /// Starts one on a free port.
     ///
     /// # Panics
-    /// When it is not ready within a minute.
+    /// When it is not ready within two minutes.
     #[must_use]
     pub fn start() -> Self {
         Self::start_in(Self::directory(), &[])
@@ -37,7 +37,7 @@ impl Server {
     /// Starts one in `directory` (its data is in `data`) with further arguments.
     ///
     /// # Panics
-    /// When it is not ready within a minute.
+    /// When it is not ready within two minutes.
     #[must_use]
     pub fn start_in(directory: tempfile::TempDir, arguments: &[&str]) -> Self {
         Self::start_on(0, directory, arguments)
@@ -46,7 +46,7 @@ impl Server {
     /// The same on a port of the caller's.
     ///
     /// # Panics
-    /// When it is not ready within a minute.
+    /// When it is not ready within two minutes.
     #[must_use]
     pub fn start_on(port: u16, directory: tempfile::TempDir, arguments: &[&str]) -> Self {
         let child = spawn(directory.path(), port, arguments);
@@ -67,7 +67,7 @@ impl Server {
     /// Starts it again on what it left; it must not run.
     ///
     /// # Panics
-    /// When it is not ready within a minute.
+    /// When it is not ready within two minutes.
     pub fn again(&mut self, arguments: &[&str]) {
         self.again_on(self.port, arguments);
     }
@@ -75,14 +75,14 @@ impl Server {
     /// The same on another port.
     ///
     /// # Panics
-    /// When it is not ready within a minute.
+    /// When it is not ready within two minutes.
     pub fn again_on(&mut self, port: u16, arguments: &[&str]) {
         self.child = spawn(self.directory.path(), port, arguments);
         self.wait_until_ready();
     }
 
     fn wait_until_ready(&self) {
-        eventually("knarr server is ready", Duration::from_secs(60), || {
+        eventually("knarr server is ready", Duration::from_secs(120), || {
             let log = std::fs::read_to_string(self.path("server.log")).unwrap_or_default();
             if log.contains("is ready") { Ok(()) } else { Err(log) }
         });

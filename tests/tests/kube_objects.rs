@@ -10,7 +10,7 @@ use knarr_tests::skip::skip;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A control plane and the newest kubectl.
 struct Lab {

@@ -6,7 +6,7 @@ use knarr_tests::eventually::eventually;
 use knarr_tests::skip::skip;
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// One cluster and one kubectl.
 struct Lab<'a> {
@@ -116,15 +116,16 @@ fn deployments_and_budgets(lab: &Lab<'_>) {
     rolled();
     lab.k(&["set", "env", "deployment/roll", "A=B"]).ok();
     rolled();
-    let history = lab.k(&["rollout", "history", "deployment/roll"]).ok();
-    assert!(history.contains("1         <none>") && history.contains("2         <none>"), "{history}");
+    eventually("two revisions", PATIENCE, || {
+        let history = lab.k(&["rollout", "history", "deployment/roll"]).ok();
+        let both = ["1         <none>", "2         <none>"].iter().all(|row| history.contains(row));
+        if both { Ok(()) } else { Err(history) }
+    });
     lab.k(&["rollout", "undo", "deployment/roll"]).ok();
     rolled();
     assert_eq!(lab.get("deployment/roll", "{.spec.template.spec.containers[0].env}"), "");
-    assert_eq!(
-        lab.get("deployment/roll", r"{.metadata.annotations.deployment\.kubernetes\.io/revision}"),
-        "3"
-    );
+    let revision = r"{.metadata.annotations.deployment\.kubernetes\.io/revision}";
+    lab.until("the third revision", "deployment/roll", revision, "3");
     lab.until("the budget is counted", "pdb/roll", "{.status.currentHealthy}", "2");
     let pod = lab.k(&["get", "pods", "-l", "app=roll", "-o", "jsonpath={.items[0].metadata.name}"]).ok();
     let refused =
@@ -135,7 +136,7 @@ fn deployments_and_budgets(lab: &Lab<'_>) {
         "{refused:?}"
     );
     lab.k(&["delete", "pdb/roll"]).ok();
-    lab.k(&["drain", "node", "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout=50s"])
+    lab.k(&["drain", "node", "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout=150s"])
         .ok();
     assert!(lab.k(&["get", "pod", &pod]).failed().contains("not found"));
     let message = "{.items[0].status.conditions[?(@.type=='PodScheduled')].message}";
@@ -180,7 +181,7 @@ fn namespaces(lab: &Lab<'_>) {
     lab.k(&["create", "deployment", "d", "-n", "gone", &format!("--image={}", lab.cluster.image("hello:1"))])
         .ok();
     lab.awaits(&["rollout", "status", "deployment/d", "-n", "gone"]);
-    lab.k(&["delete", "namespace", "gone", "--timeout=50s"]).ok();
+    lab.k(&["delete", "namespace", "gone", "--timeout=150s"]).ok();
     assert!(lab.k(&["get", "namespace", "gone"]).failed().contains("not found"));
 }
 

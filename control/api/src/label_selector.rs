@@ -127,7 +127,12 @@ impl Requirement {
         if let Some(fault) = names::qualified_name(&self.key).first() {
             return Err(format!("key: Invalid value: {:?}: {fault}", self.key));
         }
+        let ordered = matches!(self.operator, Operator::GreaterThan | Operator::LessThan);
         for (index, value) in self.values.iter().enumerate() {
+            if ordered && value.parse::<i64>().is_err() {
+                let why = "for 'Gt', 'Lt' operators, the value must be an integer";
+                return Err(format!("values[{index}]: Invalid value: {value:?}: {why}"));
+            }
             if let Some(fault) = names::label_value(value).first() {
                 return Err(format!("values[{index}][{}]: Invalid value: {value:?}: {fault}", self.key));
             }

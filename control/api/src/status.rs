@@ -219,6 +219,11 @@ impl Status {
         Self::new(500, "InternalError", format!("Internal error occurred: {why}"))
     }
 
+    /// 500 without a reason: what Kubernetes answers where a fault was not foreseen as one of the client's.
+    pub fn unexplained(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
+    }
+
     /// 501: known, and left out of this version.
     pub fn not_supported(what: &str) -> Self {
         Self::new(501, "NotImplemented", format!("{what} is not supported yet"))

@@ -113,6 +113,12 @@ impl<K> Lister<K> {
         self.objects.read().unwrap_or_else(PoisonError::into_inner).by_key.values().cloned().collect()
     }
 
+    /// The objects that are wanted, in the order of keys.
+    pub(crate) fn those(&self, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
+        objects.by_key.values().filter(|object| wanted(object)).cloned().collect()
+    }
+
     /// Every object of one namespace.
     pub(crate) fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
         let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);

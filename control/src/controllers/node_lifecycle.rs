@@ -142,7 +142,7 @@ impl NodeLifecycle {
 
     fn pods_on(&self, node: &Node) -> Vec<Arc<Pod>> {
         let name = node.name_any();
-        self.pods.all().into_iter().filter(|pod| pods::node_of(pod) == Some(name.as_str())).collect()
+        self.pods.those(|pod| pods::node_of(pod) == Some(name.as_str()))
     }
 
     async fn patch_node(&self, node: &Node, patch: serde_json::Value) -> Result<(), kube::Error> {

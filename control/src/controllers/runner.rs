@@ -64,7 +64,10 @@ fn settle(name: &str, queue: &WorkQueue<Key>, key: &Key, result: Result<Next, ku
 
 /// 409, Conflict or AlreadyExists: our copy was old.
 pub(crate) fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 409)
+    // A patch that names another uid than the object has is answered as a change of it.
+    let other = |message: &str| message.contains("metadata.uid: Invalid value");
+    matches!(error, kube::Error::Api(status)
+        if status.code == 409 || (status.code == 422 && other(&status.message)))
 }
 
 /// 404.

@@ -1,7 +1,7 @@
 //! The controllers at work against the real server: pods are played by hand, everything else is the product.
 
 use crate::{ControlPlane, Options};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::StreamExt;
 use k8s_openapi::api::apps::v1::{DaemonSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -12,7 +12,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use std::time::Duration;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 async fn plane(directory: &std::path::Path) -> ControlPlane {
     let mut options = Options::new(directory.to_path_buf());
@@ -24,8 +24,11 @@ async fn plane(directory: &std::path::Path) -> ControlPlane {
 /// Plays the node: pods bound to it run and are ready; pods of jobs succeed.
 async fn play(client: Client) {
     let pods: Api<Pod> = Api::default_namespaced(client);
-    let mut events = watcher(pods.clone(), watcher::Config::default()).applied_objects().boxed();
-    while let Ok(Some(pod)) = events.try_next().await {
+    let mut events =
+        watcher(pods.clone(), watcher::Config::default()).default_backoff().applied_objects().boxed();
+    // A watch that breaks off is begun anew.
+    while let Some(event) = events.next().await {
+        let Ok(pod) = event else { continue };
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         if pod.spec.as_ref().unwrap().node_name.is_some() && phase == Some("Pending") {
             let job = pod.labels().contains_key("batch.kubernetes.io/job-name");
@@ -43,8 +46,8 @@ async fn play(client: Client) {
 
 async fn node(client: &Client) {
     let nodes: Api<Node> = Api::all(client.clone());
-    let ready =
-        json!([{"type": "Ready", "status": "True", "lastHeartbeatTime": jiff::Timestamp::now().to_string()}]);
+    // Nobody goes on reporting: on a slow machine it would be given up as silent.
+    let ready = json!([{"type": "Ready", "status": "True", "lastHeartbeatTime": "2199-01-01T00:00:00Z"}]);
     let labels = json!({"kubernetes.io/hostname": "n"});
     let node = json!({"metadata": {"name": "n", "labels": labels}, "status": {"conditions": ready,
         "allocatable": {"cpu": "4", "memory": "4Gi", "pods": "110"}, "capacity": {"cpu": "4", "memory": "4Gi", "pods": "110"}}});

@@ -99,7 +99,9 @@ impl Queue {
     fn wake_those(&self, concerned: impl Fn(&Key) -> bool) {
         let mut state = self.lock();
         let State { parked, due, .. } = &mut *state;
-        for (key, parked) in parked.iter_mut().filter(|(key, _)| concerned(key)) {
+        // One that comes as soon as it may already is not moved again: every binding wakes all of them.
+        let concerned = |key: &Key, parked: &Parked| parked.due > parked.earliest && concerned(key);
+        for (key, parked) in parked.iter_mut().filter(|(key, parked)| concerned(key, parked)) {
             due.remove(&(parked.due, key.clone()));
             parked.due = parked.due.min(parked.earliest);
             due.insert((parked.due, key.clone()));

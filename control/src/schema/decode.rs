@@ -40,6 +40,13 @@ pub struct DecodeError {
     detail: String,
 }
 
+impl DecodeError {
+    /// The fault itself.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 /// Longest object path that is followed: no type of Kubernetes is that deep, but a hostile body is.
 const DEEPEST: usize = 128;

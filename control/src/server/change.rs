@@ -220,6 +220,9 @@ impl Server {
             let old = stored::decode(at.resource, &entry);
             let mut new = change(&old)?;
             check_preconditions(at, &old, &new)?;
+            if !matches!(part, Part::Deletion | Part::Internal) {
+                refuse_invalid(at.resource, &old, object_meta::resurrections(&new, &old))?;
+            }
             if part != Part::Deletion {
                 object_meta::carry_over(&old, &mut new);
             }

@@ -59,6 +59,16 @@ pub(crate) fn place(object: &mut Value, resource: &Resource, namespace: &str) ->
     Ok(())
 }
 
+/// Where the body is the whole object it must have a name.
+pub(crate) fn require_name(object: &Value, name: &str) -> Result<(), Status> {
+    if !meta::name(object).is_empty() {
+        return Ok(());
+    }
+    let text =
+        format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+    Err(Status::bad_request(text))
+}
+
 /// The name in the body, where there is one, must be the one in the path.
 pub(crate) fn check_name(object: &mut Value, name: &str) -> Result<(), Status> {
     let found = meta::name(object);
@@ -101,6 +111,17 @@ pub(crate) fn carry_over(old: &Value, new: &mut Value) {
     if new.pointer("/metadata/managedFields").is_none() {
         meta::copy(old, new, "managedFields");
     }
+}
+
+/// When an object dies is decided by whoever deletes it, not by whoever writes it.
+pub(crate) fn resurrections(new: &Value, old: &Value) -> Vec<Cause> {
+    let fields = ["deletionTimestamp", "deletionGracePeriodSeconds"];
+    let changed = fields.into_iter().filter_map(|field| {
+        let wanted = new["metadata"].get(field).filter(|value| !value.is_null())?;
+        let found = old["metadata"].get(field).unwrap_or(&Value::Null);
+        (wanted != found).then(|| invalid_value(&format!("metadata.{field}"), wanted, "field is immutable"))
+    });
+    changed.collect()
 }
 
 /// Every fault of the metadata of a new object.

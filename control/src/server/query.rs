@@ -1,6 +1,7 @@
 //! Query parameters.
 
 use knarr_api::Status;
+use std::num::{IntErrorKind, ParseIntError};
 
 /// The parameters of a request, in order; a name may occur more than once.
 #[derive(Debug, Clone, Default)]
@@ -37,11 +38,24 @@ impl Query {
         self.all(name).next().is_some_and(|value| !matches!(value, "false" | "0" | "False" | "F" | "f"))
     }
 
-    /// A parameter that must be a number.
-    pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Status> {
-        let fault =
-            |value| Status::bad_request(format!("invalid value {value:?} of the query parameter {name}"));
-        self.get(name).map(|value| value.parse().map_err(|_| fault(value))).transpose()
+    /// A parameter that must be a whole number; the refusal is in Go's words.
+    pub(crate) fn number<T: std::str::FromStr<Err = ParseIntError>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, Status> {
+        let fault = |value: &str, error: &ParseIntError| {
+            Status::bad_request(format!("strconv.ParseInt: parsing {value:?}: {}", go_words(error)))
+        };
+        let parse = |value: &str| value.parse().map_err(|error| fault(value, &error));
+        self.all(name).next().map(parse).transpose()
+    }
+}
+
+/// What Go says of a text that is no whole number.
+pub(crate) fn go_words(error: &ParseIntError) -> &'static str {
+    match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
     }
 }
 

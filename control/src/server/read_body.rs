@@ -1,7 +1,7 @@
 //! Request bodies: JSON, YAML or protobuf, decoded into one JSON object whose apiVersion and kind are what the path
 //! demands.
 
-use super::Call;
+use super::{Call, go_json};
 use crate::schema::{self, Strictness};
 use http::header;
 use knarr_api::Status;
@@ -46,12 +46,22 @@ pub(crate) fn any(call: &Call) -> Result<Option<Value>, Status> {
         Format::Yaml => yaml(&call.body)?,
         Format::Protobuf => protobuf(&call.body)?,
     };
-    if object.is_object() { Ok(Some(object)) } else { Err(Status::bad_request("the body must be an object")) }
+    if object.is_object() {
+        return Ok(Some(object));
+    }
+    let typed = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+    let found = go_json::kind(&object);
+    Err(Status::bad_request(format!(
+        "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go value of type {typed}"
+    )))
 }
 
-/// JSON, with the parser's words about where it is broken.
-pub(crate) fn json(body: &[u8]) -> Result<Value, Status> {
-    serde_json::from_slice(body).map_err(|error| Status::bad_request(format!("error decoding JSON: {error}")))
+/// JSON, with the words of Kubernetes about where it is broken.
+fn json(body: &[u8]) -> Result<Value, Status> {
+    serde_json::from_slice(body).map_err(|error| {
+        let fault = go_json::fault(body, &error);
+        Status::bad_request(format!("couldn't get version/kind; json parse error: {fault}"))
+    })
 }
 
 /// YAML (and so JSON as well).
@@ -74,17 +84,38 @@ fn protobuf(body: &[u8]) -> Result<Value, Status> {
 /// An object of exactly this kind; apiVersion and kind are filled in where the body leaves them out.
 pub(crate) fn object(call: &Call, group_version_kind: (&str, &str, &str)) -> Result<Value, Status> {
     let (group, version, kind) = group_version_kind;
-    let mut object = any(call)?.ok_or_else(|| Status::bad_request("EOF"))?;
+    let unrecognized = |status: Status| {
+        let what = format!("the object provided is unrecognized (must be of type {kind})");
+        Status { message: format!("{what}: {} ({})", status.message, go_json::summary(&call.body)), ..status }
+    };
+    let read = match any(call) {
+        // Faults of other encodings have words of their own.
+        Err(status) if status.code == 400 && matches!(format(call), Ok(Format::Json)) => {
+            return Err(unrecognized(status));
+        }
+        other => other?,
+    };
+    let empty = "couldn't get version/kind; json parse error: unexpected end of JSON input";
+    let mut object = read.ok_or_else(|| unrecognized(Status::bad_request(empty)))?;
     let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     let found = object["apiVersion"].as_str().unwrap_or_default().to_owned();
     let found_kind = object["kind"].as_str().unwrap_or_default().to_owned();
-    if !found_kind.is_empty() && found_kind != kind {
-        let text = format!(
-            "{found_kind} in version {found:?} cannot be handled as a {kind}: converting ({found}.{found_kind}) to ({api_version}.{kind}): unknown conversion"
-        );
-        return Err(Status::bad_request(text));
+    let (found_group, found_version) = found.rsplit_once('/').unwrap_or(("", &found));
+    let refused = |why: String| {
+        let (named, at) = (if found_kind.is_empty() { kind } else { &found_kind }, found_version);
+        Err(Status::bad_request(format!("{named} in version {at:?} cannot be handled as a {kind}: {why}")))
+    };
+    let foreign =
+        (!found.is_empty() && found != api_version) || (!found_kind.is_empty() && found_kind != kind);
+    if foreign && !found.is_empty() && !schema::is_known(found_group, found_version, &found_kind) {
+        return refused(format!("no kind {found_kind:?} is registered for version {found:?}"));
     }
-    if !found.is_empty() && found != api_version {
+    if !found_kind.is_empty() && found_kind != kind {
+        let package = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or_default() };
+        let (from, to) = (format!("{found_version}.{found_kind}"), format!("{package}.{kind}"));
+        return refused(format!("converting ({from}) to ({to}): unknown conversion"));
+    }
+    if foreign {
         let text = format!(
             "the API version in the data ({found}) does not match the expected API version ({api_version})"
         );
@@ -98,19 +129,30 @@ pub(crate) fn object(call: &Call, group_version_kind: (&str, &str, &str)) -> Res
 /// What the schema of the kind says about an object: unknown fields are refused, warned of or dropped as
 /// `fieldValidation` says; a value of the wrong type is refused always.
 pub(crate) fn checked(call: &Call, object: Value) -> Result<(Value, Vec<String>), Status> {
+    decoded(call, object).map_err(|error| Status::bad_request(error.to_string()))
+}
+
+/// The same with the fault as it was found.
+pub(crate) fn decoded(call: &Call, object: Value) -> Result<(Value, Vec<String>), schema::DecodeError> {
     let strictness = match call.query.get("fieldValidation") {
-        None | Some("Warn") => Strictness::Warn,
         Some("Strict") => Strictness::Strict,
         Some("Ignore") => Strictness::Ignore,
-        Some(other) => {
-            let text = format!(
-                "Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
-            );
-            let options = super::verbs::kind_of_options(call);
-            return Err(super::verbs::bad_option(options, "fieldValidation", "FieldValueNotSupported", text));
-        }
+        // Other values were refused before.
+        _ => Strictness::Warn,
     };
-    let sent_json = matches!(content_type(call), "" | "application/json");
+    judged(call, object, strictness)
+}
+
+/// The same for who has a judgement of its own.
+pub(crate) fn judged(
+    call: &Call,
+    object: Value,
+    strictness: Strictness,
+) -> Result<(Value, Vec<String>), schema::DecodeError> {
+    let sent_json = matches!(
+        content_type(call),
+        "" | "application/json" | "application/merge-patch+json" | "application/strategic-merge-patch+json"
+    );
     let duplicates = if sent_json { schema::duplicate_fields(&call.body) } else { Vec::new() };
     let resource = &call.resource;
     let (version, kind) = (&*resource.version, &*resource.kind);
@@ -118,6 +160,5 @@ pub(crate) fn checked(call: &Call, object: Value) -> Result<(Value, Vec<String>)
         Some(custom) => schema::decode_custom(version, kind, custom, object, duplicates, strictness),
         None => schema::decode(&resource.group, version, kind, object, duplicates, strictness),
     };
-    let decoded = decoded.map_err(|error| Status::bad_request(error.to_string()))?;
-    Ok((decoded.object, decoded.warnings))
+    decoded.map(|decoded| (decoded.object, decoded.warnings))
 }

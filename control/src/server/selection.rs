@@ -17,14 +17,14 @@ impl Selection {
     /// From the query; a request for a whole resource that names one object selects by that name.
     pub(crate) fn of(call: &Call) -> Result<Self, Status> {
         let labels = LabelSelector::parse(call.query.get("labelSelector").unwrap_or_default());
-        let labels = labels
-            .map_err(|error| Status::bad_request(format!("unable to parse label selector: {error}")))?;
+        let labels = labels.map_err(Status::bad_request)?;
         let fields = FieldSelector::parse(call.query.get("fieldSelector").unwrap_or_default());
         let fields = fields.map_err(Status::bad_request)?;
         let empty = json!({});
         for term in &fields.terms {
-            if !is_metadata(&term.field) && call.resource.strategy.selectable(&empty, &term.field).is_none() {
-                return Err(Status::bad_request(format!("field label not supported: {}", term.field)));
+            let field = &*term.field;
+            if !is_metadata(field) && call.resource.strategy.selectable(&empty, field).is_none() {
+                return Err(Status::bad_request(unknown_field(&call.resource, field)));
             }
         }
         Ok(Self { labels, fields })
@@ -52,6 +52,29 @@ impl Selection {
     pub(crate) fn matches(&self, resource: &Resource, entry: &Entry) -> bool {
         self.labels.matches(|key| entry.label(key))
             && self.fields.matches(|field| value(resource, entry, field))
+    }
+}
+
+/// Kinds with selectable fields of their own have words of their own.
+fn unknown_field(resource: &Resource, field: &str) -> String {
+    const OWN: [(&str, &str); 9] = [
+        ("", "Event"),
+        ("", "Namespace"),
+        ("", "Node"),
+        ("", "Pod"),
+        ("", "ReplicationController"),
+        ("", "Secret"),
+        ("", "Service"),
+        ("certificates.k8s.io", "CertificateSigningRequest"),
+        ("events.k8s.io", "Event"),
+    ];
+    let kind = (&*resource.group, &*resource.kind);
+    if kind == ("batch", "Job") {
+        format!("field label {field:?} not supported for Job")
+    } else if resource.custom.is_some() || OWN.contains(&kind) {
+        format!("field label not supported: {field}")
+    } else {
+        format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
     }
 }
 

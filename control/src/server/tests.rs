@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 mod access;
 mod admission;
+mod asked;
 mod auditing;
 mod bad_input;
 mod custom;

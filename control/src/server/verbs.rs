@@ -22,6 +22,7 @@ mod eviction;
 mod finalize;
 mod get;
 mod list;
+mod options;
 mod patch;
 mod review;
 mod scale;
@@ -46,8 +47,8 @@ pub(crate) fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Resul
 }
 
 /// Whether the answer may last longer than a request should: no deadline, no place among the requests in work.
-pub(crate) fn is_stream(verb: &str, call: &Call) -> bool {
-    verb == "watch" || connect::SUBRESOURCES.contains(&call.path.subresource())
+pub(crate) fn is_long(verb: &str, subresource: &str) -> bool {
+    verb == "watch" || connect::SUBRESOURCES.contains(&subresource)
 }
 
 /// Runs a request whose answer may go on for long.
@@ -64,16 +65,18 @@ where
 {
     check(&call, verb)?;
     if verb == "watch" {
+        options::check(&call, verb)?;
         return watch::run(server, call).await;
     }
     let late = |_| Status::timeout("Timeout: request did not complete within the allotted timeout");
-    call.body = tokio::time::timeout(super::REQUEST_TIMEOUT, collect(body)).await.map_err(late)??;
+    call.body = tokio::time::timeout(super::deadline::LONGEST, collect(body)).await.map_err(late)??;
     connect::run(&server, call, upgrade).await
 }
 
 /// Runs a request that ends soon.
 pub(crate) async fn run(server: &Server, call: &Call, verb: &str) -> Result<Answer, Status> {
     check(call, verb)?;
+    options::check(call, verb)?;
     let mut answer = dispatch(server, call, verb).await?;
     super::answer::warn(&mut answer, &outdated(&call.resource));
     Ok(answer)
@@ -126,67 +129,38 @@ fn check(call: &Call, verb: &str) -> Result<(), Status> {
             (found.is_some_and(|found| connects || offers(&found.verbs)), found.is_some())
         }
     };
+    let placeless = resource.namespaced && call.path.namespace.is_none();
     match (offered, exists) {
+        // What is made or destroyed as a whole is of one namespace.
+        (true, _) if placeless && matches!(verb, "create" | "deletecollection") => {
+            Err(Status::unknown_method())
+        }
         (true, _) => Ok(()),
         (false, true) => Err(Status::method_not_allowed(&resource.group, &resource.plural, verb)),
         (false, false) => Err(Status::no_such_resource()),
     }
 }
 
-/// `dryRun=All` of a write; any other value is a mistake.
-fn dry_run(call: &Call) -> Result<bool, Status> {
-    let mut values = call.query.all("dryRun");
-    match values.find(|value| !value.is_empty()) {
-        None => Ok(false),
-        Some("All") => Ok(true),
-        Some(other) => Err(bad_dry_run(kind_of_options(call), other)),
-    }
-}
-
-/// The refusal of a `dryRun` that is not `All`: who asked for a trial must not get a change.
-fn bad_dry_run(options: &str, value: &str) -> Status {
-    let message = format!("Unsupported value: {:?}: supported values: \"All\"", [value]);
-    bad_option(options, "dryRun", "FieldValueNotSupported", message)
-}
-
-/// The name by which Kubernetes speaks of the options of a write.
-pub(crate) fn kind_of_options(call: &Call) -> &'static str {
-    match call.method {
-        Method::POST => "CreateOptions",
-        Method::PUT => "UpdateOptions",
-        Method::DELETE => "DeleteOptions",
-        _ => "PatchOptions",
-    }
-}
-
-/// The refusal of one of the options of a request.
-pub(crate) fn bad_option(options: &str, field: &str, reason: &str, message: String) -> Status {
-    let cause = knarr_api::StatusCause { reason: reason.into(), message, field: field.into() };
-    Status::invalid("meta.k8s.io", options, "", vec![cause])
+/// `dryRun=All` of a write; other values were refused before.
+fn dry_run(call: &Call) -> bool {
+    call.query.all("dryRun").any(|value| value == "All")
 }
 
 /// How a write is to be made, and in whose name.
-fn manner(call: &Call) -> Result<Manner, Status> {
-    Ok(Manner { dry_run: dry_run(call)?, writer: Some(writer(call)?), by: Some(call.user.clone()) })
+fn manner(call: &Call) -> Manner {
+    Manner { dry_run: dry_run(call), writer: Some(writer(call)), by: Some(call.user.clone()) }
 }
 
-/// Longest name of a field manager.
-const MAX_MANAGER: usize = 128;
-
 /// The writer of a request: `fieldManager`, or the first word of the user agent.
-fn writer(call: &Call) -> Result<Writer, Status> {
+fn writer(call: &Call) -> Writer {
     let agent =
         call.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let agent = agent.split('/').next().filter(|name| !name.is_empty()).unwrap_or(&call.user.name);
     let manager = call.query.get("fieldManager").unwrap_or(agent);
-    if manager.len() > MAX_MANAGER {
-        let message = format!("Too long: may not be more than {MAX_MANAGER} bytes");
-        return Err(bad_option(kind_of_options(call), "fieldManager", "FieldValueTooLong", message));
-    }
-    Ok(Writer {
+    Writer {
         manager: manager.to_owned(),
         api_version: call.resource.api_version(),
         subresource: call.path.subresource().to_owned(),
         time: super::object_meta::now(),
-    })
+    }
 }

@@ -110,7 +110,7 @@ impl<'a> Second<'a> {
     /// Starts the agent with these words after `knarr agent`, and waits until it is ready.
     pub(crate) fn start(&mut self, arguments: &[&str]) {
         self.spawn(arguments);
-        eventually("the second agent is ready", Duration::from_secs(60), || {
+        eventually("the second agent is ready", Duration::from_secs(120), || {
             let log = self.log();
             if log.contains("knarr agent is ready: node second") { Ok(()) } else { Err(log) }
         });
@@ -152,7 +152,7 @@ impl<'a> Second<'a> {
             .stdin(Stdio::null())
             .stdout(log);
         let child = command.spawn().expect("kubectl proxy");
-        let address = eventually("kubectl proxy listens", Duration::from_secs(30), || {
+        let address = eventually("kubectl proxy listens", Duration::from_secs(60), || {
             let said = std::fs::read_to_string(self.path("proxy.log")).unwrap_or_default();
             let address = said.trim().strip_prefix("Starting to serve on ").map(str::parse);
             address.and_then(Result::ok).ok_or(said)
@@ -164,7 +164,7 @@ impl<'a> Second<'a> {
     pub(crate) fn stop(&mut self) {
         let mut child = self.child.take().expect("it runs");
         run("kill", &["-TERM", &child.id().to_string()]).ok();
-        let status = eventually("the second agent ends", Duration::from_secs(60), || {
+        let status = eventually("the second agent ends", Duration::from_secs(120), || {
             child.try_wait().expect("wait").ok_or_else(|| "it still runs".to_owned())
         });
         assert!(status.success(), "{status}: {}", self.log());

@@ -16,8 +16,12 @@ pub fn apply(object: &Value, operations: &Value) -> Result<Value, PatchError> {
             format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}");
         return Err(PatchError::Malformed(limit));
     }
-    let patch: json_patch::Patch = serde_json::from_value(operations.clone())
-        .map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
+    let patch: json_patch::Patch = serde_json::from_value(operations.clone()).map_err(|error| {
+        let message = format!("error decoding patch: {error}");
+        let whole = operations.as_array().is_some_and(|list| list.iter().all(Value::is_object));
+        // A list of objects is a patch, only not one that can be applied.
+        if whole { PatchError::Inapplicable(message) } else { PatchError::Malformed(message) }
+    })?;
     let (mut patched, mut copied) = (object.clone(), 0);
     for (number, operation) in patch.iter().enumerate() {
         copied += copied_by(operation, &patched, MAX_COPIED);
@@ -27,6 +31,7 @@ pub fn apply(object: &Value, operations: &Value) -> Result<Value, PatchError> {
             );
             return Err(PatchError::Malformed(limit));
         }
+        let operation = &lenient(operation.clone(), &patched);
         // What it leaves behind after an error is thrown away: nothing needs to be undone.
         json_patch::patch_unsafe(&mut patched, std::slice::from_ref(operation)).map_err(|error| {
             let mut numbered = error;
@@ -35,6 +40,22 @@ pub fn apply(object: &Value, operations: &Value) -> Result<Value, PatchError> {
         })?;
     }
     Ok(patched)
+}
+
+/// Kubernetes replaces what is not there in a map: it is added.
+fn lenient(operation: json_patch::PatchOperation, object: &Value) -> json_patch::PatchOperation {
+    match operation {
+        json_patch::PatchOperation::Replace(replace) => {
+            let path = replace.path.as_str();
+            let parent = path.rsplit_once('/').and_then(|(parent, _)| object.pointer(parent));
+            if parent.is_some_and(Value::is_object) && object.pointer(path).is_none() {
+                let (path, value) = (replace.path, replace.value);
+                return json_patch::PatchOperation::Add(json_patch::AddOperation { path, value });
+            }
+            json_patch::PatchOperation::Replace(replace)
+        }
+        other => other,
+    }
 }
 
 /// Bytes that an operation adds by copying; looks no further once there are more than `limit`.
@@ -90,5 +111,10 @@ mod tests {
         let bad = json!([{"op": "remove", "path": "/spec/none"}]);
         assert!(matches!(apply(&object, &bad), Err(PatchError::Inapplicable(_))));
         assert!(matches!(apply(&object, &json!({"op": "add"})), Err(PatchError::Malformed(_))));
+        assert!(matches!(apply(&object, &json!([{"op": "add"}])), Err(PatchError::Inapplicable(_))));
+        let new = json!([{"op": "replace", "path": "/spec/new", "value": 3}]);
+        assert_eq!(apply(&object, &new).unwrap(), json!({"spec": {"replicas": 1, "new": 3}}));
+        let nowhere = json!([{"op": "replace", "path": "/none/new", "value": 3}]);
+        assert!(matches!(apply(&object, &nowhere), Err(PatchError::Inapplicable(_))));
     }
 }

@@ -126,7 +126,7 @@ fn every_patch_type_changes_the_object() {
     assert_eq!(lab.patch(&path, "unknown", &json!({})).code, 415);
     assert_eq!(lab.patch(&path, "merge", &json!({"metadata": {"name": "other"}})).code, 400);
     assert_eq!(lab.patch(&path, "merge", &json!({"metadata": {"resourceVersion": "1"}})).code, 409);
-    assert_eq!(lab.patch(&path, "merge", &json!({"metadata": {"uid": "other"}})).code, 409);
+    assert_eq!(lab.patch(&path, "merge", &json!({"metadata": {"uid": "other"}})).code, 422);
 }
 
 #[test]

@@ -20,7 +20,7 @@ impl Lines<'_> {
                 return Some((event["type"].as_str().unwrap().to_owned(), event["object"].clone()));
             }
             let body = &mut self.body;
-            let next = async { tokio::time::timeout(Duration::from_secs(10), body.frame()).await.unwrap() };
+            let next = async { tokio::time::timeout(Duration::from_secs(60), body.frame()).await.unwrap() };
             let frame = self.lab.runtime.block_on(next)?;
             self.text.push_str(std::str::from_utf8(frame.unwrap().data_ref().unwrap()).unwrap());
         }

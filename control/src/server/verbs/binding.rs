@@ -21,7 +21,7 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     }
     let at = At { resource: &call.resource, namespace: call.path.namespace(), name: call.path.name() };
     let change = |old: &Value| bind(old, &binding, &node, at.name);
-    server.modify(at, Part::Internal, &super::manner(call)?, change).await?;
+    server.modify(at, Part::Internal, &super::manner(call), change).await?;
     Ok(answer::value(201, call.accept.encoding(), &Status::success().to_value()))
 }
 

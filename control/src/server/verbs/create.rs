@@ -6,13 +6,13 @@ use knarr_api::Status;
 
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
     let resource = &call.resource;
-    if call.path.name.is_some() || (resource.namespaced && call.path.namespace.is_none()) {
-        return Err(Status::method_not_allowed(&resource.group, &resource.plural, "create"));
+    if call.path.name.is_some() {
+        return Err(Status::unknown_method());
     }
     let object = read_body::object(call, (&resource.group, &resource.version, &resource.kind))?;
     let (mut object, warnings) = read_body::checked(call, object)?;
     object_meta::place(&mut object, resource, call.path.namespace())?;
-    let written = server.insert(resource, call.path.namespace(), object, &super::manner(call)?).await?;
+    let written = server.insert(resource, call.path.namespace(), object, &super::manner(call)).await?;
     finish(call, written, &warnings)
 }
 

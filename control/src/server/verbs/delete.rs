@@ -6,12 +6,13 @@ use super::super::{Call, Server, answer, namespace, object_meta, read_body};
 use crate::registry::Resource;
 use crate::server::Answer;
 use jiff::{SignedDuration, Timestamp};
-use knarr_api::{Status, meta};
+use knarr_api::{Status, StatusCause, meta};
 use serde::Deserialize;
 use serde_json::Value;
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
+const POLICIES: [&str; 4] = ["", "Foreground", "Background", "Orphan"];
 
 /// How a client wants an object deleted; from the body, or from the query.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -47,6 +48,9 @@ impl Options {
         if let Some(policy) = call.query.get("propagationPolicy") {
             options.propagation_policy = Some(policy.to_owned());
         }
+        if call.query.all("orphanDependents").next().is_some() {
+            options.orphan_dependents = Some(call.query.flag("orphanDependents"));
+        }
         options.check()?;
         Ok(options)
     }
@@ -56,28 +60,28 @@ impl Options {
         self.dry_run.iter().any(|value| value == "All")
     }
 
-    fn check(&self) -> Result<(), Status> {
+    /// Every fault of it.
+    pub(super) fn check(&self) -> Result<(), Status> {
         let policy = self.propagation_policy.as_deref();
-        let fault = |field: &str, reason: &str, message: String| {
-            super::bad_option("DeleteOptions", field, reason, message)
+        let fault = |reason: &str, message: String| StatusCause {
+            reason: reason.into(),
+            message,
+            field: "propagationPolicy".into(),
         };
-        if !matches!(policy, None | Some("" | "Orphan" | "Background" | "Foreground")) {
-            let message = format!(
-                "Unsupported value: {:?}: supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\"",
-                policy.unwrap_or_default()
-            );
-            return Err(fault("propagationPolicy", "FieldValueNotSupported", message));
-        }
+        let mut faults = Vec::new();
         if let (Some(policy), Some(_)) = (policy, self.orphan_dependents) {
+            let both = "orphanDependents and deletionPropagation cannot be both set";
+            faults.push(fault("FieldValueInvalid", format!("Invalid value: {policy:?}: {both}")));
+        }
+        if let Some(other) = policy.filter(|policy| !POLICIES.contains(policy)) {
             let message = format!(
-                "Invalid value: {policy:?}: orphanDependents and deletionPropagation cannot be both set"
+                "Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""
             );
-            return Err(fault("propagationPolicy", "FieldValueInvalid", message));
+            faults.push(fault("FieldValueNotSupported", message));
         }
-        if let Some(other) = self.dry_run.iter().find(|value| *value != "All") {
-            return Err(super::bad_dry_run("DeleteOptions", other));
-        }
-        Ok(())
+        let values: Vec<&str> = self.dry_run.iter().map(String::as_str).collect();
+        faults.extend(super::options::dry_run_fault(&values));
+        super::options::refuse("DeleteOptions", faults)
     }
 
     fn finalizer(&self) -> Option<&'static str> {
@@ -109,7 +113,7 @@ impl Options {
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
     let options = Options::read(call)?;
     let at = At { resource: &call.resource, namespace: call.path.namespace(), name: call.path.name() };
-    let dry_run = super::dry_run(call)? || options.is_dry_run();
+    let dry_run = super::dry_run(call) || options.is_dry_run();
     let manner = Manner { dry_run, writer: None, by: Some(call.user.clone()) };
     let written = delete(server, at, &options, &manner).await?;
     if !written.deleted {

@@ -13,7 +13,11 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     let selection = Selection::of(call)?;
     let (entries, metadata) = super::list::select(server, call, &selection).await?;
     let resource = &call.resource;
-    let manner = Manner { dry_run: super::dry_run(call)?, writer: None, by: Some(call.user.clone()) };
+    let manner = Manner {
+        dry_run: super::dry_run(call) || options.is_dry_run(),
+        writer: None,
+        by: Some(call.user.clone()),
+    };
     let mut items: Vec<Value> = Vec::with_capacity(entries.len());
     for entry in entries {
         let object = stored::decode(resource, &entry);

@@ -20,7 +20,8 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     let eviction = read_body::object(call, ("policy", "v1", "Eviction"))?;
     let at = At { resource: &call.resource, namespace: call.path.namespace(), name: call.path.name() };
     let options = Options::from_object(eviction.get("deleteOptions").unwrap_or(&json!({})))?;
-    let dry_run = super::dry_run(call)? || options.is_dry_run();
+    options.check()?;
+    let dry_run = super::dry_run(call) || options.is_dry_run();
     let pod = stored::decode(at.resource, &*server.entry(at).await?);
     if disrupts(&pod)
         && let Some(budget) = budget_of(server, at, &pod).await?

@@ -6,7 +6,7 @@ use crate::server::Answer;
 use knarr_api::Status;
 
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
-    super::list::wait_for_revision(server, call).await?;
+    super::list::reach(server, call).await?;
     let at = At { resource: &call.resource, namespace: call.path.namespace(), name: call.path.name() };
     let entry = match server.computed_one(call).await? {
         Some(entry) => entry,

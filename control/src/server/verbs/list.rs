@@ -3,6 +3,7 @@
 
 use super::super::answer::{self, Answer};
 use super::super::negotiate::{Encoding, Shape};
+use super::super::query::go_words;
 use super::super::selection::Selection;
 use super::super::{BoxError, Call, Server, compress, stored, table};
 use crate::protobuf::answers;
@@ -72,13 +73,21 @@ pub(super) async fn select(
     call: &Call,
     selection: &Selection,
 ) -> Result<(Vec<Arc<Entry>>, Value), Status> {
-    let revision = wait_for_revision(server, call).await?;
-    let limit = call.query.number::<usize>("limit")?.filter(|limit| *limit > 0);
+    let revision = match call.query.get("continue") {
+        None => wait_for_revision(server, call).await?,
+        Some(_) => None,
+    };
+    let limit = call.query.number::<i64>("limit")?.filter(|limit| *limit > 0);
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok());
     let prefix = selection.prefix(call);
     let (after, revision) = match call.query.get("continue") {
         None => (None, revision),
         Some(token) => {
             let token = read_token(token)?;
+            if !matches!(call.query.get("resourceVersion"), None | Some("0")) {
+                let why = "specifying resource version is not allowed when using continue";
+                return Err(Status::bad_request(why));
+            }
             (Some(token.after).filter(|after| after.starts_with(&prefix)), Some(token.rv))
         }
     };
@@ -114,7 +123,9 @@ fn cut(call: &Call, page: Page, limit: Option<usize>, selection: &Selection) -> 
 }
 
 fn read_token(token: &str) -> Result<Continue, Status> {
-    let fault = |why: String| Status::bad_request(format!("invalid continue token: {why}"));
+    let fault = |why: String| {
+        Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
+    };
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|error| fault(error.to_string()))?;
     serde_json::from_slice(&bytes).map_err(|error| fault(error.to_string()))
 }
@@ -128,66 +139,24 @@ fn expired(call: &Call, error: StoreError) -> Status {
     }
 }
 
-/// Reads `resourceVersion` and `resourceVersionMatch`: waits until the store is as new as the client demands; gives
-/// the revision that the list must show, if it must show a certain one.
-pub(super) async fn wait_for_revision(server: &Server, call: &Call) -> Result<Option<Revision>, Status> {
-    if call.query.get("sendInitialEvents").is_some() {
-        return Err(bad_option("sendInitialEvents", forbidden("sendInitialEvents is forbidden for list")));
-    }
-    let (wanted_match, version) = (call.query.get("resourceVersionMatch"), call.query.get("resourceVersion"));
-    let exact = match (wanted_match, version) {
-        (None, _) => call.query.get("limit").is_some() && call.query.get("continue").is_none(),
-        (Some("Exact"), Some(version)) if version != "0" => true,
-        (Some("NotOlderThan"), Some(_)) => false,
-        (Some("Exact"), Some(_)) => {
-            let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
-            return Err(bad_option("resourceVersionMatch", forbidden(why)));
-        }
-        (Some("Exact" | "NotOlderThan"), None) => {
-            let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
-            return Err(bad_option("resourceVersionMatch", forbidden(why)));
-        }
-        (Some(other), _) => return Err(bad_option("resourceVersionMatch", unsupported(other))),
+/// Waits until the store is as new as the client demands; gives the revision that the list must show, if it must show
+/// a certain one.
+async fn wait_for_revision(server: &Server, call: &Call) -> Result<Option<Revision>, Status> {
+    let exact = match call.query.get("resourceVersionMatch") {
+        Some(wanted) => wanted == "Exact",
+        None => call.query.get("limit").is_some() && call.query.get("continue").is_none(),
     };
-    Ok(reach(server, call).await?.filter(|_| exact))
-}
-
-/// The same of a watch: only one that begins with what is there may say how old that may be.
-pub(super) async fn wait_to_watch(server: &Server, call: &Call) -> Result<(), Status> {
-    let begins = call.query.get("sendInitialEvents").is_some();
-    let fault = match call.query.get("resourceVersionMatch") {
-        Some("NotOlderThan") if begins => None,
-        None if !begins => None,
-        None | Some("Exact") if begins => {
-            Some(forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
+    let reached = reach(server, call).await.map_err(|mut status| {
+        if status.code == 400 {
+            status.message = format!("invalid resource version: {}", status.message);
         }
-        None | Some("Exact" | "NotOlderThan") => Some(forbidden(
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        )),
-        Some(other) => Some(unsupported(other)),
-    };
-    match fault {
-        Some(fault) => Err(bad_option("resourceVersionMatch", fault)),
-        None => reach(server, call).await.map(drop),
-    }
-}
-
-fn forbidden(why: &str) -> (&'static str, String) {
-    ("FieldValueForbidden", format!("Forbidden: {why}"))
-}
-
-fn unsupported(value: &str) -> (&'static str, String) {
-    let message =
-        format!("Unsupported value: {value:?}: supported values: \"Exact\", \"NotOlderThan\", \"\"");
-    ("FieldValueNotSupported", message)
-}
-
-fn bad_option(field: &str, (reason, message): (&'static str, String)) -> Status {
-    super::bad_option("ListOptions", field, reason, message)
+        status
+    })?;
+    Ok(reached.filter(|_| exact))
 }
 
 /// Waits for the `resourceVersion` of the query; gives it.
-async fn reach(server: &Server, call: &Call) -> Result<Option<Revision>, Status> {
+pub(super) async fn reach(server: &Server, call: &Call) -> Result<Option<Revision>, Status> {
     let Some(wanted) = revision(call)?.filter(|wanted| *wanted > 0) else { return Ok(None) };
     if tokio::time::timeout(REVISION_TIMEOUT, server.store.wait_for(wanted)).await.is_err() {
         let error = StoreError::Future { wanted, current: server.store.revision() };
@@ -199,8 +168,11 @@ async fn reach(server: &Server, call: &Call) -> Result<Option<Revision>, Status>
 /// The `resourceVersion` of the query.
 pub(super) fn revision(call: &Call) -> Result<Option<Revision>, Status> {
     let parse = |text: &str| {
-        text.parse().map_err(|_| {
-            Status::bad_request(format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
+        text.parse().map_err(|error| {
+            let words = go_words(&error);
+            Status::bad_request(format!(
+                "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {words}"
+            ))
         })
     };
     call.query.get("resourceVersion").map(parse).transpose()

@@ -1,13 +1,12 @@
 //! PATCH: the client sends a change, in one of the patch types, which is applied to the present object.
 
 use super::super::change::{At, schema_of};
-use super::super::read_body;
-use super::super::{Call, Server};
+use super::super::{Call, Server, go_json, object_meta, read_body};
 use super::update::part;
 use crate::registry::Resource;
 use crate::server::Answer;
 use knarr_api::patch::{self, PatchError};
-use knarr_api::{Status, meta};
+use knarr_api::{Status, StatusCause, meta};
 use serde_json::Value;
 
 /// A patch, decoded.
@@ -21,20 +20,31 @@ pub(super) enum Patch {
 const JSON: &str = "application/json-patch+json";
 const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
-const APPLY: &str = "application/apply-patch+yaml";
+pub(super) const APPLY: &str = "application/apply-patch+yaml";
 
 impl Patch {
     /// The body of a request, by its content type.
     pub(super) fn read(call: &Call) -> Result<Self, Status> {
-        let body = || {
-            serde_json::from_slice(&call.body)
-                .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))
+        let body = |prefix: &str| {
+            serde_json::from_slice(&call.body).map_err(|error| {
+                let fault = go_json::fault(&call.body, &error);
+                Status::bad_request(format!("{prefix}{fault}"))
+            })
         };
+        let decoding = "error decoding patch: ";
         match read_body::content_type(call) {
-            JSON => Ok(Self::Json(body()?)),
-            MERGE => Ok(Self::Merge(body()?)),
-            STRATEGIC => Ok(Self::Strategic(body()?)),
+            JSON => Ok(Self::Json(body(decoding)?)),
+            MERGE => Ok(Self::Merge(body(decoding)?)),
+            STRATEGIC => Ok(Self::Strategic(body("")?)),
             _ => Err(Status::unsupported_media_type(&format!("{JSON}, {MERGE}, {STRATEGIC}, {APPLY}"))),
+        }
+    }
+
+    /// What a message shows of it: the patch where it is a map of fields, else what it made.
+    fn shown(&self, patched: &Value) -> String {
+        match self {
+            Self::Strategic(fields) => go_json::printed(fields),
+            Self::Json(_) | Self::Merge(_) => patched.to_string(),
         }
     }
 
@@ -61,30 +71,37 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
         return super::apply::run(server, call).await;
     }
     let resource = &call.resource;
-    if call.query.get("force").is_some() {
-        let message = "Forbidden: may not be specified for non-apply patch".to_owned();
-        return Err(super::bad_option("PatchOptions", "force", "FieldValueForbidden", message));
-    }
     let patch = Patch::read(call)?;
     let at = At { resource, namespace: call.path.namespace(), name: call.path.name() };
     let warnings = std::sync::Mutex::new(Vec::new());
     let change = |old: &Value| {
         let patched = patch.apply(resource, old)?;
-        check_identity(&patched, old)?;
-        let (patched, found) = read_body::checked(call, patched)?;
+        check_identity(resource, &patched, old)?;
+        let sent = patch.shown(&patched);
+        let (patched, found) =
+            read_body::decoded(call, patched).map_err(|error| unfit(&sent, error.detail()))?;
         *warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = found;
         Ok(patched)
     };
-    let written = server.modify(at, part(call), &super::manner(call)?, change).await?;
+    let written = server.modify(at, part(call), &super::manner(call), change).await?;
     let warnings = warnings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     super::create::finish(call, written, &warnings)
 }
 
+/// The object that comes of a patch is none of its kind.
+fn unfit(sent: &str, why: &str) -> Status {
+    let message = format!("Invalid value: {sent:?}: {why}");
+    let cause = StatusCause { reason: "FieldValueInvalid".into(), message, field: "patch".into() };
+    Status::invalid("", "", "", vec![cause])
+}
+
 /// A patch may not make another object of this one.
-fn check_identity(patched: &Value, old: &Value) -> Result<(), Status> {
+fn check_identity(resource: &Resource, patched: &Value, old: &Value) -> Result<(), Status> {
     if !patched.is_object() {
         return Err(Status::unprocessable("the patched object is no object"));
     }
+    let name = meta::name(old);
+    object_meta::require_name(patched, name)?;
     for field in ["apiVersion", "kind"] {
         if patched[field] != old[field] {
             let text =
@@ -92,10 +109,21 @@ fn check_identity(patched: &Value, old: &Value) -> Result<(), Status> {
             return Err(Status::bad_request(text));
         }
     }
-    let (found, name) = (meta::name(patched), meta::name(old));
+    let found = meta::name(patched);
     if found != name {
         let text = format!("the name of the object ({found}) does not match the name on the URL ({name})");
         return Err(Status::bad_request(text));
+    }
+    let namespace = meta::namespace(patched);
+    if !namespace.is_empty() && namespace != meta::namespace(old) {
+        let text = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(text));
+    }
+    let uid = meta::uid(patched);
+    if !uid.is_empty() && uid != meta::uid(old) {
+        let message = format!("Invalid value: {uid:?}: field is immutable");
+        let cause = StatusCause { reason: "FieldValueInvalid".into(), message, field: "metadata.uid".into() };
+        return Err(Status::invalid(&resource.group, &resource.kind, name, vec![cause]));
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ async fn change(
         }
         Ok(new)
     };
-    Ok(server.modify(at, Part::Main, &super::manner(call)?, change).await?.bytes)
+    Ok(server.modify(at, Part::Main, &super::manner(call), change).await?.bytes)
 }
 
 /// Where the numbers are: custom resources say so.

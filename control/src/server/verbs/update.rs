@@ -21,10 +21,11 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     let object = read_body::object(call, (&resource.group, &resource.version, &resource.kind))?;
     let (mut object, warnings) = read_body::checked(call, object)?;
     object_meta::place(&mut object, resource, call.path.namespace())?;
+    object_meta::require_name(&object, call.path.name())?;
     object_meta::check_name(&mut object, call.path.name())?;
     let at = At { resource, namespace: call.path.namespace(), name: call.path.name() };
     let change = |_: &serde_json::Value| Ok(object.clone());
-    let manner = super::manner(call)?;
+    let manner = super::manner(call);
     let written = match server.modify(at, part(call), &manner, change).await {
         Err(status) if status.code == 404 && creates(call) && meta::uid(&object).is_empty() => {
             server.insert(resource, at.namespace, object, &manner).await?

@@ -112,7 +112,8 @@ async fn start(server: Arc<Server>, mut call: Call) -> Result<Watcher, Status> {
         call.query = super::super::query::Query::parse(&raw);
     }
     let selection = Selection::of(&call)?;
-    let seconds = call.query.number::<u64>("timeoutSeconds")?.filter(|seconds| *seconds > 0);
+    let seconds = call.query.number::<i64>("timeoutSeconds")?.filter(|seconds| *seconds > 0);
+    let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
     let seconds = seconds.unwrap_or_else(|| MIN_SECONDS + random::below(MIN_SECONDS));
     let prefix = selection.prefix(&call);
     let indexed = selection.indexed(&prefix);
@@ -154,7 +155,7 @@ async fn begin(
         }
         Some(_) => call.query.flag("sendInitialEvents"),
     };
-    super::list::wait_to_watch(server, call).await?;
+    super::list::reach(server, call).await?;
     if !replay {
         let from = wanted.filter(|revision| *revision > 0).unwrap_or_else(|| server.store.revision());
         return Ok((Vec::new(), from));
@@ -197,10 +198,18 @@ impl Watcher {
                         return Some(self.bookmark(revision, false));
                     }
                 }
-                () = tokio::time::sleep_until(self.deadline) => return None,
+                () = tokio::time::sleep_until(self.deadline) => return self.last().await,
                 () = super::super::stopped(&mut shutdown) => return None,
             }
         }
+    }
+
+    /// At the end of its time: a watcher that got no turn before is still told what was there.
+    async fn last(&mut self) -> Option<Bytes> {
+        self.over = true;
+        let events = self.watch.take().ok()?;
+        let events = self.server.events_in_version(&self.call.resource, events).await.ok()?;
+        Some(self.lines(&events)).filter(|lines| !lines.is_empty())
     }
 
     /// The last event of this watch.

@@ -4,9 +4,41 @@ use super::super::{Store, suite};
 use super::*;
 use serde_json::json;
 use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 mod cluster;
+
+/// How often an etcd that ends at once is given other ports.
+const ATTEMPTS: usize = 8;
+
+/// A port that is free, and that the kernel gives to no connection meanwhile: those are higher.
+fn port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next = std::process::id().wrapping_mul(13) + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 24_000 + u16::try_from(next % 8_000).unwrap();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Waits until it takes connections; `false` where it ends before.
+fn listens(child: &mut Child, url: &str) -> bool {
+    let address = url.split_once("://").unwrap().1;
+    loop {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        if std::net::TcpStream::connect(address).is_ok() {
+            // Somebody else may have answered, on whose port it cannot live.
+            return child.try_wait().unwrap().is_none();
+        }
+        std::thread::yield_now();
+    }
+}
 
 /// An etcd of its own, in a directory of its own.
 struct Server {
@@ -18,18 +50,18 @@ struct Server {
 impl Server {
     /// `None` where this machine has no etcd: a named skip.
     fn start() -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let ports: Vec<u16> = [(), ()]
-            .map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
-            .iter()
-            .map(|listener| listener.local_addr().unwrap().port())
-            .collect();
-        let url = format!("http://127.0.0.1:{}", ports[0]);
-        let Some(child) = spawn(&url, ports[1], directory.path()) else {
-            skip("etcd is not installed");
-            return None;
-        };
-        Some(Self { child, url, directory })
+        for _ in 0..ATTEMPTS {
+            let directory = tempfile::tempdir().unwrap();
+            let url = format!("http://127.0.0.1:{}", port());
+            let Some(mut child) = spawn(&url, port(), directory.path()) else {
+                skip("etcd is not installed");
+                return None;
+            };
+            if listens(&mut child, &url) {
+                return Some(Self { child, url, directory });
+            }
+        }
+        panic!("etcd does not start");
     }
 
     fn kill(&mut self) {
@@ -38,8 +70,13 @@ impl Server {
     }
 
     fn again(&mut self) {
-        let peer = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        self.child = spawn(&self.url, peer, self.directory.path()).unwrap();
+        for _ in 0..ATTEMPTS {
+            self.child = spawn(&self.url, port(), self.directory.path()).unwrap();
+            if listens(&mut self.child, &self.url) {
+                return;
+            }
+        }
+        panic!("etcd does not start again");
     }
 }
 
@@ -76,7 +113,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// Connects as soon as etcd answers.
 async fn store(url: &str) -> Arc<dyn Store> {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
     loop {
         match connect(&[url.to_owned()], &EtcdTls::default()).await {
             Ok(store) => return store,
@@ -137,9 +174,13 @@ fn watches_go_on_when_etcd_comes_back() {
         assert!(store.update("suite/back/a", first.revision, draft(2)).await.is_err());
         assert!(store.get("suite/back/a").await.unwrap().is_some(), "reads go on");
         server.again();
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-        while let Err(error) = store.update("suite/back/a", first.revision, draft(3)).await {
-            assert!(tokio::time::Instant::now() < deadline, "{error}");
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
+        loop {
+            match store.update("suite/back/a", first.revision, draft(3)).await {
+                // An attempt that was reported as failed may have been taken.
+                Ok(_) | Err(StoreError::Conflict) => break,
+                Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
+            }
         }
         let events = watch.next().await.unwrap();
         assert_eq!(events[0].entry.object()["value"], 3);

@@ -16,13 +16,21 @@ impl Drop for Member {
     }
 }
 
-fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<_> = (0..count).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+/// Members that take connections; they are at peace with each other later.
+fn members(count: usize, directory: &Path, scheme: &str, extra: &[String]) -> Option<Vec<Member>> {
+    for attempt in 0..ATTEMPTS {
+        let directory = directory.join(format!("attempt-{attempt}"));
+        std::fs::create_dir(&directory).unwrap();
+        let mut members = begin(count, &directory, scheme, extra)?;
+        if members.iter_mut().all(|member| listens(&mut member.child, &member.url)) {
+            return Some(members);
+        }
+    }
+    panic!("etcd does not start");
 }
 
-fn members(count: usize, directory: &Path, scheme: &str, extra: &[String]) -> Option<Vec<Member>> {
-    let ports = free_ports(2 * count);
+fn begin(count: usize, directory: &Path, scheme: &str, extra: &[String]) -> Option<Vec<Member>> {
+    let ports: Vec<u16> = (0..2 * count).map(|_| port()).collect();
     let (clients, peers) = ports.split_at(count);
     let name = |number: usize| format!("m{number}");
     let peer = |number: usize| format!("http://127.0.0.1:{}", peers[number]);
