@@ -52,7 +52,7 @@ pub mod network;
 pub mod stream_target;
 pub mod streaming;
 
-pub use serve::{listen, serve, serve_engine, serve_on};
+pub use serve::{serve, serve_engine, serve_on};
 
 use self::core::Core;
 use self::failures::Failures;

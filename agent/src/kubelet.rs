@@ -38,7 +38,6 @@ pub mod observed;
 pub mod paths;
 pub mod plan;
 pub mod pleg;
-pub mod plugin_socket;
 pub mod pod;
 pub mod pod_cgroup;
 pub mod pod_resources;

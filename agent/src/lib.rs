@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod config_reference;
+mod data_lock;
 pub mod dns;
 pub mod engine;
 pub mod kubelet;
@@ -15,10 +16,16 @@ mod network_lab;
 mod nft;
 pub mod node;
 mod node_routes;
+mod root_socket;
+#[cfg(test)]
+mod script_file;
 #[cfg(test)]
 mod scripted_api;
 mod service_watch;
 pub mod services;
+
+/// For the beginning of a program that is going to be an agent or an API server: it lives long and mostly waits.
+pub use knarr_sys::memory::limit_arenas;
 
 /// The traits that the engine offers, for those who drive it (`knarr run` does).
 pub use knarr_cri as cri;

@@ -8,12 +8,19 @@ use crate::config::Config;
 use nix::sched::{CloneFlags, unshare};
 use std::fs::{self, File};
 use std::future::Future;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// For a whole test on the slowest machine.
+const LONGEST: Duration = Duration::from_secs(300);
+/// For one step of it.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// After this long without an answer there is none.
+const SILENCE: Duration = Duration::from_secs(2);
 
 const WORLD: &str = "192.0.2.1";
 const UPLINK: &str = "192.0.2.2";
@@ -32,9 +39,9 @@ impl Lab {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let test = test(Arc::new(Lab::new()));
-                tokio::time::timeout(Duration::from_secs(60), test)
+                tokio::time::timeout(LONGEST, test)
                     .await
-                    .expect("the test took over a minute");
+                    .expect("the test does not end");
             });
         });
         if let Err(panic) = thread.join() {
@@ -83,11 +90,17 @@ impl Lab {
 
     /// Connects from the host and reads everything.
     pub(crate) fn get(&self, address: IpAddr, port: u16) -> String {
-        self.try_get(address, port).unwrap_or_else(|| panic!("no answer from {address}:{port} on the host"))
+        read_from(address, port, PATIENCE)
+            .unwrap_or_else(|error| panic!("no answer from {address}:{port} on the host: {error}"))
     }
 
     pub(crate) fn try_get(&self, address: IpAddr, port: u16) -> Option<String> {
-        read_from(address, port)
+        read_from(address, port, SILENCE).ok()
+    }
+
+    /// Whether a connection is refused, which is not the same as that nothing is heard.
+    pub(crate) fn is_refused(&self, address: IpAddr, port: u16) -> bool {
+        refuses(address, port)
     }
 
     /// A server on the host that answers every connection with `text`, until dropped.
@@ -131,7 +144,7 @@ pub(crate) struct Pod {
 
 impl Pod {
     pub(crate) fn new() -> Self {
-        let process = Command::new("unshare").args(["-n", "sleep", "300"]).spawn().unwrap();
+        let process = Command::new("unshare").args(["-n", "sleep", "3000"]).spawn().unwrap();
         let pod = Self { process };
         let own = fs::read_link("/proc/thread-self/ns/net").unwrap();
         wait_until("the pod has left our namespace", || {
@@ -183,11 +196,16 @@ impl Pod {
 
     /// Connects from inside and reads everything.
     pub(crate) fn get(&self, address: IpAddr, port: u16) -> String {
-        self.try_get(address, port).unwrap_or_else(|| panic!("no answer from {address}:{port} in the pod"))
+        self.inside(move || read_from(address, port, PATIENCE))
+            .unwrap_or_else(|error| panic!("no answer from {address}:{port} in the pod: {error}"))
     }
 
     pub(crate) fn try_get(&self, address: IpAddr, port: u16) -> Option<String> {
-        self.inside(move || read_from(address, port))
+        self.inside(move || read_from(address, port, SILENCE)).ok()
+    }
+
+    pub(crate) fn is_refused(&self, address: IpAddr, port: u16) -> bool {
+        self.inside(move || refuses(address, port))
     }
 }
 
@@ -206,13 +224,18 @@ fn answer(listener: &TcpListener, text: &str, times: usize) {
     }
 }
 
-fn read_from(address: IpAddr, port: u16) -> Option<String> {
-    let mut stream =
-        TcpStream::connect_timeout(&SocketAddr::new(address, port), Duration::from_secs(2)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+/// What a server says, which must be reached within that time; then it may take longer.
+fn read_from(address: IpAddr, port: u16, patience: Duration) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address, port), patience)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    Some(text)
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn refuses(address: IpAddr, port: u16) -> bool {
+    let refused = TcpStream::connect_timeout(&SocketAddr::new(address, port), PATIENCE);
+    refused.is_err_and(|error| error.kind() != io::ErrorKind::TimedOut)
 }
 
 fn run(command: &mut Command) -> String {
@@ -222,9 +245,9 @@ fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Waits for a condition, at most ten seconds.
+/// Waits for a condition, at most a minute.
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "never happened: {what}");
         std::thread::yield_now();

@@ -9,6 +9,7 @@ mod removal;
 pub use removal::remove_everything;
 
 use crate::config::Config;
+use crate::data_lock::DataLock;
 use crate::engine::monitors::UnixMonitors;
 use crate::engine::network::cidr::Cidr;
 use crate::engine::streaming::StreamingServer;
@@ -19,15 +20,13 @@ use crate::kubelet::pods::Workers;
 use crate::kubelet::probes::ProbeCounts;
 use crate::kubelet::serving_certificate::ServingCertificate;
 use crate::kubelet::{Kubelet, Parts};
-use crate::{dns, node_routes, services};
+use crate::{dns, node_routes, root_socket, services};
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
-use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,8 +34,6 @@ use tokio_util::task::TaskTracker;
 /// Between attempts of a part that must run but cannot start (a busy port, a table that somebody holds).
 const RESTART: Duration = Duration::from_secs(2);
 const DNS_PORT: u16 = 53;
-/// How long the child of an agent that was killed may take to begin its program, on the slowest machine.
-const LEFT_BEHIND: Duration = Duration::from_secs(5);
 
 /// The cluster that a node belongs to.
 #[derive(Clone)]
@@ -62,7 +59,7 @@ pub struct Node {
     shutdown: CancellationToken,
     tasks: TaskTracker,
     /// Nobody else may use the data directory.
-    _lock: OwnedFd,
+    _lock: DataLock,
 }
 
 impl Node {
@@ -73,7 +70,7 @@ impl Node {
             Some(name) => name.clone(),
             None => host_name()?,
         };
-        let lock = lock(&config.data_dir).await?;
+        let lock = DataLock::take(&config.data_dir).await?;
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (engine, workers) = (start_engine(&config).await?, Workers::default());
         let (client, client_ca) = cluster.map(|cluster| (cluster.client, cluster.client_ca_pem)).unzip();
@@ -95,7 +92,7 @@ impl Node {
         .await?;
         let stop = shutdown.clone().cancelled_owned();
         let (served, socket) = (engine.clone(), config.cri_socket());
-        let listener = engine::listen(&socket).await?;
+        let listener = root_socket::listen(&socket).await?;
         let serve = async move { engine::serve_on(served, listener, &socket, stop).await };
         tasks.spawn(async move { report("CRI server", serve.await) });
         let kubelet = Kubelet::start(Parts {
@@ -139,7 +136,7 @@ impl Node {
 
     /// Every pod of this node with its present status.
     pub fn pods(&self) -> Vec<Pod> {
-        self.kubelet.workers().pods()
+        self.kubelet.workers().pods().into_iter().map(Arc::unwrap_or_clone).collect()
     }
 
     /// Returns when the node can run pods (and, in a cluster, its Node object says Ready).
@@ -193,24 +190,6 @@ async fn start_engine(config: &Arc<Config>) -> anyhow::Result<Arc<Engine>> {
         engine.serve_metrics(address)?;
     }
     Ok(engine)
-}
-
-/// Two agents on one data directory would remove each other's pods. One that was killed may have left its lock to a
-/// child that has not begun its own program yet.
-async fn lock(data_dir: &Path) -> anyhow::Result<OwnedFd> {
-    std::fs::create_dir_all(data_dir).with_context(|| data_dir.display().to_string())?;
-    let file = data_dir.join("agent.lock");
-    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
-    let lock = rustix::fs::open(&file, flags, Mode::RUSR | Mode::WUSR)
-        .with_context(|| file.display().to_string())?;
-    let end = Instant::now() + LEFT_BEHIND;
-    while let Err(error) = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        if Instant::now() >= end {
-            return Err(error).with_context(|| format!("another agent uses {}", data_dir.display()));
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(lock)
 }
 
 fn report(part: &str, result: anyhow::Result<()>) {

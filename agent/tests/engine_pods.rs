@@ -316,7 +316,7 @@ async fn a_runtime_that_hangs_delays_its_own_pod_only() {
             lab.engine.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: pod }).await.unwrap();
             lab.engine.list_containers(ListContainersRequest::default()).await.unwrap();
         };
-        tokio::time::timeout(Duration::from_secs(20), others).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(120), others).await.unwrap();
         assert!(!starting.is_finished());
         std::fs::write(lab.path("go"), "").unwrap();
         starting.await.unwrap().unwrap();

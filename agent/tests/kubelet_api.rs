@@ -86,8 +86,9 @@ async fn a_terminal_has_the_clients_size() {
         run(&lab, lab.container("c", &["sleep", "1000"])).await;
         let front = Front::start(&lab).await;
         for kubectl in KUBECTLS {
-            let said =
-                front.kubectl_in_terminal(kubectl, "exec -it p -- sh", "tty; exit 4\n", (101, 33)).await;
+            // The size comes beside the input, not before it.
+            let typed = "until [ \"$(stty size)\" = '33 101' ]; do sleep 0.1; done; tty; exit 4\n";
+            let said = front.kubectl_in_terminal(kubectl, "exec -it p -- sh", typed, (101, 33)).await;
             assert!(said.contains("/dev/pts/") && said.contains("exit code 4"), "{kubectl}: {said}");
         }
     })
@@ -127,7 +128,7 @@ async fn kubectl_forwards_ports() {
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_are_read_and_followed() {
     lab::with(async |lab| {
-        let script = "for i in 1 2 3; do echo line $i; done; sleep 0.5; echo line 4; echo oops >&2";
+        let script = "for i in 1 2 3; do echo line $i; done; sleep 0.5; echo line 4; sleep 0.5; echo oops >&2";
         let (_, id) = run(&lab, lab.container("c", &["sh", "-c", script])).await;
         let front = Front::start(&lab).await;
         let followed = front.get("/containerLogs/default/p/c?follow=true").await;
@@ -175,7 +176,7 @@ async fn a_follower_survives_rotation() {
         knarr_cri::RuntimeService::reopen_container_log(&*lab.engine, request).await.unwrap();
         session.stdin.send(b"after\n".to_vec()).await.unwrap();
         drop(session.stdin);
-        let followed = tokio::time::timeout(Duration::from_secs(10), follower).await.unwrap().unwrap();
+        let followed = tokio::time::timeout(Duration::from_secs(120), follower).await.unwrap().unwrap();
         assert_eq!(followed.1, "before\nafter\n");
     })
     .await;

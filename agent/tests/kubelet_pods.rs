@@ -119,7 +119,8 @@ async fn restart_policies_and_last_words() {
             state.waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some("CrashLoopBackOff"))
         };
         let looping = lab.pod_when("loop", waits).await;
-        assert_eq!((phase(&looping), containers(&looping)[0].restart_count), ("Running", 1));
+        assert_eq!(phase(&looping), "Running");
+        assert!(containers(&looping)[0].restart_count >= 1);
         assert!(containers(&looping)[0].last_state.clone().unwrap().terminated.is_some());
     })
     .await;
@@ -133,9 +134,10 @@ async fn init_containers_and_probes_gate_readiness() {
         for container in [&mut init, &mut main] {
             container["volumeMounts"] = json!([{"name": "shared", "mountPath": "/shared"}]);
         }
-        main["readinessProbe"] = json!({"httpGet": {"path": "/x", "port": 8080}, "periodSeconds": 1});
+        main["readinessProbe"] =
+            json!({"httpGet": {"path": "/x", "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30});
         main["livenessProbe"] = json!({"exec": {"command": ["test", "-e", "/shared/x"]}, "periodSeconds": 1,
-            "failureThreshold": 1, "terminationGracePeriodSeconds": 1});
+            "timeoutSeconds": 30, "failureThreshold": 1, "terminationGracePeriodSeconds": 1});
         let spec = json!({"terminationGracePeriodSeconds": 0, "initContainers": [init], "containers": [main],
             "volumes": [{"name": "shared", "emptyDir": {}}]});
         lab.write("p.json", pod("p", spec));
@@ -145,7 +147,7 @@ async fn init_containers_and_probes_gate_readiness() {
         let uid = ready.metadata.uid.clone().unwrap();
         let shared = lab.path("data/kubelet/pods").join(uid).join("volumes/kubernetes.io~empty-dir/shared/x");
         std::fs::remove_file(shared).unwrap();
-        lab.pod_when("p", |pod| containers(pod)[0].restart_count == 1).await;
+        lab.pod_when("p", |pod| containers(pod)[0].restart_count >= 1).await;
     })
     .await;
 }
@@ -169,10 +171,13 @@ async fn what_cannot_run_says_why() {
                 state.waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some(reason))
             }
         };
-        lab.pod_when("image", waiting("ErrImagePull")).await;
-        lab.pod_when("image", waiting("ImagePullBackOff")).await;
-        lab.pod_when("never", waiting("ErrImageNeverPull")).await;
-        lab.pod_when("program", waiting("RunContainerError")).await;
+        // Each of these is shown for two seconds at a time: they are looked for at once.
+        tokio::join!(
+            lab.pod_when("image", waiting("ErrImagePull")),
+            lab.pod_when("image", waiting("ImagePullBackOff")),
+            lab.pod_when("never", waiting("ErrImageNeverPull")),
+            lab.pod_when("program", waiting("RunContainerError")),
+        );
         let key = lab.pod_when("key", waiting("CreateContainerConfigError")).await;
         let message = containers(&key)[0].state.clone().unwrap().waiting.unwrap().message;
         assert_eq!(message.as_deref(), Some("secret \"gone\" not found"));

@@ -26,6 +26,12 @@ mod up;
 use args::{Arguments, Command};
 use clap::Parser;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// As many as processors are usually busy at once.
+const ARENAS: u8 = 2;
+/// How long a thread for blocking work waits for more of it.
+const IDLE_THREADS: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -58,7 +64,10 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     logging::start(&arguments.global.log_level, arguments.global.log_format)?;
     let settings = settings::Settings::resolve(&arguments.global)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // What lives long waits nearly all the time, and then needs neither threads nor memory for its busy moments.
+    knarr_agent::limit_arenas(ARENAS);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).thread_keep_alive(IDLE_THREADS).enable_all().build()?;
     let code = runtime.block_on(dispatch(arguments.command, settings));
     // A blocked read of the terminal must not hold up the exit.
     runtime.shutdown_background();

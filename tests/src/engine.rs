@@ -180,6 +180,18 @@ impl Engine {
         }
     }
 
+    /// Waits until no pod has left anything. The kernel takes links apart after the answer.
+    ///
+    /// # Panics
+    /// When something stays.
+    pub fn leaves_nothing(&self) {
+        eventually("nothing of any pod is left", PATIENCE, || {
+            let left = self.traces();
+            let count = left.pods + left.bundles + left.records + left.addresses + left.links;
+            if count == 0 { Ok(()) } else { Err(format!("{left:?}")) }
+        });
+    }
+
     /// The bridge's name.
     pub fn bridge(&self) -> String {
         format!("knc{}", self.number)

@@ -5,6 +5,7 @@ use knarr_cri::v1::ExecSyncRequest;
 use knarr_tests::bins;
 use knarr_tests::engine::{Engine, PATIENCE, container, file_holds, pod};
 use knarr_tests::eventually::eventually;
+use knarr_tests::free_port::free_port;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
@@ -44,8 +45,7 @@ fn get(address: &str, path: &str) -> Result<String, String> {
 
 #[tokio::test]
 async fn the_manager_hears_of_it_and_metrics_count_calls_and_pods() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let address = format!("127.0.0.1:{port}");
+    let address = format!("127.0.0.1:{}", free_port());
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();

@@ -9,6 +9,7 @@ use knarr_tests::agent::{Agent, IMAGE};
 use knarr_tests::bins::Said;
 use knarr_tests::cluster::kubectls;
 use knarr_tests::eventually::eventually;
+use knarr_tests::free_port::free_port;
 use knarr_tests::server::Server;
 use knarr_tests::skip::skip;
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -30,11 +31,6 @@ struct Lab {
     server: Server,
     kubectl: PathBuf,
     port: u16,
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 impl Lab {

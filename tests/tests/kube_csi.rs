@@ -14,6 +14,7 @@ use driver::{Driver, NAME};
 use knarr_tests::skip::skip;
 use node::Node;
 use serde_json::{Value, json};
+use std::path::Path;
 use tokio::runtime::Runtime;
 
 #[test]
@@ -27,6 +28,8 @@ fn volumes_of_a_driver_are_given_and_taken_back() {
     the_cluster_learns_of_it(&node, &driver);
     inline_volumes(&node, &driver);
     claimed_volumes_are_staged_once(&mut node, &driver);
+    files_change_hands_as_the_pod_says(&node, &volumes.path().join("h1/file"));
+    what_is_retained_outlives_its_claim(&node, &volumes.path().join("h1/file"));
     the_driver_goes(&node);
     driver.unmount_all();
 }
@@ -84,10 +87,8 @@ fn inline_volumes(node: &Node, driver: &Driver) {
     let volume = json!({"csi": {"driver": NAME, "volumeAttributes": {"size": "small"}}});
     node.pod("inline", uses(node, volume, "cat /v/context; sleep 1000"));
     node.ready("inline");
-    let log = node.k(&["logs", "inline"]).ok();
-    for line in ["csi.storage.k8s.io/ephemeral=true", "csi.storage.k8s.io/pod.name=inline", "size=small"] {
-        assert!(log.lines().any(|found| found == line), "{line} is not in:\n{log}");
-    }
+    let lines = ["csi.storage.k8s.io/ephemeral=true", "csi.storage.k8s.io/pod.name=inline", "size=small"];
+    let log = node.says("inline", |log| lines.iter().all(|line| log.lines().any(|found| found == *line)));
     let tokens = log.lines().find_map(|line| line.strip_prefix("csi.storage.k8s.io/serviceAccount.tokens="));
     let tokens: Value = serde_json::from_str(tokens.unwrap_or_default()).unwrap_or_default();
     let token = tokens["vault"]["token"].as_str().unwrap_or_default();
@@ -125,10 +126,11 @@ fn claimed_volumes_are_staged_once(node: &mut Node, driver: &Driver) {
     let volume = json!({"persistentVolumeClaim": {"claimName": "data"}});
     node.pod("writes", uses(node, volume.clone(), "echo kept > /v/file; stat -c %g /v/file; sleep 1000"));
     node.ready("writes");
-    assert_eq!(node.k(&["logs", "writes"]).ok(), "4321\n", "the files belong to the pod's group");
+    // The files belong to the pod's group.
+    node.says("writes", |log| log == "4321\n");
     node.pod("reads", uses(node, volume, "cat /v/file; sleep 1000"));
     node.ready("reads");
-    assert_eq!(node.k(&["logs", "reads"]).ok(), "kept\n");
+    node.says("reads", |log| log == "kept\n");
     let staging = node.path("data/kubelet/plugins/kubernetes.io/csi").join(NAME);
     node.k(&["delete", "pod", "writes"]).ok();
     assert_eq!(driver.calls("unstage"), Vec::<String>::new(), "another pod has it");
@@ -145,6 +147,28 @@ fn claimed_volumes_are_staged_once(node: &mut Node, driver: &Driver) {
         let left = std::fs::read_dir(&staging).into_iter().flatten().flatten().count();
         if left == 0 { Ok(()) } else { Err(format!("{left} volumes")) }
     });
+}
+
+/// `fsGroupChangePolicy`: where the root of a volume fits, what is below may stay as it is.
+fn files_change_hands_as_the_pod_says(node: &Node, file: &Path) {
+    std::os::unix::fs::chown(file, None, Some(7)).expect("a file of the volume");
+    for (name, policy, group) in [("mismatch", "OnRootMismatch", "7\n"), ("always", "Always", "4321\n")] {
+        let volume = json!({"persistentVolumeClaim": {"claimName": "data"}});
+        let mut spec = uses(node, volume, "stat -c %g /v/file; sleep 1000");
+        spec["securityContext"]["fsGroupChangePolicy"] = json!(policy);
+        node.pod(name, spec);
+        node.says(name, |log| log == group);
+        node.k(&["delete", "pod", name]).ok();
+    }
+}
+
+fn what_is_retained_outlives_its_claim(node: &Node, file: &Path) {
+    node.k(&["delete", "pvc", "data"]).ok();
+    node.eventually("the volume is released", || {
+        let volume = get(node, &["pv", "given"]);
+        if volume["status"]["phase"] == "Released" { Ok(()) } else { Err(volume["status"].to_string()) }
+    });
+    assert!(file.exists(), "what was written is kept");
 }
 
 fn the_driver_goes(node: &Node) {

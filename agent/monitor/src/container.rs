@@ -14,8 +14,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long the report of an exit waits for the last output to reach the log. The exit itself is recorded at once;
-/// with a healthy disk this takes microseconds, and a stalled one must not hold up whoever waits for the container.
-const DRAIN_GRACE: Duration = Duration::from_millis(100);
+/// on a machine that has time for it this takes microseconds, and a stalled disk must not hold up whoever waits for the
+/// container.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 /// A connection's number.
 pub(crate) type Key = u64;

@@ -93,18 +93,21 @@ async fn end(core: &Core, id: &str) {
 
 /// Ends it; fine if there is none. The monitor forgets it first, which ends a creation under way.
 pub(crate) async fn stop(core: &Core, sandbox: &SandboxRecord) -> anyhow::Result<()> {
-    if !is_wanted(sandbox) {
+    let bundle = bundle(core, &sandbox.id);
+    // Its bundle is there before it is, and goes when nothing else of it is left.
+    if !is_wanted(sandbox) || !bundle.exists() {
         return Ok(());
     }
     let mut failures = Failures::default();
     failures.note("monitor", core.monitors.forget(&sandbox.id, &sandbox.id).await);
     failures.note("runtime delete", core.runtime_of(&sandbox.id)?.delete(&sandbox.id).await);
-    let bundle = bundle(core, &sandbox.id);
+    failures.into_result()?;
     match std::fs::remove_dir_all(&bundle) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        result => drop(failures.note("removing its bundle", result)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context("removing the bundle of the pod's init")
+        }
+        _ => Ok(()),
     }
-    failures.into_result()
 }
 
 fn bundle(core: &Core, sandbox_id: &str) -> PathBuf {

@@ -4,12 +4,12 @@ use super::Engine;
 use super::monitors::Monitors;
 use super::network::PodNetwork;
 use crate::config::Config;
+use crate::root_socket;
 use anyhow::Context;
-use rustix::fs::Mode;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 
 /// Serves until `shutdown` resolves, and calls `ready` when clients can come. Pods go on without us.
 pub async fn serve(
@@ -26,7 +26,7 @@ pub async fn serve(
         engine.serve_metrics(address)?;
     }
     let socket = config.cri_socket();
-    let listener = listen(&socket).await?;
+    let listener = root_socket::listen(&socket).await?;
     ready();
     serve_on(engine, listener, &socket, shutdown).await
 }
@@ -37,10 +37,10 @@ pub async fn serve_engine(
     socket: &Path,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    serve_on(engine, listen(socket).await?, socket, shutdown).await
+    serve_on(engine, root_socket::listen(socket).await?, socket, shutdown).await
 }
 
-/// Offers a running engine on a socket that `listen` has taken.
+/// Offers a running engine on a socket that has been taken.
 pub async fn serve_on(
     engine: Arc<Engine>,
     listener: UnixListener,
@@ -52,20 +52,3 @@ pub async fn serve_on(
     served.with_context(|| format!("serving {}", socket.display()))
 }
 
-/// Takes the socket. A file that a dead process left is replaced; one that somebody serves is not.
-pub async fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
-    bind(socket).await.with_context(|| format!("listening on {}", socket.display()))
-}
-
-async fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
-    if let Some(directory) = socket.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    if socket.exists() {
-        anyhow::ensure!(UnixStream::connect(socket).await.is_err(), "another process serves this socket");
-        std::fs::remove_file(socket)?;
-    }
-    let listener = UnixListener::bind(socket)?;
-    rustix::fs::chmod(socket, Mode::RUSR | Mode::WUSR)?;
-    Ok(listener)
-}

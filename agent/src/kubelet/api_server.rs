@@ -53,7 +53,7 @@ use tokio_util::sync::CancellationToken;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The pods that the kubelet runs, as it knows them now.
-pub type Pods = Arc<dyn Fn() -> Vec<Pod> + Send + Sync>;
+pub type Pods = Arc<dyn Fn() -> Vec<Arc<Pod>> + Send + Sync>;
 
 /// What the server needs.
 #[derive(Clone)]

@@ -3,9 +3,9 @@
 
 use crate::kubelet::cpus::Cpus;
 use crate::kubelet::devices::Devices;
-use crate::kubelet::plugin_socket;
 use crate::kubelet::pod::{self, Kind};
 use crate::kubelet::pods::Workers;
+use crate::root_socket;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use knarr_cri::Status;
 use knarr_cri::pod_resources::pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer};
@@ -39,7 +39,7 @@ impl Resources {
     }
 
     async fn serve(self, socket: &Path) -> anyhow::Result<()> {
-        let incoming = UnixListenerStream::new(plugin_socket::listen(socket).await?);
+        let incoming = UnixListenerStream::new(root_socket::listen(socket).await?);
         let service = PodResourcesListerServer::new(self);
         Ok(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await?)
     }

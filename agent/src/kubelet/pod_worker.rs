@@ -191,7 +191,7 @@ impl Worker {
             show,
             reports: mpsc::unbounded_channel(),
             host,
-            pod: Arc::new(plan::as_granted(&pod)),
+            pod: plan::as_granted(&pod).map_or_else(|| pod.clone(), Arc::new),
             requested: pod.clone(),
         };
         worker.adopt_health();
@@ -208,7 +208,8 @@ impl Worker {
     /// The loop; answers the uid when the pod is finished with, nothing when the agent stops.
     async fn run(mut self) -> Option<String> {
         loop {
-            let wake_at = match self.turn().await {
+            // Its memory is needed while it lasts: a worker waits nearly all its life.
+            let wake_at = match Box::pin(self.turn()).await {
                 Turn::Sleep(until) => until,
                 Turn::Finished => return Some(pod::uid(&self.pod).to_string()),
             };

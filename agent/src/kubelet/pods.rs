@@ -18,12 +18,14 @@ use k8s_openapi::api::core::v1::Pod;
 use mirror::Mirrors;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Between two looks for orphans and mirrors.
 const HOUSEKEEPING: Duration = Duration::from_secs(2);
+/// After the last pod that came or went.
+const SETTLED: Duration = Duration::from_secs(15);
 
 /// The workers by pod uid, for readers. Cheap to clone; held only to copy.
 #[derive(Debug, Clone, Default)]
@@ -35,8 +37,8 @@ pub struct Workers {
 
 impl Workers {
     /// Every pod of this node with its present status.
-    pub fn pods(&self) -> Vec<Pod> {
-        self.handles().iter().map(|handle| Pod::clone(&handle.shown.borrow())).collect()
+    pub fn pods(&self) -> Vec<Arc<Pod>> {
+        self.handles().iter().map(|handle| handle.shown.borrow().clone()).collect()
     }
 
     /// The pods that take up room of this node.
@@ -124,6 +126,8 @@ pub struct Manager {
     rounds: u64,
     /// What the classes of pods weigh, as last written.
     weights: Option<Weights>,
+    /// When a pod came or went last, until the memory of that has been given back.
+    unsettled: Option<Instant>,
 }
 
 impl std::fmt::Debug for Manager {
@@ -153,6 +157,7 @@ impl Manager {
             finished: mpsc::unbounded_channel(),
             rounds: 0,
             weights: None,
+            unsettled: None,
         }
     }
 
@@ -177,6 +182,7 @@ impl Manager {
     }
 
     fn source_event(&mut self, event: SourceEvent) {
+        self.unsettled = Some(Instant::now());
         match event {
             SourceEvent::Upsert(pod) if pod::is_mirror(&pod) => self.mirrors.seen(&pod),
             SourceEvent::Upsert(pod) => self.upsert(pod),
@@ -283,6 +289,7 @@ impl Manager {
 
     /// A worker has nothing left to do.
     fn ended(&mut self, uid: &str) {
+        self.unsettled = Some(Instant::now());
         self.workers.remove(uid);
         self.workers.room_is_free();
         let ready: Vec<Arc<Pod>> = self.queued.iter().filter(|pod| !self.predecessor(pod)).cloned().collect();
@@ -297,6 +304,7 @@ impl Manager {
             return;
         }
         self.rounds += 1;
+        self.give_memory_back();
         self.weigh_classes();
         self.end_orphans();
         if self.rounds % 30 == 1 {
@@ -313,6 +321,14 @@ impl Manager {
 }
 
 impl Manager {
+    /// Starting and ending many pods takes a good deal more memory than having them.
+    fn give_memory_back(&mut self) {
+        if self.unsettled.is_some_and(|last| last.elapsed() > SETTLED) {
+            self.unsettled = None;
+            tokio::task::spawn_blocking(knarr_sys::memory::give_back);
+        }
+    }
+
     /// Keeps the weights of the classes of pods true.
     fn weigh_classes(&mut self) {
         let Some(hierarchies) = self.host.hierarchies.clone() else { return };
@@ -336,6 +352,6 @@ pub async fn stop_all(workers: &Workers, deadline: Duration) -> Result<(), Strin
             ticks.tick().await;
         }
     };
-    let left = || workers.pods().iter().map(pod::described).collect::<Vec<_>>().join(", ");
+    let left = || workers.pods().iter().map(|pod| pod::described(pod)).collect::<Vec<_>>().join(", ");
     tokio::time::timeout(deadline, gone).await.map_err(|_| format!("still running: {}", left()))
 }

@@ -113,6 +113,8 @@ impl Guard {
     async fn round(&self, known: &mut Known) {
         let now = Timestamp::now();
         let pods = self.workers.pods();
+        // Asked before anything is measured: what went meanwhile would be counted as if it were still there.
+        let waits = self.waits_for_eviction(known, &pods, now);
         known.collector.look(&pods, now).await;
         if let Err(error) = self.collect_images(known, now).await {
             self.recorder.node(&self.node_name, Severity::Warning, "ImageGCFailed", error);
@@ -122,7 +124,7 @@ impl Guard {
         self.conditions
             .send_if_modified(|before| std::mem::replace(before, outcome.conditions) != outcome.conditions);
         let usages = Usages::gather(&*self.runtime, &pods, &self.paths, !outcome.due.is_empty()).await;
-        if self.enforce_limits(&pods, &usages) || self.waits_for_eviction(known, &pods, now) {
+        if self.enforce_limits(&pods, &usages) || waits {
             return;
         }
         let Some(threshold) = outcome.due.first() else { return };
@@ -162,7 +164,7 @@ impl Guard {
     }
 
     /// Ends pods that use more of the disk than their own limits allow; true if there were any.
-    fn enforce_limits(&self, pods: &[Pod], usages: &Usages) -> bool {
+    fn enforce_limits(&self, pods: &[Arc<Pod>], usages: &Usages) -> bool {
         let running = pods.iter().filter(|pod| !pod::is_finished(pod) && !is_critical(pod));
         let over = running.filter_map(|pod| Some((pod, local_storage::excess(pod, usages.of(pod))?)));
         over.fold(false, |_, (pod, message)| {
@@ -171,17 +173,18 @@ impl Guard {
         })
     }
 
-    fn waits_for_eviction(&self, known: &mut Known, pods: &[Pod], now: Timestamp) -> bool {
+    /// Whether the pod that was evicted last still runs, or still has its files: what it frees decides about the next.
+    fn waits_for_eviction(&self, known: &Known, pods: &[Arc<Pod>], now: Timestamp) -> bool {
         let Some((uid, since)) = &known.evicted else { return false };
         let alive = pods.iter().any(|pod| pod::uid(pod) == uid && !pod::is_finished(pod));
-        alive && now.as_second() - since < EVICTION_PATIENCE_SECONDS
+        (alive || self.paths.pod(uid).exists()) && now.as_second() - since < EVICTION_PATIENCE_SECONDS
     }
 
     fn evict_one(
         &self,
         known: &mut Known,
         threshold: &Threshold,
-        pods: &[Pod],
+        pods: &[Arc<Pod>],
         usages: &Usages,
         readings: &thresholds::Readings,
         now: Timestamp,

@@ -181,8 +181,9 @@ impl Task {
         let mut counter = Counter::new(self.probe.success_threshold, self.probe.failure_threshold);
         loop {
             ticks.tick().await;
-            let outcome =
-                attempt::attempt(&self.host, &self.container, &self.probe, &self.key.0, &self.ip).await;
+            // Its memory is needed while it lasts, and not by all probes all the time.
+            let attempt = attempt::attempt(&self.host, &self.container, &self.probe, &self.key.0, &self.ip);
+            let outcome = Box::pin(attempt).await;
             let succeeded = outcome.is_ok();
             self.host.probe_counts.count(&self.pod, &self.container.name, role, succeeded);
             if let Err(reason) = &outcome {

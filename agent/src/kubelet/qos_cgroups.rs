@@ -7,6 +7,7 @@ use crate::kubelet::pod_cgroup::{self, Hierarchy};
 use crate::kubelet::resources::{self, Amounts, Qos};
 use k8s_openapi::api::core::v1::Pod;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What the classes weigh, in cpu shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub struct Weights {
 }
 
 /// Weights for these pods; those that have ended count no more.
-pub fn weights(pods: &[Pod]) -> Weights {
+pub fn weights(pods: &[Arc<Pod>]) -> Weights {
     let running = pods.iter().filter(|pod| !pod::is_finished(pod));
     let burstable = running.filter(|pod| resources::qos(pod) == Qos::Burstable);
     let milli: i64 = burstable.map(|pod| resources::pod_request(pod, "cpu")).sum();
@@ -76,10 +77,10 @@ mod tests {
 
     #[test]
     fn a_class_weighs_what_its_pods_request() {
-        let pod = |resources: serde_json::Value, phase: &str| -> Pod {
-            serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {"phase": phase},
-                "spec": {"containers": [{"name": "c", "resources": resources}]}}))
-            .unwrap()
+        let pod = |resources: serde_json::Value, phase: &str| -> Arc<Pod> {
+            let pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {"phase": phase},
+                "spec": {"containers": [{"name": "c", "resources": resources}]}}));
+            Arc::new(pod.unwrap())
         };
         let burstable = json!({"requests": {"cpu": "500m"}});
         let guaranteed =

@@ -7,6 +7,7 @@ use crate::kubelet::pods::Workers;
 use crate::kubelet::pressure::is_critical;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `status.reason` of pods that end with the node.
@@ -57,12 +58,12 @@ fn failure(grace: Duration) -> Command {
     Command::Fail { reason: REASON.to_string(), message: MESSAGE.to_string(), grace: Some(grace) }
 }
 
-fn running(workers: &Workers) -> Vec<Pod> {
+fn running(workers: &Workers) -> Vec<Arc<Pod>> {
     workers.pods().into_iter().filter(|pod| !pod::is_finished(pod)).collect()
 }
 
 /// Returns when the cluster shows every pod of it as ended.
-async fn reported(client: &Client, pods: Vec<Pod>) {
+async fn reported(client: &Client, pods: Vec<Arc<Pod>>) {
     let mut ticks = tokio::time::interval(LOOK);
     for pod in pods.iter().filter(|pod| pod.metadata.resource_version.is_some()) {
         let api: Api<Pod> = Api::namespaced(client.clone(), pod::namespace(pod));

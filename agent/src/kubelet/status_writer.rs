@@ -105,11 +105,11 @@ impl Writer {
                 let Some(target) = &wanted.target else { break };
                 let pods: Api<Pod> = Api::namespaced(client.clone(), &target.namespace);
                 let mut outcome = match &wanted.status {
-                    Some(status) => self.patch(&pods, target, status).await,
+                    Some(status) => Box::pin(self.patch(&pods, target, status)).await,
                     None => Outcome::Written,
                 };
                 if wanted.delete && matches!(outcome, Outcome::Written) {
-                    outcome = delete(&pods, target).await;
+                    outcome = Box::pin(delete(&pods, target)).await;
                 }
                 match outcome {
                     Outcome::Gone => return,

@@ -114,12 +114,10 @@ fn without_a_ready_endpoint_connections_are_refused_at_once() {
         let (_network, pods) = pods(&lab, 1).await;
         let one = [(pods[0].1.as_str(), json!({"ready": false}), "here")];
         nft::apply(&table_of(&[web(json!({}))], &[slice("web", 8080, &one)]).replacement()).unwrap();
-        let started = std::time::Instant::now();
         for address in [vip(), "10.96.9.9".parse().unwrap()] {
-            assert!(pods[0].0.try_get(address, 80).is_none());
-            assert!(lab.try_get(address, 80).is_none());
+            assert!(pods[0].0.is_refused(address, 80), "{address} from a pod: rejected, not dropped");
+            assert!(lab.is_refused(address, 80), "{address} from the host: rejected, not dropped");
         }
-        assert!(started.elapsed() < Duration::from_secs(1), "rejected, not dropped");
     });
 }
 
@@ -282,7 +280,7 @@ fn the_table_follows_the_cluster() {
     });
 }
 
-/// Waits for a condition without holding the runtime's only thread, at most ten seconds.
+/// Waits for a condition without holding the runtime's only thread, at most a minute.
 async fn eventually(condition: impl FnMut() -> bool + Send + 'static) {
     tokio::task::spawn_blocking(|| crate::network_lab::wait_until("the answer", condition)).await.unwrap();
 }

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -22,7 +23,9 @@ pub(crate) struct Lab {
 impl Lab {
     pub(crate) async fn new(sandbox: &'static str) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let name = format!("knarr-test-{sandbox}-{}", std::process::id());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("knarr-test-{sandbox}-{}-{number}", std::process::id());
         let mut config = Config { state_dir: root.path().join("state"), ..Config::default() };
         config.monitor_binary = Some(built("knarr-monitor"));
         config.engine.monitor_cgroup = format!("/{name}-monitors");
@@ -154,7 +157,12 @@ impl Lab {
     /// The lines of a log without their times.
     pub(crate) fn log_texts(&self, id: &str) -> Vec<String> {
         let log = std::fs::read_to_string(self.log_path(id)).unwrap();
-        log.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
+        log.lines().filter_map(|line| line.split_once(' ')).map(|(_, rest)| rest.to_owned()).collect()
+    }
+
+    /// Waits until the log is as wanted: its last lines may come after the news of the exit where a machine is slow.
+    pub(crate) async fn log_becomes(&self, id: &str, wanted: impl Fn(Vec<String>) -> bool) {
+        self.eventually("the log is complete", || wanted(self.log_texts(id))).await;
     }
 
     /// Command lines of the container's processes.
@@ -179,6 +187,8 @@ impl Lab {
         let lock = std::fs::File::open(self.directory().join("monitor.lock")).unwrap();
         let exclusive = rustix::fs::FlockOperation::NonBlockingLockExclusive;
         self.eventually("the monitor is gone", || rustix::fs::flock(&lock, exclusive).is_ok()).await;
+        // Dropping it would not do: a process that a parallel test is just starting has it, too.
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::Unlock).unwrap();
     }
 
     /// Makes a file in a container's root file system.

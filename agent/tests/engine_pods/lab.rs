@@ -18,9 +18,9 @@ use std::time::Duration;
 pub(crate) const IMAGE: &str = "localhost/busybox:test";
 
 /// Applets that images of tests need; `ls` is a file of its own because a test masks it.
-const APPLETS: [&str; 22] = [
+const APPLETS: [&str; 24] = [
     "sh", "sleep", "cat", "echo", "ls", "id", "dd", "touch", "mkdir", "hostname", "pgrep", "ps", "mount",
-    "grep", "wget", "httpd", "nc", "ip", "kill", "true", "env", "stat",
+    "grep", "wget", "httpd", "nc", "ip", "kill", "true", "env", "stat", "stty", "tty",
 ];
 
 pub(crate) struct Lab {
@@ -98,6 +98,12 @@ impl Lab {
     /// What a crash and a new engine are to pods: this engine is forgotten, another one starts.
     pub(crate) async fn restart(&mut self) {
         self.engine = start(&self.config, &self.images).await;
+    }
+
+    /// A port of the host that no other lab asks for, and that the kernel gives nobody by itself.
+    pub(crate) fn host_port(&self) -> i32 {
+        let network = self.config.network.pod_cidr.split('.').nth(2).unwrap();
+        12_000 + i32::try_from(std::process::id() % 60).unwrap() * 20 + network.parse::<i32>().unwrap()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -209,23 +215,23 @@ impl Lab {
 
     pub(crate) async fn exec(&self, id: &str, command: &[&str]) -> Result<ExecSyncResponse, Status> {
         let cmd = command.iter().map(|&word| word.to_owned()).collect();
-        self.engine.exec_sync(ExecSyncRequest { container_id: id.into(), cmd, timeout: 10 }).await
+        self.engine.exec_sync(ExecSyncRequest { container_id: id.into(), cmd, timeout: 60 }).await
     }
 
     pub(crate) async fn stop(&self, id: &str, timeout: i64) {
         self.engine.stop_container(StopContainerRequest { container_id: id.into(), timeout }).await.unwrap();
     }
 
-    /// Tries until there is an answer, for at most twenty seconds.
+    /// Tries until there is an answer, for at most a minute.
     pub(crate) async fn eventually<T>(&self, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
         let mut retry = tokio::time::interval(Duration::from_millis(10));
-        for _ in 0..2000 {
+        for _ in 0..6000 {
             if let Some(answer) = attempt().await {
                 return answer;
             }
             retry.tick().await;
         }
-        panic!("not within twenty seconds");
+        panic!("not within a minute");
     }
 }
 

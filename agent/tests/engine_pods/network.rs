@@ -40,8 +40,8 @@ async fn a_pod_has_an_address_a_name_and_name_servers() {
             searches: vec!["example.org".into()],
             options: vec!["ndots:8".into()],
         });
-        config.port_mappings =
-            vec![PortMapping { container_port: 80, host_port: 23480, ..Default::default() }];
+        let host_port = lab.host_port();
+        config.port_mappings = vec![PortMapping { container_port: 80, host_port, ..Default::default() }];
         let pod = lab.run_pod(config).await.unwrap();
         let facts = ["sh", "-c", "hostname; cat /etc/hostname /etc/resolv.conf"];
         let output = lab.output(&pod, lab.container("facts", &facts)).await;
@@ -53,7 +53,7 @@ async fn a_pod_has_an_address_a_name_and_name_servers() {
         lab.run(&pod, lab.container("web", &["sh", "-c", serve])).await;
         let ip = address(&lab, &pod).await;
         assert!(fetch(&lab, &format!("{ip}:80")).await.ends_with("served\n"));
-        assert!(fetch(&lab, "127.0.0.1:23480").await.ends_with("served\n"));
+        assert!(fetch(&lab, &format!("127.0.0.1:{host_port}")).await.ends_with("served\n"));
         let neighbour = lab.container("neighbour", &["wget", "-q", "-O", "-", "http://127.0.0.1/index.html"]);
         assert_eq!(lab.output(&pod, neighbour).await, "served\n");
     })

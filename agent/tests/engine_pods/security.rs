@@ -151,7 +151,9 @@ async fn pid_namespaces_are_the_containers_the_pods_or_the_hosts() {
         security.namespace_options.as_mut().unwrap().pid = NamespaceMode::Pod as i32;
         let pod = lab.run_pod(config).await.unwrap();
         let first = lab.run(&pod, in_mode("first", NamespaceMode::Pod, &["sleep", "1000"])).await;
-        let seen = lab.output(&pod, in_mode("second", NamespaceMode::Pod, &["ps", "-o", "pid,args"])).await;
+        // The first one may not have begun its program yet.
+        let script = "until ps -o args | grep -q '^sleep 1000'; do sleep 0.1; done; ps -o pid,args";
+        let seen = lab.output(&pod, in_mode("second", NamespaceMode::Pod, &["sh", "-c", script])).await;
         assert!(seen.contains("1 /knarr-monitor init") && seen.contains("sleep 1000"), "{seen}");
         let own = lab.output(&pod, in_mode("own", NamespaceMode::Container, &["sh", "-c", "echo $$"])).await;
         assert_eq!(own, "1\n");

@@ -25,7 +25,7 @@ pub(crate) const KUBECTLS: [&str; 2] = ["1.29", "1.32"];
 const DIRECTORY: &str = "/usr/lib/google-cloud-sdk/bin";
 
 /// How long any client may take.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 pub(crate) struct Front {
     kubelet: u16,
@@ -54,7 +54,7 @@ fn pod() -> serde_json::Value {
 impl Front {
     pub(crate) async fn start(lab: &Lab) -> Self {
         StreamingServer::join(&lab.engine, ([127, 0, 0, 1], 0).into()).unwrap();
-        let pods: Vec<Pod> = vec![serde_json::from_value(pod()).unwrap()];
+        let pods: Vec<Arc<Pod>> = vec![Arc::new(serde_json::from_value(pod()).unwrap())];
         let server = ApiServer::bind(ApiServerOptions {
             listen: ([127, 0, 0, 1], 0).into(),
             runtime: lab.engine.clone(),

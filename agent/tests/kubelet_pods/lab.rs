@@ -82,13 +82,7 @@ impl Lab {
     }
 
     async fn start(&mut self) {
-        // A process that another test is just forking holds all descriptors of this one until it executes something,
-        // and with them the lock of the agent that has ended.
-        let started = eventually(async || match Node::start(self.config.clone(), None).await {
-            Err(error) if format!("{error:#}").contains("another agent uses") => None,
-            other => Some(other),
-        });
-        self.node = Some(started.await.unwrap().unwrap());
+        self.node = Some(Node::start(self.config.clone(), None).await.unwrap());
     }
 
     /// Stops the agent and starts another one; pods go on.
@@ -103,8 +97,11 @@ impl Lab {
         self.root.path().join(name)
     }
 
+    /// Puts a manifest there, whole from the first moment.
     pub(crate) fn write(&self, file: &str, manifest: serde_json::Value) {
-        std::fs::write(self.path("manifests").join(file), manifest.to_string()).unwrap();
+        let new = self.path("manifest");
+        std::fs::write(&new, manifest.to_string()).unwrap();
+        std::fs::rename(new, self.path("manifests").join(file)).unwrap();
     }
 
     pub(crate) fn delete(&self, file: &str) {
@@ -206,10 +203,10 @@ pub(crate) fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
-/// Tries until there is an answer, for at most thirty seconds.
+/// Tries until there is an answer, for at most two minutes.
 pub(crate) async fn eventually<T>(mut attempt: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let mut retry = tokio::time::interval(Duration::from_millis(10));
-    for _ in 0..3000 {
+    for _ in 0..12_000 {
         if let Some(answer) = attempt().await {
             return Some(answer);
         }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod fork;
 pub mod keyring;
 pub mod loop_device;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod process;

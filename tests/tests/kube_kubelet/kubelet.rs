@@ -3,8 +3,8 @@
 
 use knarr_tests::bins;
 use knarr_tests::engine::Engine;
+use knarr_tests::free_port::free_port;
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tokio::runtime::Runtime;
@@ -30,11 +30,9 @@ impl Kubelet {
         hierarchies().iter().for_each(|root| std::fs::create_dir_all(root.join(&cgroup)).expect("a cgroup"));
         let path = |name: &str| engine.path(name).display().to_string();
         std::fs::write(engine.path("kubeconfig"), credentials).expect("a kubeconfig");
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
         let config = serde_json::json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
-            "port": port, "readOnlyPort": 0, "healthzPort": 0, "oomScoreAdj": 0,
+            "port": free_port(), "readOnlyPort": 0, "healthzPort": 0, "oomScoreAdj": 0,
             "cgroupDriver": "cgroupfs", "cgroupRoot": format!("/{cgroup}"), "failCgroupV1": false,
             "failSwapOn": false, "containerRuntimeEndpoint": format!("unix://{}", path("state/cri.sock")),
             "podLogsDir": path("kubelet-logs"), "volumePluginDir": path("plugins"), "maxPods": 200,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) struct Node {
     cluster: Cluster,
@@ -109,6 +109,14 @@ impl Node {
         self.when(name, "it is ready", |pod| {
             let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
             conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+        })
+    }
+
+    /// What a pod says, once that is as wanted: it may be ready before it has said anything.
+    pub(crate) fn says(&self, name: &str, wanted: impl Fn(&str) -> bool) -> String {
+        eventually(&format!("{name}: its log"), PATIENCE, || {
+            let said = self.k(&["logs", name]);
+            if said.code == 0 && wanted(&said.out) { Ok(said.out) } else { Err(format!("{said:?}")) }
         })
     }
 

@@ -20,14 +20,14 @@ const NETWORK_DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) async fn set_up(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> anyhow::Result<Vec<IpAddr>> {
     let record = sandbox.record.get();
     make_directory(core, &sandbox.id).await?;
-    // Both run to their end even if the other fails: a half-cancelled step could finish after the teardown.
-    let (monitor, addresses) = tokio::join!(core.monitors.ensure(&sandbox.id), connect(core, &record));
+    // Of each pair both run to their end even if the other fails: a half-cancelled step could finish after the teardown.
+    let (monitor, pinned) = tokio::join!(core.monitors.ensure(&sandbox.id), pin(core, &record));
     monitor.context("starting the pod's monitor")?;
+    pinned?;
+    let (addresses, init) = tokio::join!(attach(core, &record), start_init(core, &record));
     let addresses = addresses?;
-    if pod_init::is_wanted(&record) {
-        pod_init::start(core, &record).await?;
-        pod_init::watch(core, sandbox);
-    }
+    init?;
+    pod_init::watch(core, sandbox);
     Ok(addresses)
 }
 
@@ -43,18 +43,17 @@ async fn make_directory(core: &Core, id: &str) -> anyhow::Result<()> {
     blocking(move || Ok(std::fs::create_dir_all(directory)?)).await.context("making the pod's directory")
 }
 
-/// Namespaces and files, then the network that needs them.
-async fn connect(core: &Arc<Core>, record: &SandboxRecord) -> anyhow::Result<Vec<IpAddr>> {
-    pin(core, record).await?;
-    attach(core, record).await
+async fn start_init(core: &Arc<Core>, record: &SandboxRecord) -> anyhow::Result<()> {
+    if pod_init::is_wanted(record) { pod_init::start(core, record).await } else { Ok(()) }
 }
 
+/// Namespaces and files; the network and the pod's init need them.
 async fn pin(core: &Arc<Core>, record: &SandboxRecord) -> anyhow::Result<()> {
-    let (shared, copy) = (core.clone(), record.clone());
+    let (shared, record) = (core.clone(), record.clone());
     blocking(move || {
         let monitor = shared.config.monitor_binary.as_deref();
-        pod_namespaces::pin(&shared.paths, &copy, &pod_files::hostname(&copy), monitor)?;
-        pod_files::make(&shared.paths, &copy)
+        pod_namespaces::pin(&shared.paths, &record, &pod_files::hostname(&record), monitor)?;
+        pod_files::make(&shared.paths, &record)
     })
     .await
 }
@@ -155,10 +154,21 @@ pub(crate) async fn remove(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Resul
         failures.note("removing a container", containers::remove(core, &container).await);
     }
     failures.note("stopping the sandbox", stop(core, sandbox).await);
-    failures.note("ending the pod's monitor", core.monitors.remove(&sandbox.id).await);
     let shared = core.clone();
-    failures.note("removing the pod's files", blocking(move || remove_files(&shared, &record)).await);
+    let (monitor, files) = tokio::join!(
+        core.monitors.remove(&sandbox.id),
+        blocking(move || remove_files(&shared, &record)),
+    );
+    failures.note("ending the pod's monitor", monitor);
+    failures.note("removing the pod's files", files);
+    // What is left keeps its place, and its record.
     failures.into_result()?;
+    let (shared, id) = (core.clone(), sandbox.id.clone());
+    blocking(move || {
+        remove_pod_directory(&shared, &id).context("pod directory")?;
+        shared.registry.sandbox_records.remove(&id)
+    })
+    .await?;
     core.registry.remove_sandbox(&sandbox.id);
     events::tell(core, &sandbox.id, &sandbox.id, ContainerEventType::ContainerDeletedEvent);
     Ok(())
@@ -174,10 +184,7 @@ fn remove_files(core: &Core, record: &SandboxRecord) -> anyhow::Result<()> {
             core.hierarchies.remove_if_empty(cgroups::default_parent());
         }
     }
-    // What is left keeps its place, and its record.
-    failures.into_result()?;
-    remove_pod_directory(core, &record.id).context("pod directory")?;
-    core.registry.sandbox_records.remove(&record.id)
+    failures.into_result()
 }
 
 /// By then it must be empty: nothing is removed recursively where something could still be mounted.

@@ -85,15 +85,19 @@ impl Channel {
     }
 
     async fn receive(&mut self) -> io::Result<()> {
-        let mut buffer = [0; 4096];
-        let stream = &self.stream;
-        let (count, descriptors) =
-            stream.async_io(Interest::READABLE, || receive_with_descriptors(stream, &mut buffer)).await?;
-        if count == 0 {
+        let Self { stream, received, descriptors } = self;
+        let stream = &*stream;
+        let read = || {
+            // In here, and not in the future: one waits for the end of every container.
+            let mut buffer = [0; 4096];
+            let (count, with_it) = receive_with_descriptors(stream, &mut buffer)?;
+            received.extend_from_slice(buffer.get(..count).unwrap_or_default());
+            descriptors.extend(with_it);
+            Ok(count)
+        };
+        if stream.async_io(Interest::READABLE, read).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.received.extend_from_slice(buffer.get(..count).unwrap_or_default());
-        self.descriptors.extend(descriptors);
         Ok(())
     }
 }

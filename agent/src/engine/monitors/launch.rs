@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 /// A start takes milliseconds; this long only where the machine is in trouble.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 const PROGRAM: &str = "knarr-monitor";
 

@@ -5,6 +5,7 @@ use super::respond::Refusal;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use knarr_cri::v1;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 const NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const POD: &str = "io.kubernetes.pod.name";
@@ -12,8 +13,8 @@ const UID: &str = "io.kubernetes.pod.uid";
 const CONTAINER: &str = "io.kubernetes.container.name";
 
 /// The pod as the kubelet knows it.
-pub(super) fn pod(shared: &Shared, namespace: &str, name: &str) -> Result<Pod, Refusal> {
-    let is_it = |pod: &Pod| {
+pub(super) fn pod(shared: &Shared, namespace: &str, name: &str) -> Result<Arc<Pod>, Refusal> {
+    let is_it = |pod: &Arc<Pod>| {
         pod.metadata.namespace.as_deref() == Some(namespace) && pod.metadata.name.as_deref() == Some(name)
     };
     (shared.pods)().into_iter().find(is_it).ok_or_else(|| Refusal::not_found("pod does not exist"))
@@ -57,7 +58,7 @@ pub(super) async fn sandbox(shared: &Shared, namespace: &str, pod_name: &str) ->
     let state = v1::PodSandboxStateValue { state: v1::PodSandboxState::SandboxReady.into() };
     let filter = v1::PodSandboxFilter {
         state: Some(state),
-        label_selector: pod_labels(&pod(shared, namespace, pod_name)?),
+        label_selector: pod_labels(&*pod(shared, namespace, pod_name)?),
         ..Default::default()
     };
     let sandboxes =

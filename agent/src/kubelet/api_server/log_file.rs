@@ -36,13 +36,15 @@ pub(super) struct LogFile {
     buffer: Vec<u8>,
     /// Lines at the beginning that nobody wants.
     skip: u64,
+    /// The newest of the files that had been rotated before this one was written.
+    older_end: PathBuf,
 }
 
 impl LogFile {
     pub(super) async fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path).await?;
         let inode = file.metadata().await?.ino();
-        Ok(Self { path: path.to_owned(), source: Source::Plain(file), inode, buffer: Vec::new(), skip: 0 })
+        Ok(Self::new(path, Source::Plain(file), inode))
     }
 
     /// Opens a log that was compressed after its rotation.
@@ -50,7 +52,22 @@ impl LogFile {
         let file = File::open(path).await?;
         let inode = file.metadata().await?.ino();
         let source = Source::Compressed(decompress(file.into_std().await));
-        Ok(Self { path: path.to_owned(), source, inode, buffer: Vec::new(), skip: 0 })
+        Ok(Self::new(path, source, inode))
+    }
+
+    fn new(path: &Path, source: Source, inode: u64) -> Self {
+        let (buffer, older_end) = (Vec::new(), PathBuf::new());
+        Self { path: path.to_owned(), source, inode, buffer, skip: 0, older_end }
+    }
+
+    /// Says which rotated file came before this one.
+    pub(super) fn follows(&mut self, older: PathBuf) {
+        self.older_end = older;
+    }
+
+    /// Which rotated file came before this one; empty where none did.
+    pub(super) fn older_end(&self) -> &Path {
+        &self.older_end
     }
 
     /// Whether `path` leads to this very file.

@@ -33,7 +33,7 @@ async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Response<B
         ["healthz", ..] if reads => Ok(text(StatusCode::OK, "ok")),
         ["pods"] if reads => Ok(json(&List {
             metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta::default(),
-            items: (shared.pods)(),
+            items: (shared.pods)().into_iter().map(Arc::unwrap_or_clone).collect(),
         })),
         ["runningpods"] if reads => running_pods::list(shared).await,
         ["containerLogs", namespace, pod, container] if reads => {

@@ -1,7 +1,7 @@
 //! The socket at which plugins register. Plugins watch it: when it appears anew they register again.
 
 use super::{Devices, Endpoint, is_device, plugin};
-use crate::kubelet::plugin_socket;
+use crate::root_socket;
 use knarr_cri::Status;
 use knarr_cri::device_plugin::registration_server::{Registration, RegistrationServer};
 use knarr_cri::device_plugin::{Empty, RegisterRequest};
@@ -14,7 +14,7 @@ const SOCKET: &str = "kubelet.sock";
 /// Serves until the future is dropped.
 pub(super) async fn serve(devices: Devices) -> anyhow::Result<()> {
     let socket = devices.directory.join(SOCKET);
-    let listener = plugin_socket::listen(&socket).await?;
+    let listener = root_socket::listen(&socket).await?;
     let service = RegistrationServer::new(Registrar { devices });
     let incoming = UnixListenerStream::new(listener);
     Ok(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await?)

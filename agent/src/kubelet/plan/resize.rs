@@ -112,11 +112,12 @@ pub fn pending_of(pod: &Pod) -> Option<ResizePending> {
     Some(ResizePending { reason, message: condition.message.clone().unwrap_or_default() })
 }
 
-/// The pod as this node granted it, from its object: while a resize is pending, the status tells what the containers
-/// have.
-pub fn as_granted(pod: &Pod) -> Pod {
+/// The pod as this node granted it, from its object, where that is not what it asks for: while a resize is pending, the
+/// status tells what the containers have.
+pub fn as_granted(pod: &Pod) -> Option<Pod> {
+    pending_of(pod)?;
+    let status = pod.status.as_ref()?;
     let mut result = pod.clone();
-    let Some(status) = pod.status.as_ref().filter(|_| pending_of(pod).is_some()) else { return result };
     let statuses = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
     let spec = result.spec.get_or_insert_default();
     for status in statuses {
@@ -127,5 +128,5 @@ pub fn as_granted(pod: &Pod) -> Pod {
             container.resources = Some(ResourceRequirements { requests, ..has.clone() });
         }
     }
-    result
+    Some(result)
 }

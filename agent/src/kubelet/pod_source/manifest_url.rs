@@ -89,14 +89,16 @@ impl ManifestUrl {
         }
     }
 
-    fn tell(&mut self, pods: Vec<Pod>, events: &mpsc::UnboundedSender<SourceEvent>) {
+    fn tell(&mut self, pods: Vec<Arc<Pod>>, events: &mpsc::UnboundedSender<SourceEvent>) {
         self.reported = None;
-        let wanted: BTreeMap<String, Arc<Pod>> =
-            pods.into_iter().map(|pod| (pod::uid(&pod).to_owned(), Arc::new(pod))).collect();
-        for (uid, pod) in &wanted {
-            if self.told.get(uid) != Some(pod) {
+        let mut wanted: BTreeMap<String, Arc<Pod>> =
+            pods.into_iter().map(|pod| (pod::uid(&pod).to_owned(), pod)).collect();
+        for (uid, pod) in &mut wanted {
+            match self.told.get(uid) {
+                // The same object: workers hold it, too.
+                Some(told) if told == pod => *pod = told.clone(),
                 // The loop ends when nobody listens.
-                let _ = events.send(SourceEvent::Upsert(pod.clone()));
+                _ => drop(events.send(SourceEvent::Upsert(pod.clone()))),
             }
         }
         let _ = events.send(SourceEvent::All(Origin::Url, wanted.keys().cloned().collect()));

@@ -173,8 +173,7 @@ impl ManifestDirectory {
         let mut wanted = BTreeMap::new();
         for (file, documents) in &self.good {
             for pod in &documents.pods {
-                let uid = pod::uid(pod).to_string();
-                if wanted.insert(uid, Arc::new(pod.clone())).is_some() {
+                if wanted.insert(pod::uid(pod).to_string(), pod.clone()).is_some() {
                     tracing::error!("{}: pod {} is defined twice", file.display(), pod::name(pod));
                 }
             }
@@ -197,7 +196,10 @@ impl ManifestDirectory {
         match result {
             Ok(documents) => {
                 self.reported.remove(file);
-                self.good.insert(file.to_path_buf(), documents);
+                // What has not changed stays the same object: workers hold it, too.
+                if self.good.get(file) != Some(&documents) {
+                    self.good.insert(file.to_path_buf(), documents);
+                }
             }
             Err(error) => {
                 if self.reported.get(file) != Some(&error) {

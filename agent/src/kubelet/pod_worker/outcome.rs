@@ -8,6 +8,7 @@ use crate::kubelet::events::Severity;
 use crate::kubelet::plan::{Action, Health, Plan, Refused, StartFailure};
 use crate::kubelet::pod;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ContainerStatus;
 use std::time::Duration;
 
 /// Between attempts to start a container that cannot be created.
@@ -132,21 +133,41 @@ impl Worker {
         self.waiting.clone_from(&plan.waiting);
     }
 
-    /// Containers that were ready when this agent last reported them stay so until their probes say otherwise: a
-    /// restart of the agent must not take a pod out of its services. Of one that had not begun nothing is known: it may
-    /// have begun since, and without probes nobody would say so.
+    /// What was last reported of its containers holds until their probes say otherwise: a restart of the agent must
+    /// not take a pod out of its services.
     pub(super) fn adopt_health(&mut self) {
-        let status = self.status.clone();
-        let lists = [&status.init_container_statuses, &status.container_statuses];
-        for container in lists.into_iter().flatten().flatten() {
-            let Some((_, id)) = container.container_id.as_deref().and_then(|id| id.split_once("://")) else {
-                continue;
-            };
-            if container.started != Some(true) {
-                continue;
-            }
-            let health = Health { started: true, ready: container.ready, unhealthy: None };
-            self.memory.health.insert(id.to_string(), health);
+        let lists = [&self.status.init_container_statuses, &self.status.container_statuses];
+        let known = lists.into_iter().flatten().flatten().filter_map(health_of);
+        self.memory.health.extend(known);
+    }
+}
+
+/// The id of a reported container and what is known of it. Of one that had not begun that is nothing: it may have begun
+/// since, and without probes nobody would say so.
+fn health_of(container: &ContainerStatus) -> Option<(String, Health)> {
+    let (_, id) = container.container_id.as_deref()?.split_once("://")?;
+    let began = container.started == Some(true);
+    began.then(|| (id.to_owned(), Health { started: true, ready: container.ready, unhealthy: None }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_had_begun_is_known_to_the_next_agent() {
+        let health = |ready| Some(("a".to_owned(), Health { started: true, ready, unhealthy: None }));
+        for (id, started, ready, expected) in [
+            (Some("knarr://a"), Some(true), true, health(true)),
+            (Some("knarr://a"), Some(true), false, health(false)),
+            (Some("knarr://a"), Some(false), false, None),
+            (Some("knarr://a"), None, true, None),
+            (Some("a"), Some(true), true, None),
+            (None, Some(true), true, None),
+        ] {
+            let container_id = id.map(str::to_owned);
+            let status = ContainerStatus { container_id, started, ready, ..ContainerStatus::default() };
+            assert_eq!(health_of(&status), expected, "{status:?}");
         }
     }
 }

@@ -45,7 +45,7 @@ impl ImageCollector {
     }
 
     /// Notes which images there are and which are in use. A runtime that does not answer leaves all as it was.
-    pub(super) async fn look(&mut self, pods: &[Pod], now: Timestamp) {
+    pub(super) async fn look(&mut self, pods: &[Arc<Pod>], now: Timestamp) {
         let listed = within(CALL_DEADLINE, self.images.list_images(ListImagesRequest::default())).await;
         let used =
             within(CALL_DEADLINE, self.runtime.list_containers(ListContainersRequest::default())).await;
@@ -78,7 +78,7 @@ impl ImageCollector {
 }
 
 /// Images that pods of this node name, also while no container was made of them yet.
-fn names_in_pods(pods: &[Pod]) -> Vec<String> {
+fn names_in_pods(pods: &[Arc<Pod>]) -> Vec<String> {
     let living = || pods.iter().filter(|pod| !pod::is_finished(pod));
     let containers = living().flat_map(|pod| pod::containers(pod).filter_map(|(_, c)| c.image.clone()));
     let volumes = living().flat_map(|pod| pod::spec(pod).volumes.iter().flatten());

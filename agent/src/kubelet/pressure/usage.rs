@@ -10,6 +10,7 @@ use knarr_cri::v1::{ContainerStats, ListContainerStatsRequest};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Bytes and inodes on a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -72,7 +73,7 @@ impl Usages {
     /// Asks and measures. Directories are walked for pods whose own limits depend on them, and for `all`.
     pub(super) async fn gather(
         runtime: &dyn RuntimeService,
-        pods: &[Pod],
+        pods: &[Arc<Pod>],
         paths: &Paths,
         all: bool,
     ) -> Usages {

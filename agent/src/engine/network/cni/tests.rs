@@ -6,7 +6,6 @@ use crate::engine::network::HostPort;
 use crate::network_lab::{Lab, Pod, wait_until};
 use serde_json::json;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 /// Answers everything of version 1.1, appends `COMMAND CONTAINERID stdin` to `DIR/calls`, and fails the commands that
 /// `DIR/fail` names.
@@ -32,8 +31,7 @@ impl Recorder {
     fn new(lab: &Lab) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let plugin = dir.path().join("recorder");
-        fs::write(&plugin, RECORDER).unwrap();
-        fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755)).unwrap();
+        crate::script_file::write(&plugin, RECORDER);
         let list = json!({
             "cniVersion": "1.1.0", "name": "net",
             "plugins": [{"type": "recorder", "n": 1}, {"type": "recorder", "n": 2, "capabilities": {"portMappings": true}}],

@@ -8,12 +8,13 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What a file holds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Documents {
     #[allow(missing_docs)]
-    pub pods: Vec<Pod>,
+    pub pods: Vec<Arc<Pod>>,
     #[allow(missing_docs)]
     pub config_maps: Vec<ConfigMap>,
     #[allow(missing_docs)]
@@ -42,16 +43,18 @@ fn parse_from(source: &str, text: &str, file: &Path, node: &str) -> Result<Docum
     };
     let mut documents = Documents::default();
     for value in values.into_iter().filter(|value| !value.is_null()) {
-        add(value, file, node, &mut documents)?;
-    }
-    for pod in &mut documents.pods {
-        let annotations = pod.metadata.annotations.get_or_insert_default();
-        annotations.insert(SOURCE_ANNOTATION.to_string(), source.to_string());
+        add(value, source, file, node, &mut documents)?;
     }
     Ok(documents)
 }
 
-fn add(value: Value, file: &Path, node: &str, documents: &mut Documents) -> Result<(), String> {
+fn add(
+    value: Value,
+    source: &str,
+    file: &Path,
+    node: &str,
+    documents: &mut Documents,
+) -> Result<(), String> {
     let kind = value["kind"].as_str().unwrap_or_default().to_string();
     let version = value["apiVersion"].as_str().unwrap_or_default();
     if version != "v1" {
@@ -60,12 +63,12 @@ fn add(value: Value, file: &Path, node: &str, documents: &mut Documents) -> Resu
         ));
     }
     match kind.as_str() {
-        "Pod" => documents.pods.push(static_pod(value, file, node)?),
+        "Pod" => documents.pods.push(Arc::new(static_pod(value, source, file, node)?)),
         "ConfigMap" => documents.config_maps.push(typed(value)?),
         "Secret" => documents.secrets.push(secret(value)?),
         "List" | "PodList" => {
             for item in value["items"].as_array().cloned().unwrap_or_default() {
-                add(item, file, node, documents)?;
+                add(item, source, file, node, documents)?;
             }
         }
         _ => return Err(format!("kind \"{kind}\" cannot run on a node (Pod, ConfigMap and Secret can)")),
@@ -88,7 +91,7 @@ fn secret(value: Value) -> Result<Secret, String> {
     Ok(secret)
 }
 
-fn static_pod(value: Value, file: &Path, node: &str) -> Result<Pod, String> {
+fn static_pod(value: Value, source: &str, file: &Path, node: &str) -> Result<Pod, String> {
     let hash = hash(&value, file, node);
     let mut pod: Pod = typed(value)?;
     let name = pod.metadata.name.clone().filter(|name| !name.is_empty());
@@ -100,6 +103,7 @@ fn static_pod(value: Value, file: &Path, node: &str) -> Result<Pod, String> {
     meta.uid = meta.uid.take().filter(|uid| !uid.is_empty()).or(Some(hash.clone()));
     let annotations = meta.annotations.get_or_insert_default();
     annotations.insert(HASH_ANNOTATION.to_string(), hash);
+    annotations.insert(SOURCE_ANNOTATION.to_string(), source.to_string());
     annotations.remove(SEEN_ANNOTATION);
     pod.status = None;
     if let Some(spec) = &mut pod.spec {
