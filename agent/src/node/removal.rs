@@ -88,13 +88,11 @@ fn remove_cgroups(config: &Config) -> Vec<anyhow::Error> {
         Ok(hierarchies) => hierarchies,
         Err(error) => return vec![error.into()],
     };
-    let pods = pod_cgroup::remove(&hierarchies, &pod_cgroup::parent(&config.kubelet.cgroup_root));
-    let monitors = match pod_cgroup::remove(&hierarchies, &config.engine.monitor_cgroup) {
-        // Those of another instance are in it.
-        Err(error) if error.kind() == ErrorKind::ResourceBusy => Ok(()),
-        removed => removed,
-    };
-    [pods, monitors].into_iter().filter_map(Result::err).map(anyhow::Error::from).collect()
+    let trees = [pod_cgroup::parent(&config.kubelet.cgroup_root), config.engine.monitor_cgroup.clone()];
+    let removed = trees.iter().filter_map(|tree| pod_cgroup::remove(&hierarchies, tree).err());
+    // Instances that were given no names of their own share them: what is busy belongs to another one.
+    let ours = removed.filter(|error| error.kind() != ErrorKind::ResourceBusy);
+    ours.map(anyhow::Error::from).collect()
 }
 
 /// Only what a node puts there: somebody may have chosen a directory that holds other things too.
