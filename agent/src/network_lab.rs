@@ -39,9 +39,7 @@ impl Lab {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let test = test(Arc::new(Lab::new()));
-                tokio::time::timeout(LONGEST, test)
-                    .await
-                    .expect("the test does not end");
+                tokio::time::timeout(LONGEST, test).await.expect("the test does not end");
             });
         });
         if let Err(panic) = thread.join() {

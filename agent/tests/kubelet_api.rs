@@ -128,7 +128,8 @@ async fn kubectl_forwards_ports() {
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_are_read_and_followed() {
     lab::with(async |lab| {
-        let script = "for i in 1 2 3; do echo line $i; done; sleep 0.5; echo line 4; sleep 0.5; echo oops >&2";
+        let script =
+            "for i in 1 2 3; do echo line $i; done; sleep 0.5; echo line 4; sleep 0.5; echo oops >&2";
         let (_, id) = run(&lab, lab.container("c", &["sh", "-c", script])).await;
         let front = Front::start(&lab).await;
         let followed = front.get("/containerLogs/default/p/c?follow=true").await;

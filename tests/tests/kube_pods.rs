@@ -82,8 +82,7 @@ fn start_lifecycle(node: &Node) {
     let mut probed = simple(node, "mkdir /w; echo ok > /w/ready; touch /live; httpd -f -p 8080 -h /w");
     let container = &mut probed["containers"][0];
     container["ports"] = json!([{"name": "http", "containerPort": 8080}]);
-    container["startupProbe"] =
-        json!({"tcpSocket": {"port": "http"}, "periodSeconds": 1, "timeoutSeconds": 30, "failureThreshold": 60});
+    container["startupProbe"] = json!({"tcpSocket": {"port": "http"}, "periodSeconds": 1, "timeoutSeconds": 30, "failureThreshold": 60});
     container["readinessProbe"] = json!({"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 1,
         "timeoutSeconds": 30, "failureThreshold": 1});
     container["livenessProbe"] = json!({"exec": {"command": ["test", "-e", "/live"]}, "periodSeconds": 1,
@@ -275,7 +274,8 @@ fn names_and_addresses(node: &Node) {
 
 fn environment(node: &Node) {
     node.ready("given");
-    let lines = ["A=a", "B=a-$(NONE)-$(A)", "PASS=hidden", "LABEL=given", "NODE=node", "CPU=250", "P_KEY=one"];
+    let lines =
+        ["A=a", "B=a-$(NONE)-$(A)", "PASS=hidden", "LABEL=given", "NODE=node", "CPU=250", "P_KEY=one"];
     let log = node.says("given", |log| lines.iter().all(|line| log.lines().any(|found| found == *line)));
     assert!(!log.contains("GONE="), "{log}");
 }

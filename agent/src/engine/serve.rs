@@ -51,4 +51,3 @@ pub async fn serve_on(
     drop(std::fs::remove_file(socket));
     served.with_context(|| format!("serving {}", socket.display()))
 }
-

@@ -155,10 +155,8 @@ pub(crate) async fn remove(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Resul
     }
     failures.note("stopping the sandbox", stop(core, sandbox).await);
     let shared = core.clone();
-    let (monitor, files) = tokio::join!(
-        core.monitors.remove(&sandbox.id),
-        blocking(move || remove_files(&shared, &record)),
-    );
+    let (monitor, files) =
+        tokio::join!(core.monitors.remove(&sandbox.id), blocking(move || remove_files(&shared, &record)),);
     failures.note("ending the pod's monitor", monitor);
     failures.note("removing the pod's files", files);
     // What is left keeps its place, and its record.

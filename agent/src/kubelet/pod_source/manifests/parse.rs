@@ -48,13 +48,7 @@ fn parse_from(source: &str, text: &str, file: &Path, node: &str) -> Result<Docum
     Ok(documents)
 }
 
-fn add(
-    value: Value,
-    source: &str,
-    file: &Path,
-    node: &str,
-    documents: &mut Documents,
-) -> Result<(), String> {
+fn add(value: Value, source: &str, file: &Path, node: &str, documents: &mut Documents) -> Result<(), String> {
     let kind = value["kind"].as_str().unwrap_or_default().to_string();
     let version = value["apiVersion"].as_str().unwrap_or_default();
     if version != "v1" {
