@@ -72,7 +72,7 @@ pub(crate) async fn dispatch(settings: Settings, command: Command) -> anyhow::Re
         Command::Create(arguments) => run::create(settings, arguments).await,
         Command::Start(arguments) => start::run(settings, arguments).await,
         Command::Ended { directory } => done(ended::run(settings, &directory).await),
-        Command::Health { directory } => done(health::run(settings, &directory).await),
+        Command::Health { directory, watch, once } => health::run(settings, &directory, &watch, once).await,
         Command::Exec(arguments) => exec::run(settings, arguments).await,
         Command::Attach(arguments) => attach::run(settings, arguments).await,
         Command::Restart(arguments) => done(restart::run(settings, arguments).await),

@@ -55,9 +55,11 @@ impl ImageLab {
         let number = process % 1000 + 1000 * lab;
         // Thirty addresses for each: two bridges with one range would take each other's packets.
         let first = (process % 128 * 16 + lab % 16) * 32;
+        // `down` clears away what is below the root of pods, of whichever node it is.
         let cidr = format!("10.146.{}.{}/27", first / 256, first % 256);
         let config = format!(
             "[engine]\nmonitor_cgroup = \"/knarr-lab-{number}\"\n\
+             [kubelet]\ncgroup_root = \"/knarr-lab-pods-{number}\"\n\
              [run_network]\nbridge = \"kni{number}\"\ntable = \"kni{number}\"\n\
              pod_cidr = \"{cidr}\"\ncluster_cidr = \"{cidr}\"\n"
         );

@@ -39,6 +39,11 @@ pub(crate) enum Container {
     Health {
         #[allow(missing_docs)]
         directory: String,
+        /// Which life of which container, and how, as JSON
+        watch: String,
+        /// One check alone; whether the container may still be starting up
+        #[arg(long)]
+        once: Option<bool>,
     },
     /// Run a command in a running container
     Exec(Exec),

@@ -1,33 +1,40 @@
-//! Health checks of a container that runs: a process of ours (`knarr health`, hidden) makes one after the other and writes
-//! down what came of them, as long as the container lives.
+//! Health checks of a container that runs: a process of ours (`knarr health`, hidden) has one after the other made, by a
+//! process each, and what came of them is written down, as long as the container lives.
 //!
 //! ```text
-//! DATA_DIR/containers/PLACE/health     what `docker inspect` calls State.Health, and the start that it is about
+//! DATA_DIR/containers/PLACE/health     what `docker inspect` calls State.Health
 //! ```
 //!
-//! It is started by whoever starts the container and belongs to nobody afterwards. It holds the container's lock only for
-//! the time of one check, so it is in nobody's way, and it ends with the container: each start has a process of its own.
+//! It is started by whoever starts the container and belongs to nobody afterwards. It has no engine and holds no lock: an
+//! engine takes part in the end of its containers, which only who holds the lock may do. It asks the monitor alone, and ends
+//! with the container: each start has a process of its own. A check holds the lock until the end of its process.
 
 use super::facts::Facts;
+use super::places::{self, Place};
 use super::plan::HEALTH_LABEL;
 use super::plan::health::Check;
-use super::{Standalone, is_running, places};
+use super::{Standalone, config_of, helper, is_running};
 use crate::settings::Settings;
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
 use knarr_agent::engine::direct::ExecOptions;
-use knarr_agent::engine::monitors::{ExecSession, step_out};
+use knarr_agent::engine::monitors::{ExecSession, Monitors, UnixMonitors, step_out};
 use serde::{Deserialize, Serialize};
 use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const FILE: &str = "health";
 /// How many checks are remembered, and how much of what each said; Docker's numbers.
 const REMEMBERED: usize = 5;
 const MOST_OUTPUT: usize = 4096;
+/// The exit status of a check that found another life, or none.
+const ENDED: u8 = 3;
+/// Before a monitor that did not answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is known of a container's health.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,94 +99,110 @@ impl Health {
     }
 }
 
+/// Which life of which container is looked after, and how.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Watch {
+    pod: String,
+    container: String,
+    /// When it was started.
+    life: i64,
+    check: Check,
+}
+
 /// Has a container that has just been started looked after, if it wants that. The caller holds its lock.
 pub(super) async fn begin(place: &Standalone, words: &[String]) -> anyhow::Result<()> {
-    if check_of(place).await?.is_none() {
-        return Ok(());
-    }
+    let Some(container) = place.container().await? else { return Ok(()) };
+    let Some(document) = container.labels.get(HEALTH_LABEL) else { return Ok(()) };
+    let Some(check) = Check::of(&serde_json::from_str(document)?) else { return Ok(()) };
+    let watch = Watch {
+        pod: container.pod_sandbox_id,
+        container: container.id,
+        life: Facts::expect(place).await?.status.started_at,
+        check,
+    };
     Health::starting().write(place.data_dir())?;
+    // It outlives us; while we live it is ours, and stays a zombie at most.
+    command(words, &[&serde_json::to_string(&watch)?])?.spawn().map(drop).context("start the health checks")
+}
+
+/// A command of this program about the container.
+fn command(words: &[String], more: &[&str]) -> anyhow::Result<Command> {
     let (program, arguments) = words.split_first().context("health check")?;
     let mut command = Command::new(program);
-    command.args(arguments).current_dir("/");
+    command.args(arguments).args(more).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // It outlives us; while we live it is ours, and stays a zombie at most.
-    command.spawn().map(drop).context("start the health checks")
+    Ok(command)
 }
 
-async fn check_of(place: &Standalone) -> anyhow::Result<Option<Check>> {
-    let Some(container) = place.container().await? else { return Ok(None) };
-    let document = container.labels.get(HEALTH_LABEL).map(|text| serde_json::from_str(text)).transpose()?;
-    Ok(document.as_ref().and_then(Check::of))
-}
-
-/// Looks after the container in this directory until it ends.
-pub(super) async fn run(settings: Settings, directory: &str) -> anyhow::Result<()> {
+/// Looks after a container until it ends, or makes one check.
+pub(super) async fn run(
+    settings: Settings,
+    directory: &str,
+    watch: &str,
+    once: Option<bool>,
+) -> anyhow::Result<ExitCode> {
+    let text = watch;
+    let watch: Watch = serde_json::from_str(text).context("what to look after")?;
+    if let Some(starts_up) = once {
+        let lives = round(&settings, directory, &watch, starts_up).await?;
+        return Ok(if lives { ExitCode::SUCCESS } else { ExitCode::from(ENDED) });
+    }
     step_out(&settings.node.engine.monitor_cgroup)?;
     // Fails only for a leader of a process group, which no terminal's signals reach either.
     let _own_session = rustix::process::setsid();
-    let place = at(&settings, directory).await?;
-    let (Some(check), Some(container)) = (check_of(&place).await?, place.container().await?) else {
-        return Ok(());
-    };
-    let run = Facts::expect(&place).await?.status.started_at;
-    let monitors = place.monitors.clone();
-    // The lock is held for the time of one check.
-    drop(place);
+    let Some(place) = at(&settings, directory)? else { return Ok(ExitCode::SUCCESS) };
+    let monitors = UnixMonitors::new(Arc::new(config_of(&settings, &place)));
+    let words = helper(&settings, &place, "health")?;
     let begun = Instant::now();
     loop {
-        let health = Health::read_of(&settings, directory).await?;
-        let starts_up = health.status == "starting" && begun.elapsed() < check.start_period;
-        let pause = if starts_up { check.start_interval } else { check.interval };
-        let ended = monitors.wait(&container.pod_sandbox_id, &container.id);
-        match tokio::time::timeout(pause, ended).await {
-            Ok(Ok(_)) => return Ok(()),
-            // A monitor that cannot be asked is being replaced.
-            Ok(Err(_)) => tokio::time::sleep(pause).await,
+        let status = Health::read(&place.data_dir(&settings))?.map(|health| health.status);
+        let starting = status.is_none_or(|status| status == "starting");
+        let starts_up = starting && begun.elapsed() < watch.check.start_period;
+        let pause = if starts_up { watch.check.start_interval } else { watch.check.interval };
+        match tokio::time::timeout(pause, monitors.wait(&watch.pod, &watch.container)).await {
+            Ok(Ok(_)) => return Ok(ExitCode::SUCCESS),
+            // A monitor that cannot be asked is being replaced, or gone with everything.
+            Ok(Err(_)) => tokio::time::sleep(pause.min(ASK_AGAIN)).await,
             Err(_) => {}
         }
-        if !round(&settings, directory, run, &check, begun).await? {
-            return Ok(());
+        let in_time = (begun.elapsed() < watch.check.start_period).to_string();
+        let mut check = command(&words, &[text, "--once", &in_time])?;
+        let made = tokio::task::spawn_blocking(move || check.status()).await??;
+        if made.code() == Some(ENDED.into()) || at(&settings, directory)?.is_none() {
+            return Ok(ExitCode::SUCCESS);
         }
     }
 }
 
-impl Health {
-    async fn read_of(settings: &Settings, directory: &str) -> anyhow::Result<Self> {
-        let place = places::all(settings)?.into_iter().find(|place| place.directory == directory);
-        let place = place.ok_or_else(|| places::no_such(directory))?;
-        Ok(Self::read(&place.data_dir(settings))?.unwrap_or_else(Self::starting))
-    }
+fn at(settings: &Settings, directory: &str) -> anyhow::Result<Option<Place>> {
+    Ok(places::all(settings)?.into_iter().find(|place| place.directory == directory))
 }
 
-async fn at(settings: &Settings, directory: &str) -> anyhow::Result<Standalone> {
-    let place = places::all(settings)?.into_iter().find(|place| place.directory == directory);
-    Standalone::at(settings, place.ok_or_else(|| places::no_such(directory))?).await
+/// One check; false where the container does not live that life any more.
+async fn round(settings: &Settings, directory: &str, watch: &Watch, starts_up: bool) -> anyhow::Result<bool> {
+    let Some(place) = at(settings, directory)? else { return Ok(false) };
+    let place = Standalone::at(settings, place).await?;
+    let lives = checked(&place, watch, starts_up).await;
+    // Its engine may be writing down the end of the container just now: the lock goes with this process.
+    std::mem::forget(place);
+    lives
 }
 
-/// One check; false where the container, as it was started then, runs no more.
-async fn round(
-    settings: &Settings,
-    directory: &str,
-    run: i64,
-    check: &Check,
-    begun: Instant,
-) -> anyhow::Result<bool> {
-    let place = at(settings, directory).await?;
+async fn checked(place: &Standalone, watch: &Watch, starts_up: bool) -> anyhow::Result<bool> {
     let Some(container) = place.container().await?.filter(is_running) else { return Ok(false) };
-    if Facts::expect(&place).await?.status.started_at != run {
+    if container.id != watch.container || Facts::expect(place).await?.status.started_at != watch.life {
         return Ok(false);
     }
     if place.engine.is_paused(&container.id).await? {
         return Ok(true);
     }
-    let starts_up = begun.elapsed() < check.start_period;
-    let probe = probe(&place, &container.id, check).await;
+    let probe = probe(place, &container.id, &watch.check).await;
     // What was cut short by its end says nothing about it.
     if !place.container().await?.is_some_and(|container| is_running(&container)) {
         return Ok(false);
     }
     let health = Health::read(place.data_dir())?.unwrap_or_else(Health::starting);
-    health.after(probe, check.retries, starts_up).write(place.data_dir())?;
+    health.after(probe, watch.check.retries, starts_up).write(place.data_dir())?;
     Ok(true)
 }
 

@@ -3,6 +3,7 @@
 use crate::args::Health as Options;
 use anyhow::bail;
 use knarr_images::health_time;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ fn changes(options: &Options) -> anyhow::Result<Map<String, Value>> {
 }
 
 /// A check, ready to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::standalone) struct Check {
     pub(in crate::standalone) command: Vec<String>,
     pub(in crate::standalone) interval: Duration,
