@@ -11,10 +11,18 @@ use std::time::{Duration, Instant};
 /// How long the child of a dead holder may take to begin its program, on the slowest machine.
 const LEFT_BEHIND: Duration = Duration::from_secs(10);
 
-/// Held for as long as the process serves.
+/// Held for as long as the process serves. It is given back by name: a child that was cloned meanwhile has the
+/// descriptor until it begins its own program.
 #[derive(Debug)]
 pub(crate) struct Instance {
-    _locked: File,
+    locked: File,
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // It goes with the last descriptor in any case.
+        let _ = self.locked.unlock();
+    }
 }
 
 impl Instance {
@@ -40,7 +48,7 @@ impl Instance {
         locked.set_len(0)?;
         locked.rewind()?;
         writeln!(locked, "{}", std::process::id())?;
-        Ok(Self { _locked: locked })
+        Ok(Self { locked })
     }
 }
 
@@ -110,6 +118,7 @@ mod tests {
         let error = Instance::acquire(directory.path()).unwrap_err().to_string();
         assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
         assert_eq!(running(directory.path()).unwrap(), Some(std::process::id() as i32));
+        let _descriptor_of_a_child = first.locked.try_clone().unwrap();
         drop(first);
         assert_eq!(running(directory.path()).unwrap(), None);
     }
@@ -119,7 +128,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut dead = std::process::Command::new("/bin/true").spawn().unwrap();
         dead.wait().unwrap();
-        let Instance { _locked: left } = Instance::acquire(directory.path()).unwrap();
+        let left = Instance::acquire(directory.path()).unwrap();
         std::fs::write(lock_file(directory.path()), dead.id().to_string()).unwrap();
         let path = directory.path().to_owned();
         let next = std::thread::spawn(move || Instance::acquire(&path).map(drop));
