@@ -22,7 +22,7 @@ async fn a_container_runs_and_its_log_and_exit_are_kept() {
     lab.run("c", &["sh", "-c", "echo out; echo err >&2; printf 'no newline'; exit 7"]).await;
     let exit = lab.monitors.wait(lab.sandbox, "c").await.unwrap();
     assert_eq!((exit.code, exit.oom_killed, exit.timed_out), (7, false, false));
-    let expected = ["stderr F err", "stdout F no newline", "stdout F out"];
+    let expected = ["stderr F err", "stdout F out", "stdout P no newline"];
     lab.log_becomes("c", |mut log| {
         log.sort();
         log == expected

@@ -44,6 +44,7 @@ mod quota_scopes;
 mod resources;
 mod service_addresses;
 mod service_ports;
+mod service_type;
 mod volume_files;
 mod volume_sources;
 mod volumes;

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -28,11 +29,23 @@ struct Target {
     path: String,
 }
 
-/// Sends a review; the error is for a person.
-pub(crate) async fn post(server: &Server, config: &Value, review: &Value) -> Result<Value, String> {
-    let target = target(server, config).await?;
+/// Sends a review and waits for the answer, `timeout` (whole seconds) at most, which the webhook is told. The error is
+/// for a person, and names the address.
+pub(crate) async fn post(
+    server: &Server,
+    config: &Value,
+    review: &Value,
+    timeout: Duration,
+) -> Result<Value, String> {
+    let mut target = target(server, config).await?;
+    let separator = if target.path.contains('?') { '&' } else { '?' };
+    target.path.push_str(&format!("{separator}timeout={}s", timeout.as_secs()));
     let shown = format!("Post \"https://{}:{}{}\"", target.name, target.port, target.path);
-    send(config, &target, review).await.map_err(|why| format!("{shown}: {why}"))
+    let answer = match tokio::time::timeout(timeout, send(config, &target, review)).await {
+        Ok(answer) => answer,
+        Err(_) => Err("context deadline exceeded".to_owned()),
+    };
+    answer.map_err(|why| format!("{shown}: {why}"))
 }
 
 async fn target(server: &Server, config: &Value) -> Result<Target, String> {

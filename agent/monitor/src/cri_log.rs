@@ -1,6 +1,7 @@
 //! The text format of container logs, as the CRI fixes it: `TIME stdout|stderr F|P TEXT`.
 //!
-//! A line longer than 16 KiB is cut into pieces marked `P` (partial), the last one `F` (full); readers join them. The
+//! A line longer than 16 KiB is cut into pieces marked `P` (partial), the last one `F` (full); readers join them. Output
+//! that ends without an end of line is `P` too, so that readers add none: as containerd and conmon write it. The
 //! time is UTC with nanoseconds (RFC 3339). Output without an end of line is held back until its line is whole, too
 //! long, or the stream has ended.
 
@@ -29,12 +30,12 @@ impl Lines {
         }
     }
 
-    /// Appends what is held back: the streams have ended.
+    /// Appends what is held back: the streams have ended. No end of line came, so the line is not whole.
     pub(crate) fn finish(&mut self, at: i64, out: &mut Vec<u8>) {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let held = std::mem::take(self.held(stream));
             if !held.is_empty() {
-                write_line(stream, at, b'F', &held, out);
+                write_line(stream, at, b'P', &held, out);
             }
         }
     }
@@ -128,7 +129,7 @@ mod tests {
     fn lines_are_joined_across_reads_and_streams_kept_apart() {
         let log =
             log_of(&[(Stream::Stdout, b"a\nb"), (Stream::Stderr, b"x\n"), (Stream::Stdout, b"c\n\nend")]);
-        assert_eq!(log, ["stdout F a", "stderr F x", "stdout F bc", "stdout F ", "stdout F end"]);
+        assert_eq!(log, ["stdout F a", "stderr F x", "stdout F bc", "stdout F ", "stdout P end"]);
     }
 
     #[test]

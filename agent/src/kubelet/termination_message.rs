@@ -36,11 +36,32 @@ fn log_end(path: &Path) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     file.take(window).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).collect();
-    let kept = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n") + "\n";
+    let lines: Vec<String> = text.lines().filter_map(text_of).collect();
+    let kept = lines[lines.len().saturating_sub(LOG_LINES)..].concat();
     let mut from = kept.len().saturating_sub(usize::try_from(LOG_LIMIT).unwrap_or(usize::MAX));
     while !kept.is_char_boundary(from) {
         from += 1;
     }
     Ok(kept[from..].trim_end_matches('\0').to_string())
+}
+
+/// What a line of the log adds to the text: a partial one has no end.
+fn text_of(line: &str) -> Option<String> {
+    let mut fields = line.splitn(4, ' ').skip(2);
+    let end = if fields.next()?.starts_with('P') { "" } else { "\n" };
+    Some(format!("{}{end}", fields.next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_log_is_what_was_written() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let lines =
+            ["T stdout F one", "T stderr P two ", "T stderr F halves", "T stdout P no end"].join("\n");
+        std::fs::write(log.path(), lines + "\n").unwrap();
+        assert_eq!(log_end(log.path()).unwrap(), "one\ntwo halves\nno end");
+    }
 }

@@ -124,11 +124,8 @@ async fn ask(server: &Server, write: Write<'_>, hook: &Value, object: &Value) ->
     }
     let review = review(write, object);
     let seconds = fields::int(hook, "/timeoutSeconds").unwrap_or(10).clamp(1, 30).unsigned_abs();
-    let calling = webhook::post(server, &hook["clientConfig"], &review);
-    let answered = match tokio::time::timeout(Duration::from_secs(seconds), calling).await {
-        Ok(answered) => answered,
-        Err(_) => Err("context deadline exceeded".to_owned()),
-    };
+    let timeout = Duration::from_secs(seconds);
+    let answered = webhook::post(server, &hook["clientConfig"], &review, timeout).await;
     let read = answered.and_then(|answer| read(&answer, &review));
     match read {
         Ok(response) => decide(hook, &response),

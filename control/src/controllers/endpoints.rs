@@ -69,8 +69,10 @@ fn object(service: &Service, subsets: Vec<EndpointSubset>) -> Object {
     }
 }
 
+/// A subset without any address (all its pods are ending) is none.
 fn subsets(wanted: &[Wanted]) -> Vec<EndpointSubset> {
-    wanted.iter().filter(|wanted| !wanted.endpoints.is_empty()).map(subset).collect()
+    let some = |subset: &EndpointSubset| subset.addresses.is_some() || subset.not_ready_addresses.is_some();
+    wanted.iter().map(subset).filter(some).collect()
 }
 
 fn subset(wanted: &Wanted) -> EndpointSubset {

@@ -55,19 +55,24 @@ impl Reconcile for GarbageCollector {
             return Ok(Next::Wait);
         }
         let mut solid = 0;
-        let mut waiting = 0;
+        let mut waiting = Vec::new();
         let mut dangling = Vec::new();
         for owner in &node.owners {
             match self.look_up(&node, owner).await? {
                 Owner::Gone => dangling.push(owner.uid.clone()),
-                Owner::WaitsForDependents => waiting += 1,
+                Owner::WaitsForDependents => waiting.push(owner.uid.clone()),
                 Owner::Lives => solid += 1,
             }
         }
-        match graph::verdict(solid, waiting, dangling.len()) {
+        match graph::verdict(solid, waiting.len(), dangling.len()) {
             Verdict::Keep => Ok(Next::Wait),
-            Verdict::DropOwners => self.drop_owners(&node, &dangling).await,
-            Verdict::Delete(policy) => self.delete(&node, policy).await,
+            Verdict::DropOwners => self.drop_owners(&node, &[dangling, waiting].concat()).await,
+            Verdict::Delete(policy) => {
+                if policy == PropagationPolicy::Foreground {
+                    self.leave_circle(&node).await?;
+                }
+                self.delete(&node, policy).await
+            }
         }
     }
 }
@@ -163,6 +168,18 @@ impl GarbageCollector {
         Ok(Next::Wait)
     }
 
+    /// Owners that wait for this one, which would have to wait for one that waits already: nobody would ever be the
+    /// first to go. So its owners do not wait for it.
+    async fn leave_circle(&self, node: &Node) -> Result<(), kube::Error> {
+        let dependents = self.graph.lock().unwrap_or_else(PoisonError::into_inner).dependents(&node.uid);
+        match graph::without_blocking(node, &dependents) {
+            Some(owners) => {
+                self.patch(node, json!({"metadata": {"uid": node.uid, "ownerReferences": owners}})).await
+            }
+            None => Ok(()),
+        }
+    }
+
     async fn drop_owners(&self, node: &Node, gone: &[String]) -> Result<Next, kube::Error> {
         let kept: Vec<&OwnerReference> =
             node.owners.iter().filter(|owner| !gone.contains(&owner.uid)).collect();
@@ -187,7 +204,9 @@ impl GarbageCollector {
         if blocking.is_empty() {
             return self.drop_finalizer(node, graph::FOREGROUND).await;
         }
-        dependents.iter().for_each(|dependent| self.queue.add(Key::new("", &dependent.uid)));
+        // One that is dying already is looked at when it changes; asked again it would ask us again.
+        let living = dependents.iter().filter(|dependent| !dependent.deleting);
+        living.for_each(|dependent| self.queue.add(Key::new("", &dependent.uid)));
         Ok(Next::Wait)
     }
 

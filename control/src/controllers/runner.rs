@@ -35,6 +35,8 @@ pub(crate) async fn run(
         let (queue, controller) = (queue.clone(), controller.clone());
         async move {
             loop {
+                // A controller that wakes itself without end must not keep its thread from everybody else.
+                tokio::task::coop::consume_budget().await;
                 let key = queue.next().await;
                 let result = controller.reconcile(key.clone()).await;
                 settle(name, &queue, &key, result);

@@ -5,8 +5,8 @@ use futures_util::StreamExt;
 use k8s_openapi::api::apps::v1::{DaemonSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, ReplicationController};
-use kube::api::{Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolumeClaim, Pod, ReplicationController};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, wait::await_condition, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
@@ -107,6 +107,31 @@ where
     let api: Api<K> = Api::default_namespaced(client.clone());
     api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
     api
+}
+
+/// As Kubernetes' conformance has it: each waits for the next, and the server stays there for everybody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_circle_of_owners_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let plane = plane(directory.path()).await;
+    let maps: Api<ConfigMap> = Api::default_namespaced(plane.client());
+    let mut uids = Vec::new();
+    for name in ["a", "b", "c"] {
+        let map = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+        uids.push(maps.create(&PostParams::default(), &map).await.unwrap().uid().unwrap());
+    }
+    for (name, owner, uid) in [("a", "c", &uids[2]), ("b", "a", &uids[0]), ("c", "b", &uids[1])] {
+        let reference = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": uid,
+            "controller": true, "blockOwnerDeletion": true}]);
+        let owned = Patch::Merge(json!({"metadata": {"ownerReferences": reference}}));
+        maps.patch(name, &PatchParams::default(), &owned).await.unwrap();
+    }
+    maps.delete("a", &DeleteParams::foreground()).await.unwrap();
+    for name in ["a", "b", "c"] {
+        let gone = await_condition(maps.clone(), name, |map: Option<&ConfigMap>| map.is_none());
+        tokio::time::timeout(DEADLINE, gone).await.unwrap().unwrap();
+    }
+    plane.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,10 @@ pub(super) fn schema(value: Value) -> Value {
     }
 }
 
-fn object_schema(map: Map<String, Value>) -> Map<String, Value> {
+fn object_schema(mut map: Map<String, Value>) -> Map<String, Value> {
+    if map.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true)) {
+        name_no_fields(&mut map);
+    }
     let mut out = Map::new();
     for (name, value) in map {
         match (name.as_str(), value) {
@@ -33,6 +36,21 @@ fn object_schema(map: Map<String, Value>) -> Map<String, Value> {
         }
     }
     out
+}
+
+/// Readers of this form refuse every field that they do not find named, so a schema that lets others through names none
+/// and, below the object itself, no type either.
+fn name_no_fields(map: &mut Map<String, Value>) {
+    const KIND: &str = "x-kubernetes-group-version-kind";
+    if let Some(kind) = map.remove(KIND) {
+        *map = Map::from_iter([("type".to_owned(), "object".into()), (KIND.to_owned(), kind)]);
+        return;
+    }
+    map.retain(|name, value| match name.as_str() {
+        "properties" | "items" => false,
+        "type" => !matches!(value.as_str(), Some("object" | "array")),
+        _ => true,
+    });
 }
 
 /// Parameters have their type among their other fields, the body is one of them, and answers name their schema.
@@ -78,4 +96,20 @@ fn parameters(list: Value) -> Vec<Value> {
             parameter
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_that_lets_others_through_names_no_fields() {
+        let kind = json!([{"group": "g", "version": "v1", "kind": "K"}]);
+        let free = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"type": "string"}}});
+        let mut root = free.clone();
+        root["x-kubernetes-group-version-kind"] = kind.clone();
+        assert_eq!(schema(root), json!({"type": "object", "x-kubernetes-group-version-kind": kind}));
+        let below = schema(json!({"type": "object", "properties": {"spec": free}}));
+        assert_eq!(below["properties"]["spec"], json!({"x-kubernetes-preserve-unknown-fields": true}));
+    }
 }

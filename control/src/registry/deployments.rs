@@ -31,12 +31,20 @@ pub(super) fn row() -> Resource {
         .rules(Rules {
             has_generation: true,
             defaults,
+            on_status_update: keep_labels,
             validate,
             validate_update,
             warnings: warnings::of_named_workload,
             ..Rules::NONE
         })
         .done()
+}
+
+/// A status comes without labels: those of a deployment are its author's, unlike those of other workloads.
+fn keep_labels(new: &mut Value, old: &Value) {
+    if let (Some(new), Some(old)) = (new.get_mut("metadata"), old.get("metadata")) {
+        fields::copy(new, old, "labels");
+    }
 }
 
 fn defaults(object: &mut Value) {

@@ -21,6 +21,8 @@ pub(super) struct Rules {
     pub(super) on_create: fn(&mut Value),
     /// What an update may not change without saying so.
     pub(super) on_update: fn(&mut Value, &Value),
+    /// The same for an update through `/status`.
+    pub(super) on_status_update: fn(&mut Value, &Value),
     /// Every fault of an object.
     pub(super) validate: fn(&Value, &mut Faults),
     /// Every fault of a change beyond those of the new object alone.
@@ -47,6 +49,7 @@ impl Rules {
         defaults: |_| {},
         on_create: |_| {},
         on_update: |_, _| {},
+        on_status_update: |_, _| {},
         validate: |_, _| {},
         validate_update: |_, _, _| {},
         warnings: |_| Vec::new(),
@@ -93,6 +96,7 @@ impl Strategy for Rules {
                 fields::set(new, name, value);
             }
         }
+        (self.on_status_update)(new, old);
     }
 
     fn prepare_part_update(&self, part: &str, new: &mut Value, old: &Value) -> Vec<Cause> {

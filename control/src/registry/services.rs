@@ -5,7 +5,7 @@ use super::cells::{self, NONE, joined, or_none};
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields, service_addresses, service_ports};
+use super::{Resource, faults::Faults, fields, service_addresses, service_ports, service_type};
 use serde_json::{Value, json};
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -121,6 +121,7 @@ fn on_create(service: &mut Value) {
 fn on_update(new: &mut Value, old: &Value) {
     let kind = fields::text(new, "/spec/type").to_owned();
     let Some(spec) = new.get_mut("spec") else { return };
+    service_type::forget(spec, &old["spec"]);
     if kind == "ExternalName" {
         return;
     }

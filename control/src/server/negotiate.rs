@@ -54,6 +54,8 @@ impl Accept {
         wishes
             .find(|wish| match wish {
                 (Encoding::Protobuf, Shape::Object) => speaks(),
+                // Answers to questions are not stored, so there are no columns for them.
+                (_, Shape::Table(_)) => !resource.group.starts_with("auth"),
                 _ => true,
             })
             .ok_or_else(Status::not_acceptable)
@@ -100,7 +102,11 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, value.parse().unwrap());
         let table = crate::registry::Table::builtin();
-        let group = if plural == "customresourcedefinitions" { "apiextensions.k8s.io" } else { "" };
+        let group = match plural {
+            "customresourcedefinitions" => "apiextensions.k8s.io",
+            "subjectaccessreviews" => "authorization.k8s.io",
+            _ => "",
+        };
         Accept::from_headers(&headers).get(&table.find(group, "v1", plural).unwrap()).ok()
     }
 
@@ -126,6 +132,8 @@ mod tests {
                 Some((Encoding::Json, Shape::Metadata)),
             ),
             ("text/html", "pods", None),
+            (table, "subjectaccessreviews", Some((Encoding::Json, Shape::Object))),
+            ("application/json;as=Table;v=v1;g=meta.k8s.io", "subjectaccessreviews", None),
         ];
         for (header, plural, expected) in cases {
             assert_eq!(accept(header, plural), expected, "{header} of {plural}");

@@ -124,11 +124,7 @@ impl Server {
 
     async fn ask(&self, webhook: &Value, wanted: &str, objects: &[Value]) -> Result<Vec<Value>, String> {
         let review = review(webhook, wanted, objects);
-        let posted = webhook::post(self, &webhook["clientConfig"], &review);
-        let answer = match tokio::time::timeout(TIMEOUT, posted).await {
-            Ok(answer) => answer?,
-            Err(_) => return Err("context deadline exceeded".to_owned()),
-        };
+        let answer = webhook::post(self, &webhook["clientConfig"], &review, TIMEOUT).await?;
         read(&review, answer, wanted, objects)
     }
 }

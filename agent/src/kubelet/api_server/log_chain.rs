@@ -22,6 +22,9 @@ pub(super) async fn open(log: &Path, query: &LogQuery) -> io::Result<Vec<LogFile
         return Ok(files);
     };
     wanted -= current.seek_tail(wanted).await?.min(wanted);
+    if query.follow {
+        current.goes_on();
+    }
     let mut files = vec![current];
     for path in older.iter().rev() {
         if wanted == 0 {

@@ -36,6 +36,8 @@ pub(super) struct LogFile {
     buffer: Vec<u8>,
     /// Lines at the beginning that nobody wants.
     skip: u64,
+    /// Bytes that are wanted, where it is known how many.
+    left: Option<u64>,
     /// The newest of the files that had been rotated before this one was written.
     older_end: PathBuf,
 }
@@ -57,7 +59,7 @@ impl LogFile {
 
     fn new(path: &Path, source: Source, inode: u64) -> Self {
         let (buffer, older_end) = (Vec::new(), PathBuf::new());
-        Self { path: path.to_owned(), source, inode, buffer, skip: 0, older_end }
+        Self { path: path.to_owned(), source, inode, buffer, skip: 0, left: None, older_end }
     }
 
     /// Says which rotated file came before this one.
@@ -91,10 +93,15 @@ impl LogFile {
         }
     }
 
-    /// Goes to where the last `lines` lines begin; answers how many there are, at most `lines`.
+    /// Goes to where the last `lines` lines begin; answers how many there are, at most `lines`. What is written after
+    /// this call is not read: it would be a line too many.
     pub(super) async fn seek_tail(&mut self, lines: u64) -> io::Result<u64> {
         match &mut self.source {
-            Source::Plain(file) => seek_backwards(file, lines).await,
+            Source::Plain(file) => {
+                let (found, bytes) = seek_backwards(file, lines).await?;
+                self.left = Some(bytes);
+                Ok(found)
+            }
             Source::Compressed(_) => {
                 let path = self.path.clone();
                 let count = tokio::task::spawn_blocking(move || count_lines(&path)).await;
@@ -105,13 +112,23 @@ impl LogFile {
         }
     }
 
+    /// What is written from now on is read too.
+    pub(super) fn goes_on(&mut self) {
+        self.left = None;
+    }
+
     /// Whole lines that are there now; `false` at the end of the file.
     pub(super) async fn read_lines(&mut self, mut line: impl FnMut(&[u8])) -> io::Result<bool> {
         let before = self.buffer.len();
         match &mut self.source {
             Source::Plain(file) => {
-                self.buffer.resize(before + BLOCK, 0);
+                let room = self
+                    .left
+                    .and_then(|left| usize::try_from(left).ok())
+                    .map_or(BLOCK, |left| left.min(BLOCK));
+                self.buffer.resize(before + room, 0);
                 let count = file.read(self.buffer.get_mut(before..).unwrap_or_default()).await?;
+                self.left = self.left.map(|left| left - count as u64);
                 self.buffer.truncate(before + count);
             }
             Source::Compressed(blocks) => {
@@ -139,9 +156,10 @@ impl LogFile {
     }
 }
 
-/// Reads backwards from the end to where the last `lines` lines begin.
-async fn seek_backwards(file: &mut File, lines: u64) -> io::Result<u64> {
-    let mut position = file.metadata().await?.len();
+/// Reads backwards from the end to where the last `lines` lines begin: how many there are, and of how many bytes.
+async fn seek_backwards(file: &mut File, lines: u64) -> io::Result<(u64, u64)> {
+    let end = file.metadata().await?.len();
+    let mut position = end;
     let mut block = vec![0; BLOCK];
     // The line before the tail ends at the end of line number `lines` + 1 from behind.
     let mut ends = 0;
@@ -161,7 +179,7 @@ async fn seek_backwards(file: &mut File, lines: u64) -> io::Result<u64> {
         }
     }
     file.seek(SeekFrom::Start(position)).await?;
-    Ok(ends.min(lines))
+    Ok((ends.min(lines), end - position))
 }
 
 fn count_lines(path: &Path) -> io::Result<u64> {

@@ -59,16 +59,28 @@ pub(super) enum Verdict {
     Delete(PropagationPolicy),
 }
 
-/// One living owner keeps it (owners that are gone are struck off); else one that waits for its dependents takes it
+/// One living owner keeps it (owners that are gone, or wait for it to go, are struck off); else one that waits for its dependents takes it
 /// along in the foreground; else, with all owners gone, it goes in the background.
 pub(super) fn verdict(living: usize, waiting: usize, gone: usize) -> Verdict {
     match (living, waiting, gone) {
-        (1.., _, 0) => Verdict::Keep,
+        (1.., 0, 0) => Verdict::Keep,
         (1.., _, _) => Verdict::DropOwners,
         (0, 1.., _) => Verdict::Delete(PropagationPolicy::Foreground),
         (0, 0, 1..) => Verdict::Delete(PropagationPolicy::Background),
         (0, 0, 0) => Verdict::Keep,
     }
+}
+
+/// The owner references with which `node` blocks no owner any more, where one of its own dependents is waiting for
+/// dependents too: that may be a circle. As in Kubernetes, it need not be one.
+pub(super) fn without_blocking(node: &Node, dependents: &[Node]) -> Option<Vec<OwnerReference>> {
+    if !dependents.iter().any(Node::waits_for_dependents) {
+        return None;
+    }
+    let mut owners = node.owners.clone();
+    let blocking = owners.iter_mut().filter(|owner| owner.block_owner_deletion == Some(true));
+    let changed = blocking.map(|owner| owner.block_owner_deletion = Some(false)).count();
+    (changed > 0).then_some(owners)
 }
 
 /// All objects that own or are owned.
@@ -79,19 +91,23 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// Takes in an object's present state; answers the uids to look at.
+    /// Takes in an object's present state; answers the uids to look at: its own, and owners that it blocked.
     pub(super) fn upsert(&mut self, node: Node) -> Vec<String> {
         let uid = node.uid.clone();
+        let mut affected = Vec::new();
         if let Some(old) = self.nodes.get(&uid) {
             let owners: Vec<String> = old.owners.iter().map(|owner| owner.uid.clone()).collect();
+            affected.extend(owners.iter().filter(|owner| old.blocks(owner) && !node.blocks(owner)).cloned());
             owners.iter().for_each(|owner| self.unlink(owner, &uid));
         }
         for owner in &node.owners {
             self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
         }
-        let interesting = node.deleting || !node.owners.is_empty();
-        self.nodes.insert(uid.clone(), node);
-        if interesting { vec![uid] } else { Vec::new() }
+        if node.deleting || !node.owners.is_empty() {
+            affected.push(uid.clone());
+        }
+        self.nodes.insert(uid, node);
+        affected
     }
 
     /// Takes out an object; answers the uids to look at: its dependents, and owners that waited for it.
@@ -133,6 +149,7 @@ mod tests {
     fn every_verdict() {
         assert_eq!(verdict(1, 0, 0), Verdict::Keep);
         assert_eq!(verdict(1, 1, 1), Verdict::DropOwners);
+        assert_eq!(verdict(1, 1, 0), Verdict::DropOwners);
         assert_eq!(verdict(0, 1, 1), Verdict::Delete(PropagationPolicy::Foreground));
         assert_eq!(verdict(0, 0, 2), Verdict::Delete(PropagationPolicy::Background));
         assert_eq!(verdict(0, 0, 0), Verdict::Keep);
