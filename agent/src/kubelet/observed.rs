@@ -159,7 +159,13 @@ impl ObservedPod {
 
     /// Containers with a process, or that may have one.
     pub fn living(&self) -> impl Iterator<Item = &ObservedContainer> {
-        self.containers.iter().filter(|container| !container.is_dead())
+        self.containers.iter().filter(|container| !container.is_dead() && !self.came_too_late(container))
+    }
+
+    /// Made, but its sandbox was stopped before it could begin: it never will, and nothing can end it.
+    fn came_too_late(&self, container: &ObservedContainer) -> bool {
+        let own = |sandbox: &&Sandbox| sandbox.id == container.sandbox_id;
+        container.state == RunState::Created && !self.sandboxes.iter().find(own).is_some_and(|own| own.ready)
     }
 
     /// Nothing is left.

@@ -226,6 +226,8 @@ fn an_ending_pod_is_stopped_and_forgotten_in_that_order() {
     let dead = observed(false, vec![container(&pod, "a", 0, RunState::Exited, 0)]);
     let expected = [Action::RemoveContainer { id: "a0".into() }, Action::RemoveSandbox { id: "s0".into() }];
     assert_eq!(end(&dead).actions, expected);
+    let too_late = observed(false, vec![container(&pod, "a", 0, RunState::Created, 0)]);
+    assert_eq!(end(&too_late).actions, expected, "made when its sandbox had been stopped");
     assert!(end(&ObservedPod::default()).stopped);
     let kept = Ending { remove: false, ..ending.clone() };
     let plan = plan(World { pod: &pod, observed: &dead, memory: &memory, ending: Some(&kept), now: at(0) });
