@@ -1,5 +1,5 @@
 //! The connection to the agent of a node: HTTPS to the kubelet API that the node announces in its status, with the
-//! server's client certificate.
+//! server's client certificate. Pods and services are reached from here too, but are shown no certificate.
 //!
 //! The agent's serving certificate is not verified, as in Kubernetes without `--kubelet-certificate-authority`: the
 //! agent proves nothing by it that the network does not. The agent, in turn, verifies ours.
@@ -9,7 +9,7 @@ use crate::pki::Identity;
 use knarr_api::Status;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -23,29 +23,67 @@ const DEFAULT_PORT: u16 = 10_250;
 /// How the server introduces itself to agents.
 pub(crate) struct Kubelets {
     connector: TlsConnector,
+    /// For those who are no agents: shows no certificate, and verifies none.
+    anonymous: TlsConnector,
 }
 
 impl Kubelets {
     pub(crate) fn new(identity: &Identity) -> anyhow::Result<Self> {
-        Ok(Self { connector: TlsConnector::from(Arc::new(tls::kubelet_client(identity)?)) })
+        Ok(Self {
+            connector: TlsConnector::from(Arc::new(tls::kubelet_client(identity)?)),
+            anonymous: TlsConnector::from(Arc::new(tls::anonymous_client()?)),
+        })
     }
 
     /// Connects to the agent at `address`.
     pub(crate) async fn connect(&self, address: IpAddr, port: u16) -> Result<TlsStream<TcpStream>, Status> {
-        let connect = async {
-            let stream = TcpStream::connect((address, port)).await?;
-            stream.set_nodelay(true)?;
-            self.connector.connect(ServerName::IpAddress(address.into()), stream).await
-        };
-        let failed = |why: String| {
+        let failed = |why: std::io::Error| {
             Status::internal(format!("error dialing backend: dial tcp {address}:{port}: {why}"))
         };
-        match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(_) => Err(failed("i/o timeout".to_owned())),
-        }
+        within(async { handshake(&self.connector, address, dial(address, port).await?).await })
+            .await
+            .map_err(failed)
     }
+
+    /// Connects to a pod or a service over TLS.
+    pub(crate) async fn connect_service(
+        &self,
+        address: IpAddr,
+        port: u16,
+    ) -> Result<TlsStream<TcpStream>, Status> {
+        within(async { handshake(&self.anonymous, address, dial(address, port).await?).await })
+            .await
+            .map_err(|why| unreachable_service(address, port, &why))
+    }
+}
+
+/// Connects to a pod or a service.
+pub(crate) async fn connect_plainly(address: IpAddr, port: u16) -> Result<TcpStream, Status> {
+    within(dial(address, port)).await.map_err(|why| unreachable_service(address, port, &why))
+}
+
+fn unreachable_service(address: IpAddr, port: u16, why: &std::io::Error) -> Status {
+    let target = SocketAddr::new(address, port);
+    Status::unavailable(format!("error trying to reach service: dial tcp {target}: {why}"))
+}
+
+async fn dial(address: IpAddr, port: u16) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect((address, port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn handshake(
+    connector: &TlsConnector,
+    address: IpAddr,
+    stream: TcpStream,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    connector.connect(ServerName::IpAddress(address.into()), stream).await
+}
+
+async fn within<T>(connect: impl Future<Output = std::io::Result<T>>) -> std::io::Result<T> {
+    let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "i/o timeout");
+    tokio::time::timeout(CONNECT_TIMEOUT, connect).await.unwrap_or_else(|_| Err(late()))
 }
 
 impl Server {

@@ -23,7 +23,7 @@ pub(crate) struct ResourcePath {
     pub(crate) plural: String,
     pub(crate) name: Option<String>,
     pub(crate) subresource: Option<String>,
-    /// What follows `.../proxy/`, as it was sent.
+    /// What follows `.../proxy/`, as it was sent: empty after `.../proxy/`, absent after `.../proxy`.
     pub(crate) rest: Option<String>,
 }
 
@@ -39,6 +39,10 @@ impl Route {
         let mut parsed =
             ResourcePath { group: decode(group)?, version: decode(version)?, ..ResourcePath::default() };
         parsed.read_objects(rest)?;
+        if parsed.subresource() == "proxy" && path.ends_with('/') {
+            let rest = parsed.rest.get_or_insert_default();
+            rest.push_str(if rest.is_empty() { "" } else { "/" });
+        }
         Ok(Self::Resource(parsed))
     }
 }
@@ -132,6 +136,10 @@ mod tests {
         }
         let proxied = resource("/api/v1/nodes/n/proxy/stats/summary");
         assert_eq!((proxied.subresource(), proxied.rest.as_deref()), ("proxy", Some("stats/summary")));
+        for (path, rest) in [("", None), ("/", Some("")), ("/logs", Some("logs")), ("/logs/", Some("logs/"))]
+        {
+            assert_eq!(resource(&format!("/api/v1/nodes/n/proxy{path}")).rest.as_deref(), rest, "{path}");
+        }
     }
 
     #[test]

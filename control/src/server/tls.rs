@@ -3,13 +3,16 @@
 
 use crate::pki::Identity;
 use anyhow::Context as _;
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+};
 use std::sync::{Arc, PoisonError, RwLock};
 
 fn provider() -> Arc<CryptoProvider> {
@@ -67,9 +70,17 @@ pub(crate) fn server(ca_pem: &str, certificate: Arc<ServerCertificate>) -> anyho
 /// The way to an agent: our client certificate, HTTP/1.1 because connections are upgraded.
 pub(crate) fn kubelet_client(identity: &Identity) -> anyhow::Result<ClientConfig> {
     let (chain, key) = parts(identity)?;
+    Ok(unverified()?.with_client_auth_cert(chain, key)?)
+}
+
+/// The way to a pod or a service: nobody knows who signed what they show, and our certificate is not theirs to see.
+pub(crate) fn anonymous_client() -> anyhow::Result<ClientConfig> {
+    Ok(unverified()?.with_no_client_auth())
+}
+
+fn unverified() -> anyhow::Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())));
-    Ok(builder.with_client_auth_cert(chain, key)?)
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider()))))
 }
 
 /// The way to a webhook: its certificate is verified by the CAs of `bundle` (PEM), or by those of the system.
@@ -90,7 +101,7 @@ pub(crate) fn client(bundle: Option<&[u8]>) -> anyhow::Result<ClientConfig> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Accepts whatever certificate an agent shows, but not a forged handshake.
+/// Accepts whatever certificate the other side shows, but not a forged handshake.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

@@ -45,13 +45,53 @@ fn requests_to_a_pod_are_passed_on() {
     let listener = lab.runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let port = listener.local_addr().unwrap().port();
     lab.runtime.spawn(echo(listener));
-    lab.post(PODS, &pod("p"));
-    let status = json!({"status": {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}});
-    assert_eq!(lab.patch(&format!("{PODS}/p/status"), "merge", &status).code, 200);
+    local_pod(&lab);
     let echoed = lab.get(&format!("{PODS}/p:{port}/proxy/some/path?a=b%20c"));
     let text = echoed.body.as_str().unwrap();
     assert!(text.starts_with("GET /some/path?a=b%20c HTTP/1.1\r\n"), "{text}");
     assert!(text.contains(&format!("host: 127.0.0.1:{port}\r\n")), "{text}");
+    let echoed = lab.get(&format!("{PODS}/http:p:{port}/proxy/logs/"));
+    assert!(echoed.body.as_str().unwrap().starts_with("GET /logs/ HTTP/1.1\r\n"), "{echoed:?}");
+    let root = lab.get(&format!("{PODS}/p:{port}/proxy?a=b"));
+    assert_eq!(root.code, 301, "{root:?}");
+    assert_eq!(root.headers["location"], format!("{PODS}/p:{port}/proxy/?a=b"));
+}
+
+/// A pod `p` that seems to run on this host.
+fn local_pod(lab: &Lab) {
+    lab.post(PODS, &pod("p"));
+    let status = json!({"status": {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}});
+    assert_eq!(lab.patch(&format!("{PODS}/p/status"), "merge", &status).code, 200);
+}
+
+/// A server that answers every request with a page.
+async fn page(listener: TcpListener, acceptor: TlsAcceptor) {
+    let body = r#"<a href="/rewriteme">test</a>"#;
+    let length = body.len();
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\ncontent-type: text/html\r\n\r\n");
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        assert!(stream.get_ref().1.peer_certificates().is_none(), "the certificate is for agents");
+        read_head(&mut stream).await;
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    }
+}
+
+#[test]
+fn pages_of_a_pod_with_a_certificate_of_its_own_link_through_the_proxy() {
+    let lab = lab();
+    let listener = lab.runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let own = rcgen::generate_simple_self_signed(["anybody".to_owned()]).unwrap();
+    let own = Identity { certificate: own.cert.pem(), key: own.signing_key.serialize_pem() };
+    let certificate = tls::ServerCertificate::new(&own).unwrap();
+    let config = tls::server(lab.pki.ca_pem(), certificate).unwrap();
+    lab.runtime.spawn(page(listener, TlsAcceptor::from(Arc::new(config))));
+    local_pod(&lab);
+    let found = lab.get(&format!("{PODS}/https:p:{port}/proxy/"));
+    assert_eq!(found.code, 200, "{found:?}");
+    assert_eq!(found.body, format!(r#"<a href="{PODS}/https:p:{port}/proxy/rewriteme">test</a>"#));
 }
 
 /// Reads to the end of a request or response head.

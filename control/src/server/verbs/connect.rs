@@ -1,31 +1,47 @@
 //! Subresources that are connections to a node: log, exec, attach, portforward and proxy. The server checks the
-//! request, finds the agent, and then passes bytes on: it understands neither WebSocket nor SPDY.
+//! request, finds the agent, and then passes bytes on: it understands neither WebSocket nor SPDY. Only the links of
+//! pages that come through a proxy change on their way.
 
 use super::super::change::At;
 use super::super::query::percent_encode;
 use super::super::{Body, Call, Server, answer, stored};
 use crate::admission::{Operation, Write};
 use crate::server::Answer;
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header};
+use crate::server::kubelet::connect_plainly;
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use knarr_api::Status;
+use links::Links;
 use serde_json::Value;
+use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+
+mod html;
+mod links;
+mod page;
 
 /// What is passed on to a node.
 pub(crate) const SUBRESOURCES: [&str; 5] = ["log", "exec", "attach", "portforward", "proxy"];
 
 /// Where a request goes.
 struct Backend {
-    address: std::net::IpAddr,
+    address: IpAddr,
     port: u16,
-    tls: bool,
+    link: Link,
     /// Path and query at the other side.
     path: String,
+}
+
+/// How the other side is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Plain,
+    Tls,
+    /// TLS with the certificate by which agents know the server.
+    Agent,
 }
 
 pub(super) async fn run(server: &Server, call: Call, upgrade: OnUpgrade) -> Result<Answer, Status> {
@@ -37,19 +53,59 @@ pub(super) async fn run(server: &Server, call: Call, upgrade: OnUpgrade) -> Resu
         _ => return Err(Status::no_such_resource()),
     };
     admit(server, &call).await?;
+    if let Some(redirect) = to_the_root(&call)? {
+        return Ok(redirect);
+    }
     let request = outgoing(&call, &backend)?;
-    if backend.tls {
-        let stream = server.kubelets.connect(backend.address, backend.port).await?;
-        forward(stream, request, upgrade).await
-    } else {
-        let target = (backend.address, backend.port);
-        let dial = |error: std::io::Error| {
-            let message =
-                format!("error trying to reach service: dial tcp {}:{}: {error}", target.0, target.1);
-            Status::unavailable(message)
-        };
-        let stream = TcpStream::connect(target).await.map_err(dial)?;
-        forward(stream, request, upgrade).await
+    let links = (call.path.subresource() == "proxy").then(|| links(&call, &backend));
+    match backend.link {
+        Link::Plain => {
+            let stream = connect_plainly(backend.address, backend.port).await?;
+            forward(stream, request, links, upgrade).await
+        }
+        Link::Tls => {
+            let stream = server.kubelets.connect_service(backend.address, backend.port).await?;
+            forward(stream, request, links, upgrade).await
+        }
+        Link::Agent => {
+            let stream = server.kubelets.connect(backend.address, backend.port).await?;
+            forward(stream, request, links, upgrade).await
+        }
+    }
+}
+
+/// Relative links of the target's first page are right only below `.../proxy/`.
+fn to_the_root(call: &Call) -> Result<Option<Answer>, Status> {
+    let reads = matches!(call.method, Method::GET | Method::HEAD);
+    let at_root = call.path.subresource() == "proxy" && call.path.rest.is_none();
+    if !at_root || !reads || call.headers.contains_key(header::UPGRADE) {
+        return Ok(None);
+    }
+    let query = if call.query.raw.is_empty() { String::new() } else { format!("?{}", call.query.raw) };
+    let location = format!("{}/{query}", proxy_prefix(call)).parse().map_err(Status::internal)?;
+    let mut answer = Response::new(answer::full(bytes::Bytes::new()));
+    *answer.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    answer.headers_mut().insert(header::LOCATION, location);
+    Ok(Some(answer))
+}
+
+/// The path of the proxy subresource; the names in it are encoded, so that no link is more than a link.
+fn proxy_prefix(call: &Call) -> String {
+    let encoded = |text: &str| percent_encode(text).replace("%3A", ":");
+    let namespace =
+        call.path.namespace.iter().map(|name| format!("namespaces/{}/", encoded(name))).collect::<String>();
+    let (version, plural, name) = (&call.path.version, &call.path.plural, call.path.name());
+    format!("/api/{version}/{namespace}{plural}/{}/proxy", encoded(name))
+}
+
+fn links(call: &Call, backend: &Backend) -> Links {
+    let client = call.headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+    Links { prefix: proxy_prefix(call), target: backend.host(), client }
+}
+
+impl Backend {
+    fn host(&self) -> String {
+        SocketAddr::new(self.address, self.port).to_string()
     }
 }
 
@@ -107,7 +163,7 @@ async fn pod_stream(server: &Server, call: &Call, subresource: &str) -> Result<B
         "attach" => format!("/attach/{namespace}/{name}/{container}?{}", stream_parameters(call)),
         _ => format!("/portForward/{namespace}/{name}?{}", ports(call)),
     };
-    Ok(Backend { address, port, tls: true, path })
+    Ok(Backend { address, port, link: Link::Agent, path })
 }
 
 /// The container that is meant: named, or the only one.
@@ -182,6 +238,10 @@ fn split_target(name: &str) -> (&str, &str, &str) {
     }
 }
 
+fn link(scheme: &str) -> Link {
+    if scheme == "https" { Link::Tls } else { Link::Plain }
+}
+
 fn proxied_path(call: &Call) -> String {
     let path = format!("/{}", call.path.rest.as_deref().unwrap_or_default());
     if call.query.raw.is_empty() { path } else { format!("{path}?{}", call.query.raw) }
@@ -189,23 +249,21 @@ fn proxied_path(call: &Call) -> String {
 
 async fn pod_proxy(server: &Server, call: &Call) -> Result<Backend, Status> {
     let (scheme, name, port) = split_target(call.path.name());
-    if scheme == "https" {
-        return Err(Status::not_supported("a proxy to pods over https"));
-    }
     let pod = pod(server, call, name).await?;
     let address =
         pod.pointer("/status/podIP").and_then(Value::as_str).and_then(|address| address.parse().ok());
     let address = address.ok_or_else(|| Status::unavailable(format!("pod {name:?} has no address")))?;
-    let declared = pod.pointer("/spec/containers/0/ports/0/containerPort").and_then(Value::as_u64);
-    let port = port.parse().ok().or_else(|| declared.and_then(|port| u16::try_from(port).ok())).unwrap_or(80);
-    Ok(Backend { address, port, tls: false, path: proxied_path(call) })
+    let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
+    let first = |container: &Value| container.pointer("/ports/0/containerPort").and_then(Value::as_u64);
+    let declared = containers.and_then(|containers| containers.iter().find_map(first));
+    let port = port.parse().ok().or_else(|| declared.and_then(|port| u16::try_from(port).ok()));
+    let link = link(scheme);
+    let port = port.unwrap_or(if link == Link::Tls { 443 } else { 80 });
+    Ok(Backend { address, port, link, path: proxied_path(call) })
 }
 
 async fn service_proxy(server: &Server, call: &Call) -> Result<Backend, Status> {
     let (scheme, name, wanted) = split_target(call.path.name());
-    if scheme == "https" {
-        return Err(Status::not_supported("a proxy to services over https"));
-    }
     let service = pod(server, call, name).await?;
     let no_endpoints = || Status::unavailable(format!("no endpoints available for service {name:?}"));
     let ports = service.pointer("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -218,14 +276,14 @@ async fn service_proxy(server: &Server, call: &Call) -> Result<Backend, Status> 
         service.pointer("/spec/clusterIP").and_then(Value::as_str).and_then(|address| address.parse().ok());
     let port = port["port"].as_u64().and_then(|port| u16::try_from(port).ok());
     let (Some(address), Some(port)) = (address, port) else { return Err(no_endpoints()) };
-    Ok(Backend { address, port, tls: false, path: proxied_path(call) })
+    Ok(Backend { address, port, link: link(scheme), path: proxied_path(call) })
 }
 
 async fn node_proxy(server: &Server, call: &Call) -> Result<Backend, Status> {
     let (_, name, wanted) = split_target(call.path.name());
     let (address, port) = server.kubelet_address(name).await?;
     let port = wanted.parse().unwrap_or(port);
-    Ok(Backend { address, port, tls: true, path: proxied_path(call) })
+    Ok(Backend { address, port, link: Link::Agent, path: proxied_path(call) })
 }
 
 /// Headers that belong to one connection, and those by which the client proved who it is: not the node's business.
@@ -245,11 +303,7 @@ fn outgoing(call: &Call, backend: &Backend) -> Result<Request<Full<bytes::Bytes>
             request.headers_mut().append(name, value.clone());
         }
     }
-    let host = match backend.address {
-        std::net::IpAddr::V6(address) => format!("[{address}]:{}", backend.port),
-        std::net::IpAddr::V4(address) => format!("{address}:{}", backend.port),
-    };
-    let host = host.parse().map_err(Status::internal)?;
+    let host = backend.host().parse().map_err(Status::internal)?;
     request.headers_mut().insert(header::HOST, host);
     Ok(request)
 }
@@ -258,6 +312,7 @@ fn outgoing(call: &Call, backend: &Backend) -> Result<Request<Full<bytes::Bytes>
 async fn forward<S>(
     stream: S,
     request: Request<Full<bytes::Bytes>>,
+    links: Option<Links>,
     upgrade: OnUpgrade,
 ) -> Result<Answer, Status>
 where
@@ -280,16 +335,19 @@ where
         *answer.headers_mut() = response.headers().clone();
         return Ok(answer);
     }
-    Ok(passed(response))
+    Ok(passed(response, links))
 }
 
-fn passed(response: Response<Incoming>) -> Answer {
+fn passed(response: Response<Incoming>, links: Option<Links>) -> Answer {
     let (parts, body) = response.into_parts();
     let body: Body = body.map_err(Into::into).boxed_unsync();
     let mut answer = Response::new(body);
     *answer.status_mut() = parts.status;
     *answer.headers_mut() = end_to_end(&parts.headers);
-    answer
+    match links {
+        Some(links) => page::through_proxy(answer, links),
+        None => answer,
+    }
 }
 
 fn end_to_end(headers: &HeaderMap) -> HeaderMap {
