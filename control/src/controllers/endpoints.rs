@@ -106,3 +106,38 @@ fn address(endpoint: &Endpoint) -> Option<EndpointAddress> {
         target_ref: endpoint.target_ref.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::discovery::v1::EndpointConditions;
+
+    #[test]
+    fn pods_that_are_ending_are_no_addresses_and_a_subset_without_any_is_none() {
+        let endpoint = |ip: &str, ready: bool, terminating: bool| Endpoint {
+            addresses: vec![ip.to_owned()],
+            conditions: Some(EndpointConditions {
+                ready: Some(ready),
+                terminating: Some(terminating),
+                serving: Some(ready),
+            }),
+            ..Endpoint::default()
+        };
+        let wanted = |endpoints| [Wanted { ports: Vec::new(), endpoints }];
+        let shape = |all: Vec<EndpointSubset>| {
+            let count =
+                |addresses: Option<Vec<EndpointAddress>>| addresses.map_or(0, |addresses| addresses.len());
+            all.into_iter()
+                .map(|one| (count(one.addresses), count(one.not_ready_addresses)))
+                .collect::<Vec<_>>()
+        };
+        let all = vec![
+            endpoint("10.0.0.1", true, false),
+            endpoint("10.0.0.2", false, false),
+            endpoint("10.0.0.3", false, true),
+        ];
+        assert_eq!(shape(subsets(&wanted(all))), [(1, 1)]);
+        assert_eq!(shape(subsets(&wanted(vec![endpoint("10.0.0.3", false, true)]))), []);
+        assert_eq!(shape(subsets(&wanted(Vec::new()))), []);
+    }
+}

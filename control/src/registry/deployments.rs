@@ -121,3 +121,19 @@ fn strategy(object: &Value, faults: &mut Faults) {
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     validation::unchanged(new, old, "spec.selector", faults);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_brings_no_labels() {
+        let old = json!({"metadata": {"name": "d", "labels": {"a": "author"}}, "spec": {"replicas": 2}, "status": {}});
+        let mut new = json!({"metadata": {"name": "d", "labels": {"a": "other"}, "annotations": {"b": "c"}},
+            "spec": {"replicas": 3}, "status": {"replicas": 2}});
+        row().strategy.prepare_status_update(&mut new, &old);
+        let expected = json!({"metadata": {"name": "d", "labels": {"a": "author"}, "annotations": {"b": "c"}},
+            "spec": {"replicas": 2}, "status": {"replicas": 2}});
+        assert_eq!(new, expected);
+    }
+}

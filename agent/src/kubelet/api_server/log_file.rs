@@ -261,6 +261,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_tail_ends_where_it_was_looked_for_unless_it_is_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.log");
+        for (follows, expected) in [(false, "b"), (true, "b c")] {
+            std::fs::write(&path, "a\nb\n").unwrap();
+            let mut log = LogFile::open(&path).await.unwrap();
+            assert_eq!(log.seek_tail(1).await.unwrap(), 1);
+            if follows {
+                log.goes_on();
+            }
+            std::fs::write(&path, "a\nb\nc\n").unwrap();
+            let mut shown = Vec::new();
+            while log.read_lines(|line| shown.push(String::from_utf8(line.to_vec()).unwrap())).await.unwrap()
+            {
+            }
+            assert_eq!(shown.join(" "), expected);
+        }
+    }
+
+    #[tokio::test]
     async fn the_tail_begins_at_a_line() {
         assert_eq!(tail("a\nb\nc\n", 2).await, "b c");
         assert_eq!(tail("a\nb\nc\n", 0).await, "");

@@ -59,8 +59,8 @@ pub(super) enum Verdict {
     Delete(PropagationPolicy),
 }
 
-/// One living owner keeps it (owners that are gone, or wait for it to go, are struck off); else one that waits for its dependents takes it
-/// along in the foreground; else, with all owners gone, it goes in the background.
+/// One living owner keeps it (owners that are gone, or wait for it to go, are struck off); else one that waits for its
+/// dependents takes it along in the foreground; else, with all owners gone, it goes in the background.
 pub(super) fn verdict(living: usize, waiting: usize, gone: usize) -> Verdict {
     match (living, waiting, gone) {
         (1.., 0, 0) => Verdict::Keep,
@@ -144,6 +144,50 @@ impl Graph {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    /// An object named as its uid; `waits` for its dependents to go first.
+    fn node(uid: &str, owner: Option<(&str, bool)>, waits: bool) -> Node {
+        let owners = owner.into_iter().map(|(uid, blocks)| OwnerReference {
+            uid: uid.into(),
+            block_owner_deletion: Some(blocks),
+            ..OwnerReference::default()
+        });
+        Node {
+            kind: Kind { resource: kube::discovery::ApiResource::erase::<ConfigMap>(&()), namespaced: true },
+            uid: uid.into(),
+            namespace: None,
+            name: uid.into(),
+            resource_version: None,
+            owners: owners.collect(),
+            finalizers: if waits { vec![FOREGROUND.into()] } else { Vec::new() },
+            deleting: waits,
+        }
+    }
+
+    #[test]
+    fn who_would_wait_for_one_that_waits_blocks_nobody() {
+        let blocks = |owners: Option<Vec<OwnerReference>>| {
+            owners.map(|owners| owners.iter().any(|owner| owner.block_owner_deletion == Some(true)))
+        };
+        let c = node("c", Some(("b", true)), false);
+        assert_eq!(blocks(without_blocking(&c, &[node("a", Some(("c", true)), true)])), Some(false));
+        assert_eq!(blocks(without_blocking(&c, &[node("a", Some(("c", true)), false)])), None);
+        assert_eq!(blocks(without_blocking(&c, &[])), None);
+        let harmless = node("c", Some(("b", false)), false);
+        assert_eq!(blocks(without_blocking(&harmless, &[node("a", Some(("c", true)), true)])), None);
+    }
+
+    #[test]
+    fn an_owner_that_is_blocked_no_more_is_looked_at() {
+        let mut graph = Graph::default();
+        graph.upsert(node("b", None, true));
+        assert_eq!(graph.upsert(node("c", Some(("b", true)), false)), ["c"]);
+        assert_eq!(graph.upsert(node("c", Some(("b", false)), false)), ["b", "c"]);
+        assert_eq!(graph.upsert(node("c", Some(("b", false)), false)), ["c"]);
+        assert_eq!(graph.upsert(node("c", None, false)), [""; 0]);
+        assert!(graph.dependents("b").is_empty());
+    }
 
     #[test]
     fn every_verdict() {
