@@ -20,6 +20,7 @@ mod tag;
 mod tags;
 
 use crate::args::Image as Command;
+use crate::events::Journal;
 use crate::settings::Settings;
 use anyhow::Context;
 use knarr_images::{Image, ImageStore, Options, login_files};
@@ -29,20 +30,21 @@ pub(crate) use pull::pull;
 /// Runs one image command.
 pub(crate) async fn run(settings: Settings, command: Command) -> anyhow::Result<()> {
     let store = open(&settings)?;
+    let journal = &Journal::of(&settings);
     match command {
-        Command::Pull(arguments) => pull::run(&store, arguments).await,
-        Command::Push(arguments) => push::run(&store, arguments).await,
+        Command::Pull(arguments) => pull::run(&store, journal, arguments).await,
+        Command::Push(arguments) => push::run(&store, journal, arguments).await,
         Command::Copy { source, target } => copy::run(&store, &source, &target).await,
         Command::Ls(arguments) => ls::run(&store, &arguments),
         Command::Inspect { name } => inspect::run(&store, &name),
-        Command::Tag { name, target } => tag::run(&store, &name, &target),
-        Command::Rm { names } => rm::run(&store, &names),
-        Command::Save(arguments) => save::run(&store, &arguments),
-        Command::Load { input } => load::run(&store, input.as_deref()),
-        Command::Import(arguments) => import::run(&store, arguments).await,
+        Command::Tag { name, target } => tag::run(&store, journal, &name, &target),
+        Command::Rm { names } => rm::run(&store, journal, &names),
+        Command::Save(arguments) => save::run(&store, journal, &arguments),
+        Command::Load { input } => load::run(&store, journal, input.as_deref()),
+        Command::Import(arguments) => import::run(&store, journal, arguments).await,
         Command::Build(arguments) => build::run(&settings, &store, arguments).await,
         Command::Prune { all, until, filter, force: _ } => {
-            prune::run(&store, all, until.as_deref(), filter.as_deref())
+            prune::run(&store, journal, all, until.as_deref(), filter.as_deref())
         }
         Command::History { no_trunc, name } => history::run(&store, &name, no_trunc),
         Command::Tags { name } => tags::run(&store, &name).await,

@@ -37,19 +37,21 @@ mod start;
 mod stats;
 mod stop;
 mod terminal;
+mod told;
 pub(crate) mod top;
 mod update;
 mod volumes;
 mod wait;
 
 use crate::args::Container as Command;
+use crate::events::{self, Journal};
 use crate::image;
 use crate::settings::Settings;
 use anyhow::{Context, bail};
 use knarr_agent::config::{Config, EngineConfig};
 use knarr_agent::cri::v1::{
     Container, ContainerState, ContainerStatus, ContainerStatusRequest, ListContainersRequest,
-    ListPodSandboxRequest, PodSandbox, StartContainerRequest, StopContainerRequest,
+    ListPodSandboxRequest, PodSandbox, Signal, StartContainerRequest, StopContainerRequest,
 };
 use knarr_agent::cri::{RuntimeService, Status};
 use knarr_agent::engine::Engine;
@@ -82,6 +84,7 @@ pub(crate) async fn dispatch(settings: Settings, command: Command) -> anyhow::Re
         Command::Unpause(arguments) => done(pause::run(&settings, &arguments.names, false).await),
         Command::Wait(arguments) => done(wait::run(settings, &arguments.names).await),
         Command::Ps(arguments) => done(ps::run(settings, arguments).await),
+        Command::Events(arguments) => done(events::run(settings, arguments).await),
         Command::Logs(arguments) => done(logs::run(settings, arguments).await),
         Command::Inspect(arguments) => done(inspect::run(settings, arguments).await),
         Command::Port { name, port } => done(port::run(&settings, &name, port.as_deref()).await),
@@ -109,6 +112,7 @@ pub(crate) struct Standalone {
     /// The command that looks after its health.
     health: Vec<String>,
     lock: Lock,
+    journal: Journal,
 }
 
 impl Standalone {
@@ -132,7 +136,8 @@ impl Standalone {
         let monitors: Arc<dyn Monitors> = Arc::new(UnixMonitors::new(config.clone()));
         let network = network::shared(settings, &config)?;
         let engine = Engine::start(config.clone(), image::open(settings)?, network, monitors.clone()).await?;
-        Ok(Self { place, engine, monitors, config, health, lock })
+        let journal = Journal::of(settings);
+        Ok(Self { place, engine, monitors, config, health, lock, journal })
     }
 
     /// Opens a container that exists.
@@ -173,6 +178,7 @@ impl Standalone {
     pub(crate) async fn begin(&self, container_id: &str) -> anyhow::Result<()> {
         let request = StartContainerRequest { container_id: container_id.to_owned() };
         self.engine.start_container(request).await?;
+        self.tell("start", &[]).await;
         health::begin(self, &self.health).await?;
         self.shared().await
     }
@@ -226,7 +232,7 @@ impl Standalone {
     /// It has an address.
     pub(crate) async fn is_connected(&self) -> anyhow::Result<bool> {
         let Some(pod) = self.pod().await? else { return Ok(false) };
-        Ok(!run::address(self, &pod.id).await?.is_empty())
+        Ok(!run::addresses(self, &pod.id).await?.is_empty())
     }
 
     /// Its address and ports are free for others, until it is started. It must not run.
@@ -256,7 +262,11 @@ impl Standalone {
 
     /// Stops it, and takes it out of its network.
     pub(crate) async fn stop(&self, seconds: Option<i64>, signal: Option<&str>) -> anyhow::Result<()> {
+        let running = self.container().await?.filter(is_running);
         self.end(seconds, signal).await?;
+        if let Some(container) = running {
+            self.tell_of(&container, "stop", &[]);
+        }
         self.disconnect().await
     }
 
@@ -266,6 +276,7 @@ impl Standalone {
         let Some(container) = self.container().await? else { return Ok(()) };
         self.stays_ended()?;
         if !is_running(&container) {
+            self.tell_end().await;
             return Ok(());
         }
         if self.engine.is_paused(&container.id).await? {
@@ -277,6 +288,12 @@ impl Standalone {
             // For ever, in Docker's words.
             timeout = i64::from(u32::MAX);
         }
+        let first = match signal {
+            Some(signal) => signal.to_owned(),
+            None if timeout == 0 => "KILL".to_owned(),
+            None => self.stop_signal().await?,
+        };
+        self.tell_kill(&container, &first).await;
         if let Some(signal) = signal {
             self.engine.signal(&container.id, signal).await?;
             let ended = self.monitors.wait(&container.pod_sandbox_id, &container.id);
@@ -286,7 +303,15 @@ impl Standalone {
             timeout = 0;
         }
         self.engine.stop_container(StopContainerRequest { container_id: container.id, timeout }).await?;
+        self.tell_end().await;
         Ok(())
+    }
+
+    /// The signal that asks it to end.
+    async fn stop_signal(&self) -> anyhow::Result<String> {
+        let signal = self.status().await?.unwrap_or_default().stop_signal();
+        let name = signal.as_str_name().trim_start_matches("SIGNAL_");
+        Ok(if signal == Signal::RuntimeDefault { "SIGTERM" } else { name }.to_owned())
     }
 
     async fn publishes(&self) -> anyhow::Result<bool> {
@@ -320,6 +345,7 @@ impl Standalone {
 
     /// Removes it with everything it had, running or not; with `volumes`, those without a name too.
     pub(crate) async fn remove(&self, settings: &Settings, volumes: bool) -> anyhow::Result<()> {
+        let container = self.container().await?;
         self.end(Some(0), None).await?;
         // Whoever stayed with it goes now, and may have removed it.
         if !self.alone_or_gone().await? {
@@ -339,6 +365,9 @@ impl Standalone {
                 }
                 _ => {}
             }
+        }
+        if let Some(container) = container {
+            self.tell_of(&container, "destroy", &[]);
         }
         if volumes {
             // Whoever waits for us may be about to look whether it uses one: it is told now that we are gone.

@@ -3,10 +3,10 @@
 use crate::build::tree::Tree;
 use crate::build::workspace::with_workspace;
 use crate::error::{Error, Result};
-use crate::layer::directory::is_whiteout_device;
 use crate::layer::entry::TreePath;
 use crate::layer::inherit::has_opaque;
 use crate::layer::pack::is_bare_mount_point;
+use crate::layer::whiteout::{Hidden, hidden_by};
 use crate::store::parts::Parts;
 use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeMap;
@@ -39,13 +39,21 @@ fn walk(upper: &Path, image: &Tree, mount_points: &[PathBuf]) -> Result<Vec<(Pat
         let here = upper.join(&path);
         for entry in std::fs::read_dir(&here).map_err(|e| Error::path("readdir", &here, e))? {
             let entry = entry.map_err(|e| Error::path("readdir", &here, e))?;
-            let (path, source) = (path.join(entry.file_name()), entry.path());
+            let (mut path, source) = (path.join(entry.file_name()), entry.path());
             // A running container may have removed it since.
             let Ok(meta) = entry.metadata() else { continue };
             if is_bare_mount_point(&path, &source, &meta, mount_points)? {
                 continue;
             }
-            if let Some(change) = judge(&path, &source, &meta, image)? {
+            let change = match hidden_by(&path, &meta) {
+                Some(Hidden::Beneath) => None,
+                Some(Hidden::Path(hidden)) => {
+                    path = hidden;
+                    Some(Change::Deleted)
+                }
+                None => judge(&path, &source, &meta, image)?,
+            };
+            if let Some(change) = change {
                 for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
                     found.entry(Path::new("/").join(above)).or_insert(Change::Changed);
                 }
@@ -61,9 +69,6 @@ fn walk(upper: &Path, image: &Tree, mount_points: &[PathBuf]) -> Result<Vec<(Pat
 
 /// None for a directory that is there only because of what is in it.
 fn judge(path: &Path, source: &Path, meta: &Metadata, image: &Tree) -> Result<Option<Change>> {
-    if is_whiteout_device(meta) {
-        return Ok(Some(Change::Deleted));
-    }
     let Some(old) = image.there(&TreePath::clean(path.as_os_str().as_bytes()))? else {
         return Ok(Some(Change::Added));
     };

@@ -36,6 +36,7 @@ mod disk_usage;
 mod erofs;
 mod error;
 mod files;
+mod fuse_overlay;
 mod gc;
 mod image;
 mod import;

@@ -2,6 +2,7 @@
 //! nobody outside this crate learns how a layer is kept.
 
 use crate::error::{Error, Result};
+use crate::fuse_overlay;
 use knarr_sys::loop_device::attach;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -56,8 +57,12 @@ impl Mount {
         if self.fs_type == "bind" {
             return self.bind_at(target);
         }
-        match self.mount_by_parts(target) {
+        let mounted = match self.mount_by_parts(target) {
             Err(error) if error.errno() == Some(Errno::NOSYS.raw_os_error()) => self.mount_at_once(target),
+            result => result,
+        };
+        match mounted {
+            Err(error) if fuse_overlay::is_refused(self, &error) => fuse_overlay::mount(self, target, error),
             result => result,
         }
     }

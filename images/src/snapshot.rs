@@ -19,6 +19,7 @@ mod attacks;
 pub(crate) mod copy;
 pub(crate) mod layers;
 pub(crate) mod overlay;
+pub(crate) mod refusal;
 #[cfg(test)]
 mod suite;
 pub(crate) mod usage;

@@ -3,6 +3,11 @@
 use crate::bins::Said;
 use crate::image_lab::ImageLab;
 
+/// A name that no other process's container has: it names a cgroup too, which all runs of this machine share.
+pub fn named(name: &str) -> String {
+    format!("{name}-{}", std::process::id())
+}
+
 /// The images, and what was run of them.
 #[derive(Debug)]
 pub struct Lab(pub ImageLab);

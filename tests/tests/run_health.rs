@@ -4,16 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 use knarr_tests::eventually::eventually;
-use knarr_tests::run_lab::Lab;
+use knarr_tests::run_lab::{Lab, named};
 use serde_json::Value;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Names are names of cgroups too, which all runs of this machine share.
-fn named(name: &str) -> String {
-    format!("{name}-{}", std::process::id())
-}
 
 fn inspect(lab: &Lab, name: &str) -> Value {
     let said: Value = serde_json::from_str(&lab.knarr(&["inspect", name])).unwrap();

@@ -6,18 +6,13 @@
 use knarr_tests::bins::{self, Said};
 use knarr_tests::eventually::eventually;
 use knarr_tests::free_port::free_port;
-use knarr_tests::run_lab::Lab;
+use knarr_tests::run_lab::{Lab, named};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Names are names of cgroups too, which all runs of this machine share.
-fn named(name: &str) -> String {
-    format!("{name}-{}", std::process::id())
-}
 
 /// A server at the container's port 80 that says what is in its /etc/hostname, until there is a file `/stop`.
 const SERVER: &str = "/bin/busybox httpd -p 80 -h /etc; while ! test -e /stop; do sleep 0.05; done";

@@ -212,3 +212,8 @@ fn user_of(core: &Core, id: &str, name: &str) -> anyhow::Result<User> {
 pub fn signal_named(text: &str) -> Option<Signal> {
     Some(super::stop_signal::to_cri(text)).filter(|signal| *signal != Signal::RuntimeDefault)
 }
+
+/// The kernel's number of a signal given by name or number.
+pub fn signal_number(text: &str) -> Option<i32> {
+    super::stop_signal::number(text)
+}

@@ -37,6 +37,12 @@ fn by_number(number: i32) -> Signal {
     name.map(|name| Signal::from_str_name(&format!("SIGNAL_{name}")).unwrap_or_default()).unwrap_or_default()
 }
 
+/// The kernel's number of a signal given by name or number; none where there is no such signal.
+pub(crate) fn number(text: &str) -> Option<i32> {
+    let wanted = to_cri(text);
+    (1..=64).find(|number| wanted != Signal::RuntimeDefault && by_number(*number) == wanted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +54,19 @@ mod tests {
         assert_eq!(choose(Signal::Sigusr1, "SIGQUIT"), "SIGUSR1");
         assert_eq!(choose(Signal::Sigrtminplus3, ""), "SIGRTMIN+3");
         assert_eq!(choose(Signal::Sigrtmaxminus2, ""), "SIGRTMAX-2");
+    }
+
+    #[test]
+    fn numbers_are_the_kernels() {
+        for (text, expected) in [
+            ("SIGTERM", Some(15)),
+            ("kill", Some(9)),
+            ("10", Some(10)),
+            ("SIGRTMIN+3", Some(37)),
+            ("none", None),
+        ] {
+            assert_eq!(number(text), expected, "{text}");
+        }
     }
 
     #[test]

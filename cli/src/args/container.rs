@@ -28,6 +28,8 @@ pub(crate) enum Container {
     Ps(Ps),
     /// Print the output of a container
     Logs(Logs),
+    /// Tell what happens to containers, images and volumes
+    Events(Events),
     /// Clear away after a container that has ended (run by its monitor)
     #[command(hide = true)]
     Ended {
@@ -268,6 +270,22 @@ pub(crate) struct Logs {
     pub(crate) until: Option<String>,
     #[allow(missing_docs)]
     pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// type=, event=, container=, image=, volume=, label=NAME[=VALUE], scope=
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// What has happened since a time (2026-01-31T12:00:00Z) or for a time (10m) too
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// End at a time, or with what happened before it
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) until: Option<String>,
+    /// json, or a template such as '{{.Time}} {{.Action}} {{.Actor.Attributes.name}}'
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
 }
 
 #[derive(Debug, Args)]

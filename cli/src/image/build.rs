@@ -5,6 +5,7 @@
 use super::build_output::Output;
 use super::pull;
 use crate::args::Build as Arguments;
+use crate::events::{Journal, familiar};
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, anyhow, bail};
@@ -29,9 +30,11 @@ pub(crate) async fn run(settings: &Settings, store: &ImageStore, arguments: Argu
         }
         error
     };
+    let journal = Journal::of(settings);
     let build = Build::plan(request).map_err(|error| show_where(error.into()))?;
-    pull_bases(store, &build, &arguments).await?;
+    pull_bases(store, &journal, &build, &arguments).await?;
     let image = execute(settings, store, build, arguments.quiet).await.map_err(show_where)?;
+    arguments.tag.iter().for_each(|tag| journal.image("tag", &image.id, &familiar(tag)));
     if let Some(file) = &arguments.iidfile {
         std::fs::write(file, &image.id).with_context(|| format!("write {}", file.display()))?;
     }
@@ -75,11 +78,16 @@ async fn execute(
     }
 }
 
-async fn pull_bases(store: &ImageStore, build: &Build, arguments: &Arguments) -> anyhow::Result<()> {
+async fn pull_bases(
+    store: &ImageStore,
+    journal: &Journal,
+    build: &Build,
+    arguments: &Arguments,
+) -> anyhow::Result<()> {
     for (name, platform) in build.images() {
         if arguments.pull || store.find(&name)?.is_none() {
             let platform = platform.or_else(|| arguments.platform.clone());
-            pull::pull(store, &name, platform, arguments.quiet)
+            pull::pull(store, journal, &name, platform, arguments.quiet)
                 .await
                 .with_context(|| format!("FROM {name}"))?;
         }

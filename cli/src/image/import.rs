@@ -2,6 +2,7 @@
 
 use super::push;
 use crate::args::Import;
+use crate::events::{Journal, familiar};
 use crate::output;
 use anyhow::{Context, bail};
 use knarr_images::{ImageStore, ImportConfig};
@@ -9,15 +10,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Imports, pushes with `--push`, prints the image's id.
-pub(crate) async fn run(store: &ImageStore, arguments: Import) -> anyhow::Result<()> {
+pub(crate) async fn run(store: &ImageStore, journal: &Journal, arguments: Import) -> anyhow::Result<()> {
     let config = config(&arguments)?;
     let image = if arguments.source == Path::new("-") {
         store.import(Path::new("/dev/stdin"), &arguments.name, config)?
     } else {
         store.import(&arguments.source, &arguments.name, config)?
     };
+    journal.image("import", &image.id, &familiar(&arguments.name));
     if arguments.push {
-        push::push(store, &image, &arguments.name).await?;
+        push::push(store, journal, &image, &arguments.name).await?;
     }
     output::line(&image.id);
     Ok(())

@@ -1,5 +1,6 @@
 //! `knarr image prune`: images that no container uses.
 
+use crate::events::Journal;
 use crate::output;
 use anyhow::{Context, bail};
 use knarr_images::{ImageStore, Prune};
@@ -9,6 +10,7 @@ use std::time::Duration;
 /// much that gave back.
 pub(crate) fn run(
     store: &ImageStore,
+    journal: &Journal,
     all: bool,
     until: Option<&str>,
     filter: Option<&str>,
@@ -22,6 +24,8 @@ pub(crate) fn run(
     }
     let pruned = store.prune(&Prune { all, unused_for })?;
     for image in &pruned.images {
+        image.tags.iter().for_each(|tag| journal.image("untag", &image.id, tag));
+        journal.image("delete", &image.id, &image.id);
         output::line(image.tags.first().unwrap_or(&image.id));
     }
     output::line(&format!("Total reclaimed space: {}", output::size(pruned.bytes)));

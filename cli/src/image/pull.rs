@@ -2,13 +2,14 @@
 
 use super::progress;
 use crate::args::{Output, Pull as Arguments};
+use crate::events::{Journal, familiar};
 use crate::output;
 use knarr_images::{Image, ImageStore, Pull};
 use serde_json::json;
 
 /// Pulls one image and prints its name with the digest.
-pub(crate) async fn run(store: &ImageStore, arguments: Arguments) -> anyhow::Result<()> {
-    let image = pull(store, &arguments.name, arguments.platform, false).await?;
+pub(crate) async fn run(store: &ImageStore, journal: &Journal, arguments: Arguments) -> anyhow::Result<()> {
+    let image = pull(store, journal, &arguments.name, arguments.platform, false).await?;
     match arguments.output {
         Output::Text => output::line(image.digests.first().unwrap_or(&image.id)),
         Output::Json => {
@@ -21,6 +22,7 @@ pub(crate) async fn run(store: &ImageStore, arguments: Arguments) -> anyhow::Res
 /// Pulls, with progress on stderr unless it is to be quiet.
 pub(crate) async fn pull(
     store: &ImageStore,
+    journal: &Journal,
     name: &str,
     platform: Option<String>,
     quiet: bool,
@@ -30,5 +32,8 @@ pub(crate) async fn pull(
     let pull = Pull { reference: name.to_owned(), credentials: None, platform, progress: sender };
     let image = store.pull(pull).await;
     shown.await?;
-    Ok(image?)
+    let image = image?;
+    let full = familiar(name);
+    journal.image("pull", &full, full.rsplit_once(':').map_or(&full, |(repository, _)| repository));
+    Ok(image)
 }

@@ -1,12 +1,13 @@
 //! `knarr image save`: images as one archive, for `load` here or there.
 
 use crate::args::Save;
+use crate::events::Journal;
 use anyhow::{Context, bail};
 use knarr_images::{Format, ImageStore};
 use std::io::{BufWriter, IsTerminal, Write};
 
 /// Writes to a file or to stdout. A file that could not be finished is removed.
-pub(crate) fn run(store: &ImageStore, arguments: &Save) -> anyhow::Result<()> {
+pub(crate) fn run(store: &ImageStore, journal: &Journal, arguments: &Save) -> anyhow::Result<()> {
     let format = match arguments.format.as_str() {
         "oci" | "oci-archive" => Format::Oci,
         "docker" | "docker-archive" => Format::Docker,
@@ -18,14 +19,21 @@ pub(crate) fn run(store: &ImageStore, arguments: &Save) -> anyhow::Result<()> {
         }
         let mut out = BufWriter::new(std::io::stdout().lock());
         store.save(&arguments.names, format, &mut out)?;
-        return Ok(out.flush()?);
+        out.flush()?;
+        told(journal, arguments);
+        return Ok(());
     };
     let mut out =
         BufWriter::new(std::fs::File::create(file).with_context(|| format!("create {}", file.display()))?);
     let saved = store.save(&arguments.names, format, &mut out).map_err(anyhow::Error::from);
     let saved = saved.and_then(|()| Ok(out.flush()?));
-    if saved.is_err() {
-        std::fs::remove_file(file).with_context(|| format!("remove {}", file.display()))?;
+    match &saved {
+        Ok(()) => told(journal, arguments),
+        Err(_) => std::fs::remove_file(file).with_context(|| format!("remove {}", file.display()))?,
     }
     saved
+}
+
+fn told(journal: &Journal, arguments: &Save) {
+    arguments.names.iter().for_each(|name| journal.image("save", name, name));
 }

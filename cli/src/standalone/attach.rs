@@ -86,6 +86,7 @@ pub(super) async fn join(
 ) -> anyhow::Result<Outcome> {
     let mut signals = terminal::signals()?;
     let session = place.monitors.attach(&created.sandbox_id, &created.container_id).await?;
+    place.tell("attach", &[]).await;
     let _raw = if created.tty && manner.stdin { terminal::RawMode::enter()? } else { None };
     if start {
         place.begin(&created.container_id).await?;
@@ -116,6 +117,7 @@ pub(super) async fn join(
         }
     };
     printed.await??;
+    place.tell_exit(&exit).await;
     Ok(Outcome::Ended(exit.code))
 }
 

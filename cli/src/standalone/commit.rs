@@ -12,6 +12,8 @@ pub(crate) async fn run(settings: Settings, arguments: Arguments) -> anyhow::Res
     let place = Standalone::find(&settings, &arguments.name).await?;
     let facts = Facts::expect(&place).await?;
     let freeze = arguments.pause && facts.state() == "running";
+    let (comment, reference) =
+        (arguments.message.clone().unwrap_or_default(), arguments.image.clone().unwrap_or_default());
     let request = Commit {
         name: arguments.image,
         author: arguments.author,
@@ -29,6 +31,9 @@ pub(crate) async fn run(settings: Settings, arguments: Arguments) -> anyhow::Res
     if freeze {
         place.engine.set_paused(&id, false).await?;
     }
-    output::line(&made??.id);
+    let made = made??.id;
+    let about = [("comment", comment), ("imageID", made.clone()), ("imageRef", reference)];
+    place.tell("commit", &about).await;
+    output::line(&made);
     Ok(())
 }

@@ -39,6 +39,7 @@ async fn open(settings: &Settings, directory: &str) -> anyhow::Result<Option<Sta
 /// Answers after which time the container is to be started again, if it is.
 async fn clear_away(settings: &Settings, directory: &str) -> anyhow::Result<Option<Duration>> {
     let Some(place) = open(settings, directory).await? else { return Ok(None) };
+    place.tell_end().await;
     if sweep(settings, &place).await? {
         return Ok(None);
     }

@@ -1,6 +1,6 @@
 //! `knarr exec`: another process in a running container. Its exit status is ours.
 
-use super::{Standalone, plan, run, terminal};
+use super::{Standalone, places, plan, run, terminal};
 use crate::args::Exec;
 use crate::settings::Settings;
 use anyhow::{anyhow, bail};
@@ -31,17 +31,28 @@ pub(crate) async fn run(settings: Settings, arguments: Exec) -> anyhow::Result<E
         user: arguments.user,
         privileged: arguments.privileged,
     };
+    let words = options.command.join(" ");
+    let id = ("execID", places::random()?);
+    place.tell_of(&container, &format!("exec_create: {words}"), std::slice::from_ref(&id));
     if detach {
         let started = place.engine.exec_detached(&container.id, options).await;
+        if started.is_ok() {
+            place.tell_of(&container, &format!("exec_start: {words}"), &[id]);
+        }
         return Ok(run::or_complain(started.map(|()| ExitCode::SUCCESS).map_err(Into::into)));
     }
     match place.engine.exec_with(&container.id, options).await {
-        Ok(session) => serve(&place, session).await,
+        Ok(session) => {
+            place.tell_of(&container, &format!("exec_start: {words}"), std::slice::from_ref(&id));
+            let code = serve(&place, session).await?;
+            place.tell_of(&container, "exec_die", &[id, ("exitCode", code.to_string())]);
+            Ok(ExitCode::from(code))
+        }
         Err(error) => Ok(run::or_complain(Err(error.into()))),
     }
 }
 
-async fn serve(place: &Standalone, mut session: ExecSession) -> anyhow::Result<ExitCode> {
+async fn serve(place: &Standalone, mut session: ExecSession) -> anyhow::Result<u8> {
     if let Some(stdin) = session.stdin.take() {
         tokio::spawn(feed(stdin));
     }
@@ -61,7 +72,7 @@ async fn serve(place: &Standalone, mut session: ExecSession) -> anyhow::Result<E
         stderr.await??;
     }
     let exit = exit?.map_err(|error| anyhow!(error))?;
-    Ok(ExitCode::from(exit.code.clamp(0, 255) as u8))
+    Ok(exit.code.clamp(0, 255) as u8)
 }
 
 async fn feed(stdin: OwnedFd) -> anyhow::Result<()> {

@@ -24,5 +24,7 @@ pub(crate) async fn run(settings: &Settings, name: &str, file: Option<&Path>) ->
         Files::open(&root)?.export(&mut out)?;
         Ok(out.flush()?)
     })
-    .await?
+    .await??;
+    place.tell("export", &[]).await;
+    Ok(())
 }

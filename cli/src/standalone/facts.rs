@@ -18,6 +18,8 @@ pub(super) struct Facts {
     pub(super) paused: bool,
     /// Empty without a network of its own.
     pub(super) address: String,
+    /// That of IPv6, the same.
+    second_address: String,
     /// How it was asked for, in the words of `docker inspect`'s HostConfig.
     pub(super) options: Value,
     /// Its `config.json`.
@@ -44,11 +46,13 @@ impl Facts {
             true => Health::read(place.data_dir())?,
             false => None,
         };
+        let addresses = run::addresses(place, &container.pod_sandbox_id).await.unwrap_or_default();
         let options = status.labels.get(plan::OPTIONS_LABEL).map_or("{}", String::as_str);
         Ok(Some(Self {
             name: place.name().to_owned(),
             paused: running && place.engine.is_paused(&container.id).await?,
-            address: run::address(place, &container.pod_sandbox_id).await.unwrap_or_default(),
+            address: addresses.first().cloned().unwrap_or_default(),
+            second_address: addresses.get(1).cloned().unwrap_or_default(),
             options: serde_json::from_str(options).unwrap_or_default(),
             spec: info["runtimeSpec"].clone(),
             pid: if running { info["pid"].as_i64().unwrap_or(0) } else { 0 },
@@ -140,8 +144,9 @@ impl Facts {
             },
             "NetworkSettings": {
                 "IPAddress": self.address,
+                "GlobalIPv6Address": self.second_address,
                 "Ports": self.options["PortBindings"],
-                "Networks": {network: {"IPAddress": self.address}},
+                "Networks": {network: {"IPAddress": self.address, "GlobalIPv6Address": self.second_address}},
             },
         });
         // As Docker does it: there without a check is nothing at all.

@@ -202,7 +202,12 @@ async fn checked(place: &Standalone, watch: &Watch, starts_up: bool) -> anyhow::
         return Ok(false);
     }
     let health = Health::read(place.data_dir())?.unwrap_or_else(Health::starting);
-    health.after(probe, watch.check.retries, starts_up).write(place.data_dir())?;
+    let before = health.status.clone();
+    let health = health.after(probe, watch.check.retries, starts_up);
+    health.write(place.data_dir())?;
+    if health.status != before {
+        place.tell_of(&container, &format!("health_status: {}", health.status), &[]);
+    }
     Ok(true)
 }
 

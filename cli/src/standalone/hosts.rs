@@ -42,9 +42,10 @@ pub(super) fn text(names: &Names<'_>, host: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The line of the container's own address, which changes with every start; empty without a network of its own.
-pub(super) fn own_line(address: &str, hostname: &str) -> String {
-    if address.is_empty() || hostname.is_empty() { String::new() } else { format!("{address}\t{hostname}\n") }
+/// The lines of the container's own addresses, which change with every start; none without a network of its own.
+pub(super) fn own_lines(addresses: &[String], hostname: &str) -> String {
+    let lines = addresses.iter().filter(|_| !hostname.is_empty());
+    lines.map(|address| format!("{address}\t{hostname}\n")).collect()
 }
 
 #[cfg(test)]
@@ -58,8 +59,9 @@ mod tests {
         let text = text(&names, "host\n").unwrap();
         assert!(text.starts_with("127.0.0.1\tlocalhost\n"));
         assert!(text.ends_with("1.2.3.4\ta\n10.0.0.1\tgw\n::1\tsix\n"), "{text}");
-        assert_eq!(own_line("10.0.0.2", "c"), "10.0.0.2\tc\n");
-        assert_eq!(own_line("", "c") + &own_line("10.0.0.2", ""), "");
+        let both = ["10.0.0.2".to_owned(), "fd00::2".to_owned()];
+        assert_eq!(own_lines(&both, "c"), "10.0.0.2\tc\nfd00::2\tc\n");
+        assert_eq!(own_lines(&[], "c") + &own_lines(&both, ""), "");
     }
 
     #[test]

@@ -23,10 +23,12 @@ pub(crate) async fn run(settings: Settings, arguments: Kill) -> anyhow::Result<(
             .await
             .map_err(|error| anyhow::anyhow!("Cannot kill container: {name}: {error}"))?;
         place.stays_ended()?;
+        place.tell_kill(&container, &arguments.signal).await;
         place.engine.signal(&container.id, &arguments.signal).await?;
         if signal == Signal::Sigkill {
             let ended = place.monitors.wait(&container.pod_sandbox_id, &container.id);
             let _late = tokio::time::timeout(PATIENCE, ended).await;
+            place.tell_end().await;
         }
         Ok(name.to_owned())
     })

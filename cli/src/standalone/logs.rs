@@ -2,6 +2,7 @@
 
 use super::Standalone;
 use crate::args::Logs;
+use crate::moment::moment;
 use crate::settings::Settings;
 use anyhow::Context;
 use jiff::Timestamp;
@@ -74,19 +75,6 @@ impl Wanted {
     }
 }
 
-/// A time, seconds since 1970, or so long ago (`1h30m`).
-fn moment(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time);
-    }
-    if let Ok(seconds) = text.parse::<i64>() {
-        return Ok(Timestamp::from_second(seconds)?);
-    }
-    let ago: jiff::SignedDuration =
-        text.parse().context("not a time (2026-01-31T12:00:00Z) or duration (10m)")?;
-    Ok(now.checked_sub(ago)?)
-}
-
 /// Prints what comes until the container has ended; the last look is after its end, so nothing is missed.
 async fn follow(place: &Standalone, log: &mut BufReader<File>, timestamps: bool) -> anyhow::Result<()> {
     loop {
@@ -130,15 +118,6 @@ fn print(line: &str, timestamps: bool) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_absolute_or_ago() {
-        let now = Timestamp::from_second(10_000).unwrap();
-        assert_eq!(moment("1h", now).unwrap().as_second(), 6_400);
-        assert_eq!(moment("5000", now).unwrap().as_second(), 5_000);
-        assert_eq!(moment("1970-01-01T00:01:00Z", now).unwrap().as_second(), 60);
-        assert!(moment("yesterday", now).is_err());
-    }
 
     #[test]
     fn lines_are_chosen_by_their_time() {

@@ -15,6 +15,7 @@ pub(crate) async fn run(settings: &Settings, names: &[String], pause: bool) -> a
             (false, false) => bail!("Container {name} is not paused"),
             _ => place.engine.set_paused(&container.id, pause).await?,
         }
+        place.tell_of(&container, if pause { "pause" } else { "unpause" }, &[]);
         Ok(name.to_owned())
     })
     .await

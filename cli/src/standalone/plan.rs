@@ -76,6 +76,8 @@ pub(super) struct Known<'a> {
     pub(super) log_directory: &'a Path,
     /// Nobody waits for its end.
     pub(super) detached: bool,
+    /// Containers have IPv6 addresses too.
+    pub(super) second_family: bool,
 }
 
 /// The plan for one container. Its cgroup is `/knarr-run/DIRECTORY`.
@@ -93,6 +95,7 @@ pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result
         bail!("--publish: the container has no network of its own to publish from");
     }
     ports::choose_free(&mut ports)?;
+    let ports = ports::for_families(ports, known.second_family)?;
     let wishes = mounts::with_inherited(mounts::wishes(options)?, known.inherited.clone());
     let mounts = mounts::with_volumes(wishes, &known.volumes);
     let namespaces = names::namespaces(options, network)?;

@@ -2,6 +2,7 @@
 
 use super::Standalone;
 use super::facts::Facts;
+use super::plan::ports::joined;
 use crate::output;
 use crate::settings::Settings;
 use anyhow::bail;
@@ -19,7 +20,7 @@ pub(crate) async fn run(settings: &Settings, name: &str, port: Option<&str>) -> 
         for binding in bindings.as_array().into_iter().flatten() {
             found = true;
             let text = |key: &str| binding[key].as_str().unwrap_or_default().to_owned();
-            let outside = format!("{}:{}", text("HostIp"), text("HostPort"));
+            let outside = joined(&text("HostIp"), &text("HostPort"));
             output::line(&if wanted.is_some() { outside } else { format!("{inside} -> {outside}") });
         }
     }

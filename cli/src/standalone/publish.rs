@@ -4,11 +4,14 @@
 //! look first whether somebody else listens, and to take ports away from containers that have ended without their
 //! helper (`ended`) having run.
 
+use super::plan::ports::address;
 use super::{Standalone, is_running, places};
 use crate::settings::Settings;
 use knarr_agent::cri::v1::{PortMapping, Protocol};
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
+use rustix::io::Errno;
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+use std::net::SocketAddr;
 
 /// Fails, in Docker's words, where a program of this machine listens at one of the ports. One command looks at a time:
 /// to look is to listen, and another one would take that for such a program.
@@ -19,26 +22,39 @@ pub(super) async fn check_free(settings: &Settings, ports: &[PortMapping]) -> an
 
 fn look(ports: &[PortMapping]) -> anyhow::Result<()> {
     for port in ports.iter().filter(|port| port.host_port != 0) {
-        let ip: IpAddr = port.host_ip.parse().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-        let number = u16::try_from(port.host_port)?;
+        let place = SocketAddr::new(address(port)?, u16::try_from(port.host_port)?);
         let (name, bound) = match port.protocol() {
-            Protocol::Tcp => ("tcp", TcpListener::bind((ip, number)).map(drop)),
-            Protocol::Udp => ("udp", UdpSocket::bind((ip, number)).map(drop)),
+            Protocol::Tcp => ("tcp", listen(place, SocketType::STREAM)),
+            Protocol::Udp => ("udp", listen(place, SocketType::DGRAM)),
             Protocol::Sctp => continue,
         };
         match bound {
-            Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                anyhow::bail!("failed to bind host port {ip}:{number}/{name}: address already in use")
+            Err(Errno::ADDRINUSE) => {
+                anyhow::bail!("failed to bind host port {place}/{name}: address already in use")
             }
-            Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
-                anyhow::bail!(
-                    "failed to bind host port {ip}:{number}/{name}: cannot assign requested address"
-                )
+            Err(Errno::ADDRNOTAVAIL) => {
+                anyhow::bail!("failed to bind host port {place}/{name}: cannot assign requested address")
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// As a server would that knows nothing of the other family.
+fn listen(place: SocketAddr, kind: SocketType) -> rustix::io::Result<()> {
+    let family = if place.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    if place.is_ipv6() {
+        set_ipv6_v6only(&socket, true)?;
+    }
+    if kind == SocketType::DGRAM {
+        return bind(&socket, &place);
+    }
+    // What an ended connection of the port leaves behind is nobody who listens.
+    set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &place)?;
+    rustix::net::listen(&socket, 1)
 }
 
 /// The network refused a port that another container has.
@@ -65,6 +81,7 @@ pub(super) async fn release_ended(settings: &Settings, own: &str) -> anyhow::Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{Ipv4Addr, TcpListener};
 
     #[test]
     fn a_port_that_somebody_listens_at_is_refused() {

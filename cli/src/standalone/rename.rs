@@ -6,5 +6,8 @@ use crate::settings::Settings;
 /// Renames one container.
 pub(crate) async fn run(settings: &Settings, name: &str, new_name: &str) -> anyhow::Result<()> {
     let place = Standalone::find(settings, name).await?;
-    places::rename(settings, &place.place, new_name.trim_start_matches('/')).await
+    let new_name = new_name.trim_start_matches('/');
+    places::rename(settings, &place.place, new_name).await?;
+    place.tell("rename", &[("oldName", format!("/{}", place.name())), ("name", new_name.to_owned())]).await;
+    Ok(())
 }

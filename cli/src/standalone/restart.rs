@@ -12,6 +12,7 @@ pub(crate) async fn run(settings: Settings, arguments: Stop) -> anyhow::Result<(
         let place = Standalone::find(&settings, name).await?;
         place.stop(arguments.time, arguments.signal.as_deref()).await?;
         start::begin(&settings, &place, History::default()).await?;
+        place.tell("restart", &[]).await;
         Ok(name.to_owned())
     })
     .await

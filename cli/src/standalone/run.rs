@@ -8,6 +8,7 @@ use super::plan::health::OfImage;
 use super::plan::{self, Known, Plan};
 use super::{Standalone, helper, hosts, places, publish, recipe, volumes};
 use crate::args::{CreateOptions, Run};
+use crate::events::Journal;
 use crate::settings::Settings;
 use crate::{image, output};
 use anyhow::{Context, bail};
@@ -111,7 +112,7 @@ async fn made(
         );
     }
     let store = image::open(settings)?;
-    let image = image_of(&store, options).await?;
+    let image = image_of(&store, &Journal::of(settings), options).await?;
     store.verify(&image, &options.image)?;
     let name = match &options.name {
         Some(name) => name.trim_start_matches('/').to_owned(),
@@ -142,6 +143,7 @@ async fn made(
             return Err(error);
         }
     };
+    place.tell("create", &[]).await;
     if let Some(file) = &options.cidfile {
         let mut file = std::fs::File::create_new(file).with_context(|| format!("{}", file.display()))?;
         file.write_all(created.container_id.as_bytes())?;
@@ -149,12 +151,12 @@ async fn made(
     Ok((place, created))
 }
 
-async fn image_of(store: &ImageStore, options: &CreateOptions) -> anyhow::Result<Image> {
+async fn image_of(store: &ImageStore, journal: &Journal, options: &CreateOptions) -> anyhow::Result<Image> {
     let found = store.find(&options.image)?;
     match (options.pull.as_str(), found) {
         ("missing", Some(image)) | ("never", Some(image)) => Ok(image),
         ("never", None) => bail!("No such image: {}", options.image),
-        _ => image::pull(store, &options.image, options.platform.clone(), options.quiet).await,
+        _ => image::pull(store, journal, &options.image, options.platform.clone(), options.quiet).await,
     }
 }
 
@@ -182,6 +184,7 @@ async fn make(
         health: OfImage { check: raw["Healthcheck"].clone(), shell: raw["Shell"].clone() },
         log_directory,
         detached,
+        second_family: settings.node.run_network.pod_cidr_v6.is_some(),
     };
     let Plan { sandbox, mut container, additions, mounts } = plan::plan(options, &known)?;
     publish::check_free(settings, &sandbox.port_mappings).await?;
@@ -199,7 +202,7 @@ async fn make(
         let own = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
         let (hosts_file, base) = place.hosts_files();
         std::fs::write(base, hosts::text(&names, &own)?)?;
-        write_hosts(place, &address(place, &sandbox_id).await?, &sandbox.hostname)?;
+        write_hosts(place, &addresses(place, &sandbox_id).await?, &sandbox.hostname)?;
         container.mounts.push(plan::hosts_mount(&hosts_file));
     }
     let request = CreateContainerRequest {
@@ -219,19 +222,21 @@ fn chooses_ports(options: &CreateOptions) -> bool {
     options.publish_all || plan::ports::all(&options.publish).is_ok_and(chosen)
 }
 
-/// Writes the container's `/etc/hosts`, if that is ours, with the address that it has now.
-pub(super) fn write_hosts(place: &Standalone, address: &str, hostname: &str) -> anyhow::Result<()> {
+/// Writes the container's `/etc/hosts`, if that is ours, with the addresses that it has now.
+pub(super) fn write_hosts(place: &Standalone, addresses: &[String], hostname: &str) -> anyhow::Result<()> {
     let (file, base) = place.hosts_files();
     let Ok(base) = std::fs::read_to_string(base) else { return Ok(()) };
-    let text = base + &hosts::own_line(address, hostname);
+    let text = base + &hosts::own_lines(addresses, hostname);
     std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))
 }
 
-/// Of the container in the bridge's network; empty in another.
-pub(super) async fn address(place: &Standalone, sandbox_id: &str) -> anyhow::Result<String> {
+/// Of the container in the bridge's network, that of IPv4 first; none in another.
+pub(super) async fn addresses(place: &Standalone, sandbox_id: &str) -> anyhow::Result<Vec<String>> {
     let request = PodSandboxStatusRequest { pod_sandbox_id: sandbox_id.to_owned(), verbose: false };
     let status = place.engine.pod_sandbox_status(request).await?.status;
-    Ok(status.and_then(|status| status.network).map(|network| network.ip).unwrap_or_default())
+    let network = status.and_then(|status| status.network).unwrap_or_default();
+    let more = network.additional_ips.into_iter().map(|more| more.ip);
+    Ok(std::iter::once(network.ip).chain(more).filter(|address| !address.is_empty()).collect())
 }
 
 #[cfg(test)]

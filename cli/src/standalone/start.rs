@@ -87,8 +87,8 @@ pub(super) async fn connect(settings: &Settings, place: &Standalone, sandbox_id:
             place.engine.connect(sandbox_id).await?;
         }
     }
-    let address = run::address(place, sandbox_id).await?;
-    run::write_hosts(place, &address, &Facts::expect(place).await?.env("HOSTNAME"))
+    let addresses = run::addresses(place, sandbox_id).await?;
+    run::write_hosts(place, &addresses, &Facts::expect(place).await?.env("HOSTNAME"))
 }
 
 async fn start_and_join(settings: &Settings, name: &str, manner: &Manner) -> anyhow::Result<ExitCode> {
@@ -135,6 +135,7 @@ async fn startable(place: &Standalone) -> anyhow::Result<Option<Container>> {
         let revived = async { place.engine.revive(&container.id, recipe::read(place.data_dir())?).await };
         revived.await.with_context(|| format!("container {}", place.name()))?;
     } else if container.state == ContainerState::ContainerExited as i32 {
+        place.tell_end().await;
         place.engine.reset(&container.id).await?;
     }
     Ok(Some(container))

@@ -18,6 +18,7 @@ pub(crate) async fn run(settings: &Settings, name: &str, options: &[String]) -> 
         bail!("ps: {}", String::from_utf8_lossy(&asked.stderr).trim());
     }
     let text = String::from_utf8_lossy(&asked.stdout);
+    place.tell_of(&container, "top", &[]);
     chosen(&text, &pids)?.iter().for_each(|line| output::line(line));
     Ok(())
 }

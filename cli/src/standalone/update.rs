@@ -25,6 +25,7 @@ pub(crate) async fn run(settings: Settings, arguments: Update) -> anyhow::Result
             ..Default::default()
         };
         place.engine.update_container_resources(request).await?;
+        place.tell("update", &[]).await;
         Ok(name.to_owned())
     })
     .await

@@ -9,6 +9,7 @@ use super::each::each;
 use super::plan::mounts::{At, Wish, check_name, volumes_from};
 use super::{Standalone, places, plan};
 use crate::args::Volume as Command;
+use crate::events::Journal;
 use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, bail};
@@ -48,7 +49,7 @@ fn create(settings: &Settings, name: Option<String>) -> anyhow::Result<()> {
         None => places::random()?,
     };
     check_name(&name)?;
-    make(&directory(settings, &name))?;
+    make(settings, &name)?;
     output::line(&name);
     Ok(())
 }
@@ -137,7 +138,11 @@ fn remove(settings: &Settings, name: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("remove {}", path.display()))
         }
-        _ => Ok(()),
+        Err(_) => Ok(()),
+        Ok(()) => {
+            Journal::of(settings).volume("destroy", name);
+            Ok(())
+        }
     }
 }
 
@@ -201,7 +206,7 @@ pub(super) fn prepare(settings: &Settings, container: &str, wishes: &[Wish]) -> 
                     None => places::random()?,
                 };
                 let path = directory(settings, &named);
-                if make(&path)? && *fill {
+                if make(settings, &named)? && *fill {
                     ready.fill.push((path.clone(), at.target.clone()));
                 }
                 if name.is_none() {
@@ -235,9 +240,13 @@ fn host_path(source: &Path, make: bool) -> anyhow::Result<()> {
 }
 
 /// Answers whether it is new, or still empty.
-fn make(path: &Path) -> anyhow::Result<bool> {
-    let data = path.join(DATA);
+fn make(settings: &Settings, name: &str) -> anyhow::Result<bool> {
+    let data = directory(settings, name).join(DATA);
+    let new = !data.exists();
     std::fs::create_dir_all(&data).with_context(|| format!("mkdir {}", data.display()))?;
+    if new {
+        Journal::of(settings).volume("create", name);
+    }
     Ok(std::fs::read_dir(&data)?.next().is_none())
 }
 

@@ -328,6 +328,12 @@ impl DirectorySink {
                     set_opaque(&open_directory(&parent, name)?)?;
                 }
             }
+            Err(Errno::PERM) => {
+                return Err(Error::io(
+                    "deletions cannot be kept in directories here: mknod c 0 0",
+                    Errno::PERM,
+                ));
+            }
             Err(error) => return Err(Error::io("mknod c 0 0", error)),
         }
         Ok(())

@@ -4,9 +4,8 @@
 //! other tool does. The upper directory of an overlay is written as the layer it amounts to: deletions as whiteouts.
 
 use crate::error::{Error, Result};
-use crate::layer::directory::is_whiteout_device;
 use crate::layer::inherit::{has_opaque, xattrs_of};
-use crate::layer::whiteout;
+use crate::layer::whiteout::{self, Hidden};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -95,8 +94,13 @@ impl<W: Write> Packer<'_, W> {
         if (self.packing.overlay || self.packing.rootless) && path.as_os_str().is_empty() {
             return Ok(());
         }
-        if self.packing.overlay && is_whiteout_device(meta) {
-            return self.mark(&whiteout::of(path));
+        if self.packing.overlay
+            && let Some(hidden) = whiteout::hidden_by(path, meta)
+        {
+            return match hidden {
+                Hidden::Path(hidden) => self.mark(&whiteout::of(&hidden)),
+                Hidden::Beneath => self.mark(path),
+            };
         }
         let mut header = self.header(meta);
         let name = if path.as_os_str().is_empty() { Path::new("./") } else { path };
@@ -127,7 +131,7 @@ impl<W: Write> Packer<'_, W> {
                 slashed.push(b'/');
             }
             self.builder.append_data(&mut header, OsStr::from_bytes(&slashed), &[][..]).map_err(failed)?;
-            let opaque = self.packing.overlay && has_opaque(&dir);
+            let opaque = self.packing.overlay && has_opaque(&dir) && !whiteout::opaque_in(source).exists();
             return if opaque { self.mark(&whiteout::opaque_in(path)) } else { Ok(()) };
         }
         if kind.is_socket() {

@@ -1,7 +1,9 @@
 //! Deletions, which a layer spells as file names (image spec, "Whiteouts").
 
 use crate::error::{Error, Result};
+use crate::layer::directory::is_whiteout_device;
 use std::ffi::OsStr;
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +20,30 @@ pub(crate) fn of(path: &Path) -> PathBuf {
 /// The name that hides what lies beneath a directory.
 pub(crate) fn opaque_in(directory: &Path) -> PathBuf {
     directory.join(OsStr::from_bytes(OPAQUE))
+}
+
+/// What a file in an upper directory hides, if that is what it is there for: the kernel makes devices of 0:0 for that,
+/// fuse-overlayfs where it may not make devices empty files with the names of archives.
+pub(crate) fn hidden_by(path: &Path, meta: &Metadata) -> Option<Hidden> {
+    if is_whiteout_device(meta) {
+        return Some(Hidden::Path(path.to_owned()));
+    }
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    match classify(name) {
+        _ if !meta.is_file() || meta.len() > 0 => None,
+        Ok(Name::Whiteout(hidden)) => Some(Hidden::Path(path.with_file_name(OsStr::from_bytes(hidden)))),
+        Ok(Name::Opaque) => Some(Hidden::Beneath),
+        _ => None,
+    }
+}
+
+/// See `hidden_by`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Hidden {
+    /// This path of the layers beneath.
+    Path(PathBuf),
+    /// All they have in this directory.
+    Beneath,
 }
 
 /// What a file name asks for.

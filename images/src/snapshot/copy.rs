@@ -7,6 +7,7 @@ use crate::layer::inherit::{has_opaque, xattrs_of};
 use crate::layer::removal::remove_at;
 use crate::mount::Mount;
 use crate::snapshot::layers::Layers;
+use crate::snapshot::overlay::WORK;
 use crate::snapshot::usage::usage_of;
 use crate::snapshot::{Access, Record, Shelf, Snapshotter};
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
@@ -30,6 +31,9 @@ impl Copy {
     }
 
     fn mounts_of(&self, key: &str, record: &Record) -> Result<Vec<Mount>> {
+        if self.shelf.path(key)?.join(WORK).exists() {
+            return Err(Error::unsupported("a snapshot that was made by overlayfs, without overlayfs"));
+        }
         Ok(vec![Mount::bind(&self.shelf.path(key)?.join(TREE), record.access == Access::ReadOnly)])
     }
 }

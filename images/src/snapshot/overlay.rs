@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 pub(crate) const UPPER: &str = "fs";
-const WORK: &str = "work";
+pub(crate) const WORK: &str = "work";
 
 /// The default.
 #[derive(Debug)]
@@ -26,6 +26,10 @@ impl Overlay {
 
     fn mounts_of(&self, key: &str, record: &Record) -> Result<Vec<Mount>> {
         let directory = self.shelf.path(key)?;
+        if !directory.join(WORK).exists() {
+            // A copy of everything, from when the kernel refused.
+            return Ok(vec![Mount::bind(&directory.join(UPPER), record.access == Access::ReadOnly)]);
+        }
         let lower = self.layers.roots(record.parent.as_ref())?;
         Ok(vec![match record.access {
             Access::ReadOnly if lower.is_empty() => Mount::bind(&directory.join(UPPER), true),

@@ -15,6 +15,7 @@ use crate::registry::retry::Patience;
 use crate::registry::transport::Transport;
 use crate::registry::{docker_config, hosts};
 use crate::snapshot::layers::Layers;
+use crate::snapshot::refusal::overlays_on;
 use crate::snapshot::{Snapshotter, copy::Copy, overlay::Overlay};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -48,11 +49,11 @@ impl Parts {
         let root = root.canonicalize().map_err(|e| Error::path("open", root, e))?;
         let lock = root.join("lock");
         let layers = Layers::open(&root, options.layers)?;
-        let snapshots: Box<dyn Snapshotter> = match options.layers {
-            LayerKind::Auto | LayerKind::Directory | LayerKind::Erofs => {
-                Box::new(Overlay::open(&root, layers.clone())?)
-            }
-            LayerKind::Copy => Box::new(Copy::open(&root, layers.clone())?),
+        let copies = options.layers == LayerKind::Copy
+            || options.layers == LayerKind::Auto && !overlays_on(&root.join("staging"))?;
+        let snapshots: Box<dyn Snapshotter> = match copies {
+            false => Box::new(Overlay::open(&root, layers.clone())?),
+            true => Box::new(Copy::open(&root, layers.clone())?),
         };
         let parts = Self {
             content: BlobDirectory::open(&root)?,

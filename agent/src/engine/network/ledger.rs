@@ -44,6 +44,7 @@ pub(crate) struct Allocation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PortRecord {
     pub(crate) protocol: String,
+    /// Any where absent; `0.0.0.0` and `::` are any of their family.
     pub(crate) host_ip: Option<IpAddr>,
     pub(crate) host_port: u16,
     pub(crate) container_port: u16,
@@ -53,7 +54,7 @@ impl From<&HostPort> for PortRecord {
     fn from(port: &HostPort) -> Self {
         Self {
             protocol: port.protocol.to_owned(),
-            host_ip: port.host_ip.filter(|address| !address.is_unspecified()),
+            host_ip: port.host_ip,
             host_port: port.host_port,
             container_port: port.container_port,
         }
@@ -233,9 +234,16 @@ pub(crate) fn clash<'a>(
 ) -> Option<&'a Allocation> {
     let same = |other: &PortRecord| {
         (&other.protocol, other.host_port) == (&port.protocol, port.host_port)
-            && (other.host_ip.is_none() || port.host_ip.is_none() || other.host_ip == port.host_ip)
+            && meet(other.host_ip, port.host_ip)
     };
     pods.into_iter().find(|pod| pod.host_ports.iter().any(same))
+}
+
+/// Whether a packet can be for both addresses of the host.
+fn meet(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return true };
+    let any = one.is_unspecified() || other.is_unspecified();
+    one == other || any && one.is_ipv4() == other.is_ipv4()
 }
 
 fn absent_is_fine(result: std::io::Result<()>) -> std::io::Result<()> {
@@ -308,6 +316,20 @@ mod tests {
         assert!(take("e", port("tcp", Some("127.0.0.1"))).is_err());
         ledger.leave(&first).unwrap();
         take("e", port("tcp", Some("127.0.0.1"))).unwrap();
+    }
+
+    #[test]
+    fn any_address_is_any_of_its_family() {
+        let meets = |one: &str, other: &str| {
+            let ip = |text: &str| (!text.is_empty()).then(|| text.parse().unwrap());
+            meet(ip(one), ip(other)) && meet(ip(other), ip(one))
+        };
+        for (one, other) in [("", "::1"), ("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("::1", "::1"), ("", "")] {
+            assert!(meets(one, other), "{one} {other}");
+        }
+        for (one, other) in [("0.0.0.0", "::"), ("0.0.0.0", "::1"), ("::", "10.0.0.1"), ("::1", "::2")] {
+            assert!(!meets(one, other), "{one} {other}");
+        }
     }
 
     #[test]

@@ -62,8 +62,11 @@ fn add_sets<'a>(table: &mut Table, family: &Family, pods: impl Iterator<Item = (
         for port in ports {
             let target = format!("{pod} . {}", port.container_port);
             let key = format!("{} . {}", port.protocol, port.host_port);
-            match port.host_ip.filter(|address| !address.is_unspecified()) {
+            match port.host_ip {
                 None => drop(any.elements.insert(key, target)),
+                Some(address) if (family.is_mine)(&address) && address.is_unspecified() => {
+                    drop(any.elements.insert(key, target));
+                }
                 Some(address) if (family.is_mine)(&address) => {
                     bound.elements.insert(format!("{address} . {key}"), target);
                 }

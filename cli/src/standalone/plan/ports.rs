@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use knarr_agent::cri::v1::{PortMapping, Protocol};
 use serde_json::{Map, Value, json};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 
 /// All mappings; a host port of 0 is still to be chosen.
 pub(in crate::standalone) fn all(texts: &[String]) -> anyhow::Result<Vec<PortMapping>> {
@@ -29,12 +29,13 @@ fn published(text: &str) -> anyhow::Result<Vec<PortMapping>> {
             _ => ("", ports),
         },
     };
-    if !host_ip.is_empty() {
-        let ip: IpAddr = host_ip.parse().with_context(|| format!("invalid IP address: {host_ip}"))?;
-        if ip.is_ipv6() {
-            bail!("{ip}: publishing at IPv6 addresses is not supported yet");
+    let host_ip = match host_ip {
+        "" => String::new(),
+        text => {
+            let ip: IpAddr = text.parse().with_context(|| format!("invalid IP address: {text}"))?;
+            ip.to_string()
         }
-    }
+    };
     let (host, container) = ports.split_once(':').unwrap_or(("", ports));
     let containers = range(container).with_context(|| format!("Invalid containerPort: {container}"))?;
     let hosts: Vec<u16> = match host {
@@ -48,7 +49,7 @@ fn published(text: &str) -> anyhow::Result<Vec<PortMapping>> {
         protocol: protocol as i32,
         container_port: container.into(),
         host_port: host.into(),
-        host_ip: host_ip.into(),
+        host_ip: host_ip.clone(),
     };
     Ok(hosts.into_iter().zip(containers).map(mapping).collect())
 }
@@ -65,7 +66,7 @@ fn range(text: &str) -> anyhow::Result<std::ops::RangeInclusive<u16>> {
 /// Takes a port that nobody listens at, for each that was not named.
 pub(super) fn choose_free(ports: &mut [PortMapping]) -> anyhow::Result<()> {
     for port in ports.iter_mut().filter(|port| port.host_port == 0) {
-        let ip = port.host_ip.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let ip = address(port)?;
         let free = match port.protocol() {
             Protocol::Udp => UdpSocket::bind((ip, 0))?.local_addr()?,
             Protocol::Tcp | Protocol::Sctp => TcpListener::bind((ip, 0))?.local_addr()?,
@@ -73,6 +74,43 @@ pub(super) fn choose_free(ports: &mut [PortMapping]) -> anyhow::Result<()> {
         port.host_port = free.port().into();
     }
     Ok(())
+}
+
+/// The address of the host; any of IPv4 where none is named.
+pub(in crate::standalone) fn address(port: &PortMapping) -> anyhow::Result<IpAddr> {
+    match port.host_ip.as_str() {
+        "" => Ok(Ipv4Addr::UNSPECIFIED.into()),
+        text => text.parse().with_context(|| format!("invalid IP address: {text}")),
+    }
+}
+
+/// A port without an address is published at all of them: those of IPv4, and those of IPv6 where containers have it.
+pub(super) fn for_families(ports: Vec<PortMapping>, second: bool) -> anyhow::Result<Vec<PortMapping>> {
+    let mut all = Vec::new();
+    for port in ports {
+        if address(&port)? == Ipv6Addr::LOCALHOST {
+            bail!(
+                "--publish {}: the kernel takes no answers to ::1 from another link; 127.0.0.1 can be published",
+                outside(&port)
+            );
+        }
+        if !second && address(&port)?.is_ipv6() {
+            bail!(
+                "--publish {}: containers have no IPv6 addresses here (run_network.pod_cidr_v6 is not set)",
+                outside(&port)
+            );
+        }
+        let families = match (port.host_ip.as_str(), second) {
+            ("", true) => &["0.0.0.0", "::"][..],
+            ("", false) => &["0.0.0.0"],
+            _ => &[""],
+        };
+        all.extend(families.iter().map(|family| match *family {
+            "" => port.clone(),
+            family => PortMapping { host_ip: family.to_owned(), ..port.clone() },
+        }));
+    }
+    Ok(all)
 }
 
 /// The name of a mapping's container side: `80/tcp`.
@@ -89,9 +127,19 @@ fn host_ip(port: &PortMapping) -> &str {
     if port.host_ip.is_empty() { "0.0.0.0" } else { &port.host_ip }
 }
 
-/// `0.0.0.0:8080->80/tcp, ...`
+/// The host's side: `0.0.0.0:8080`, `[::]:8080`.
+fn outside(port: &PortMapping) -> String {
+    joined(host_ip(port), &port.host_port.to_string())
+}
+
+/// Address and port, with brackets around what has colons itself.
+pub(in crate::standalone) fn joined(host: &str, port: &str) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// `0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, ...`
 pub(super) fn shown(ports: &[PortMapping]) -> String {
-    let shown = ports.iter().map(|port| format!("{}:{}->{}", host_ip(port), port.host_port, inside(port)));
+    let shown = ports.iter().map(|port| format!("{}->{}", outside(port), inside(port)));
     shown.collect::<Vec<_>>().join(", ")
 }
 
@@ -115,7 +163,8 @@ pub(in crate::standalone) fn of_bindings(document: &Value) -> Vec<PortMapping> {
         let (port, protocol) = name.split_once('/').unwrap_or((name, "tcp"));
         for binding in list.as_array().into_iter().flatten() {
             let (ip, host) = (binding["HostIp"].as_str(), binding["HostPort"].as_str());
-            let text = format!("{}:{}:{port}/{protocol}", ip.unwrap_or_default(), host.unwrap_or_default());
+            let host = joined(ip.unwrap_or_default(), host.unwrap_or_default());
+            let text = format!("{host}:{port}/{protocol}");
             ports.extend(published(&text).unwrap_or_default());
         }
     }
@@ -136,9 +185,21 @@ mod tests {
         assert_eq!(one("8080:80"), (String::new(), 8080, 80, "80/tcp".into()));
         assert_eq!(one("80"), (String::new(), 0, 80, "80/tcp".into()));
         assert_eq!(one("127.0.0.1::80"), ("127.0.0.1".into(), 0, 80, "80/tcp".into()));
+        assert_eq!(one("[::1]:8080:80"), ("::1".into(), 8080, 80, "80/tcp".into()));
+        assert_eq!(one("[0::0]::80/udp"), ("::".into(), 0, 80, "80/udp".into()));
         let ranges = published("3000-3002:4000-4002").unwrap();
         assert_eq!((ranges.len(), ranges[2].host_port, ranges[2].container_port), (3, 3002, 4002));
-        for wrong in ["80:http", "0:80", "80:80/icmp", "nowhere:80:80", "1-2:3", "70000", "[::1]:80:80", ""] {
+        for wrong in [
+            "80:http",
+            "0:80",
+            "80:80/icmp",
+            "nowhere:80:80",
+            "1-2:3",
+            "70000",
+            "[::1:80:80",
+            "[x]:80:80",
+            "",
+        ] {
             assert!(published(wrong).is_err(), "{wrong}");
         }
     }
@@ -148,6 +209,25 @@ mod tests {
         let ports = all(&["8080:80".into(), "127.0.0.1:53:53/udp".into()]).unwrap();
         assert_eq!(shown(&ports), "0.0.0.0:8080->80/tcp, 127.0.0.1:53->53/udp");
         assert_eq!(bindings(&ports)["80/tcp"][0]["HostPort"], "8080");
+    }
+
+    #[test]
+    fn ports_are_published_in_both_families() {
+        let ports = |texts: &[&str], second| {
+            let texts: Vec<String> = texts.iter().map(ToString::to_string).collect();
+            for_families(all(&texts).unwrap(), second).map(|ports| shown(&ports))
+        };
+        assert_eq!(ports(&["8080:80"], true).unwrap(), "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp");
+        assert_eq!(ports(&["8080:80"], false).unwrap(), "0.0.0.0:8080->80/tcp");
+        let one = ports(&["[2001:db8::1]:1:80", "0.0.0.0:2:80"], true).unwrap();
+        assert_eq!(one, "[2001:db8::1]:1->80/tcp, 0.0.0.0:2->80/tcp");
+        assert_eq!(
+            ports(&["[::]:1:80"], false).unwrap_err().to_string(),
+            "--publish [::]:1: containers have no IPv6 addresses here (run_network.pod_cidr_v6 is not set)"
+        );
+        assert!(ports(&["[::1]:1:80"], true).unwrap_err().to_string().contains("127.0.0.1 can be"));
+        let both = for_families(all(&["8080:80".into()]).unwrap(), true).unwrap();
+        assert_eq!(shown(&of_bindings(&bindings(&both))), shown(&both));
     }
 
     #[test]

@@ -18,6 +18,7 @@ fn known() -> Known<'static> {
         ]),
         log_directory: Path::new("/logs"),
         detached: true,
+        second_family: false,
     }
 }
 
