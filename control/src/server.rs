@@ -48,6 +48,7 @@ pub(crate) mod tls;
 mod turn;
 mod verbs;
 mod versions;
+mod websocket;
 
 pub(crate) use answer::{Answer, Body, stream_of};
 pub(crate) use change::refuse_invalid;
@@ -133,7 +134,7 @@ impl Server {
 
     async fn dispatch<B>(
         self: Arc<Self>,
-        parts: http::request::Parts,
+        mut parts: http::request::Parts,
         body: B,
         upgrade: hyper::upgrade::OnUpgrade,
         (accept, trail, streams): (&Accept, &Arc<Trail>, &mut bool),
@@ -143,6 +144,7 @@ impl Server {
         B::Error: Into<BoxError>,
     {
         let route = Route::parse(parts.uri.path())?;
+        websocket::bearer::claim(&mut parts.headers)?;
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let verb = match &route {
             Route::Path(_) => parts.method.as_str().to_ascii_lowercase(),

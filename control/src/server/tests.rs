@@ -23,6 +23,7 @@ mod semantics;
 mod streams;
 mod turns;
 mod watches;
+mod websockets;
 
 /// A server with the bootstrap objects, in a directory of its own.
 struct Lab {

@@ -66,7 +66,7 @@ where
     check(&call, verb)?;
     if verb == "watch" {
         options::check(&call, verb)?;
-        return watch::run(server, call).await;
+        return watch::run(server, call, upgrade).await;
     }
     let late = |_| Status::timeout("Timeout: request did not complete within the allotted timeout");
     call.body = tokio::time::timeout(super::deadline::LONGEST, collect(body)).await.map_err(late)??;

@@ -95,7 +95,7 @@ fn pages_of_a_pod_with_a_certificate_of_its_own_link_through_the_proxy() {
 }
 
 /// Reads to the end of a request or response head.
-async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+pub(super) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.unwrap());
@@ -122,20 +122,20 @@ async fn agent(
     }
 }
 
-fn acceptor(lab: &Lab, names: &[String]) -> TlsAcceptor {
+pub(super) fn acceptor(lab: &Lab, names: &[String]) -> TlsAcceptor {
     let identity = lab.pki.sign(&Subject { common_name: "n", organization: None, names }).unwrap();
     let certificate = tls::ServerCertificate::new(&identity).unwrap();
     TlsAcceptor::from(Arc::new(tls::server(lab.pki.ca_pem(), certificate).unwrap()))
 }
 
-async fn connect(address: SocketAddr, identity: &Identity) -> TlsStream<TcpStream> {
+pub(super) async fn connect(address: SocketAddr, identity: &Identity) -> TlsStream<TcpStream> {
     let connector = TlsConnector::from(Arc::new(tls::kubelet_client(identity).unwrap()));
     let stream = TcpStream::connect(address).await.unwrap();
     connector.connect(ServerName::IpAddress(address.ip().into()), stream).await.unwrap()
 }
 
 /// Starts the HTTPS listener of the lab's server.
-fn listen(lab: &Lab) -> SocketAddr {
+pub(super) fn listen(lab: &Lab) -> SocketAddr {
     let names = ["127.0.0.1".to_owned()];
     let identity = lab.pki.sign(&Subject { common_name: "s", organization: None, names: &names }).unwrap();
     let certificate = tls::ServerCertificate::new(&identity).unwrap();

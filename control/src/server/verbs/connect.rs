@@ -1,10 +1,10 @@
 //! Subresources that are connections to a node: log, exec, attach, portforward and proxy. The server checks the
-//! request, finds the agent, and then passes bytes on: it understands neither WebSocket nor SPDY. Only the links of
-//! pages that come through a proxy change on their way.
+//! request, finds the agent, and then passes bytes on, whether they are WebSocket or SPDY. Only the links of pages
+//! that come through a proxy change on their way, and a log is told over a WebSocket if that is how it was asked for.
 
 use super::super::change::At;
 use super::super::query::percent_encode;
-use super::super::{Body, Call, Server, answer, stored};
+use super::super::{Body, Call, Server, answer, stored, websocket};
 use crate::admission::{Operation, Write};
 use crate::server::Answer;
 use crate::server::kubelet::connect_plainly;
@@ -56,8 +56,27 @@ pub(super) async fn run(server: &Server, call: Call, upgrade: OnUpgrade) -> Resu
     if let Some(redirect) = to_the_root(&call)? {
         return Ok(redirect);
     }
-    let request = outgoing(&call, &backend)?;
-    let links = (call.path.subresource() == "proxy").then(|| links(&call, &backend));
+    if !is_told(&call) {
+        return reach(server, &call, &backend, Some(upgrade)).await;
+    }
+    let agreed = websocket::for_bytes(&call.headers)?;
+    let log = reach(server, &call, &backend, None).await?;
+    if log.status() == StatusCode::OK { websocket::tell(agreed, log.into_body(), upgrade) } else { Ok(log) }
+}
+
+/// Whether the node's answer is a plain one, which the server tells over a WebSocket.
+fn is_told(call: &Call) -> bool {
+    call.path.subresource() == "log" && websocket::is_asked(&call.headers)
+}
+
+async fn reach(
+    server: &Server,
+    call: &Call,
+    backend: &Backend,
+    upgrade: Option<OnUpgrade>,
+) -> Result<Answer, Status> {
+    let request = outgoing(call, backend)?;
+    let links = (call.path.subresource() == "proxy").then(|| links(call, backend));
     match backend.link {
         Link::Plain => {
             let stream = connect_plainly(backend.address, backend.port).await?;
@@ -296,9 +315,10 @@ fn outgoing(call: &Call, backend: &Backend) -> Result<Request<Full<bytes::Bytes>
     let mut request = Request::new(Full::new(call.body.clone()));
     *request.method_mut() = call.method.clone();
     *request.uri_mut() = uri;
-    let upgrades = call.headers.contains_key(header::UPGRADE);
+    let upgrades = call.headers.contains_key(header::UPGRADE) && !is_told(call);
     for (name, value) in &call.headers {
-        let hop = !upgrades && matches!(*name, header::CONNECTION | header::UPGRADE);
+        let of_upgrade = name.as_str().starts_with("sec-websocket-");
+        let hop = !upgrades && (of_upgrade || matches!(*name, header::CONNECTION | header::UPGRADE));
         if !hop && !DROPPED.contains(name) {
             request.headers_mut().append(name, value.clone());
         }
@@ -313,7 +333,7 @@ async fn forward<S>(
     stream: S,
     request: Request<Full<bytes::Bytes>>,
     links: Option<Links>,
-    upgrade: OnUpgrade,
+    upgrade: Option<OnUpgrade>,
 ) -> Result<Answer, Status>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -327,7 +347,7 @@ where
         }
     });
     let mut response = sender.send_request(request).await.map_err(failed)?;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (response.status(), upgrade) {
         let backend = hyper::upgrade::on(&mut response);
         tokio::spawn(splice(backend, upgrade));
         let mut answer = Response::new(answer::full(bytes::Bytes::new()));

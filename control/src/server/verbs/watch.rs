@@ -7,11 +7,13 @@
 use super::super::answer::{self, Answer};
 use super::super::negotiate::{Encoding, Shape};
 use super::super::selection::Selection;
+use super::super::websocket::{self, Framing};
 use super::super::{BoxError, Call, Server, stored};
 use crate::protobuf::answers;
 use crate::random;
 use crate::store::{Draft, Entry, Event, EventKind, ListQuery, Revision, Watch, frame};
 use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
 use knarr_api::Status;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -47,7 +49,17 @@ struct Watcher {
     over: bool,
 }
 
-pub(super) async fn run(server: Arc<Server>, call: Call) -> Result<Answer, Status> {
+pub(super) async fn run(server: Arc<Server>, call: Call, upgrade: OnUpgrade) -> Result<Answer, Status> {
+    if !websocket::is_asked(&call.headers) {
+        return events(server, call).await;
+    }
+    let encoding = call.accept.get(&call.resource)?.0;
+    let framing = if encoding == Encoding::Protobuf { Framing::Lengths } else { Framing::Lines };
+    let agreed = websocket::for_events(&call.headers, framing)?;
+    websocket::tell(agreed, events(server, call).await?.into_body(), upgrade)
+}
+
+async fn events(server: Arc<Server>, call: Call) -> Result<Answer, Status> {
     let encoding = call.accept.get(&call.resource).map_or(Encoding::Json, |(encoding, _)| encoding);
     let content_type = match encoding {
         Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
