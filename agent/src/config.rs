@@ -183,6 +183,11 @@ pub struct KubeletConfig {
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Containers without a seccomp profile get the runtime's default one instead of none.
     pub seccomp_default: bool,
+    /// Keep for pods the memory they request (`memory.min`) and slow containers down before they reach their limits
+    /// (`memory.high`), where cgroup version 2 has the memory controller: a kubelet's feature gate `MemoryQoS`.
+    pub memory_qos: bool,
+    /// Where between a container's request and its limit (or the node's memory) it is slowed down; above 0, at most 1.
+    pub memory_throttling_factor: f64,
     /// Amounts of `cpu`, `memory` and `ephemeral-storage` that the system's own services need.
     pub system_reserved: BTreeMap<String, String>,
     /// The same for this agent and what belongs to it.
@@ -381,6 +386,8 @@ impl Default for KubeletConfig {
             image_minimum_gc_age_seconds: 120,
             allowed_unsafe_sysctls: Vec::new(),
             seccomp_default: false,
+            memory_qos: false,
+            memory_throttling_factor: 0.9,
             system_reserved: BTreeMap::new(),
             kube_reserved: BTreeMap::new(),
             cpu_manager_policy: "none".into(),

@@ -15,6 +15,7 @@ mod call_log;
 mod calls;
 mod cdi;
 mod cgroups;
+mod checkpoint;
 mod core;
 pub mod direct;
 mod events;

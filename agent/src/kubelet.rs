@@ -32,6 +32,7 @@ pub mod local_volumes;
 pub mod log_files;
 pub mod log_rotation;
 pub mod machine;
+pub mod memory_qos;
 pub mod node_object;
 pub mod node_status;
 pub mod observed;
@@ -76,6 +77,7 @@ use knarr_cri::{ImageService, RuntimeService};
 use kube::Api;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use machine::Machine;
+use memory_qos::MemoryQos;
 use node_object::Identity;
 use node_status::NodeWriter;
 use paths::Paths;
@@ -352,7 +354,11 @@ fn host(
         tokens
     });
     let paths = Paths::new(&config.kubelet_dir(), &config.pod_logs_dir);
+    let allocatable = parts.machine.allocatable(config.kubelet.max_pods, &identity.reserved);
+    let hierarchies = if parts.imaginary { None } else { Some(class_cgroups(parts, identity)?) };
+    let memory_qos = MemoryQos::of(&config.kubelet, &allocatable, hierarchies.as_deref().unwrap_or_default());
     Ok(Host {
+        memory_qos: memory_qos.map_err(|error| anyhow::anyhow!("kubelet.{error}"))?,
         devices: Devices::load(&config.kubelet_dir()),
         csi: Csi::new(&config.kubelet_dir(), None, &parts.node_name, watch::channel(None).1),
         cpus: match parts.imaginary {
@@ -375,13 +381,13 @@ fn host(
         node: watch::channel(None).1,
         node_ips: identity.addresses.clone(),
         node_memory: i64::try_from(parts.machine.memory)?,
-        allocatable: parts.machine.allocatable(config.kubelet.max_pods, &identity.reserved),
+        allocatable,
         name_servers: config.kubelet.cluster_dns.clone(),
         first_pod_cidr: config.network.pod_cidr.clone(),
         pod_cidr,
         cluster_domain: config.kubelet.cluster_domain.clone(),
         cgroup_root: config.kubelet.cgroup_root.clone(),
-        hierarchies: if parts.imaginary { None } else { Some(class_cgroups(parts, identity)?) },
+        hierarchies,
         runtime_name,
         pulls: Semaphore::new(PARALLEL_PULLS),
         recursive_read_only: false,

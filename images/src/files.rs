@@ -83,6 +83,13 @@ impl Files {
         unpacked.copy(Path::new("/"), false, self, path, owner)
     }
 
+    /// Unpacks a tar archive, plain or compressed, to the root, which must be an empty directory.
+    pub fn import(&self, archive: &mut dyn Read) -> Result<()> {
+        let mut sink = DirectorySink::new(&self.root)?;
+        let unpacked = unpack(BufReader::new(decompress_archive(archive)?), Limits::default(), &mut sink)?;
+        inherit(&self.root, &unpacked.implicit, &[])
+    }
+
     /// Writes the whole root as a tar archive; the mounts in it are left out.
     pub fn export(&self, out: &mut dyn Write) -> Result<()> {
         pack_as(&self.root, out, Packing { rootless: true, one_file_system: true, ..Packing::default() })

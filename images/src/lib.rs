@@ -58,6 +58,7 @@ mod reference;
 mod registry;
 mod snapshot;
 mod store;
+mod written;
 
 pub use archive::Format;
 pub use build::health::nanoseconds as health_time;

@@ -14,9 +14,13 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The kernel takes no longer string for one parameter.
 const MAX_PARAMETER: usize = 255;
+
+/// The kernel's overlay was found to want all its parameters at once; it would log each attempt to do otherwise.
+static OLD_OVERLAY: AtomicBool = AtomicBool::new(false);
 
 /// One mount, in the terms of mount(8).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,8 +61,17 @@ impl Mount {
         if self.fs_type == "bind" {
             return self.bind_at(target);
         }
+        if self.fs_type == "overlay" && OLD_OVERLAY.load(Ordering::Relaxed) {
+            return self.mount_at_once(target);
+        }
         let mounted = match self.mount_by_parts(target) {
             Err(error) if error.errno() == Some(Errno::NOSYS.raw_os_error()) => self.mount_at_once(target),
+            // Before Linux 6.5 overlay takes whatever it is told, and dislikes what it does not know at the very end.
+            Err(error) if self.fs_type == "overlay" && error.errno() == Some(Errno::INVAL.raw_os_error()) => {
+                self.mount_at_once(target).map_err(|_| error)?;
+                OLD_OVERLAY.store(true, Ordering::Relaxed);
+                Ok(())
+            }
             result => result,
         };
         match mounted {

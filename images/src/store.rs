@@ -23,6 +23,7 @@ use crate::options::Options;
 use crate::prune::{Prune, Pruned, prune};
 use crate::reference::Reference;
 use crate::snapshot::Access;
+use crate::written;
 use parts::Parts;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -158,6 +159,30 @@ impl ImageStore {
     /// What a snapshot changed, by path; places in `mount_points` count only if they have contents.
     pub fn changes(&self, key: &str, mount_points: &[PathBuf]) -> Result<Vec<(PathBuf, Change)>> {
         changes(&self.inner, key, mount_points)
+    }
+
+    /// Writes what a snapshot changed as a layer archive, whiteouts included. Nothing may write to it meanwhile.
+    pub fn export_written(
+        &self,
+        key: &str,
+        mount_points: &[PathBuf],
+        out: &mut dyn std::io::Write,
+    ) -> Result<()> {
+        written::export(&self.inner, key, mount_points, out)
+    }
+
+    /// Gives such an archive to a new snapshot of the same image, which must not be mounted yet.
+    pub fn restore_written(&self, key: &str, archive: &mut dyn std::io::Read) -> Result<()> {
+        written::restore(&self.inner, key, archive)
+    }
+
+    /// The annotations of the image's manifest.
+    pub fn annotations(&self, image: &Image) -> Result<std::collections::BTreeMap<String, String>> {
+        let catalog = self.inner.catalog.read()?;
+        let (_, record) = catalog.expect(&image.id)?;
+        let mut manifest = read_json(&self.inner, record.manifest.as_str())?;
+        let annotations = manifest.get_mut("annotations").map(serde_json::Value::take);
+        Ok(annotations.and_then(|all| serde_json::from_value(all).ok()).unwrap_or_default())
     }
 
     /// Makes an image of what was written to a snapshot that stands on `image`. Nothing may write meanwhile.

@@ -28,8 +28,10 @@ fn volumes_of_a_driver_are_given_and_taken_back() {
     the_cluster_learns_of_it(&node, &driver);
     inline_volumes(&node, &driver);
     claimed_volumes_are_staged_once(&mut node, &driver);
+    a_claim_that_is_given_more_gets_it(&node, &driver);
     files_change_hands_as_the_pod_says(&node, &volumes.path().join("h1/file"));
     what_is_retained_outlives_its_claim(&node, &volumes.path().join("h1/file"));
+    raw_volumes_are_devices(&node, &driver, volumes.path());
     the_driver_goes(&node);
     driver.unmount_all();
 }
@@ -146,6 +148,97 @@ fn claimed_volumes_are_staged_once(node: &mut Node, driver: &Driver) {
     node.eventually("nothing is left of it", || {
         let left = std::fs::read_dir(&staging).into_iter().flatten().flatten().count();
         if left == 0 { Ok(()) } else { Err(format!("{left} volumes")) }
+    });
+}
+
+/// A driver's controller has made the volume larger and says so in its object; the node does the rest.
+fn a_claim_that_is_given_more_gets_it(node: &Node, driver: &Driver) {
+    let volume = json!({"persistentVolumeClaim": {"claimName": "data"}});
+    node.pod("grows", uses(node, volume, "sleep 1000"));
+    node.ready("grows");
+    assert_eq!(driver.calls("expand"), Vec::<String>::new());
+    let more = r#"{"spec":{"capacity":{"storage":"2Gi"}}}"#;
+    node.k(&["patch", "pv", "given", "-p", more]).ok();
+    let waits = r#"{"status":{"conditions":[{"type":"FileSystemResizePending","status":"True"}]}}"#;
+    node.k(&["patch", "pvc", "data", "--subresource=status", "-p", waits]).ok();
+    // What a running pod's volumes are made of is looked at once a minute, or when the pod changes.
+    node.k(&["annotate", "pod", "grows", "look=now"]).ok();
+    node.eventually("the claim has it", || {
+        let status = get(node, &["pvc", "data"])["status"].clone();
+        let conditions = status["conditions"].as_array().is_none_or(Vec::is_empty);
+        if status["capacity"]["storage"] == "2147483648" && conditions {
+            Ok(())
+        } else {
+            Err(status.to_string())
+        }
+    });
+    assert_eq!(driver.calls("expand"), ["expand h1 to 2147483648"]);
+    let text = "MountVolume.NodeExpandVolume succeeded for volume \"given\" node";
+    node.event("grows", "FileSystemResizeSuccessful", text);
+    node.k(&["delete", "pod", "grows"]).ok();
+}
+
+fn raw_volume(node: &Node, name: &str, source: Value) {
+    let mut spec = json!({"capacity": {"storage": "1Mi"}, "accessModes": ["ReadWriteOnce"], "volumeMode": "Block",
+        "storageClassName": "", "persistentVolumeReclaimPolicy": "Retain", "nodeAffinity": {"required": {
+        "nodeSelectorTerms": [{"matchExpressions": [
+            {"key": "kubernetes.io/hostname", "operator": "In", "values": ["node"]}]}]}}});
+    spec.as_object_mut().expect("an object").extend(source.as_object().expect("a source").clone());
+    create(
+        node,
+        &json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}),
+    );
+    create(
+        node,
+        &json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "volumeMode": "Block", "storageClassName": "", "volumeName": name,
+            "resources": {"requests": {"storage": "1Mi"}}}}),
+    );
+}
+
+/// A device of the node, and one that a driver gives; no machine has this number, so nobody's device is opened.
+fn raw_volumes_are_devices(node: &Node, driver: &Driver, volumes: &Path) {
+    let device = volumes.join("h2/device");
+    std::fs::create_dir_all(volumes.join("h2")).expect("a directory");
+    let number = rustix::fs::makedev(250, 77);
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &device, rustix::fs::FileType::BlockDevice, mode, number)
+        .expect("a device node");
+    raw_volume(node, "raw-local", json!({"local": {"path": device}}));
+    raw_volume(node, "raw-driver", json!({"csi": {"driver": NAME, "volumeHandle": "h2"}}));
+    raw_volume(node, "raw-nothing", json!({"csi": {"driver": NAME, "volumeHandle": "h3"}}));
+    for (name, field) in [
+        ("raw-local", "volumeDevices"),
+        ("raw-driver", "volumeDevices"),
+        ("raw-nothing", "volumeDevices"),
+        ("raw-mounted", "volumeMounts"),
+    ] {
+        let claim = if name == "raw-mounted" { "raw-local" } else { name };
+        let place = if field == "volumeDevices" {
+            json!({"name": "v", "devicePath": "/dev/xvda"})
+        } else {
+            json!({"name": "v", "mountPath": "/v"})
+        };
+        let mut container = json!({"name": "c", "image": node.busybox(),
+            "command": ["sh", "-c", "stat -c '%F %t:%T' /dev/xvda; sleep 1000"]});
+        container[field] = json!([place]);
+        node.pod(
+            name,
+            json!({"terminationGracePeriodSeconds": 1, "containers": [container],
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]}),
+        );
+    }
+    for name in ["raw-local", "raw-driver"] {
+        node.ready(name);
+        node.says(name, |log| log == "block special file fa:4d\n");
+    }
+    node.event("raw-nothing", "FailedMount", "is not a block device");
+    let both = "volume v has volumeMode Block, but is specified in volumeMounts";
+    node.event("raw-mounted", "Failed", both);
+    node.k(&["delete", "pod", "raw-local", "raw-driver", "raw-nothing", "raw-mounted"]).ok();
+    node.eventually("the driver has it back", || {
+        let calls = driver.calls("unstage h2");
+        if calls.len() == 1 { Ok(()) } else { Err(format!("{calls:?}")) }
     });
 }
 

@@ -58,7 +58,7 @@ pub(crate) enum Purpose {
 #[derive(Debug)]
 pub(crate) enum Awaited {
     /// The log is open: the container can be created.
-    Create { connection: Key, request: Create, log: crate::logs::LogId },
+    Create { connection: Key, command: Vec<String>, request: Create, log: crate::logs::LogId },
     /// The log was opened again.
     Reopen { connection: Key },
     /// A container's last output is written.

@@ -1,7 +1,7 @@
 //! Requests and answers: one JSON object per line over a unix stream socket, one request per connection.
 //!
 //! ```text
-//! create, forget, reopen_log, shutdown   request -> done | created | error
+//! create, restore, forget, reopen_log, shutdown   request -> done | created | error
 //! wait                                   request -> exited (when it has)
 //! exec      request -> started, with descriptors: [pty master] or [stdout, stderr] or [stdin, stdout, stderr]
 //!                   -> exited. Closing the connection before that kills the process tree.
@@ -53,6 +53,8 @@ pub struct Envelope {
 pub enum Request {
     /// Run `runtime create`.
     Create(Create),
+    /// Run `runtime restore`.
+    Restore(Restore),
     /// Run `runtime exec`.
     Exec(Exec),
     /// Answer when the container has ended.
@@ -94,6 +96,17 @@ pub struct Create {
     /// Program and arguments to run when the container has ended and its exit is recorded; nothing where empty.
     #[serde(default)]
     pub on_exit: Vec<String>,
+}
+
+/// A container to make from a checkpoint: it runs at once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Restore {
+    /// The container, as one that is created.
+    pub container: Create,
+    /// Where criu's images are.
+    pub images: PathBuf,
+    /// Where criu leaves its log.
+    pub work: PathBuf,
 }
 
 /// A process to start in a running container.

@@ -8,7 +8,7 @@ use crate::monitor::{Awaited, Exec, Monitor, Purpose, exit_now};
 use crate::oom;
 use crate::runtime_call::{Invocation, RuntimeCall, no_stdio, process_file};
 use crate::stdio::{self, FarEnds, NearEnds};
-use knarr_monitor::protocol::{self, Answer, Create, Envelope, Request};
+use knarr_monitor::protocol::{self, Answer, Create, Envelope, Request, Restore};
 use knarr_monitor::{exit_file, protocol::VERSION};
 use rustix::process::Pid;
 use std::io;
@@ -31,7 +31,8 @@ impl Monitor {
             client.phase = Phase::Waiting;
         }
         match request {
-            Request::Create(request) => self.create(connection, request),
+            Request::Create(request) => self.create(connection, creation(&request), request),
+            Request::Restore(request) => self.create(connection, restoration(&request), request.container),
             Request::Exec(request) => self.exec(connection, request),
             Request::Wait(container) => self.wait(connection, &container.id),
             Request::Forget(container) => self.forget(connection, &container.id),
@@ -41,8 +42,8 @@ impl Monitor {
         }
     }
 
-    /// Opens the log first: a container whose output cannot be kept is not created.
-    fn create(&mut self, connection: Key, request: Create) {
+    /// Opens the log first: a container whose output cannot be kept is not created. `command` is the runtime's.
+    fn create(&mut self, connection: Key, command: Vec<String>, request: Create) {
         let creating = self.calls.values().any(
             |(_, purpose)| matches!(purpose, Purpose::Create { request: other, .. } if other.id == request.id),
         );
@@ -50,19 +51,24 @@ impl Monitor {
             return self.refuse(connection, format!("container with id exists: {}", request.id));
         }
         let Some(path) = request.log_path.clone() else {
-            return self.run_create(connection, request, None);
+            return self.run_create(connection, command, request, None);
         };
         match self.logs.open(path) {
             Ok((log, ticket)) => {
-                self.tickets.insert(ticket, Awaited::Create { connection, request, log });
+                self.tickets.insert(ticket, Awaited::Create { connection, command, request, log });
             }
             Err(error) => self.refuse(connection, format!("start the log writer: {error}")),
         }
     }
 
-    /// Runs `runtime create`.
-    pub(crate) fn run_create(&mut self, connection: Key, request: Create, log: Option<crate::logs::LogId>) {
-        let command = vec!["create".into(), "--bundle".into(), request.bundle.display().to_string()];
+    /// Runs `runtime create`, or `runtime restore`.
+    pub(crate) fn run_create(
+        &mut self,
+        connection: Key,
+        command: Vec<String>,
+        request: Create,
+        log: Option<crate::logs::LogId>,
+    ) {
         let invocation = Invocation { runtime: &request.runtime, command, id: &request.id, tty: request.tty };
         let number = self.next_key();
         let stdio = if request.tty { Ok(no_pipes()) } else { stdio::pipes(request.stdin, true) };
@@ -240,8 +246,8 @@ impl Monitor {
     /// The log writer has answered.
     pub(crate) fn log_answered(&mut self, ticket: u32, result: Result<(), String>) {
         match (self.tickets.remove(&ticket), result) {
-            (Some(Awaited::Create { connection, request, log }), Ok(())) => {
-                self.run_create(connection, request, Some(log));
+            (Some(Awaited::Create { connection, command, request, log }), Ok(())) => {
+                self.run_create(connection, command, request, Some(log));
             }
             (Some(Awaited::Create { connection, log, .. }), Err(message)) => {
                 self.close_log(Some(log));
@@ -270,6 +276,17 @@ impl Monitor {
             self.answer(connection, &Answer::Exited(exit));
         }
     }
+}
+
+fn creation(request: &Create) -> Vec<String> {
+    vec!["create".into(), "--bundle".into(), request.bundle.display().to_string()]
+}
+
+fn restoration(request: &Restore) -> Vec<String> {
+    let bundle = request.container.bundle.display().to_string();
+    let (images, work) = (request.images.display().to_string(), request.work.display().to_string());
+    let words = ["restore", "--detach", "--file-locks", "--bundle", &bundle, "--image-path", &images];
+    words.into_iter().chain(["--work-path", &work]).map(str::to_owned).collect()
 }
 
 /// With a terminal, the runtime sends what takes the place of pipes.

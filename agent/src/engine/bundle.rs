@@ -8,7 +8,8 @@ use super::failures::Failures;
 use super::records::{ContainerRecord, SandboxRecord};
 use super::spec::{self, ImageDefaults, user};
 use super::{
-    cdi, idmapped_mount, mount_sources, pod_files, pod_namespaces, pod_user, rootfs_file, stop_signal,
+    cdi, checkpoint, idmapped_mount, mount_sources, pod_files, pod_namespaces, pod_user, rootfs_file,
+    stop_signal,
 };
 use anyhow::Context;
 use knarr_cri::{
@@ -30,6 +31,26 @@ pub(crate) fn make(
 ) -> anyhow::Result<ContainerRecord> {
     mount_rootfs(core, id, sandbox, core.images.prepare(id, image)?)?;
     describe(core, id, sandbox, config, image)
+}
+
+/// Makes the bundle of a new container that goes on from the checkpoint laid out for it, with what that one had written.
+/// Blocking.
+pub(crate) fn make_from_checkpoint(
+    core: &Core,
+    id: &str,
+    sandbox: &SandboxRecord,
+    config: &ContainerConfig,
+    image: &Image,
+) -> anyhow::Result<ContainerRecord> {
+    let mounts = core.images.prepare(id, image)?;
+    let written = checkpoint::written(core, id);
+    if written.exists() {
+        let mut archive = std::fs::File::open(&written)?;
+        core.images.restore_written(id, &mut archive).context("restoring what the container wrote")?;
+    }
+    mount_rootfs(core, id, sandbox, mounts)?;
+    let record = describe(core, id, sandbox, config, image)?;
+    Ok(ContainerRecord { from_checkpoint: true, ..record })
 }
 
 /// Makes the bundle of a container again whose files are all that is left of it, with what it wrote. Blocking.
@@ -99,6 +120,7 @@ fn describe(
         user,
         stop_signal: stop_signal::choose(config.stop_signal(), &defaults.stop_signal),
         mounts: mounts.into_iter().map(shown).collect(),
+        from_checkpoint: false,
     })
 }
 
@@ -121,6 +143,7 @@ pub(crate) fn remove(core: &Core, id: &str, mounts: usize) -> anyhow::Result<()>
     }
     failures.note("removing the snapshot", core.images.remove_snapshot(id));
     failures.note("removing the bundle", remove_directory(core, id));
+    failures.note("removing its checkpoint", checkpoint::forget(core, id));
     failures.into_result()
 }
 

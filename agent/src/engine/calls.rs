@@ -2,6 +2,7 @@
 //! work through `lifecycle`, `images` or plain look-ups, and shapes the answer; nothing else lives here.
 
 pub(crate) mod attach;
+pub(crate) mod checkpoint_container;
 pub(crate) mod container_stats;
 pub(crate) mod container_status;
 pub(crate) mod create_container;

@@ -38,6 +38,17 @@ pub struct CreateContainer {
     pub stdin_once: bool,
     /// What the monitor runs when the container has ended; nothing where empty.
     pub on_exit: Vec<String>,
+    /// It goes on from a checkpoint: the runtime restores it, and it runs at once.
+    pub restore: Option<Restore>,
+}
+
+/// Where a checkpoint is.
+#[derive(Debug, Clone)]
+pub struct Restore {
+    /// criu's images.
+    pub images: PathBuf,
+    /// For criu's log.
+    pub work: PathBuf,
 }
 
 /// What a monitor needs to run `runtime exec`.
@@ -101,7 +112,7 @@ pub trait Monitors: Send + Sync + 'static {
     /// Ends the monitor and removes its directory; its containers must be gone. Idempotent.
     async fn remove(&self, sandbox_id: &str) -> anyhow::Result<()>;
 
-    /// Runs `runtime create`; answers the init's pid (in our pid namespace), or the runtime's own error text.
+    /// Runs `runtime create` or `runtime restore`; answers the init's pid (in our pid namespace), or the runtime's own error text.
     async fn create_container(&self, sandbox_id: &str, request: CreateContainer) -> anyhow::Result<i32>;
 
     /// The recorded exit, if the container has ended; kept on disk until `forget`.

@@ -62,6 +62,20 @@ impl OciRuntime {
         self.call(&["resume", id], None, DEADLINE).await.map(drop)
     }
 
+    /// Writes down what the container does, which stays as it is: criu's images, and its log and figures in `work`.
+    pub(crate) async fn checkpoint(
+        &self,
+        id: &str,
+        images: &Path,
+        work: &Path,
+        deadline: Duration,
+    ) -> anyhow::Result<()> {
+        let (images, work) = (images.to_string_lossy(), work.to_string_lossy());
+        let flags = ["checkpoint", "--leave-running", "--file-locks", "--image-path", &images];
+        let words: Vec<&str> = flags.into_iter().chain(["--work-path", &work, id]).collect();
+        self.call(&words, None, deadline).await.map(drop)
+    }
+
     /// Removes the container, killing it if need be; fine if there is none.
     pub(crate) async fn delete(&self, id: &str) -> anyhow::Result<()> {
         match self.call(&["delete", "--force", id], None, DEADLINE).await {

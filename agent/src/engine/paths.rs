@@ -3,6 +3,8 @@
 //! ```text
 //! DATA_DIR/engine/sandboxes/ID.json      records: survive a reboot
 //! DATA_DIR/engine/containers/ID.json
+//! DATA_DIR/engine/checkpoints/ID         what a container that was not started yet goes on from
+//! DATA_DIR/engine/checkpoints/ID.taking  a checkpoint of a container that is being taken
 //! STATE_DIR/pods/ID/ns/{net,ipc,uts,pid,user} pinned namespaces (bind mounts)
 //! STATE_DIR/pods/ID/shm                  the pod's /dev/shm (tmpfs)
 //! STATE_DIR/pods/ID/etc/{hostname,hosts,resolv.conf}
@@ -39,6 +41,14 @@ impl Paths {
 
     pub(crate) fn container_records(&self) -> PathBuf {
         self.data.join("containers")
+    }
+
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.data.join("checkpoints")
+    }
+
+    pub(crate) fn checkpoint(&self, container: &str) -> PathBuf {
+        self.checkpoints().join(container)
     }
 
     pub(crate) fn pod(&self, sandbox: &str) -> PathBuf {

@@ -44,6 +44,7 @@ pub(crate) async fn start(core: &Core, sandbox: &SandboxRecord) -> anyhow::Resul
         stdin: false,
         stdin_once: false,
         on_exit: Vec::new(),
+        restore: None,
     };
     let created = containers::create_process(core, &sandbox.id, create).await;
     let pid = created.context("starting the pod's init")?;

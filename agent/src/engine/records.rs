@@ -154,6 +154,9 @@ pub(crate) struct ContainerRecord {
     pub(crate) stop_signal: String,
     /// The mounts as CRI shows them: host paths resolved, image volumes with their digest.
     pub(crate) mounts: Vec<v1::Mount>,
+    /// Its start goes on from the checkpoint that lies in its directory of checkpoints.
+    #[serde(default)]
+    pub(crate) from_checkpoint: bool,
 }
 
 impl ContainerRecord {

@@ -7,7 +7,7 @@ use super::core::{Core, now};
 use super::lifecycle::{containers, exits, sandboxes};
 use super::records::{ContainerRecord, ExitRecord, SandboxPhase, SandboxRecord};
 use super::registry::{Container, Sandbox};
-use super::{blocking::blocking, bundle, pod_init};
+use super::{blocking::blocking, bundle, checkpoint, pod_init};
 use anyhow::Context;
 use knarr_cri::v1::ContainerState;
 use knarr_runtime::state::Status as RuntimeStatus;
@@ -98,6 +98,7 @@ pub(crate) async fn recover(core: &Arc<Core>) -> anyhow::Result<()> {
     futures_util::future::join_all(recovered).await;
     recover_network(core).await;
     remove_orphans(core).await;
+    checkpoint::recover(core).await;
     for (id, error) in processes.unreadable {
         tracing::error!("container {id}: its record is lost: {error:#}");
         report(&id, discard_container(core, &id).await);
@@ -288,6 +289,7 @@ mod tests {
             user: Default::default(),
             stop_signal: String::new(),
             mounts: Vec::new(),
+            from_checkpoint: false,
         };
         for (started_at, exited, boot, has_bundle, runtime, action) in [
             (5, false, "now", true, Some(Running), ContainerAction::Watch),

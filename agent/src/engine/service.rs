@@ -170,6 +170,15 @@ impl RuntimeService for Engine {
         })
         .await
     }
+    async fn checkpoint_container(
+        &self,
+        request: CheckpointContainerRequest,
+    ) -> Result<CheckpointContainerResponse, Status> {
+        self.observed("CheckpointContainer", Subject::container(&request.container_id), async {
+            detached(checkpoint_container::call(self.core.clone(), request)).await
+        })
+        .await
+    }
     async fn reopen_container_log(
         &self,
         request: ReopenContainerLogRequest,

@@ -1,14 +1,15 @@
 //! A container as the runtime's `ContainerConfig`: command, environment, mounts, resources, and the annotations by
 //! which the kubelet will know it again.
 
+use crate::kubelet::memory_qos::MemoryQos;
 use crate::kubelet::paths::{Paths, container_log};
 use crate::kubelet::references::References;
 use crate::kubelet::resources::{self, CPU_PERIOD_US};
 use crate::kubelet::security::{self, ImageUser};
 use crate::kubelet::{env, labels, pod, user_namespaces, volumes};
-use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeDevice, VolumeMount};
 use knarr_cri::v1::{
-    ContainerConfig, ContainerMetadata, HugepageLimit, ImageSpec, KeyValue, LinuxContainerConfig,
+    ContainerConfig, ContainerMetadata, Device, HugepageLimit, ImageSpec, KeyValue, LinuxContainerConfig,
     LinuxContainerResources, Mount, MountPropagation, Signal,
 };
 use std::collections::{BTreeMap, HashMap};
@@ -45,6 +46,8 @@ pub struct Inputs<'a> {
     pub target: Option<&'a str>,
     /// Bytes.
     pub node_memory: i64,
+    /// How memory is protected and throttled; not where that is off.
+    pub memory_qos: Option<MemoryQos>,
     /// Where the ids of a pod with a user namespace of its own begin.
     pub first_id: Option<u32>,
     /// Files and mounts are made; false for an imaginary node.
@@ -73,6 +76,7 @@ pub fn container_config(inputs: Inputs<'_>) -> Result<ContainerConfig, String> {
         working_dir: container.working_dir.clone().unwrap_or_default(),
         envs: inputs.environment.iter().map(key_value).collect(),
         mounts: if inputs.real { mounts(inputs)? } else { Vec::new() },
+        devices: if inputs.real { block_devices(inputs)? } else { Vec::new() },
         labels: container_labels(inputs),
         annotations: annotations(inputs),
         log_path: container_log(&container.name, inputs.attempt),
@@ -80,7 +84,7 @@ pub fn container_config(inputs: Inputs<'_>) -> Result<ContainerConfig, String> {
         stdin_once: container.stdin_once == Some(true),
         tty: container.tty == Some(true),
         linux: Some(LinuxContainerConfig {
-            resources: Some(linux_resources(inputs.pod, container, inputs.node_memory)),
+            resources: Some(linux_resources(inputs.pod, container, inputs.node_memory, inputs.memory_qos)),
             security_context: Some(security::container_context(
                 inputs.pod,
                 container,
@@ -139,7 +143,12 @@ fn termination_path(container: &Container) -> &str {
 }
 
 /// Limits and shares of one container.
-pub fn linux_resources(pod: &Pod, container: &Container, node_memory: i64) -> LinuxContainerResources {
+pub fn linux_resources(
+    pod: &Pod,
+    container: &Container,
+    node_memory: i64,
+    memory_qos: Option<MemoryQos>,
+) -> LinuxContainerResources {
     let requirements = container.resources.as_ref();
     let hugepages =
         requirements.and_then(|r| r.limits.as_ref()).into_iter().flatten().filter_map(|(name, quantity)| {
@@ -153,14 +162,12 @@ pub fn linux_resources(pod: &Pod, container: &Container, node_memory: i64) -> Li
         memory_limit_in_bytes: resources::limit(requirements, "memory").map_or(0, |milli| milli / 1000),
         oom_score_adj: resources::oom_score_adj(pod, container, node_memory),
         hugepage_limits: hugepages.collect(),
+        unified: memory_qos.map(|qos| qos.container(requirements)).unwrap_or_default(),
         ..Default::default()
     }
 }
 
 fn mounts(inputs: Inputs<'_>) -> Result<Vec<Mount>, String> {
-    if inputs.container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
-        return Err("volumeDevices (raw block volumes) are not supported yet by this node".to_string());
-    }
     let mut list = Vec::new();
     for (index, mount) in inputs.container.volume_mounts.iter().flatten().enumerate() {
         list.push(volume_mount(inputs, index, mount)?);
@@ -198,13 +205,44 @@ fn make_message_file(file: &std::path::Path) -> std::io::Result<()> {
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o666))
 }
 
-fn volume_mount(inputs: Inputs<'_>, index: usize, mount: &VolumeMount) -> Result<Mount, String> {
+/// The volume of that name.
+fn find_volume<'a>(inputs: Inputs<'a>, name: &str) -> Result<&'a Volume, String> {
     let volumes = pod::spec(inputs.pod).volumes.as_deref().unwrap_or_default();
-    let volume = volumes.iter().find(|volume| volume.name == mount.name);
-    let volume = volume.ok_or_else(|| {
-        format!("no volume \"{}\" for the mount of container \"{}\"", mount.name, inputs.container.name)
-    })?;
+    volumes.iter().find(|volume| volume.name == name).ok_or_else(|| {
+        format!("no volume \"{name}\" for the mount of container \"{}\"", inputs.container.name)
+    })
+}
+
+/// Raw block volumes, as devices.
+fn block_devices(inputs: Inputs<'_>) -> Result<Vec<Device>, String> {
+    let device = |wanted: &VolumeDevice| {
+        let volume = find_volume(inputs, &wanted.name)?;
+        let source = volumes::source(inputs.pod, volume, inputs.references)?;
+        if !source.is_device() {
+            return Err(format!(
+                "volume {} has volumeMode Filesystem, but is specified in volumeDevices",
+                wanted.name
+            ));
+        }
+        let place = volumes::directory(inputs.paths, inputs.pod, volume, &source);
+        let claim = volume.persistent_volume_claim.as_ref();
+        let read_only = claim.is_some_and(|claim| claim.read_only == Some(true));
+        Ok(Device {
+            container_path: wanted.device_path.clone(),
+            host_path: place.to_string_lossy().into_owned(),
+            permissions: if read_only { "r" } else { "mrw" }.to_owned(),
+        })
+    };
+    inputs.container.volume_devices.iter().flatten().map(device).collect()
+}
+
+fn volume_mount(inputs: Inputs<'_>, index: usize, mount: &VolumeMount) -> Result<Mount, String> {
+    let volume = find_volume(inputs, &mount.name)?;
     let source = volumes::source(inputs.pod, volume, inputs.references)?;
+    if source.is_device() {
+        let name = &mount.name;
+        return Err(format!("volume {name} has volumeMode Block, but is specified in volumeMounts"));
+    }
     let directory = volumes::directory(inputs.paths, inputs.pod, volume, &source);
     let sub_path = sub_path(inputs, mount)?;
     let claimed_read_only = volume.persistent_volume_claim.as_ref().and_then(|claim| claim.read_only);

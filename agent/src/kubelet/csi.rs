@@ -7,6 +7,7 @@
 //! look there.
 
 mod driver;
+mod expand;
 mod node_object;
 mod publish;
 mod record;
@@ -18,12 +19,16 @@ use driver::Driver;
 pub use volume::{CsiVolume, describe};
 
 use crate::kubelet::host::CALL_DEADLINE;
-use k8s_openapi::api::core::v1::Node;
+use crate::kubelet::{paths::Paths, pod};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// The directory of drivers' volumes among others.
+pub const PLUGIN: &str = "kubernetes.io~csi";
 
 /// How long a driver may take for one call.
 const PATIENCE: Duration = CALL_DEADLINE;
@@ -95,5 +100,13 @@ impl Csi {
     fn staging(&self, driver: &str, handle: &str) -> PathBuf {
         let volume = volume::digest(&[handle]);
         self.root.join("plugins/kubernetes.io/csi").join(driver).join(volume).join("globalmount")
+    }
+}
+
+/// Where a driver's volume is in the pod's directory; what the driver makes there is `mount`.
+fn directory(paths: &Paths, pod: &Pod, volume: &CsiVolume) -> PathBuf {
+    match volume.block {
+        true => paths.volume_device(pod::uid(pod), PLUGIN, &volume.name),
+        false => paths.volume(pod::uid(pod), PLUGIN, &volume.name),
     }
 }

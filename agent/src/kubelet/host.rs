@@ -5,10 +5,11 @@ use crate::kubelet::csi::Csi;
 use crate::kubelet::devices::Devices;
 use crate::kubelet::events::Recorder;
 use crate::kubelet::facts::Facts;
+use crate::kubelet::memory_qos::{self, MemoryQos};
 use crate::kubelet::observed::Sandbox;
 use crate::kubelet::paths::Paths;
 use crate::kubelet::pod;
-use crate::kubelet::pod_cgroup::Hierarchy;
+use crate::kubelet::pod_cgroup::{self, Hierarchy};
 use crate::kubelet::pods::Workers;
 use crate::kubelet::pressure::Conditions;
 use crate::kubelet::probes::ProbeCounts;
@@ -79,6 +80,8 @@ pub struct Host {
     pub probe_counts: ProbeCounts,
     /// Containers without a seccomp profile get the runtime's default one.
     pub seccomp_default: bool,
+    /// How memory is protected and throttled; not where that is off.
+    pub memory_qos: Option<MemoryQos>,
     /// Devices of plugins.
     pub devices: Devices,
     /// Ids of pods with a user namespace of their own.
@@ -105,6 +108,16 @@ impl Host {
     /// Containers and files are real.
     pub fn is_real(&self) -> bool {
         self.hierarchies.is_some()
+    }
+
+    /// Makes the pod's cgroup, or writes its limits anew. Blocks.
+    pub fn make_pod_cgroup(&self, pod: &Pod) -> std::io::Result<()> {
+        let cgroup = pod_cgroup::path(&self.cgroup_root, pod);
+        let limits = pod_cgroup::Limits {
+            pids: self.pod_pids_limit,
+            memory_min: self.memory_qos.map(|_| memory_qos::pod_min(pod)),
+        };
+        pod_cgroup::create(self.hierarchies.as_deref().unwrap_or_default(), &cgroup, pod, limits)
     }
 
     /// Name servers for pods.

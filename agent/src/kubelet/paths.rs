@@ -45,6 +45,11 @@ impl Paths {
         self.pod(uid).join("volumes").join(plugin).join(volume)
     }
 
+    /// A device that a pod has in its directory.
+    pub fn volume_device(&self, uid: &str, plugin: &str, volume: &str) -> PathBuf {
+        self.pod(uid).join("volumeDevices").join(plugin).join(volume)
+    }
+
     /// A part of a volume, bound to a place of its own.
     pub fn sub_path(&self, uid: &str, volume: &str, container: &str, index: usize) -> PathBuf {
         self.pod(uid).join("volume-subpaths").join(volume).join(container).join(index.to_string())

@@ -1,8 +1,8 @@
 //! The kubelet's cgroup tree: `kubepods`, its children `burstable` and `besteffort`, and one cgroup per pod, in
 //! every hierarchy of the machine (v1, hybrid or v2). Containers are placed below by the runtime.
 
-use crate::kubelet::pod;
 use crate::kubelet::resources::{self, CPU_PERIOD_US, Qos};
+use crate::kubelet::{memory_qos, pod};
 use k8s_openapi::api::core::v1::Pod;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -73,8 +73,25 @@ pub fn create_parent(hierarchies: &[Hierarchy], root: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// What a pod's cgroup gets beside the sums of what its containers ask for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Most processes.
+    pub pids: Option<u64>,
+    /// Bytes that are never taken away; version 2.
+    pub memory_min: Option<i64>,
+}
+
+/// Memory can be protected and throttled here: version 2 has its controller.
+pub fn protects_memory(hierarchies: &[Hierarchy]) -> bool {
+    hierarchies.iter().filter(|hierarchy| hierarchy.v2).any(|hierarchy| {
+        let controllers = std::fs::read_to_string(hierarchy.mount.join("cgroup.controllers"));
+        controllers.is_ok_and(|names| names.split_whitespace().any(|name| name == "memory"))
+    })
+}
+
 /// Makes the pod's cgroup and writes its limits wherever a controller for them exists.
-pub fn create(hierarchies: &[Hierarchy], cgroup: &str, pod: &Pod, pids: Option<u64>) -> io::Result<()> {
+pub fn create(hierarchies: &[Hierarchy], cgroup: &str, pod: &Pod, limits: Limits) -> io::Result<()> {
     for hierarchy in hierarchies {
         if hierarchy.v2 {
             create_v2(hierarchy, cgroup, pod)?;
@@ -84,8 +101,11 @@ pub fn create(hierarchies: &[Hierarchy], cgroup: &str, pod: &Pod, pids: Option<u
         {
             create_v1(hierarchy, cgroup, pod)?;
         }
-        if let Some(pids) = pids {
+        if let Some(pids) = limits.pids {
             write_optional(&directory(hierarchy, cgroup), "pids.max", pids)?;
+        }
+        if let Some(bytes) = limits.memory_min {
+            write_optional(&directory(hierarchy, cgroup), memory_qos::MIN, bytes)?;
         }
     }
     Ok(())

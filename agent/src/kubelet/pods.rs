@@ -332,7 +332,7 @@ impl Manager {
     /// Keeps the weights of the classes of pods true.
     fn weigh_classes(&mut self) {
         let Some(hierarchies) = self.host.hierarchies.clone() else { return };
-        let weights = qos_cgroups::weights(&self.workers.pods());
+        let weights = qos_cgroups::weights(&self.workers.pods(), self.host.memory_qos.is_some());
         // A class gets its cgroup with its first pod, so now and then the same is written again.
         if self.weights.replace(weights) != Some(weights) || self.rounds.is_multiple_of(5) {
             let root = self.host.cgroup_root.clone();

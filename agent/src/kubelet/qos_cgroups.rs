@@ -2,6 +2,7 @@
 //! weighs as much as its pods request together, `besteffort` next to nothing. Without this a pod that requests nothing
 //! would weigh as much as one that reserves a processor.
 
+use crate::kubelet::memory_qos::{self, ClassMins};
 use crate::kubelet::pod;
 use crate::kubelet::pod_cgroup::{self, Hierarchy};
 use crate::kubelet::resources::{self, Amounts, Qos};
@@ -14,14 +15,17 @@ use std::sync::Arc;
 pub struct Weights {
     /// The sum of the requests of its pods.
     pub burstable: i64,
+    /// What is protected of their memory; not where that is off.
+    pub memory: Option<ClassMins>,
 }
 
 /// Weights for these pods; those that have ended count no more.
-pub fn weights(pods: &[Arc<Pod>]) -> Weights {
+pub fn weights(pods: &[Arc<Pod>], protect_memory: bool) -> Weights {
     let running = pods.iter().filter(|pod| !pod::is_finished(pod));
     let burstable = running.filter(|pod| resources::qos(pod) == Qos::Burstable);
     let milli: i64 = burstable.map(|pod| resources::pod_request(pod, "cpu")).sum();
-    Weights { burstable: resources::cpu_shares(milli) }
+    let memory = protect_memory.then(|| memory_qos::class_mins(pods));
+    Weights { burstable: resources::cpu_shares(milli), memory }
 }
 
 /// Writes the weights. A class without any pod yet has no cgroup, and needs none. Blocks.
@@ -30,6 +34,10 @@ pub fn write(hierarchies: &[Hierarchy], root: &str, weights: Weights) {
     for (class, shares) in [("burstable", weights.burstable), ("besteffort", 2)] {
         set(hierarchies, &format!("{parent}/{class}"), "cpu.shares", shares);
         set(hierarchies, &format!("{parent}/{class}"), "cpu.weight", resources::cpu_weight(shares));
+    }
+    if let Some(mins) = weights.memory {
+        set(hierarchies, &parent, memory_qos::MIN, mins.all);
+        set(hierarchies, &format!("{parent}/burstable"), memory_qos::MIN, mins.burstable);
     }
 }
 
@@ -85,7 +93,7 @@ mod tests {
         let burstable = json!({"requests": {"cpu": "500m"}});
         let guaranteed =
             json!({"limits": {"cpu": "1", "memory": "1Mi"}, "requests": {"cpu": "1", "memory": "1Mi"}});
-        assert_eq!(weights(&[]).burstable, 2);
+        assert_eq!(weights(&[], false).burstable, 2);
         let pods = [
             pod(burstable.clone(), "Running"),
             pod(burstable.clone(), "Pending"),
@@ -93,6 +101,6 @@ mod tests {
             pod(guaranteed, "Running"),
             pod(json!({}), "Running"),
         ];
-        assert_eq!(weights(&pods).burstable, 1024);
+        assert_eq!(weights(&pods, false).burstable, 1024);
     }
 }

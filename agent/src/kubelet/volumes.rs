@@ -124,6 +124,7 @@ fn set_up_one(inputs: &VolumeInputs, volume: &Volume) -> Result<(), String> {
             Ok(_) => Err(format!("local volume \"{path}\" is not a directory")),
             Err(error) => Err(format!("path \"{path}\" does not exist: {error}")),
         },
+        Source::Device { path } => is_block_device(path),
         Source::EmptyDir(wanted) => empty_dir::set_up(&directory, wanted, inputs, ownership.group()),
         // A container's to mount, or published by its driver or mounted before this.
         Source::Image(_) | Source::Csi { .. } | Source::Nfs { .. } => Ok(()),
@@ -135,6 +136,15 @@ fn set_up_one(inputs: &VolumeInputs, volume: &Volume) -> Result<(), String> {
             replace_contents(&directory, &payload.files, ownership.group())
                 .map_err(|error| format!("write {}: {error}", directory.display()))
         }
+    }
+}
+
+fn is_block_device(path: &str) -> Result<(), String> {
+    use std::os::unix::fs::FileTypeExt;
+    match std::fs::metadata(path) {
+        Ok(found) if found.file_type().is_block_device() => Ok(()),
+        Ok(_) => Err(format!("path \"{path}\" is not a block device")),
+        Err(error) => Err(format!("path \"{path}\" does not exist: {error}")),
     }
 }
 

@@ -106,7 +106,7 @@ impl Layers {
     }
 
     /// The same layers to be looked into.
-    fn below(&self, chain: Option<&Digest>) -> Result<Vec<Below>> {
+    pub(crate) fn below(&self, chain: Option<&Digest>) -> Result<Vec<Below>> {
         let open = |chain: &Digest| {
             let (files, image) = (self.path(chain).join(FILES), self.path(chain).join(IMAGE));
             if image.exists() { Below::image(&image) } else { Below::directory(&files) }

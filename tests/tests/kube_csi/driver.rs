@@ -5,6 +5,7 @@ use futures_util::stream::{self, Stream};
 use knarr_cri::Status;
 use knarr_cri::csi::node_server::{Node, NodeServer};
 use knarr_cri::csi::node_service_capability::{Rpc, Type, rpc};
+use knarr_cri::csi::volume_capability::AccessType;
 use knarr_cri::csi::*;
 use knarr_cri::plugin_registration::registration_server::{Registration, RegistrationServer};
 use knarr_cri::plugin_registration::{
@@ -104,10 +105,25 @@ impl Driver {
         Ok(())
     }
 
+    /// A device is bound to a file that the driver makes; a volume that does not hold one is given as it is.
+    fn publish_device(&self, volume: &str, target: &str) -> Result<(), Status> {
+        let device = self.volumes.join(volume).join("device");
+        std::fs::write(target, "").map_err(failed)?;
+        if !device.exists() {
+            return Ok(());
+        }
+        mount_bind(&device, target).map_err(failed)?;
+        self.memory().mounted.insert(target.into());
+        Ok(())
+    }
+
     fn unbind(&self, target: &str) -> Result<(), Status> {
         let target = PathBuf::from(target);
         if self.memory().mounted.remove(&target) {
             unmount(&target, UnmountFlags::empty()).map_err(failed)?;
+        }
+        if target.is_file() {
+            std::fs::remove_file(&target).map_err(failed)?;
         }
         Ok(())
     }
@@ -163,6 +179,11 @@ impl Node for Driver {
     ) -> Result<Response<NodePublishVolumeResponse>, Status> {
         let request = request.into_inner();
         self.note(format!("publish {}", request.volume_id));
+        let access = request.volume_capability.and_then(|capability| capability.access_type);
+        if let Some(AccessType::Block(_)) = access {
+            self.publish_device(&request.volume_id, &request.target_path)?;
+            return Ok(Response::new(NodePublishVolumeResponse {}));
+        }
         let source = match request.staging_target_path.as_str() {
             "" => self.volumes.join(&request.volume_id),
             staged => PathBuf::from(staged),
@@ -186,12 +207,28 @@ impl Node for Driver {
         Ok(Response::new(NodeUnpublishVolumeResponse {}))
     }
 
+    async fn node_expand_volume(
+        &self,
+        request: Request<NodeExpandVolumeRequest>,
+    ) -> Result<Response<NodeExpandVolumeResponse>, Status> {
+        let request = request.into_inner();
+        let bytes = request.capacity_range.unwrap_or_default().required_bytes;
+        self.note(format!("expand {} to {bytes}", request.volume_id));
+        if !Path::new(&request.volume_path).exists() || !Path::new(&request.staging_target_path).exists() {
+            return Err(Status::not_found(request.volume_path));
+        }
+        Ok(Response::new(NodeExpandVolumeResponse { capacity_bytes: bytes }))
+    }
+
     async fn node_get_capabilities(
         &self,
         _: Request<NodeGetCapabilitiesRequest>,
     ) -> Result<Response<NodeGetCapabilitiesResponse>, Status> {
-        let stages = Rpc { r#type: rpc::Type::StageUnstageVolume.into() };
-        let capabilities = vec![NodeServiceCapability { r#type: Some(Type::Rpc(stages)) }];
+        let can = [rpc::Type::StageUnstageVolume, rpc::Type::ExpandVolume];
+        let capability = |ability: rpc::Type| NodeServiceCapability {
+            r#type: Some(Type::Rpc(Rpc { r#type: ability.into() })),
+        };
+        let capabilities = can.map(capability).to_vec();
         Ok(Response::new(NodeGetCapabilitiesResponse { capabilities }))
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Asking again with the same name and configuration answers the same container as long as it was not started.
 
+use crate::engine::checkpoint::source;
 use crate::engine::core::Core;
 use crate::engine::failures::status;
 use crate::engine::records::{ContainerRecord, SandboxRecord, container_name_key};
@@ -12,6 +13,7 @@ use knarr_cri::v1::{
     ContainerConfig, ContainerEventType, ContainerState, CreateContainerRequest, CreateContainerResponse,
     PodSandboxState,
 };
+use knarr_images::Image;
 use std::sync::Arc;
 
 pub(crate) async fn call(
@@ -51,10 +53,16 @@ async fn make(
     pod: SandboxRecord,
     config: ContainerConfig,
 ) -> anyhow::Result<ContainerRecord> {
+    let name = config.image.as_ref().map(|image| image.image.clone()).unwrap_or_default();
+    let checkpoint = source::lay_out(core, id, &name).await;
     let (core, id) = (core.clone(), id.to_owned());
     blocking(move || {
         let mounts = config.mounts.len();
-        let made = make_bundle(&core, &id, &pod, &config);
+        let made = match checkpoint {
+            Ok(Some(base)) => make_restorable(&core, &id, &pod, &config, &base),
+            Ok(None) => make_bundle(&core, &id, &pod, &config),
+            Err(error) => Err(error),
+        };
         if made.is_err()
             && let Err(left) = bundle::remove(&core, &id, mounts)
         {
@@ -76,11 +84,33 @@ fn make_bundle(
     let image =
         image.ok_or_else(|| Status::not_found(format!("failed to resolve image {name:?}: not found")))?;
     let record = bundle::make(core, id, pod, config, &image)?;
-    if let Some(directory) = record.log_path.as_ref().and_then(|path| path.parent()) {
-        std::fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
-    }
+    make_log_directory(&record)?;
     core.registry.container_records.put(id, &record)?;
     Ok(record)
+}
+
+/// The same for a container that goes on from a checkpoint.
+fn make_restorable(
+    core: &Core,
+    id: &str,
+    pod: &SandboxRecord,
+    config: &ContainerConfig,
+    base: &Image,
+) -> anyhow::Result<ContainerRecord> {
+    let record = bundle::make_from_checkpoint(core, id, pod, config, base)?;
+    make_log_directory(&record)?;
+    source::fit(core, &record, &bundle::read_spec(core, id)?)?;
+    core.registry.container_records.put(id, &record)?;
+    Ok(record)
+}
+
+fn make_log_directory(record: &ContainerRecord) -> anyhow::Result<()> {
+    match record.log_path.as_ref().and_then(|path| path.parent()) {
+        Some(directory) => {
+            std::fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))
+        }
+        None => Ok(()),
+    }
 }
 
 fn existing(

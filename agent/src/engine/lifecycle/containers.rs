@@ -4,10 +4,10 @@
 use super::{exits, gates};
 use crate::engine::core::{Core, now};
 use crate::engine::failures::{DeadlineExceeded, Failures};
-use crate::engine::monitors::CreateContainer;
+use crate::engine::monitors::{CreateContainer, Restore};
 use crate::engine::records::ExitRecord;
 use crate::engine::registry::Container;
-use crate::engine::{blocking::blocking, bundle, events};
+use crate::engine::{blocking::blocking, bundle, checkpoint, events};
 use anyhow::{Context, anyhow};
 use knarr_cri::v1::ContainerEventType;
 use std::sync::Arc;
@@ -72,13 +72,26 @@ async fn create_and_start(core: &Arc<Core>, container: &Arc<Container>) -> anyho
         stdin: record.config.stdin,
         stdin_once: record.config.stdin_once,
         on_exit: core.config.engine.on_exit.clone(),
+        restore: record.from_checkpoint.then(|| restore(core, &container.id)),
     };
+    let verb = if record.from_checkpoint { "restore" } else { "create" };
     let created = create_process(core, &container.sandbox_id, create).await;
-    let pid = created.context("failed to create container: OCI runtime create failed")?;
+    let pid = created.with_context(|| format!("failed to create container: OCI runtime {verb} failed"))?;
     // Written before the process can run, so that the next engine looks for it.
     let started_at = now();
     container.record.update(move |record| (record.pid, record.started_at) = (Some(pid), started_at)).await?;
+    if record.from_checkpoint {
+        // It runs already, and needs nothing of the checkpoint any more.
+        let (shared, id) = (core.clone(), container.id.clone());
+        container.record.update(|record| record.from_checkpoint = false).await?;
+        return blocking(move || Ok(checkpoint::forget(&shared, &id)?)).await;
+    }
     runtime.start(&container.id).await.context("failed to start container: OCI runtime start failed")
+}
+
+fn restore(core: &Core, id: &str) -> Restore {
+    let work = core.paths.checkpoint(id);
+    Restore { images: work.join(checkpoint::IMAGES), work }
 }
 
 /// Has the monitor run `runtime create`; one that hangs is killed when its time is over.

@@ -1,7 +1,9 @@
 //! The monitors as real processes, each found by the socket in its pod's directory.
 
 use super::channel::Channel;
-use super::{AttachSession, CreateContainer, ExecProcess, ExecSession, Exit, Monitors, attach, exec, launch};
+use super::{
+    AttachSession, CreateContainer, ExecProcess, ExecSession, Exit, Monitors, Restore, attach, exec, launch,
+};
 use crate::config::Config;
 use anyhow::{Context, bail};
 use async_trait::async_trait;
@@ -91,7 +93,8 @@ impl Monitors for UnixMonitors {
     }
 
     async fn create_container(&self, sandbox_id: &str, request: CreateContainer) -> anyhow::Result<i32> {
-        let request = protocol::Create {
+        let restore = request.restore;
+        let container = protocol::Create {
             id: request.id,
             runtime: request.runtime,
             bundle: request.bundle,
@@ -101,7 +104,11 @@ impl Monitors for UnixMonitors {
             stdin_once: request.stdin_once,
             on_exit: request.on_exit,
         };
-        match self.ask(sandbox_id, Request::Create(request)).await? {
+        let request = match restore {
+            Some(Restore { images, work }) => Request::Restore(protocol::Restore { container, images, work }),
+            None => Request::Create(container),
+        };
+        match self.ask(sandbox_id, request).await? {
             Answer::Created { pid } => Ok(pid),
             other => bail!("the monitor answered {other:?} to a create"),
         }

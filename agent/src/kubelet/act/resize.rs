@@ -5,7 +5,7 @@ use super::{Batch, Report};
 use crate::kubelet::container_config::linux_resources;
 use crate::kubelet::events::Severity;
 use crate::kubelet::host::{CALL_DEADLINE, within};
-use crate::kubelet::{plan, pod, pod_cgroup};
+use crate::kubelet::{plan, pod};
 use knarr_cri::v1::UpdateContainerResourcesRequest;
 
 impl Batch {
@@ -19,7 +19,7 @@ impl Batch {
         let event = |severity, reason, text: String| {
             self.host.recorder.container(&self.pod, name, severity, reason, text);
         };
-        let linux = linux_resources(&self.pod, &container, self.host.node_memory);
+        let linux = linux_resources(&self.pod, &container, self.host.node_memory, self.host.memory_qos);
         let request = UpdateContainerResourcesRequest {
             container_id: id.to_string(),
             linux: Some(linux),
@@ -45,15 +45,7 @@ impl Batch {
     /// Writes the pod's own limits anew.
     async fn resize_pod(&self) -> Result<(), String> {
         let (host, pod) = (self.host.clone(), self.pod.clone());
-        let write = move || {
-            let cgroup = pod_cgroup::path(&host.cgroup_root, &pod);
-            pod_cgroup::create(
-                host.hierarchies.as_deref().unwrap_or_default(),
-                &cgroup,
-                &pod,
-                host.pod_pids_limit,
-            )
-        };
+        let write = move || host.make_pod_cgroup(&pod);
         let written = tokio::task::spawn_blocking(write).await.map_err(|error| error.to_string())?;
         written.map_err(|error| format!("pod cgroup: {error}"))
     }

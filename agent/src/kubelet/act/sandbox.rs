@@ -5,7 +5,7 @@ use crate::kubelet::events::Severity;
 use crate::kubelet::host::{Host, rpc_error, within};
 use crate::kubelet::sandbox_config::sandbox_config;
 use crate::kubelet::volumes::{self, VolumeError, VolumeInputs};
-use crate::kubelet::{dns, hosts_file, observed, pod, pod_cgroup, references};
+use crate::kubelet::{dns, hosts_file, observed, pod, references};
 use k8s_openapi::api::core::v1::Pod;
 use knarr_cri::v1::{PodSandboxConfig, RunPodSandboxRequest};
 use std::sync::Arc;
@@ -158,6 +158,5 @@ fn prepare_directories(host: &Host, pod: &Pod) -> std::io::Result<()> {
         host.user_namespaces.reserve(pod::uid(pod)).map_err(std::io::Error::other)?;
     }
     std::fs::create_dir_all(host.paths.logs(pod))?;
-    let cgroup = pod_cgroup::path(&host.cgroup_root, pod);
-    pod_cgroup::create(host.hierarchies.as_deref().unwrap_or_default(), &cgroup, pod, host.pod_pids_limit)
+    host.make_pod_cgroup(pod)
 }

@@ -133,6 +133,7 @@ impl Batch {
         let real = host.is_real();
         let (pod, container, paths) = (pod.clone(), container.clone(), host.paths.clone());
         let (references, image, node_memory) = (references.clone(), image.clone(), host.node_memory);
+        let memory_qos = host.memory_qos;
         let (recursive_read_only, seccomp_default) = (host.recursive_read_only, host.seccomp_default);
         let first_id = host.user_namespaces.first_id(pod::uid(&pod));
         let build = move || {
@@ -148,6 +149,7 @@ impl Batch {
                 image_user: &image.user,
                 target: target.as_deref(),
                 node_memory,
+                memory_qos,
                 recursive_read_only,
                 seccomp_default,
                 first_id,

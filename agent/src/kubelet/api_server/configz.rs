@@ -33,6 +33,8 @@ pub(super) fn document(config: &Config) -> Value {
         "imageMinimumGCAge": seconds(kubelet.image_minimum_gc_age_seconds),
         "allowedUnsafeSysctls": kubelet.allowed_unsafe_sysctls,
         "seccompDefault": kubelet.seccomp_default,
+        "featureGates": {"MemoryQoS": kubelet.memory_qos},
+        "memoryThrottlingFactor": kubelet.memory_throttling_factor,
         "syncFrequency": "1m0s",
         "nodeStatusUpdateFrequency": "10s",
         "nodeStatusReportFrequency": "5m0s",

@@ -60,7 +60,7 @@ async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Response<B
         ["metrics"] if reads => own_metrics::own(shared).await,
         ["configz"] if reads => Ok(json(&configz::document(&shared.config))),
         ["checkpoint", namespace, pod, container] if request.method() == Method::POST => {
-            checkpoint::answer(shared, namespace, pod, container).await
+            checkpoint::answer(shared, namespace, pod, container, &query).await
         }
         ["logs", parts @ ..] if reads => {
             let root = shared.config.pod_logs_dir.parent().unwrap_or(&shared.config.pod_logs_dir);

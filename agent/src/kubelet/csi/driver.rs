@@ -6,8 +6,8 @@ use knarr_cri::Status;
 use knarr_cri::csi::node_client::NodeClient;
 use knarr_cri::csi::node_service_capability::{Type, rpc};
 use knarr_cri::csi::{
-    NodeGetCapabilitiesRequest, NodeGetInfoRequest, NodeGetInfoResponse, NodePublishVolumeRequest,
-    NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest,
+    NodeExpandVolumeRequest, NodeGetCapabilitiesRequest, NodeGetInfoRequest, NodeGetInfoResponse,
+    NodePublishVolumeRequest, NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest,
 };
 use std::path::PathBuf;
 use tonic::transport::Channel;
@@ -64,6 +64,14 @@ impl Driver {
         let mut client = self.client()?;
         let done = within(PATIENCE, client.node_publish_volume(request)).await;
         done.map(drop).map_err(|status| failed("mounter.SetUpAt", &status))
+    }
+
+    /// The bytes that it has now; zero where the driver does not say.
+    pub(super) async fn expand(&self, request: NodeExpandVolumeRequest) -> Result<i64, String> {
+        let mut client = self.client()?;
+        let done = within(PATIENCE, client.node_expand_volume(request)).await;
+        done.map(|answer| answer.into_inner().capacity_bytes)
+            .map_err(|status| failed("Expander.NodeExpand", &status))
     }
 
     pub(super) async fn unpublish(&self, request: NodeUnpublishVolumeRequest) -> Result<(), String> {

@@ -45,6 +45,7 @@ impl Csi {
     }
 
     async fn renew(&self, host: &Host, pod: &Pod, volume: &CsiVolume) -> Result<(), String> {
+        self.grow(host, pod, volume).await?;
         let rules = self.rules(volume).await?;
         if rules.requires_republish != Some(true) {
             return Ok(());
@@ -61,17 +62,22 @@ impl Csi {
         let rules = self.rules(volume).await?;
         let attached = self.attached(volume, &rules).await?;
         let _turn = self.turn(&volume.handle).await;
-        let directory = host.paths.volume(pod::uid(pod), "kubernetes.io~csi", &volume.name);
-        self.note(volume, directory.clone()).await?;
         let publication = Publication { host, pod, volume, rules: &rules, attached };
+        let directory = publication.directory();
+        self.note(volume, directory.clone()).await?;
         if is_staged(&driver, volume) {
             let staging = self.staging(&volume.driver, &volume.handle);
             self.make_staging(volume, &staging).await?;
             driver.stage(publication.stage_request(&driver, &staging).await?).await?;
         }
         driver.publish(publication.request(self, &driver).await?).await?;
+        let place = directory.join("mount");
+        self.expand(host, pod, volume, &driver, &place).await?;
+        if volume.block {
+            return is_device(place).await;
+        }
         let gives = own_group(&driver, pod).is_none() && volume.takes_group(rules.fs_group_policy.as_deref());
-        if gives { give(pod.clone(), directory.join("mount")).await } else { Ok(()) }
+        if gives { give(pod.clone(), place).await } else { Ok(()) }
     }
 
     /// On disk before the driver knows.
@@ -136,7 +142,7 @@ impl Csi {
     }
 }
 
-fn is_staged(driver: &Driver, volume: &CsiVolume) -> bool {
+pub(super) fn is_staged(driver: &Driver, volume: &CsiVolume) -> bool {
     driver.can(Type::StageUnstageVolume) && !volume.inline
 }
 
@@ -157,6 +163,11 @@ struct Publication<'a> {
 }
 
 impl Publication<'_> {
+    /// In the pod's directory; the driver's part of it is `mount`.
+    fn directory(&self) -> PathBuf {
+        super::directory(&self.host.paths, self.pod, self.volume)
+    }
+
     fn capability(&self, driver: &Driver) -> VolumeCapability {
         let many_writers = driver.can(Type::SingleNodeMultiWriter);
         self.volume.capability(many_writers, own_group(driver, self.pod))
@@ -180,7 +191,7 @@ impl Publication<'_> {
         } else {
             PathBuf::new()
         };
-        let directory = self.host.paths.volume(pod::uid(pod), "kubernetes.io~csi", &volume.name);
+        let directory = self.directory();
         let mut context = volume.context(pod, self.rules.pod_info_on_mount == Some(true));
         context.extend(self.tokens().await?.map(|tokens| (TOKENS.to_owned(), tokens)));
         Ok(NodePublishVolumeRequest {
@@ -216,7 +227,7 @@ async fn ask<T: Clone + DeserializeOwned + Debug>(api: &Api<T>, name: &str) -> R
     answer.map_err(|_| format!("{name}: the API server does not answer"))?.map_err(|error| error.to_string())
 }
 
-async fn secrets(
+pub(super) async fn secrets(
     host: &Host,
     name: Option<&super::volume::SecretName>,
 ) -> Result<HashMap<String, String>, String> {
@@ -233,6 +244,16 @@ async fn give(pod: Pod, target: PathBuf) -> Result<(), String> {
     given.map_err(|error| error.to_string())?
 }
 
-fn text(path: &Path) -> String {
+/// What the driver gave as a device is one.
+async fn is_device(place: PathBuf) -> Result<(), String> {
+    use std::os::unix::fs::FileTypeExt;
+    match tokio::fs::metadata(&place).await {
+        Ok(found) if found.file_type().is_block_device() => Ok(()),
+        Ok(_) => Err(format!("blockMapper.MapPodDevice failed: {} is not a block device", place.display())),
+        Err(error) => Err(format!("blockMapper.MapPodDevice failed: {}: {error}", place.display())),
+    }
+}
+
+pub(super) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

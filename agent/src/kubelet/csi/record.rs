@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "vol_data.json";
-/// Where the volumes of drivers lie in a pod's directory.
-const VOLUMES: &str = "volumes/kubernetes.io~csi";
+/// Where the volumes and the devices of drivers lie in a pod's directory.
+const VOLUMES: [&str; 2] = ["volumes/kubernetes.io~csi", "volumeDevices/kubernetes.io~csi"];
 
 /// What is in a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +59,12 @@ impl Record {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         };
-        // The driver has unmounted it: a directory that holds something still is a volume.
-        gone(std::fs::remove_dir(directory.join(mount)))?;
+        // The driver has unmounted it: a directory that holds something still is a volume. A device's place is a file.
+        let place = directory.join(mount);
+        if std::fs::symlink_metadata(&place).is_ok_and(|found| !found.is_dir()) {
+            gone(std::fs::remove_file(&place))?;
+        }
+        gone(std::fs::remove_dir(&place))?;
         gone(std::fs::remove_file(directory.join(FILE)))?;
         gone(std::fs::remove_dir(directory))
     }
@@ -69,9 +73,11 @@ impl Record {
 /// Every driver's volume in a pod's directory. Blocks.
 pub(super) fn of_pod(pod_directory: &Path) -> io::Result<Vec<(PathBuf, Record)>> {
     let mut found = Vec::new();
-    for directory in directories(&pod_directory.join(VOLUMES))? {
-        if let Some(record) = Record::read(&directory)? {
-            found.push((directory, record));
+    for volumes in VOLUMES {
+        for directory in directories(&pod_directory.join(volumes))? {
+            if let Some(record) = Record::read(&directory)? {
+                found.push((directory, record));
+            }
         }
     }
     Ok(found)
@@ -93,7 +99,7 @@ mod tests {
     #[test]
     fn what_is_given_to_a_driver_is_known_until_it_is_taken_back() {
         let root = tempfile::tempdir().unwrap();
-        let directory = root.path().join(VOLUMES).join("pv");
+        let directory = root.path().join(VOLUMES[0]).join("pv");
         let volume =
             CsiVolume { driver: "d".into(), handle: "h".into(), name: "pv".into(), ..Default::default() };
         let record = Record::of(&volume, "n");

@@ -2,9 +2,12 @@
 
 use crate::kubelet::pod;
 use crate::kubelet::references::{self, References};
+use crate::kubelet::resources;
 use k8s_openapi::api::core::v1::{PersistentVolumeSpec, Pod, Volume};
 use knarr_cri::csi::VolumeCapability;
-use knarr_cri::csi::volume_capability::{AccessMode, AccessType, MountVolume, access_mode::Mode};
+use knarr_cri::csi::volume_capability::{
+    AccessMode, AccessType, BlockVolume, MountVolume, access_mode::Mode,
+};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -24,6 +27,12 @@ pub struct CsiVolume {
     pub handle: String,
     /// Lives as long as the pod.
     pub inline: bool,
+    /// A device, not files.
+    pub block: bool,
+    /// Bytes that the persistent volume has; none of an inline one.
+    pub capacity: Option<i64>,
+    /// The claim that it is bound to.
+    pub claim: Option<String>,
     #[allow(missing_docs)]
     pub read_only: bool,
     #[allow(missing_docs)]
@@ -36,6 +45,7 @@ pub struct CsiVolume {
     pub access_modes: Vec<String>,
     pub(super) stage_secret: Option<SecretName>,
     pub(super) publish_secret: Option<SecretName>,
+    pub(super) expand_secret: Option<SecretName>,
 }
 
 /// SHA-256 of the parts as one text, in hex: how the kubelet names what must be unique and short.
@@ -65,7 +75,8 @@ pub fn describe(pod: &Pod, volume: &Volume, references: &References) -> Option<C
     let (name, spec) = (bound.metadata.name.clone()?, bound.spec.as_ref()?);
     let claimed = volume.persistent_volume_claim.as_ref();
     let read_only = claimed.is_some_and(|claimed| claimed.read_only == Some(true));
-    of_persistent_volume(&volume.name, name, spec, read_only)
+    let volume = of_persistent_volume(&volume.name, name, spec, read_only)?;
+    Some(CsiVolume { claim: Some(claim), ..volume })
 }
 
 fn of_persistent_volume(
@@ -84,6 +95,9 @@ fn of_persistent_volume(
         driver: source.driver.clone(),
         handle: source.volume_handle.clone(),
         inline: false,
+        block: spec.volume_mode.as_deref() == Some("Block"),
+        capacity: spec.capacity.as_ref().and_then(|all| resources::value(all.get("storage")?)),
+        claim: None,
         read_only: read_only || source.read_only == Some(true),
         fs_type: source.fs_type.clone(),
         mount_options: spec.mount_options.clone().unwrap_or_default(),
@@ -91,6 +105,7 @@ fn of_persistent_volume(
         access_modes: spec.access_modes.clone().unwrap_or_default(),
         stage_secret: source.node_stage_secret_ref.as_ref().and_then(secret),
         publish_secret: source.node_publish_secret_ref.as_ref().and_then(secret),
+        expand_secret: source.node_expand_secret_ref.as_ref().and_then(secret),
     })
 }
 
@@ -109,15 +124,18 @@ impl CsiVolume {
             mount_flags: self.mount_options.clone(),
             volume_mount_group: group.map(|group| group.to_string()).unwrap_or_default(),
         };
+        let access_type =
+            if self.block { AccessType::Block(BlockVolume {}) } else { AccessType::Mount(mount) };
         VolumeCapability {
             access_mode: Some(AccessMode { mode: mode.into() }),
-            access_type: Some(AccessType::Mount(mount)),
+            access_type: Some(access_type),
         }
     }
 
     /// Whether the node gives the files to the pod's group, by the driver's `fsGroupPolicy`.
     pub(super) fn takes_group(&self, policy: Option<&str>) -> bool {
         match policy {
+            _ if self.block => false,
             Some("None") => false,
             Some("File") => !self.read_only,
             _ => {
@@ -182,6 +200,23 @@ mod tests {
             found.takes_group(None) && found.takes_group(Some("File")) && !found.takes_group(Some("None"))
         );
         assert!(describe(&pod, &volume(json!({"name": "v", "emptyDir": {}})), &references).is_none());
+    }
+
+    #[test]
+    fn a_device_is_asked_for_as_one_and_its_size_is_known() {
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": []}})).unwrap();
+        let bound = json!({"metadata": {"name": "pv"}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "volumeMode": "Block", "capacity": {"storage": "2Gi"},
+            "csi": {"driver": "d", "volumeHandle": "h", "fsType": "ext4"}}});
+        let mut references = References::default();
+        references.claims.insert("c".into(), Ok(serde_json::from_value(bound).unwrap()));
+        let volume = json!({"name": "v", "persistentVolumeClaim": {"claimName": "c"}});
+        let found = describe(&pod, &serde_json::from_value(volume).unwrap(), &references).unwrap();
+        assert_eq!((found.block, found.capacity, found.claim.as_deref()), (true, Some(2 << 30), Some("c")));
+        let access = found.capability(false, None).access_type;
+        assert_eq!(access, Some(AccessType::Block(BlockVolume {})));
+        assert!(!found.takes_group(Some("File")));
     }
 
     #[test]

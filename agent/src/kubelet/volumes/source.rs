@@ -2,6 +2,7 @@
 //! the host.
 
 use super::nfs::Export;
+use crate::kubelet::csi;
 use crate::kubelet::paths::Paths;
 use crate::kubelet::pod;
 use crate::kubelet::references::{self, References};
@@ -23,12 +24,19 @@ pub enum Source<'a> {
         #[allow(missing_docs)]
         path: &'a str,
     },
+    /// A block device of the node that a claim is bound to; no files.
+    Device {
+        #[allow(missing_docs)]
+        path: &'a str,
+    },
     /// Lives as long as the pod.
     EmptyDir(&'a EmptyDirVolumeSource),
     /// A storage driver's, by the name of its directory.
     Csi {
         #[allow(missing_docs)]
         name: &'a str,
+        /// It is a device, not files.
+        block: bool,
     },
     /// A directory of a server, by the name of ours.
     Nfs {
@@ -74,7 +82,7 @@ pub fn source<'a>(pod: &Pod, volume: &'a Volume, references: &'a References) -> 
         return Ok(Source::Image(source));
     }
     if volume.csi.is_some() {
-        return Ok(Source::Csi { name: &volume.name });
+        return Ok(Source::Csi { name: &volume.name, block: false });
     }
     if let Some(nfs) = &volume.nfs {
         let read_only = nfs.read_only == Some(true);
@@ -102,8 +110,16 @@ fn of_persistent_volume<'a>(
     let spec = bound.and_then(|bound| bound.spec.as_ref());
     let spec =
         spec.ok_or_else(|| format!("volume \"{}\": its persistent volume has no spec", volume.name))?;
-    if spec.volume_mode.as_deref() == Some("Block") {
-        return Err(unsupported(&volume.name, "volumeMode Block"));
+    let name = bound.and_then(|bound| bound.metadata.name.as_deref());
+    let block = spec.volume_mode.as_deref() == Some("Block");
+    if let (Some(name), Some(_)) = (name, &spec.csi) {
+        return Ok(Source::Csi { name, block });
+    }
+    if block {
+        let path = spec.local.as_ref().map(|local| local.path.as_str());
+        return path
+            .map(|path| Source::Device { path })
+            .ok_or_else(|| unsupported(&volume.name, "volumeMode Block of this kind of persistent volume"));
     }
     if let Some(host_path) = &spec.host_path {
         let kind = host_path.type_.as_deref().unwrap_or_default();
@@ -111,10 +127,6 @@ fn of_persistent_volume<'a>(
     }
     if let Some(local) = &spec.local {
         return Ok(Source::Local { path: &local.path });
-    }
-    let name = bound.and_then(|bound| bound.metadata.name.as_deref());
-    if let (Some(name), Some(_)) = (name, &spec.csi) {
-        return Ok(Source::Csi { name });
     }
     if let (Some(name), Some(nfs)) = (name, &spec.nfs) {
         let claimed = volume.persistent_volume_claim.as_ref().and_then(|claim| claim.read_only);
@@ -128,12 +140,24 @@ fn of_persistent_volume<'a>(
     Err(unsupported(&volume.name, &format!("{kind} of its persistent volume")))
 }
 
+impl Source<'_> {
+    /// It is given to containers as a device (`volumeDevices`), not as files (`volumeMounts`).
+    pub fn is_device(&self) -> bool {
+        matches!(self, Source::Device { .. } | Source::Csi { block: true, .. })
+    }
+}
+
 /// Where the contents are on the host.
 pub fn directory(paths: &Paths, pod: &Pod, volume: &Volume, source: &Source<'_>) -> PathBuf {
     match source {
-        Source::HostPath { path, .. } | Source::Local { path } => PathBuf::from(path),
+        Source::HostPath { path, .. } | Source::Local { path } | Source::Device { path } => {
+            PathBuf::from(path)
+        }
         Source::Nfs { name, .. } => paths.volume(pod::uid(pod), "kubernetes.io~nfs", name),
-        Source::Csi { name } => paths.volume(pod::uid(pod), "kubernetes.io~csi", name).join("mount"),
+        Source::Csi { name, block: false } => paths.volume(pod::uid(pod), csi::PLUGIN, name).join("mount"),
+        Source::Csi { name, block: true } => {
+            paths.volume_device(pod::uid(pod), csi::PLUGIN, name).join("mount")
+        }
         Source::EmptyDir(_) | Source::Image(_) | Source::Objects(_) => {
             paths.volume(pod::uid(pod), plugin(volume).unwrap_or("kubernetes.io~unknown"), &volume.name)
         }
@@ -173,6 +197,13 @@ mod tests {
         assert!(source(&pod, &claim("c"), &references).unwrap_err().contains("iscsi"));
         let export = Export { server: "s", path: "/y", read_only: false, options: &["hard".to_owned()] };
         assert_eq!(source(&pod, &claim("n"), &references), Ok(Source::Nfs { name: "pv", export }));
+        let device = json!({"volumeMode": "Block", "local": {"path": "/dev/sdb"}});
+        references.claims.insert("d".into(), Ok(bound(device)));
+        let found = source(&pod, &claim("d"), &references).unwrap();
+        assert!(found.is_device() && found == Source::Device { path: "/dev/sdb" });
+        let no_device = json!({"volumeMode": "Block", "hostPath": {"path": "/x"}});
+        references.claims.insert("h".into(), Ok(bound(no_device)));
+        assert!(source(&pod, &claim("h"), &references).unwrap_err().contains("Block"));
         let ephemeral = volume(json!({"name": "e", "ephemeral": {}}));
         assert_eq!(source(&pod, &ephemeral, &references), Ok(Source::HostPath { path: "/y", kind: "" }));
         assert!(

@@ -1,0 +1,295 @@
+//! Checkpoints through CRI: the archive of a running container, and new containers that go on from it.
+//!
+//! criu needs a kernel that it knows (the virtual machine has one); what happens where it cannot work, hangs or is cut
+//! short is tested everywhere.
+#![allow(clippy::unwrap_used)] // Helpers of tests: a failed expectation ends the test that made it.
+
+use knarr_cri::v1::*;
+use knarr_tests::bins;
+use knarr_tests::engine::{Engine, PATIENCE, container, file_holds, pod};
+use knarr_tests::eventually::eventually;
+use knarr_tests::skip::skip;
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tonic::{Code, Status};
+
+/// Says how far it is, twice a second on a machine that is not emulated.
+const COUNTER: &str =
+    "rm /etc/group; echo kept > /tmp/kept; i=0; while :; do i=$((i+1)); echo count $i; sleep 0.5; done";
+
+/// Whether criu can work here; else the test is a named skip.
+fn possible(test: &str) -> bool {
+    let mut check = Command::new("criu");
+    check.arg("check").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    match check.status() {
+        Ok(status) if status.success() => return true,
+        Ok(_) => skip(test, "criu cannot work on this kernel"),
+        Err(error) => skip(test, &format!("criu: {error}")),
+    }
+    false
+}
+
+async fn checkpoint(engine: &mut Engine, id: &str, location: &str, timeout: i64) -> Result<(), Status> {
+    let request = CheckpointContainerRequest { container_id: id.into(), location: location.into(), timeout };
+    engine.runtime.checkpoint_container(request).await.map(drop)
+}
+
+/// A pod with a counter that has counted; the files it wrote and its log are its own.
+async fn counting(engine: &mut Engine) -> (String, PodSandboxConfig, String) {
+    let config = pod(engine, "first");
+    let pod = engine.run_pod(&config).await.unwrap();
+    let id = engine.run(&pod, &config, container("main", &["sh", "-c", COUNTER])).await.unwrap();
+    file_holds(&engine.path("logs/first/main.log"), "count 3\n");
+    (pod, config, id)
+}
+
+fn last_count(log: &Path) -> u64 {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let counts = text.lines().filter_map(|line| line.rsplit_once("count ")?.1.parse().ok());
+    counts.max().unwrap_or(0)
+}
+
+fn until_beyond(log: &Path, number: u64) -> u64 {
+    eventually("it counts on", PATIENCE, || match last_count(log) {
+        now if now > number => Ok(now),
+        now => Err(now.to_string()),
+    })
+}
+
+/// What the archive holds.
+fn unpacked(engine: &Engine, archive: &Path) -> PathBuf {
+    let place = engine.path("unpacked");
+    std::fs::create_dir_all(&place).unwrap();
+    bins::run(Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(&place)).ok();
+    place
+}
+
+fn document(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn frozen(engine: &Engine, id: &str) -> bool {
+    let mut state = Command::new(bins::find("knarr-runtime"));
+    state.arg("--root").arg(engine.path("state/runtime/default")).args(["state", id]);
+    let state: Value = serde_json::from_str(&bins::run(&mut state).ok()).unwrap();
+    state["status"] == "paused"
+}
+
+#[tokio::test]
+async fn a_counter_goes_on_counting_in_another_pod() {
+    if !possible("a_counter_goes_on_counting_in_another_pod") {
+        return;
+    }
+    let mut engine = Engine::start().await;
+    let (first, _, id) = counting(&mut engine).await;
+    let archive = engine.path("checkpoint.tar");
+    checkpoint(&mut engine, &id, archive.to_str().unwrap(), 0).await.unwrap();
+    assert_eq!(std::fs::metadata(&archive).unwrap().permissions().mode() & 0o777, 0o600);
+    let log = engine.path("logs/first/main.log");
+    let written_down = last_count(&log);
+    until_beyond(&log, written_down + 1);
+    assert!(!frozen(&engine, &id));
+
+    let parts = unpacked(&engine, &archive);
+    for file in ["checkpoint/inventory.img", "rootfs-diff.tar", "dump.log", "stats-dump", "container.log"] {
+        assert!(parts.join(file).exists(), "{file}");
+    }
+    let config = document(&parts.join("config.dump"));
+    assert_eq!((&config["id"], &config["rootfsImageName"]), (&json!(id), &json!(knarr_tests::engine::IMAGE)));
+    assert_eq!(document(&parts.join("spec.dump"))["process"]["args"][2], COUNTER);
+    assert_eq!(document(&parts.join("status.dump"))["metadata"]["name"], "main");
+    let written = bins::run(Command::new("tar").arg("-tf").arg(parts.join("rootfs-diff.tar"))).ok();
+    assert!(written.contains("tmp/kept") && written.contains("etc/.wh.group"), "{written}");
+    assert!(!written.contains("etc/hosts"), "a place that was made to mount at: {written}");
+
+    engine.remove_pod(&first).await.unwrap();
+    let config = pod(&engine, "second");
+    let second = engine.run_pod(&config).await.unwrap();
+    let mut again = container("main", &[]);
+    again.image = Some(ImageSpec { image: archive.display().to_string(), ..Default::default() });
+    let id = engine.run(&second, &config, again).await.unwrap();
+    let log = engine.path("logs/second/main.log");
+    let next = until_beyond(&log, written_down);
+    assert!(next < written_down + 1000, "{written_down}, {next}");
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.contains("count 1\n"), "the old log goes before: {text}");
+    assert_eq!(engine.exec(&id, "cat /tmp/kept; ls /etc/group").await.unwrap().stdout, b"kept\n");
+    let status = engine.status(&id).await.unwrap();
+    assert!(status.image_id.starts_with("sha256:") && status.state() == ContainerState::ContainerRunning);
+
+    // A new engine finds it like any other.
+    engine.kill();
+    engine.serve().await;
+    assert_eq!(engine.status(&id).await.unwrap().state(), ContainerState::ContainerRunning);
+    let counted = last_count(&log);
+    until_beyond(&log, counted);
+    engine.stop_container(&id, 0).await.unwrap();
+    assert_eq!(engine.status(&id).await.unwrap().exit_code, 137);
+    engine.remove_pod(&second).await.unwrap();
+    engine.leaves_nothing();
+    assert_eq!(std::fs::read_dir(engine.path("data/engine/checkpoints")).unwrap().count(), 0);
+}
+
+/// An image as `buildah` makes one of a checkpoint: one layer that holds what the archive holds, and an annotation.
+fn image_of(engine: &Engine, archive: &Path, name: &str) {
+    let layout = engine.path("layout");
+    let blobs = layout.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let blob = |bytes: &[u8]| {
+        let file = layout.join("new");
+        std::fs::write(&file, bytes).unwrap();
+        let said = bins::run(Command::new("sha256sum").arg(&file)).ok();
+        let digest = said.split_whitespace().next().unwrap().to_owned();
+        std::fs::rename(&file, blobs.join(&digest)).unwrap();
+        format!("sha256:{digest}")
+    };
+    let bytes = std::fs::read(archive).unwrap();
+    let layer = blob(&bytes);
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [layer]}});
+    let config = config.to_string();
+    let config_digest = blob(config.as_bytes());
+    let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config_digest,
+            "size": config.len()},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": bytes.len()}],
+        "annotations": {"org.criu.checkpoint.container.name": "main"}});
+    let manifest = manifest.to_string();
+    let digest = blob(manifest.as_bytes());
+    let index = json!({"schemaVersion": 2, "manifests": [{
+        "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": manifest.len(),
+        "annotations": {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name}}]});
+    std::fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    let packed = engine.path("image.tar");
+    bins::run(Command::new("tar").arg("-cf").arg(&packed).arg("-C").arg(&layout).arg(".")).ok();
+    bins::run(engine.knarr().args(["image", "load", "-i"]).arg(&packed)).ok();
+}
+
+#[tokio::test]
+async fn an_image_that_holds_a_checkpoint_is_gone_on_from() {
+    if !possible("an_image_that_holds_a_checkpoint_is_gone_on_from") {
+        return;
+    }
+    let mut engine = Engine::start().await;
+    let (first, config, id) = counting(&mut engine).await;
+    let archive = engine.path("checkpoint.tar");
+    checkpoint(&mut engine, &id, archive.to_str().unwrap(), 60).await.unwrap();
+    image_of(&engine, &archive, "localhost/checkpoint:1");
+    let written_down = last_count(&engine.path("logs/first/main.log"));
+    engine.stop_container(&id, 0).await.unwrap();
+    // In the same pod, as another container.
+    let mut again = container("again", &[]);
+    again.image = Some(ImageSpec { image: "localhost/checkpoint:1".into(), ..Default::default() });
+    let again = engine.run(&first, &config, again).await.unwrap();
+    until_beyond(&engine.path("logs/first/again.log"), written_down);
+    engine.stop_container(&again, 0).await.unwrap();
+    engine.remove_pod(&first).await.unwrap();
+    engine.leaves_nothing();
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_or_gone_on_from_is_refused_by_name() {
+    let mut engine = Engine::start().await;
+    let config = pod(&engine, "pod");
+    let pod = engine.run_pod(&config).await.unwrap();
+    let id = engine.create(&pod, &config, container("main", &["sleep", "1000"])).await.unwrap();
+    let archive = engine.path("checkpoint.tar").display().to_string();
+    let refused = checkpoint(&mut engine, &id, &archive, 0).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let words = "is in CONTAINER_CREATED state. only CONTAINER_RUNNING containers can be checkpointed";
+    assert!(refused.message().contains(words), "{refused}");
+    assert_eq!(checkpoint(&mut engine, "none", &archive, 0).await.unwrap_err().code(), Code::NotFound);
+    for (location, timeout) in [("relative.tar", 0), ("", 0), (archive.as_str(), -1)] {
+        let refused = checkpoint(&mut engine, &id, location, timeout).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{location:?} {timeout}");
+    }
+
+    std::fs::write(engine.path("nonsense"), "nonsense").unwrap();
+    std::fs::create_dir_all(engine.path("empty/checkpoint")).unwrap();
+    let empty = engine.path("empty.tar");
+    bins::run(Command::new("tar").arg("-cf").arg(&empty).arg("-C").arg(engine.path("empty")).arg(".")).ok();
+    for (name, words) in
+        [("nonsense", "unpacking of checkpoint"), ("empty.tar", "config.dump"), ("none.tar", "not found")]
+    {
+        let mut wanted = container(&format!("from-{name}"), &[]);
+        wanted.image =
+            Some(ImageSpec { image: engine.path(name).display().to_string(), ..Default::default() });
+        let refused = engine.create(&pod, &config, wanted).await.unwrap_err();
+        assert!(refused.message().contains(words), "{name}: {refused}");
+    }
+    assert_eq!(std::fs::read_dir(engine.path("data/engine/checkpoints")).unwrap().count(), 0);
+    engine.remove_pod(&pod).await.unwrap();
+    engine.leaves_nothing();
+}
+
+/// A criu that says its process id and hangs. Its processes end with it.
+struct Hanging(tempfile::TempDir);
+
+impl Hanging {
+    fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("knarr-criu-").tempdir().unwrap();
+        let script = format!("#!/bin/sh\necho $$ >> {}/pids\nexec sleep 1000\n", directory.path().display());
+        // Written by a child, so that no process of this one holds it open for writing when it is executed.
+        let mut write = Command::new("sh");
+        write.args(["-c", "printf %s \"$1\" > \"$2\" && chmod 755 \"$2\"", "sh", &script]);
+        bins::run(write.arg(directory.path().join("criu"))).ok();
+        Self(directory)
+    }
+
+    /// A PATH on which it is found first.
+    fn path(&self) -> String {
+        format!("{}:{}", self.0.path().display(), std::env::var("PATH").unwrap())
+    }
+}
+
+impl Hanging {
+    fn end(&self) {
+        let pids = std::fs::read_to_string(self.0.path().join("pids")).unwrap_or_default();
+        for pid in pids.lines() {
+            bins::run(Command::new("kill").args(["-9", pid]));
+        }
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_goes_on_when_criu_hangs_or_the_engine_dies() {
+    let hanging = Hanging::new();
+    let mut engine = Engine::start_with("", &[("PATH", &hanging.path())]).await;
+    let config = pod(&engine, "pod");
+    let pod = engine.run_pod(&config).await.unwrap();
+    let id = engine.run(&pod, &config, container("main", &["sleep", "1000"])).await.unwrap();
+    let archive = engine.path("checkpoint.tar").display().to_string();
+    let late = checkpoint(&mut engine, &id, &archive, 1).await.unwrap_err();
+    assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
+    assert!(!frozen(&engine, &id) && !Path::new(&archive).exists());
+
+    let mut other = engine.client.clone();
+    let (wanted, location) = (id.clone(), archive.clone());
+    let asking = tokio::spawn(async move {
+        let request = CheckpointContainerRequest { container_id: wanted, location, timeout: 0 };
+        other.runtime.checkpoint_container(request).await.map(drop)
+    });
+    eventually("it is frozen", PATIENCE, || if frozen(&engine, &id) { Ok(()) } else { Err(String::new()) });
+    engine.kill();
+    assert!(asking.await.unwrap().is_err());
+    engine.serve().await;
+    // The runtime was not the engine's child alone: it ends with its criu, and then the next engine lets the container go on.
+    hanging.end();
+    eventually("it goes on", PATIENCE, || if frozen(&engine, &id) { Err(String::new()) } else { Ok(()) });
+    assert_eq!(engine.exec(&id, "echo alive").await.unwrap().stdout, b"alive\n");
+    eventually("nothing of it is left", PATIENCE, || {
+        let left = std::fs::read_dir(engine.path("data/engine/checkpoints")).unwrap().count();
+        if left == 0 { Ok(()) } else { Err(left.to_string()) }
+    });
+    engine.remove_pod(&pod).await.unwrap();
+    engine.leaves_nothing();
+}
