@@ -24,8 +24,8 @@ mod scripted_api;
 mod service_watch;
 pub mod services;
 
-/// For the beginning of a program that is going to be an agent or an API server: it lives long and mostly waits.
-pub use knarr_sys::memory::limit_arenas;
+/// For a program that is going to be an agent or an API server: it lives long and mostly waits.
+pub use knarr_sys::memory::{give_back, let_go_of_program, limit_arenas};
 
 /// The traits that the engine offers, for those who drive it (`knarr run` does).
 pub use knarr_cri as cri;

@@ -3,6 +3,7 @@
 mod agent_command;
 mod apply;
 mod args;
+mod at_rest;
 mod completions;
 mod doctor;
 mod down;
@@ -79,11 +80,11 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 async fn dispatch(command: Command, settings: settings::Settings) -> anyhow::Result<ExitCode> {
     let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
     match command {
-        Command::Up(arguments) => done(up::run(settings, arguments).await),
+        Command::Up(arguments) => done(at_rest::beside(up::run(settings, arguments)).await),
         Command::Down(arguments) => done(down::run(settings, arguments).await),
-        Command::Server(arguments) => done(server_command::run(settings, arguments).await),
-        Command::Agent(arguments) => done(agent_command::run(settings, arguments).await),
-        Command::Engine(arguments) => done(engine_command::run(settings, arguments).await),
+        Command::Server(arguments) => done(at_rest::beside(server_command::run(settings, arguments)).await),
+        Command::Agent(arguments) => done(at_rest::beside(agent_command::run(settings, arguments)).await),
+        Command::Engine(arguments) => done(at_rest::beside(engine_command::run(settings, arguments)).await),
         Command::Image(command) => done(image::run(settings, command).await),
         Command::Login(arguments) => done(login::run(&settings, arguments).await),
         Command::Logout { server } => done(login::forget(server).await),

@@ -25,6 +25,7 @@ mod policies;
 mod priority;
 mod quotas;
 mod rbac_escalation;
+mod runtime_class;
 mod service_account;
 mod storage_class;
 pub(crate) mod volume_protection;
@@ -80,6 +81,7 @@ impl Server {
             service_account::fill_in(self, write, object).await?;
             priority::fill_in(self, write, object).await?;
             limit_ranges::fill_in(self, write, object).await?;
+            runtime_class::fill_in(self, write, object).await?;
         }
         if write.creates("", "persistentvolumeclaims") {
             storage_class::fill_in(self, object).await?;

@@ -6,6 +6,7 @@
 
 use crate::authn::User;
 use crate::authz::Attributes;
+use crate::controllers::runner::message_of;
 use crate::pki::Pki;
 use crate::registry::fields;
 use crate::server::Server;
@@ -59,12 +60,16 @@ async fn follow(server: &Server, client: &Client, pki: &Arc<Pki>) {
             Ok(Event::Apply(request) | Event::InitApply(request)) => request,
             Ok(_) => continue,
             Err(error) => {
-                tracing::warn!(%error, "watching certificate signing requests");
+                tracing::warn!(error = message_of(&error), "watching certificate signing requests");
                 continue;
             }
         };
         if let Err(error) = advance(server, client, pki, &request).await {
-            tracing::warn!(request = request.name_any(), %error, "certificate signing request");
+            tracing::warn!(
+                request = request.name_any(),
+                error = message_of(&error),
+                "certificate signing request"
+            );
         }
     }
 }
@@ -153,13 +158,17 @@ async fn clean(client: &Client) {
         let list = match requests(client).list(&kube::api::ListParams::default()).await {
             Ok(list) => list,
             Err(error) => {
-                tracing::warn!(%error, "list certificate signing requests");
+                tracing::warn!(error = message_of(&error), "list certificate signing requests");
                 continue;
             }
         };
         for request in list.items.iter().filter(|request| is_old(request, Timestamp::now())) {
             if let Err(error) = requests(client).delete(&request.name_any(), &DeleteParams::default()).await {
-                tracing::debug!(request = request.name_any(), %error, "delete an old request");
+                tracing::debug!(
+                    request = request.name_any(),
+                    error = message_of(&error),
+                    "delete an old request"
+                );
             }
         }
     }

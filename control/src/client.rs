@@ -14,6 +14,8 @@ use std::task::{Context, Poll};
 struct InProcess {
     server: Arc<Server>,
     user: User,
+    /// Who writes, where the request does not say.
+    agent: http::HeaderValue,
 }
 
 impl tower::Service<Request<kube::client::Body>> for InProcess {
@@ -27,12 +29,16 @@ impl tower::Service<Request<kube::client::Body>> for InProcess {
 
     fn call(&mut self, mut request: Request<kube::client::Body>) -> Self::Future {
         request.extensions_mut().insert(TransportUser(self.user.clone()));
+        if let http::header::Entry::Vacant(vacant) = request.headers_mut().entry(http::header::USER_AGENT) {
+            vacant.insert(self.agent.clone());
+        }
         let server = self.server.clone();
         Box::pin(async move { Ok(server.handle(request).await) })
     }
 }
 
-/// A client with the rights of `user`. Must be called within a tokio runtime.
-pub(crate) fn in_process(server: Arc<Server>, user: User) -> kube::Client {
-    kube::Client::new(InProcess { server, user }, "default")
+/// A client with the rights of `user`, known to owners of fields as `agent`. Must be called within a tokio runtime.
+pub(crate) fn in_process(server: Arc<Server>, user: User, agent: &'static str) -> kube::Client {
+    let agent = http::HeaderValue::from_static(agent);
+    kube::Client::new(InProcess { server, user, agent }, "default")
 }

@@ -5,7 +5,7 @@ use crate::authn::{MASTERS, Tokens, User};
 use crate::authz::rbac::Rbac;
 use crate::certificates;
 use crate::client;
-use crate::controllers::{self, ControllerOptions};
+use crate::controllers::{self, Clients, ControllerOptions};
 use crate::extensions;
 use crate::openapi::Documents;
 use crate::pki::{self, Pki, Subject};
@@ -143,16 +143,20 @@ impl ControlPlane {
         let kubeconfig = options.data_dir.join("admin.kubeconfig");
         let url = format!("https://{}", SocketAddr::new(reachable(address.ip()), address.port()));
         pki::write_private(&kubeconfig, &admin_kubeconfig(&url, pki.ca_pem(), &admin))?;
-        let client = client::in_process(server.clone(), User::server());
+        let client = client::in_process(server.clone(), User::server(), "knarr");
+        let own = |agent| client::in_process(server.clone(), User::server(), agent);
         extensions::load(&server, &client).await.context("load custom resource definitions")?;
         let config = Arc::new(tls::server(pki.ca_pem(), certificate.clone())?);
         let ca_pem = pki.ca_pem().to_owned();
         let mut tasks = JoinSet::new();
         tasks.spawn(listener::serve(server.clone(), listener, config, stop.subscribe()));
         let pki = Arc::new(pki);
+        let shared = !options.etcd.is_empty();
         let certificates = certificates::run(server.clone(), client.clone(), pki.clone(), stop.subscribe());
         tasks.spawn(certificates);
-        tasks.spawn(addresses::renew(pki, names, certificate, stop.subscribe()));
+        tasks.spawn(addresses::renew(pki.clone(), names, certificate, stop.subscribe()));
+        let clients =
+            Clients { scheduler: own("kube-scheduler"), controllers: own("kube-controller-manager") };
         let controllers = ControllerOptions {
             cluster_cidr: options.cluster_cidr,
             service_cidr: options.service_cidr,
@@ -160,10 +164,11 @@ impl ControlPlane {
             advertise,
             ca_pem: ca_pem.clone(),
             packing: options.packing,
-            identity: (!options.etcd.is_empty()).then(|| format!("{advertise}_{}", crate::random::token())),
+            identity: identity(&pki, advertise, shared)?,
+            shared,
         };
         tasks.spawn(extensions::run(server.clone(), client.clone(), stop.subscribe()));
-        tasks.spawn(controllers::run_all(client.clone(), controllers, stop.subscribe()));
+        tasks.spawn(controllers::run_all(clients, controllers, stop.subscribe()));
         Ok(Self { server, client, kubeconfig, ca_pem, address, stop, tasks })
     }
 
@@ -174,7 +179,7 @@ impl ControlPlane {
 
     /// The same with the rights of a node, for the agent of this process.
     pub fn client_for_node(&self, name: &str) -> kube::Client {
-        client::in_process(self.server.clone(), User::node(name))
+        client::in_process(self.server.clone(), User::node(name), "kubelet")
     }
 
     /// `admin.kubeconfig`, readable by its owner only.
@@ -203,6 +208,16 @@ impl ControlPlane {
         tokio::task::spawn_blocking(move || store.close()).await?;
         Ok(())
     }
+}
+
+/// What this process is called in leases. On a store of its own it follows only itself, and need not wait until its
+/// predecessor counts as gone.
+fn identity(pki: &Pki, advertise: IpAddr, shared: bool) -> anyhow::Result<String> {
+    let unique = match shared {
+        true => crate::random::token(),
+        false => pki.secret("leader.id", || Ok(crate::random::token()))?,
+    };
+    Ok(format!("{advertise}_{unique}"))
 }
 
 async fn open_store(options: &Options) -> anyhow::Result<Arc<dyn Store>> {

@@ -5,6 +5,7 @@
 //! reconcile them ([`runner`]). What a reconcile decides is a pure function of the copies; what it does are API calls
 //! with the resource version it decided on, so that a decision on old facts fails and is made again.
 
+mod attach_detach;
 mod autoscaler;
 mod cron_job;
 mod daemon_set;
@@ -12,7 +13,7 @@ mod deployment;
 pub(crate) mod disruption;
 mod dynamic;
 mod endpoint_mirror;
-mod endpoint_slice;
+pub(crate) mod endpoint_slice;
 mod endpoints;
 mod event_ttl;
 pub(crate) mod events;
@@ -50,6 +51,7 @@ pub(crate) mod work_queue;
 pub(crate) use service_account::ROOT_CA;
 
 use crate::scheduler;
+use leader::{Chair, Pace};
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -68,18 +70,29 @@ pub struct ControllerOptions {
     pub advertise: IpAddr,
     /// CA certificate of the cluster, for the `kube-root-ca.crt` config maps.
     pub ca_pem: String,
-    /// Who this is among several control planes on one store; nobody where it is the only one.
-    pub identity: Option<String>,
+    /// Who this is among those that could do the same work.
+    pub identity: String,
+    /// Whether other servers use the same store.
+    pub shared: bool,
     /// Whether the scheduler spreads load out or fills nodes up.
     pub packing: scheduler::Packing,
 }
 
-/// How long a leader that stops has to let go of its lease.
+/// The clients of both, each known to owners of fields by the name of its like in Kubernetes.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    pub(crate) scheduler: kube::Client,
+    pub(crate) controllers: kube::Client,
+}
+
+/// How long a leader that stops has to let go of its leases.
 const LET_GO_WITHIN: Duration = Duration::from_secs(2);
 
-/// The scheduler and every controller.
-const ALL: &[fn(&mut Plane) -> Task] = &[
-    scheduler::wire,
+/// What runs under the lease of `kube-scheduler`.
+const SCHEDULING: &[fn(&mut Plane) -> Task] = &[scheduler::wire];
+
+/// What runs under the lease of `kube-controller-manager`.
+const CONTROLLING: &[fn(&mut Plane) -> Task] = &[
     replica_set::wire,
     replication_controller::wire,
     role_aggregation::wire,
@@ -93,6 +106,7 @@ const ALL: &[fn(&mut Plane) -> Task] = &[
     disruption::wire,
     volume::wire,
     volume_claim::wire,
+    attach_detach::wire,
     volume_protection::wire_claims,
     volume_protection::wire_volumes,
     endpoint_slice::wire,
@@ -110,38 +124,55 @@ const ALL: &[fn(&mut Plane) -> Task] = &[
     garbage_collector::wire,
 ];
 
-/// Runs the scheduler and every controller; returns when `shutdown` turns true and all of them have stopped.
-///
-/// Of several control planes on one store only the leader runs them.
-pub async fn run_all(client: kube::Client, options: ControllerOptions, shutdown: watch::Receiver<bool>) {
-    let mut stopped = shutdown.clone();
-    // An error means that the sender is gone, which is a shutdown as well.
-    let work = || async {
-        let mut shutdown = shutdown.clone();
-        tokio::select! {
-            () = run(client.clone(), options.clone()) => {}
-            _ = shutdown.wait_for(|stop| *stop) => {}
-        }
-    };
-    match &options.identity {
-        None => work().await,
-        Some(identity) => tokio::select! {
-            () = leader::lead(&client, identity, work) => {}
-            () = let_go(&mut stopped) => {}
-        },
+/// Runs the scheduler and the controllers, each while this process has its lease; returns when `shutdown` turns true
+/// and all of them have stopped.
+pub(crate) async fn run_all(
+    clients: Clients,
+    options: ControllerOptions,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let pace = if options.shared { Pace::SHARED } else { Pace::ALONE };
+    let chair = |name| Chair::new(&clients.controllers, name, &options.identity, pace);
+    let chairs = [chair("kube-scheduler"), chair("kube-controller-manager")];
+    let elections = futures_util::future::join_all(chairs.iter().map(Chair::follow));
+    tokio::select! {
+        () = work(&clients, &options, [chairs[0].held(), chairs[1].held()]) => {}
+        _ = elections => {}
+        // An error means that the sender is gone, which is a shutdown as well.
+        _ = shutdown.wait_for(|stop| *stop) => {}
+    }
+    let release = futures_util::future::join_all(chairs.iter().map(Chair::release));
+    if tokio::time::timeout(LET_GO_WITHIN, release).await.is_err() {
+        tracing::debug!("the leases of scheduler and controllers run out by themselves");
     }
 }
 
-/// Resolves a little after the shutdown: a leader's work ends by itself and lets go of the lease, others have nothing
-/// to let go of.
-async fn let_go(shutdown: &mut watch::Receiver<bool>) {
-    drop(shutdown.wait_for(|stop| *stop).await);
-    tokio::time::sleep(LET_GO_WITHIN).await;
+/// Runs what `held` allows, on one set of copies; anew whenever that changes.
+async fn work(clients: &Clients, options: &ControllerOptions, mut held: [watch::Receiver<Option<bool>>; 2]) {
+    loop {
+        for one in &mut held {
+            // The senders live as long as this future.
+            let _ = one.wait_for(Option::is_some).await;
+        }
+        let now = held.each_mut().map(|one| *one.borrow_and_update() == Some(true));
+        let [scheduling, controlling] = &mut held;
+        tokio::select! {
+            () = run(clients.clone(), options.clone(), now) => {}
+            _ = scheduling.wait_for(|held| *held != Some(now[0])) => {}
+            _ = controlling.wait_for(|held| *held != Some(now[1])) => {}
+        }
+    }
 }
 
-async fn run(client: kube::Client, options: ControllerOptions) {
-    let mut plane = Plane::new(client, options);
-    let tasks = ALL.iter().map(|wire| wire(&mut plane)).collect();
+/// Runs the scheduler, the controllers, or both, until the future is dropped.
+async fn run(clients: Clients, options: ControllerOptions, [schedules, controls]: [bool; 2]) {
+    let mut plane = Plane::new(clients, options);
+    let scheduling = SCHEDULING.iter().filter(|_| schedules);
+    let controlling = CONTROLLING.iter().filter(|_| controls);
+    let tasks: Vec<Task> = scheduling.chain(controlling).map(|wire| wire(&mut plane)).collect();
+    if tasks.is_empty() {
+        return std::future::pending().await;
+    }
     plane.run(tasks).await;
 }
 

@@ -26,6 +26,7 @@ mod warnings;
 
 mod autoscaler_behavior;
 mod autoscaler_metrics;
+mod certificate_rules;
 mod container_inputs;
 mod containers;
 mod ingress_backends;

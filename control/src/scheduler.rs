@@ -26,6 +26,7 @@ pub use score::Packing;
 use crate::controllers::events::{Recorder, Severity};
 use crate::controllers::informer::{Key, Lister};
 use crate::controllers::pods;
+use crate::controllers::runner::message_of;
 use crate::controllers::wiring::{Plane, Task};
 use cycle::{Decision, Failure, Turn};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
@@ -52,7 +53,7 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
     let (classes, namespaces) = (plane.informer::<StorageClass>(), plane.informer::<Namespace>());
     let storage = Storage { claims: claims.lister(), volumes: volumes.lister(), classes: classes.lister() };
     let shared = Shared {
-        client: plane.client.clone(),
+        client: plane.scheduler.clone(),
         pods: pods.lister(),
         nodes: nodes.lister(),
         storage,
@@ -61,7 +62,7 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
         queue: Queue::new(),
         snapshot: Mutex::default(),
         claim_changed: watch::channel(()).0,
-        recorder: Recorder::new(plane.client.clone(), NAME),
+        recorder: Recorder::new(plane.scheduler.clone(), NAME),
     };
     let scheduler = Scheduler { shared: Arc::new(shared) };
     let changed = scheduler.clone();
@@ -209,7 +210,7 @@ impl Scheduler {
         let key = Key::of(&*pod);
         let bound = match self.bind_claims(&needs, &node).await {
             Ok(()) => {
-                binding::bind(&self.shared.client, &pod, &node).await.map_err(|error| error.to_string())
+                binding::bind(&self.shared.client, &pod, &node).await.map_err(|error| message_of(&error))
             }
             Err(message) => Err(message),
         };
@@ -219,7 +220,7 @@ impl Scheduler {
                 self.shared.recorder.record(&*pod, Severity::Normal, "Scheduled", message);
             }
             Err(error) => {
-                tracing::warn!(namespace = key.namespace, name = key.name, node, %error, "bind");
+                tracing::warn!(namespace = key.namespace, name = key.name, node, error, "bind");
                 self.snapshot().forget(&key);
                 self.shared.queue.park(key.clone(), priority(&pod));
                 self.shared.queue.wake(&key);
@@ -233,7 +234,7 @@ impl Scheduler {
         for claim in &claims {
             binding::select_node(&self.shared.client, claim, node)
                 .await
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| message_of(&error))?;
         }
         let mut changes = self.shared.claim_changed.subscribe();
         let bound = changes.wait_for(|()| claims.iter().all(|claim| self.shared.storage.is_bound(claim)));
@@ -256,7 +257,12 @@ impl Scheduler {
         }
         self.shared.recorder.record(&*pod, Severity::Warning, "FailedScheduling", message.clone());
         if let Err(error) = binding::mark_unschedulable(&self.shared.client, &pod, &message).await {
-            tracing::warn!(namespace = pod.namespace(), name = pod.name_any(), %error, "status of a waiting pod");
+            tracing::warn!(
+                namespace = pod.namespace(),
+                name = pod.name_any(),
+                error = message_of(&error),
+                "status of a waiting pod"
+            );
         }
     }
 
@@ -269,7 +275,12 @@ impl Scheduler {
             self.shared.recorder.record(&**victim, Severity::Normal, "Preempted", message);
         }
         if let Err(error) = result {
-            tracing::warn!(namespace = pod.namespace(), name = pod.name_any(), %error, "preemption");
+            tracing::warn!(
+                namespace = pod.namespace(),
+                name = pod.name_any(),
+                error = message_of(&error),
+                "preemption"
+            );
             self.snapshot().nominate(&Key::of(&**pod), None, pod);
         }
     }

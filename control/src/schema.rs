@@ -17,7 +17,7 @@ pub use decode::{DecodeError, Decoded, Strictness, decode, decode_custom};
 pub use duplicates::duplicate_fields;
 pub use patch::patch_schema;
 
-pub(crate) use facts::{Fact, fact, sibling as embedded, wire_layout};
+pub(crate) use facts::{Fact, fact, is_atomic, sibling as embedded, wire_layout};
 
 /// Whether Kubernetes has such a kind, as far as this server knows.
 pub(crate) fn is_known(group: &str, version: &str, kind: &str) -> bool {

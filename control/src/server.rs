@@ -96,6 +96,7 @@ pub(crate) struct Server {
 pub(crate) struct TransportUser(pub(crate) User);
 
 /// One request about a resource, its body read.
+#[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) path: ResourcePath,
     pub(crate) resource: Arc<crate::registry::Resource>,

@@ -29,6 +29,10 @@ pub struct PatchField {
     pub merge_key: Option<Arc<str>>,
     /// For server-side apply: how a list, or a map, is owned.
     pub ownership: Ownership,
+    /// Each element of a list is owned as a whole.
+    pub atomic_elements: bool,
+    /// An object that lacks it has it all the same, as an empty one: what comes into it is no new field.
+    pub always: bool,
     /// Schema of the value: of an object its fields, of a list its elements, of a map its values. `None` for scalars
     /// and for content that no schema describes.
     pub child: Option<Arc<dyn PatchSchema>>,

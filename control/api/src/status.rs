@@ -17,6 +17,8 @@ pub struct Status {
     pub message: String,
     /// About which object, and why in parts.
     pub details: Box<Details>,
+    /// Of a list that has expired: where to go on without a consistent view.
+    pub go_on: Option<String>,
 }
 
 /// `details` of a [`Status`]; empty parts are left out.
@@ -63,7 +65,7 @@ pub fn qualified(group: &str, name: &str) -> String {
 
 impl Status {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason: reason.into(), message: message.into(), details: Box::default() }
+        Self { code, reason: reason.into(), message: message.into(), details: Box::default(), go_on: None }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
@@ -188,6 +190,11 @@ impl Status {
         Self::new(406, "NotAcceptable", format!("only the following media types are accepted: {types}"))
     }
 
+    /// 406 where the type is known, and what is there cannot be shown in it.
+    pub fn unfit_for(message: String) -> Self {
+        Self::new(406, "NotAcceptable", message)
+    }
+
     /// 410: the revision has left the history.
     pub fn expired(message: impl Into<String>) -> Self {
         Self::new(410, "Expired", message)
@@ -253,6 +260,9 @@ impl Status {
         let mut value = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": outcome, "code": self.code,
         });
+        if let Some(token) = &self.go_on {
+            value["metadata"]["continue"] = json!(token);
+        }
         if !self.message.is_empty() {
             value["message"] = json!(self.message);
         }

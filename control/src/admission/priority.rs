@@ -17,16 +17,20 @@ pub(super) async fn fill_in(server: &Server, write: Write<'_>, pod: &mut Value) 
             "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {wanted} from the given PriorityClass name"
         )));
     }
-    fields::set_in(pod, "spec", "priority", wanted.into());
-    let Some(class) = class else { return Ok(()) };
-    fields::set_in(pod, "spec", "priorityClassName", meta::name(&class).into());
-    let (policy, given) =
-        (fields::text(&class, "/preemptionPolicy"), fields::text(pod, "/spec/preemptionPolicy"));
-    if given == "Never" && policy != "Never" {
+    let policy = match class.as_ref().map(|class| fields::text(class, "/preemptionPolicy")) {
+        None | Some("") => "PreemptLowerPriority",
+        Some(policy) => policy,
+    };
+    let given = fields::text(pod, "/spec/preemptionPolicy");
+    if !given.is_empty() && given != policy {
         return Err(write.forbidden(&format!(
             "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
         )));
     }
+    if let Some(class) = &class {
+        fields::set_in(pod, "spec", "priorityClassName", meta::name(class).into());
+    }
+    fields::set_in(pod, "spec", "priority", wanted.into());
     fields::set_in(pod, "spec", "preemptionPolicy", policy.into());
     Ok(())
 }

@@ -13,9 +13,10 @@ pub(crate) struct Kind {
     pub(crate) namespaced: bool,
 }
 
-/// Kinds that can be listed and deleted, one version each.
+/// Kinds that can be listed and deleted, one version each. All groups in two requests, so that none goes away between
+/// the list of groups and a question about one of them.
 pub(crate) async fn deletable(client: &Client) -> Result<Vec<Kind>, kube::Error> {
-    let discovery = Discovery::new(client.clone()).run().await?;
+    let discovery = Discovery::new(client.clone()).run_aggregated().await?;
     let kinds = discovery.groups().flat_map(|group| group.recommended_resources());
     Ok(kinds
         .filter(usable)

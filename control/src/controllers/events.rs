@@ -1,5 +1,6 @@
 //! Events as kubectl shows them: who did what to which object, with a count instead of repetitions.
 
+use super::runner::message_of;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -48,7 +49,7 @@ impl Recorder {
         let recorder = self.clone();
         tokio::spawn(async move {
             if let Err(error) = recorder.write(reference, severity, reason, message).await {
-                tracing::debug!(%error, reason, "event");
+                tracing::debug!(error = message_of(&error), reason, "event");
             }
         });
     }

@@ -9,7 +9,7 @@ mod graph;
 use super::dynamic::{self, Kind};
 use super::informer::Key;
 use super::runner;
-use super::runner::{Next, Reconcile, ignore_not_found};
+use super::runner::{Next, Reconcile, ignore_not_found, message_of};
 use super::wiring::{Plane, Task, WORKERS};
 use super::work_queue::WorkQueue;
 use futures_util::StreamExt;
@@ -101,7 +101,7 @@ impl GarbageCollector {
                             .or_insert_with(|| AbortOnDrop(tokio::spawn(self.clone().watch_kind(kind))));
                     }
                 }
-                Err(error) => tracing::warn!(%error, "discovery for garbage collection"),
+                Err(error) => tracing::warn!(error = message_of(&error), "discovery for garbage collection"),
             }
             tokio::time::sleep(DISCOVERY_INTERVAL).await;
         }
@@ -117,7 +117,7 @@ impl GarbageCollector {
                 }
                 Ok(watcher::Event::Delete(object)) => self.gone(&object),
                 Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
-                Err(error) => tracing::debug!(kind = kind.resource.kind, %error, "watch"),
+                Err(error) => tracing::debug!(kind = kind.resource.kind, error = message_of(&error), "watch"),
             }
         }
     }

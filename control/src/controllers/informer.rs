@@ -5,6 +5,7 @@
 //! difference and nothing twice.
 
 use super::ownership;
+use super::runner::message_of;
 use futures_util::{StreamExt, TryStreamExt};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
@@ -199,7 +200,7 @@ impl<K: Watched> Informer<K> {
             match events.try_next().await {
                 Ok(Some(event)) => self.handle(event, &mut listing, &handlers),
                 Ok(None) => return,
-                Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch"),
+                Err(error) => tracing::warn!(kind = %K::kind(&()), error = message_of(&error), "watch"),
             }
         }
     }

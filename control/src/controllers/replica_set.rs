@@ -106,7 +106,7 @@ impl<K: Replicated> ReplicaSets<K> {
         active: &[Arc<Pod>],
         failure: Option<&kube::Error>,
     ) -> Result<(), kube::Error> {
-        let new = plan::status(set, active, failure.map(message_of), jiff::Timestamp::now());
+        let new = plan::status(set, active, failure.map(|error| message_of(error)), jiff::Timestamp::now());
         if set.status.as_ref() == Some(&new) {
             return Ok(());
         }

@@ -54,9 +54,18 @@ fn settle(name: &str, queue: &WorkQueue<Key>, key: &Key, result: Result<Next, ku
                 queue.add_after(key.clone(), delay);
             }
         }
+        // Whatever was to be made there goes with its namespace.
+        Err(error) if is_terminating(&error) => queue.forget(key),
         Err(error) => {
             if !is_conflict(&error) {
-                tracing::warn!(controller = name, namespace = key.namespace, name = key.name, %error, "reconcile");
+                let error = message_of(&error);
+                tracing::warn!(
+                    controller = name,
+                    namespace = key.namespace,
+                    name = key.name,
+                    error,
+                    "reconcile"
+                );
             }
             queue.retry(key.clone());
         }
@@ -70,6 +79,18 @@ pub(crate) fn is_conflict(error: &kube::Error) -> bool {
     let other = |message: &str| message.contains("metadata.uid: Invalid value");
     matches!(error, kube::Error::Api(status)
         if status.code == 409 || (status.code == 422 && other(&status.message)))
+}
+
+/// 403, because the namespace is on its way out.
+pub(crate) fn is_terminating(error: &kube::Error) -> bool {
+    let cause = |status: &kube::core::Status| {
+        status
+            .details
+            .iter()
+            .flat_map(|details| &details.causes)
+            .any(|cause| cause.reason == "NamespaceTerminating")
+    };
+    matches!(error, kube::Error::Api(status) if cause(status))
 }
 
 /// 404.
@@ -86,9 +107,15 @@ pub(crate) fn ignore_not_found<T>(result: Result<T, kube::Error>) -> Result<(), 
 }
 
 /// What the server said, without our own words around it.
-pub(crate) fn message_of(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
+pub(crate) fn message_of(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let said = causes.find_map(|cause| match cause.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => Some(status),
+        _ => None,
+    });
+    match said {
+        Some(status) if status.message.is_empty() => format!("{} {}", status.code, status.reason),
+        Some(status) => status.message.clone(),
+        None => error.to_string(),
     }
 }

@@ -12,6 +12,8 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use std::time::Duration;
 
+mod attaching;
+
 const DEADLINE: Duration = Duration::from_secs(120);
 
 async fn plane(directory: &std::path::Path) -> ControlPlane {

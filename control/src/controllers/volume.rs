@@ -3,7 +3,7 @@
 
 use super::events::{Recorder, Severity};
 use super::informer::{Key, Lister};
-use super::runner::{Next, Reconcile, ignore_not_found};
+use super::runner::{Next, Reconcile, ignore_not_found, message_of};
 use super::volume_claim::{PROVISIONER, default_class};
 use super::wiring::{Plane, Task, Wire};
 use jiff::Timestamp;
@@ -53,7 +53,7 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
 async fn make_default_class(client: Client) {
     let api: Api<StorageClass> = Api::all(client);
     if let Err(error) = api.create(&PostParams::default(), &default_class()).await {
-        tracing::warn!(%error, "create the default storage class");
+        tracing::warn!(error = message_of(&error), "create the default storage class");
     }
 }
 

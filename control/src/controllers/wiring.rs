@@ -8,7 +8,7 @@ use super::informer::{Informer, Key, Lister, Watched};
 use super::pod_control::PodControl;
 use super::runner::{self, Reconcile};
 use super::work_queue::WorkQueue;
-use super::{ControllerOptions, ownership};
+use super::{Clients, ControllerOptions, ownership};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{Client, Resource, ResourceExt};
@@ -27,6 +27,8 @@ pub(crate) const WORKERS: usize = 5;
 /// What all controllers share: a client, the options, one informer per kind.
 pub(crate) struct Plane {
     pub(crate) client: Client,
+    /// Whose writes are the scheduler's.
+    pub(crate) scheduler: Client,
     pub(crate) options: ControllerOptions,
     informers: HashMap<TypeId, Box<dyn Any + Send>>,
     watches: Vec<Task>,
@@ -34,8 +36,9 @@ pub(crate) struct Plane {
 
 impl Plane {
     /// No kind is watched yet.
-    pub(crate) fn new(client: Client, options: ControllerOptions) -> Self {
-        Self { client, options, informers: HashMap::new(), watches: Vec::new() }
+    pub(crate) fn new(clients: Clients, options: ControllerOptions) -> Self {
+        let Clients { scheduler, controllers: client } = clients;
+        Self { client, scheduler, options, informers: HashMap::new(), watches: Vec::new() }
     }
 
     /// The informer of a kind.

@@ -1,8 +1,8 @@
 //! The schemas of a document: the generated ones, completed with what they lack.
 
 use crate::registry::Resource;
-use crate::schema::fact;
 use crate::schema::kinds::{self, Kind, REFERENCE};
+use crate::schema::{fact, is_atomic};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,6 +62,9 @@ pub(super) fn publish(name: &str, schema: Value, names: &Names) -> Value {
         for (field, property) in properties {
             complete(name, field, property);
         }
+    }
+    if is_atomic(name) {
+        schema["x-kubernetes-map-type"] = "atomic".into();
     }
     if let Some(kinds) = names.kinds.get(name) {
         schema["x-kubernetes-group-version-kind"] = kinds.clone().into();

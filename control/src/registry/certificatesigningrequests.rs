@@ -4,7 +4,7 @@ use super::cells::NONE;
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, faults::Faults, fields};
+use super::{Resource, cells, certificate_rules, faults::Faults, fields};
 use serde_json::Value;
 
 pub(super) fn row() -> Resource {
@@ -25,7 +25,14 @@ pub(super) fn row() -> Resource {
             }),
             text("Condition", "How far it is.", condition),
         ])
-        .rules(Rules { validate, validate_update, selectable, on_part, ..Rules::NONE })
+        .rules(Rules {
+            validate_create: certificate_rules::validate_new,
+            validate_update: certificate_rules::validate_update,
+            validate_status_update,
+            selectable,
+            on_part,
+            ..Rules::NONE
+        })
         .done()
 }
 
@@ -47,33 +54,30 @@ fn condition(request: &Value) -> String {
 }
 
 /// Through `/approval` go the conditions that decide, nothing else.
-fn on_part(part: &str, new: &Value, result: &mut Value, _: &mut Faults) {
-    if part == "approval"
-        && let Some(conditions) = new.pointer("/status/conditions")
-    {
-        let mut conditions = conditions.clone();
-        let now = crate::server::now();
-        for condition in conditions.as_array_mut().into_iter().flatten() {
-            fields::fill(condition, "lastUpdateTime", now.clone());
-            fields::fill(condition, "lastTransitionTime", now.clone());
-        }
-        fields::set_in(result, "status", "conditions", conditions);
+fn on_part(part: &str, new: &Value, result: &mut Value, faults: &mut Faults) {
+    if part != "approval" {
+        return;
     }
+    let old = result.clone();
+    let mut conditions = Value::from(fields::list(new, "/status/conditions").to_vec());
+    let known = fields::list(&old, "/status/conditions");
+    let now = crate::server::now();
+    for condition in conditions.as_array_mut().into_iter().flatten() {
+        // A condition that stays keeps its times, also where the client left them out.
+        if let Some(same) = known.iter().find(|old| old.get("type") == condition.get("type")) {
+            fields::copy_missing(condition, same, &["lastUpdateTime", "lastTransitionTime"]);
+        }
+        fields::fill(condition, "lastUpdateTime", now.clone());
+        fields::fill(condition, "lastTransitionTime", now.clone());
+    }
+    fields::set_in(result, "status", "conditions", conditions);
+    certificate_rules::validate_status(result, faults);
+    certificate_rules::validate_decisions(result, &old, true, faults);
 }
 
-fn validate(request: &Value, faults: &mut Faults) {
-    for field in ["request", "signerName"] {
-        if fields::text(request, &format!("/spec/{field}")).is_empty() {
-            faults.required(format!("spec.{field}"), "");
-        }
-    }
-    if fields::list(request, "/spec/usages").is_empty() {
-        faults.required("spec.usages", "usages required");
-    }
-}
-
-fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
-    super::validation::unchanged(new, old, "spec", faults);
+fn validate_status_update(new: &Value, old: &Value, faults: &mut Faults) {
+    certificate_rules::validate_status(new, faults);
+    certificate_rules::validate_decisions(new, old, false, faults);
 }
 
 fn selectable(request: &Value, field: &str) -> Option<String> {

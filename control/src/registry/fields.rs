@@ -81,6 +81,15 @@ pub(crate) fn each<'a>(object: &'a mut Value, name: &str) -> impl Iterator<Item 
     object.get_mut(name).and_then(Value::as_array_mut).into_iter().flatten()
 }
 
+/// Gives `to` those of the named fields that it lacks.
+pub(crate) fn copy_missing(to: &mut Value, from: &Value, names: &[&str]) {
+    for name in names {
+        if let Some(value) = from.get(*name).filter(|_| to.get(*name).is_none_or(Value::is_null)) {
+            set(to, name, value.clone());
+        }
+    }
+}
+
 /// Makes a field the same as in another object, absent where it is absent there.
 pub(crate) fn copy(to: &mut Value, from: &Value, name: &str) {
     let Value::Object(map) = to else { return };

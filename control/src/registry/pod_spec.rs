@@ -38,8 +38,6 @@ pub(super) fn defaults(spec: &mut Value) {
     fields::fill_text(spec, "serviceAccountName", "default");
     let account = fields::text(spec, "/serviceAccountName").to_owned();
     fields::fill_text(spec, "serviceAccount", &account);
-    fields::fill(spec, "priority", 0);
-    fields::fill_text(spec, "preemptionPolicy", "PreemptLowerPriority");
     for group in ["containers", "initContainers"] {
         for container in fields::each(spec, group) {
             containers::request_what_is_limited(container);

@@ -27,4 +27,8 @@ pub(super) fn validate(object: &Value, path: &str, restart_policies: &[&str], fa
     validation::labels(object, &format!("{path}.metadata.labels"), faults);
     let spec = validation::at(object, &format!("{path}.spec")).unwrap_or(&empty);
     pod_spec::validate(spec, &format!("{path}.spec"), restart_policies, faults);
+    if !fields::list(spec, "/ephemeralContainers").is_empty() {
+        let field = format!("{path}.spec.ephemeralContainers");
+        faults.forbidden(field, "ephemeral containers not allowed in pod template");
+    }
 }

@@ -43,7 +43,13 @@ pub(super) fn row() -> Resource {
             has_generation: true,
             defaults,
             on_create,
+            on_update,
             validate,
+            validate_create: |pod, faults| {
+                if !fields::list(pod, "/spec/ephemeralContainers").is_empty() {
+                    faults.forbidden("spec.ephemeralContainers", "cannot be set on create");
+                }
+            },
             validate_update,
             selectable,
             deletion_grace,
@@ -84,6 +90,13 @@ fn on_create(pod: &mut Value) {
         }]);
     }
     fields::set(pod, "status", status);
+}
+
+/// What admission decided at the beginning stays, also for clients that leave it out.
+fn on_update(new: &mut Value, old: &Value) {
+    if let (Some(spec), Some(before)) = (fields::child(new, "spec"), old.get("spec")) {
+        fields::copy_missing(spec, before, &["priority", "preemptionPolicy", "overhead"]);
+    }
 }
 
 fn validate(pod: &Value, faults: &mut Faults) {

@@ -25,6 +25,10 @@ pub(super) struct Rules {
     pub(super) on_status_update: fn(&mut Value, &Value),
     /// Every fault of an object.
     pub(super) validate: fn(&Value, &mut Faults),
+    /// Every fault of a new object beyond those: of what cannot be changed, or comes later by a path of its own.
+    pub(super) validate_create: fn(&Value, &mut Faults),
+    /// Every fault of a change through `/status`.
+    pub(super) validate_status_update: fn(&Value, &Value, &mut Faults),
     /// Every fault of a change beyond those of the new object alone.
     pub(super) validate_update: fn(&Value, &Value, &mut Faults),
     /// What the author of an object should know about it.
@@ -51,6 +55,8 @@ impl Rules {
         on_update: |_, _| {},
         on_status_update: |_, _| {},
         validate: |_, _| {},
+        validate_create: |_, _| {},
+        validate_status_update: |_, _, _| {},
         validate_update: |_, _, _| {},
         warnings: |_| Vec::new(),
         selectable: |_, _| None,
@@ -114,7 +120,14 @@ impl Strategy for Rules {
     fn validate(&self, object: &Value) -> Vec<Cause> {
         let mut faults = Faults::default();
         validation::object_name(object, self.name, &mut faults);
+        (self.validate_create)(object, &mut faults);
         (self.validate)(object, &mut faults);
+        faults.into_causes()
+    }
+
+    fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<Cause> {
+        let mut faults = Faults::default();
+        (self.validate_status_update)(new, old, &mut faults);
         faults.into_causes()
     }
 

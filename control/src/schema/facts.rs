@@ -19,6 +19,16 @@ pub(crate) struct Fact {
     pub(crate) list_type: &'static str,
     /// Comma separated keys of a list of type `map`.
     pub(crate) map_keys: &'static str,
+    /// An empty object has it too.
+    pub(crate) always: bool,
+}
+
+/// Stands before the fields of a type whose values are owned as a whole.
+const ATOMIC: &str = "!atomic";
+
+/// Whether a value of the type is owned as a whole.
+pub(crate) fn is_atomic(type_name: &str) -> bool {
+    line(type_name).is_some_and(|fields| fields.starts_with(ATOMIC))
 }
 
 /// The fields of a type in wire order, read once: for bodies, where a type comes up a thousand times.
@@ -31,7 +41,7 @@ pub(crate) fn wire_layout(type_name: &str) -> &'static [Fact] {
 }
 
 fn tokens(fields: &'static str) -> impl Iterator<Item = Fact> {
-    fields.split(' ').filter(|token| !token.is_empty()).map(parse)
+    fields.split(' ').filter(|token| !token.is_empty() && *token != ATOMIC).map(parse)
 }
 
 /// What is known about one field of a type, also of one that the type takes over from an embedded message.
@@ -82,11 +92,12 @@ fn lines() -> &'static [Line] {
 /// `ports=6+merge(containerPort)*map(containerPort,protocol)`
 fn parse(token: &'static str) -> Fact {
     let (name, rest) = token.split_once('=').unwrap_or((token, ""));
+    let (rest, always) = rest.strip_suffix('~').map_or((rest, false), |rest| (rest, true));
     let (rest, list) = rest.split_once('*').unwrap_or((rest, ""));
     let (number, patch) = rest.split_once('+').unwrap_or((rest, ""));
     let (patch_strategy, merge_key) = with_argument(patch);
     let (list_type, map_keys) = with_argument(list);
-    Fact { name, number: number.parse().unwrap_or(0), patch_strategy, merge_key, list_type, map_keys }
+    Fact { name, number: number.parse().unwrap_or(0), patch_strategy, merge_key, list_type, map_keys, always }
 }
 
 fn with_argument(text: &'static str) -> (&'static str, &'static str) {
@@ -104,6 +115,14 @@ mod tests {
         assert_eq!((ports.number, ports.patch_strategy, ports.merge_key), (6, "merge", "containerPort"));
         assert_eq!((ports.list_type, ports.map_keys), ("map", "containerPort,protocol"));
         assert_eq!(fact("io.k8s.api.core.v1.PodSpec", "volumes").unwrap().patch_strategy, "merge,retainKeys");
+    }
+
+    #[test]
+    fn what_is_owned_as_a_whole_and_what_is_always_there() {
+        assert!(is_atomic("io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector"));
+        assert!(!is_atomic("io.k8s.api.core.v1.PodSpec"));
+        let always = |name: &str| fact("io.k8s.api.apps.v1.DeploymentSpec", name).unwrap().always;
+        assert!(always("template") && always("strategy") && !always("selector"));
     }
 
     #[test]

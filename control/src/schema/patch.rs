@@ -1,5 +1,6 @@
 //! How patches merge into the objects of a kind: the schemas as `knarr_api::patch` wants them.
 
+use super::facts::is_atomic;
 use super::types::{self, ObjectType, Type};
 use super::{Fact, fact};
 use knarr_api::patch::{Ownership, PatchField, PatchSchema};
@@ -23,10 +24,19 @@ impl PatchSchema for Fields {
             merge: has("merge"),
             replace: has("replace"),
             merge_key: fact.map(|fact| fact.merge_key).filter(|key| !key.is_empty()).map(Arc::from),
-            ownership: fact.map_or(Ownership::Default, ownership),
+            ownership: match &field.kind {
+                Type::Object(name) if is_atomic(name) => Ownership::Atomic,
+                _ => fact.map_or(Ownership::Default, ownership),
+            },
+            atomic_elements: matches!(&field.kind, Type::List(items) if is_whole(items)),
+            always: fact.is_some_and(|fact| fact.always),
             child: child(&field.kind),
         })
     }
+}
+
+fn is_whole(kind: &Type) -> bool {
+    matches!(kind, Type::Object(name) if is_atomic(name))
 }
 
 /// A map in which every key has the same type.

@@ -3,6 +3,7 @@
 //! Unknown fields are pruned unless the schema preserves them, defaults are filled in, everything else is checked
 //! (`validate.rs`). The schema is walked as the JSON that it is.
 
+pub(crate) mod ownership;
 pub(crate) mod rules;
 pub(crate) mod validate;
 

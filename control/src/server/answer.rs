@@ -1,9 +1,8 @@
 //! Responses: bodies, encodings and the shapes an object can be asked in.
 
-use super::negotiate::{Accept, Encoding, Shape};
-use super::{BoxError, Call, table};
+use super::negotiate::{Accept, Encoding, Partial, Shape};
+use super::{BoxError, Call, go_json, table};
 use crate::protobuf::answers;
-use crate::registry::Resource;
 use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -90,41 +89,40 @@ pub(crate) fn refuse(status: &Status, accept: &Accept) -> Answer {
 
 /// One object in the shape that the client wants; `bytes` are sent as they are where nothing is to be changed.
 pub(crate) fn object(call: &Call, code: u16, bytes: Bytes) -> Result<Answer, Status> {
-    object_of(call, &call.resource, code, bytes)
-}
-
-/// The same with the columns of another resource.
-pub(crate) fn object_of(call: &Call, row: &Resource, code: u16, bytes: Bytes) -> Result<Answer, Status> {
     let (encoding, shape) = call.accept.get(&call.resource)?;
     if (encoding, shape) == (Encoding::Json, Shape::Object) {
         return Ok(json_bytes(code, bytes));
     }
     let object: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
-    Ok(value(code, encoding, &shaped_as(call, row, shape, object)?))
+    if let Shape::Metadata(Partial { list: true, .. }) = shape {
+        let asked = "PartialObjectMetadataList";
+        return Err(Status::unfit_for(format!(
+            "you requested {asked}, but the requested object is not a list ({})",
+            go_json::type_of(&call.resource.group, &call.resource.kind)
+        )));
+    }
+    Ok(value(code, encoding, &shaped(call, shape, object)?))
 }
 
 /// One object as it is, as a Table of one row, or its metadata.
 pub(crate) fn shaped(call: &Call, shape: Shape, object: Value) -> Result<Value, Status> {
-    shaped_as(call, &call.resource, shape, object)
-}
-
-fn shaped_as(call: &Call, row: &Resource, shape: Shape, object: Value) -> Result<Value, Status> {
     match shape {
         Shape::Object => Ok(object),
-        Shape::Metadata => Ok(metadata_only(&object)),
+        Shape::Metadata(partial) => Ok(metadata_only(&object, partial.version)),
         Shape::Table(version) => {
             let include = table::Include::from_query(&call.query)?;
             let resource_version = knarr_api::meta::resource_version(&object).to_owned();
-            let rows = vec![table::row(row, object, include)];
+            let rows = vec![table::row(&call.resource, object, include)];
             let list = serde_json::json!({"resourceVersion": resource_version});
-            Ok(table::table(row, version, list, rows, true))
+            Ok(table::table(&call.resource, version, list, rows, true))
         }
     }
 }
 
-/// PartialObjectMetadata.
-pub(crate) fn metadata_only(object: &Value) -> Value {
-    serde_json::json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+/// PartialObjectMetadata of a version of `meta.k8s.io`.
+pub(crate) fn metadata_only(object: &Value, version: &str) -> Value {
+    let api_version = format!("meta.k8s.io/{version}");
+    serde_json::json!({"kind": "PartialObjectMetadata", "apiVersion": api_version, "metadata": object["metadata"]})
 }
 
 /// Adds a `Warning` header, as kubectl prints them.

@@ -361,7 +361,10 @@ fn check_preconditions(at: At<'_>, old: &Value, new: &Value) -> Result<(), Statu
 
 /// How the fields of a kind are divided among their owners.
 pub(crate) fn schema_of(resource: &Resource) -> Option<std::sync::Arc<dyn knarr_api::patch::PatchSchema>> {
-    crate::schema::patch_schema(&resource.group, &resource.version, &resource.kind)
+    match &resource.schema {
+        Some(schema) => Some(crate::schema::structural::ownership::of_custom(schema)),
+        None => crate::schema::patch_schema(&resource.group, &resource.version, &resource.kind),
+    }
 }
 
 /// 422 with every fault, if there is one.

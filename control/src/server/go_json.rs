@@ -6,6 +6,17 @@ use serde_json::Value;
 /// As much of a body is shown, bytes.
 const SHOWN: usize = 30;
 
+/// The name that the type of a kind has in Kubernetes' sources; custom kinds have one type for all.
+pub(super) fn type_of(group: &str, kind: &str) -> String {
+    let package = group.split('.').next().unwrap_or_default();
+    match group {
+        "" | "events.k8s.io" => format!("*core.{kind}"),
+        _ if !group.contains('.') || group.ends_with(".k8s.io") => format!("*{package}.{kind}"),
+        _ if kind.ends_with("List") => "*unstructured.UnstructuredList".to_owned(),
+        _ => "*unstructured.Unstructured".to_owned(),
+    }
+}
+
 /// The sentence of Go's decoder about where `body` is broken.
 pub(super) fn fault(body: &[u8], error: &serde_json::Error) -> String {
     if error.is_eof() {

@@ -32,8 +32,17 @@ pub(crate) enum Shape {
     Object,
     /// `meta.k8s.io/v1` (or v1beta1) Table: columns and cells for people.
     Table(&'static str),
-    /// PartialObjectMetadata.
-    Metadata,
+    /// PartialObjectMetadata, or a list of them.
+    Metadata(Partial),
+}
+
+/// How a client asks for metadata alone. Who asks for a list where there is one object, or the other way round, gets
+/// neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Partial {
+    pub(crate) list: bool,
+    /// Of `meta.k8s.io`.
+    pub(crate) version: &'static str,
 }
 
 impl Accept {
@@ -88,7 +97,10 @@ fn parse_range(range: &str) -> Option<(Encoding, Shape)> {
         ("Table", _) if encoding == Encoding::Protobuf => return None,
         ("Table", "v1") => Shape::Table("v1"),
         ("Table", "v1beta1") => Shape::Table("v1beta1"),
-        ("PartialObjectMetadata" | "PartialObjectMetadataList", "v1" | "v1beta1") => Shape::Metadata,
+        ("PartialObjectMetadata" | "PartialObjectMetadataList", "v1" | "v1beta1") => {
+            let version = if version == "v1" { "v1" } else { "v1beta1" };
+            Shape::Metadata(Partial { list: kind.ends_with("List"), version })
+        }
         _ => return None,
     };
     Some((encoding, shape))
@@ -110,6 +122,8 @@ mod tests {
         Accept::from_headers(&headers).get(&table.find(group, "v1", plural).unwrap()).ok()
     }
 
+    const LIST: Shape = Shape::Metadata(Partial { list: true, version: "v1" });
+
     #[test]
     fn the_first_wish_that_can_be_fulfilled_is() {
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
@@ -122,14 +136,14 @@ mod tests {
             (protobuf, "pods", Some((Encoding::Protobuf, Shape::Object))),
             (protobuf, definitions, Some((Encoding::Json, Shape::Object))),
             ("application/vnd.kubernetes.protobuf", definitions, None),
-            (metadata, definitions, Some((Encoding::Protobuf, Shape::Metadata))),
+            (metadata, definitions, Some((Encoding::Protobuf, LIST))),
             ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", "pods", None),
             ("application/yaml", "pods", Some((Encoding::Yaml, Shape::Object))),
             (table, "pods", Some((Encoding::Json, Shape::Table("v1")))),
             (
                 "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
                 "pods",
-                Some((Encoding::Json, Shape::Metadata)),
+                Some((Encoding::Json, LIST)),
             ),
             ("text/html", "pods", None),
             (table, "subjectaccessreviews", Some((Encoding::Json, Shape::Object))),

@@ -34,7 +34,7 @@ pub(crate) fn row(resource: &Resource, object: Value, include: Include) -> Value
     match include {
         Include::None => json!({"cells": cells}),
         Include::Object => json!({"cells": cells, "object": object}),
-        Include::Metadata => json!({"cells": cells, "object": super::answer::metadata_only(&object)}),
+        Include::Metadata => json!({"cells": cells, "object": super::answer::metadata_only(&object, "v1")}),
     }
 }
 

@@ -151,12 +151,12 @@ fn manner(call: &Call) -> Manner {
     Manner { dry_run: dry_run(call), writer: Some(writer(call)), by: Some(call.user.clone()) }
 }
 
-/// The writer of a request: `fieldManager`, or the first word of the user agent.
+/// The writer of a request: `fieldManager`, or the first word of the user agent, where there is one.
 fn writer(call: &Call) -> Writer {
     let agent =
         call.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let agent = agent.split('/').next().filter(|name| !name.is_empty()).unwrap_or(&call.user.name);
-    let manager = call.query.get("fieldManager").unwrap_or(agent);
+    let agent = agent.split('/').next().filter(|name| !name.is_empty()).unwrap_or("unknown");
+    let manager = call.query.get("fieldManager").filter(|name| !name.is_empty()).unwrap_or(agent);
     Writer {
         manager: manager.to_owned(),
         api_version: call.resource.api_version(),

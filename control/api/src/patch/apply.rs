@@ -6,14 +6,16 @@
 
 use super::field_set::FieldSet;
 use super::{PatchField, PatchSchema};
-use crate::{StatusCause, meta};
-use serde_json::{Value, json};
+use crate::StatusCause;
+use serde_json::Value;
 use std::sync::Arc;
 
 mod managed;
 mod walk;
+mod window;
 
 use managed::{Entry, Operation};
+pub use window::Window;
 
 /// Who writes, how and when.
 #[derive(Debug, Clone)]
@@ -42,7 +44,8 @@ fn root(schema: Option<Arc<dyn PatchSchema>>) -> PatchField {
 }
 
 /// What identifies an object, and what only the server sets: nobody owns these.
-const UNOWNED: [&str; 9] = [
+const UNOWNED: [&str; 10] = [
+    "deletionGracePeriodSeconds",
     "name",
     "namespace",
     "uid",
@@ -61,8 +64,7 @@ fn owned_part(object: &Value) -> Value {
         fields.remove("apiVersion");
         fields.remove("kind");
         if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata
-                .retain(|name, _| !UNOWNED.contains(&name.as_str()) && name != "deletionGracePeriodSeconds");
+            metadata.retain(|name, _| !UNOWNED.contains(&name.as_str()));
             if metadata.is_empty() {
                 fields.remove("metadata");
             }
@@ -85,6 +87,13 @@ pub fn apply(
     // An empty configuration wants nothing, not an empty object.
     let wanted = FieldSet { member: false, ..walk::fields_of(&owned_part(&config), &field) };
     let mut entries = managed::read(live);
+    // What is there and nobody's was so before anybody applied.
+    if entries.is_empty() {
+        let present = walk::compare_owned(&Value::Null, live, &field, &UNOWNED).changed;
+        let nobody =
+            Writer { manager: "before-first-apply".to_owned(), subresource: String::new(), ..writer.clone() };
+        entries.push(Entry::new(&nobody, Operation::Update, present));
+    }
     let is_own = |entry: &Entry| {
         entry.operation == Operation::Apply
             && entry.manager == writer.manager
@@ -93,7 +102,7 @@ pub fn apply(
     let before =
         entries.iter().find(|entry| is_own(entry)).map(|entry| entry.fields.clone()).unwrap_or_default();
     let mut merged = walk::merge(live, &config, &field);
-    let changed = walk::compare(&owned_part(live), &owned_part(&merged), &field).changed;
+    let changed = walk::compare_owned(live, &merged, &field, &UNOWNED).changed;
     take_from_others(&mut entries, &changed, force, is_own)?;
     let others = entries.iter().filter(|entry| !is_own(entry));
     let kept = others.fold(wanted.clone(), |kept, entry| kept.union(&entry.fields));
@@ -105,6 +114,11 @@ pub fn apply(
     }
     managed::write(&mut merged, entries);
     Ok(merged)
+}
+
+/// What makes an apply configuration ambiguous: elements of its lists that are one to their owners.
+pub fn ambiguities(config: &Value, schema: Option<Arc<dyn PatchSchema>>) -> Vec<String> {
+    walk::duplicates(&owned_part(config), &root(schema))
 }
 
 /// Fields that this apply changes leave their owners, or are a conflict.
@@ -153,7 +167,7 @@ fn conflict(conflicts: &[(String, String)]) -> Conflict {
 /// Records a write by any other verb: what changed between `old` (null for a new object) and `new` is the writer's.
 pub fn record(old: &Value, new: &mut Value, writer: &Writer, schema: Option<Arc<dyn PatchSchema>>) {
     let field = root(schema);
-    let difference = walk::compare(&owned_part(old), &owned_part(new), &field);
+    let difference = walk::compare_owned(old, new, &field, &UNOWNED);
     if difference.changed.is_empty() && difference.removed.is_empty() {
         return;
     }
@@ -178,14 +192,25 @@ pub fn record(old: &Value, new: &mut Value, writer: &Writer, schema: Option<Arc<
 
 /// Whether two objects differ in nothing but the times at which fields were written.
 pub fn same_but_times(one: &Value, other: &Value) -> bool {
-    let bare = |object: &Value| {
-        let mut object = object.clone();
-        let entries = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut);
-        entries.into_iter().flatten().for_each(|entry| entry["time"] = json!(null));
-        meta::remove(&mut object, "resourceVersion");
-        object
+    let same_entries = |one: &Value, other: &Value| match (one.as_array(), other.as_array()) {
+        (Some(one), Some(other)) => {
+            one.len() == other.len()
+                && one.iter().zip(other).all(|(one, other)| same_but(one, other, &["time"]))
+        }
+        _ => one == other,
     };
-    one == other || bare(one) == bare(other)
+    let (own, others) = (&one["metadata"], &other["metadata"]);
+    same_but(one, other, &["metadata"])
+        && same_but(own, others, &["managedFields", "resourceVersion"])
+        && same_entries(&own["managedFields"], &others["managedFields"])
+}
+
+/// Whether two objects are the same but for some fields.
+fn same_but(one: &Value, other: &Value, but: &[&str]) -> bool {
+    let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else { return one == other };
+    let counted = |name: &&String| !but.contains(&name.as_str());
+    one.keys().filter(counted).count() == other.keys().filter(counted).count()
+        && one.iter().filter(|(name, _)| counted(name)).all(|(name, value)| other.get(name) == Some(value))
 }
 
 #[cfg(test)]

@@ -110,7 +110,8 @@ impl FieldSet {
     }
 }
 
-fn readable(element: &str) -> String {
+/// An element of a path, as people write it: `.spec`, `[name="c"]`.
+pub(super) fn readable(element: &str) -> String {
     if let Some(name) = element.strip_prefix("f:") {
         return format!(".{name}");
     }

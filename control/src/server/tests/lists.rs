@@ -23,7 +23,11 @@ fn pages_show_one_revision() {
     let last = lab.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}"));
     assert_eq!((last.names(), last.at("/metadata/continue")), (vec!["e".into()], &Value::Null));
     lab.runtime.block_on(lab.server.store.compact(lab.server.store.revision())).unwrap();
-    assert_eq!(lab.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).code, 410);
+    let expired = lab.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}"));
+    assert_eq!((expired.code, expired.text("/reason")), (410, "Expired".into()));
+    let inconsistent = expired.text("/metadata/continue");
+    lab.config_map("f", "1");
+    assert_eq!(lab.get(&format!("{CONFIG_MAPS}?continue={inconsistent}")).names(), ["e", "f"]);
     assert!(
         lab.get(&format!("{CONFIG_MAPS}?continue=%21")).refusal().1.starts_with("invalid continue token")
     );
@@ -67,6 +71,9 @@ fn a_list_is_of_the_revision_that_is_asked_for() {
     assert_eq!(lab.get(&format!("{CONFIG_MAPS}?resourceVersion=0")).names(), ["a", "b"]);
     assert_eq!(lab.get(&format!("{CONFIG_MAPS}?resourceVersion=x")).code, 400);
     assert_eq!(lab.get(&format!("{CONFIG_MAPS}?resourceVersionMatch=Exact")).code, 422);
+    lab.runtime.block_on(lab.server.store.compact(lab.server.store.revision())).unwrap();
+    let gone = lab.get(&format!("{CONFIG_MAPS}?resourceVersion={first}&resourceVersionMatch=Exact"));
+    assert_eq!(gone.refusal(), (410, "The resourceVersion for the provided list is too old.".into()));
     let future = lab.get(&format!("{CONFIG_MAPS}?resourceVersion=99999")).refusal();
     assert_eq!(future.0, 504);
     assert!(future.1.starts_with("Timeout: Too large resource version: 99999, current: "), "{future:?}");

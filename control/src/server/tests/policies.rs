@@ -220,7 +220,7 @@ fn a_node_joins_with_a_bootstrap_token() {
     let pki = Arc::new(Pki::open(&lab._directory.path().join("pki")).unwrap());
     let client = {
         let _inside = lab.runtime.enter();
-        crate::client::in_process(lab.server.clone(), User::server())
+        crate::client::in_process(lab.server.clone(), User::server(), "test")
     };
     lab.runtime.spawn(crate::certificates::run(lab.server.clone(), client, pki, lab.stop.subscribe()));
     let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";

@@ -4,12 +4,15 @@
 use super::super::change::{At, Manner, Written, schema_of};
 use super::super::{Call, Server, go_json, object_meta, read_body};
 use super::update::part;
+use crate::registry::Resource;
 use crate::schema::Strictness;
 use crate::server::Answer;
 use knarr_api::patch::apply::{self, Writer};
 use knarr_api::{Status, meta};
 use serde_json::{Value, json};
 
+/// What `kubectl apply` writes for its next comparison.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Attempts when the object keeps coming and going.
 const MAX_ATTEMPTS: usize = 8;
 
@@ -39,8 +42,14 @@ async fn attempt(
     let at = At { resource, namespace: call.path.namespace(), name: call.path.name() };
     let force = call.query.flag("force");
     let merged = |live: &Value| {
-        apply::apply(live, config, writer, force, schema_of(resource))
-            .map_err(|conflict| Status::apply_conflict(conflict.message, conflict.causes))
+        let known = meta::resource_version(config);
+        if !known.is_empty() && !live.is_null() && known != meta::resource_version(live) {
+            return Err(Status::modified(&resource.group, &resource.plural, at.name));
+        }
+        let mut merged = apply::apply(live, config, writer, force, schema_of(resource))
+            .map_err(|conflict| Status::apply_conflict(conflict.message, conflict.causes))?;
+        note_for_kubectl(call, writer, &mut merged)?;
+        Ok(merged)
     };
     match server.modify(at, part(call), manner, merged).await {
         Err(status) if status.code == 404 && call.path.subresource.is_none() => {
@@ -58,7 +67,7 @@ async fn attempt(
 }
 
 /// The configuration: YAML or JSON of the kind that the path names, checked against its schema.
-fn configuration(call: &Call) -> Result<(Value, Vec<String>), Status> {
+pub(super) fn configuration(call: &Call) -> Result<(Value, Vec<String>), Status> {
     let resource = &call.resource;
     let mut config = read_body::yaml(&call.body)?;
     if config.is_null() {
@@ -83,7 +92,7 @@ fn configuration(call: &Call) -> Result<(Value, Vec<String>), Status> {
         let text = format!("invalid object type: {group}/{version}, Kind={}", kind.unwrap_or_default());
         return Err(Status::bad_request(text));
     }
-    let named = format!("{}/{}", meta::namespace(&config), call.path.name());
+    let named = format!("{}/{}", meta::namespace(&config), meta::name(&config));
     object_meta::place(&mut config, resource, call.path.namespace())?;
     object_meta::check_name(&mut config, call.path.name())?;
     let judged = read_body::judged(call, config, Strictness::Warn);
@@ -91,17 +100,39 @@ fn configuration(call: &Call) -> Result<(Value, Vec<String>), Status> {
     // Whoever owns fields must name those that there are, whatever `fieldValidation` says of them.
     let path =
         |warning: &String| Some(warning.strip_prefix("unknown field \"")?.trim_end_matches('"').to_owned());
-    match unknown.iter().filter_map(path).min() {
-        None => Ok((config, unknown)),
-        Some(path) => {
-            let (group, version) = (&*resource.group, &*resource.version);
-            Err(Status::unexplained(format!(
-                "failed to create typed patch object ({named}; {}, Kind={}): .{path}: field not declared in schema",
-                if group.is_empty() { format!("/{version}") } else { format!("{group}/{version}") },
-                resource.kind
-            )))
-        }
+    let undeclared = unknown.iter().filter_map(path).min();
+    let mut faults: Vec<String> =
+        undeclared.iter().map(|path| format!(".{path}: field not declared in schema")).collect();
+    faults.extend(apply::ambiguities(&config, schema_of(resource)));
+    if faults.is_empty() { Ok((config, unknown)) } else { Err(untyped(resource, &named, &faults)) }
+}
+
+/// The configuration cannot be taken apart into fields that are owned.
+fn untyped(resource: &Resource, named: &str, faults: &[String]) -> Status {
+    let (group, version, kind) = (&*resource.group, &*resource.version, &*resource.kind);
+    let group_version = if group.is_empty() { format!("/{version}") } else { format!("{group}/{version}") };
+    let faults = match faults {
+        [only] => only.clone(),
+        several => format!("errors:\n  {}", several.join("\n  ")),
+    };
+    Status::unexplained(format!(
+        "failed to create typed patch object ({named}; {group_version}, Kind={kind}): {faults}"
+    ))
+}
+
+/// `kubectl apply` without `--server-side` compares with what it applied last, which stands in an annotation of the
+/// object: it is kept true, so that people can go back and forth.
+fn note_for_kubectl(call: &Call, writer: &Writer, object: &mut Value) -> Result<(), Status> {
+    let kubectl = writer.manager == "kubectl" && writer.subresource.is_empty();
+    if !kubectl || meta::annotation(object, LAST_APPLIED).is_none() {
+        return Ok(());
     }
+    let mut sent = read_body::yaml(&call.body)?;
+    if let Some(annotations) = sent.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.remove(LAST_APPLIED);
+    }
+    object["metadata"]["annotations"][LAST_APPLIED] = format!("{sent}\n").into();
+    Ok(())
 }
 
 /// Group and version of an apiVersion.

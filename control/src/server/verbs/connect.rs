@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 mod html;
 mod links;
 mod page;
+mod target;
 
 /// What is passed on to a node.
 pub(crate) const SUBRESOURCES: [&str; 5] = ["log", "exec", "attach", "portforward", "proxy"];
@@ -46,9 +47,9 @@ enum Link {
 
 pub(super) async fn run(server: &Server, call: Call, upgrade: OnUpgrade) -> Result<Answer, Status> {
     let backend = match (&*call.resource.plural, call.path.subresource()) {
-        ("pods", "proxy") => pod_proxy(server, &call).await?,
-        ("services", "proxy") => service_proxy(server, &call).await?,
-        ("nodes", "proxy") => node_proxy(server, &call).await?,
+        ("pods", "proxy") => target::pod(server, &call).await?,
+        ("services", "proxy") => target::service(server, &call).await?,
+        ("nodes", "proxy") => target::node(server, &call).await?,
         ("pods", subresource) => pod_stream(server, &call, subresource).await?,
         _ => return Err(Status::no_such_resource()),
     };
@@ -248,63 +249,6 @@ fn stream_parameters(call: &Call) -> String {
     pairs.join("&")
 }
 
-/// `scheme:name:port`, the last two parts optional.
-fn split_target(name: &str) -> (&str, &str, &str) {
-    match name.split(':').collect::<Vec<_>>().as_slice() {
-        [scheme @ ("http" | "https"), name, port] => (scheme, name, port),
-        [name, port] => ("http", name, port),
-        _ => ("http", name, ""),
-    }
-}
-
-fn link(scheme: &str) -> Link {
-    if scheme == "https" { Link::Tls } else { Link::Plain }
-}
-
-fn proxied_path(call: &Call) -> String {
-    let path = format!("/{}", call.path.rest.as_deref().unwrap_or_default());
-    if call.query.raw.is_empty() { path } else { format!("{path}?{}", call.query.raw) }
-}
-
-async fn pod_proxy(server: &Server, call: &Call) -> Result<Backend, Status> {
-    let (scheme, name, port) = split_target(call.path.name());
-    let pod = pod(server, call, name).await?;
-    let address =
-        pod.pointer("/status/podIP").and_then(Value::as_str).and_then(|address| address.parse().ok());
-    let address = address.ok_or_else(|| Status::unavailable(format!("pod {name:?} has no address")))?;
-    let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
-    let first = |container: &Value| container.pointer("/ports/0/containerPort").and_then(Value::as_u64);
-    let declared = containers.and_then(|containers| containers.iter().find_map(first));
-    let port = port.parse().ok().or_else(|| declared.and_then(|port| u16::try_from(port).ok()));
-    let link = link(scheme);
-    let port = port.unwrap_or(if link == Link::Tls { 443 } else { 80 });
-    Ok(Backend { address, port, link, path: proxied_path(call) })
-}
-
-async fn service_proxy(server: &Server, call: &Call) -> Result<Backend, Status> {
-    let (scheme, name, wanted) = split_target(call.path.name());
-    let service = pod(server, call, name).await?;
-    let no_endpoints = || Status::unavailable(format!("no endpoints available for service {name:?}"));
-    let ports = service.pointer("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
-    let number = wanted.parse::<u64>().ok();
-    let is_wanted = |port: &&Value| {
-        wanted.is_empty() || port["name"] == wanted || number.is_some() && port["port"].as_u64() == number
-    };
-    let port = ports.iter().find(is_wanted).ok_or_else(no_endpoints)?;
-    let address =
-        service.pointer("/spec/clusterIP").and_then(Value::as_str).and_then(|address| address.parse().ok());
-    let port = port["port"].as_u64().and_then(|port| u16::try_from(port).ok());
-    let (Some(address), Some(port)) = (address, port) else { return Err(no_endpoints()) };
-    Ok(Backend { address, port, link: link(scheme), path: proxied_path(call) })
-}
-
-async fn node_proxy(server: &Server, call: &Call) -> Result<Backend, Status> {
-    let (_, name, wanted) = split_target(call.path.name());
-    let (address, port) = server.kubelet_address(name).await?;
-    let port = wanted.parse().unwrap_or(port);
-    Ok(Backend { address, port, link: Link::Agent, path: proxied_path(call) })
-}
-
 /// Headers that belong to one connection, and those by which the client proved who it is: not the node's business.
 const DROPPED: [HeaderName; 5] =
     [header::HOST, header::AUTHORIZATION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::TE];
@@ -384,22 +328,5 @@ async fn splice(backend: OnUpgrade, client: OnUpgrade) {
     let (mut backend, mut client) = (TokioIo::new(backend), TokioIo::new(client));
     if let Err(error) = tokio::io::copy_bidirectional(&mut backend, &mut client).await {
         tracing::debug!("upgraded connection: {error}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn proxy_targets() {
-        for (name, expected) in [
-            ("web", ("http", "web", "")),
-            ("web:80", ("http", "web", "80")),
-            ("https:web:443", ("https", "web", "443")),
-            ("http:web:", ("http", "web", "")),
-        ] {
-            assert_eq!(split_target(name), expected);
-        }
     }
 }

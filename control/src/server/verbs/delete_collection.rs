@@ -2,15 +2,15 @@
 
 use super::super::change::{At, Manner};
 use super::super::selection::Selection;
-use super::super::{Call, Server, answer, stored};
+use super::super::{Call, Server, stored};
 use super::delete::Options;
 use crate::server::Answer;
 use knarr_api::{Status, meta};
-use serde_json::{Value, json};
 
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
     let options = Options::read(call)?;
     let selection = Selection::of(call)?;
+    let shape = super::list::shape(call)?;
     let (entries, metadata) = super::list::select(server, call, &selection).await?;
     let resource = &call.resource;
     let manner = Manner {
@@ -18,20 +18,16 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
         writer: None,
         by: Some(call.user.clone()),
     };
-    let mut items: Vec<Value> = Vec::with_capacity(entries.len());
+    let mut gone = Vec::with_capacity(entries.len());
     for entry in entries {
         let object = stored::decode(resource, &entry);
         let at = At { resource, namespace: meta::namespace(&object), name: meta::name(&object) };
         match super::delete::delete(server, at, &options, &manner).await {
-            Ok(_) => items.push(object),
+            Ok(_) => gone.push(entry),
             // Somebody else was faster.
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),
         }
     }
-    let list = json!({
-        "kind": format!("{}List", resource.kind), "apiVersion": resource.api_version(),
-        "metadata": metadata, "items": items,
-    });
-    Ok(answer::value(200, call.accept.encoding(), &list))
+    super::list::answer(call, shape, gone, metadata)
 }

@@ -2,10 +2,10 @@
 //! bytes while it is sent, so a long list needs no memory of its own.
 
 use super::super::answer::{self, Answer};
-use super::super::negotiate::{Encoding, Shape};
+use super::super::negotiate::{Encoding, Partial, Shape};
 use super::super::query::go_words;
 use super::super::selection::Selection;
-use super::super::{BoxError, Call, Server, compress, stored, table};
+use super::super::{BoxError, Call, Server, compress, go_json, stored, table};
 use crate::protobuf::answers;
 use crate::registry::Resource;
 use crate::store::{Entry, ListQuery, Page, Revision, StoreError};
@@ -23,44 +23,72 @@ const REVISION_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pieces of a long answer, bytes.
 const CHUNK: usize = 64 << 10;
 
+/// What the next page may be instead of what it was to be.
+const INCONSISTENT: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+
 /// Where the next page begins. Opaque to clients.
 #[derive(Debug, Serialize, Deserialize)]
 struct Continue {
     v: u8,
-    /// Every page shows the state at this revision.
-    rv: Revision,
+    /// Every page shows the state at this revision. Without one each shows what is there when it is asked for.
+    rv: Option<Revision>,
     /// The last key of the page before.
     after: String,
 }
 
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
     let selection = Selection::of(call)?;
-    let (page, metadata) = select(server, call, &selection).await?;
+    let shape = shape(call)?;
+    let (entries, metadata) = select(server, call, &selection).await?;
+    answer(call, shape, entries, metadata)
+}
+
+/// How the client wants a list; metadata of one object is none.
+pub(super) fn shape(call: &Call) -> Result<(Encoding, Shape), Status> {
     let (encoding, shape) = call.accept.get(&call.resource)?;
+    if let Shape::Metadata(Partial { list: false, .. }) = shape {
+        let kind = format!("{}List", call.resource.kind);
+        return Err(Status::unfit_for(format!(
+            "you requested PartialObjectMetadata, but the requested object is a list ({})",
+            go_json::type_of(&call.resource.group, &kind)
+        )));
+    }
+    Ok((encoding, shape))
+}
+
+/// A list of these entries.
+pub(super) fn answer(
+    call: &Call,
+    (encoding, shape): (Encoding, Shape),
+    entries: Vec<Arc<Entry>>,
+    metadata: Value,
+) -> Result<Answer, Status> {
     let resource = &call.resource;
-    match (encoding, shape) {
-        (Encoding::Json, Shape::Object) => Ok(stream(resource.clone(), page, &metadata)),
-        (_, Shape::Table(version)) => {
+    let (kind, api_version) = match shape {
+        Shape::Object => (format!("{}List", resource.kind), resource.api_version()),
+        Shape::Metadata(partial) => {
+            ("PartialObjectMetadataList".to_owned(), format!("meta.k8s.io/{}", partial.version))
+        }
+        Shape::Table(version) => {
             let include = table::Include::from_query(&call.query)?;
             let row = |entry: &Arc<Entry>| table::row(resource, stored::decode(resource, entry), include);
-            let rows = page.iter().map(row).collect();
-            Ok(answer::value(200, encoding, &table::table(resource, version, metadata, rows, true)))
+            let rows = entries.iter().map(row).collect();
+            return Ok(answer::value(200, encoding, &table::table(resource, version, metadata, rows, true)));
         }
-        (_, shape) => {
-            let item = |entry: &Arc<Entry>| match shape {
-                Shape::Metadata => answer::metadata_only(&entry.object()),
-                _ => stored::decode(resource, entry),
-            };
-            let (kind, api_version) = match shape {
-                Shape::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
-                _ => (format!("{}List", resource.kind), resource.api_version()),
-            };
-            if encoding == Encoding::Protobuf {
-                let items: Vec<Vec<u8>> = page.iter().map(|entry| answers::item(&item(entry))).collect();
-                let list = answers::list(&api_version, &kind, &metadata, &items);
-                return Ok(answer::with_type(200, answer::PROTOBUF, answer::full(list)));
-            }
-            let items: Vec<Value> = page.iter().map(item).collect();
+    };
+    let item = |entry: &Arc<Entry>| match shape {
+        Shape::Metadata(partial) => answer::metadata_only(&entry.object(), partial.version),
+        _ => stored::decode(resource, entry),
+    };
+    match (encoding, shape) {
+        (Encoding::Json, Shape::Object) => Ok(stream(resource.clone(), entries, &metadata)),
+        (Encoding::Protobuf, _) => {
+            let items: Vec<Vec<u8>> = entries.iter().map(|entry| answers::item(&item(entry))).collect();
+            let list = answers::list(&api_version, &kind, &metadata, &items);
+            Ok(answer::with_type(200, answer::PROTOBUF, answer::full(list)))
+        }
+        _ => {
+            let items: Vec<Value> = entries.iter().map(item).collect();
             let list = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items});
             Ok(answer::value(200, encoding, &list))
         }
@@ -88,7 +116,7 @@ pub(super) async fn select(
                 let why = "specifying resource version is not allowed when using continue";
                 return Err(Status::bad_request(why));
             }
-            (Some(token.after).filter(|after| after.starts_with(&prefix)), Some(token.rv))
+            (Some(token.after).filter(|after| after.starts_with(&prefix)), token.rv)
         }
     };
     // With a selector the limit counts what it lets through, so the store cannot apply it.
@@ -97,7 +125,7 @@ pub(super) async fn select(
     let query = ListQuery { prefix: &prefix, after: after.as_deref(), limit: at_store, revision, indexed };
     let page = match server.computed(call).await? {
         Some(entries) => Page { entries, revision: server.store.revision(), remaining: 0 },
-        None => server.store.list(query).await.map_err(|error| expired(call, error))?,
+        None => server.store.list(query).await.map_err(|error| expired(call, after.as_deref(), error))?,
     };
     let entries = server.entries_in_version(&call.resource, page.entries).await?;
     let page = Page { entries, ..page };
@@ -112,14 +140,17 @@ fn cut(call: &Call, page: Page, limit: Option<usize>, selection: &Selection) -> 
     let entries: Vec<Arc<Entry>> = wanted.by_ref().take(limit.unwrap_or(usize::MAX)).collect();
     let more = page.remaining > 0 || wanted.next().is_some();
     if let Some(last) = entries.last().filter(|_| more) {
-        let token = Continue { v: 1, rv: page.revision, after: last.key.to_string() };
-        let text = serde_json::to_vec(&token).unwrap_or_default();
-        metadata["continue"] = URL_SAFE_NO_PAD.encode(text).into();
+        metadata["continue"] = write_token(Some(page.revision), last.key.to_string()).into();
         if everything {
             metadata["remainingItemCount"] = page.remaining.into();
         }
     }
     (entries, metadata)
+}
+
+fn write_token(rv: Option<Revision>, after: String) -> String {
+    let text = serde_json::to_vec(&Continue { v: 1, rv, after }).unwrap_or_default();
+    URL_SAFE_NO_PAD.encode(text)
 }
 
 fn read_token(token: &str) -> Result<Continue, Status> {
@@ -130,12 +161,18 @@ fn read_token(token: &str) -> Result<Continue, Status> {
     serde_json::from_slice(&bytes).map_err(|error| fault(error.to_string()))
 }
 
-fn expired(call: &Call, error: StoreError) -> Status {
-    match error {
-        StoreError::Compacted { .. } if call.query.get("continue").is_some() => Status::expired(
-            "The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.",
-        ),
-        other => stored::refusal(&call.resource, "", other),
+/// A list whose revision is gone. Who pages may go on from where it was, if need be without a consistent view.
+fn expired(call: &Call, after: Option<&str>, error: StoreError) -> Status {
+    match (error, after) {
+        (StoreError::Compacted { .. }, None) => {
+            Status::expired("The resourceVersion for the provided list is too old.")
+        }
+        (StoreError::Compacted { .. }, Some(after)) => {
+            let mut status = Status::expired(INCONSISTENT);
+            status.go_on = Some(write_token(None, after.to_owned()));
+            status
+        }
+        (other, _) => stored::refusal(&call.resource, "", other),
     }
 }
 

@@ -54,7 +54,9 @@ impl Patch {
             Self::Json(operations) => patch::json::apply(object, operations),
             Self::Merge(fields) => patch::merge::apply(object, fields),
             Self::Strategic(fields) => {
+                // Authors of custom resources do not say how patches are merged.
                 let schema = schema_of(resource)
+                    .filter(|_| resource.schema.is_none())
                     .ok_or_else(|| Status::unsupported_media_type(&format!("{JSON}, {MERGE}, {APPLY}")))?;
                 patch::strategic::apply(object, fields, Some(&*schema))
             }
@@ -63,6 +65,16 @@ impl Patch {
             PatchError::Malformed(message) => Status::bad_request(message),
             PatchError::Inapplicable(message) => Status::unprocessable(message),
         })
+    }
+}
+
+impl Patch {
+    /// The same, if it still is that object and one of its kind; and what the client should be told of it.
+    pub(super) fn checked(&self, call: &Call, old: &Value) -> Result<(Value, Vec<String>), Status> {
+        let patched = self.apply(&call.resource, old)?;
+        check_identity(&call.resource, &patched, old)?;
+        let sent = self.shown(&patched);
+        read_body::decoded(call, patched).map_err(|error| unfit(&sent, error.detail()))
     }
 }
 
@@ -75,11 +87,7 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     let at = At { resource, namespace: call.path.namespace(), name: call.path.name() };
     let warnings = std::sync::Mutex::new(Vec::new());
     let change = |old: &Value| {
-        let patched = patch.apply(resource, old)?;
-        check_identity(resource, &patched, old)?;
-        let sent = patch.shown(&patched);
-        let (patched, found) =
-            read_body::decoded(call, patched).map_err(|error| unfit(&sent, error.detail()))?;
+        let (patched, found) = patch.checked(call, old)?;
         *warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = found;
         Ok(patched)
     };

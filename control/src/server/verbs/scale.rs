@@ -1,30 +1,69 @@
 //! `/scale`: the number of replicas of any kind that has one, as an `autoscaling/v1 Scale`.
 
-use super::super::change::{At, Part};
-use super::super::{Call, Server, answer, read_body, stored};
-use super::patch::Patch;
+use super::super::change::{At, Manner, Part, schema_of};
+use super::super::{Call, Server, answer, object_meta, read_body, stored};
+use super::patch::{APPLY, Patch};
 use crate::registry::{Resource, ScalePaths, columns};
 use crate::server::Answer;
-use knarr_api::{LabelSelector, Status, meta};
+use knarr_api::patch::apply::{self, Window, Writer};
+use knarr_api::{LabelSelector, Status, StatusCause, meta};
 use serde_json::{Value, json};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// apiVersion of what is shown.
+const SHOWN_AS: &str = "autoscaling/v1";
 
 pub(super) async fn run(server: &Server, call: &Call, verb: &str) -> Result<Answer, Status> {
     let at = At { resource: &call.resource, namespace: call.path.namespace(), name: call.path.name() };
-    let bytes = match verb {
-        "get" => stored::encoded(at.resource, &*server.entry(at).await?),
-        "update" => {
-            let scale = read_body::object(call, ("autoscaling", "v1", "Scale"))?;
-            change(server, call, at, |_| Ok(scale.clone())).await?
-        }
-        _ => {
-            let patch = Patch::read(call)?;
-            change(server, call, at, |old| patch.apply(at.resource, &scale_of(at.resource, old))).await?
-        }
+    // The request as one about an object of kind Scale.
+    let shown = Call { resource: Arc::new(scale_row(at.resource)), ..call.clone() };
+    let (bytes, warnings) = match verb {
+        "get" => (stored::encoded(at.resource, &*server.entry(at).await?), Vec::new()),
+        "update" => replace(server, &shown, at).await?,
+        _ if read_body::content_type(call) == APPLY => apply(server, &shown, at).await?,
+        _ => patch(server, &shown, at).await?,
     };
     let object: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
     let scale = scale_of(at.resource, &object);
-    let row = Resource { columns: columns::scale(), ..Resource::clone(&call.resource) };
-    answer::object_of(call, &row, 200, scale.to_string().into())
+    let mut answer = answer::object(&shown, 200, scale.to_string().into())?;
+    answer::warn(&mut answer, &warnings);
+    Ok(answer)
+}
+
+/// The row of the kind that is shown in place of an object of `resource`.
+fn scale_row(resource: &Resource) -> Resource {
+    Resource {
+        group: "autoscaling".into(),
+        version: "v1".into(),
+        kind: "Scale".into(),
+        columns: columns::scale(),
+        schema: None,
+        custom: None,
+        ..resource.clone()
+    }
+}
+
+/// What a change gives: the object as it is stored now, and what the client should be told.
+type Changed = Result<(bytes::Bytes, Vec<String>), Status>;
+
+async fn replace(server: &Server, shown: &Call, at: At<'_>) -> Changed {
+    let scale = read_body::object(shown, ("autoscaling", "v1", "Scale"))?;
+    let (mut scale, warnings) = read_body::checked(shown, scale)?;
+    object_meta::place(&mut scale, at.resource, at.namespace)?;
+    object_meta::require_name(&scale, at.name)?;
+    object_meta::check_name(&mut scale, at.name)?;
+    Ok((change(server, shown, at, |_| Ok(scale.clone())).await?, warnings))
+}
+
+async fn patch(server: &Server, shown: &Call, at: At<'_>) -> Changed {
+    let (patch, warnings) = (Patch::read(shown)?, Mutex::new(Vec::new()));
+    let scale = |old: &Value| {
+        let (scale, found) = patch.checked(shown, &scale_of(at.resource, old))?;
+        *warnings.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(scale)
+    };
+    let bytes = change(server, shown, at, scale).await?;
+    Ok((bytes, warnings.into_inner().unwrap_or_else(PoisonError::into_inner)))
 }
 
 async fn change(
@@ -33,27 +72,54 @@ async fn change(
     at: At<'_>,
     scale: impl Fn(&Value) -> Result<Value, Status> + Send + Sync,
 ) -> Result<bytes::Bytes, Status> {
+    let change = |old: &Value| scaled(at, old, &scale(old)?);
+    let mut manner = super::manner(call);
+    // The field belongs to the object, under the name it has there.
+    manner.writer = manner.writer.map(|writer| Writer { api_version: at.resource.api_version(), ..writer });
+    Ok(server.modify(at, Part::Main, &manner, change).await?.bytes)
+}
+
+/// Server-side apply of a Scale: the number is owned like any other field of the object.
+async fn apply(server: &Server, shown: &Call, at: At<'_>) -> Changed {
+    let (config, warnings) = super::apply::configuration(shown)?;
+    let writer = Writer { api_version: SHOWN_AS.to_owned(), ..super::writer(shown) };
+    let places = places(at.resource);
+    let window = Window {
+        place: places.wanted.split('/').skip(1).collect(),
+        shown_at: vec!["spec", "replicas"],
+        shown_as: SHOWN_AS,
+    };
+    let force = shown.query.flag("force");
     let change = |old: &Value| {
-        let wanted = scale(old)?;
-        let replicas = wanted.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
-        if replicas < 0 {
-            let message = format!("Invalid value: {replicas}: must be greater than or equal to 0");
-            let cause = knarr_api::StatusCause {
-                reason: "FieldValueInvalid".into(),
-                message,
-                field: "spec.replicas".into(),
-            };
-            return Err(Status::invalid("autoscaling", "Scale", at.name, vec![cause]));
-        }
-        let mut new = old.clone();
-        put(&mut new, &places(at.resource).wanted, replicas.into());
-        let version = meta::resource_version(&wanted);
-        if !version.is_empty() {
-            meta::set(&mut new, "resourceVersion", version);
-        }
+        let mut live = scale_of(at.resource, old);
+        window.show_owners(old, &mut live);
+        let merged = apply::apply(&live, &config, &writer, force, schema_of(&shown.resource))
+            .map_err(|conflict| Status::apply_conflict(conflict.message, conflict.causes))?;
+        let mut new = scaled(at, old, &merged)?;
+        window.take_owners(&mut new, &merged);
         Ok(new)
     };
-    Ok(server.modify(at, Part::Main, &super::manner(call), change).await?.bytes)
+    let manner = Manner { writer: None, ..super::manner(shown) };
+    Ok((server.modify(at, Part::Main, &manner, change).await?.bytes, warnings))
+}
+
+/// The object with as many replicas as the Scale says, if it is the one that the Scale is of.
+fn scaled(at: At<'_>, old: &Value, scale: &Value) -> Result<Value, Status> {
+    let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+    if replicas < 0 {
+        let message = format!("Invalid value: {replicas}: must be greater than or equal to 0");
+        let cause =
+            StatusCause { reason: "FieldValueInvalid".into(), message, field: "spec.replicas".into() };
+        return Err(Status::invalid("autoscaling", "Scale", at.name, vec![cause]));
+    }
+    let mut new = old.clone();
+    put(&mut new, &places(at.resource).wanted, replicas.into());
+    for (field, known) in [("resourceVersion", meta::resource_version(scale)), ("uid", meta::uid(scale))] {
+        if !known.is_empty() {
+            meta::set(&mut new, field, known);
+        }
+    }
+    Ok(new)
 }
 
 /// Where the numbers are: custom resources say so.
@@ -96,7 +162,7 @@ fn scale_of(resource: &Resource, object: &Value) -> Value {
         status["selector"] = selector.into();
     }
     json!({
-        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+        "kind": "Scale", "apiVersion": SHOWN_AS, "metadata": metadata,
         "spec": {"replicas": number(&places.wanted)}, "status": status,
     })
 }

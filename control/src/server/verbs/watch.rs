@@ -321,8 +321,8 @@ impl Watcher {
                 Vec::new(),
                 !std::mem::replace(&mut self.defined, true),
             ),
-            Shape::Metadata => {
-                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            Shape::Metadata(partial) => {
+                answer::metadata_only(&json!({"metadata": metadata}), partial.version)
             }
             Shape::Object => {
                 json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata})

@@ -35,6 +35,12 @@ impl Entry {
         }
     }
 
+    /// Whether both are the record of one manager, for one way of writing.
+    pub(super) fn is_of_same(&self, other: &Self) -> bool {
+        (&self.manager, self.operation, &self.subresource)
+            == (&other.manager, other.operation, &other.subresource)
+    }
+
     fn from_json(value: &Value) -> Option<Self> {
         let text = |field: &str| value[field].as_str().unwrap_or_default().to_owned();
         let operation = match value["operation"].as_str()? {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::patch::Ownership;
 use proptest::prelude::*;
+use serde_json::json;
 
 /// Lists: `containers` and `ports` keyed, `set` a set, `args` atomic; `selector` an atomic map.
 struct Small;
@@ -135,6 +136,41 @@ fn applying_the_same_again_changes_nothing() {
     let first = applied(&Value::Null, "a", config.clone());
     let later = Writer { time: "LATER".into(), ..writer("a") };
     assert_eq!(apply(&first, &config, &later, false, schema()).unwrap(), first);
+}
+
+#[test]
+fn what_nobody_applied_yet_is_somebodys() {
+    let live = json!({"metadata": {"name": "n"}, "spec": {"replicas": 1, "containers": [{"name": "c"}]}});
+    let refused = apply(&live, &json!({"spec": {"replicas": 2}}), &writer("a"), false, schema()).unwrap_err();
+    assert_eq!(
+        refused.message,
+        r#"Apply failed with 1 conflict: conflict with "before-first-apply" using v1: .spec.replicas"#
+    );
+    let forced = apply(&live, &json!({"spec": {"replicas": 2}}), &writer("a"), true, schema()).unwrap();
+    let left = json!({"f:spec": {".": {}, "f:containers": {".": {}, "k:{\"name\":\"c\"}": {".": {}, "f:name": {}}}}});
+    assert_eq!(fields(&forced, "before-first-apply"), left);
+}
+
+#[test]
+fn updates_own_what_they_bring_with_all_that_is_around_it() {
+    let first = updated(&json!({"metadata": {}}), "a", |object| object["labels"] = json!({"x": "1"}));
+    assert_eq!(fields(&first, "a"), json!({"f:labels": {".": {}, "f:x": {}}}));
+    let second = updated(&first, "b", |object| object["labels"]["y"] = json!("2"));
+    assert_eq!(fields(&second, "b"), json!({"f:labels": {"f:y": {}}}));
+    let third = updated(&second, "c", |object| drop(object.as_object_mut().unwrap().remove("labels")));
+    assert!(third["metadata"].get("managedFields").is_none());
+}
+
+#[test]
+fn elements_that_are_one_are_ambiguous() {
+    let config = json!({"spec": {"containers": [{"name": "c", "ports": [{"port": 80}, {"port": 80}]}], "set": ["a", "a"]}});
+    assert_eq!(
+        ambiguities(&config, schema()),
+        [
+            r#".spec.containers[name="c"].ports: duplicate entries for key [port=80,protocol="TCP"]"#,
+            r#".spec.set: duplicate entries for key [="a"]"#,
+        ]
+    );
 }
 
 fn config() -> impl Strategy<Value = Value> {

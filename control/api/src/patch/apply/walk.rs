@@ -1,10 +1,10 @@
 //! Walking objects field by field, as their schema divides them: maps by name, keyed lists by their keys, sets by
 //! value; everything else (scalars, atomic maps and lists) is one field.
 
-use crate::patch::field_set::FieldSet;
+use crate::patch::field_set::{FieldSet, readable};
 use crate::patch::{Ownership, PatchField};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What lies between two states of an object.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,7 +43,8 @@ fn below(field: &PatchField, name: &str) -> PatchField {
 }
 
 fn element_field(list: &PatchField) -> PatchField {
-    PatchField { child: list.child.clone(), ..PatchField::default() }
+    let ownership = if list.atomic_elements { Ownership::Atomic } else { Ownership::Default };
+    PatchField { child: list.child.clone(), ownership, ..PatchField::default() }
 }
 
 fn key_of(item: &Value, keys: &[(std::sync::Arc<str>, Option<Value>)]) -> String {
@@ -69,20 +70,40 @@ pub(super) fn fields_of(value: &Value, field: &PatchField) -> FieldSet {
     set
 }
 
+/// Every field of a value and everything that contains fields: what there is where nothing was.
+fn everything_of(value: &Value, field: &PatchField) -> FieldSet {
+    let mut set = FieldSet::leaf();
+    if let Parts::Elements(elements) = divide(value, field) {
+        for (element, value, field) in elements {
+            set.add(element, everything_of(value, &field));
+        }
+    }
+    set
+}
+
 /// What changed from `old` to `new`.
-pub(super) fn compare(old: &Value, new: &Value, field: &PatchField) -> Difference {
+fn compare(old: &Value, new: &Value, field: &PatchField) -> Difference {
     let mut difference = Difference::default();
+    // Most of an object stays as it is in most changes, and looking is cheaper than dividing.
+    if old == new {
+        return difference;
+    }
     match (divide(old, field), divide(new, field)) {
         (Parts::Elements(old_parts), Parts::Elements(new_parts)) => {
             compare_parts(&old_parts, &new_parts, &mut difference);
         }
-        _ if old == new => {}
+        (Parts::Elements(old_parts), _) if new.is_null() => {
+            compare_parts(&old_parts, &[], &mut difference);
+        }
+        (_, Parts::Elements(new_parts)) if old.is_null() => {
+            compare_parts(&[], &new_parts, &mut difference);
+        }
         _ => {
             if !old.is_null() {
-                difference.removed = fields_of(old, field);
+                difference.removed = everything_of(old, field);
             }
             if !new.is_null() {
-                difference.changed = fields_of(new, field);
+                difference.changed = everything_of(new, field);
                 difference.removed = difference.removed.difference(&difference.changed);
             }
         }
@@ -90,30 +111,77 @@ pub(super) fn compare(old: &Value, new: &Value, field: &PatchField) -> Differenc
     difference
 }
 
+/// What changed of two whole objects, apart from the names and versions at the root and from the fields of the metadata
+/// that are `unowned`.
+pub(super) fn compare_owned(old: &Value, new: &Value, field: &PatchField, unowned: &[&str]) -> Difference {
+    let mut difference = Difference::default();
+    let nobodys = ["f:apiVersion", "f:kind", "f:metadata"];
+    let root = |object| elements_but(object, field, |element| nobodys.contains(&element));
+    compare_parts(&root(old), &root(new), &mut difference);
+    let field = below(field, "metadata");
+    let is_unowned = |element: &str| element.strip_prefix("f:").is_some_and(|name| unowned.contains(&name));
+    let mut within = Difference::default();
+    let parts = |object| elements_but(object_part(object, "metadata"), &field, is_unowned);
+    compare_parts(&parts(old), &parts(new), &mut within);
+    difference.changed.add("f:metadata".to_owned(), within.changed);
+    difference.removed.add("f:metadata".to_owned(), within.removed);
+    difference
+}
+
+fn object_part<'a>(object: &'a Value, name: &str) -> &'a Value {
+    object.get(name).unwrap_or(&Value::Null)
+}
+
+/// The elements of an object without those that are skipped; none of what is no object.
+fn elements_but<'a>(
+    value: &'a Value,
+    field: &PatchField,
+    skipped: impl Fn(&str) -> bool,
+) -> Vec<Element<'a>> {
+    match divide(value, field) {
+        Parts::Elements(mut elements) => {
+            elements.retain(|(element, ..)| !skipped(element));
+            elements
+        }
+        Parts::Whole => Vec::new(),
+    }
+}
+
 type Element<'a> = (String, &'a Value, PatchField);
 
 fn compare_parts(old: &[Element<'_>], new: &[Element<'_>], difference: &mut Difference) {
     let old_by_name: BTreeMap<&str, &Value> =
         old.iter().map(|(element, value, _)| (element.as_str(), *value)).collect();
-    let new_names: std::collections::BTreeSet<&str> =
-        new.iter().map(|(element, ..)| element.as_str()).collect();
-    let whole = |element: &str, value: &Value, field: &PatchField| {
-        let mut fields = fields_of(value, field);
-        fields.member |= is_list_element(element);
-        fields
+    let new_names: BTreeSet<&str> = new.iter().map(|(element, ..)| element.as_str()).collect();
+    let mut add = |element: &str, below: Difference| {
+        difference.changed.add(element.to_owned(), below.changed);
+        difference.removed.add(element.to_owned(), below.removed);
     };
     for (element, value, field) in new {
         match old_by_name.get(element.as_str()) {
-            Some(old) => {
-                let below = compare(old, value, field);
-                difference.changed.add(element.clone(), below.changed);
-                difference.removed.add(element.clone(), below.removed);
+            Some(old) => add(element, compare(old, value, field)),
+            None if field.always => add(element, compare(&empty(value), value, field)),
+            None => {
+                let changed = everything_of(value, field);
+                add(element, Difference { changed, ..Difference::default() });
             }
-            None => difference.changed.add(element.clone(), whole(element, value, field)),
         }
     }
     for (element, value, field) in old.iter().filter(|(element, ..)| !new_names.contains(element.as_str())) {
-        difference.removed.add(element.clone(), whole(element, value, field));
+        if field.always {
+            add(element, compare(value, &empty(value), field));
+        } else {
+            let removed = everything_of(value, field);
+            add(element, Difference { removed, ..Difference::default() });
+        }
+    }
+}
+
+/// The empty value of the same form.
+fn empty(value: &Value) -> Value {
+    match value {
+        Value::Array(_) => Value::Array(Vec::new()),
+        _ => Value::Object(Map::new()),
     }
 }
 
@@ -198,5 +266,28 @@ pub(super) fn drop_nulls(value: &mut Value) {
         }
         Value::Array(list) => list.iter_mut().for_each(drop_nulls),
         _ => {}
+    }
+}
+
+/// Elements of lists that are the same to whoever owns them: `.spec.ports: duplicate entries for key [port=80]`.
+pub(super) fn duplicates(value: &Value, field: &PatchField) -> Vec<String> {
+    let mut found = Vec::new();
+    collect_duplicates(value, field, "", &mut found);
+    found
+}
+
+fn collect_duplicates(value: &Value, field: &PatchField, path: &str, found: &mut Vec<String>) {
+    let Parts::Elements(elements) = divide(value, field) else { return };
+    let (mut seen, mut told) = (BTreeSet::new(), BTreeSet::new());
+    for (element, value, field) in &elements {
+        let shown = readable(element);
+        if is_list_element(element) && !seen.insert(element) && told.insert(element) {
+            let key = shown.trim_start_matches('[').trim_end_matches(']');
+            found.push(match element.starts_with("k:") {
+                true => format!("{path}: duplicate entries for key [{key}]"),
+                false => format!("{path}: duplicate entries for key [={key}]"),
+            });
+        }
+        collect_duplicates(value, field, &format!("{path}{shown}"), found);
     }
 }
