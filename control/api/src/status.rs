@@ -260,6 +260,10 @@ impl Status {
         let mut value = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": outcome, "code": self.code,
         });
+        // Who is told what was deleted is told no code, as by kube-apiserver.
+        if self.code == 200 && *self.details != Details::default() {
+            value.as_object_mut().map(|value| value.remove("code"));
+        }
         if let Some(token) = &self.go_on {
             value["metadata"]["continue"] = json!(token);
         }
@@ -328,7 +332,7 @@ mod tests {
         let value = Status::deleted("", "configmaps", "c", "u-1").to_value();
         assert_eq!(
             value,
-            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 200,
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
                    "details": {"name": "c", "kind": "configmaps", "uid": "u-1"}})
         );
     }

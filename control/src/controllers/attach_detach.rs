@@ -78,8 +78,12 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
     });
     let by_claims = users.clone();
     wire.woken_by::<PersistentVolumeClaim>(move |old, new, queue| {
-        let volume = |claim: Option<&Arc<PersistentVolumeClaim>>| claim?.spec.as_ref()?.volume_name.clone();
-        if volume(old) != volume(new)
+        // A claim may name its volume long before it gets it.
+        let bound = |claim: Option<&Arc<PersistentVolumeClaim>>| {
+            let phase = claim?.status.as_ref().and_then(|status| status.phase.clone());
+            Some((claim?.spec.as_ref()?.volume_name.clone(), phase))
+        };
+        if bound(old) != bound(new)
             && let Some(claim) = new.or(old)
         {
             let nodes = by_claims.nodes_of(&claim.namespace().unwrap_or_default());

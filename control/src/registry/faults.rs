@@ -57,6 +57,11 @@ impl Faults {
         self.push("FieldValueDuplicate", field, format!("Duplicate value: {}", shown(value)));
     }
 
+    /// The same with the rule in words; the value as it is to be shown.
+    pub(crate) fn duplicate_but(&mut self, field: impl Into<String>, shown: &str, detail: &str) {
+        self.push("FieldValueDuplicate", field, with_detail(format!("Duplicate value: {shown}"), detail));
+    }
+
     /// A reference to something that is not there.
     pub(crate) fn not_found(&mut self, field: impl Into<String>, value: &Value) {
         self.push("FieldValueNotFound", field, format!("Not found: {}", shown(value)));

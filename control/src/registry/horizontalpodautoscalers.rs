@@ -24,7 +24,8 @@ pub(super) fn rows() -> Vec<Resource> {
             .category("all")
             .status()
     };
-    let first_rules = Rules { defaults: |object| fill_minimum(object), validate, ..Rules::NONE };
+    let first_rules =
+        Rules { defaults: |object| fill_minimum(object), on_create: begin, validate, ..Rules::NONE };
     vec![
         row("v1")
             .columns(columns(|object| targets(&to_stored(object.clone()))))
@@ -139,6 +140,11 @@ fn cpu_metric(percent: i64) -> Value {
     json!({"type": "Resource", "resource": {"name": "cpu", "target": target}})
 }
 
+/// What version 1 says of one that nobody has looked at yet.
+fn begin(object: &mut Value) {
+    fields::set(object, "status", json!({"currentReplicas": 0, "desiredReplicas": 0}));
+}
+
 fn on_create(object: &mut Value) {
     fields::set(object, "status", json!({"desiredReplicas": 0}));
 }
@@ -199,6 +205,10 @@ fn from_stored(object: Value) -> Value {
                 parent.insert(single.to_owned(), percent);
             }
         }
+    }
+    // Version 2 leaves it out where nothing runs, clients of version 1 do without it in no object.
+    if let Some(status) = object.get_mut("status") {
+        fields::fill(status, "currentReplicas", 0);
     }
     object
 }

@@ -84,8 +84,14 @@ fn defaults(node: &mut Value) {
 }
 
 fn validate(node: &Value, faults: &mut Faults) {
+    let mut seen = std::collections::BTreeSet::new();
     for (index, taint) in fields::list(node, "/spec/taints").iter().enumerate() {
-        let path = format!("spec.taints[{index}]");
+        let text = |field: &str| fields::text(taint, field).to_owned();
+        if !seen.insert((text("/key"), text("/effect"))) {
+            faults.duplicate_but(format!("metadata.taints[{index}]"), &in_go(taint), UNIQUE);
+        }
+        // Kubernetes says so, wherever they are.
+        let path = format!("metadata.taints[{index}]");
         super::validation::label_key(&format!("{path}.key"), fields::text(taint, "/key"), faults);
         match fields::text(taint, "/effect") {
             "NoSchedule" | "PreferNoSchedule" | "NoExecute" => {}
@@ -99,13 +105,23 @@ fn validate(node: &Value, faults: &mut Faults) {
     }
 }
 
+const UNIQUE: &str = "taints must be unique by key and effect pair";
+
+/// A taint as Kubernetes prints it: its fields by their inner names.
+fn in_go(taint: &Value) -> String {
+    let part = |field: &str| taint.get(field).cloned().unwrap_or_else(|| "".into());
+    let added = taint.get("timeAdded").unwrap_or(&Value::Null);
+    let (key, value, effect) = (part("key"), part("value"), part("effect"));
+    format!("{{\"Key\":{key},\"Value\":{value},\"Effect\":{effect},\"TimeAdded\":{added}}}")
+}
+
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
     for field in ["podCIDR", "providerID"] {
         let before = old.pointer(&format!("/spec/{field}")).filter(|value| *value != "");
         let after = new.pointer(&format!("/spec/{field}"));
         if before.is_some() && before != after {
             faults.forbidden(
-                format!("spec.{field}"),
+                if field == "podCIDR" { "spec.podCIDRs".to_owned() } else { format!("spec.{field}") },
                 &format!("node updates may not change {field} except from \"\" to valid"),
             );
         }

@@ -1,7 +1,7 @@
 //! Changes of a running pod through paths of their own: ephemeral containers to look into it, resources to resize it.
 
 use super::faults::Faults;
-use super::{containers, fields, resources, volumes};
+use super::{containers, fields, pod_spec, resources, volumes};
 use serde_json::Value;
 
 /// Takes the part from the new pod into the old one, `result`.
@@ -36,6 +36,17 @@ fn ephemeral_containers(new: &Value, result: &mut Value, faults: &mut Faults) {
     after.iter_mut().for_each(|container| containers::defaults(container, host_network));
     fields::set_in(result, "spec", "ephemeralContainers", after.into());
     let Some(spec) = result.get("spec") else { return };
+    let known = |name: &str| {
+        let all = fields::list(spec, "/containers").iter().chain(fields::list(spec, "/initContainers"));
+        all.into_iter().any(|container| fields::text(container, "/name") == name)
+    };
+    for (index, container) in fields::list(spec, "/ephemeralContainers").iter().enumerate() {
+        let target = fields::text(container, "/targetContainerName");
+        if !target.is_empty() && !known(target) {
+            let field = format!("spec.ephemeralContainers[{index}].targetContainerName");
+            faults.not_found(field, &target.into());
+        }
+    }
     let mounted = volumes::validate(spec, "spec", faults);
     containers::validate_all(spec, "spec", &mounted, faults);
 }
@@ -44,6 +55,7 @@ fn ephemeral_containers(new: &Value, result: &mut Value, faults: &mut Faults) {
 fn resize(new: &Value, result: &mut Value, faults: &mut Faults) {
     let wanted = fields::list(new, "/spec/containers").to_vec();
     let Some(spec) = result.get_mut("spec") else { return };
+    let quality = pod_spec::quality_of_service(spec);
     for (index, container) in fields::each(spec, "containers").enumerate() {
         let same = wanted.iter().find(|other| other.get("name") == container.get("name"));
         if let Some(resources) = same.and_then(|same| same.get("resources")) {
@@ -51,6 +63,9 @@ fn resize(new: &Value, result: &mut Value, faults: &mut Faults) {
             resources::validate(Some(resources), &path, faults);
             fields::set(container, "resources", resources.clone());
         }
+    }
+    if pod_spec::quality_of_service(spec) != quality {
+        faults.invalid("spec", &quality.into(), "Pod QOS Class may not change as a result of resizing");
     }
 }
 
@@ -75,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_resize_changes_resources_alone() {
-        let mut result = json!({"spec": {"containers": [{"name": "c", "image": "i:1", "resources": {}}]}});
+        let mut result = json!({"spec": {"containers": [{"name": "c", "image": "i:1", "resources": {"limits": {"cpu": "2"}}}]}});
         let new = json!({"spec": {"containers": [{"name": "c", "image": "other", "resources": {"limits": {"cpu": "1"}}}]}});
         let mut faults = Faults::default();
         on_part("resize", &new, &mut result, &mut faults);

@@ -25,7 +25,7 @@ pub(crate) fn timestamp(time: Timestamp) -> String {
 /// What a new object gets: a name if it wants one, its namespace, an identity. Server-owned fields are taken away.
 pub(crate) fn begin(object: &mut Value, resource: &Resource, namespace: &str) -> Result<(), Status> {
     if !meta::resource_version(object).is_empty() {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        return Err(Status::unexplained("resourceVersion should not be set on objects to be created"));
     }
     place(object, resource, namespace)?;
     if meta::name(object).is_empty() && !meta::generate_name(object).is_empty() {

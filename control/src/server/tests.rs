@@ -91,6 +91,14 @@ impl Lab {
         self.runtime.block_on(self.server.clone().handle(request))
     }
 
+    /// By a client that takes certain types of answers only.
+    fn send_for(&self, accept: &str, method: &str, path: &str, content_type: &str, body: Vec<u8>) -> Answer {
+        let request = Request::builder().method(method).uri(path).header("content-type", content_type);
+        let mut request = request.header("accept", accept).body(Full::new(Bytes::from(body))).unwrap();
+        request.extensions_mut().insert(TransportUser(User::server()));
+        self.runtime.block_on(self.server.clone().handle(request))
+    }
+
     fn read(&self, answer: Answer) -> Response {
         let (parts, body) = answer.into_parts();
         let bytes = self.runtime.block_on(body.collect()).unwrap().to_bytes();

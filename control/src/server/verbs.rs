@@ -94,6 +94,7 @@ fn outdated(resource: &crate::registry::Resource) -> Vec<String> {
 
 async fn dispatch(server: &Server, call: &Call, verb: &str) -> Result<Answer, Status> {
     match (verb, call.path.subresource()) {
+        ("create", "") if is_binding(call) => binding::run_named(server, call).await,
         (_, "") if review::is_review(call) => review::run(server, call).await,
         ("get", "" | "status" | "approval" | "ephemeralcontainers" | "resize") => {
             get::run(server, call).await
@@ -115,6 +116,10 @@ async fn dispatch(server: &Server, call: &Call, verb: &str) -> Result<Answer, St
         ("update", "finalize") => finalize::run(server, call).await,
         _ => Err(Status::no_such_resource()),
     }
+}
+
+fn is_binding(call: &Call) -> bool {
+    call.resource.group.is_empty() && call.resource.plural == "bindings"
 }
 
 /// Whether the resource offers the verb at all.

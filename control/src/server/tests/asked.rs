@@ -12,6 +12,9 @@ struct Asked {
     /// Of the body.
     #[serde(default)]
     content: String,
+    /// What the client takes; anything where empty.
+    #[serde(default)]
+    accept: String,
     /// As it is sent, byte by byte.
     #[serde(default)]
     body: String,
@@ -25,7 +28,7 @@ impl Asked {
     /// Asks; how the answer differs from the recorded one, if it does.
     fn difference(&self, lab: &Lab) -> Option<String> {
         let answer =
-            lab.send(User::server(), &self.method, &self.path, &self.content, self.body.clone().into());
+            lab.send_for(&self.accept, &self.method, &self.path, &self.content, self.body.clone().into());
         let answer = lab.read(answer);
         let found = (answer.code, answer.text("/message"));
         let recorded = (self.code, self.message.clone());

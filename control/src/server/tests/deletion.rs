@@ -10,7 +10,7 @@ fn a_plain_object_goes_at_once() {
     let refused = lab.delete(&format!("{CONFIG_MAPS}/a"), &json!({"preconditions": {"uid": "other"}}));
     assert_eq!(refused.code, 409);
     assert!(
-        refused.text("/message").contains("Precondition failed: UID in precondition: other"),
+        refused.text("/message").contains("the UID in the precondition (other) does not match"),
         "{refused:?}"
     );
     let gone = lab.delete(&format!("{CONFIG_MAPS}/a"), &json!({"preconditions": {"uid": uid}}));

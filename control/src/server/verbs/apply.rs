@@ -60,6 +60,8 @@ async fn attempt(
                 );
                 return Err(Status::conflict(&resource.group, &resource.plural, at.name, &why));
             }
+            // Who makes an object says what it is called.
+            object_meta::require_name(&read_body::yaml(&call.body)?, at.name)?;
             server.insert(resource, at.namespace, merged(&Value::Null)?, manner).await
         }
         other => other,

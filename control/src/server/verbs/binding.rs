@@ -2,12 +2,31 @@
 
 use super::super::change::{At, Part};
 use super::super::{Call, Server, answer, object_meta, read_body};
+use crate::registry::Resource;
 use crate::server::Answer;
 use knarr_api::{Status, meta};
 use serde_json::{Value, json};
 
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
     let binding = read_body::object(call, ("", "v1", "Binding"))?;
+    if meta::name(&binding) != call.path.name() && !meta::name(&binding).is_empty() {
+        return Err(Status::bad_request("name in URL does not match name in Binding object"));
+    }
+    to_node(server, call, &call.resource, binding).await
+}
+
+/// POST of a Binding to its own collection, as the first schedulers did it.
+pub(super) async fn run_named(server: &Server, call: &Call) -> Result<Answer, Status> {
+    let binding = read_body::object(call, ("", "v1", "Binding"))?;
+    let pods = server.table.find("", "v1", "pods").ok_or_else(Status::no_such_resource)?;
+    to_node(server, call, &pods, binding).await
+}
+
+async fn to_node(server: &Server, call: &Call, pods: &Resource, binding: Value) -> Result<Answer, Status> {
+    let name = match call.path.name() {
+        "" => meta::name(&binding).to_owned(),
+        name => name.to_owned(),
+    };
     let node = binding.pointer("/target/name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let kind = binding.pointer("/target/kind").and_then(Value::as_str).unwrap_or_default();
     if node.is_empty() || !matches!(kind, "" | "Node") {
@@ -17,9 +36,9 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
             message,
             field: "target.name".into(),
         };
-        return Err(Status::invalid("", "Binding", call.path.name(), vec![cause]));
+        return Err(Status::invalid("", "Binding", &name, vec![cause]));
     }
-    let at = At { resource: &call.resource, namespace: call.path.namespace(), name: call.path.name() };
+    let at = At { resource: pods, namespace: call.path.namespace(), name: &name };
     let change = |old: &Value| bind(old, &binding, &node, at.name);
     server.modify(at, Part::Internal, &super::manner(call), change).await?;
     Ok(answer::value(201, call.accept.encoding(), &Status::success().to_value()))

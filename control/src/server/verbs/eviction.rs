@@ -18,6 +18,9 @@ const RETRY: u32 = 10;
 
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
     let eviction = read_body::object(call, ("policy", "v1", "Eviction"))?;
+    if meta::name(&eviction) != call.path.name() && !meta::name(&eviction).is_empty() {
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+    }
     let at = At { resource: &call.resource, namespace: call.path.namespace(), name: call.path.name() };
     let options = Options::from_object(eviction.get("deleteOptions").unwrap_or(&json!({})))?;
     options.check()?;

@@ -63,6 +63,10 @@ impl Patch {
         };
         patched.map_err(|error| match error {
             PatchError::Malformed(message) => Status::bad_request(message),
+            // Kubernetes keeps what was wrong to itself.
+            PatchError::Inapplicable(_) if matches!(self, Self::Json(_)) => {
+                Status::unprocessable("the server rejected our request due to an error in our request")
+            }
             PatchError::Inapplicable(message) => Status::unprocessable(message),
         })
     }

@@ -28,7 +28,7 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
             message,
             field: "spec.expirationSeconds".into(),
         };
-        return Err(Status::invalid("authentication.k8s.io", "TokenRequest", at.name, vec![cause]));
+        return Err(Status::invalid("authentication.k8s.io", "TokenRequest", "", vec![cause]));
     }
     let audiences = spec["audiences"].as_array().into_iter().flatten();
     let audiences = audiences.filter_map(|audience| audience.as_str().map(str::to_owned)).collect();
@@ -43,8 +43,7 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     if request["spec"]["audiences"].as_array().is_none_or(Vec::is_empty) {
         request["spec"]["audiences"] = json!([ISSUER]);
     }
-    request["metadata"] =
-        json!({"name": at.name, "namespace": at.namespace, "creationTimestamp": object_meta::now()});
+    request["metadata"] = json!({"name": at.name, "namespace": at.namespace, "uid": meta::uid(&account), "creationTimestamp": object_meta::now()});
     answer::object(call, 201, request.to_string().into())
 }
 
@@ -69,7 +68,14 @@ async fn bound_pod(server: &Server, at: At<'_>, spec: &Value) -> Result<Option<R
     match text("kind").as_str() {
         "" => return Ok(None),
         "Pod" => {}
-        other => return Err(Status::bad_request(format!("cannot bind token to object of type {other}"))),
+        other => {
+            let (group, version) = match text("apiVersion").split_once('/') {
+                Some((group, version)) => (group.to_owned(), version.to_owned()),
+                None => (String::new(), text("apiVersion")),
+            };
+            let why = format!("cannot bind token to object of type {group}/{version}, Kind={other}");
+            return Err(Status::bad_request(why));
+        }
     }
     let (name, uid) = (text("name"), text("uid"));
     let key = format!("core/pods/{}/{name}", at.namespace);

@@ -283,10 +283,7 @@ fn collect_duplicates(value: &Value, field: &PatchField, path: &str, found: &mut
         let shown = readable(element);
         if is_list_element(element) && !seen.insert(element) && told.insert(element) {
             let key = shown.trim_start_matches('[').trim_end_matches(']');
-            found.push(match element.starts_with("k:") {
-                true => format!("{path}: duplicate entries for key [{key}]"),
-                false => format!("{path}: duplicate entries for key [={key}]"),
-            });
+            found.push(format!("{path}: duplicate entries for key [{key}]"));
         }
         collect_duplicates(value, field, &format!("{path}{shown}"), found);
     }
