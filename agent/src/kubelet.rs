@@ -33,6 +33,7 @@ pub mod log_files;
 pub mod log_rotation;
 pub mod machine;
 pub mod memory_qos;
+pub mod node_events;
 pub mod node_object;
 pub mod node_status;
 pub mod observed;
@@ -180,6 +181,7 @@ impl Kubelet {
             identity: identity.clone(),
             runtime: parts.runtime.clone(),
             images: parts.images.clone(),
+            recorder: recorder.clone(),
             pleg: pleg.clone(),
             ready: set_ready,
             pod_cidr: set_pod_cidr,

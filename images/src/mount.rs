@@ -61,13 +61,15 @@ impl Mount {
         if self.fs_type == "bind" {
             return self.bind_at(target);
         }
-        if self.fs_type == "overlay" && OLD_OVERLAY.load(Ordering::Relaxed) {
-            return self.mount_at_once(target);
-        }
-        let mounted = match self.mount_by_parts(target) {
+        let old = self.fs_type == "overlay" && OLD_OVERLAY.load(Ordering::Relaxed);
+        let mounted = match if old { self.mount_at_once(target) } else { self.mount_by_parts(target) } {
             Err(error) if error.errno() == Some(Errno::NOSYS.raw_os_error()) => self.mount_at_once(target),
             // Before Linux 6.5 overlay takes whatever it is told, and dislikes what it does not know at the very end.
-            Err(error) if self.fs_type == "overlay" && error.errno() == Some(Errno::INVAL.raw_os_error()) => {
+            Err(error)
+                if self.fs_type == "overlay"
+                    && !old
+                    && error.errno() == Some(Errno::INVAL.raw_os_error()) =>
+            {
                 self.mount_at_once(target).map_err(|_| error)?;
                 OLD_OVERLAY.store(true, Ordering::Relaxed);
                 Ok(())

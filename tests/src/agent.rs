@@ -29,8 +29,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent for the node `name` with these credentials, and with further lines of the settings' table `kubelet`; it
-    /// does not run yet.
+    /// An agent for the node `name` with these credentials (where empty, on its own), and with further lines of the
+    /// settings' table `kubelet`; it does not run yet.
     ///
     /// # Panics
     /// When anything cannot be made.
@@ -51,7 +51,9 @@ impl Agent {
         );
         std::fs::write(agent.path("config.toml"), config).expect("config.toml");
         std::fs::create_dir(agent.path("manifests")).expect("a directory");
-        std::fs::write(agent.path("node.kubeconfig"), kubeconfig).expect("a kubeconfig");
+        if !kubeconfig.is_empty() {
+            std::fs::write(agent.path("node.kubeconfig"), kubeconfig).expect("a kubeconfig");
+        }
         agent.import_busybox();
         agent
     }
@@ -71,6 +73,12 @@ impl Agent {
     #[must_use]
     pub fn service_cidr(&self) -> String {
         format!("10.197.{}.0/24", self.number)
+    }
+
+    /// Where the cgroups of its pods are on a host with version 2 alone.
+    #[must_use]
+    pub fn unified_cgroup(&self) -> PathBuf {
+        PathBuf::from(format!("/sys/fs/cgroup/knarr-agent-{}", self.number))
     }
 
     /// A path in its directory.
@@ -111,7 +119,11 @@ impl Agent {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("agent.log"));
         let log = log.expect("agent.log");
         let mut command = self.command();
-        command.arg("agent").arg("--kubeconfig").arg(self.path("node.kubeconfig"));
+        command.arg("agent");
+        let kubeconfig = self.path("node.kubeconfig");
+        if kubeconfig.exists() {
+            command.arg("--kubeconfig").arg(kubeconfig);
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("agent.log")).stderr(log);
         self.child = Some(command.spawn().expect("knarr agent"));
     }

@@ -392,6 +392,9 @@ fn rejections_have_their_reasons(node: &Node) {
     });
     let message = waiting(&pod["status"]["containerStatuses"][0])["message"].as_str().unwrap_or_default();
     assert!(message.starts_with("Back-off pulling image \""), "{message}");
+    let said = node.k(&["logs", "missing"]);
+    let words = "Error from server (BadRequest): container \"c\" in pod \"missing\" is waiting to start: ";
+    assert!(said.err.contains(words) && said.err.contains("pull"), "{said:?}");
     node.event("missing", "Failed", "Error: ErrImagePull");
     node.event("missing", "Failed", "Error: ImagePullBackOff");
     node.event("missing", "BackOff", "Back-off pulling image");

@@ -2,7 +2,9 @@
 //! least every five minutes, and tells the runtime the address range that the cluster gives this node.
 
 use crate::kubelet::devices::Offered;
+use crate::kubelet::events::{Recorder, Severity};
 use crate::kubelet::host::{CALL_DEADLINE, within};
+use crate::kubelet::node_events;
 use crate::kubelet::node_object::{self, Health, Identity};
 use crate::kubelet::pleg::Pleg;
 use crate::kubelet::pressure::Conditions;
@@ -50,6 +52,8 @@ pub struct NodeWriter {
     pub shutting_down: watch::Receiver<bool>,
     /// Devices of plugins.
     pub offered: watch::Receiver<Offered>,
+    /// For what changes about the node.
+    pub recorder: Recorder,
     /// True once the node is ready (and its object says so).
     pub ready: watch::Sender<bool>,
     /// The range of this node's pods, once the cluster has given one.
@@ -66,6 +70,8 @@ impl std::fmt::Debug for NodeWriter {
 #[derive(Default)]
 struct Known {
     node: Option<Node>,
+    /// The conditions that events have told of.
+    told: Vec<NodeCondition>,
     written: Option<NodeStatus>,
     written_at: i64,
     lease: Option<Lease>,
@@ -114,7 +120,8 @@ impl NodeWriter {
     async fn round(&self, client: kube::Client, health: &Health, known: &mut Known) -> Result<(), String> {
         let nodes: Api<Node> = Api::all(client.clone());
         if known.node.is_none() {
-            let node = self.register(&nodes, health).await.map_err(|error| error.to_string())?;
+            let (node, new) = self.register(&nodes, health).await.map_err(|error| error.to_string())?;
+            known.told = if new { Vec::new() } else { conditions_of(&node) };
             known.node = Some(node);
         }
         let lease = self.renew(client, known).await.map_err(|error| format!("lease: {error}"));
@@ -123,18 +130,30 @@ impl NodeWriter {
         lease
     }
 
-    /// Creates the object, or takes over the one that is there, keeping what others put into it.
-    async fn register(&self, nodes: &Api<Node>, health: &Health) -> Result<Node, kube::Error> {
+    /// Creates the object (true), or takes over the one that is there, keeping what others put into it.
+    async fn register(&self, nodes: &Api<Node>, health: &Health) -> Result<(Node, bool), kube::Error> {
         let fresh = node_object::new_node(&self.identity, health, Timestamp::now());
         match nodes.create(&PostParams::default(), &fresh).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 let (labels, annotations) =
                     (node_object::labels(&self.identity), node_object::annotations(&self.identity));
                 let patch = json!({"metadata": {"labels": labels, "annotations": annotations}});
-                nodes.patch(&self.identity.name, &PatchParams::default(), &Patch::Strategic(patch)).await
+                let patched =
+                    nodes.patch(&self.identity.name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+                patched.map(|node| (node, false))
             }
-            other => other,
+            other => other.map(|node| (node, true)),
         }
+    }
+
+    /// Tells what has changed since it was told last.
+    fn tell(&self, now: Vec<NodeCondition>, known: &mut Known) {
+        let name = &self.identity.name;
+        for reason in node_events::reasons(&known.told, &now) {
+            let text = format!("Node {name} status is now: {reason}");
+            self.recorder.node(name, Severity::Normal, reason, text);
+        }
+        known.told = now;
     }
 
     async fn write_status(
@@ -156,6 +175,7 @@ impl NodeWriter {
         let patch = Patch::Strategic(json!({"status": status}));
         match nodes.patch_status(&self.identity.name, &PatchParams::default(), &patch).await {
             Ok(node) => {
+                self.tell(status.conditions.clone().unwrap_or_default(), known);
                 known.node = Some(node);
                 known.written = Some(status);
                 known.written_at = now.as_second();
@@ -255,6 +275,10 @@ impl NodeWriter {
         health.pid_pressure = short.pids;
         health
     }
+}
+
+fn conditions_of(node: &Node) -> Vec<NodeCondition> {
+    node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default()
 }
 
 /// Equal but for heartbeats.

@@ -92,7 +92,12 @@ fn waiting_reason(pod: &Pod, container: &str) -> String {
     let waiting = containers::status(pod, container)
         .and_then(|status| status.state.as_ref())
         .and_then(|state| state.waiting.as_ref());
-    waiting.and_then(|waiting| waiting.reason.clone()).unwrap_or_else(|| "ContainerCreating".to_owned())
+    match waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or("ContainerCreating") {
+        "ErrImagePull" => "image can't be pulled",
+        "ImagePullBackOff" => "trying and failing to pull image",
+        reason => reason,
+    }
+    .to_owned()
 }
 
 /// Whom to ask whether more can come.

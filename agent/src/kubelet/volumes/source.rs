@@ -199,7 +199,8 @@ mod tests {
         assert_eq!(source(&pod, &claim("n"), &references), Ok(Source::Nfs { name: "pv", export }));
         let device = json!({"volumeMode": "Block", "local": {"path": "/dev/sdb"}});
         references.claims.insert("d".into(), Ok(bound(device)));
-        let found = source(&pod, &claim("d"), &references).unwrap();
+        let claimed = claim("d");
+        let found = source(&pod, &claimed, &references).unwrap();
         assert!(found.is_device() && found == Source::Device { path: "/dev/sdb" });
         let no_device = json!({"volumeMode": "Block", "hostPath": {"path": "/x"}});
         references.claims.insert("h".into(), Ok(bound(no_device)));

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 mod html;
 mod links;
+mod log_refusal;
 mod page;
 mod target;
 
@@ -58,7 +59,9 @@ pub(super) async fn run(server: &Server, call: Call, upgrade: OnUpgrade) -> Resu
         return Ok(redirect);
     }
     if !is_told(&call) {
-        return reach(server, &call, &backend, Some(upgrade)).await;
+        let answer = reach(server, &call, &backend, Some(upgrade)).await?;
+        let is_log = call.path.subresource() == "log";
+        return if is_log { log_refusal::explained(answer, call.path.name()).await } else { Ok(answer) };
     }
     let agreed = websocket::for_bytes(&call.headers)?;
     let log = reach(server, &call, &backend, None).await?;
