@@ -1,61 +1,114 @@
 //! Every node gets its own range of pod addresses, cut from the cluster's.
+//!
+//! Which range is whose is remembered here, from what the API tells and from what was given and is not told yet: a
+//! thousand nodes that come at once are served without a look at all of them for each.
 
 use super::informer::{Key, Lister};
-use super::runner::{Next, Reconcile, ignore_not_found};
+use super::runner::{Next, Reconcile, is_not_found};
 use super::wiring::{Plane, Task, Wire};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Woken by its nodes.
 pub(crate) fn wire(plane: &mut Plane) -> Task {
     let (cluster_cidr, node_mask) = (plane.options.cluster_cidr.clone(), plane.options.node_cidr_mask);
     let mut wire = Wire::new("nodecidr", plane);
-    let controller = NodeCidrs { client: wire.client(), nodes: wire.keys(), cluster_cidr, node_mask };
+    let ranges = Arc::<Shared>::default();
+    let told = ranges.clone();
+    wire.woken_by::<Node>(move |old, new, _| {
+        if let Some(node) = new.or(old) {
+            told.lock().hear(&node.name_any(), new.and_then(|node| cidr_of(node)), new.is_some());
+        }
+    });
+    let controller = NodeCidrs { client: wire.client(), nodes: wire.keys(), ranges, cluster_cidr, node_mask };
     wire.run(1, controller)
 }
 
-/// Everything one reconcile needs; one worker, so that no range is given twice.
-pub(crate) struct NodeCidrs {
-    pub(crate) client: Client,
-    pub(crate) nodes: Lister<Node>,
-    pub(crate) cluster_cidr: String,
-    pub(crate) node_mask: u8,
+/// Who has which range.
+#[derive(Default)]
+struct Shared(Mutex<Ranges>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Ranges> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Default)]
+struct Ranges {
+    by_node: HashMap<String, String>,
+    taken: BTreeSet<String>,
+    /// Nodes for which none was left, each told of once.
+    without: BTreeSet<String>,
+}
+
+impl Ranges {
+    /// What the API tells of a node. One that is given a range may be told of as without for a while.
+    fn hear(&mut self, node: &str, cidr: Option<String>, exists: bool) {
+        if !exists {
+            self.forget(node);
+        }
+        if let Some(cidr) = cidr.filter(|cidr| self.by_node.get(node) != Some(cidr)) {
+            self.forget(node);
+            self.taken.insert(cidr.clone());
+            self.by_node.insert(node.to_owned(), cidr);
+        }
+    }
+
+    fn forget(&mut self, node: &str) {
+        self.without.remove(node);
+        if let Some(cidr) = self.by_node.remove(node) {
+            self.taken.remove(&cidr);
+        }
+    }
+
+    /// The range of a node, the same however often it asks.
+    fn give(&mut self, node: &str, cluster: &str, mask: u8) -> Option<String> {
+        if let Some(given) = self.by_node.get(node) {
+            return Some(given.clone());
+        }
+        let free = first_free(cluster, mask, &self.taken)?;
+        self.hear(node, Some(free.clone()), true);
+        Some(free)
+    }
+}
+
+/// Everything one reconcile needs; one worker, so that ranges are given in the order of the nodes.
+struct NodeCidrs {
+    client: Client,
+    nodes: Lister<Node>,
+    ranges: Arc<Shared>,
+    cluster_cidr: String,
+    node_mask: u8,
 }
 
 impl Reconcile for NodeCidrs {
-    /// Gives a node a range unless it has one. The API server is asked for the present state of all nodes, since
-    /// our copy may not show the last assignment yet.
+    /// Gives a node a range unless it has one.
     async fn reconcile(&self, key: Key) -> Result<Next, kube::Error> {
         if self.nodes.get(&key).is_none_or(|node| cidr_of(&node).is_some()) {
             return Ok(Next::Wait);
         }
-        let api: Api<Node> = Api::all(self.client.clone());
-        let nodes = api.list(&kube::api::ListParams::default()).await?;
-        if !lacks_range(&nodes.items, &key.name) {
-            return Ok(Next::Wait);
-        }
-        let taken: BTreeSet<String> = nodes.items.iter().filter_map(cidr_of).collect();
-        let Some(free) = first_free(&self.cluster_cidr, self.node_mask, &taken) else {
-            tracing::error!(
-                node = key.name,
-                cidr = self.cluster_cidr,
-                "no range is left for the pods of this node"
-            );
+        let given = self.ranges.lock().give(&key.name, &self.cluster_cidr, self.node_mask);
+        let Some(free) = given else {
+            if self.ranges.lock().without.insert(key.name.clone()) {
+                let (node, cidr) = (key.name, &self.cluster_cidr);
+                tracing::error!(node, cidr, "no range is left for the pods of this node");
+            }
             return Ok(Next::Wait);
         };
         let patch = json!({"spec": {"podCIDR": free, "podCIDRs": [free]}});
-        ignore_not_found(api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
+        let api: Api<Node> = Api::all(self.client.clone());
+        match api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Err(error) if is_not_found(&error) => self.ranges.lock().forget(&key.name),
+            other => drop(other?),
+        }
         Ok(Next::Wait)
     }
-}
-
-/// Whether the node is there and has no range. A second one would be refused: it keeps the first as long as it lives.
-fn lacks_range(nodes: &[Node], name: &str) -> bool {
-    nodes.iter().any(|node| node.metadata.name.as_deref() == Some(name) && cidr_of(node).is_none())
 }
 
 fn cidr_of(node: &Node) -> Option<String> {
@@ -83,12 +136,19 @@ mod tests {
 
     #[test]
     fn a_node_is_given_one_range_only() {
-        let node = |name: &str, cidr: &str| -> Node {
-            serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"podCIDR": cidr}})).unwrap()
-        };
-        let nodes = [node("new", ""), node("served", "10.42.0.0/24")];
-        assert!(lacks_range(&nodes, "new"));
-        assert!(!lacks_range(&nodes, "served") && !lacks_range(&nodes, "gone"));
+        let mut ranges = Ranges::default();
+        let give = |ranges: &mut Ranges, node: &str| ranges.give(node, "10.42.0.0/22", 24).unwrap();
+        ranges.hear("served", Some("10.42.0.0/24".into()), true);
+        assert_eq!(give(&mut ranges, "new"), "10.42.1.0/24");
+        ranges.hear("new", None, true);
+        assert_eq!(give(&mut ranges, "new"), "10.42.1.0/24", "given, and not told yet");
+        assert_eq!(give(&mut ranges, "other"), "10.42.2.0/24");
+        ranges.hear("served", None, false);
+        assert_eq!(give(&mut ranges, "third"), "10.42.0.0/24");
+        ranges.hear("fourth", Some("10.42.3.0/24".into()), true);
+        assert_eq!(ranges.give("fifth", "10.42.0.0/22", 24), None);
+        ranges.hear("other", Some("10.42.2.0/24".into()), true);
+        assert_eq!(ranges.taken.len(), 4);
     }
 
     #[test]

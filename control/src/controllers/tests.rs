@@ -13,6 +13,7 @@ use serde_json::json;
 use std::time::Duration;
 
 mod attaching;
+mod leading;
 
 const DEADLINE: Duration = Duration::from_secs(120);
 

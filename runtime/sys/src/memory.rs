@@ -83,7 +83,8 @@ mod tests {
             4000-5000 rw-p 00004000 08:01 9    /bin/knarr\nAnonymous:             0 kB\n\
             5000-6000 r--p 00000000 08:01 8    /bin/other\nAnonymous:             0 kB\n\
             6000-7000 rw-p 00000000 00:00 0\nAnonymous:             0 kB\n";
-        assert_eq!(untouched(maps, "/bin/knarr"), [0x1000..0x3000]);
+        let found = untouched(maps, "/bin/knarr");
+        assert_eq!((found.len(), found[0].start, found[0].end), (1, 0x1000, 0x3000));
     }
 
     #[test]

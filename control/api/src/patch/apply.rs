@@ -87,6 +87,7 @@ pub fn apply(
     // An empty configuration wants nothing, not an empty object.
     let wanted = FieldSet { member: false, ..walk::fields_of(&owned_part(&config), &field) };
     let mut entries = managed::read(live);
+    entries.iter_mut().for_each(|entry| walk::fit(&mut entry.fields, &field));
     // What is there and nobody's was so before anybody applied.
     if entries.is_empty() {
         let present = walk::compare_owned(&Value::Null, live, &field, &UNOWNED).changed;

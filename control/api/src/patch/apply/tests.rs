@@ -152,6 +152,20 @@ fn what_nobody_applied_yet_is_somebodys() {
 }
 
 #[test]
+fn what_has_become_one_field_is_owned_as_one() {
+    let mut live =
+        applied(&Value::Null, "a", json!({"spec": {"selector": {"x": "1"}, "args": ["y"], "set": ["z"]}}));
+    let before =
+        json!({"f:spec": {"f:selector": {"f:x": {}}, "f:args": {"v:\"y\"": {}}, "f:set": {"v:\"z\"": {}}}});
+    live["metadata"]["managedFields"][0]["fieldsV1"] = before;
+    let config = json!({"spec": {"selector": {"x": "1"}, "args": ["y"], "set": ["z"]}});
+    let again = applied(&live, "a", config.clone());
+    assert_eq!(again["spec"], config["spec"], "nothing is taken out of what is applied");
+    let now = json!({"f:spec": {"f:selector": {}, "f:args": {}, "f:set": {"v:\"z\"": {}}}});
+    assert_eq!(fields(&again, "a"), now);
+}
+
+#[test]
 fn updates_own_what_they_bring_with_all_that_is_around_it() {
     let first = updated(&json!({"metadata": {}}), "a", |object| object["labels"] = json!({"x": "1"}));
     assert_eq!(fields(&first, "a"), json!({"f:labels": {".": {}, "f:x": {}}}));

@@ -269,6 +269,26 @@ pub(super) fn drop_nulls(value: &mut Value) {
     }
 }
 
+/// Makes a recorded set one of the schema as it is now: what has become one field since is owned as one. Else the parts
+/// that nobody names any more would be taken out of it.
+pub(super) fn fit(set: &mut FieldSet, field: &PatchField) {
+    let mut elements = set.children.keys();
+    let divided = match field.ownership {
+        Ownership::Atomic => false,
+        Ownership::Default => !elements.any(|element| is_list_element(element)),
+        Ownership::Set | Ownership::Map(_) => true,
+    };
+    if !divided && !set.children.is_empty() {
+        *set = FieldSet::leaf();
+    }
+    for (element, fields) in &mut set.children {
+        match element.strip_prefix("f:") {
+            Some(name) => fit(fields, &below(field, name)),
+            None => fit(fields, &element_field(field)),
+        }
+    }
+}
+
 /// Elements of lists that are the same to whoever owns them: `.spec.ports: duplicate entries for key [port=80]`.
 pub(super) fn duplicates(value: &Value, field: &PatchField) -> Vec<String> {
     let mut found = Vec::new();
