@@ -119,7 +119,7 @@ impl Agent {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("agent.log"));
         let log = log.expect("agent.log");
         let mut command = self.command();
-        command.arg("agent");
+        command.args(["--log-level", "info", "agent"]);
         let kubeconfig = self.path("node.kubeconfig");
         if kubeconfig.exists() {
             command.arg("--kubeconfig").arg(kubeconfig);

@@ -13,6 +13,7 @@ pub mod caller;
 pub mod census;
 pub mod cluster;
 pub mod cri_client;
+pub mod criu;
 pub mod effort;
 pub mod engine;
 pub mod eventually;

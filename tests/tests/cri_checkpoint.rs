@@ -6,30 +6,18 @@
 
 use knarr_cri::v1::*;
 use knarr_tests::bins;
+use knarr_tests::criu::can_work;
 use knarr_tests::engine::{Engine, PATIENCE, container, file_holds, pod};
 use knarr_tests::eventually::eventually;
-use knarr_tests::skip::skip;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use tonic::{Code, Status};
 
 /// Says how far it is, twice a second on a machine that is not emulated.
 const COUNTER: &str =
     "rm /etc/group; echo kept > /tmp/kept; i=0; while :; do i=$((i+1)); echo count $i; sleep 0.5; done";
-
-/// Whether criu can work here; else the test is a named skip.
-fn possible(test: &str) -> bool {
-    let mut check = Command::new("criu");
-    check.arg("check").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    match check.status() {
-        Ok(status) if status.success() => return true,
-        Ok(_) => skip(test, "criu cannot work on this kernel"),
-        Err(error) => skip(test, &format!("criu: {error}")),
-    }
-    false
-}
 
 async fn checkpoint(engine: &mut Engine, id: &str, location: &str, timeout: i64) -> Result<(), Status> {
     let request = CheckpointContainerRequest { container_id: id.into(), location: location.into(), timeout };
@@ -79,7 +67,7 @@ fn frozen(engine: &Engine, id: &str) -> bool {
 
 #[tokio::test]
 async fn a_counter_goes_on_counting_in_another_pod() {
-    if !possible("a_counter_goes_on_counting_in_another_pod") {
+    if !can_work("a_counter_goes_on_counting_in_another_pod") {
         return;
     }
     let mut engine = Engine::start().await;
@@ -170,7 +158,7 @@ fn image_of(engine: &Engine, archive: &Path, name: &str) {
 
 #[tokio::test]
 async fn an_image_that_holds_a_checkpoint_is_gone_on_from() {
-    if !possible("an_image_that_holds_a_checkpoint_is_gone_on_from") {
+    if !can_work("an_image_that_holds_a_checkpoint_is_gone_on_from") {
         return;
     }
     let mut engine = Engine::start().await;

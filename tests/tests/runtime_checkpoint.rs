@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use knarr_tests::bundle::Bundle;
+use knarr_tests::criu::can_work;
 use knarr_tests::eventually::eventually;
 use knarr_tests::handover::{read_until, receive};
 use knarr_tests::skip::skip;
@@ -21,18 +22,6 @@ const SOON: Duration = Duration::from_secs(60);
 
 /// Makes a directory per count: a file that is open at the moment of a dump would have to be the same at its restore.
 const COUNTER: &str = "mkdir /counts; i=0; while :; do i=$((i+1)); mkdir /counts/$i; sleep 0.1; done";
-
-/// Whether criu can work here; else the test is a named skip.
-fn possible(test: &str) -> bool {
-    let mut check = Command::new("criu");
-    check.arg("check").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    match check.status() {
-        Ok(status) if status.success() => return true,
-        Ok(_) => skip(test, "criu cannot work on this kernel"),
-        Err(error) => skip(test, &format!("criu: {error}")),
-    }
-    false
-}
 
 /// A container whose standard input and outputs are the null device: files of the host could not be restored.
 fn quietly(bundle: &Bundle, args: &[&str]) -> i32 {
@@ -95,7 +84,7 @@ fn until_beyond(bundle: &Bundle, number: u64) -> u64 {
 
 #[test]
 fn a_counter_goes_on_counting() {
-    if !possible("a_counter_goes_on_counting") {
+    if !can_work("a_counter_goes_on_counting") {
         return;
     }
     let mut bundle = Bundle::shell(COUNTER);
@@ -137,7 +126,7 @@ fn a_counter_goes_on_counting() {
 #[test]
 fn one_that_is_left_running_runs_and_can_be_restored_later() {
     const NAME: &str = "one_that_is_left_running_runs_and_can_be_restored_later";
-    if !possible(NAME) {
+    if !can_work(NAME) {
         return;
     }
     let bundle = Bundle::shell(COUNTER);
@@ -177,7 +166,7 @@ fn restore_here(bundle: &Bundle) -> Child {
 
 #[test]
 fn a_restore_in_the_foreground_tells_output_and_status() {
-    if !possible("a_restore_in_the_foreground_tells_output_and_status") {
+    if !can_work("a_restore_in_the_foreground_tells_output_and_status") {
         return;
     }
     let script = "i=0; while [ ! -e /stop ]; do i=$((i+1)); echo $i; sleep 0.1; done; exit 7";
@@ -210,7 +199,7 @@ fn a_restore_in_the_foreground_tells_output_and_status() {
 
 #[test]
 fn a_terminal_goes_on_at_another_socket() {
-    if !possible("a_terminal_goes_on_at_another_socket") {
+    if !can_work("a_terminal_goes_on_at_another_socket") {
         return;
     }
     let mut bundle = Bundle::shell("i=0; while read word; do i=$((i+1)); echo $i:$word; done");
@@ -236,7 +225,7 @@ fn a_terminal_goes_on_at_another_socket() {
 
 #[test]
 fn memory_goes_through_a_page_server() {
-    if !possible("memory_goes_through_a_page_server") {
+    if !can_work("memory_goes_through_a_page_server") {
         return;
     }
     let bundle = Bundle::shell(COUNTER);
@@ -267,7 +256,7 @@ fn memory_goes_through_a_page_server() {
 
 #[test]
 fn hooks_run_around_a_restore_as_around_a_create() {
-    if !possible("hooks_run_around_a_restore_as_around_a_create") {
+    if !can_work("hooks_run_around_a_restore_as_around_a_create") {
         return;
     }
     let mut bundle = Bundle::shell(COUNTER);
