@@ -23,7 +23,7 @@ mod watch;
 
 pub use cache::Cache;
 pub use embedded::Embedded;
-pub(crate) use entry::frame;
+pub(crate) use entry::write_frame;
 pub use entry::{Draft, Entry, Event, EventKind};
 pub use etcd::{EtcdTls, connect as connect_etcd};
 pub use watch::Watch;

@@ -51,6 +51,17 @@ impl<K> Watched for K where
 
 type Handler<K> = Box<dyn Fn(Option<&Arc<K>>, Option<&Arc<K>>) + Send + Sync>;
 
+/// Who wrote which field is half of the memory that a copy takes, and only the server reads it. Of events it is also
+/// known when somebody wrote: that stays.
+fn forget_owners_of_fields<K: Resource<DynamicType = ()>>(object: &mut K) {
+    let owners = &mut object.meta_mut().managed_fields;
+    if K::kind(&()) == "Event" {
+        owners.iter_mut().flatten().for_each(|entry| entry.fields_v1 = None);
+    } else {
+        *owners = None;
+    }
+}
+
 /// The copy itself, with an index by controller: an owner asks for its own at every change of one of them.
 struct Objects<K> {
     by_key: BTreeMap<Key, Arc<K>>,
@@ -194,7 +205,8 @@ impl<K: Watched> Informer<K> {
     /// Watches until the future is dropped; errors of the connection are retried with back-off.
     pub(crate) async fn run(self) {
         let handlers = std::mem::take(&mut *self.handlers.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut events = watcher(self.api.clone(), watcher::Config::default()).default_backoff().boxed();
+        let events = watcher(self.api.clone(), watcher::Config::default()).default_backoff();
+        let mut events = events.modify(forget_owners_of_fields).boxed();
         let mut listing = BTreeMap::new();
         loop {
             match events.try_next().await {

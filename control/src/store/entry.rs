@@ -186,14 +186,13 @@ pub struct Event {
     pub entry: Arc<Entry>,
     /// The state before.
     pub previous: Option<Arc<Entry>>,
-    frame: OnceLock<Bytes>,
     message: OnceLock<Bytes>,
 }
 
 impl Event {
     /// A change as the writer publishes it.
     pub fn new(kind: EventKind, entry: Arc<Entry>, previous: Option<Arc<Entry>>) -> Self {
-        Self { kind, entry, previous, frame: OnceLock::new(), message: OnceLock::new() }
+        Self { kind, entry, previous, message: OnceLock::new() }
     }
 
     /// Of the write.
@@ -201,27 +200,20 @@ impl Event {
         self.entry.revision
     }
 
-    /// The line of a watch response, encoded by the first watcher that wants it.
-    pub fn frame(&self) -> Bytes {
-        self.frame.get_or_init(|| frame(self.kind, &self.entry.value)).clone()
-    }
-
-    /// The same in another encoding, made by the first watcher that wants it; nothing where `encode` cannot.
+    /// The event in another encoding than the stored one, made by the first watcher that wants it; nothing where `encode` cannot.
     pub fn message(&self, encode: impl FnOnce(&str, &Value) -> Option<Vec<u8>>) -> Bytes {
         let make = || encode(self.kind.as_str(), &self.entry.object()).unwrap_or_default().into();
         self.message.get_or_init(make).clone()
     }
 }
 
-/// A line of a watch response about an encoded object.
-pub(crate) fn frame(kind: EventKind, object: &[u8]) -> Bytes {
-    let mut line = Vec::with_capacity(object.len() + 34);
+/// Appends the line of a watch response about an encoded object.
+pub(crate) fn write_frame(line: &mut Vec<u8>, kind: EventKind, object: &[u8]) {
     line.extend_from_slice(br#"{"type":""#);
     line.extend_from_slice(kind.as_str().as_bytes());
     line.extend_from_slice(br#"","object":"#);
     line.extend_from_slice(object);
     line.extend_from_slice(b"}\n");
-    line.into()
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use tokio_stream::StreamExt;
 pub async fn watch(client: kube::Client, node: String, events: mpsc::UnboundedSender<SourceEvent>) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
     let stream = watcher::watcher(Api::<Pod>::all(client), config).default_backoff();
+    // Never read here, and half of the memory that a pod takes.
+    let stream = stream.modify(|pod| pod.metadata.managed_fields = None);
     let mut stream = std::pin::pin!(stream);
     let mut listed = Vec::new();
     while let Some(event) = stream.next().await {

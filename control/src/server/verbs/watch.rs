@@ -11,7 +11,7 @@ use super::super::websocket::{self, Framing};
 use super::super::{BoxError, Call, Server, stored};
 use crate::protobuf::answers;
 use crate::random;
-use crate::store::{Draft, Entry, Event, EventKind, ListQuery, Revision, Watch, frame};
+use crate::store::{Draft, Entry, Event, EventKind, ListQuery, Revision, Watch, write_frame};
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use knarr_api::Status;
@@ -233,7 +233,7 @@ impl Watcher {
     fn next_initial(&mut self) -> Bytes {
         let mut lines = Vec::new();
         while let Some(entry) = self.initial.pop_front() {
-            lines.extend_from_slice(&self.line(EventKind::Added, &entry, None));
+            self.tell(&mut lines, EventKind::Added, &entry, None);
             if lines.len() > (64 << 10) {
                 return lines.into();
             }
@@ -249,16 +249,16 @@ impl Watcher {
         for event in events {
             match self.seen_as(event) {
                 Some(kind) if kind == event.kind => {
-                    lines.extend_from_slice(&self.line(kind, &event.entry, Some(event)));
+                    self.tell(&mut lines, kind, &event.entry, Some(event));
                 }
                 // It left the selection: the watcher gets the state it knows, at the revision of the change.
                 Some(EventKind::Deleted) => {
                     let known = event.previous.as_ref().map(|entry| entry.object()).unwrap_or_default();
                     let value = Draft::of(&known).seal(event.revision());
                     let entry = Entry::new(event.entry.key.clone(), event.revision(), value);
-                    lines.extend_from_slice(&self.line(EventKind::Deleted, &entry, None));
+                    self.tell(&mut lines, EventKind::Deleted, &entry, None);
                 }
-                Some(kind) => lines.extend_from_slice(&self.line(kind, &event.entry, None)),
+                Some(kind) => self.tell(&mut lines, kind, &event.entry, None),
                 None => {}
             }
         }
@@ -281,19 +281,23 @@ impl Watcher {
         }
     }
 
-    /// One line in the shape the client wants. `event` is given where its own encoding can be used.
-    fn line(&mut self, kind: EventKind, entry: &Entry, event: Option<&Event>) -> Bytes {
+    /// Appends one line in the shape the client wants. `event` is given where its own encoding can be used.
+    fn tell(&mut self, lines: &mut Vec<u8>, kind: EventKind, entry: &Entry, event: Option<&Event>) {
         let resource = self.call.resource.clone();
         let shared = event.filter(|_| resource.stored_as.is_none() || resource.custom.is_some());
         match (self.encoding, self.shape, shared) {
-            (Encoding::Protobuf, Shape::Object, Some(event)) => event.message(answers::event),
-            (Encoding::Json | Encoding::Yaml, Shape::Object, Some(event)) => event.frame(),
+            (Encoding::Protobuf, Shape::Object, Some(event)) => {
+                lines.extend_from_slice(&event.message(answers::event));
+            }
+            (Encoding::Json | Encoding::Yaml, Shape::Object, Some(_)) => {
+                write_frame(lines, kind, &entry.value)
+            }
             (Encoding::Json | Encoding::Yaml, Shape::Object, None) => {
-                frame(kind, &stored::encoded(&resource, entry))
+                write_frame(lines, kind, &stored::encoded(&resource, entry))
             }
             _ => {
                 let object = self.shape_of(stored::decode(&resource, entry));
-                encoded(self.encoding, kind.as_str(), &object)
+                lines.extend_from_slice(&encoded(self.encoding, kind.as_str(), &object));
             }
         }
     }
