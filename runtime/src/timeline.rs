@@ -1,18 +1,23 @@
 //! `--timeline FILE`: what was done and how many microseconds it took, both sides on one clock, as Chrome trace events.
 //!
-//! While a container is made only numbers are taken down: which step, when, how long. Their names are looked up in the
-//! plan when the program is at work already.
+//! While a container is made only numbers are taken down: which step, when, how long. The runtime puts the plan's steps
+//! into words while it waits for init anyway; once the program is at work, only numbers are left to be written.
 
 use crate::error::{Context, Error, Result};
-use crate::plan::{Plan, Side, Step};
+use crate::plan::{Plan, Side};
 use rustix::time::{ClockId, clock_gettime};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Write;
+use std::io::Write as _;
 use std::path::Path;
 
 /// A list of paths or limits can be of any length.
 const MOST_LETTERS: usize = 500;
+
+/// Bytes of line breaks at the end.
+const MOST_PADDING: usize = 4096;
 
 /// A message holds 65536 bytes.
 const MARKS_PER_MESSAGE: usize = 3000;
@@ -27,6 +32,8 @@ pub(crate) struct Timeline {
     init: bool,
     /// What an earlier command wrote.
     earlier: Vec<Event>,
+    /// The steps of the runtime and of init in words, each a JSON string.
+    names: [Vec<String>; 2],
 }
 
 /// What was done and when, in nanoseconds.
@@ -71,42 +78,52 @@ struct Event {
     side: u32,
 }
 
-/// The same as a complete event of the trace format.
-#[derive(Serialize)]
-struct Line<'a> {
-    name: &'a str,
-    cat: &'static str,
-    ph: &'static str,
-    ts: f64,
-    dur: f64,
-    pid: u32,
-    tid: u32,
-}
-
-impl<'a> From<&'a Event> for Line<'a> {
-    fn from(event: &'a Event) -> Self {
-        let cat = if event.side == 1 { "runtime" } else { "init" };
-        Line { name: &event.name, cat, ph: "X", ts: event.ts, dur: event.dur, pid: 1, tid: event.side }
-    }
-}
-
 #[derive(Deserialize)]
 struct Trace {
     #[serde(rename = "traceEvents")]
     events: Vec<Event>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Document<'a> {
-    trace_events: Vec<Line<'a>>,
-    display_time_unit: &'static str,
+/// A complete event of the trace format.
+struct Line<'a> {
+    /// As JSON.
+    name: Cow<'a, str>,
+    /// Nanoseconds, as is `took`.
+    begun: u64,
+    took: u64,
+    init: bool,
+}
+
+impl Line<'_> {
+    fn of(event: &Event) -> Self {
+        let nanoseconds = |microseconds: f64| (microseconds * 1e3).round().max(0.0) as u64;
+        Line {
+            name: quoted(&event.name).into(),
+            begun: nanoseconds(event.ts),
+            took: nanoseconds(event.dur),
+            init: event.side != 1,
+        }
+    }
+
+    fn write(&self, text: &mut String) {
+        let Line { name, begun, took, init } = self;
+        let (side, number) = if *init { ("init", 2) } else { ("runtime", 1) };
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "{{\"name\":{name},\"cat\":\"{side}\",\"ph\":\"X\",\"ts\":{}.{:03},\"dur\":{}.{:03},\"pid\":1,\"tid\":{number}}}",
+            begun / 1000,
+            begun % 1000,
+            took / 1000,
+            took % 1000,
+        );
+    }
 }
 
 impl Timeline {
     pub(crate) fn new(wanted: bool, side: Side) -> Self {
         let marks = wanted.then(|| Vec::with_capacity(128));
-        Timeline { marks, init: side == Side::Init, earlier: vec![] }
+        Timeline { marks, init: side == Side::Init, ..Timeline::default() }
     }
 
     /// When something begins, if anybody wants to know.
@@ -154,27 +171,52 @@ impl Timeline {
         Ok(())
     }
 
-    /// Writes the trace, in the order of time. The plan has the names of the steps.
-    pub(crate) fn write(&self, file: &Path, plan: Option<&Plan>) -> Result<()> {
+    /// Puts the plan's steps into words, when there is time for it.
+    pub(crate) fn name_steps(&mut self, plan: &Plan) {
+        if self.marks.is_some() {
+            let names = |side| plan.side(side).map(|step| quoted(&step.description().operation)).collect();
+            self.names = [names(Side::Runtime), names(Side::Init)];
+        }
+    }
+
+    /// Writes the trace, in the order of time.
+    pub(crate) fn write(&self, file: &Path) -> Result<()> {
         let Some(marks) = &self.marks else { return Ok(()) };
-        let side = |side| plan.into_iter().flat_map(|plan| plan.side(side)).collect();
-        let steps: [Vec<&Step>; 2] = [side(Side::Runtime), side(Side::Init)];
-        let mut events = self.earlier.clone();
-        events.extend(marks.iter().filter_map(|mark| mark.event(&steps)));
-        events.sort_by(|a, b| a.ts.total_cmp(&b.ts));
-        let trace =
-            Document { trace_events: events.iter().map(Line::from).collect(), display_time_unit: "ns" };
-        let json = serde_json::to_vec(&trace).map_err(|error| Error::invalid(error.to_string()))?;
-        overwrite(file, &json).context(|| format!("write {}", file.display()))
+        let mut lines: Vec<Line<'_>> = self.earlier.iter().map(Line::of).collect();
+        lines.extend(marks.iter().filter_map(|mark| mark.line(&self.names)));
+        lines.sort_by_key(|line| line.begun);
+        let letters: usize = lines.iter().map(|line| line.name.len() + 110).sum();
+        let mut text = String::with_capacity(letters + 64);
+        text.push_str("{\"traceEvents\":[");
+        for (number, line) in lines.iter().enumerate() {
+            if number > 0 {
+                text.push(',');
+            }
+            line.write(&mut text);
+        }
+        text.push_str("],\"displayTimeUnit\":\"ns\"}");
+        overwrite(file, text.into_bytes()).context(|| format!("write {}", file.display()))
     }
 }
 
-/// Cut only afterwards, and only if it was longer: some file systems write a file out at once that was emptied before.
-fn overwrite(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// A JSON string of not too many letters.
+fn quoted(text: &str) -> String {
+    let cut = text.char_indices().nth(MOST_LETTERS).map_or(text, |(end, _)| text.get(..end).unwrap_or(text));
+    serde_json::Value::from(cut).to_string()
+}
+
+/// Some file systems write a file out at once that was emptied before, and cutting it takes as long as writing it: what
+/// is a little shorter than what was there is filled up with line breaks.
+fn overwrite(path: &Path, mut bytes: Vec<u8>) -> std::io::Result<()> {
     let mut file = File::options().write(true).create(true).truncate(false).open(path)?;
-    file.write_all(bytes)?;
-    let (found, length) = (file.metadata()?, bytes.len() as u64);
-    if found.is_file() && found.len() > length { file.set_len(length) } else { Ok(()) }
+    let found = file.metadata()?;
+    let before = if found.is_file() { usize::try_from(found.len()).unwrap_or(usize::MAX) } else { 0 };
+    let longer = before.saturating_sub(bytes.len());
+    if longer <= MOST_PADDING {
+        bytes.resize(bytes.len().max(before), b'\n');
+    }
+    file.write_all(&bytes)?;
+    if longer > MOST_PADDING { file.set_len(bytes.len() as u64) } else { Ok(()) }
 }
 
 impl Mark {
@@ -196,17 +238,11 @@ impl Mark {
     }
 
     /// With its name, by the steps of both sides.
-    fn event(&self, steps: &[Vec<&Step>; 2]) -> Option<Event> {
-        let [runtime, init] = steps;
+    fn line<'a>(&self, [runtime, init]: &'a [Vec<String>; 2]) -> Option<Line<'a>> {
         let own = if self.init { init } else { runtime };
-        let step = || own.get(usize::from(self.what)).map(|step| step.description().operation);
-        let name = Moment::name(self.what).map(String::from).or_else(step)?;
-        Some(Event {
-            name: if name.len() > MOST_LETTERS { name.chars().take(MOST_LETTERS).collect() } else { name },
-            ts: self.begun as f64 / 1e3,
-            dur: self.took as f64 / 1e3,
-            side: if self.init { 2 } else { 1 },
-        })
+        let step = || own.get(usize::from(self.what)).map(|name| Cow::Borrowed(name.as_str()));
+        let name = Moment::name(self.what).map(|name| quoted(name).into()).or_else(step)?;
+        Some(Line { name, begun: self.begun, took: self.took, init: self.init })
     }
 }
 
@@ -238,11 +274,40 @@ mod tests {
     #[test]
     fn an_old_file_is_replaced_whole() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        for text in ["a long text", "short", "longer again"] {
-            overwrite(file.path(), text.as_bytes()).unwrap();
-            assert_eq!(std::fs::read_to_string(file.path()).unwrap(), text);
+        let long = "x".repeat(2 * MOST_PADDING);
+        for (text, padding) in
+            [("a long text", 0), ("short", 6), ("longer again", 0), (&long, 0), ("short", 0)]
+        {
+            overwrite(file.path(), text.into()).unwrap();
+            let expected = format!("{text}{}", "\n".repeat(padding));
+            assert_eq!(std::fs::read_to_string(file.path()).unwrap(), expected);
         }
-        overwrite(Path::new("/dev/null"), b"no file").unwrap();
+        overwrite(Path::new("/dev/null"), b"no file".into()).unwrap();
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_again() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut timeline = Timeline::new(true, Side::Runtime);
+        timeline.names = [vec![quoted("a \"step\"\n"), quoted(&"é".repeat(1000))], vec![quoted("init's")]];
+        for (init, what, begun) in [(false, 1, 3_000_000), (false, 0, 1_234_567), (true, 0, 2_000_001)] {
+            timeline.marks.as_mut().unwrap().push(Mark { init, what, begun, took: 1050 });
+        }
+        timeline.write(file.path()).unwrap();
+        let first = std::fs::read(file.path()).unwrap();
+        let mut again = Timeline::new(true, Side::Runtime);
+        again.merge_file(file.path()).unwrap();
+        again.write(file.path()).unwrap();
+        assert_eq!(std::fs::read(file.path()).unwrap(), first);
+        let trace: serde_json::Value = serde_json::from_slice(&first).unwrap();
+        let events = trace["traceEvents"].as_array().unwrap();
+        let seen = |field: &str| events.iter().map(|event| event[field].clone()).collect::<Vec<_>>();
+        assert_eq!(seen("name"), ["a \"step\"\n".into(), "init's".into(), "é".repeat(500)]);
+        assert_eq!(
+            (seen("ts"), seen("tid")),
+            (vec![1234.567.into(), 2000.001.into(), 3000.0.into()], vec![1.into(), 2.into(), 1.into()])
+        );
+        assert_eq!((&events[0]["dur"], &events[1]["cat"]), (&1.05.into(), &"init".into()));
     }
 
     #[test]

@@ -325,6 +325,7 @@ impl Runtime<'_> {
         let failure = self.setup.failure();
         let pid = self.pid()?;
         self.company.meanwhile(pid)?;
+        self.timeline.name_steps(self.plan);
         loop {
             match self.heard()? {
                 Some(Message::Ready) => return Ok(()),

@@ -16,7 +16,7 @@ fn create(global: &Global, arguments: &Arguments) -> Result<u8> {
     let console = launch::console(&bundle, arguments, true)?;
     let launched = launch::launch(global, arguments, &mut bundle, console, true)?;
     if let Some(file) = arguments.path("timeline") {
-        launched.created.timeline.write(&file, Some(&launched.plan))?;
+        launched.created.timeline.write(&file)?;
     }
     Ok(0)
 }

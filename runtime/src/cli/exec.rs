@@ -65,10 +65,10 @@ fn execute(global: &Global, arguments: &Arguments, file: Option<Process>) -> Res
     let socket = launch::console_for(given.terminal, arguments, detach)?;
     let foreground = if detach { None } else { Some(Foreground::prepare(given.terminal, false)?) };
     let (foreground, console) = foreground::console(foreground, socket);
-    let (child, timeline, plan) = start(global, &container, &spec, &given, console, arguments)
+    let (child, timeline) = start(global, &container, &spec, &given, console, arguments)
         .context(|| "unable to start container process")?;
     if let Some(file) = arguments.path("timeline") {
-        timeline.write(&file, Some(&plan))?;
+        timeline.write(&file)?;
     }
     if let Some(path) = arguments.path("pid-file") {
         launch::write_pid_file(&path, child.pid)?;
@@ -98,7 +98,7 @@ fn start(
     given: &Process,
     console: Option<OwnedFd>,
     arguments: &Arguments,
-) -> Result<(Child, Timeline, Plan)> {
+) -> Result<(Child, Timeline)> {
     let linux = spec.linux.clone().unwrap_or_default();
     let cgroups = cgroups(container, arguments)?;
     let target = ExecTarget {
@@ -121,9 +121,7 @@ fn start(
     }
     let timeline = arguments.path("timeline").is_some();
     let setup = Setup { console, timeline, target: Some(init), root, ..Setup::default() };
-    let (child, timeline) =
-        runtime::create(&plan, container.state_as(Status::Running), setup, &mut Alone)?.go()?;
-    Ok((child, timeline, plan))
+    runtime::create(&plan, container.state_as(Status::Running), setup, &mut Alone)?.go()
 }
 
 /// The root of a container that has no mount namespace to bring it. Whether `pid` still is its init is the caller's to

@@ -44,7 +44,7 @@ fn start(global: &Global, arguments: &Arguments) -> Result<u8> {
         }
     };
     if let Some(file) = arguments.path("timeline") {
-        timeline.write(&file, Some(&plan))?;
+        timeline.write(&file)?;
     }
     if let Err(error) = super::start::poststart(&container, &plan.hooks) {
         return Err(error.and(super::delete::force(&container, &plan.hooks)));

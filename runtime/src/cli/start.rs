@@ -41,7 +41,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
     timeline.end_moment(begun, Moment::Start);
     if let Some(file) = arguments.path("timeline") {
         timeline.merge_file(&file)?;
-        timeline.write(&file, None)?;
+        timeline.write(&file)?;
     }
     // Others may look at and change it while it gets ready.
     let _container = container.unlocked();
