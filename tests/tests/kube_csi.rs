@@ -32,6 +32,7 @@ fn volumes_of_a_driver_are_given_and_taken_back() {
     files_change_hands_as_the_pod_says(&node, &volumes.path().join("h1/file"));
     what_is_retained_outlives_its_claim(&node, &volumes.path().join("h1/file"));
     raw_volumes_are_devices(&node, &driver, volumes.path());
+    what_is_plugged_in_is_in_use(&node, &driver);
     the_driver_goes(&node);
     driver.unmount_all();
 }
@@ -262,6 +263,46 @@ fn what_is_retained_outlives_its_claim(node: &Node, file: &Path) {
         if volume["status"]["phase"] == "Released" { Ok(()) } else { Err(volume["status"].to_string()) }
     });
     assert!(file.exists(), "what was written is kept");
+}
+
+/// A driver that says nothing of attaching wants it. Its attacher is played here, by the API that attachers use.
+fn what_is_plugged_in_is_in_use(node: &Node, driver: &Driver) {
+    node.k(&["delete", "csidriver", NAME]).ok();
+    create(
+        node,
+        &json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "plugged"}, "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+            "persistentVolumeReclaimPolicy": "Retain", "csi": {"driver": NAME, "volumeHandle": "h4"}}}),
+    );
+    create(
+        node,
+        &json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "plugged"}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeName": "plugged",
+            "resources": {"requests": {"storage": "1Gi"}}}}),
+    );
+    let volume = json!({"persistentVolumeClaim": {"claimName": "plugged"}});
+    node.pod("plugs", uses(node, volume, "sleep 1000"));
+    let attachment = node.eventually("somebody is asked to attach it", || {
+        let all = get(node, &["volumeattachments"]);
+        all["items"][0]["metadata"]["name"].as_str().map(str::to_owned).ok_or_else(|| all.to_string())
+    });
+    assert_eq!(driver.calls("stage h4"), Vec::<String>::new(), "it is not here yet");
+    let done = r#"{"status":{"attached":true}}"#;
+    node.k(&["patch", "volumeattachment", &attachment, "--subresource=status", "--type=merge", "-p", done])
+        .ok();
+    node.ready("plugs");
+    let name = format!("kubernetes.io/csi/{NAME}^h4");
+    assert_eq!(get(node, &["node", "node"])["status"]["volumesInUse"], json!([name]));
+    node.k(&["delete", "pod", "plugs"]).ok();
+    node.eventually("nobody uses it", || {
+        let status = get(node, &["node", "node"])["status"].clone();
+        if status["volumesInUse"].is_null() { Ok(()) } else { Err(status["volumesInUse"].to_string()) }
+    });
+    assert_eq!(driver.calls("unstage h4"), ["unstage h4"]);
+    node.eventually("it is unplugged", || {
+        let all = get(node, &["volumeattachments"]);
+        if all["items"].as_array().is_some_and(Vec::is_empty) { Ok(()) } else { Err(all.to_string()) }
+    });
 }
 
 fn the_driver_goes(node: &Node) {

@@ -8,6 +8,7 @@
 
 mod driver;
 mod expand;
+mod in_use;
 mod node_object;
 mod publish;
 mod record;
@@ -21,7 +22,7 @@ pub use volume::{CsiVolume, describe};
 use crate::kubelet::host::CALL_DEADLINE;
 use crate::kubelet::{paths::Paths, pod};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,6 +46,8 @@ pub struct Csi {
     drivers: Arc<Mutex<BTreeMap<String, Driver>>>,
     /// By volume handle: calls about one volume take turns. Held only for a look-up.
     turns: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
+    /// The volumes in use that the cluster was told of last; held while it is told.
+    told: Arc<tokio::sync::Mutex<Option<BTreeSet<String>>>>,
 }
 
 impl std::fmt::Debug for Csi {
@@ -62,7 +65,15 @@ impl Csi {
         node: watch::Receiver<Option<Arc<Node>>>,
     ) -> Csi {
         let (root, node_name) = (root.to_path_buf(), node_name.to_owned());
-        Csi { root, client, node_name, node, drivers: Arc::default(), turns: Arc::default() }
+        Csi {
+            root,
+            client,
+            node_name,
+            node,
+            drivers: Arc::default(),
+            turns: Arc::default(),
+            told: Arc::default(),
+        }
     }
 
     /// Finds drivers, and forgets those that go. Never returns.

@@ -64,10 +64,14 @@ impl Csi {
         let _turn = self.turn(&volume.handle).await;
         let publication = Publication { host, pod, volume, rules: &rules, attached };
         let directory = publication.directory();
-        self.note(volume, directory.clone()).await?;
+        let record = publication.record(self);
+        note(record.clone(), directory.clone()).await?;
+        if !record.attachment_id.is_empty() {
+            self.tell_in_use().await?;
+        }
         if is_staged(&driver, volume) {
             let staging = self.staging(&volume.driver, &volume.handle);
-            self.make_staging(volume, &staging).await?;
+            make_staging(record, &staging).await?;
             driver.stage(publication.stage_request(&driver, &staging).await?).await?;
         }
         driver.publish(publication.request(self, &driver).await?).await?;
@@ -78,21 +82,6 @@ impl Csi {
         }
         let gives = own_group(&driver, pod).is_none() && volume.takes_group(rules.fs_group_policy.as_deref());
         if gives { give(pod.clone(), place).await } else { Ok(()) }
-    }
-
-    /// On disk before the driver knows.
-    async fn note(&self, volume: &CsiVolume, directory: PathBuf) -> Result<(), String> {
-        let record = Record::of(volume, &self.node_name);
-        let written = tokio::task::spawn_blocking(move || record.write(&directory)).await;
-        written.map_err(|error| error.to_string())?.map_err(|error| format!("vol_data.json: {error}"))
-    }
-
-    async fn make_staging(&self, volume: &CsiVolume, staging: &Path) -> Result<(), String> {
-        if let Some(parent) = staging.parent() {
-            self.note(volume, parent.to_path_buf()).await?;
-        }
-        let made = tokio::fs::create_dir_all(staging).await;
-        made.map_err(|error| format!("{}: {error}", staging.display()))
     }
 
     /// What the cluster says about the driver.
@@ -121,8 +110,7 @@ impl Csi {
         volume: &CsiVolume,
         rules: &CSIDriverSpec,
     ) -> Result<HashMap<String, String>, String> {
-        let (Some(client), false) = (&self.client, volume.inline || rules.attach_required == Some(false))
-        else {
+        let (Some(client), true) = (&self.client, is_attachable(volume, rules)) else {
             return Ok(HashMap::new());
         };
         let name = volume.attachment(&self.node_name);
@@ -140,6 +128,25 @@ impl Csi {
         }
         Ok(status.attachment_metadata.unwrap_or_default().into_iter().collect())
     }
+}
+
+/// On disk before the driver knows.
+async fn note(record: Record, directory: PathBuf) -> Result<(), String> {
+    let written = tokio::task::spawn_blocking(move || record.write(&directory)).await;
+    written.map_err(|error| error.to_string())?.map_err(|error| format!("vol_data.json: {error}"))
+}
+
+async fn make_staging(record: Record, staging: &Path) -> Result<(), String> {
+    if let Some(parent) = staging.parent() {
+        note(record, parent.to_path_buf()).await?;
+    }
+    let made = tokio::fs::create_dir_all(staging).await;
+    made.map_err(|error| format!("{}: {error}", staging.display()))
+}
+
+/// Whether somebody has to plug the volume into the node first.
+fn is_attachable(volume: &CsiVolume, rules: &CSIDriverSpec) -> bool {
+    !volume.inline && rules.attach_required != Some(false)
 }
 
 pub(super) fn is_staged(driver: &Driver, volume: &CsiVolume) -> bool {
@@ -166,6 +173,12 @@ impl Publication<'_> {
     /// In the pod's directory; the driver's part of it is `mount`.
     fn directory(&self) -> PathBuf {
         super::directory(&self.host.paths, self.pod, self.volume)
+    }
+
+    fn record(&self, csi: &Csi) -> Record {
+        let attachment =
+            is_attachable(self.volume, self.rules).then(|| self.volume.attachment(&csi.node_name));
+        Record { attachment_id: attachment.unwrap_or_default(), ..Record::of(self.volume, &csi.node_name) }
     }
 
     fn capability(&self, driver: &Driver) -> VolumeCapability {

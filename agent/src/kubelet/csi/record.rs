@@ -22,9 +22,13 @@ pub(super) struct Record {
     /// `Ephemeral` or `Persistent`.
     #[serde(default)]
     pub(super) volume_lifecycle_mode: String,
+    /// Name of its VolumeAttachment; empty where none was needed.
+    #[serde(default, rename = "attachmentID")]
+    pub(super) attachment_id: String,
 }
 
 impl Record {
+    /// Of a volume that needed no attachment.
     pub(super) fn of(volume: &CsiVolume, node: &str) -> Record {
         Record {
             driver_name: volume.driver.clone(),
@@ -32,6 +36,7 @@ impl Record {
             spec_vol_id: volume.name.clone(),
             node_name: node.to_owned(),
             volume_lifecycle_mode: if volume.inline { "Ephemeral" } else { "Persistent" }.to_owned(),
+            attachment_id: String::new(),
         }
     }
 

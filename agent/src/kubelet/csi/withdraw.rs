@@ -20,6 +20,7 @@ impl Csi {
                 errors.push(format!("UnmountVolume.TearDown failed for volume \"{name}\" : {error}"));
             }
         }
+        errors.extend(self.tell_gone().await.err());
         if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
     }
 
@@ -70,6 +71,9 @@ impl Csi {
                 tracing::warn!(driver, volume = record.volume_handle, "{error}");
             }
         }
+        if let Err(error) = self.tell_in_use().await {
+            tracing::warn!(driver, "{error}");
+        }
     }
 }
 
@@ -86,7 +90,7 @@ fn is_used(pods: &Path, wanted: &Record) -> io::Result<bool> {
     Ok(false)
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, String> {
     let done = tokio::task::spawn_blocking(work).await;
