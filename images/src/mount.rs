@@ -61,23 +61,26 @@ impl Mount {
         if self.fs_type == "bind" {
             return self.bind_at(target);
         }
-        let old = self.fs_type == "overlay" && OLD_OVERLAY.load(Ordering::Relaxed);
-        let mounted = match if old { self.mount_at_once(target) } else { self.mount_by_parts(target) } {
+        match self.mount_by_the_kernel(target) {
+            Err(error) if fuse_overlay::is_refused(self, &error) => fuse_overlay::mount(self, target, error),
+            result => result,
+        }
+    }
+
+    fn mount_by_the_kernel(&self, target: &Path) -> Result<()> {
+        let is_overlay = self.fs_type == "overlay";
+        if is_overlay && OLD_OVERLAY.load(Ordering::Relaxed) {
+            return self.mount_at_once(target);
+        }
+        match self.mount_by_parts(target) {
             Err(error) if error.errno() == Some(Errno::NOSYS.raw_os_error()) => self.mount_at_once(target),
             // Before Linux 6.5 overlay takes whatever it is told, and dislikes what it does not know at the very end.
-            Err(error)
-                if self.fs_type == "overlay"
-                    && !old
-                    && error.errno() == Some(Errno::INVAL.raw_os_error()) =>
-            {
+            Err(error) if is_overlay && error.errno() == Some(Errno::INVAL.raw_os_error()) => {
+                // If it is something else that it dislikes, it has said so in words.
                 self.mount_at_once(target).map_err(|_| error)?;
                 OLD_OVERLAY.store(true, Ordering::Relaxed);
                 Ok(())
             }
-            result => result,
-        };
-        match mounted {
-            Err(error) if fuse_overlay::is_refused(self, &error) => fuse_overlay::mount(self, target, error),
             result => result,
         }
     }
