@@ -301,7 +301,7 @@ fn what_is_plugged_in_is_in_use(node: &Node, driver: &Driver) {
     assert_eq!(driver.calls("unstage h4"), ["unstage h4"]);
     node.eventually("it is unplugged", || {
         let all = get(node, &["volumeattachments"]);
-        if all["items"].as_array().is_some_and(Vec::is_empty) { Ok(()) } else { Err(all.to_string()) }
+        if all["items"].as_array().is_none_or(Vec::is_empty) { Ok(()) } else { Err(all.to_string()) }
     });
 }
 
