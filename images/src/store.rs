@@ -141,6 +141,12 @@ impl ImageStore {
         self.inner.unmount_unused()
     }
 
+    /// Takes off the mounts of layers that no snapshot stands on: one whose maker was killed may have mounted its layers
+    /// and be known to nobody.
+    pub fn unmount_unused_layers(&self) -> Result<()> {
+        self.inner.unmount_unused()
+    }
+
     /// Takes off the mounts that layers held in one file have; they come back when they are needed. For the end of
     /// the store's use (`knarr down`): containers that still run are not disturbed.
     pub fn unmount_layers(&self) -> Result<()> {

@@ -29,8 +29,16 @@ pub(crate) fn make(
     config: &ContainerConfig,
     image: &Image,
 ) -> anyhow::Result<ContainerRecord> {
-    mount_rootfs(core, id, sandbox, core.images.prepare(id, image)?)?;
+    let mounts = prepare(core, id, image)?;
+    mount_rootfs(core, id, sandbox, mounts)?;
     describe(core, id, sandbox, config, image)
+}
+
+/// A snapshot for the container. Its bundle is there before it: by that the next engine finds what a killed one has left.
+fn prepare(core: &Core, id: &str, image: &Image) -> anyhow::Result<Vec<ImageMount>> {
+    let rootfs = core.paths.rootfs(id);
+    std::fs::create_dir_all(&rootfs).with_context(|| format!("creating {}", rootfs.display()))?;
+    Ok(core.images.prepare(id, image)?)
 }
 
 /// Makes the bundle of a new container that goes on from the checkpoint laid out for it, with what that one had written.
@@ -42,7 +50,7 @@ pub(crate) fn make_from_checkpoint(
     config: &ContainerConfig,
     image: &Image,
 ) -> anyhow::Result<ContainerRecord> {
-    let mounts = core.images.prepare(id, image)?;
+    let mounts = prepare(core, id, image)?;
     let written = checkpoint::written(core, id);
     if written.exists() {
         let mut archive = std::fs::File::open(&written)?;

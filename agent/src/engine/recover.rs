@@ -107,6 +107,8 @@ pub(crate) async fn recover(core: &Arc<Core>) -> anyhow::Result<()> {
         tracing::error!("sandbox {id}: its record is lost: {error:#}");
         report(&id, discard_sandbox(core, &id).await);
     }
+    let shared = core.clone();
+    report("layers", blocking(move || Ok(shared.images.unmount_unused_layers()?)).await);
     Ok(())
 }
 
