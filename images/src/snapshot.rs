@@ -108,13 +108,24 @@ impl Shelf {
         self.record(key)?.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("snapshot {key}: not found")))
     }
 
-    /// Builds a snapshot's directory aside and then gives it its name, so that it is there whole or not at all.
-    pub(crate) fn create(
+    /// Makes the snapshot unless somebody has; one of another parent or access is refused.
+    pub(crate) fn ensure(
         &self,
         key: &str,
-        record: &Record,
+        wanted: &Record,
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<()> {
+        if self.record(key)?.is_none() {
+            self.create(key, wanted, fill)?;
+        }
+        if self.expect(key)? == *wanted {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("snapshot {key}: already exists with another parent or access")))
+    }
+
+    /// Builds a snapshot's directory aside and then gives it its name, so that it is there whole or not at all.
+    fn create(&self, key: &str, record: &Record, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let destination = self.path(key)?;
         let staging = tempfile::Builder::new().prefix("snapshot-").tempdir_in(&self.staging);
         let staging = staging.map_err(|e| Error::path("mkdir in", &self.staging, e))?;

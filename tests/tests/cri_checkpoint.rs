@@ -213,6 +213,68 @@ async fn what_cannot_be_written_down_or_gone_on_from_is_refused_by_name() {
     engine.leaves_nothing();
 }
 
+/// The directory as an archive, named by its path as the image of a container, and why the engine takes it for none.
+async fn refused(engine: &mut Engine, pod: &str, config: &PodSandboxConfig, directory: &Path) -> Status {
+    let archive = directory.with_extension("tar");
+    bins::run(Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(directory).arg(".")).ok();
+    let name = directory.file_name().unwrap().to_str().unwrap();
+    let mut wanted = container(name, &[]);
+    wanted.image = Some(ImageSpec { image: archive.display().to_string(), ..Default::default() });
+    engine.create(pod, config, wanted).await.unwrap_err()
+}
+
+/// What an archive of a checkpoint holds, so far as it is looked at before criu has it.
+fn made_up(engine: &Engine, name: &str, base: &str) -> PathBuf {
+    let directory = engine.path(name);
+    std::fs::create_dir_all(directory.join("checkpoint")).unwrap();
+    let config = json!({"id": "x", "name": "main", "rootfsImage": base, "rootfsImageName": base});
+    std::fs::write(directory.join("config.dump"), config.to_string()).unwrap();
+    std::fs::write(directory.join("spec.dump"), r#"{"ociVersion": "1.0.2", "process": {"cwd": "/"}}"#)
+        .unwrap();
+    directory
+}
+
+#[tokio::test]
+async fn nothing_of_the_host_is_read_through_a_checkpoint() {
+    let mut engine = Engine::start().await;
+    let config = pod(&engine, "pod");
+    let pod = engine.run_pod(&config).await.unwrap();
+    for (index, place) in
+        ["container.log", "rootfs-diff.tar", "spec.dump", "checkpoint/pages-1.img"].iter().enumerate()
+    {
+        let directory = made_up(&engine, &format!("link-{index}"), knarr_tests::engine::IMAGE);
+        let _ = std::fs::remove_file(directory.join(place));
+        std::os::unix::fs::symlink("/etc/shadow", directory.join(place)).unwrap();
+        let said = refused(&mut engine, &pod, &config, &directory).await;
+        let name = Path::new(place).file_name().unwrap().to_str().unwrap();
+        let words = format!("{name}: neither a file nor a directory");
+        assert!(said.message().contains(&words), "{place}: {said}");
+    }
+    let directory = made_up(&engine, "pipe", knarr_tests::engine::IMAGE);
+    bins::run(Command::new("mkfifo").arg(directory.join("container.log"))).ok();
+    let said = refused(&mut engine, &pod, &config, &directory).await;
+    assert!(said.message().contains("container.log: neither a file nor a directory"), "{said}");
+    assert_eq!(std::fs::read_dir(engine.path("data/engine/checkpoints")).unwrap().count(), 0);
+    engine.remove_pod(&pod).await.unwrap();
+    engine.leaves_nothing();
+}
+
+#[tokio::test]
+async fn a_checkpoint_gives_no_image_another_name() {
+    let mut engine = Engine::start().await;
+    let config = pod(&engine, "pod");
+    let pod = engine.run_pod(&config).await.unwrap();
+    let before = bins::run(engine.knarr().args(["image", "ls"])).ok();
+    // A base that this node has not, called by a name that nobody serves.
+    let directory = made_up(&engine, "stranger", "127.0.0.1:1/trusted:1");
+    let said = refused(&mut engine, &pod, &config, &directory).await;
+    assert!(said.message().contains("failed to get checkpoint base image 127.0.0.1:1/trusted:1"), "{said}");
+    assert_eq!(bins::run(engine.knarr().args(["image", "ls"])).ok(), before);
+    assert_eq!(std::fs::read_dir(engine.path("data/engine/checkpoints")).unwrap().count(), 0);
+    engine.remove_pod(&pod).await.unwrap();
+    engine.leaves_nothing();
+}
+
 /// A criu that says its process id and hangs. Its processes end with it.
 struct Hanging(tempfile::TempDir);
 

@@ -36,8 +36,7 @@ pub(crate) fn make(
 
 /// A snapshot for the container. Its bundle is there before it: by that the next engine finds what a killed one has left.
 fn prepare(core: &Core, id: &str, image: &Image) -> anyhow::Result<Vec<ImageMount>> {
-    let rootfs = core.paths.rootfs(id);
-    std::fs::create_dir_all(&rootfs).with_context(|| format!("creating {}", rootfs.display()))?;
+    make_directory(&core.paths.rootfs(id))?;
     Ok(core.images.prepare(id, image)?)
 }
 
@@ -167,6 +166,10 @@ fn remove_directory(core: &Core, id: &str) -> anyhow::Result<()> {
     Ok(ignore_missing(std::fs::remove_dir_all(core.paths.bundle(id)))?)
 }
 
+fn make_directory(path: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(path).with_context(|| format!("creating {}", path.display()))
+}
+
 fn mount_rootfs(
     core: &Core,
     id: &str,
@@ -174,7 +177,7 @@ fn mount_rootfs(
     mounts: Vec<ImageMount>,
 ) -> anyhow::Result<()> {
     let target = core.paths.rootfs(id);
-    std::fs::create_dir_all(&target).with_context(|| format!("creating {}", target.display()))?;
+    make_directory(&target)?;
     for mount in mounts {
         let mount = if core.config.engine.volatile { mount.volatile() } else { mount };
         mount_snapshot(core, id, sandbox, &mount, &target)?;

@@ -14,10 +14,10 @@ use crate::settings::Settings;
 use anyhow::Context;
 use rustix::fs::inotify;
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::{BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes of one file; there are two at most.
@@ -60,7 +60,7 @@ impl Journal {
     }
 
     fn open_lock(&self) -> anyhow::Result<File> {
-        let made = std::fs::create_dir_all(&self.directory);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.directory);
         made.with_context(|| format!("mkdir {}", self.directory.display()))?;
         let path = self.path("lock");
         let opened = File::options().create(true).truncate(false).write(true).open(&path);

@@ -257,3 +257,28 @@ impl<K: Watched> Informer<K> {
         handlers.iter().for_each(|handler| handler(old.as_ref(), new.as_ref()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::{Event, Pod};
+    use serde_json::{Value, json};
+
+    fn kept<K: Watched + serde::Serialize>(kind: &str) -> Value {
+        let owner = json!({"manager": "m", "operation": "Update", "time": "2026-01-01T00:00:00Z",
+            "fieldsV1": {"f:reason": {}}});
+        let metadata = json!({"name": "n", "namespace": "d", "managedFields": [owner]});
+        let object = json!({"apiVersion": "v1", "kind": kind, "metadata": metadata, "involvedObject": {}});
+        let mut object: K = serde_json::from_value(object).unwrap();
+        forget_owners_of_fields(&mut object);
+        serde_json::to_value(&object).unwrap()["metadata"]["managedFields"].clone()
+    }
+
+    #[test]
+    fn a_copy_is_without_the_owners_of_its_fields() {
+        assert_eq!(kept::<Pod>("Pod"), Value::Null);
+        let owners = kept::<Event>("Event");
+        assert_eq!((&owners[0]["manager"], &owners[0]["fieldsV1"]), (&json!("m"), &Value::Null));
+        assert_eq!(owners[0]["time"], "2026-01-01T00:00:00Z");
+    }
+}

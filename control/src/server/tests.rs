@@ -42,6 +42,15 @@ struct Response {
     body: Value,
 }
 
+/// Headers of a request that is not sent.
+pub(super) fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        headers.append(*name, value.parse().unwrap());
+    }
+    headers
+}
+
 fn lab() -> Lab {
     lab_with(None)
 }

@@ -204,14 +204,7 @@ fn message(framing: Framing, part: &[u8]) -> Message {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
-    }
+    use crate::server::tests::headers;
 
     #[test]
     fn what_asks_for_a_websocket() {

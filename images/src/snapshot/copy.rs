@@ -41,24 +41,15 @@ impl Copy {
 impl Snapshotter for Copy {
     fn prepare(&self, key: &str, parent: Option<&Digest>, access: Access) -> Result<Vec<Mount>> {
         let wanted = Record { parent: parent.cloned(), access };
-        if self.shelf.record(key)?.is_none() {
-            let layers = self.layers.roots(parent)?;
-            self.shelf.create(key, &wanted, |directory| {
-                let tree = directory.join(TREE);
-                std::fs::create_dir(&tree).map_err(|e| Error::path("mkdir", &tree, e))?;
-                layers.iter().rev().try_for_each(|layer| merge(layer, &tree))
-            })?;
-        }
-        let record = self.shelf.expect(key)?;
-        if record != wanted {
-            return Err(Error::invalid(format!(
-                "snapshot {key}: already exists with another parent or access"
-            )));
-        }
+        self.shelf.ensure(key, &wanted, |directory| {
+            let tree = directory.join(TREE);
+            std::fs::create_dir(&tree).map_err(|e| Error::path("mkdir", &tree, e))?;
+            self.layers.roots(parent)?.iter().rev().try_for_each(|layer| merge(layer, &tree))
+        })?;
         if let Some(parent) = parent {
             self.layers.touch(parent)?;
         }
-        self.mounts_of(key, &record)
+        self.mounts_of(key, &wanted)
     }
 
     fn mounts(&self, key: &str) -> Result<Vec<Mount>> {

@@ -92,20 +92,11 @@ pub(crate) fn fill(directory: &Path, lower: &[PathBuf]) -> Result<()> {
 impl Snapshotter for Overlay {
     fn prepare(&self, key: &str, parent: Option<&Digest>, access: Access) -> Result<Vec<Mount>> {
         let wanted = Record { parent: parent.cloned(), access };
-        if self.shelf.record(key)?.is_none() {
-            let lower = self.layers.roots(parent)?;
-            self.shelf.create(key, &wanted, |directory| fill(directory, &lower))?;
-        }
-        let record = self.shelf.expect(key)?;
-        if record != wanted {
-            return Err(Error::invalid(format!(
-                "snapshot {key}: already exists with another parent or access"
-            )));
-        }
+        self.shelf.ensure(key, &wanted, |directory| fill(directory, &self.layers.roots(parent)?))?;
         if let Some(parent) = parent {
             self.layers.touch(parent)?;
         }
-        self.mounts_of(key, &record)
+        self.mounts_of(key, &wanted)
     }
 
     fn mounts(&self, key: &str) -> Result<Vec<Mount>> {

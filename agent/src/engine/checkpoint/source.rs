@@ -57,10 +57,30 @@ fn unpack(core: &Core, id: &str, source: &Source) -> anyhow::Result<()> {
         Source::Archive(path) => Files::open(&directory)?.import(&mut File::open(path)?)?,
         Source::Image(image) => core.images.with_files(image, |files| files.export_to(&directory))?,
     }
+    only_files(&directory)?;
     let images = directory.join(IMAGES);
     anyhow::ensure!(images.is_dir(), "{IMAGES}: no such directory in it");
     // What was unpacked has the archive's modes.
     std::fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    Ok(())
+}
+
+/// What was unpacked is read by its path, by criu too, with all rights of the host: a link in it would lead there, and a
+/// device or a pipe be opened.
+fn only_files(directory: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        let name = entry.file_name();
+        anyhow::ensure!(
+            kind.is_file() || kind.is_dir(),
+            "{}: neither a file nor a directory",
+            name.display()
+        );
+        if kind.is_dir() {
+            only_files(&entry.path())?;
+        }
+    }
     Ok(())
 }
 

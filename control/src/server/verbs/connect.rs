@@ -58,19 +58,21 @@ pub(super) async fn run(server: &Server, call: Call, upgrade: OnUpgrade) -> Resu
     if let Some(redirect) = to_the_root(&call)? {
         return Ok(redirect);
     }
-    if !is_told(&call) {
-        let answer = reach(server, &call, &backend, Some(upgrade)).await?;
-        let is_log = call.path.subresource() == "log";
-        return if is_log { log_refusal::explained(answer, call.path.name()).await } else { Ok(answer) };
+    match call.path.subresource() {
+        "log" => log(server, &call, &backend, upgrade).await,
+        _ => reach(server, &call, &backend, Some(upgrade)).await,
     }
-    let agreed = websocket::for_bytes(&call.headers)?;
-    let log = reach(server, &call, &backend, None).await?;
-    if log.status() == StatusCode::OK { websocket::tell(agreed, log.into_body(), upgrade) } else { Ok(log) }
 }
 
-/// Whether the node's answer is a plain one, which the server tells over a WebSocket.
-fn is_told(call: &Call) -> bool {
-    call.path.subresource() == "log" && websocket::is_asked(&call.headers)
+/// The node's answer is a plain one, which is told in messages if that is how it was asked for; a refusal never is.
+async fn log(server: &Server, call: &Call, backend: &Backend, upgrade: OnUpgrade) -> Result<Answer, Status> {
+    let is_told = websocket::is_asked(&call.headers);
+    let agreed = is_told.then(|| websocket::for_bytes(&call.headers)).transpose()?;
+    let log = reach(server, call, backend, None).await?;
+    match agreed {
+        Some(agreed) if log.status() == StatusCode::OK => websocket::tell(agreed, log.into_body(), upgrade),
+        _ => log_refusal::explained(log, call.path.name()).await,
+    }
 }
 
 async fn reach(
