@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::ApiResource;
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
@@ -53,7 +54,7 @@ fn requests(client: &Client) -> Api<DynamicObject> {
 }
 
 async fn follow(server: &Server, client: &Client, pki: &Arc<Pki>) {
-    let events = watcher::watcher(requests(client), watcher::Config::default());
+    let events = watcher::watcher(requests(client), watcher::Config::default()).default_backoff();
     pin_mut!(events);
     while let Some(event) = events.next().await {
         let request = match event {

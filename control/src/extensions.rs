@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind, PartialObjectMeta};
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
@@ -41,7 +42,7 @@ pub(crate) async fn run(server: Arc<Server>, client: Client, mut shutdown: watch
 }
 
 async fn follow(server: &Server, client: &Client) {
-    let events = watcher::watcher(definitions(client), watcher::Config::default());
+    let events = watcher::watcher(definitions(client), watcher::Config::default()).default_backoff();
     pin_mut!(events);
     let mut leaving: BTreeMap<String, DynamicObject> = BTreeMap::new();
     loop {

@@ -264,7 +264,7 @@ fn outgoing(call: &Call, backend: &Backend) -> Result<Request<Full<bytes::Bytes>
     let mut request = Request::new(Full::new(call.body.clone()));
     *request.method_mut() = call.method.clone();
     *request.uri_mut() = uri;
-    let upgrades = call.headers.contains_key(header::UPGRADE) && !is_told(call);
+    let upgrades = call.headers.contains_key(header::UPGRADE) && call.path.subresource() != "log";
     for (name, value) in &call.headers {
         let of_upgrade = name.as_str().starts_with("sec-websocket-");
         let hop = !upgrades && (of_upgrade || matches!(*name, header::CONNECTION | header::UPGRADE));
