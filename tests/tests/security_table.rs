@@ -59,8 +59,9 @@ fn every_attack_by_an_image_has_its_test() {
     let table = read("docs/images-security.md");
     let tests = sources(&root().join("images"))
         + &sources(&root().join("agent/src"))
-        + &read("tests/tests/image_build.rs")
-        + &read("tests/tests/image_configs.rs");
+        + &["image_build", "image_configs", "cri_checkpoint"]
+            .map(|name| read(&format!("tests/tests/{name}.rs")))
+            .concat();
     // The first table is of rules; a table's own head and the line beneath it name no test.
     let (_, tables) = table.split_once("## Archives").unwrap();
     let head = |line: &str| {
