@@ -1,6 +1,6 @@
 //! Which images may be pulled and run: a file of rules, and signatures that satisfy them.
 //!
-//! The first rule that names an image decides: accept, reject, or require a signature by one of its keys. A policy
+//! The first rule that names an image decides: accept, reject, or require a signature by one of its keys or signers. A policy
 //! is asked twice, by the name an image is pulled under and by the names it has when a container is to stand on it,
 //! so tightening it later stops what was pulled before. Whatever cannot be read or understood refuses everything:
 //! a policy that fails open is none. The file's format is in docs/images.md.
@@ -8,13 +8,16 @@
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::key::PublicKey;
+use crate::policy::keyless::{Believed, Trust};
 use crate::policy::signature::Signature;
 use crate::reference::Reference;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
+mod certificate;
 pub(crate) mod check;
 mod key;
+mod keyless;
 mod pattern;
 pub(crate) mod signature;
 
@@ -57,6 +60,9 @@ struct Rule {
     keys: Vec<PathBuf>,
     #[serde(default)]
     identity: Identity,
+    /// Those who may sign without keys of their own.
+    #[serde(default)]
+    keyless: Option<Believed>,
 }
 
 /// What a policy says about one name.
@@ -67,6 +73,8 @@ pub(crate) enum Verdict {
     /// By one of these keys.
     Signed {
         keys: Vec<PublicKey>,
+        /// Or by one of these people.
+        trust: Option<Trust>,
         any_identity: bool,
     },
 }
@@ -91,11 +99,15 @@ impl Policy {
             return Err(invalid("default: must be accept or reject"));
         }
         for (number, rule) in file.rule.iter().enumerate() {
-            let wrong = match (rule.images.is_empty(), rule.action == Action::Require, rule.keys.is_empty()) {
+            let nobody = rule.keys.is_empty() && rule.keyless.is_none();
+            let wrong = match (rule.images.is_empty(), rule.action == Action::Require, nobody) {
                 (true, ..) => "images: names nothing",
-                (_, true, true) => "keys: action require needs at least one",
+                (_, true, true) => "keys: action require needs at least one, or keyless signers",
                 (_, false, false) => "keys: only action require has any",
-                _ => continue,
+                _ => match rule.keyless.as_ref().and_then(Believed::flaw) {
+                    Some(flaw) => flaw,
+                    None => continue,
+                },
             };
             return Err(invalid(&format!("rule {}: {wrong}", number + 1)));
         }
@@ -116,7 +128,8 @@ impl Policy {
                 let directory = self.path.parent().unwrap_or(Path::new(""));
                 let read = |path: &PathBuf| key::read(&directory.join(path));
                 let keys = rule.keys.iter().map(read).collect::<Result<Vec<_>>>()?.concat();
-                Ok(Verdict::Signed { keys, any_identity: rule.identity == Identity::Any })
+                let trust = rule.keyless.as_ref().map(|believed| believed.read(directory)).transpose()?;
+                Ok(Verdict::Signed { keys, trust, any_identity: rule.identity == Identity::Any })
             }
         }
     }
@@ -138,14 +151,15 @@ impl Policy {
         digests: &[&Digest],
         signatures: &[Signature],
     ) -> Result<()> {
-        let (keys, any_identity) = match self.verdict(name)? {
+        let (keys, trust, any_identity) = match self.verdict(name)? {
             Verdict::Accepted => return Ok(()),
             Verdict::Rejected => return Err(self.rejected(&name.to_string())),
-            Verdict::Signed { keys, any_identity } => (keys, any_identity),
+            Verdict::Signed { keys, trust, any_identity } => (keys, trust, any_identity),
         };
         let mut why = "it has no signature".to_owned();
         for signature in signatures {
-            let checked = signature.check(&keys, digests, (!any_identity).then(|| name.name()).as_deref());
+            let repository = (!any_identity).then(|| name.name());
+            let checked = signature.check(&keys, trust.as_ref(), digests, repository.as_deref());
             match checked {
                 Ok(()) => return Ok(()),
                 Err(error) => why = error.to_string(),
@@ -206,6 +220,13 @@ mod tests {
             rule("action = \"allow\""),
             rule("action = \"require\""),
             rule("action = \"accept\"\nkeys = [\"k\"]"),
+            rule("action = \"require\"\nkeyless = {roots = [\"r\"], rekor = [\"k\"]}"),
+            rule(
+                "action = \"require\"\nkeyless = {rekor = [\"k\"], signers = [{identity = \"a\", issuer = \"b\"}]}",
+            ),
+            rule(
+                "action = \"require\"\nkeyless = {roots = [\"r\"], signers = [{identity = \"a\", issuer = \"b\"}]}",
+            ),
             "[[rule]]\nimages = []\naction = \"accept\"".to_owned(),
         ] {
             assert!(policy(&bad).unwrap_err().to_string().contains("policy.toml"), "{bad}");

@@ -37,6 +37,8 @@ mod mirrors;
 mod peers;
 #[path = "store/policy.rs"]
 mod policy;
+#[path = "store/policy_keyless.rs"]
+mod policy_keyless;
 #[path = "store/power_cut.rs"]
 mod power_cut;
 #[path = "store/proxies.rs"]

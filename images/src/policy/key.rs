@@ -1,5 +1,6 @@
 //! Public keys in PEM, as `cosign generate-key-pair` and `openssl ec -pubout` write them.
 
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use base64::Engine as _;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey, VerificationAlgorithm};
@@ -21,6 +22,28 @@ pub(crate) enum PublicKey {
 }
 
 impl PublicKey {
+    /// A key as it stands in a certificate: a SubjectPublicKeyInfo.
+    pub(crate) fn of_der(der: &[u8]) -> Result<Self> {
+        match (der.strip_prefix(P256), der.strip_prefix(ED25519_INFO)) {
+            (Some(point), _) if point.len() == 65 && point.first() == Some(&4) => {
+                Ok(Self::EcdsaP256(point.to_vec()))
+            }
+            (_, Some(point)) if point.len() == 32 => Ok(Self::Ed25519(point.to_vec())),
+            _ => Err(Error::new(
+                ErrorKind::Unsupported,
+                "public key: only ECDSA P-256 and Ed25519 are supported",
+            )),
+        }
+    }
+
+    /// The name of a log: the digest of its key.
+    pub(crate) fn id(&self) -> Digest {
+        match self {
+            Self::EcdsaP256(point) => Digest::of(&[P256, point].concat()),
+            Self::Ed25519(point) => Digest::of(&[ED25519_INFO, point].concat()),
+        }
+    }
+
     /// Whether this key made the signature of the message.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let (algorithm, key): (&'static dyn VerificationAlgorithm, &[u8]) = match self {
@@ -55,15 +78,7 @@ fn block(text: &str) -> Result<PublicKey> {
     let der = base64::engine::general_purpose::STANDARD
         .decode(base64)
         .map_err(|_| Error::invalid("public key: is not base64"))?;
-    match (der.strip_prefix(P256), der.strip_prefix(ED25519_INFO)) {
-        (Some(point), _) if point.len() == 65 && point.first() == Some(&4) => {
-            Ok(PublicKey::EcdsaP256(point.to_vec()))
-        }
-        (_, Some(point)) if point.len() == 32 => Ok(PublicKey::Ed25519(point.to_vec())),
-        _ => {
-            Err(Error::new(ErrorKind::Unsupported, "public key: only ECDSA P-256 and Ed25519 are supported"))
-        }
-    }
+    PublicKey::of_der(&der)
 }
 
 #[cfg(test)]

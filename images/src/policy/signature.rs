@@ -8,6 +8,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Descriptor, Document};
 use crate::policy::key::PublicKey;
+use crate::policy::keyless::{Evidence, Trust};
 use crate::reference::Reference;
 use crate::registry::Registry;
 use crate::registry::download::download;
@@ -17,6 +18,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::{Mutex, PoisonError};
 
 const ANNOTATION: &str = "dev.cosignproject.cosign/signature";
+const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
+const CHAIN: &str = "dev.sigstore.cosign/chain";
+const BUNDLE: &str = "dev.sigstore.cosign/bundle";
 const KIND: &str = "cosign container image signature";
 const MAX_SIGNATURES: usize = 64;
 const MAX_PAYLOAD: u64 = 64 << 10;
@@ -28,6 +32,9 @@ pub(crate) struct Signature {
     payload: String,
     /// Base64.
     signature: String,
+    /// Who made it, where that was nobody's own key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    evidence: Option<Evidence>,
 }
 
 #[derive(Deserialize)]
@@ -56,10 +63,12 @@ struct SignedImage {
 }
 
 impl Signature {
-    /// Fails unless one of the keys made it, of one of these digests and, where given, in this repository's name.
+    /// Fails unless one of the keys made it, or somebody who may sign, of one of these digests and, where given, in this
+    /// repository's name.
     pub(crate) fn check(
         &self,
         keys: &[PublicKey],
+        trust: Option<&Trust>,
         digests: &[&Digest],
         repository: Option<&str>,
     ) -> Result<()> {
@@ -67,7 +76,10 @@ impl Signature {
         let signature = base64::engine::general_purpose::STANDARD.decode(&self.signature).unwrap_or_default();
         // Nothing of the text is looked at before it is known to be signed.
         if !keys.iter().any(|key| key.verifies(self.payload.as_bytes(), &signature)) {
-            return refused("no signature is by a key that the policy names".to_owned());
+            let (Some(trust), Some(evidence)) = (trust, &self.evidence) else {
+                return refused("no signature is by a key that the policy names".to_owned());
+            };
+            trust.check(self.payload.as_bytes(), &signature, evidence)?;
         }
         let payload: Payload = serde_json::from_str(&self.payload)
             .map_err(|e| Error::new(ErrorKind::Denied, format!("signed text: {e}")))?;
@@ -110,9 +122,16 @@ pub(crate) async fn fetch(
     for layer in manifest.layers.iter().take(MAX_SIGNATURES) {
         let Some(signature) = layer.annotations.get(ANNOTATION) else { continue };
         let payload = payload(registry, &name, layer, patience).await?;
-        found.push(Signature { payload, signature: signature.clone() });
+        found.push(Signature { payload, signature: signature.clone(), evidence: evidence(layer) });
     }
     Ok(found)
+}
+
+/// What proves a keyless signature, in the annotations beside it.
+fn evidence(layer: &Descriptor) -> Option<Evidence> {
+    let (certificate, bundle) = (layer.annotations.get(CERTIFICATE)?, layer.annotations.get(BUNDLE)?);
+    let chain = layer.annotations.get(CHAIN).cloned().unwrap_or_default();
+    Some(Evidence { certificate: certificate.clone(), chain, bundle: bundle.clone() })
 }
 
 async fn payload(

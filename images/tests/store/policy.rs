@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 /// A directory with keys and a policy, and a registry that serves one image with whatever signatures it is given.
-struct Rig {
+pub(crate) struct Rig {
     dir: tempfile::TempDir,
-    registry: FakeRegistry,
-    /// Signed text and signature.
-    signatures: Arc<Mutex<Vec<(String, String)>>>,
+    pub(crate) registry: FakeRegistry,
+    /// Signed text, signature, and more annotations as JSON.
+    pub(crate) signatures: Arc<Mutex<Vec<(String, String, String)>>>,
 }
 
 impl Rig {
-    fn new() -> Self {
-        let signatures: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+    pub(crate) fn new() -> Self {
+        let signatures: Arc<Mutex<Vec<(String, String, String)>>> = Arc::default();
         let served = signatures.clone();
         let script =
             move |request: &Request, answer: Answer| sigstore(&served.lock().unwrap(), request, answer);
@@ -25,7 +25,7 @@ impl Rig {
         Self { dir: tempfile::tempdir().unwrap(), registry, signatures }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -52,7 +52,7 @@ impl Rig {
         }
         run("openssl", &arguments);
         let signature = base64::engine::general_purpose::STANDARD.encode(std::fs::read(out).unwrap());
-        self.signatures.lock().unwrap().push((text, signature));
+        self.signatures.lock().unwrap().push((text, signature, String::new()));
     }
 
     fn text(&self, repository: &str, digest: &str, kind: &str) -> String {
@@ -61,12 +61,12 @@ impl Rig {
         )
     }
 
-    fn right_text(&self) -> String {
+    pub(crate) fn right_text(&self) -> String {
         let repository = format!("{}/repo", self.registry.address);
         self.text(&repository, &self.registry.manifest, "cosign container image signature")
     }
 
-    fn policy(&self, text: &str) {
+    pub(crate) fn policy(&self, text: &str) {
         std::fs::write(self.path("policy.toml"), text).unwrap();
     }
 
@@ -77,16 +77,16 @@ impl Rig {
         ));
     }
 
-    fn store(&self, name: &str) -> ImageStore {
+    pub(crate) fn store(&self, name: &str) -> ImageStore {
         let options = Options { policy: Some(self.path("policy.toml")), ..Options::default() };
         ImageStore::open_with(&self.path(name), options).unwrap()
     }
 
-    async fn pull(&self, store: &ImageStore) -> Result<Image, Error> {
+    pub(crate) async fn pull(&self, store: &ImageStore) -> Result<Image, Error> {
         store.pull(Pull { reference: self.registry.name(), ..Pull::default() }).await
     }
 
-    async fn refused(&self, words: &str) {
+    pub(crate) async fn refused(&self, words: &str) {
         let store = self.store("refusing");
         let error = self.pull(&store).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
@@ -96,11 +96,11 @@ impl Rig {
 }
 
 /// Serves the signatures as cosign pushes them.
-fn sigstore(signatures: &[(String, String)], request: &Request, answer: Answer) -> Answer {
+fn sigstore(signatures: &[(String, String, String)], request: &Request, answer: Answer) -> Answer {
     if request.path.ends_with(".sig") && !signatures.is_empty() {
-        let layer = |(text, signature): &(String, String)| {
+        let layer = |(text, signature, more): &(String, String, String)| {
             format!(
-                r#"{{"mediaType":"application/vnd.dev.cosign.simplesigning.v1+json","digest":"{}","size":{},"annotations":{{"dev.cosignproject.cosign/signature":"{signature}"}}}}"#,
+                r#"{{"mediaType":"application/vnd.dev.cosign.simplesigning.v1+json","digest":"{}","size":{},"annotations":{{"dev.cosignproject.cosign/signature":"{signature}"{more}}}}}"#,
                 sha256(text.as_bytes()),
                 text.len()
             )
@@ -115,8 +115,8 @@ fn sigstore(signatures: &[(String, String)], request: &Request, answer: Answer) 
             ),
         );
     }
-    let text = signatures.iter().find(|(text, _)| request.path.ends_with(&sha256(text.as_bytes())));
-    text.map_or(answer, |(text, _)| Answer::new(200, text.as_bytes()))
+    let text = signatures.iter().find(|(text, ..)| request.path.ends_with(&sha256(text.as_bytes())));
+    text.map_or(answer, |(text, ..)| Answer::new(200, text.as_bytes()))
 }
 
 const P256: [&str; 4] = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
