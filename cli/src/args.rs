@@ -3,10 +3,14 @@
 mod container;
 mod create;
 mod image;
+mod volume;
+mod words;
 
 pub(crate) use container::*;
 pub(crate) use create::*;
 pub(crate) use image::*;
+pub(crate) use volume::*;
+pub(crate) use words::*;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use knarr_agent::membership::{Pin, Token as BootstrapToken};
@@ -67,6 +71,8 @@ pub(crate) enum Command {
     /// Pull, push, list and make images
     #[command(subcommand)]
     Image(Image),
+    #[command(flatten)]
+    Word(Word),
     /// Authenticate to a registry
     Login(Login),
     /// Forget the credentials for a registry
@@ -91,8 +97,9 @@ pub(crate) enum Command {
     },
     /// What this machine lacks, and what to do about it
     Doctor,
-    /// Services and routes of this node
-    Network,
+    /// The networks that containers of run can have
+    #[command(subcommand)]
+    Network(Network),
     /// Print a completion script
     Completions {
         #[allow(missing_docs)]
@@ -125,6 +132,29 @@ pub(crate) enum Token {
         /// The token, or its part before the point
         #[arg(required = true, value_name = "TOKEN")]
         tokens: Vec<String>,
+    },
+}
+
+/// Commands about networks: which there are is a matter of the settings.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Network {
+    /// List networks
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Ids only
+        #[arg(short, long)]
+        quiet: bool,
+        /// json, or a template such as '{{.Name}}' (after "table": with a header)
+        #[arg(long, value_name = "TEMPLATE")]
+        format: Option<String>,
+    },
+    /// Print everything known about networks as JSON
+    Inspect {
+        /// json, or a template such as '{{.Driver}}'
+        #[arg(short, long, value_name = "TEMPLATE")]
+        format: Option<String>,
+        #[arg(required = true, value_name = "NETWORK")]
+        names: Vec<String>,
     },
 }
 

@@ -4,14 +4,17 @@ mod build;
 mod build_output;
 mod copy;
 mod df;
+pub(crate) mod document;
 mod history;
 mod import;
 mod inspect;
+pub(crate) mod listed;
 mod load;
 mod ls;
 mod mount;
+pub(crate) mod names;
 mod progress;
-mod prune;
+pub(crate) mod prune;
 mod pull;
 mod push;
 mod rm;
@@ -20,9 +23,10 @@ mod tag;
 mod tags;
 
 use crate::args::Image as Command;
-use crate::events::Journal;
+use crate::events::{Journal, familiar};
 use crate::settings::Settings;
-use anyhow::Context;
+use crate::standalone;
+use anyhow::{Context, anyhow};
 use knarr_images::{Image, ImageStore, Options, login_files};
 
 pub(crate) use pull::pull;
@@ -36,17 +40,18 @@ pub(crate) async fn run(settings: Settings, command: Command) -> anyhow::Result<
         Command::Push(arguments) => push::run(&store, journal, arguments).await,
         Command::Copy { source, target } => copy::run(&store, &source, &target).await,
         Command::Ls(arguments) => ls::run(&store, &arguments),
-        Command::Inspect { name } => inspect::run(&store, &name),
-        Command::Tag { name, target } => tag::run(&store, journal, &name, &target),
-        Command::Rm { names } => rm::run(&store, journal, &names),
-        Command::Save(arguments) => save::run(&store, journal, &arguments),
-        Command::Load { input } => load::run(&store, journal, input.as_deref()),
-        Command::Import(arguments) => import::run(&store, journal, arguments).await,
-        Command::Build(arguments) => build::run(&settings, &store, arguments).await,
-        Command::Prune { all, until, filter, force: _ } => {
-            prune::run(&store, journal, all, until.as_deref(), filter.as_deref())
+        Command::Inspect(arguments) => inspect::run(&store, &arguments),
+        Command::Tag(arguments) => tag::run(&store, journal, &arguments),
+        Command::Rm(arguments) => {
+            let uses = standalone::uses(&settings).await?;
+            rm::run(&store, journal, &uses, &arguments)
         }
-        Command::History { no_trunc, name } => history::run(&store, &name, no_trunc),
+        Command::Save(arguments) => save::run(&store, journal, &arguments),
+        Command::Load(arguments) => load::run(&store, journal, &arguments),
+        Command::Import(arguments) => import::run(&store, journal, arguments).await,
+        Command::Build(arguments) => build::run(&settings, &store, *arguments).await,
+        Command::Prune(arguments) => prune::run(&store, journal, &arguments),
+        Command::History(arguments) => history::run(&store, &arguments),
         Command::Tags { name } => tags::run(&store, &name).await,
         Command::Catalog { registry } => tags::catalog(&store, &registry).await,
         Command::Df => df::run(&store),
@@ -67,6 +72,11 @@ pub(crate) fn open(settings: &Settings) -> anyhow::Result<ImageStore> {
 }
 
 /// The image that `name` means, or the error that every command gives.
-fn find(store: &ImageStore, name: &str) -> anyhow::Result<Image> {
-    store.find(name)?.with_context(|| format!("{name}: no such image"))
+pub(crate) fn find(store: &ImageStore, name: &str) -> anyhow::Result<Image> {
+    store.find(name)?.ok_or_else(|| no_such(name))
+}
+
+/// Docker's words.
+fn no_such(name: &str) -> anyhow::Error {
+    anyhow!("No such image: {}", familiar(name))
 }

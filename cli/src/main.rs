@@ -1,5 +1,6 @@
 //! `knarr`: the front door. Parses the command line, hands it to one file per command, and reports an error once.
 
+mod age;
 mod agent_command;
 mod apply;
 mod args;
@@ -14,17 +15,18 @@ mod instance;
 mod logging;
 mod login;
 mod moment;
-mod network_command;
 mod output;
 mod print_config;
 mod server_command;
 mod service_manager;
 mod settings;
 mod standalone;
+mod system;
 mod template;
 mod token_command;
 mod top;
 mod up;
+mod words;
 
 use args::{Arguments, Command};
 use clap::Parser;
@@ -89,11 +91,12 @@ async fn dispatch(command: Command, settings: settings::Settings) -> anyhow::Res
         Command::Login(arguments) => done(login::run(&settings, arguments).await),
         Command::Logout { server } => done(login::forget(server).await),
         Command::Container(command) => standalone::dispatch(settings, command).await,
+        Command::Word(word) => words::run(settings, word).await,
         Command::Token(command) => done(token_command::run(&settings, command).await),
         Command::Top { container: None, .. } => done(top::run(settings).await),
         Command::Top { container: Some(name), ps } => done(standalone::top::run(&settings, &name, &ps).await),
         Command::Doctor => done(doctor::run(settings)),
-        Command::Network => done(network_command::run(settings).await),
+        Command::Network(command) => done(standalone::networks::run(&settings, command).await),
         Command::Completions { shell } => done(completions::completions(shell)),
         Command::Man { directory } => done(completions::man_pages(&directory)),
     }

@@ -56,7 +56,7 @@ fn aligned(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
         .collect()
 }
 
-/// Bytes as Docker prints them: three significant digits, powers of ten.
+/// Bytes as Docker prints them: three significant digits at most, powers of ten.
 pub(crate) fn size(bytes: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB"];
     let mut value = bytes as f64;
@@ -66,7 +66,9 @@ pub(crate) fn size(bytes: u64) -> String {
         unit += 1;
     }
     let digits = if unit == 0 || value >= 100.0 { 0 } else { usize::from(value < 10.0) + 1 };
-    format!("{value:.digits$}{}", units[unit])
+    let number = format!("{value:.digits$}");
+    let number = if digits > 0 { number.trim_end_matches('0').trim_end_matches('.') } else { &number };
+    format!("{number}{}", units[unit])
 }
 
 #[cfg(test)]
@@ -76,7 +78,7 @@ mod tests {
     #[test]
     fn sizes_read_like_docker() {
         for (bytes, text) in
-            [(0, "0B"), (999, "999B"), (1000, "1.00kB"), (2_200_000, "2.20MB"), (216_000_000, "216MB")]
+            [(0, "0B"), (999, "999B"), (1000, "1kB"), (2_200_000, "2.2MB"), (216_000_000, "216MB")]
         {
             assert_eq!(size(bytes), text);
         }

@@ -14,18 +14,21 @@ mod each;
 mod ended;
 mod exec;
 mod export;
-mod facts;
+pub(crate) mod facts;
+mod filters;
 mod health;
 mod hosts;
 mod inspect;
 mod kill;
 mod logs;
 mod network;
+pub(crate) mod networks;
 mod pause;
 pub(crate) mod places;
 mod plan;
 mod port;
-mod ps;
+pub(crate) mod prune;
+pub(crate) mod ps;
 mod publish;
 mod recipe;
 mod rename;
@@ -40,7 +43,8 @@ mod terminal;
 mod told;
 pub(crate) mod top;
 mod update;
-mod volumes;
+mod uses;
+pub(crate) mod volumes;
 mod wait;
 
 use crate::args::Container as Command;
@@ -62,6 +66,8 @@ use restarts::History;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+
+pub(crate) use uses::{Use, uses};
 
 /// Seconds between the stop signal and SIGKILL where nobody says.
 const STOP_SECONDS: i64 = 10;

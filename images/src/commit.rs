@@ -48,7 +48,7 @@ pub(crate) fn commit(parts: &Parts, key: &str, image: &str, request: &Commit) ->
     }
     let _layer = add_layer(parts, &mut draft, &upper, request)?;
     for text in &request.changes {
-        change(&mut draft, text).map_err(|error| error.context(format_args!("--change {text:?}")))?;
+        change(&mut draft, text)?;
     }
     if let Some(author) = &request.author {
         draft.set_author(author);
@@ -94,7 +94,12 @@ fn add_layer(
     Ok(lease)
 }
 
-fn change(draft: &mut Draft, text: &str) -> Result<()> {
+/// Applies a Dockerfile instruction that only describes.
+pub(crate) fn change(draft: &mut Draft, text: &str) -> Result<()> {
+    describe_more(draft, text).map_err(|error| error.context(format_args!("--change {text:?}")))
+}
+
+fn describe_more(draft: &mut Draft, text: &str) -> Result<()> {
     let (arguments, given) = (Arguments::default(), BTreeMap::new());
     let words = Words { arguments: &arguments, given: &given, escape: '\\' };
     for line in read(text)?.lines {

@@ -18,13 +18,15 @@ pub struct DiskUsage {
     pub unique: u64,
 }
 
-/// Every image, the largest first.
-pub(crate) fn disk_usage(parts: &Parts) -> Result<Vec<DiskUsage>> {
+/// Blobs (false) and unpacked layers (true), with their bytes.
+type Pieces = HashMap<(bool, Digest), u64>;
+
+/// Every image with what it is made of.
+fn pieces(parts: &Parts) -> Result<Vec<(Image, Pieces)>> {
     let catalog = parts.catalog.read()?;
     let mut parts_of = Vec::new();
-    let mut users: HashMap<(bool, Digest), u32> = HashMap::new();
     for (id, record) in &catalog.images {
-        let mut pieces: HashMap<(bool, Digest), u64> = HashMap::new();
+        let mut pieces = Pieces::new();
         for blob in record.content().chain([id]) {
             pieces.insert((false, blob.clone()), parts.content.stat(blob)?.unwrap_or(0));
         }
@@ -32,9 +34,24 @@ pub(crate) fn disk_usage(parts: &Parts) -> Result<Vec<DiskUsage>> {
             let bytes = parts.layers.record(chain)?.map_or(0, |layer| layer.bytes);
             pieces.insert((true, chain.clone()), bytes);
         }
-        pieces.keys().for_each(|piece| *users.entry(piece.clone()).or_default() += 1);
         parts_of.push((record.image(id), pieces));
     }
+    Ok(parts_of)
+}
+
+/// Bytes of some images together: what several share counts once.
+pub(crate) fn usage_of_images(parts: &Parts, wanted: impl Fn(&Image) -> bool) -> Result<u64> {
+    let wanted = pieces(parts)?.into_iter().filter(|(image, _)| wanted(image));
+    let all: Pieces = wanted.flat_map(|(_, pieces)| pieces).collect();
+    Ok(all.values().sum())
+}
+
+/// Every image, the largest first.
+pub(crate) fn disk_usage(parts: &Parts) -> Result<Vec<DiskUsage>> {
+    let parts_of = pieces(parts)?;
+    let mut users: HashMap<(bool, Digest), u32> = HashMap::new();
+    let keys = parts_of.iter().flat_map(|(_, pieces)| pieces.keys());
+    keys.for_each(|piece| *users.entry(piece.clone()).or_default() += 1);
     let mut usages: Vec<DiskUsage> = parts_of
         .into_iter()
         .map(|(image, pieces)| {

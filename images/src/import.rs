@@ -1,5 +1,7 @@
 //! A directory or a tar becomes an image of one layer.
 
+use crate::build::config::Draft;
+use crate::commit::change;
 use crate::content::{ContentStore, put};
 use crate::digest::{Digest, Hashing};
 use crate::error::{Error, Result};
@@ -13,7 +15,7 @@ use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::parts::Parts;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -35,15 +37,17 @@ pub struct ImportConfig {
     pub labels: BTreeMap<String, String>,
     /// `8080/tcp`.
     pub exposed_ports: Vec<String>,
+    /// Dockerfile instructions that say more.
+    pub changes: Vec<String>,
+    /// What for.
+    pub message: Option<String>,
 }
 
-/// Imports under a name. The same input always gives the same image.
+/// Imports under a name, or under none. The same input always gives the same image.
 pub(crate) fn import(parts: &Parts, source: &Path, name: &str, config: &ImportConfig) -> Result<Image> {
-    let reference = Reference::parse(name)?;
-    let tag =
-        reference.tagged().ok_or_else(|| Error::invalid(format!("{name}: cannot import under a digest")))?;
+    let tags = tags(name)?;
     let (file, blob, diff_id) = compress_layer(parts, source)?;
-    let config = config_document(config, &diff_id, &Platform::host())?;
+    let config = changed(config_document(config, &diff_id, &Platform::host())?, &blob, config)?;
     let config_blob = Descriptor::of(media_type::OCI_CONFIG, &config);
     let manifest = Manifest::oci(config_blob.clone(), vec![blob.clone()])?;
     let manifest_digest = Digest::of(&manifest);
@@ -59,10 +63,34 @@ pub(crate) fn import(parts: &Parts, source: &Path, name: &str, config: &ImportCo
         index: None,
         config: config_blob.digest,
         size: blob.size + config_blob.size,
-        tags: [tag].into(),
+        tags,
         digest: None,
     };
     list_image(parts, &[plan], naming)
+}
+
+fn tags(name: &str) -> Result<BTreeSet<String>> {
+    if name.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let tag = Reference::parse(name)?.tagged();
+    Ok([tag.ok_or_else(|| Error::invalid(format!("{name}: cannot import under a digest")))?].into())
+}
+
+/// The config after the instructions and with the message.
+fn changed(document: Vec<u8>, blob: &Descriptor, config: &ImportConfig) -> Result<Vec<u8>> {
+    if config.changes.is_empty() && config.message.is_none() {
+        return Ok(document);
+    }
+    let document = serde_json::from_slice(&document).map_err(|e| Error::invalid(e.to_string()))?;
+    let mut draft = Draft::of_image(document, vec![blob.clone()])?;
+    for text in &config.changes {
+        change(&mut draft, text)?;
+    }
+    if let Some(message) = &config.message {
+        draft.comment(message);
+    }
+    draft.document(None)
 }
 
 /// Packs a directory, or takes an archive as it is.

@@ -16,6 +16,8 @@ pub struct Inspect {
     pub image: Image,
     /// Digest of the manifest that lists the layers.
     pub manifest_digest: String,
+    /// Its bytes.
+    pub manifest_size: u64,
     /// That manifest as it came.
     pub manifest: Value,
     /// The image's config as it came.
@@ -71,6 +73,7 @@ pub(crate) fn inspect(parts: &Parts, image: &Image) -> Result<Inspect> {
     Ok(Inspect {
         image: record.image(id),
         manifest_digest: record.manifest.to_string(),
+        manifest_size: parts.content.stat(&record.manifest)?.unwrap_or(0),
         manifest: read_json(parts, record.manifest.as_str())?,
         config: read_json(parts, id.as_str())?,
         layers,

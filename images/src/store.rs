@@ -12,7 +12,7 @@ use crate::changes::{Change, changes};
 use crate::commit::{Commit, commit};
 use crate::content::ContentStore;
 use crate::credentials::Credentials;
-use crate::disk_usage::{DiskUsage, disk_usage};
+use crate::disk_usage::{DiskUsage, disk_usage, usage_of_images};
 use crate::error::{Error, ErrorKind};
 use crate::files::{Files, with_image};
 use crate::image::{Image, Progress, Pull};
@@ -99,6 +99,11 @@ impl ImageStore {
     /// Removes one name; the image goes with its last one.
     pub fn untag(&self, name: &str) -> Result<()> {
         self.inner.update_and_collect(|catalog| find::untag(catalog, name)).map(drop)
+    }
+
+    /// Removes one name and nothing else: an image that containers stand on stays, if need be without a name.
+    pub fn take_name(&self, name: &str) -> Result<()> {
+        self.inner.update(|catalog| find::take_name(catalog, name)).map(drop)
     }
 
     /// Fails unless the policy lets containers run from the image under this name. An id stands for
@@ -220,12 +225,17 @@ impl ImageStore {
         Ok(total)
     }
 
+    /// Bytes that these of the listed images take together; what builds keep beside them is not counted.
+    pub fn usage_of_images(&self, wanted: impl Fn(&Image) -> bool) -> Result<u64> {
+        usage_of_images(&self.inner, wanted)
+    }
+
     /// What each image takes, the largest first.
     pub fn disk_usage(&self) -> Result<Vec<DiskUsage>> {
         disk_usage(&self.inner)
     }
 
-    /// Turns a directory or a tar archive into an image of one layer under this name.
+    /// Turns a directory or a tar archive into an image of one layer under this name; an empty one is none.
     pub fn import(&self, source: &Path, name: &str, config: ImportConfig) -> Result<Image> {
         import(&self.inner, source, name, &config)
     }
@@ -291,7 +301,8 @@ impl ImageStore {
         save(&self.inner, names, format, writer)
     }
 
-    /// Reads an archive of either format, plain or compressed, and answers the images that were in it.
+    /// Reads an archive of either format, plain or compressed, and answers the images that were in it, under the
+    /// names that they had there.
     pub fn load(&self, reader: &mut dyn std::io::Read) -> Result<Vec<Image>> {
         load(&self.inner, reader)
     }

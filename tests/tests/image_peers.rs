@@ -121,7 +121,7 @@ fn both_builders_make_the_same() {
         lab.knarr(&["image", "build", "-q", "-t", "ours:1", "-o", out, "context"]);
         let ours: serde_json::Value =
             serde_json::from_str(&lab.knarr(&["image", "inspect", "ours:1"])).unwrap();
-        let ours = &ours["config"];
+        let ours = &ours[0];
         lab.0.file("Dockerfile", &dockerfile.replace("BASE", "localhost/base:1"));
         buildah(&[
             "build",
@@ -157,13 +157,13 @@ fn both_builders_make_the_same() {
             "Shell",
             "Healthcheck",
         ] {
-            let (ours, theirs) = (plain(&ours["config"][key]), plain(&theirs[key]));
+            let (ours, theirs) = (plain(&ours["Config"][key]), plain(&theirs[key]));
             if ours != theirs {
                 differences.push(format!("{name}: {key}: {ours} {theirs}"));
             }
         }
         for key in ["Env", "Labels"] {
-            let (ours, theirs) = (words(&ours["config"][key]), words(&theirs[key]));
+            let (ours, theirs) = (words(&ours["Config"][key]), words(&theirs[key]));
             if ours != theirs {
                 differences.push(format!("{name}: {key}: {ours:?} {theirs:?}"));
             }

@@ -162,7 +162,9 @@ fn the_life_of_a_container_in_the_background() {
     assert!(lab.0.knarr(&["kill", c]).failed().contains("is not running"));
     assert!(lab.0.knarr(&["exec", c, "true"]).failed().contains("is not running"));
     assert_eq!(lab.knarr(&["rm", c]), format!("{c}\n"));
-    assert!(lab.0.knarr(&["inspect", c]).failed().contains(&format!("No such container: {c}")));
+    assert!(lab.0.knarr(&["inspect", c]).failed().contains(&format!("No such object: {c}")));
+    let missing = lab.0.knarr(&["container", "inspect", c]).failed();
+    assert!(missing.contains(&format!("No such container: {c}")), "{missing}");
     assert_eq!(lab.knarr(&["rm", "-f", c]), format!("{c}\n"), "gone is what was wanted");
 }
 

@@ -106,7 +106,7 @@ fn an_image_of_a_container() {
         lab.run(&["--rm", "made:1", "sh", "-c", "echo $A; test ! -e /srv && stat -c %a /etc"]).ok(),
         "b\n700\n"
     );
-    assert!(lab.knarr(&["image", "inspect", "made:1"]).contains("\"comment\": \"why\""));
+    assert!(lab.knarr(&["image", "inspect", "made:1"]).contains("\"Comment\": \"why\""));
     assert!(
         lab.0.knarr(&["commit", "-c", "RUN x", c]).failed().contains("RUN is not a valid change command")
     );

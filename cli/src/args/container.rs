@@ -1,6 +1,6 @@
 //! The command line of single containers (`knarr run` and its companions), named as Docker's.
 
-use super::{CreateOptions, Limits};
+use super::{CreateOptions, Limits, Volume};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -51,7 +51,7 @@ pub(crate) enum Container {
     Exec(Exec),
     /// Join the input and output of a running container
     Attach(Attach),
-    /// Print everything known about containers as JSON
+    /// Print everything known about containers, images or volumes as JSON
     Inspect(Inspect),
     /// Print the published ports of a container
     Port {
@@ -89,6 +89,7 @@ pub(crate) enum Container {
         name: String,
     },
     /// Remove containers
+    #[command(visible_alias = "remove")]
     Rm(Rm),
     /// Make, list and remove named volumes
     #[command(subcommand)]
@@ -165,13 +166,16 @@ pub(crate) struct Ps {
     /// Whole ids and commands
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// What they take on disk too
+    #[arg(short, long)]
+    pub(crate) size: bool,
     /// The newest one only, ended or not
     #[arg(short, long)]
     pub(crate) latest: bool,
     /// The newest ones only, ended or not
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) last: Option<usize>,
-    /// name=, id=, label=NAME[=VALUE], status=, exited=CODE, ancestor=IMAGE, volume=, health=
+    /// name=, id=, label=NAME[=VALUE], status=, exited=CODE, ancestor=IMAGE, volume=, health=, network=, publish=PORT, before=, since=
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,
     /// json, or a template such as '{{.ID}} {{.Names}}' (after "table": with a header)
@@ -186,7 +190,13 @@ pub(crate) struct Inspect {
     /// json, or a template such as '{{.State.Status}}'
     #[arg(short, long, value_name = "TEMPLATE")]
     pub(crate) format: Option<String>,
-    #[arg(required = true, value_name = "CONTAINER")]
+    /// container, image or volume [default: the first that has the name]
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["container", "image", "volume"])]
+    pub(crate) kind: Option<String>,
+    /// What containers take on disk too
+    #[arg(short, long)]
+    pub(crate) size: bool,
+    #[arg(required = true, value_name = "NAME")]
     pub(crate) names: Vec<String>,
 }
 
@@ -351,41 +361,4 @@ pub(crate) struct Rm {
     pub(crate) volumes: bool,
     #[arg(required = true, value_name = "CONTAINER")]
     pub(crate) names: Vec<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Volume {
-    /// Make a volume and print its name
-    Create {
-        #[allow(missing_docs)]
-        name: Option<String>,
-    },
-    /// List volumes
-    Ls {
-        /// Names only
-        #[arg(short, long)]
-        quiet: bool,
-    },
-    /// Print where volumes are, as JSON
-    Inspect {
-        #[arg(required = true, value_name = "VOLUME")]
-        names: Vec<String>,
-    },
-    /// Remove volumes
-    Rm {
-        /// One that is not there is no error
-        #[arg(short, long)]
-        force: bool,
-        #[arg(required = true, value_name = "VOLUME")]
-        names: Vec<String>,
-    },
-    /// Remove volumes that no container uses
-    Prune {
-        /// Named ones too
-        #[arg(short, long)]
-        all: bool,
-        /// Nothing is asked for here, so this changes nothing
-        #[arg(short, long)]
-        force: bool,
-    },
 }

@@ -72,6 +72,18 @@ pub(crate) struct CreateOptions {
     /// Publish a port ([IP:][HOST:]CONTAINER[/udp], ranges as FIRST-LAST)
     #[arg(short, long = "publish", value_name = "[IP:]HOST:CONTAINER")]
     pub(crate) publish: Vec<String>,
+    /// A port that the container has beside those of its image (PORT[/udp])
+    #[arg(long, value_name = "PORT")]
+    pub(crate) expose: Vec<String>,
+    /// One of engine.runtimes
+    #[arg(long, value_name = "NAME")]
+    pub(crate) runtime: Option<String>,
+    /// Logs are files here: json-file and local are taken for that, anything else is refused
+    #[arg(long, value_name = "DRIVER", value_parser = ["json-file", "local"])]
+    pub(crate) log_driver: Option<String>,
+    /// Of a log driver; there is none, so this changes nothing
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) log_opt: Vec<String>,
     /// Publish every port that the image exposes at a free port of this machine
     #[arg(short = 'P', long)]
     pub(crate) publish_all: bool,

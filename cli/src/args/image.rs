@@ -18,59 +18,27 @@ pub(crate) enum Image {
         target: String,
     },
     /// List images
+    #[command(visible_alias = "list")]
     Ls(Ls),
-    /// Print an image's manifest, config and layers as JSON
-    Inspect {
-        #[allow(missing_docs)]
-        name: String,
-    },
+    /// Print everything known about images as JSON
+    Inspect(InspectImages),
     /// Give an image another name
-    Tag {
-        #[allow(missing_docs)]
-        name: String,
-        #[allow(missing_docs)]
-        target: String,
-    },
+    Tag(Tag),
     /// Remove names, and images with their last name
-    Rm {
-        #[arg(required = true)]
-        names: Vec<String>,
-    },
+    #[command(visible_alias = "remove")]
+    Rm(RmImages),
     /// Write images as an archive
     Save(Save),
     /// Read images from an archive
-    Load {
-        /// The archive [default: stdin]
-        #[arg(short, long)]
-        input: Option<PathBuf>,
-    },
+    Load(Load),
     /// Make an image of a directory or tar archive
     Import(Import),
     /// Build an image from a Dockerfile
-    Build(Build),
+    Build(Box<Build>),
     /// Remove images that no container uses
-    Prune {
-        /// Named ones too
-        #[arg(short, long)]
-        all: bool,
-        /// Only those not pulled or used for so long: 30m, 72h, 7d
-        #[arg(long, value_name = "DURATION")]
-        until: Option<String>,
-        /// until=DURATION, as Docker spells it
-        #[arg(long, value_name = "until=DURATION", conflicts_with = "until")]
-        filter: Option<String>,
-        /// Nothing is asked for here, so this changes nothing
-        #[arg(short, long)]
-        force: bool,
-    },
+    Prune(PruneImages),
     /// Print how an image came to be, the newest step first
-    History {
-        /// Whole commands
-        #[arg(long)]
-        no_trunc: bool,
-        #[allow(missing_docs)]
-        name: String,
-    },
+    History(History),
     /// List the tags of a repository in its registry
     Tags {
         #[allow(missing_docs)]
@@ -100,6 +68,12 @@ pub(crate) enum Image {
 
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
+    /// Every tag of the repository
+    #[arg(short, long)]
+    pub(crate) all_tags: bool,
+    /// Print the image's name only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
     /// os/architecture[/variant]
     #[arg(long)]
     pub(crate) platform: Option<String>,
@@ -111,6 +85,12 @@ pub(crate) struct Pull {
 
 #[derive(Debug, Args)]
 pub(crate) struct Push {
+    /// Every tag of the repository that is here
+    #[arg(short, long, conflicts_with = "target")]
+    pub(crate) all_tags: bool,
+    /// Print the image's name only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
     #[allow(missing_docs)]
     pub(crate) name: String,
     /// Under another name
@@ -119,11 +99,102 @@ pub(crate) struct Push {
 
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
+    /// Images that only others stand on are not kept here, so this changes nothing
+    #[arg(short, long)]
+    pub(crate) all: bool,
     /// Ids only
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Whole ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Digests too
+    #[arg(long)]
+    pub(crate) digests: bool,
+    /// reference=PATTERN, dangling=BOOL, label=NAME[=VALUE], before=IMAGE, since=IMAGE, until=TIME
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// json, or a template such as '{{.Repository}}:{{.Tag}}' (after "table": with a header)
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) output: Output,
+    /// Only those of this name, with or without a tag
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectImages {
+    /// json, or a template such as '{{.Config.Cmd}}'
+    #[arg(short, long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tag {
+    #[allow(missing_docs)]
+    pub(crate) name: String,
+    #[allow(missing_docs)]
+    pub(crate) target: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmImages {
+    /// Also where a container that has ended uses it; one that is not there is no error
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// No image stands on another one here, so this changes nothing
+    #[arg(long)]
+    pub(crate) no_prune: bool,
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    /// The archive [default: stdin]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Nothing but the names is printed here anyway
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneImages {
+    /// Named ones too
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only those not pulled or used for so long: 30m, 72h, 7d
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) until: Option<String>,
+    /// until=DURATION, as Docker spells it
+    #[arg(long, value_name = "until=DURATION", conflicts_with = "until")]
+    pub(crate) filter: Option<String>,
+    /// Nothing is asked for here, so this changes nothing
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// Whole commands
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Sizes and dates for people
+    #[arg(short = 'H', long, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub(crate) human: bool,
+    /// json, or a template such as '{{.CreatedBy}}' (after "table": with a header)
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
+    #[allow(missing_docs)]
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Args)]
@@ -159,13 +230,19 @@ pub(crate) struct Import {
     /// PORT[/udp]
     #[arg(long)]
     pub(crate) expose: Vec<String>,
+    /// A Dockerfile instruction: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR, ...
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub(crate) change: Vec<String>,
+    /// What for
+    #[arg(short, long)]
+    pub(crate) message: Option<String>,
     /// Push it under its name as well
-    #[arg(long)]
+    #[arg(long, requires = "name")]
     pub(crate) push: bool,
     /// A directory or a tar archive (- for stdin)
     pub(crate) source: PathBuf,
     #[allow(missing_docs)]
-    pub(crate) name: String,
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, Args)]

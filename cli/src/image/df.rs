@@ -1,6 +1,6 @@
 //! `knarr image df`: what images take on disk, together and each.
 
-use crate::image::ls::short_id;
+use crate::image::listed::short_id;
 use crate::output;
 use knarr_images::ImageStore;
 

@@ -12,14 +12,13 @@ use std::path::Path;
 /// Imports, pushes with `--push`, prints the image's id.
 pub(crate) async fn run(store: &ImageStore, journal: &Journal, arguments: Import) -> anyhow::Result<()> {
     let config = config(&arguments)?;
-    let image = if arguments.source == Path::new("-") {
-        store.import(Path::new("/dev/stdin"), &arguments.name, config)?
-    } else {
-        store.import(&arguments.source, &arguments.name, config)?
-    };
-    journal.image("import", &image.id, &familiar(&arguments.name));
-    if arguments.push {
-        push::push(store, journal, &image, &arguments.name).await?;
+    let from_stdin = arguments.source == Path::new("-");
+    let source = if from_stdin { Path::new("/dev/stdin") } else { &arguments.source };
+    let image = store.import(source, arguments.name.as_deref().unwrap_or_default(), config)?;
+    let name = arguments.name.as_deref().map(familiar);
+    journal.image("import", &image.id, name.as_ref().unwrap_or(&image.id));
+    if let Some(name) = name.filter(|_| arguments.push) {
+        push::push(store, journal, &image, &name, false).await?;
     }
     output::line(&image.id);
     Ok(())
@@ -44,6 +43,8 @@ fn config(arguments: &Import) -> anyhow::Result<ImportConfig> {
         workdir: arguments.workdir.clone().unwrap_or_default(),
         user: arguments.user.clone().unwrap_or_default(),
         labels: labels(&arguments.label)?,
+        changes: arguments.change.clone(),
+        message: arguments.message.clone(),
         exposed_ports: arguments.expose.iter().map(|port| exposed(port)).collect::<Result<_, _>>()?,
     })
 }

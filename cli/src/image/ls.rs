@@ -1,45 +1,40 @@
-//! `knarr image ls`: one row per name.
+//! `knarr image ls`, `knarr images`: one row per name, in Docker's columns.
 
+use super::listed::{self, Look};
 use crate::args::{Ls, Output};
-use crate::output;
+use crate::{output, template};
 use knarr_images::{Image, ImageStore};
-use serde_json::json;
+use serde_json::{Value, json};
+
+/// Header and field of each column.
+const COLUMNS: [(&str, &str); 6] = [
+    ("REPOSITORY", "Repository"),
+    ("TAG", "Tag"),
+    ("DIGEST", "Digest"),
+    ("IMAGE ID", "ID"),
+    ("CREATED", "CreatedSince"),
+    ("SIZE", "Size"),
+];
 
 /// Lists images.
 pub(crate) fn run(store: &ImageStore, arguments: &Ls) -> anyhow::Result<()> {
-    let images = store.list()?;
     if arguments.output == Output::Json {
-        return output::json(&images.iter().map(as_json).collect::<Vec<_>>());
+        return output::json(&store.list()?.iter().map(as_json).collect::<Vec<_>>());
     }
-    if arguments.quiet {
-        images.iter().for_each(|image| output::line(&short_id(&image.id)));
+    let look = Look::new(&arguments.filter, arguments.name.as_deref(), arguments.no_trunc)?;
+    let mut listed = listed::all(store)?;
+    look.keep(store, &mut listed)?;
+    let rows: Vec<Value> = listed.iter().flat_map(|listed| listed.rows(&look)).collect();
+    if arguments.quiet && arguments.format.is_none() {
+        rows.iter().for_each(|row| output::line(row["ID"].as_str().unwrap_or_default()));
         return Ok(());
     }
-    let rows: Vec<Vec<String>> = images.iter().flat_map(rows).collect();
-    output::table(&["IMAGE", "TAG", "IMAGE ID", "SIZE"], &rows);
-    Ok(())
+    let shown = |(_, field): &&(&str, &str)| arguments.digests || *field != "Digest";
+    let columns: Vec<(&str, &str)> = COLUMNS.iter().filter(shown).copied().collect();
+    template::print(&rows, arguments.format.as_deref(), &columns)
 }
 
-fn rows(image: &Image) -> Vec<Vec<String>> {
-    let row = |name: &str, tag: &str| {
-        vec![name.to_owned(), tag.to_owned(), short_id(&image.id), output::size(image.size)]
-    };
-    if image.tags.is_empty() {
-        return vec![row("<none>", "<none>")];
-    }
-    image
-        .tags
-        .iter()
-        .map(|tag| tag.rsplit_once(':').map_or_else(|| row(tag, ""), |(name, tag)| row(name, tag)))
-        .collect()
-}
-
-/// The first 13 digits, as crictl shows them.
-pub(crate) fn short_id(id: &str) -> String {
-    id.strip_prefix("sha256:").unwrap_or(id).chars().take(13).collect()
-}
-
-fn as_json(image: &Image) -> serde_json::Value {
+fn as_json(image: &Image) -> Value {
     json!({
         "id": image.id,
         "repoTags": image.tags,

@@ -1,21 +1,31 @@
 //! `knarr image prune`: images that no container uses.
 
+use super::names;
+use crate::args::PruneImages;
 use crate::events::Journal;
 use crate::output;
 use anyhow::{Context, bail};
-use knarr_images::{ImageStore, Prune};
+use knarr_images::{ImageStore, Prune, Pruned};
 use std::time::Duration;
 
 /// Removes images without a name, or with `--all` every unused one (and what builds keep to be faster), and says how
 /// much that gave back.
-pub(crate) fn run(
+pub(crate) fn run(store: &ImageStore, journal: &Journal, arguments: &PruneImages) -> anyhow::Result<()> {
+    let pruned = prune(store, journal, arguments)?;
+    output::line(&format!("Total reclaimed space: {}", output::size(pruned.bytes)));
+    Ok(())
+}
+
+/// Removes them and prints which.
+pub(crate) fn prune(
     store: &ImageStore,
     journal: &Journal,
-    all: bool,
-    until: Option<&str>,
-    filter: Option<&str>,
-) -> anyhow::Result<()> {
-    let filter = filter
+    arguments: &PruneImages,
+) -> anyhow::Result<Pruned> {
+    let (all, until) = (arguments.all, arguments.until.as_deref());
+    let filter = arguments
+        .filter
+        .as_deref()
         .map(|text| text.strip_prefix("until=").with_context(|| format!("--filter {text}: until=DURATION")))
         .transpose()?;
     let unused_for = until.or(filter).map(duration).transpose()?;
@@ -23,13 +33,21 @@ pub(crate) fn run(
         store.forget_builds()?;
     }
     let pruned = store.prune(&Prune { all, unused_for })?;
-    for image in &pruned.images {
-        image.tags.iter().for_each(|tag| journal.image("untag", &image.id, tag));
-        journal.image("delete", &image.id, &image.id);
-        output::line(image.tags.first().unwrap_or(&image.id));
+    if !pruned.images.is_empty() {
+        output::line("Deleted Images:");
     }
-    output::line(&format!("Total reclaimed space: {}", output::size(pruned.bytes)));
-    Ok(())
+    for image in &pruned.images {
+        for tag in &image.tags {
+            journal.image("untag", &image.id, tag);
+            output::line(&format!("untagged: {}", names::short(tag)));
+        }
+        journal.image("delete", &image.id, &image.id);
+        output::line(&format!("deleted: {}", image.id));
+    }
+    if !pruned.images.is_empty() {
+        output::line("");
+    }
+    Ok(pruned)
 }
 
 /// `1h30m`, `72h`, `7d`: numbers with s, m, h or d.

@@ -8,31 +8,32 @@ use jiff::Timestamp;
 use knarr_agent::cri::RuntimeService;
 use knarr_agent::cri::v1::{ContainerState, ContainerStatus, ContainerStatusRequest};
 use knarr_agent::engine::additions::INIT;
+use knarr_images::ImageStore;
 use serde_json::{Value, json};
 
 /// One container.
 #[derive(Debug)]
-pub(super) struct Facts {
-    pub(super) name: String,
-    pub(super) status: ContainerStatus,
-    pub(super) paused: bool,
+pub(crate) struct Facts {
+    pub(crate) name: String,
+    pub(crate) status: ContainerStatus,
+    pub(crate) paused: bool,
     /// Empty without a network of its own.
-    pub(super) address: String,
+    pub(crate) address: String,
     /// That of IPv6, the same.
     second_address: String,
     /// How it was asked for, in the words of `docker inspect`'s HostConfig.
-    pub(super) options: Value,
+    pub(crate) options: Value,
     /// Its `config.json`.
     spec: Value,
     pid: i64,
     history: History,
     /// None without a check.
-    pub(super) health: Option<Health>,
+    pub(crate) health: Option<Health>,
 }
 
 impl Facts {
     /// None where there is no container (yet), or one that is about to go.
-    pub(super) async fn of(place: &Standalone) -> anyhow::Result<Option<Self>> {
+    pub(crate) async fn of(place: &Standalone) -> anyhow::Result<Option<Self>> {
         let Some(container) = place.container().await? else { return Ok(None) };
         if is_left_over(&container) {
             return Ok(None);
@@ -63,21 +64,26 @@ impl Facts {
     }
 
     /// The same where there must be one.
-    pub(super) async fn expect(place: &Standalone) -> anyhow::Result<Self> {
+    pub(crate) async fn expect(place: &Standalone) -> anyhow::Result<Self> {
         Self::of(place).await?.ok_or_else(|| places::no_such(place.name()))
     }
 
     /// A label of ours.
-    pub(super) fn label(&self, key: &str) -> &str {
+    pub(crate) fn label(&self, key: &str) -> &str {
         self.status.labels.get(key).map_or("", String::as_str)
     }
 
     /// The image as the user named it.
-    pub(super) fn image(&self) -> &str {
+    pub(crate) fn image(&self) -> &str {
         match self.label(plan::IMAGE_LABEL) {
             "" => &self.status.image_ref,
             name => name,
         }
+    }
+
+    /// Bytes that it wrote and that no volume holds.
+    pub(crate) fn written(&self, store: &ImageStore) -> u64 {
+        store.snapshot_usage(&self.status.id).map_or(0, |(bytes, _)| bytes)
     }
 
     /// It has ended, and is about to be started again.
@@ -86,7 +92,7 @@ impl Facts {
     }
 
     /// Docker's word for its state.
-    pub(super) fn state(&self) -> &'static str {
+    pub(crate) fn state(&self) -> &'static str {
         match self.status.state() {
             _ if self.restarting() => "restarting",
             ContainerState::ContainerCreated => "created",
@@ -98,14 +104,14 @@ impl Facts {
     }
 
     /// Places where the runtime mounted something: what it made for that is not the container's doing.
-    pub(super) fn mount_points(&self) -> Vec<std::path::PathBuf> {
+    pub(crate) fn mount_points(&self) -> Vec<std::path::PathBuf> {
         let mounts = self.spec["mounts"].as_array();
         let places = mounts.into_iter().flatten().filter_map(|mount| mount["destination"].as_str());
         places.map(Into::into).collect()
     }
 
     /// The object of `docker inspect`, as far as both know a thing.
-    pub(super) fn document(&self, log_file: &std::path::Path) -> Value {
+    pub(crate) fn document(&self, log_file: &std::path::Path) -> Value {
         let (status, process) = (&self.status, &self.spec["process"]);
         let words = process["args"].as_array().cloned().unwrap_or_default();
         let words = &words[if words.starts_with(&INIT.map(Value::from)) { INIT.len() } else { 0 }..];
@@ -159,7 +165,7 @@ impl Facts {
         document
     }
 
-    pub(super) fn env(&self, name: &str) -> String {
+    pub(crate) fn env(&self, name: &str) -> String {
         let all = self.spec["process"]["env"].as_array();
         let mut values = all.into_iter().flatten().filter_map(|pair| pair.as_str()?.split_once('='));
         values.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).unwrap_or_default()

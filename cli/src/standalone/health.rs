@@ -39,7 +39,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// What is known of a container's health.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Health {
+pub(crate) struct Health {
     /// `starting`, `healthy` or `unhealthy`.
     pub(super) status: String,
     failing_streak: u64,

@@ -1,17 +1,19 @@
-//! `knarr inspect`: containers as JSON or through a template, in the words of `docker inspect`.
+//! `knarr inspect`: containers, images and volumes as JSON or through a template, in the words of `docker inspect`.
 
-use super::Standalone;
 use super::facts::Facts;
+use super::{Standalone, places, volumes};
 use crate::args::Inspect;
+use crate::image::{self, document};
 use crate::settings::Settings;
 use crate::{output, template};
-use anyhow::bail;
+use anyhow::{anyhow, bail};
+use serde_json::{Value, json};
 
-/// Prints a list with one object per container, or a line each.
+/// Prints a list with one object per name, or a line each.
 pub(crate) async fn run(settings: Settings, arguments: Inspect) -> anyhow::Result<()> {
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for name in &arguments.names {
-        match document(&settings, name).await {
+        match document(&settings, name, &arguments).await {
             Ok(document) => found.push(document),
             Err(error) => failures.push(output::describe(&error)),
         }
@@ -21,15 +23,50 @@ pub(crate) async fn run(settings: Settings, arguments: Inspect) -> anyhow::Resul
         Some("json") => output::line(&serde_json::to_string(&found)?),
         Some(format) => {
             let template = template::Template::parse(format)?;
-            for document in &found {
-                output::line(&template.render(document)?);
+            for document in found {
+                output::line(&template.render(&document::for_template(document))?);
             }
         }
     }
     if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
 }
 
-async fn document(settings: &Settings, name: &str) -> anyhow::Result<serde_json::Value> {
+/// What has the name, of the kind that is asked for or of the first that there is.
+async fn document(settings: &Settings, name: &str, arguments: &Inspect) -> anyhow::Result<Value> {
+    match arguments.kind.as_deref() {
+        Some("container") => container(settings, name, arguments.size).await,
+        Some("image") => of_image(settings, name),
+        Some(_) => volumes::document(settings, name),
+        None => match container(settings, name, arguments.size).await {
+            Err(error) if is_missing(&error, name) => {
+                let other = of_image(settings, name).or_else(|_| volumes::document(settings, name));
+                other.map_err(|_| anyhow!("No such object: {name}"))
+            }
+            found => found,
+        },
+    }
+}
+
+fn is_missing(error: &anyhow::Error, name: &str) -> bool {
+    error.to_string() == places::no_such(name).to_string()
+}
+
+async fn container(settings: &Settings, name: &str, sized: bool) -> anyhow::Result<Value> {
     let place = Standalone::find(settings, name).await?;
-    Ok(Facts::expect(&place).await?.document(&place.log_file()))
+    let facts = Facts::expect(&place).await?;
+    let mut document = facts.document(&place.log_file());
+    if sized {
+        let store = image::open(settings)?;
+        let written = facts.written(&store);
+        let image = store.find(&facts.status.image_id)?;
+        let below = image.map(|image| document::of(&store, &image)).transpose()?.unwrap_or_default();
+        document["SizeRw"] = json!(written);
+        document["SizeRootFs"] = json!(written + below["Size"].as_u64().unwrap_or(0));
+    }
+    Ok(document)
+}
+
+fn of_image(settings: &Settings, name: &str) -> anyhow::Result<Value> {
+    let store = image::open(settings)?;
+    document::of(&store, &image::find(&store, name)?)
 }

@@ -8,7 +8,7 @@ use super::plan::health::OfImage;
 use super::plan::{self, Known, Plan};
 use super::{Standalone, helper, hosts, places, publish, recipe, volumes};
 use crate::args::{CreateOptions, Run};
-use crate::events::Journal;
+use crate::events::{Journal, familiar};
 use crate::settings::Settings;
 use crate::{image, output};
 use anyhow::{Context, bail};
@@ -156,7 +156,12 @@ async fn image_of(store: &ImageStore, journal: &Journal, options: &CreateOptions
     match (options.pull.as_str(), found) {
         ("missing", Some(image)) | ("never", Some(image)) => Ok(image),
         ("never", None) => bail!("No such image: {}", options.image),
-        _ => image::pull(store, journal, &options.image, options.platform.clone(), options.quiet).await,
+        (policy, _) => {
+            if policy == "missing" && !options.quiet {
+                output::complain(&format!("Unable to find image '{}' locally", familiar(&options.image)));
+            }
+            image::pull(store, journal, &options.image, options.platform.clone(), options.quiet).await
+        }
     }
 }
 
@@ -177,7 +182,7 @@ async fn make(
         directory: &place.place.directory,
         image_id: &image.id,
         image: (config.entrypoint().clone().unwrap_or_default(), config.cmd().clone().unwrap_or_default()),
-        exposed: config.exposed_ports().clone().unwrap_or_default(),
+        exposed: exposed(config.exposed_ports().clone().unwrap_or_default(), &options.expose),
         inherited: volumes::of_others(settings, &options.volumes_from).await?,
         volumes: config.volumes().clone().unwrap_or_default(),
         labels: config.labels().clone().unwrap_or_default(),
@@ -191,7 +196,8 @@ async fn make(
     std::fs::create_dir_all(log_directory).with_context(|| format!("mkdir {}", log_directory.display()))?;
     let ready = volumes::prepare(settings, &place.place.directory, &mounts)?;
     container.mounts.extend(ready.mounts.iter().cloned());
-    let request = RunPodSandboxRequest { config: Some(sandbox.clone()), runtime_handler: String::new() };
+    let runtime_handler = runtime_handler(settings, options.runtime.as_deref())?;
+    let request = RunPodSandboxRequest { config: Some(sandbox.clone()), runtime_handler };
     let sandbox_id = place.engine.run_pod_sandbox(request).await?.pod_sandbox_id;
     if !container.mounts.iter().any(|mount| plan::is_own(&mount.container_path)) {
         let names = hosts::Names {
@@ -215,6 +221,27 @@ async fn make(
     place.engine.add(&container_id, additions).await?;
     volumes::fill(&ready, &place.engine.root_of(&container_id)?)?;
     Ok(Created { sandbox_id, container_id, tty: options.tty })
+}
+
+/// Ports of the image and of the command line, each once.
+fn exposed(mut ports: Vec<String>, more: &[String]) -> Vec<String> {
+    for port in more {
+        let named = if port.contains('/') { port.clone() } else { format!("{port}/tcp") };
+        if !ports.contains(&named) {
+            ports.push(named);
+        }
+    }
+    ports
+}
+
+/// The default runtime has no name; ours and the one whose place it takes are names for it too.
+fn runtime_handler(settings: &Settings, name: Option<&str>) -> anyhow::Result<String> {
+    match name {
+        None => Ok(String::new()),
+        Some(name) if settings.node.engine.runtimes.contains_key(name) => Ok(name.to_owned()),
+        Some("runc" | "knarr-runtime") => Ok(String::new()),
+        Some(name) => bail!("unknown or invalid runtime name: {name}"),
+    }
 }
 
 fn chooses_ports(options: &CreateOptions) -> bool {

@@ -3,20 +3,22 @@
 //! ```text
 //! DATA_DIR/run-volumes/NAME/_data    the contents; a new volume begins with what the image has at its place
 //! DATA_DIR/run-volumes/NAME/of       the container that it was made for, where it was given no name
+//! DATA_DIR/run-volumes/NAME/labels   its labels, one NAME=VALUE a line, where it has any
 //! ```
 
 use super::each::each;
 use super::plan::mounts::{At, Wish, check_name, volumes_from};
 use super::{Standalone, places, plan};
-use crate::args::Volume as Command;
+use crate::args::{LsVolumes, Volume as Command};
 use crate::events::Journal;
-use crate::output;
+use crate::image::listed::parsed_bool;
 use crate::settings::Settings;
+use crate::{output, template};
 use anyhow::{Context, bail};
 use knarr_agent::cri::v1::Mount;
 use knarr_images::{FileKind, Files};
-use serde_json::json;
-use std::collections::BTreeSet;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -25,9 +27,9 @@ const DATA: &str = "_data";
 /// One of the volume commands.
 pub(super) async fn run(settings: &Settings, command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Create { name } => create(settings, name),
-        Command::Ls { quiet } => list(settings, quiet),
-        Command::Inspect { names } => inspect(settings, &names),
+        Command::Create { label, driver: _, name } => create(settings, name, &label),
+        Command::Ls(arguments) => list(settings, &arguments).await,
+        Command::Inspect { format, names } => inspect(settings, format.as_deref(), &names),
         Command::Rm { force, names } => {
             each(&names, async |name| {
                 expect(settings, name, force)?;
@@ -39,52 +41,165 @@ pub(super) async fn run(settings: &Settings, command: Command) -> anyhow::Result
             })
             .await
         }
-        Command::Prune { all, force: _ } => prune(settings, all).await,
+        Command::Prune { all, filter, force: _ } => {
+            let freed = prune(settings, all, &filter).await?;
+            output::line(&format!("Total reclaimed space: {}", output::size(freed)));
+            Ok(())
+        }
     }
 }
 
-fn create(settings: &Settings, name: Option<String>) -> anyhow::Result<()> {
+fn create(settings: &Settings, name: Option<String>, labels: &[String]) -> anyhow::Result<()> {
     let name = match name {
         Some(name) => name,
         None => places::random()?,
     };
     check_name(&name)?;
     make(settings, &name)?;
+    if !labels.is_empty() {
+        std::fs::write(directory(settings, &name).join("labels"), labels.join("\n"))?;
+    }
     output::line(&name);
     Ok(())
 }
 
-fn list(settings: &Settings, quiet: bool) -> anyhow::Result<()> {
-    let names = all(settings)?;
-    if quiet {
-        names.iter().for_each(|name| output::line(name));
-        return Ok(());
-    }
-    let rows: Vec<Vec<String>> = names.into_iter().map(|name| vec!["local".to_owned(), name]).collect();
-    output::table(&["DRIVER", "VOLUME NAME"], &rows);
-    Ok(())
-}
+/// Header and field of each column.
+const COLUMNS: [(&str, &str); 2] = [("DRIVER", "Driver"), ("VOLUME NAME", "Name")];
 
-fn inspect(settings: &Settings, names: &[String]) -> anyhow::Result<()> {
-    let mut found = Vec::new();
-    for name in names {
-        expect(settings, name, false)?;
-        let place = directory(settings, name).join(DATA);
-        found.push(json!({"Name": name, "Driver": "local", "Mountpoint": place, "Scope": "local"}));
-    }
-    output::json(&found)
-}
-
-async fn prune(settings: &Settings, named_too: bool) -> anyhow::Result<()> {
-    let used = in_use(settings).await?;
+async fn list(settings: &Settings, arguments: &LsVolumes) -> anyhow::Result<()> {
+    let filters =
+        arguments.filter.iter().map(|text| Filter::parse(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let used = match filters.iter().any(|filter| filter.key == "dangling") {
+        true => in_use(settings).await?,
+        false => BTreeSet::new(),
+    };
+    let mut rows = Vec::new();
     for name in all(settings)? {
-        let anonymous = directory(settings, &name).join("of").exists();
-        if !used.contains(&name) && (named_too || anonymous) {
-            remove(settings, &name)?;
-            output::line(&name);
+        let labels = labels(settings, &name);
+        if filters.iter().all(|filter| filter.holds(&name, &labels, &used)) {
+            let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            rows.push(json!({
+                "Driver": "local", "Name": name, "Labels": labels.join(","), "Scope": "local",
+                "Mountpoint": directory(settings, &name).join(DATA), "Links": "N/A", "Size": "N/A",
+            }));
         }
     }
-    Ok(())
+    if arguments.quiet {
+        rows.iter().for_each(|row| output::line(row["Name"].as_str().unwrap_or_default()));
+        return Ok(());
+    }
+    template::print(&rows, arguments.format.as_deref(), &COLUMNS)
+}
+
+/// `--filter` of `ls` and `prune`.
+#[derive(Debug)]
+struct Filter {
+    key: String,
+    value: String,
+}
+
+impl Filter {
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let (key, value) = text.split_once('=').with_context(|| format!("invalid filter '{text}'"))?;
+        let known = match key {
+            "name" | "label" | "label!" | "driver" => true,
+            "dangling" | "all" => parsed_bool(value).is_some(),
+            _ => false,
+        };
+        if !known {
+            bail!("invalid filter '{text}'");
+        }
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+
+    fn holds(&self, name: &str, labels: &BTreeMap<String, String>, used: &BTreeSet<String>) -> bool {
+        let labelled = || match self.value.split_once('=') {
+            Some((name, value)) => labels.get(name).is_some_and(|known| known == value),
+            None => labels.contains_key(&self.value),
+        };
+        match self.key.as_str() {
+            "name" => name.contains(&self.value),
+            "driver" => self.value == "local",
+            "dangling" => parsed_bool(&self.value) != Some(used.contains(name)),
+            "label" => labelled(),
+            "label!" => !labelled(),
+            _ => true,
+        }
+    }
+}
+
+fn labels(settings: &Settings, name: &str) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(directory(settings, name).join("labels")).unwrap_or_default();
+    let pairs = text.lines().map(|line| line.split_once('=').unwrap_or((line, "")));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn inspect(settings: &Settings, format: Option<&str>, names: &[String]) -> anyhow::Result<()> {
+    let found = names.iter().map(|name| document(settings, name)).collect::<anyhow::Result<Vec<_>>>()?;
+    match format {
+        None => output::json(&found),
+        Some(_) => template::print(&found, format, &[]),
+    }
+}
+
+/// The object of `docker volume inspect`.
+pub(crate) fn document(settings: &Settings, name: &str) -> anyhow::Result<Value> {
+    if check_name(name).is_err() {
+        bail!("no such volume: {name}");
+    }
+    expect(settings, name, false)?;
+    let directory = directory(settings, name);
+    let made = std::fs::metadata(&directory)?.created().ok();
+    let made = made.and_then(|time| jiff::Timestamp::try_from(time).ok());
+    let labels = labels(settings, name);
+    Ok(json!({
+        "CreatedAt": made.and_then(|time| time.round(jiff::Unit::Second).ok()),
+        "Driver": "local",
+        "Labels": if labels.is_empty() { Value::Null } else { json!(labels) },
+        "Mountpoint": directory.join(DATA),
+        "Name": name,
+        "Options": Value::Null,
+        "Scope": "local",
+    }))
+}
+
+/// Removes those that no container uses and prints which; answers how many bytes they had.
+pub(crate) async fn prune(settings: &Settings, named_too: bool, filters: &[String]) -> anyhow::Result<u64> {
+    let filters = filters.iter().map(|text| Filter::parse(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let named_too = named_too
+        || filters.iter().any(|filter| filter.key == "all" && parsed_bool(&filter.value) == Some(true));
+    let used = in_use(settings).await?;
+    let (mut removed, mut freed) = (Vec::new(), 0);
+    for name in all(settings)? {
+        let anonymous = directory(settings, &name).join("of").exists();
+        let wanted = filters.iter().all(|filter| filter.holds(&name, &labels(settings, &name), &used));
+        if !used.contains(&name) && (named_too || anonymous) && wanted {
+            freed += bytes(settings, &name);
+            remove(settings, &name)?;
+            removed.push(name);
+        }
+    }
+    if !removed.is_empty() {
+        output::line("Deleted Volumes:");
+        removed.iter().for_each(|name| output::line(name));
+        output::line("");
+    }
+    Ok(freed)
+}
+
+/// Bytes of the files in a volume.
+pub(crate) fn bytes(settings: &Settings, name: &str) -> u64 {
+    let (mut total, mut left) = (0, vec![directory(settings, name).join(DATA)]);
+    while let Some(directory) = left.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(data) if data.is_dir() => left.push(entry.path()),
+                Ok(data) => total += data.len(),
+                Err(_) => {}
+            }
+        }
+    }
+    total
 }
 
 fn root(settings: &Settings) -> PathBuf {
@@ -103,7 +218,7 @@ fn expect(settings: &Settings, name: &str, force: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn all(settings: &Settings) -> anyhow::Result<Vec<String>> {
+pub(crate) fn all(settings: &Settings) -> anyhow::Result<Vec<String>> {
     let entries = match std::fs::read_dir(root(settings)) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -118,7 +233,7 @@ fn all(settings: &Settings) -> anyhow::Result<Vec<String>> {
 }
 
 /// Names of the volumes that containers have mounted, running or not.
-async fn in_use(settings: &Settings) -> anyhow::Result<BTreeSet<String>> {
+pub(crate) async fn in_use(settings: &Settings) -> anyhow::Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     let root = root(settings).canonicalize().unwrap_or_else(|_| root(settings));
     for place in places::all(settings)? {

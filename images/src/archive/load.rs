@@ -227,10 +227,11 @@ impl<'a> Loading<'a> {
             index: None,
             config: manifest.config.digest.clone(),
             size: manifest.total_size(),
-            tags,
+            tags: tags.clone(),
             digest: None,
         };
-        list_image(self.parts, &plan, naming)
+        let image = list_image(self.parts, &plan, naming)?;
+        Ok(Image { tags: tags.into_iter().collect(), ..image })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which image a user means.
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Record};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
@@ -42,6 +42,16 @@ fn by_reference(catalog: &Catalog, reference: &Reference) -> Option<Digest> {
 
 /// Takes one name away; an image without any name goes, unless it is pinned. By id: all names.
 pub(crate) fn untag(catalog: &mut Catalog, name: &str) -> Result<()> {
+    let id = take_name(catalog, name)?;
+    let nameless = |record: &Record| record.tags.is_empty() && record.digests.is_empty() && !record.pinned;
+    if catalog.images.get(&id).is_some_and(nameless) {
+        catalog.images.remove(&id);
+    }
+    Ok(())
+}
+
+/// The same for the name alone; answers whose it was.
+pub(crate) fn take_name(catalog: &mut Catalog, name: &str) -> Result<Digest> {
     let missing = || Error::new(ErrorKind::NotFound, format!("{name}: image not known"));
     let id = locate(catalog, name)?.ok_or_else(missing)?;
     let Some(record) = catalog.images.get_mut(&id) else { return Err(missing()) };
@@ -61,16 +71,12 @@ pub(crate) fn untag(catalog: &mut Catalog, name: &str) -> Result<()> {
             }
         }
     }
-    if record.tags.is_empty() && record.digests.is_empty() && !record.pinned {
-        catalog.images.remove(&id);
-    }
-    Ok(())
+    Ok(id)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Record;
 
     fn catalog() -> (Catalog, Digest) {
         let mut catalog = Catalog::default();
