@@ -2,6 +2,7 @@
 
 mod build;
 mod build_output;
+mod build_request;
 mod copy;
 mod df;
 pub(crate) mod document;

@@ -24,6 +24,7 @@ use std::path::PathBuf;
 
 pub(crate) mod base;
 pub(crate) mod cache;
+mod chmod;
 pub(crate) mod config;
 pub(crate) mod copy;
 mod copy_step;
@@ -65,6 +66,12 @@ pub struct BuildRequest {
     pub arguments: BTreeMap<String, String>,
     /// `--secret`: contents by id.
     pub secrets: BTreeMap<String, Vec<u8>>,
+    /// `--ssh`: sockets of agents by id.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// `--build-context`: what else FROM and `--from` can name.
+    pub contexts: BTreeMap<String, BuildContext>,
+    /// `--add-host`: lines of a RUN's /etc/hosts, name and address.
+    pub hosts: Vec<(String, String)>,
     /// Labels besides those of the Dockerfile.
     pub labels: BTreeMap<String, String>,
     /// Stop after this stage.
@@ -73,10 +80,21 @@ pub struct BuildRequest {
     pub platform: Option<String>,
     /// Execute every step again.
     pub no_cache: bool,
+    /// Execute the steps of these stages again.
+    pub no_cache_stages: BTreeSet<String>,
     /// For RUNs that do not say.
     pub network: Network,
     /// Seconds since 1970: the image was made then, and no file of a new layer is newer.
     pub source_date_epoch: Option<i64>,
+}
+
+/// A name besides those of stages and images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildContext {
+    /// A directory, for `--from`; its own `.dockerignore` counts.
+    Directory(PathBuf),
+    /// Another image than the one of that name.
+    Image(String),
 }
 
 /// What happens during a build. Steps have numbers in the order in which they begin.
@@ -145,8 +163,8 @@ impl Build {
             tags.insert(tag.ok_or_else(|| Error::invalid(format!("{name}: a tag cannot hold a digest")))?);
         }
         let (target, automatic) = (request.target.as_deref(), automatic_arguments(&platform));
-        let graph = Graph::plan(&request.dockerfile, target, &request.arguments, &automatic)
-            .map_err(|error| error.in_file(&request.file))?;
+        let graph =
+            Graph::plan(&request, target, &automatic).map_err(|error| error.in_file(&request.file))?;
         Ok(Self { request, platform, tags, graph })
     }
 

@@ -146,7 +146,7 @@ impl StepRunner {
                 }),
                 ..Process::default()
             }),
-            mounts: mounts(step),
+            mounts: mounts(step)?,
             linux: Some(self.linux(step)),
             ..Spec::default()
         })
@@ -221,7 +221,7 @@ fn home(passwd: &str, user: &str) -> String {
     found.filter(|home| !home.is_empty()).unwrap_or_else(|| fallback.to_owned())
 }
 
-fn mounts(step: &RunStep<'_>) -> Vec<Mount> {
+fn mounts(step: &RunStep<'_>) -> anyhow::Result<Vec<Mount>> {
     let mut mounts = spec::standard_mounts(false);
     mounts.push(spec::mount(
         "/dev/shm",
@@ -233,6 +233,9 @@ fn mounts(step: &RunStep<'_>) -> Vec<Mount> {
         if Path::new(file).is_file() {
             mounts.push(spec::bind(file, Path::new(file), &["ro"]));
         }
+    }
+    if !step.hosts.is_empty() {
+        mounts.push(spec::bind("/etc/hosts", &hosts_file(step)?, &["ro"]));
     }
     for mount in &step.mounts {
         mounts.push(match mount {
@@ -246,7 +249,18 @@ fn mounts(step: &RunStep<'_>) -> Vec<Mount> {
             }
         });
     }
-    mounts
+    Ok(mounts)
+}
+
+/// This machine's names, and those that the build was given.
+fn hosts_file(step: &RunStep<'_>) -> anyhow::Result<PathBuf> {
+    let mut text = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    for (name, address) in &step.hosts {
+        text.push_str(&format!("{address}\t{name}\n"));
+    }
+    let file = step.scratch.join("hosts");
+    std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -271,6 +271,18 @@ pub(crate) struct Build {
     /// For RUN --mount=type=secret: id=NAME[,src=FILE|,env=VARIABLE]
     #[arg(long, value_name = "id=NAME,...")]
     pub(crate) secret: Vec<String>,
+    /// For RUN --mount=type=ssh: an agent's socket [default: $SSH_AUTH_SOCK]
+    #[arg(long, value_name = "default|ID[=SOCKET]", num_args = 0..=1, default_missing_value = "default")]
+    pub(crate) ssh: Vec<String>,
+    /// Another name for FROM and --from: a directory, or docker-image://NAME
+    #[arg(long, value_name = "NAME=PLACE")]
+    pub(crate) build_context: Vec<String>,
+    /// A line of the /etc/hosts of RUN (NAME:IP)
+    #[arg(long, value_name = "NAME:IP")]
+    pub(crate) add_host: Vec<String>,
+    /// Run the steps of these stages again
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
     /// NAME=VALUE
     #[arg(long)]
     pub(crate) label: Vec<String>,
@@ -286,11 +298,42 @@ pub(crate) struct Build {
     /// Write the id of the image to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
-    /// auto or plain, which are the same
-    #[arg(long, default_value = "auto", value_parser = ["auto", "plain"])]
+    /// auto, plain and tty are the same; quiet shows nothing
+    #[arg(long, default_value = "auto", value_parser = ["auto", "plain", "tty", "quiet"])]
     pub(crate) progress: String,
-    /// A directory; - reads the Dockerfile from stdin and has no files
+    /// Push the result under its names
+    #[arg(long, requires = "tag")]
+    pub(crate) push: bool,
+    /// Write what was built to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) same: SameAnyway,
+    /// A directory, or - for stdin: a tar archive of the context, or a Dockerfile alone
     pub(crate) context: PathBuf,
+}
+
+/// What docker users write, and what is so here in any case: nobody asks for it.
+#[derive(Debug, Args)]
+#[allow(dead_code)]
+pub(crate) struct SameAnyway {
+    /// The result is in the store anyway
+    #[arg(long, hide = true)]
+    load: bool,
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    rm: Option<String>,
+    #[arg(long, hide = true)]
+    force_rm: bool,
+    #[arg(long, hide = true)]
+    compress: bool,
+    #[arg(long, hide = true)]
+    cache_from: Vec<String>,
+    #[arg(long, hide = true)]
+    cache_to: Vec<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    provenance: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sbom: Option<String>,
 }
 
 /// Who is asking a registry.

@@ -8,6 +8,7 @@
 //! - Nothing tells when it was done: made-up directories have a fixed time, and a directory that something is put into
 //!   keeps its own. So the same files always give the same layer.
 
+use crate::build::chmod::Chmod;
 use crate::build::tree::{Found, Tree, relative};
 use crate::error::{Error, Result};
 use crate::layer::directory::{apply_directory, open_in_root};
@@ -21,14 +22,20 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// How files look when they arrive.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Look {
     /// Instead of the file's own.
     pub(crate) owner: Option<(u32, u32)>,
-    /// Instead of the file's own.
-    pub(crate) mode: Option<u32>,
+    /// What becomes of the file's own mode.
+    pub(crate) mode: Option<Chmod>,
     /// Of directories that are made on the way, in seconds since 1970.
     pub(crate) time: i64,
+}
+
+impl Look {
+    fn mode(&self, own: u32, is_dir: bool) -> u32 {
+        self.mode.as_ref().map_or(own, |chmod| chmod.of(own, is_dir))
+    }
 }
 
 /// Copies into one root.
@@ -78,7 +85,7 @@ impl Copier {
 
     /// Writes one file that is in no tree.
     pub(crate) fn write(&mut self, path: &TreePath, content: &[u8]) -> Result<()> {
-        let mode = self.look.mode.unwrap_or(0o644);
+        let mode = self.look.mode(0o644, false);
         let (uid, gid) = self.look.owner.unwrap_or_default();
         let meta = Meta { mode, uid, gid, mtime: (self.look.time, 0), xattrs: Vec::new() };
         self.file(path, &meta, &mut &*content)
@@ -217,7 +224,7 @@ impl Copier {
         let xattrs = xattrs.into_iter().filter(|(name, _)| name != b"security.selinux").collect();
         let (uid, gid) = self.look.owner.unwrap_or((file.stat.st_uid, file.stat.st_gid));
         let nanos = u32::try_from(file.stat.st_mtime_nsec).unwrap_or(0);
-        let mode = self.look.mode.unwrap_or(file.stat.st_mode & 0o7777);
+        let mode = self.look.mode(file.stat.st_mode & 0o7777, file.is_dir());
         Ok(Meta { mode, uid, gid, mtime: (file.stat.st_mtime, nanos), xattrs })
     }
 }

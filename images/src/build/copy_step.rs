@@ -1,5 +1,6 @@
 //! COPY and ADD: from the context, a stage, an image, or the Dockerfile itself.
 
+use crate::build::chmod::Chmod;
 use crate::build::config::Draft;
 use crate::build::copy::{Copier, Look};
 use crate::build::ignore::Ignore;
@@ -31,7 +32,7 @@ struct Plan {
     /// The target must be a directory.
     into: bool,
     chown: Option<String>,
-    mode: Option<u32>,
+    mode: Option<Chmod>,
     exclude: Vec<String>,
     parents: bool,
 }
@@ -39,23 +40,31 @@ struct Plan {
 /// Executes COPY or ADD.
 pub(crate) fn run(stage: &mut StageRun<'_>, step: &Step<'_>, transfer: &Transfer, text: &str) -> Result<()> {
     let plan = plan(stage, transfer)?;
+    let job = stage.job;
     let origin = match transfer.flags.get("from") {
-        None => None,
-        Some(from) => Some(match stage.job.build.graph.origin(from, stage.index)? {
-            Origin::Stage(index) => stage.job.wait_for(index)?,
-            Origin::Image(name) => stage.job.image(&name)?,
-        }),
+        None => Source::Directory(&job.context),
+        Some(from) => match job.build.graph.origin(from, stage.index)? {
+            Origin::Stage(index) => Source::Layers(Box::new(job.wait_for(index)?)),
+            Origin::Image(name) => Source::Layers(Box::new(job.image(&name)?)),
+            Origin::Context(name) => Source::Directory(job.tree(Some(&name)).0),
+        },
     };
-    let keys = keys(stage, &plan, origin.as_ref())?;
-    let context = &stage.job.context;
-    let origin = origin.as_ref();
-    stage.layered(step, &keys, text, |workspace| match origin {
-        None => execute(&plan, context, workspace, Some((0, 0))),
-        Some(origin) => {
+    let keys = keys(stage, &plan, &origin)?;
+    stage.layered(step, &keys, text, |workspace| match &origin {
+        Source::Directory(tree) => execute(&plan, tree, workspace, Some((0, 0))),
+        Source::Layers(origin) => {
             let view = workspace.view(origin.top())?;
             execute(&plan, &Tree::open(&view, Ignore::default())?, workspace, None)
         }
     })
+}
+
+/// Where files come from.
+enum Source<'a> {
+    /// The context, or a directory with a name.
+    Directory(&'a Tree),
+    /// A stage or an image.
+    Layers(Box<Draft>),
 }
 
 fn plan(stage: &StageRun<'_>, transfer: &Transfer) -> Result<Plan> {
@@ -76,7 +85,7 @@ fn plan(stage: &StageRun<'_>, transfer: &Transfer) -> Result<Plan> {
         target: stage.absolute(&target),
         into: target.ends_with('/') || target == "." || target.ends_with("/."),
         chown: flags.get("chown").map(str::to_owned),
-        mode: flags.get("chmod").map(owner::mode).transpose()?,
+        mode: flags.get("chmod").map(Chmod::parse).transpose()?,
         exclude: flags.all("exclude").map(str::to_owned).collect(),
         parents: flags.is_set("parents")?,
     };
@@ -116,7 +125,7 @@ fn local(source: String) -> Result<String> {
 
 /// Files of a stage or image are known by the layers they are in, which is cheap, and by what they are, which lets
 /// a step survive a change in a stage that gave the same files.
-fn keys(stage: &StageRun<'_>, plan: &Plan, origin: Option<&Draft>) -> Result<Vec<Digest>> {
+fn keys(stage: &StageRun<'_>, plan: &Plan, origin: &Source<'_>) -> Result<Vec<Digest>> {
     let words = format!(
         "{} {:?} {:?} {:?} {} {:?} {:?} {:?} {}",
         plan.add,
@@ -129,9 +138,12 @@ fn keys(stage: &StageRun<'_>, plan: &Plan, origin: Option<&Draft>) -> Result<Vec
         plan.exclude,
         plan.parents
     );
-    let Some(origin) = origin else {
-        let content = contents(plan, &stage.job.context, false)?;
-        return Ok(vec![stage.key("COPY", &[words.as_bytes(), content.as_str().as_bytes()])]);
+    let origin = match origin {
+        Source::Layers(origin) => origin,
+        Source::Directory(tree) => {
+            let content = contents(plan, tree, false)?;
+            return Ok(vec![stage.key("COPY", &[words.as_bytes(), content.as_str().as_bytes()])]);
+        }
     };
     let top = origin.top().map_or("scratch", |chain| chain.as_str());
     let cheap = stage.key("COPY --from", &[words.as_bytes(), top.as_bytes()]);
@@ -146,26 +158,28 @@ fn keys(stage: &StageRun<'_>, plan: &Plan, origin: Option<&Draft>) -> Result<Vec
 
 fn contents(plan: &Plan, tree: &Tree, with_owner: bool) -> Result<Digest> {
     let mut all = String::new();
-    for found in plan.find(tree)? {
+    for (found, _) in plan.find(tree)? {
         all.push_str(tree.digest(&found, with_owner)?.as_str());
     }
     Ok(Digest::of(all.as_bytes()))
 }
 
 impl Plan {
-    fn find(&self, tree: &Tree) -> Result<Vec<Named>> {
+    fn find(&self, tree: &Tree) -> Result<Vec<(Named, usize)>> {
         let exclude = Ignore::of(self.exclude.iter().map(String::as_str));
         let mut all = Vec::new();
         for source in &self.sources {
-            all.extend(tree.find(source, &exclude)?);
+            let above = above_pivot(source);
+            all.extend(tree.find_as(source, &exclude, self.parents)?.into_iter().map(|named| (named, above)));
         }
         Ok(all)
     }
 
     /// Where one source goes.
-    fn target_of(&self, copier: &Copier, source: &TreePath, is_dir: bool) -> TreePath {
+    fn target_of(&self, copier: &Copier, source: &TreePath, is_dir: bool, above: usize) -> TreePath {
         if self.parents {
-            return self.target.join(source.as_bytes());
+            let kept = source.parts().skip(above);
+            return kept.fold(self.target.clone(), |path, part| path.join(part));
         }
         match source.split() {
             Some((_, name)) if !is_dir && (self.into || copier.is_dir(&self.target)) => {
@@ -176,9 +190,15 @@ impl Plan {
     }
 }
 
+/// `--parents` keeps only what comes after a `/./` of the source: how many parts come before it.
+fn above_pivot(source: &str) -> usize {
+    let inside = source.strip_prefix("./").unwrap_or(source);
+    inside.split_once("/./").map_or(0, |(above, _)| TreePath::clean(above.as_bytes()).parts().count())
+}
+
 fn execute(plan: &Plan, tree: &Tree, workspace: &Workspace<'_>, owner: Option<(u32, u32)>) -> Result<()> {
     let chown = plan.chown.as_deref().map(|text| owner::resolve(text, &workspace.tree()?)).transpose()?;
-    let look = Look { owner: chown.or(owner), mode: plan.mode, time: 0 };
+    let look = Look { owner: chown.or(owner), mode: plan.mode.clone(), time: 0 };
     let mut copier = Copier::new(&workspace.root(), look)?;
     let found = plan.find(tree)?;
     if found.len() > 1 && !plan.into && !copier.is_dir(&plan.target) {
@@ -186,18 +206,18 @@ fn execute(plan: &Plan, tree: &Tree, workspace: &Workspace<'_>, owner: Option<(u
             "the pattern matches several files: the destination must be a directory and end with a /";
         return Err(Error::invalid(message));
     }
-    for source in &found {
+    for (source, above) in &found {
         match archive(plan, tree, &source.files)? {
             Some(archive) => extract(archive, plan, workspace, chown)?,
             None => {
-                let target = plan.target_of(&copier, &source.path, source.is_dir());
+                let target = plan.target_of(&copier, &source.path, source.is_dir(), *above);
                 copier.copy(tree, &source.files, &target)?;
             }
         }
     }
     for (name, content) in &plan.inline {
         let name = TreePath::clean(name.as_bytes());
-        copier.write(&plan.target_of(&copier, &name, false), content)?;
+        copier.write(&plan.target_of(&copier, &name, false, 0), content)?;
     }
     copier.finish()
 }
@@ -226,7 +246,7 @@ fn extract(
     let unpacked = unpack(BufReader::new(archive), Limits::default(), &mut DirectorySink::new(&aside)?)?;
     inherit(&aside, &unpacked.implicit, &[])?;
     let tree = Tree::open(&aside, Ignore::default())?;
-    let mut copier = Copier::new(&workspace.root(), Look { owner, mode: plan.mode, time: 0 })?;
+    let mut copier = Copier::new(&workspace.root(), Look { owner, mode: plan.mode.clone(), time: 0 })?;
     for found in tree.find("/", &Ignore::default())? {
         copier.make_dir(&plan.target)?;
         copier.copy(&tree, &found.files, &plan.target)?;

@@ -7,9 +7,10 @@ use crate::build::config::Draft;
 use crate::build::ignore::Ignore;
 use crate::build::listed::list;
 use crate::build::runner::Runner;
+use crate::build::scope::Arguments;
 use crate::build::stage_run::StageRun;
 use crate::build::tree::Tree;
-use crate::build::{Build, BuildEvent, Listener};
+use crate::build::{Build, BuildContext, BuildEvent, Listener};
 use crate::content::ContentStore;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,6 +21,7 @@ use crate::reference::Reference;
 use crate::store::find::find;
 use crate::store::parts::Parts;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -31,15 +33,28 @@ pub(crate) struct Job<'a> {
     pub(crate) runner: &'a dyn Runner,
     listener: Listener<'a>,
     pub(crate) context: Tree,
+    /// Directories that were given names.
+    contexts: BTreeMap<String, Tree>,
     pub(crate) cache: Cache,
     /// Stages that are done; none where one failed.
-    finished: Mutex<BTreeMap<usize, Option<Draft>>>,
+    finished: Mutex<BTreeMap<usize, Option<(Draft, Arguments)>>>,
     changed: Condvar,
     failed: AtomicBool,
     steps: AtomicUsize,
     /// Keep what this build relies on until it is listed.
     leases: Mutex<Vec<Lease>>,
     used: Mutex<Vec<Digest>>,
+}
+
+fn named_trees(contexts: &BTreeMap<String, BuildContext>) -> Result<BTreeMap<String, Tree>> {
+    let mut trees = BTreeMap::new();
+    for (name, context) in contexts {
+        let BuildContext::Directory(path) = context else { continue };
+        let ignore = std::fs::read(path.join(".dockerignore")).unwrap_or_default();
+        let ignore = Ignore::parse(&String::from_utf8_lossy(&ignore));
+        trees.insert(name.clone(), Tree::open(path, ignore)?);
+    }
+    Ok(trees)
 }
 
 /// A thread that panicked with a lock held has failed the build already.
@@ -61,6 +76,7 @@ impl<'a> Job<'a> {
             runner,
             listener,
             context,
+            contexts: named_trees(&build.request.contexts)?,
             cache: Cache::open(&parts.root)?,
             finished: Mutex::default(),
             changed: Condvar::new(),
@@ -86,7 +102,8 @@ impl<'a> Job<'a> {
         if let Some(error) = first_error(outcomes) {
             return Err(error.in_file(&self.build.request.file));
         }
-        let Some(mut draft) = locked(&self.finished).remove(&self.build.graph.target).flatten() else {
+        let target = locked(&self.finished).remove(&self.build.graph.target).flatten();
+        let Some((mut draft, _)) = target else {
             return Err(Error::invalid("the target was not built"));
         };
         for (name, value) in &self.build.request.labels {
@@ -102,24 +119,29 @@ impl<'a> Job<'a> {
     /// Builds one stage and tells those who wait for it.
     fn stage(&self, index: usize) -> Result<()> {
         let result = StageRun::new(self, index).and_then(StageRun::run);
-        let (draft, result) = match result {
-            Ok(draft) => (Some(draft), Ok(())),
+        let (stage, result) = match result {
+            Ok(stage) => (Some(stage), Ok(())),
             Err(error) => {
                 self.failed.store(true, Ordering::Relaxed);
                 (None, Err(error))
             }
         };
-        locked(&self.finished).insert(index, draft);
+        locked(&self.finished).insert(index, stage);
         self.changed.notify_all();
         result
     }
 
     /// Waits for another stage.
     pub(crate) fn wait_for(&self, index: usize) -> Result<Draft> {
+        self.wait_for_whole(index).map(|(draft, _)| draft)
+    }
+
+    /// The same, with the arguments that were declared in it.
+    pub(crate) fn wait_for_whole(&self, index: usize) -> Result<(Draft, Arguments)> {
         let mut finished = locked(&self.finished);
         loop {
             match finished.get(&index) {
-                Some(Some(draft)) => return Ok(draft.clone()),
+                Some(Some(stage)) => return Ok(stage.clone()),
                 Some(None) => return Err(stopped()),
                 None => finished = self.changed.wait(finished).unwrap_or_else(PoisonError::into_inner),
             }
@@ -129,6 +151,16 @@ impl<'a> Job<'a> {
     /// Fails when another stage has failed.
     pub(crate) fn check(&self) -> Result<()> {
         if self.failed.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
+    }
+
+    /// Where files come from that no layer has: the context, or a directory with a name.
+    pub(crate) fn tree(&self, name: Option<&str>) -> (&Tree, &Path) {
+        let request = &self.build.request;
+        let named = name.and_then(|name| match (self.contexts.get(name), request.contexts.get(name)) {
+            (Some(tree), Some(BuildContext::Directory(path))) => Some((tree, path.as_path())),
+            _ => None,
+        });
+        named.unwrap_or((&self.context, &request.context))
     }
 
     /// An image of the store as the beginning of a stage.

@@ -1,4 +1,4 @@
-//! `--chown` and `--chmod`: names are looked up in the image's own files.
+//! `--chown`: names are looked up in the image's own files.
 
 use crate::build::tree::Tree;
 use crate::error::{Error, Result};
@@ -46,16 +46,6 @@ fn entry(root: &Tree, file: &str, name: &str) -> Result<(u32, u32)> {
     Ok((field(2).ok_or_else(missing)?, field(3).unwrap_or_default()))
 }
 
-/// An octal mode.
-pub(crate) fn mode(text: &str) -> Result<u32> {
-    match u32::from_str_radix(text, 8) {
-        Ok(mode) if mode <= 0o7777 => Ok(mode),
-        _ => Err(Error::invalid(format!(
-            "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
-        ))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +67,5 @@ mod tests {
             assert_eq!(resolve(text, &root).unwrap(), expected, "{text}");
         }
         assert!(resolve("nobody", &root).unwrap_err().to_string().contains("no such name in /etc/passwd"));
-        assert!(mode("0644").unwrap() == 0o644 && mode("888").is_err() && mode("u+x").is_err());
     }
 }

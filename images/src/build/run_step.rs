@@ -2,7 +2,7 @@
 
 use crate::build::ignore::Ignore;
 use crate::build::instruction::Command;
-use crate::build::job::{Step, locked};
+use crate::build::job::{Job, Step, locked};
 use crate::build::runner::{Network, RunMount, RunStep};
 use crate::build::source::Heredoc;
 use crate::build::stage_run::StageRun;
@@ -16,6 +16,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::entry::TreePath;
 use crate::lock::FileLock;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -29,9 +30,20 @@ const MAX_LINE: usize = 8 << 10;
 struct Planned {
     mount: StepMount,
     target: String,
-    /// Layers of the stage or image it comes from; the context where absent.
-    from: Option<Option<Digest>>,
+    from: Place,
 }
+
+/// Where the files of a mount are.
+#[derive(Debug)]
+enum Place {
+    /// The context, or a directory with a name.
+    Directory(Option<String>),
+    /// The layers of a stage or image.
+    Layers(Option<Digest>),
+}
+
+/// Where the sockets of agents are in a container, numbered.
+const AGENTS: &str = "/run/buildkit/ssh_agent.";
 
 /// Executes one RUN.
 pub(crate) fn run(
@@ -48,7 +60,7 @@ pub(crate) fn run(
     let (job, draft) = (stage.job, stage.draft.clone());
     let shown = shown(command_words(&argv));
     stage.layered(step, &[key], &created_by, |workspace| {
-        let prepared = Prepared::new(job.build, &mounts, workspace, &job.context, &job.parts.root)?;
+        let prepared = Prepared::new(job, &mounts, workspace)?;
         let root = workspace.root();
         Copier::new(&root, Look::default()).and_then(|mut copier| {
             copier.make_dir(&TreePath::clean(draft.workdir().as_bytes()))?;
@@ -66,6 +78,7 @@ pub(crate) fn run(
             user: draft.user().to_owned(),
             mounts: prepared.mounts,
             network,
+            hosts: job.build.request.hosts.clone(),
             output: &|bytes| lines.print(bytes),
         })?;
         lines.end();
@@ -132,14 +145,19 @@ fn planned(stage: &StageRun<'_>, flags: &Flags) -> Result<Vec<Planned>> {
     for text in flags.all("mount") {
         let mount = StepMount::parse(&scope.expand(text)?)?;
         let from = match &mount.from {
-            None => None,
-            Some(from) => Some(match stage.job.build.graph.origin(from, stage.index)? {
-                Origin::Stage(index) => stage.job.wait_for(index)?.top().cloned(),
-                Origin::Image(name) => stage.job.image(&name)?.top().cloned(),
-            }),
+            None => Place::Directory(None),
+            Some(from) => match stage.job.build.graph.origin(from, stage.index)? {
+                Origin::Stage(index) => Place::Layers(stage.job.wait_for(index)?.top().cloned()),
+                Origin::Image(name) => Place::Layers(stage.job.image(&name)?.top().cloned()),
+                Origin::Context(name) => Place::Directory(Some(name)),
+            },
         };
         let target = match (&mount.target, &mount.id) {
             (Some(target), _) => stage.absolute(target).to_string(),
+            (None, _) if mount.kind == Kind::Ssh => {
+                let before = |planned: &&Planned| planned.mount.kind == Kind::Ssh;
+                format!("{AGENTS}{}", all.iter().filter(before).count())
+            }
             (None, Some(id)) => format!("/run/secrets/{id}"),
             (None, None) => return Err(Error::invalid("--mount=type=secret: id or target is required")),
         };
@@ -161,8 +179,8 @@ fn key(
     let mut words = format!("{argv:?} {env:?} {user:?} {workdir:?} {network:?}");
     for planned in mounts {
         words.push_str(&format!(" {:?} {:?}", planned.mount, planned.from));
-        if planned.mount.kind == Kind::Bind && planned.from.is_none() {
-            let tree = &stage.job.context;
+        if let (Kind::Bind, Place::Directory(name)) = (planned.mount.kind, &planned.from) {
+            let (tree, _) = stage.job.tree(name.as_deref());
             for found in tree.find(source(&planned.mount), &Ignore::default())? {
                 words.push_str(tree.digest(&found, false)?.as_str());
             }
@@ -183,13 +201,8 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(
-        build: &crate::build::Build,
-        planned: &[Planned],
-        workspace: &Workspace<'_>,
-        context: &Tree,
-        store: &Path,
-    ) -> Result<Self> {
+    fn new(job: &Job<'_>, planned: &[Planned], workspace: &Workspace<'_>) -> Result<Self> {
+        let (request, store) = (&job.build.request, &job.parts.root);
         let mut prepared = Self { mounts: Vec::new(), env: Vec::new(), _locks: Vec::new() };
         for planned in planned {
             let mount = &planned.mount;
@@ -198,15 +211,15 @@ impl Prepared {
                     let target = planned.target.clone();
                     prepared.mounts.push(RunMount::Tmpfs { target, size: mount.size });
                 }
-                Kind::Secret => prepared.secret(planned, &build.request.secrets, workspace)?,
+                Kind::Secret => prepared.secret(planned, &request.secrets, workspace)?,
+                Kind::Ssh => prepared.agent(planned, &request.ssh)?,
                 Kind::Cache => {
                     let directory = prepared.cache(planned, workspace, store)?;
                     prepared.bind(planned, directory, mount.read_only.unwrap_or(false));
                 }
                 Kind::Bind => {
                     let read_only = mount.read_only.unwrap_or(true);
-                    let directory =
-                        bind_source(planned, workspace, context, &build.request.context, read_only)?;
+                    let directory = bind_source(planned, workspace, job, read_only)?;
                     prepared.bind(planned, directory, read_only);
                 }
             }
@@ -222,7 +235,7 @@ impl Prepared {
     fn secret(
         &mut self,
         planned: &Planned,
-        secrets: &std::collections::BTreeMap<String, Vec<u8>>,
+        secrets: &BTreeMap<String, Vec<u8>>,
         workspace: &Workspace<'_>,
     ) -> Result<()> {
         let mount = &planned.mount;
@@ -250,10 +263,26 @@ impl Prepared {
         Ok(())
     }
 
+    /// The socket of an agent, which whoever builds has named.
+    fn agent(&mut self, planned: &Planned, agents: &BTreeMap<String, PathBuf>) -> Result<()> {
+        let id = planned.mount.id.as_deref().unwrap_or("default");
+        let Some(socket) = agents.get(id) else {
+            return match planned.mount.required {
+                true => Err(Error::invalid(format!("unset ssh forward key {id}"))),
+                false => Ok(()),
+            };
+        };
+        if !self.env.iter().any(|(name, _)| name == "SSH_AUTH_SOCK") {
+            self.env.push(("SSH_AUTH_SOCK".to_owned(), planned.target.clone()));
+        }
+        self.bind(planned, socket.clone(), false);
+        Ok(())
+    }
+
     /// The directory of a cache: by its id, or else its target.
     fn cache(&mut self, planned: &Planned, workspace: &Workspace<'_>, store: &Path) -> Result<PathBuf> {
         let mount = &planned.mount;
-        if planned.from.is_some() {
+        if mount.from.is_some() {
             return Err(Error::new(ErrorKind::Unsupported, "--mount=type=cache,from=...: not supported yet"));
         }
         let id = mount.id.as_deref().unwrap_or(&planned.target);
@@ -284,14 +313,15 @@ impl Prepared {
 fn bind_source(
     planned: &Planned,
     workspace: &Workspace<'_>,
-    context: &Tree,
-    context_path: &Path,
+    job: &Job<'_>,
     read_only: bool,
 ) -> Result<PathBuf> {
     let whole = match &planned.from {
-        Some(top) => workspace.view(top.as_ref())?,
-        None if !context.hides_anything() => context_path.to_owned(),
-        None => visible_part(workspace, context)?,
+        Place::Layers(top) => workspace.view(top.as_ref())?,
+        Place::Directory(name) => match job.tree(name.as_deref()) {
+            (tree, path) if !tree.hides_anything() => path.to_owned(),
+            (tree, _) => visible_part(workspace, tree)?,
+        },
     };
     let whole = if read_only { whole } else { workspace.scribble(&whole)? };
     let tree = Tree::open(&whole, Ignore::default())?;

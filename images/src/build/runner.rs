@@ -37,6 +37,8 @@ pub struct RunStep<'a> {
     pub mounts: Vec<RunMount>,
     /// What it can reach.
     pub network: Network,
+    /// Lines of its /etc/hosts besides this machine's: name and address.
+    pub hosts: Vec<(String, String)>,
     /// Takes what the command prints, piece by piece.
     pub output: &'a (dyn Fn(&[u8]) + Sync),
 }

@@ -41,14 +41,17 @@ impl<'a> StageRun<'a> {
         let graph = &job.build.graph;
         let stage = graph.stages.get(index).ok_or_else(|| Error::invalid("no such stage"))?;
         let named = |error: Error| error.at(stage.from.first);
-        let draft = match &stage.base {
-            Base::Scratch => Draft::scratch(&job.build.platform),
-            Base::Stage(base) => Draft::of_stage(&job.wait_for(*base)?),
-            Base::Image(name) => job.image(name).map_err(named)?,
+        let (draft, arguments) = match &stage.base {
+            Base::Scratch => (Draft::scratch(&job.build.platform), Arguments::default()),
+            Base::Stage(base) => {
+                let (draft, arguments) = job.wait_for_whole(*base)?;
+                (Draft::of_stage(&draft), arguments)
+            }
+            Base::Image(name) => (job.image(name).map_err(named)?, Arguments::default()),
         };
         let triggers = draft.triggers().len();
         let total = stage.steps.iter().filter(|step| is_shown(step)).count() + triggers + 1;
-        let run = Self { job, index, stage, draft, arguments: Arguments::default(), shown: 1, total };
+        let run = Self { job, index, stage, draft, arguments, shown: 1, total };
         run.check_platform().map_err(named)?;
         let step = job.begin(run.title(&format!("FROM {}", run.base_name())));
         step.done();
@@ -93,7 +96,7 @@ impl<'a> StageRun<'a> {
     }
 
     /// All instructions, those that the base image left for its children first.
-    pub(crate) fn run(mut self) -> Result<Draft> {
+    pub(crate) fn run(mut self) -> Result<(Draft, Arguments)> {
         for text in self.draft.take_triggers() {
             let line = self.stage.from.first;
             let at = |error: Error| error.context(format_args!("ONBUILD {text}")).at(line);
@@ -104,7 +107,7 @@ impl<'a> StageRun<'a> {
         }
         let stage = self.stage;
         stage.steps.iter().try_for_each(|step| self.step(step))?;
-        Ok(self.draft)
+        Ok((self.draft, self.arguments))
     }
 
     fn step(&mut self, located: &Located) -> Result<()> {
@@ -177,7 +180,7 @@ impl<'a> StageRun<'a> {
         let mut hasher = Hasher::default();
         let top = self.draft.top().map_or("scratch", |chain| chain.as_str());
         let clamp = format!("{:?}", self.job.build.request.source_date_epoch);
-        for bytes in [b"1", kind.as_bytes(), top.as_bytes(), clamp.as_bytes()]
+        for bytes in [b"2", kind.as_bytes(), top.as_bytes(), clamp.as_bytes()]
             .into_iter()
             .chain(fields.iter().copied())
         {
@@ -194,7 +197,7 @@ impl<'a> StageRun<'a> {
         created_by: &str,
         act: impl FnOnce(&Workspace<'_>) -> Result<()> + Send,
     ) -> Result<()> {
-        for key in keys {
+        for key in keys.iter().filter(|_| !self.is_to_be_repeated()) {
             if let Some(outcome) = self.job.cached(key)? {
                 step.cached();
                 self.apply(&outcome, created_by);
@@ -215,6 +218,13 @@ impl<'a> StageRun<'a> {
         step.done();
         self.apply(&outcome, created_by);
         Ok(())
+    }
+
+    /// `--no-cache-filter` names this stage.
+    fn is_to_be_repeated(&self) -> bool {
+        let stages = &self.job.build.request.no_cache_stages;
+        stages.contains(&self.index.to_string())
+            || self.stage.name.as_ref().is_some_and(|name| stages.contains(name))
     }
 
     fn apply(&mut self, outcome: &Outcome, created_by: &str) {

@@ -4,6 +4,7 @@ use crate::build::expand::{Variables, expand};
 use crate::build::instruction::{Instruction, Located, parse};
 use crate::build::source::read;
 use crate::build::step_mount::StepMount;
+use crate::build::{BuildContext, BuildRequest};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +37,8 @@ pub(crate) struct Graph {
     pub(crate) stages: Vec<Stage>,
     /// Arguments before the first FROM with their values: what `ARG NAME` in a stage falls back to.
     pub(crate) global: BTreeMap<String, String>,
+    /// `--build-context`.
+    contexts: BTreeMap<String, BuildContext>,
     /// The stage that becomes the image.
     pub(crate) target: usize,
 }
@@ -44,22 +47,25 @@ pub(crate) struct Graph {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
     Stage(usize),
+    /// A directory that was given a name.
+    Context(String),
     Image(String),
 }
 
 impl Graph {
-    /// Understands a Dockerfile. `arguments` are `--build-arg`, `platform` the automatic arguments.
+    /// Understands a Dockerfile. `platform` are the automatic arguments.
     pub(crate) fn plan(
-        text: &str,
+        request: &BuildRequest,
         target: Option<&str>,
-        arguments: &BTreeMap<String, String>,
         platform: &BTreeMap<String, String>,
     ) -> Result<Self> {
-        let source = read(text)?;
+        let source = read(&request.dockerfile)?;
         let lines = source.lines.iter().map(|line| parse(line, source.escape));
         let lines = lines.collect::<Result<Vec<_>>>()?;
-        let graph = Self { escape: source.escape, stages: Vec::new(), global: platform.clone(), target: 0 };
-        graph.fill(lines, arguments)?.aim(target)
+        let contexts = request.contexts.clone();
+        let graph =
+            Self { escape: source.escape, stages: Vec::new(), global: platform.clone(), contexts, target: 0 };
+        graph.fill(lines, &request.arguments)?.aim(target)
     }
 
     fn fill(mut self, lines: Vec<Located>, arguments: &BTreeMap<String, String>) -> Result<Self> {
@@ -109,10 +115,16 @@ impl Graph {
             return Err(Error::invalid("base name should not be blank"));
         }
         let platform = platform.as_deref().map(|text| expand(text, self.escape, &globals)).transpose()?;
-        let base = match self.named(&image) {
-            Some(stage) => Base::Stage(stage),
-            None if image == "scratch" => Base::Scratch,
-            None => Base::Image(image),
+        let base = match (self.contexts.get(&image), self.named(&image)) {
+            (Some(BuildContext::Image(other)), _) => Base::Image(other.clone()),
+            (Some(BuildContext::Directory(_)), _) => {
+                return Err(Error::invalid(format!(
+                    "{image}: a directory is no base image; it is for --from"
+                )));
+            }
+            (None, Some(stage)) => Base::Stage(stage),
+            (None, None) if image == "scratch" => Base::Scratch,
+            (None, None) => Base::Image(image),
         };
         let needs = if let Base::Stage(stage) = base { BTreeSet::from([stage]) } else { BTreeSet::new() };
         let (name, platform) = (name.clone(), platform.filter(|text| !text.is_empty()));
@@ -144,6 +156,7 @@ impl Graph {
         for origin in origins {
             match origin {
                 Origin::Stage(index) => drop(stage.needs.insert(index)),
+                Origin::Context(_) => {}
                 Origin::Image(name) => drop(stage.images.insert(name)),
             }
         }
@@ -157,6 +170,11 @@ impl Graph {
             return Err(Error::invalid(format!(
                 "variable expansion is not supported for --from={from}, define a new stage with FROM using ARG from global scope as a workaround"
             )));
+        }
+        match self.contexts.get(from) {
+            Some(BuildContext::Image(other)) => return Ok(Origin::Image(other.clone())),
+            Some(BuildContext::Directory(_)) => return Ok(Origin::Context(from.to_owned())),
+            None => {}
         }
         let wanted = from.to_ascii_lowercase();
         let before = self.stages.iter().take(current);
@@ -229,8 +247,16 @@ mod tests {
     use super::*;
 
     fn plan(text: &str, target: Option<&str>) -> std::result::Result<Graph, String> {
-        let arguments = BTreeMap::from([("V".to_owned(), "2".to_owned())]);
-        Graph::plan(text, target, &arguments, &BTreeMap::new()).map_err(|e| e.to_string())
+        let request = BuildRequest {
+            dockerfile: text.to_owned(),
+            arguments: BTreeMap::from([("V".to_owned(), "2".to_owned())]),
+            contexts: BTreeMap::from([
+                ("old".to_owned(), BuildContext::Image("new:1".to_owned())),
+                ("files".to_owned(), BuildContext::Directory("/".into())),
+            ]),
+            ..BuildRequest::default()
+        };
+        Graph::plan(&request, target, &BTreeMap::new()).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -243,6 +269,14 @@ mod tests {
         assert_eq!(names, ["a:2", "img:3"]);
         assert_eq!(plan(text, Some("UNUSED")).unwrap().images(), BTreeSet::from([("b:2x".to_owned(), None)]));
         assert_eq!(plan(text, Some("0")).unwrap().target, 0);
+    }
+
+    #[test]
+    fn names_that_the_command_line_gives() {
+        let graph = plan("FROM old\nCOPY --from=old a b\nCOPY --from=files a b\n", None).unwrap();
+        assert_eq!(graph.images(), BTreeSet::from([("new:1".to_owned(), None)]));
+        assert_eq!(graph.origin("files", 0).unwrap(), Origin::Context("files".to_owned()));
+        assert!(plan("FROM files", None).unwrap_err().contains("a directory is no base image"));
     }
 
     #[test]

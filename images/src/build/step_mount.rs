@@ -1,6 +1,6 @@
-//! `RUN --mount=type=bind|cache|tmpfs|secret,...` as data.
+//! `RUN --mount=type=bind|cache|tmpfs|secret|ssh,...` as data.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// One `--mount`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Cache,
     Tmpfs,
     Secret,
+    /// The socket of an agent that holds keys.
+    Ssh,
 }
 
 /// Who may use a cache at the same time.
@@ -55,7 +57,7 @@ impl StepMount {
             mount.set(key, value)?;
         }
         match (mount.kind, &mount.target) {
-            (Kind::Secret, _) | (_, Some(_)) => Ok(mount),
+            (Kind::Secret | Kind::Ssh, _) | (_, Some(_)) => Ok(mount),
             (_, None) => Err(Error::invalid(format!("--mount={text}: target is required"))),
         }
     }
@@ -122,7 +124,7 @@ fn kind_of(name: &str) -> Result<Kind> {
         "cache" => Ok(Kind::Cache),
         "tmpfs" => Ok(Kind::Tmpfs),
         "secret" => Ok(Kind::Secret),
-        "ssh" => Err(Error::new(ErrorKind::Unsupported, "--mount=type=ssh: not supported yet")),
+        "ssh" => Ok(Kind::Ssh),
         other => Err(Error::invalid(format!("unsupported mount type {other:?}"))),
     }
 }
@@ -177,7 +179,6 @@ mod tests {
         assert!(StepMount::parse("type=secret,id=s,required").unwrap().required);
         for (text, words) in [
             ("type=bind", "target is required"),
-            ("type=ssh", "not supported yet"),
             ("type=odd,target=/x", "unsupported mount type"),
             ("target=/x,nope=1", "unexpected key 'nope'"),
             ("type=cache,target=/x,sharing=all", "shared, private or locked"),

@@ -68,9 +68,14 @@ impl Tree {
     /// The files that a source names: one, or as many as a pattern matches; links followed. Each with everything in
     /// it. What is hidden does not exist.
     pub(crate) fn find(&self, source: &str, exclude: &Ignore) -> Result<Vec<Named>> {
+        self.find_as(source, exclude, false)
+    }
+
+    /// The same, where `**` may stand for any number of directories (`COPY --parents`).
+    pub(crate) fn find_as(&self, source: &str, exclude: &Ignore, deep: bool) -> Result<Vec<Named>> {
         let mut named = vec![TreePath::default()];
         for part in TreePath::clean(source.as_bytes()).parts() {
-            named = self.step(named, part)?;
+            named = if deep && part == b"**" { self.all_below(named)? } else { self.step(named, part)? };
         }
         let mut found = Vec::new();
         for path in named {
@@ -112,6 +117,22 @@ impl Tree {
             Err(error) if is_missing(&error) => Ok(None),
             result => result.map(Some),
         }
+    }
+
+    /// Every directory in these, themselves included; links are not followed.
+    fn all_below(&self, above: Vec<TreePath>) -> Result<Vec<TreePath>> {
+        let mut all = Vec::new();
+        let mut pending: Vec<TreePath> = above.into_iter().rev().collect();
+        while let Some(path) = pending.pop() {
+            for name in self.names(&path)?.iter().rev() {
+                let below = path.join(name);
+                if self.there(&below)?.is_some_and(|found| found.is_dir()) {
+                    pending.push(below);
+                }
+            }
+            all.push(path);
+        }
+        Ok(all)
     }
 
     /// One part of a pattern further down.

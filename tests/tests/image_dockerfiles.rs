@@ -1,0 +1,184 @@
+//! Dockerfiles as people write them today: what BuildKit documents and older builders do not know.
+
+// Test code throughout: a failed expectation ends the test that made it.
+#![allow(clippy::unwrap_used)]
+
+use knarr_tests::bins;
+use knarr_tests::image_lab::{ImageLab, listing};
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+
+/// A context that all cases share.
+fn lab() -> ImageLab {
+    let lab = ImageLab::new();
+    lab.file("one.txt", "one").file("run.sh", "#!/bin/sh\n").file("dir/two.txt", "two");
+    lab.file("a/1.go", "1").file("a/b/2.go", "2").file("a/b/c/3.go", "3").file("a/b/c/x.md", "x");
+    lab
+}
+
+/// Builds a Dockerfile and answers what is in the image besides its base.
+fn built(lab: &ImageLab, dockerfile: &str, more: &[&str]) -> BTreeSet<String> {
+    lab.file("Dockerfile", dockerfile);
+    let root = lab.path("out");
+    drop(std::fs::remove_dir_all(&root));
+    let out = root.to_str().unwrap();
+    lab.knarr(&[&["build", "-q", "-t", "made:1", "-o", out], more, &["context"]].concat()).ok();
+    listing(&root)
+}
+
+/// The content of a file of the last image.
+fn read(lab: &ImageLab, file: &str) -> String {
+    std::fs::read_to_string(lab.path("out").join(file)).unwrap()
+}
+
+fn has(found: &BTreeSet<String>, expected: &[&str]) {
+    for line in expected {
+        assert!(found.iter().any(|known| known.starts_with(line)), "{line}: {found:#?}");
+    }
+}
+
+#[test]
+fn modes_in_words() {
+    let lab = lab();
+    let found =
+        built(&lab, "FROM base:1\nCOPY --chmod=u+x,go-r run.sh /r\nCOPY --chmod=u=rwX,go=rX dir /d\n", &[]);
+    has(&found, &["r -rwx------ 0:0", "d drwxr-xr-x 0:0", "d/two.txt -rw-r--r-- 0:0"]);
+    lab.file("Dockerfile", "FROM base:1\nCOPY --chmod=u+q run.sh /r\n");
+    let said = lab.knarr(&["build", "context"]).failed();
+    assert!(said.contains("Dockerfile:2: invalid chmod parameter: 'u+q'"), "{said}");
+}
+
+#[test]
+fn parents_are_kept_from_a_pivot() {
+    let lab = lab();
+    let found = built(
+        &lab,
+        "FROM base:1\nCOPY --parents ./a/./b/c /p/\nCOPY --parents **/*.go one.txt /q/\nCOPY a/**/*.go /r/\n",
+        &[],
+    );
+    let files: Vec<&str> = found
+        .iter()
+        .filter(|line| line.contains(" -rw") && ["p/", "q/", "r/"].iter().any(|top| line.starts_with(top)))
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(
+        files,
+        ["p/b/c/3.go", "p/b/c/x.md", "q/a/1.go", "q/a/b/2.go", "q/a/b/c/3.go", "q/one.txt", "r/2.go"]
+    );
+}
+
+#[test]
+fn arguments_of_a_stage_are_its_heirs() {
+    let lab = lab();
+    let text = "FROM base:1 AS first\nARG A=1\nFROM first\nRUN echo \"[$A]\" > /f\n";
+    built(&lab, text, &[]);
+    assert_eq!(read(&lab, "f"), "[1]\n");
+    built(&lab, text, &["--build-arg", "A=2"]);
+    assert_eq!(read(&lab, "f"), "[2]\n");
+}
+
+#[test]
+fn agents_names_and_hosts_of_the_command_line() {
+    let lab = lab();
+    let socket = lab.path("agent");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let agent = format!("default={}", socket.display());
+    let found = built(
+        &lab,
+        "FROM base:1\nRUN --mount=type=ssh,required test -S $SSH_AUTH_SOCK && echo $SSH_AUTH_SOCK > /f\n",
+        &["--ssh", &agent],
+    );
+    assert_eq!(read(&lab, "f"), "/run/buildkit/ssh_agent.0\n");
+    assert!(!found.iter().any(|line| line.starts_with("run")), "nothing of it stays: {found:#?}");
+    let said = lab.knarr(&["build", "--no-cache", "context"]).failed();
+    assert!(said.contains("Dockerfile:2: unset ssh forward key default"), "{said}");
+    let context = format!("extra={}", lab.path("context/dir").display());
+    built(
+        &lab,
+        "FROM other AS b\nCOPY --from=extra two.txt /x\nRUN --mount=type=bind,from=extra,target=/m cat /m/two.txt > /y\n\
+         RUN cat /etc/hosts > /z\n",
+        &[
+            "--build-context",
+            &context,
+            "--build-context",
+            "other=docker-image://base:1",
+            "--add-host",
+            "friend:1.2.3.4",
+        ],
+    );
+    assert_eq!((read(&lab, "x"), read(&lab, "y")), ("two".into(), "two".into()));
+    assert!(read(&lab, "z").contains("1.2.3.4\tfriend\n"));
+    // The files of a context with a name count for the cache as those of the context do.
+    lab.file("dir/two.txt", "new");
+    let all = [
+        "--build-context",
+        &context,
+        "--build-context",
+        "other=docker-image://base:1",
+        "--add-host",
+        "friend:1.2.3.4",
+    ];
+    let text = std::fs::read_to_string(lab.path("context/Dockerfile")).unwrap();
+    built(&lab, &text, &all);
+    assert_eq!((read(&lab, "x"), read(&lab, "y")), ("new".into(), "new".into()));
+}
+
+#[test]
+fn contexts_come_as_archives_too() {
+    let lab = lab();
+    lab.file("Dockerfile", "FROM base:1\nCOPY . /c/\n").file("other.df", "FROM base:1\nCOPY one.txt /o\n");
+    lab.file(".dockerignore", "a\n");
+    for (flags, more, file) in [
+        (&["-c"][..], &[][..], "c/one.txt"),
+        (&["-cz"][..], &["-f", "other.df"][..], "o"),
+        (&["-cJ"], &[], "c/one.txt"),
+    ] {
+        let packed =
+            Command::new("tar").args(flags).arg("-C").arg(lab.path("context")).arg(".").output().unwrap();
+        let root = lab.path("out");
+        drop(std::fs::remove_dir_all(&root));
+        let arguments = [&["build", "-q", "-o", root.to_str().unwrap()], more, &["-"]].concat();
+        let mut building =
+            lab.command(&arguments).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        building.stdin.take().unwrap().write_all(&packed.stdout).unwrap();
+        assert!(building.wait().unwrap().success(), "{flags:?}");
+        assert_eq!(read(&lab, file), "one", "{flags:?}");
+        assert!(!root.join("c/a").exists(), "its .dockerignore counts");
+    }
+    let mut building =
+        lab.command(&["build", "-q", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    building.stdin.take().unwrap().write_all(b"FROM base:1\nRUN true\n").unwrap();
+    assert!(building.wait().unwrap().success(), "a Dockerfile alone");
+}
+
+#[test]
+fn what_docker_users_write_beside_it() {
+    let lab = lab();
+    let file = lab.path("metadata.json");
+    built(
+        &lab,
+        "FROM base:1 AS one\nRUN cat /proc/sys/kernel/random/uuid > /u\nFROM one AS two\nRUN echo > /two\n",
+        &[
+            "--rm",
+            "--load",
+            "--progress=plain",
+            "--provenance=false",
+            "--cache-from",
+            "x",
+            "--metadata-file",
+            file.to_str().unwrap(),
+        ],
+    );
+    let first = read(&lab, "u");
+    let metadata: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(metadata["image.name"], "docker.io/library/made:1");
+    let id = bins::run(&mut lab.command(&["image", "inspect", "-f", "{{.Id}}", "made:1"])).ok();
+    assert_eq!(metadata["containerimage.config.digest"], id.trim());
+    let text = std::fs::read_to_string(lab.path("context/Dockerfile")).unwrap();
+    built(&lab, &text, &["--no-cache-filter", "two"]);
+    assert_eq!(read(&lab, "u"), first, "the first stage is not named");
+    built(&lab, &text, &["--no-cache-filter", "one"]);
+    assert_ne!(read(&lab, "u"), first);
+}
