@@ -15,10 +15,12 @@ use crate::store::ListQuery;
 use knarr_api::Status;
 use serde_json::Value;
 
+mod bindings;
 mod certificate_requests;
 mod image_policy;
 mod limit_ranges;
 mod matching;
+mod mutating_policies;
 mod node_restriction;
 mod pod_security;
 mod policies;
@@ -88,25 +90,18 @@ impl Server {
         }
         volume_protection::fill_in(write, object);
         certificate_requests::fill_in(write, object);
-        if webhooks::mutate(self, write, object).await? {
+        let round = mutating_policies::mutate(self, write, object).await?;
+        let changed = webhooks::mutate(self, write, object).await?;
+        if changed {
             self.read_again(write, object)?;
         }
-        Ok(())
+        mutating_policies::again(self, write, object, round, changed).await
     }
 
     /// What comes back from outside is checked and completed like what comes from a client.
     fn read_again(&self, write: Write<'_>, object: &mut Value) -> Result<(), Status> {
-        let resource = write.resource;
-        let taken = std::mem::take(object);
-        let (version, kind) = (&*resource.version, &*resource.kind);
-        let decoded = match &resource.schema {
-            Some(custom) => {
-                schema::decode_custom(version, kind, custom, taken, Vec::new(), Strictness::Ignore)
-            }
-            None => schema::decode(&resource.group, version, kind, taken, Vec::new(), Strictness::Ignore),
-        };
-        *object = decoded.map_err(|error| Status::internal(format!("changed by a webhook: {error}")))?.object;
-        resource.strategy.default(object);
+        let changed = complete(write.resource, std::mem::take(object), Strictness::Ignore);
+        *object = changed.map_err(|error| Status::internal(format!("changed by a webhook: {error}")))?;
         Ok(())
     }
 
@@ -135,6 +130,22 @@ impl Server {
         let page = self.store.list(ListQuery { prefix, ..ListQuery::default() }).await;
         Ok(page.map_err(Status::internal)?.entries.iter().map(|entry| entry.object()).collect())
     }
+}
+
+/// An object that something else than its writer changed: its types are checked and its defaults filled in again.
+fn complete(
+    resource: &Resource,
+    object: Value,
+    strictness: Strictness,
+) -> Result<Value, schema::DecodeError> {
+    let (version, kind) = (&*resource.version, &*resource.kind);
+    let decoded = match &resource.schema {
+        Some(custom) => schema::decode_custom(version, kind, custom, object, Vec::new(), strictness),
+        None => schema::decode(&resource.group, version, kind, object, Vec::new(), strictness),
+    };
+    let mut object = decoded?.object;
+    resource.strategy.default(&mut object);
+    Ok(object)
 }
 
 /// The groups of containers of a pod, in the order Kubernetes names them in messages.

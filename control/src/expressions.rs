@@ -1,7 +1,9 @@
 //! CEL, the expression language of policies and of custom resources: compiling, and evaluating over JSON.
 //!
 //! Numbers that are whole become CEL integers, as in a schema that says `integer`. A missing field is an error of the
-//! expression, which authors avoid with `has()`.
+//! expression, which authors avoid with `has()`. Expressions that make objects (`Object{...}`) are in [`patches`].
+
+pub(crate) mod patches;
 
 use cel::objects::{Key, Map};
 use cel::{Context, Env, Program, Value as Cel};
@@ -12,18 +14,27 @@ use std::sync::{Arc, LazyLock};
 /// Longer ones are refused, bytes: the parser recurses.
 const MAX_SOURCE: usize = 16 << 10;
 
-static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
+static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(environment()));
+
+/// What every expression knows.
+fn environment() -> Env {
     let mut env = Env::stdlib().with_optional_support(true);
     if let Err(error) = cel::extensions::strings(&mut env).and_then(|()| cel::extensions::lists(&mut env)) {
         tracing::error!("CEL extensions: {error}");
     }
-    Arc::new(env)
-});
+    env
+}
 
 /// A compiled expression.
-#[derive(Debug)]
 pub(crate) struct Expression {
     program: Program,
+    environment: Arc<Env>,
+}
+
+impl std::fmt::Debug for Expression {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Expression").field("program", &self.program).finish_non_exhaustive()
+    }
 }
 
 /// Names and values that an expression can use.
@@ -48,15 +59,19 @@ impl Variables {
 impl Expression {
     /// Compiles, or says why not.
     pub(crate) fn compile(source: &str) -> Result<Self, String> {
+        Self::compile_in(ENVIRONMENT.clone(), source)
+    }
+
+    fn compile_in(environment: Arc<Env>, source: &str) -> Result<Self, String> {
         if source.len() > MAX_SOURCE {
             return Err(format!("the expression is longer than {MAX_SOURCE} bytes"));
         }
-        let program = ENVIRONMENT.compile(source).map_err(|error| format!("compilation failed: {error}"))?;
-        Ok(Self { program })
+        let program = environment.compile(source).map_err(|error| format!("compilation failed: {error}"))?;
+        Ok(Self { program, environment })
     }
 
     fn evaluate(&self, variables: &Variables) -> Result<Cel, String> {
-        let mut context = Context::with_env(ENVIRONMENT.clone());
+        let mut context = Context::with_env(self.environment.clone());
         for (name, value) in &variables.values {
             context.add_variable_from_value(name.as_str(), value.clone());
         }

@@ -40,6 +40,7 @@ mod pod_security_context;
 mod pod_spec;
 mod pod_status;
 mod pod_template;
+mod policy_rules;
 mod probes;
 mod quota_scopes;
 mod resources;
@@ -50,6 +51,7 @@ mod volume_files;
 mod volume_sources;
 mod volumes;
 
+mod admissionpolicies;
 mod admissionwebhooks;
 mod apiservices;
 mod certificatesigningrequests;

@@ -51,7 +51,7 @@ mod versions;
 mod websocket;
 
 pub(crate) use answer::{Answer, Body, stream_of};
-pub(crate) use change::refuse_invalid;
+pub(crate) use change::{refuse_invalid, schema_of};
 pub(crate) use kubelet::Kubelets;
 pub(crate) use metrics::Metrics;
 pub(crate) use object_meta::{now, timestamp};

@@ -1,8 +1,8 @@
 //! Admission webhooks: programs outside that change or refuse writes. Mutating ones are called one after the other,
 //! each with what the one before left; validating ones all at once.
 
+use super::bindings::{conditions_hold, request, variables};
 use super::matching::{is_exempt, matches};
-use super::policies::{conditions_hold, request, variables};
 use super::{Operation, Write};
 use crate::registry::fields;
 use crate::server::Server;

@@ -1,14 +1,14 @@
-//! Configurations of webhooks and policies that have a say in every change.
+//! Configurations of webhooks that have a say in every change.
 
-use super::columns::{age, integer, name, text};
+use super::columns::{age, integer, name};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, faults::Faults, fields};
+use super::{Resource, faults::Faults, fields};
 use serde_json::{Value, json};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 
-/// The rows of webhooks and policies.
+/// The rows of both kinds.
 pub(super) fn rows() -> Vec<Resource> {
     let rules = Rules { has_generation: true, defaults, validate, ..Rules::NONE };
     let columns = || {
@@ -26,38 +26,6 @@ pub(super) fn rows() -> Vec<Resource> {
         row("ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
             .columns(columns())
             .rules(rules)
-            .done(),
-        row("ValidatingAdmissionPolicy", "validatingadmissionpolicies")
-            .status()
-            .columns(vec![
-                name(),
-                integer("Validations", "Number of rules.", |object| {
-                    fields::list(object, "/spec/validations").len() as i64
-                }),
-                text("ParamKind", "Kind of its parameters.", |object| {
-                    match object.pointer("/spec/paramKind") {
-                        Some(kind) => {
-                            format!("{}/{}", fields::text(kind, "/apiVersion"), fields::text(kind, "/kind"))
-                        }
-                        None => "<unset>".to_owned(),
-                    }
-                }),
-                age(),
-            ])
-            .rules(Rules { has_generation: true, defaults: policy_defaults, ..Rules::NONE })
-            .done(),
-        row("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
-            .columns(vec![
-                name(),
-                text("PolicyName", "The policy.", |object| {
-                    fields::text(object, "/spec/policyName").to_owned()
-                }),
-                text("ParamRef", "Its parameters.", |object| {
-                    cells::int_or_text(object, "/spec/paramRef/name", "<unset>")
-                }),
-                age(),
-            ])
-            .rules(Rules { has_generation: true, defaults: policy_defaults, ..Rules::NONE })
             .done(),
     ]
 }
@@ -78,27 +46,6 @@ fn defaults(object: &mut Value) {
         }
         if let Some(service) = webhook.pointer_mut("/clientConfig/service") {
             fields::fill(service, "port", 443);
-        }
-    }
-}
-
-/// Of policies and of their bindings.
-fn policy_defaults(object: &mut Value) {
-    if object["kind"] == "ValidatingAdmissionPolicy"
-        && let Some(spec) = fields::child(object, "spec")
-    {
-        fields::fill_text(spec, "failurePolicy", "Fail");
-    }
-    for field in ["matchConstraints", "matchResources"] {
-        let constraints = object.pointer_mut(&format!("/spec/{field}"));
-        let Some(constraints) = constraints.filter(|constraints| constraints.is_object()) else { continue };
-        fields::fill_text(constraints, "matchPolicy", "Equivalent");
-        fields::fill(constraints, "namespaceSelector", json!({}));
-        fields::fill(constraints, "objectSelector", json!({}));
-        for list in ["resourceRules", "excludeResourceRules"] {
-            for rule in fields::each(constraints, list) {
-                fields::fill_text(rule, "scope", "*");
-            }
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use super::Resource;
 use super::{
-    admissionwebhooks, apiservices, certificatesigningrequests, componentstatuses, configmaps,
-    controllerrevisions, cronjobs, csidrivers, csinodes, csistoragecapacities, customresourcedefinitions,
-    daemonsets, deployments, endpoints, endpointslices, events, flowcontrol, horizontalpodautoscalers,
-    ingressclasses, ingresses, ipaddresses, jobs, leases, limitranges, metrics, namespaces, networkpolicies,
-    nodes, persistentvolumeclaims, persistentvolumes, poddisruptionbudgets, pods, podtemplates,
-    priorityclasses, replicasets, replicationcontrollers, resourcequotas, reviews, rolebindings, roles,
-    runtimeclasses, secrets, serviceaccounts, servicecidrs, services, statefulsets, storageclasses,
-    volumeattachments,
+    admissionpolicies, admissionwebhooks, apiservices, certificatesigningrequests, componentstatuses,
+    configmaps, controllerrevisions, cronjobs, csidrivers, csinodes, csistoragecapacities,
+    customresourcedefinitions, daemonsets, deployments, endpoints, endpointslices, events, flowcontrol,
+    horizontalpodautoscalers, ingressclasses, ingresses, ipaddresses, jobs, leases, limitranges, metrics,
+    namespaces, networkpolicies, nodes, persistentvolumeclaims, persistentvolumes, poddisruptionbudgets,
+    pods, podtemplates, priorityclasses, replicasets, replicationcontrollers, resourcequotas, reviews,
+    rolebindings, roles, runtimeclasses, secrets, serviceaccounts, servicecidrs, services, statefulsets,
+    storageclasses, volumeattachments,
 };
 
 /// Every built-in row.
@@ -57,6 +57,7 @@ pub(super) fn rows() -> Vec<Resource> {
         volumeattachments::row(),
     ];
     for group in [
+        admissionpolicies::rows(),
         admissionwebhooks::rows(),
         events::rows(),
         flowcontrol::rows(),

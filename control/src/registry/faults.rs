@@ -47,6 +47,12 @@ impl Faults {
         self.push("FieldValueTooLong", field, format!("Too long: may not be more than {limit} bytes"));
     }
 
+    /// More elements than a list may have.
+    pub(crate) fn too_many(&mut self, field: impl Into<String>, count: usize, limit: usize) {
+        let message = format!("Too many: {count}: must have at most {limit} items");
+        self.push("FieldValueTooMany", field, message);
+    }
+
     /// A value that may not be there at all, or not be changed.
     pub(crate) fn forbidden(&mut self, field: impl Into<String>, detail: &str) {
         self.push("FieldValueForbidden", field, with_detail("Forbidden".to_owned(), detail));

@@ -2,9 +2,10 @@
 
 use k8s_openapi::Resource;
 use k8s_openapi::api::{
-    admissionregistration::v1 as admission, apps::v1 as apps, authentication::v1 as authentication,
-    authorization::v1 as authorization, autoscaling::v1 as autoscaling_v1, autoscaling::v2 as autoscaling_v2,
-    batch::v1 as batch, certificates::v1 as certificates, coordination::v1 as coordination, core::v1 as core,
+    admissionregistration::v1 as admission, admissionregistration::v1alpha1 as early_admission,
+    apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
+    autoscaling::v1 as autoscaling_v1, autoscaling::v2 as autoscaling_v2, batch::v1 as batch,
+    certificates::v1 as certificates, coordination::v1 as coordination, core::v1 as core,
     discovery::v1 as discovery, events::v1 as events, flowcontrol::v1 as flowcontrol,
     networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
     scheduling::v1 as scheduling, storage::v1 as storage,
@@ -83,8 +84,19 @@ const fn meta<T: JsonSchema>(kind: &'static str) -> Kind {
     }
 }
 
+/// A kind that is the same in a later version than the one whose type describes it.
+const fn later<T: Resource + JsonSchema>(version: &'static str) -> Kind {
+    Kind { version, ..of::<T>() }
+}
+
 static KINDS: &[Kind] = &[
     of::<admission::MutatingWebhookConfiguration>(),
+    of::<early_admission::MutatingAdmissionPolicy>(),
+    of::<early_admission::MutatingAdmissionPolicyBinding>(),
+    later::<early_admission::MutatingAdmissionPolicy>("v1beta1"),
+    later::<early_admission::MutatingAdmissionPolicyBinding>("v1beta1"),
+    later::<early_admission::MutatingAdmissionPolicy>("v1"),
+    later::<early_admission::MutatingAdmissionPolicyBinding>("v1"),
     of::<admission::ValidatingAdmissionPolicy>(),
     of::<admission::ValidatingAdmissionPolicyBinding>(),
     of::<admission::ValidatingWebhookConfiguration>(),

@@ -14,6 +14,7 @@ mod bad_input;
 mod custom;
 mod deletion;
 mod lists;
+mod mutating;
 mod nodes;
 mod objects;
 mod policies;

@@ -117,6 +117,31 @@ pub fn apply(
     Ok(merged)
 }
 
+/// `live` with every field that `part` has: what a policy of the cluster adds, owned by nobody of its own. `part` may not
+/// change what is owned as a whole, because what it leaves out would be lost; where a schema says all there is to know of
+/// the fields (`declared`), it may name no others.
+pub fn overlay(
+    live: &Value,
+    part: &Value,
+    schema: Option<Arc<dyn PatchSchema>>,
+    declared: bool,
+) -> Result<Value, String> {
+    let field = root(schema);
+    let found = walk::unfit(part, &field);
+    if let (true, Some(path)) = (declared, found.undeclared.first()) {
+        return Err(format!(
+            "failed to convert patch object to typed object: {path}: field not declared in schema"
+        ));
+    }
+    if !found.whole.is_empty() {
+        let paths = found.whole.join(", ");
+        return Err(format!(
+            "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {paths}"
+        ));
+    }
+    Ok(walk::merge(live, part, &field))
+}
+
 /// What makes an apply configuration ambiguous: elements of its lists that are one to their owners.
 pub fn ambiguities(config: &Value, schema: Option<Arc<dyn PatchSchema>>) -> Vec<String> {
     walk::duplicates(&owned_part(config), &root(schema))

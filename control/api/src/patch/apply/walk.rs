@@ -289,6 +289,48 @@ pub(super) fn fit(set: &mut FieldSet, field: &PatchField) {
     }
 }
 
+/// What a part of an object has that no part may have.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Unfit {
+    /// Lists and maps that are owned as a whole.
+    pub(super) whole: Vec<String>,
+    /// Fields that the schema does not know.
+    pub(super) undeclared: Vec<String>,
+}
+
+/// Looks for them: `.spec.containers[0].args`.
+pub(super) fn unfit(part: &Value, field: &PatchField) -> Unfit {
+    let mut found = Unfit::default();
+    collect_unfit(part, field, "", &mut found);
+    found
+}
+
+fn collect_unfit(value: &Value, field: &PatchField, path: &str, found: &mut Unfit) {
+    match value {
+        Value::Object(map) => {
+            if field.ownership == Ownership::Atomic {
+                found.whole.push(path.to_owned());
+            }
+            for (name, value) in map {
+                let path = format!("{path}.{name}");
+                match field.child.as_ref().map(|schema| schema.field(name)) {
+                    Some(None) => found.undeclared.push(path),
+                    known => collect_unfit(value, &known.flatten().unwrap_or_default(), &path, found),
+                }
+            }
+        }
+        Value::Array(items) => {
+            if matches!(field.ownership, Ownership::Atomic | Ownership::Default) {
+                found.whole.push(path.to_owned());
+            }
+            for (index, item) in items.iter().enumerate() {
+                collect_unfit(item, &element_field(field), &format!("{path}[{index}]"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Elements of lists that are the same to whoever owns them: `.spec.ports: duplicate entries for key [port=80]`.
 pub(super) fn duplicates(value: &Value, field: &PatchField) -> Vec<String> {
     let mut found = Vec::new();
