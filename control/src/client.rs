@@ -1,7 +1,7 @@
 //! A `kube::Client` whose transport is the server itself: no socket, no TLS, and a user that is known beforehand.
 
 use crate::authn::User;
-use crate::server::{Answer, Server, TransportUser};
+use crate::server::{Answer, OmitOwners, Server, TransportUser};
 use http::Request;
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,6 +16,8 @@ struct InProcess {
     user: User,
     /// Who writes, where the request does not say.
     agent: http::HeaderValue,
+    /// Lists and watches come without the owners of fields.
+    omits_owners: bool,
 }
 
 impl tower::Service<Request<kube::client::Body>> for InProcess {
@@ -29,6 +31,9 @@ impl tower::Service<Request<kube::client::Body>> for InProcess {
 
     fn call(&mut self, mut request: Request<kube::client::Body>) -> Self::Future {
         request.extensions_mut().insert(TransportUser(self.user.clone()));
+        if self.omits_owners {
+            request.extensions_mut().insert(OmitOwners);
+        }
         if let http::header::Entry::Vacant(vacant) = request.headers_mut().entry(http::header::USER_AGENT) {
             vacant.insert(self.agent.clone());
         }
@@ -40,5 +45,11 @@ impl tower::Service<Request<kube::client::Body>> for InProcess {
 /// A client with the rights of `user`, known to owners of fields as `agent`. Must be called within a tokio runtime.
 pub(crate) fn in_process(server: Arc<Server>, user: User, agent: &'static str) -> kube::Client {
     let agent = http::HeaderValue::from_static(agent);
-    kube::Client::new(InProcess { server, user, agent }, "default")
+    kube::Client::new(InProcess { server, user, agent, omits_owners: false }, "default")
+}
+
+/// The same for copies of what is there, which need not say who owns which field: half of the bytes to read.
+pub(crate) fn for_copies(server: Arc<Server>, user: User, agent: &'static str) -> kube::Client {
+    let agent = http::HeaderValue::from_static(agent);
+    kube::Client::new(InProcess { server, user, agent, omits_owners: true }, "default")
 }

@@ -155,8 +155,11 @@ impl ControlPlane {
         let certificates = certificates::run(server.clone(), client.clone(), pki.clone(), stop.subscribe());
         tasks.spawn(certificates);
         tasks.spawn(addresses::renew(pki.clone(), names, certificate, stop.subscribe()));
-        let clients =
-            Clients { scheduler: own("kube-scheduler"), controllers: own("kube-controller-manager") };
+        let clients = Clients {
+            scheduler: own("kube-scheduler"),
+            controllers: own("kube-controller-manager"),
+            copies: client::for_copies(server.clone(), User::server(), "kube-controller-manager"),
+        };
         let controllers = ControllerOptions {
             cluster_cidr: options.cluster_cidr,
             service_cidr: options.service_cidr,

@@ -83,6 +83,8 @@ pub struct ControllerOptions {
 pub(crate) struct Clients {
     pub(crate) scheduler: kube::Client,
     pub(crate) controllers: kube::Client,
+    /// Lists and watches for both.
+    pub(crate) copies: kube::Client,
 }
 
 /// How long a leader that stops has to let go of its leases.

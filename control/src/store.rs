@@ -13,15 +13,18 @@ use async_trait::async_trait;
 use std::sync::Arc;
 
 mod cache;
+mod compiled;
 mod embedded;
 mod entry;
 mod etcd;
 pub(crate) mod index;
+mod owners;
 #[cfg(test)]
 mod suite;
 mod watch;
 
 pub use cache::Cache;
+pub(crate) use compiled::Compiled;
 pub use embedded::Embedded;
 pub(crate) use entry::write_frame;
 pub use entry::{Draft, Entry, Event, EventKind};

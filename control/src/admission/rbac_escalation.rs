@@ -38,7 +38,7 @@ pub(super) async fn check(server: &Server, write: Write<'_>, object: &Value) -> 
         return Ok(());
     }
     let granted = if binding { rules_of(server, write, plural, name).await? } else { object.clone() };
-    let held = server.rbac.rules(write.user, write.namespace).await.map_err(Status::internal)?;
+    let held = server.rbac.rules(write.user, write.namespace).map_err(Status::internal)?;
     let missing = missing(&held, fields::list(&granted, "/rules"));
     let aggregated = granted.get("aggregationRule").is_some_and(|rule| !rule.is_null()) && !binding;
     if aggregated && !holds_everything(&held) {

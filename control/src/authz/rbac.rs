@@ -5,26 +5,23 @@
 
 use super::Attributes;
 use crate::authn::User;
-use crate::store::{ListQuery, Store, StoreError, Watch};
+use crate::store::{Compiled, Store, StoreError};
 use knarr_api::meta;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::Mutex;
 
-const KINDS: [&str; 4] = ["roles", "clusterroles", "rolebindings", "clusterrolebindings"];
+/// Roles of namespaces and of the cluster, then the bindings of both.
+const KINDS: [&str; 4] = [
+    "rbac.authorization.k8s.io/roles/",
+    "rbac.authorization.k8s.io/clusterroles/",
+    "rbac.authorization.k8s.io/rolebindings/",
+    "rbac.authorization.k8s.io/clusterrolebindings/",
+];
 
 /// What all bindings together allow.
 pub(crate) struct Rbac {
-    store: Arc<dyn Store>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// One for each kind; empty before the first compilation.
-    watches: Vec<Watch>,
-    grants: Arc<Vec<Grant>>,
+    grants: Compiled<Vec<Grant>>,
 }
 
 /// One binding with the rules of its role.
@@ -38,12 +35,12 @@ struct Grant {
 
 impl Rbac {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, state: Mutex::default() }
+        Self { grants: Compiled::new(store, &KINDS) }
     }
 
     /// Whether some binding lets `user` do it. When the rules cannot be read nobody is let in.
-    pub(crate) async fn allows(&self, user: &User, attributes: &Attributes<'_>) -> bool {
-        match self.grants().await {
+    pub(crate) fn allows(&self, user: &User, attributes: &Attributes<'_>) -> bool {
+        match self.grants() {
             Ok(grants) => grants.iter().any(|grant| grant.allows(user, attributes)),
             Err(error) => {
                 tracing::warn!("read the rules of access: {error}");
@@ -53,44 +50,26 @@ impl Rbac {
     }
 
     /// Every rule that some binding gives `user` in `namespace` (the whole cluster where empty).
-    pub(crate) async fn rules(&self, user: &User, namespace: &str) -> Result<Vec<Value>, StoreError> {
-        let grants = self.grants().await?;
+    pub(crate) fn rules(&self, user: &User, namespace: &str) -> Result<Vec<Value>, StoreError> {
+        let grants = self.grants()?;
         let own = grants.iter().filter(|grant| grant.is_for(user, namespace));
         Ok(own.flat_map(|grant| grant.rules.iter().cloned()).collect())
     }
 
-    async fn grants(&self) -> Result<Arc<Vec<Grant>>, StoreError> {
-        let mut state = self.state.lock().await;
-        let changed = |watch: &mut Watch| watch.take().map_or(true, |events| !events.is_empty());
-        let stale = state.watches.is_empty() || state.watches.iter_mut().any(changed);
-        if stale {
-            *state = self.compile().await?;
-        }
-        Ok(state.grants.clone())
-    }
-
-    async fn compile(&self) -> Result<State, StoreError> {
-        let mut objects: HashMap<&str, Vec<Value>> = HashMap::new();
-        let mut watches = Vec::new();
-        for kind in KINDS {
-            let prefix = format!("rbac.authorization.k8s.io/{kind}/");
-            let page = self.store.list(ListQuery { prefix: &prefix, ..ListQuery::default() }).await?;
-            objects.insert(kind, page.entries.iter().map(|entry| entry.object()).collect());
-            watches.push(self.store.watch(&prefix, page.revision)?);
-        }
-        Ok(State { watches, grants: Arc::new(grants(&objects)) })
+    fn grants(&self) -> Result<Arc<Vec<Grant>>, StoreError> {
+        self.grants.get(|objects, _| grants(objects))
     }
 }
 
 /// Joins bindings with their roles; a binding whose role is missing grants nothing.
-fn grants(objects: &HashMap<&str, Vec<Value>>) -> Vec<Grant> {
-    let of = |kind: &str| objects.get(kind).map_or(&[][..], Vec::as_slice);
+fn grants(objects: &[Vec<Value>]) -> Vec<Grant> {
+    let [local_roles, cluster_roles, local_bindings, cluster_bindings] = objects else { return Vec::new() };
     let rules = |role: &Value| role["rules"].as_array().cloned().unwrap_or_default();
     let mut roles: HashMap<(String, String), Vec<Value>> = HashMap::new();
-    for role in of("roles") {
+    for role in local_roles {
         roles.insert((meta::namespace(role).to_owned(), meta::name(role).to_owned()), rules(role));
     }
-    for role in of("clusterroles") {
+    for role in cluster_roles {
         roles.insert((String::new(), meta::name(role).to_owned()), rules(role));
     }
     let grant = |binding: &Value, namespace: Option<String>| {
@@ -101,10 +80,9 @@ fn grants(objects: &HashMap<&str, Vec<Value>>) -> Vec<Grant> {
         let subjects = binding["subjects"].as_array().cloned().unwrap_or_default();
         Some(Grant { subjects, namespace, rules })
     };
-    let in_namespaces = of("rolebindings")
-        .iter()
-        .filter_map(|binding| grant(binding, Some(meta::namespace(binding).to_owned())));
-    let everywhere = of("clusterrolebindings").iter().filter_map(|binding| grant(binding, None));
+    let in_namespaces =
+        local_bindings.iter().filter_map(|binding| grant(binding, Some(meta::namespace(binding).to_owned())));
+    let everywhere = cluster_bindings.iter().filter_map(|binding| grant(binding, None));
     in_namespaces.chain(everywhere).collect()
 }
 
@@ -210,24 +188,18 @@ mod tests {
     #[test]
     fn bindings_hold_where_they_are() {
         let rules = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]);
-        let objects = HashMap::from([
-            ("roles", vec![json!({"metadata": {"name": "r", "namespace": "n"}, "rules": rules})]),
-            ("clusterroles", vec![json!({"metadata": {"name": "c"}, "rules": rules})]),
-            (
-                "rolebindings",
-                vec![
-                    json!({"metadata": {"namespace": "n"}, "roleRef": {"kind": "Role", "name": "r"}, "subjects": [{"kind": "User", "name": "bob"}]}),
-                    json!({"metadata": {"namespace": "n"}, "roleRef": {"kind": "ClusterRole", "name": "c"}, "subjects": [{"kind": "ServiceAccount", "name": "sa"}]}),
-                    json!({"metadata": {"namespace": "n"}, "roleRef": {"kind": "Role", "name": "gone"}, "subjects": [{"kind": "User", "name": "eve"}]}),
-                ],
-            ),
-            (
-                "clusterrolebindings",
-                vec![
-                    json!({"metadata": {}, "roleRef": {"kind": "ClusterRole", "name": "c"}, "subjects": [{"kind": "Group", "name": "ops"}]}),
-                ],
-            ),
-        ]);
+        let objects = [
+            vec![json!({"metadata": {"name": "r", "namespace": "n"}, "rules": rules})],
+            vec![json!({"metadata": {"name": "c"}, "rules": rules})],
+            vec![
+                json!({"metadata": {"namespace": "n"}, "roleRef": {"kind": "Role", "name": "r"}, "subjects": [{"kind": "User", "name": "bob"}]}),
+                json!({"metadata": {"namespace": "n"}, "roleRef": {"kind": "ClusterRole", "name": "c"}, "subjects": [{"kind": "ServiceAccount", "name": "sa"}]}),
+                json!({"metadata": {"namespace": "n"}, "roleRef": {"kind": "Role", "name": "gone"}, "subjects": [{"kind": "User", "name": "eve"}]}),
+            ],
+            vec![
+                json!({"metadata": {}, "roleRef": {"kind": "ClusterRole", "name": "c"}, "subjects": [{"kind": "Group", "name": "ops"}]}),
+            ],
+        ];
         let grants = grants(&objects);
         let may = |user: &User, namespace: &str| {
             grants.iter().any(|grant| grant.allows(user, &on("get", "pods", "", namespace, "p")))

@@ -9,9 +9,12 @@ use kube::{Api, Client, Resource};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
 
 /// How many recent events are remembered for counting.
 const REMEMBERED: usize = 4096;
+/// Events of one component that are written at once. When there is a lot to tell, the news comes after the work.
+const WRITERS: usize = 8;
 
 /// Normal or Warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +35,13 @@ pub(crate) struct Recorder {
     client: Client,
     component: &'static str,
     recorded: Arc<Mutex<HashMap<String, Recorded>>>,
+    turns: Arc<Semaphore>,
 }
 
 impl Recorder {
     /// A recorder for `component`, which events name as their source.
     pub(crate) fn new(client: Client, component: &'static str) -> Self {
-        Self { client, component, recorded: Arc::default() }
+        Self { client, component, recorded: Arc::default(), turns: Arc::new(Semaphore::new(WRITERS)) }
     }
 
     /// Records an event in the background: an event that cannot be written must never stop the work.
@@ -45,10 +49,12 @@ impl Recorder {
     where
         K: Resource<DynamicType = ()>,
     {
-        let reference = reference(object);
+        let (reference, now) = (reference(object), Timestamp::now());
         let recorder = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = recorder.write(reference, severity, reason, message).await {
+            // The semaphore is never closed.
+            let _turn = recorder.turns.acquire().await;
+            if let Err(error) = recorder.write(reference, (severity, reason, now), message).await {
                 tracing::debug!(error = message_of(&error), reason, "event");
             }
         });
@@ -57,29 +63,33 @@ impl Recorder {
     async fn write(
         &self,
         reference: ObjectReference,
-        severity: Severity,
-        reason: &str,
+        what: (Severity, &str, Timestamp),
         message: String,
     ) -> Result<(), kube::Error> {
+        let (severity, reason, now) = what;
         let namespace = reference.namespace.clone().unwrap_or_else(|| "default".into());
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         let key =
             format!("{}/{:?}/{reason}/{message}", reference.uid.as_deref().unwrap_or_default(), severity);
         if let Some((name, count)) = self.seen(&key) {
-            let again = json!({"count": count, "lastTimestamp": Time(Timestamp::now())});
+            let again = json!({"count": count, "lastTimestamp": Time(now)});
             if api.patch(&name, &PatchParams::default(), &Patch::Merge(again)).await.is_ok() {
                 return Ok(());
             }
         }
-        let event = self.event(reference, severity, reason, message);
+        let event = self.event(reference, what, message);
         let name = event.metadata.name.clone().unwrap_or_default();
         api.create(&PostParams::default(), &event).await?;
         self.remember(key, name);
         Ok(())
     }
 
-    fn event(&self, reference: ObjectReference, severity: Severity, reason: &str, message: String) -> Event {
-        let now = Timestamp::now();
+    fn event(
+        &self,
+        reference: ObjectReference,
+        (severity, reason, now): (Severity, &str, Timestamp),
+        message: String,
+    ) -> Event {
         let name = format!("{}.{:x}", reference.name.as_deref().unwrap_or_default(), now.as_nanosecond());
         let namespace = reference.namespace.clone().unwrap_or_else(|| "default".into());
         Event {

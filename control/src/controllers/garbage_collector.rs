@@ -29,7 +29,7 @@ const DISCOVERY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Woken by its own watches of every kind.
 pub(crate) fn wire(plane: &mut Plane) -> Task {
-    let collector = GarbageCollector::new(plane.client.clone());
+    let collector = GarbageCollector::new(plane.client.clone(), plane.copies.clone());
     let work = runner::run("garbage-collector", collector.queue.clone(), WORKERS, collector.clone());
     Box::pin(async move {
         tokio::join!(collector.watch(), work);
@@ -39,6 +39,8 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
 /// The collector. Its keys are uids (in the key's name).
 pub(crate) struct GarbageCollector {
     client: Client,
+    /// What kinds are watched with.
+    copies: Client,
     graph: Mutex<Graph>,
     queue: WorkQueue<Key>,
 }
@@ -79,8 +81,8 @@ impl Reconcile for GarbageCollector {
 
 impl GarbageCollector {
     /// A collector that knows nothing yet.
-    pub(crate) fn new(client: Client) -> Arc<Self> {
-        Arc::new(Self { client, graph: Mutex::default(), queue: WorkQueue::new() })
+    pub(crate) fn new(client: Client, copies: Client) -> Arc<Self> {
+        Arc::new(Self { client, copies, graph: Mutex::default(), queue: WorkQueue::new() })
     }
 
     /// Watches every kind there is, and every kind that is added, until the future is dropped.
@@ -95,7 +97,7 @@ impl GarbageCollector {
                         .cloned()
                         .collect();
                     gone.iter().for_each(|id| drop(watched.remove(id)));
-                    for kind in kinds {
+                    for kind in kinds.into_iter().filter(may_have_owners) {
                         watched
                             .entry(id_of(&kind))
                             .or_insert_with(|| AbortOnDrop(tokio::spawn(self.clone().watch_kind(kind))));
@@ -108,7 +110,7 @@ impl GarbageCollector {
     }
 
     async fn watch_kind(self: Arc<Self>, kind: Kind) {
-        let events = watcher(kind.metadata(&self.client), watcher::Config::default()).default_backoff();
+        let events = watcher(kind.metadata(&self.copies), watcher::Config::default()).default_backoff();
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             match event {
@@ -234,6 +236,11 @@ impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// Events are many and belong to nobody, as Kubernetes has it.
+fn may_have_owners(kind: &Kind) -> bool {
+    (&*kind.resource.group, &*kind.resource.plural) != ("", "events")
 }
 
 fn id_of(kind: &Kind) -> String {

@@ -39,9 +39,9 @@ impl Pace {
     };
     /// The only server of its store ends with its controllers: few writes, for a disk that is at rest.
     pub(crate) const ALONE: Self = Self {
-        duration: Duration::from_secs(60),
-        renew_within: Duration::from_secs(40),
-        period: Duration::from_secs(20),
+        duration: Duration::from_secs(90),
+        renew_within: Duration::from_secs(60),
+        period: Duration::from_secs(30),
     };
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Plane {
     /// Whose writes are the scheduler's.
     pub(crate) scheduler: Client,
     pub(crate) options: ControllerOptions,
+    /// What copies are made with.
+    pub(crate) copies: Client,
     informers: HashMap<TypeId, Box<dyn Any + Send>>,
     watches: Vec<Task>,
 }
@@ -37,8 +39,8 @@ pub(crate) struct Plane {
 impl Plane {
     /// No kind is watched yet.
     pub(crate) fn new(clients: Clients, options: ControllerOptions) -> Self {
-        let Clients { scheduler, controllers: client } = clients;
-        Self { client, scheduler, options, informers: HashMap::new(), watches: Vec::new() }
+        let Clients { scheduler, controllers: client, copies } = clients;
+        Self { client, scheduler, copies, options, informers: HashMap::new(), watches: Vec::new() }
     }
 
     /// The informer of a kind.
@@ -47,7 +49,9 @@ impl Plane {
         if let Some(known) = known {
             return known.clone();
         }
-        let informer = Informer::new(&self.client);
+        // When an event was written stands with the owners of its fields.
+        let whole = K::kind(&()) == "Event";
+        let informer = Informer::new(if whole { &self.client } else { &self.copies });
         self.watches.push(Box::pin(informer.clone().run()));
         self.informers.insert(TypeId::of::<K>(), Box::new(informer.clone()));
         informer

@@ -38,6 +38,13 @@ impl Table {
         rows.sorted.get(found).cloned()
     }
 
+    /// Whether anything is served of a group.
+    pub fn has_group(&self, group: &str) -> bool {
+        let rows = self.snapshot();
+        let first = rows.sorted.partition_point(|row| row.group.as_ref() < group);
+        rows.sorted.get(first).is_some_and(|row| row.group == group)
+    }
+
     /// The row of an object: `("apps", "v1", "Deployment")`.
     pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<Resource>> {
         let rows = self.snapshot();

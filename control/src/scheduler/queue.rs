@@ -3,7 +3,7 @@
 
 use crate::controllers::informer::Key;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -21,6 +21,8 @@ struct State {
     ready: BTreeMap<Rank, Key>,
     ranks: HashMap<Key, Rank>,
     parked: HashMap<Key, Parked>,
+    /// Those of the parked that no change has woken: each binding is a change, and most wake nobody.
+    asleep: HashSet<Key>,
     /// Parked pods by the time they are tried again.
     due: BTreeSet<(Instant, Key)>,
     attempts: HashMap<Key, u32>,
@@ -68,6 +70,7 @@ impl Queue {
         }
         if let Some(parked) = state.parked.remove(key) {
             state.due.remove(&(parked.due, key.clone()));
+            state.asleep.remove(key);
         }
         state.attempts.remove(key);
     }
@@ -81,6 +84,7 @@ impl Queue {
         *attempts += 1;
         let parked = Parked { priority, earliest: now + backoff, due: now + LONGEST_PARKING };
         state.due.insert((parked.due, key.clone()));
+        state.asleep.insert(key.clone());
         state.parked.insert(key, parked);
         drop(state);
         self.changed.notify_one();
@@ -88,26 +92,32 @@ impl Queue {
 
     /// Something changed that may help one that is parked.
     pub(super) fn wake(&self, key: &Key) {
-        self.wake_those(|parked| parked == key);
+        let mut state = self.lock();
+        let woken: Vec<Key> = state.asleep.take(key).into_iter().collect();
+        self.raise(state, woken);
     }
 
     /// Something changed that may help those that are parked.
     pub(super) fn wake_all(&self) {
-        self.wake_those(|_| true);
+        let mut state = self.lock();
+        let woken = std::mem::take(&mut state.asleep);
+        self.raise(state, woken);
     }
 
-    fn wake_those(&self, concerned: impl Fn(&Key) -> bool) {
-        let mut state = self.lock();
-        let State { parked, due, .. } = &mut *state;
-        // One that comes as soon as it may already is not moved again: every binding wakes all of them.
-        let concerned = |key: &Key, parked: &Parked| parked.due > parked.earliest && concerned(key);
-        for (key, parked) in parked.iter_mut().filter(|(key, parked)| concerned(key, parked)) {
+    /// Lets parked pods come as soon as their back-off allows.
+    fn raise(&self, mut state: MutexGuard<'_, State>, woken: impl IntoIterator<Item = Key>) {
+        let (State { parked, due, .. }, mut changed) = (&mut *state, false);
+        for key in woken {
+            let Some(parked) = parked.get_mut(&key) else { continue };
             due.remove(&(parked.due, key.clone()));
             parked.due = parked.due.min(parked.earliest);
-            due.insert((parked.due, key.clone()));
+            due.insert((parked.due, key));
+            changed = true;
         }
         drop(state);
-        self.changed.notify_one();
+        if changed {
+            self.changed.notify_one();
+        }
     }
 
     /// The next pod.
@@ -147,6 +157,7 @@ impl State {
             && let Some((_, key)) = self.due.pop_first()
         {
             if let Some(parked) = self.parked.remove(&key) {
+                self.asleep.remove(&key);
                 self.make_ready(key, parked.priority);
             }
         }

@@ -42,6 +42,7 @@ pub(crate) async fn answer(
         ["openid", "v1", "jwks"] => server.tokens.issuer.key_set(),
         ["api"] | ["apis"] => return Ok(groups(server, parts == ["api"], accept)),
         ["api", version] => found(discovery::resource_list(&server.table, "", version))?,
+        ["apis", group, ..] if !server.table.has_group(group) => return Ok(missing()),
         ["apis", group] => found(discovery::group(&server.table, group))?,
         ["apis", group, version] => found(discovery::resource_list(&server.table, group, version))?,
         ["openapi", rest @ ..] => return openapi(server, rest, accept).await,

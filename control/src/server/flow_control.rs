@@ -9,7 +9,7 @@ use crate::authn::User;
 use crate::authz::Attributes;
 use crate::authz::rbac::rule_allows;
 use crate::registry::fields;
-use crate::store::{ListQuery, Store, StoreError, Watch};
+use crate::store::{Compiled, Store};
 use knarr_api::{Status, meta};
 use seats::{Entry, Seats};
 use serde_json::{Value, json};
@@ -25,20 +25,15 @@ mod seats;
 const SEATS: u64 = 600;
 /// A request that got no place within this is sent away.
 const PATIENCE: Duration = Duration::from_secs(15);
-const SCHEMAS: &str = "flowcontrol.apiserver.k8s.io/flowschemas/";
-const LEVELS: &str = "flowcontrol.apiserver.k8s.io/prioritylevelconfigurations/";
+/// Schemas, then levels.
+const KINDS: [&str; 2] = [
+    "flowcontrol.apiserver.k8s.io/flowschemas/",
+    "flowcontrol.apiserver.k8s.io/prioritylevelconfigurations/",
+];
 
 /// The compiled objects.
 pub(crate) struct FlowControl {
-    store: Arc<dyn Store>,
-    state: tokio::sync::Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// One for each kind; empty before the first compilation.
-    watches: Vec<Watch>,
-    rules: Arc<Rules>,
+    rules: Compiled<Rules>,
 }
 
 #[derive(Default)]
@@ -53,7 +48,21 @@ struct Schema {
     level: String,
     /// `ByUser`, `ByNamespace` or empty.
     distinguisher: String,
-    rules: Vec<Value>,
+    rules: Vec<Rule>,
+}
+
+/// Who, and what.
+struct Rule {
+    subjects: Vec<Value>,
+    /// Rules of resources and where they hold.
+    resources: Vec<(Value, Placed)>,
+    paths: Vec<Value>,
+}
+
+/// Where a rule of resources holds.
+struct Placed {
+    cluster: bool,
+    namespaces: Vec<Value>,
 }
 
 /// One level; it lives on while its places are taken, whatever becomes of its object.
@@ -90,7 +99,7 @@ impl Drop for Place {
 
 impl FlowControl {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, state: tokio::sync::Mutex::default() }
+        Self { rules: Compiled::new(store, &KINDS) }
     }
 
     /// Waits for a place; `None` where none is needed.
@@ -99,7 +108,11 @@ impl FlowControl {
         user: &User,
         attributes: &Attributes<'_>,
     ) -> Result<Option<Place>, Status> {
-        let rules = self.rules().await.map_err(Status::internal)?;
+        let compile = |objects: &[Vec<Value>], before: &Rules| match objects {
+            [schemas, levels] => compile(schemas, levels, &before.levels),
+            _ => Rules::default(),
+        };
+        let rules = self.rules.get(compile).map_err(Status::internal)?;
         let Some((level, flow)) = rules.classify(user, attributes) else { return Ok(None) };
         if level.exempt {
             return Ok(None);
@@ -121,27 +134,9 @@ impl FlowControl {
     }
 
     /// Requests in work, for the metrics.
-    pub(super) async fn seated(&self) -> usize {
-        let rules = self.state.lock().await.rules.clone();
+    pub(super) fn seated(&self) -> usize {
         let seated = |level: &Arc<Level>| level.seats.lock().unwrap_or_else(PoisonError::into_inner).seated();
-        rules.levels.values().map(seated).sum()
-    }
-
-    async fn rules(&self) -> Result<Arc<Rules>, StoreError> {
-        let mut state = self.state.lock().await;
-        let changed = |watch: &mut Watch| watch.take().map_or(true, |events| !events.is_empty());
-        if state.watches.is_empty() || state.watches.iter_mut().any(changed) {
-            let mut watches = Vec::new();
-            let mut objects = Vec::new();
-            for prefix in [SCHEMAS, LEVELS] {
-                let page = self.store.list(ListQuery { prefix, ..ListQuery::default() }).await?;
-                objects.push(page.entries.iter().map(|entry| entry.object()).collect::<Vec<Value>>());
-                watches.push(self.store.watch(prefix, page.revision)?);
-            }
-            let rules = compile(&objects[0], &objects[1], &state.rules.levels);
-            *state = State { watches, rules: Arc::new(rules) };
-        }
-        Ok(state.rules.clone())
+        self.rules.last().levels.values().map(seated).sum()
     }
 }
 
@@ -197,7 +192,20 @@ fn schema(object: &Value) -> Schema {
         name: meta::name(object).to_owned(),
         level: fields::text(object, "/spec/priorityLevelConfiguration/name").to_owned(),
         distinguisher: fields::text(object, "/spec/distinguisherMethod/type").to_owned(),
-        rules: fields::list(object, "/spec/rules").to_vec(),
+        rules: fields::list(object, "/spec/rules").iter().map(rule).collect(),
+    }
+}
+
+fn rule(rule: &Value) -> Rule {
+    let placed = |rule: &Value| Placed {
+        cluster: fields::flag(rule, "/clusterScope"),
+        namespaces: fields::list(rule, "/namespaces").to_vec(),
+    };
+    let resources = fields::list(rule, "/resourceRules").iter();
+    Rule {
+        subjects: fields::list(rule, "/subjects").to_vec(),
+        resources: resources.map(|rule| (any_part(rule), placed(rule))).collect(),
+        paths: fields::list(rule, "/nonResourceRules").to_vec(),
     }
 }
 
@@ -218,24 +226,26 @@ impl Rules {
     }
 }
 
-fn rule_fits(rule: &Value, user: &User, attributes: &Attributes<'_>) -> bool {
-    let subjects = rule["subjects"].as_array().into_iter().flatten();
-    let rules = |field: &str| rule[field].as_array().cloned().unwrap_or_default();
-    let target = match attributes {
-        Attributes::Path { .. } => rules("nonResourceRules").iter().any(|rule| rule_allows(rule, attributes)),
-        Attributes::Resource { namespace, .. } => rules("resourceRules")
-            .iter()
-            .any(|rule| is_placed(rule, namespace) && rule_allows(&any_part(rule), attributes)),
+fn rule_fits(rule: &Rule, user: &User, attributes: &Attributes<'_>) -> bool {
+    let target = || match attributes {
+        Attributes::Path { .. } => rule.paths.iter().any(|rule| rule_allows(rule, attributes)),
+        Attributes::Resource { namespace, .. } => {
+            let fits = |(rule, placed): &(Value, Placed)| {
+                placed.holds_in(namespace) && rule_allows(rule, attributes)
+            };
+            rule.resources.iter().any(fits)
+        }
     };
-    target && subjects.into_iter().any(|subject| is_subject(subject, user))
+    rule.subjects.iter().any(|subject| is_subject(subject, user)) && target()
 }
 
-fn is_placed(rule: &Value, namespace: &str) -> bool {
-    if namespace.is_empty() {
-        return rule["clusterScope"] == true;
+impl Placed {
+    fn holds_in(&self, namespace: &str) -> bool {
+        if namespace.is_empty() {
+            return self.cluster;
+        }
+        self.namespaces.iter().filter_map(Value::as_str).any(|one| one == "*" || one == namespace)
     }
-    let listed = rule["namespaces"].as_array().into_iter().flatten();
-    listed.filter_map(Value::as_str).any(|one| one == "*" || one == namespace)
 }
 
 /// Unlike a role, a flow schema that names a resource means its subresources by their own names only, and `*` all.

@@ -72,7 +72,7 @@ impl Telemetry {
         let mut text = String::new();
         self.write_requests(&mut text);
         self.write_durations(&mut text);
-        let seated = server.flow_control.seated().await;
+        let seated = server.flow_control.seated();
         gauge(&mut text, "apiserver_current_inflight_requests", "Requests in work.", seated);
         gauge(&mut text, "knarr_store_revision", "Newest revision of the store.", server.store.revision());
         gauge(&mut text, "process_resident_memory_bytes", "Resident memory.", resident_bytes());

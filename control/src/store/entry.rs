@@ -143,6 +143,14 @@ impl Entry {
         value
     }
 
+    /// The encoded object without the owners of its fields, in two pieces.
+    pub(crate) fn without_owners(&self) -> (&[u8], &[u8]) {
+        match super::owners::span(&self.value) {
+            Some(span) => (&self.value[..span.start], &self.value[span.end..]),
+            None => (&self.value, &[]),
+        }
+    }
+
     /// `metadata.name`, from the key.
     pub fn name(&self) -> &str {
         self.key.rsplit('/').next().unwrap_or_default()
@@ -207,12 +215,12 @@ impl Event {
     }
 }
 
-/// Appends the line of a watch response about an encoded object.
-pub(crate) fn write_frame(line: &mut Vec<u8>, kind: EventKind, object: &[u8]) {
+/// Appends the line of a watch response about an encoded object, which may come in pieces.
+pub(crate) fn write_frame(line: &mut Vec<u8>, kind: EventKind, object: &[&[u8]]) {
     line.extend_from_slice(br#"{"type":""#);
     line.extend_from_slice(kind.as_str().as_bytes());
     line.extend_from_slice(br#"","object":"#);
-    line.extend_from_slice(object);
+    object.iter().for_each(|piece| line.extend_from_slice(piece));
     line.extend_from_slice(b"}\n");
 }
 

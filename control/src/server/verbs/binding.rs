@@ -1,6 +1,6 @@
 //! POST pods/NAME/binding: the scheduler gives a pod its node. Once only.
 
-use super::super::change::{At, Part};
+use super::super::change::{At, Manner, Part};
 use super::super::{Call, Server, answer, object_meta, read_body};
 use crate::registry::Resource;
 use crate::server::Answer;
@@ -40,7 +40,9 @@ async fn to_node(server: &Server, call: &Call, pods: &Resource, binding: Value) 
     }
     let at = At { resource: pods, namespace: call.path.namespace(), name: &name };
     let change = |old: &Value| bind(old, &binding, &node, at.name);
-    server.modify(at, Part::Internal, &super::manner(call), change).await?;
+    // A binding makes nobody the owner of a field.
+    let manner = Manner { writer: None, ..super::manner(call) };
+    server.modify(at, Part::Internal, &manner, change).await?;
     Ok(answer::value(201, call.accept.encoding(), &Status::success().to_value()))
 }
 

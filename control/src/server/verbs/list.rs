@@ -81,7 +81,7 @@ pub(super) fn answer(
         _ => stored::decode(resource, entry),
     };
     match (encoding, shape) {
-        (Encoding::Json, Shape::Object) => Ok(stream(resource.clone(), entries, &metadata)),
+        (Encoding::Json, Shape::Object) => Ok(stream(call, entries, &metadata)),
         (Encoding::Protobuf, _) => {
             let items: Vec<Vec<u8>> = entries.iter().map(|entry| answers::item(&item(entry))).collect();
             let list = answers::list(&api_version, &kind, &metadata, &items);
@@ -216,7 +216,8 @@ pub(super) fn revision(call: &Call) -> Result<Option<Revision>, Status> {
 }
 
 /// `{"kind":...,"items":[` one entry after the other `]}`, in pieces of about 64 KiB.
-fn stream(resource: Arc<Resource>, entries: Vec<Arc<Entry>>, metadata: &Value) -> Answer {
+fn stream(call: &Call, entries: Vec<Arc<Entry>>, metadata: &Value) -> Answer {
+    let resource = call.resource.clone();
     let head = format!(
         r#"{{"kind":"{}List","apiVersion":"{}","metadata":{metadata},"items":["#,
         resource.kind,
@@ -228,6 +229,7 @@ fn stream(resource: Arc<Resource>, entries: Vec<Arc<Entry>>, metadata: &Value) -
         pending: head.into_bytes(),
         first: true,
         done: false,
+        omits_owners: call.omits_owners && call.resource.stored_as.is_none(),
     };
     let mut pieces = pieces.peekable();
     let Some(first) = pieces.next() else { return answer::json_bytes(200, Bytes::new()) };
@@ -247,6 +249,7 @@ struct Pieces {
     pending: Vec<u8>,
     first: bool,
     done: bool,
+    omits_owners: bool,
 }
 
 impl Iterator for Pieces {
@@ -265,7 +268,13 @@ impl Iterator for Pieces {
             if !std::mem::take(&mut self.first) {
                 self.pending.push(b',');
             }
-            self.pending.extend_from_slice(&stored::encoded(&self.resource, &entry));
+            if self.omits_owners {
+                let (head, tail) = entry.without_owners();
+                self.pending.extend_from_slice(head);
+                self.pending.extend_from_slice(tail);
+            } else {
+                self.pending.extend_from_slice(&stored::encoded(&self.resource, &entry));
+            }
         }
         Some(std::mem::take(&mut self.pending).into())
     }

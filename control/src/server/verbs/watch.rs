@@ -289,11 +289,15 @@ impl Watcher {
             (Encoding::Protobuf, Shape::Object, Some(event)) => {
                 lines.extend_from_slice(&event.message(answers::event));
             }
+            (Encoding::Json | Encoding::Yaml, Shape::Object, Some(_)) if self.call.omits_owners => {
+                let (head, tail) = entry.without_owners();
+                write_frame(lines, kind, &[head, tail]);
+            }
             (Encoding::Json | Encoding::Yaml, Shape::Object, Some(_)) => {
-                write_frame(lines, kind, &entry.value)
+                write_frame(lines, kind, &[&entry.value])
             }
             (Encoding::Json | Encoding::Yaml, Shape::Object, None) => {
-                write_frame(lines, kind, &stored::encoded(&resource, entry))
+                write_frame(lines, kind, &[&stored::encoded(&resource, entry)])
             }
             _ => {
                 let object = self.shape_of(stored::decode(&resource, entry));
