@@ -3,10 +3,14 @@
 //! Numbers that are whole become CEL integers, as in a schema that says `integer`. A missing field is an error of the
 //! expression, which authors avoid with `has()`. Expressions that make objects (`Object{...}`) are in [`patches`].
 
+mod known;
+mod library;
 pub(crate) mod patches;
 
-use cel::objects::{Key, Map};
+use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString};
+use cel::common::value::Val;
 use cel::{Context, Env, Program, Value as Cel};
+use known::Language;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -19,15 +23,16 @@ static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(environment()
 /// What every expression knows.
 fn environment() -> Env {
     let mut env = Env::stdlib().with_optional_support(true);
-    if let Err(error) = cel::extensions::strings(&mut env).and_then(|()| cel::extensions::lists(&mut env)) {
+    if let Err(error) = library::extend(&mut env) {
         tracing::error!("CEL extensions: {error}");
     }
     env
 }
 
-/// A compiled expression.
+/// A compiled expression. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Expression {
-    program: Program,
+    program: Arc<Program>,
     environment: Arc<Env>,
 }
 
@@ -40,7 +45,7 @@ impl std::fmt::Debug for Expression {
 /// Names and values that an expression can use.
 #[derive(Debug, Default)]
 pub(crate) struct Variables {
-    values: Vec<(String, Cel)>,
+    values: Vec<(String, Box<dyn Val>)>,
 }
 
 impl Variables {
@@ -50,7 +55,7 @@ impl Variables {
         self
     }
 
-    fn set(&mut self, name: &str, value: Cel) {
+    fn set(&mut self, name: &str, value: Box<dyn Val>) {
         self.values.retain(|(known, _)| known != name);
         self.values.push((name.to_owned(), value));
     }
@@ -59,7 +64,7 @@ impl Variables {
 impl Expression {
     /// Compiles, or says why not.
     pub(crate) fn compile(source: &str) -> Result<Self, String> {
-        Self::compile_in(ENVIRONMENT.clone(), source)
+        known::or_compiled(Language::Plain, source, || Self::compile_in(ENVIRONMENT.clone(), source))
     }
 
     fn compile_in(environment: Arc<Env>, source: &str) -> Result<Self, String> {
@@ -67,60 +72,59 @@ impl Expression {
             return Err(format!("the expression is longer than {MAX_SOURCE} bytes"));
         }
         let program = environment.compile(source).map_err(|error| format!("compilation failed: {error}"))?;
-        Ok(Self { program, environment })
+        Ok(Self { program: Arc::new(program), environment })
     }
 
-    fn evaluate(&self, variables: &Variables) -> Result<Cel, String> {
+    fn evaluate(&self, variables: &Variables) -> Result<Box<dyn Val>, String> {
         let mut context = Context::with_env(self.environment.clone());
         for (name, value) in &variables.values {
-            context.add_variable_from_value(name.as_str(), value.clone());
+            context.add_variable_as_val(name.as_str(), value.clone());
         }
-        self.program.execute(&context).map_err(|error| error.to_string())
+        let value = Cel::resolve_val(self.program.expression(), &context);
+        value.map(cel::common::value::CowVal::into_owned).map_err(|error| error.to_string())
     }
 
     /// The value of a condition.
     pub(crate) fn holds(&self, variables: &Variables) -> Result<bool, String> {
-        match self.evaluate(variables)? {
-            Cel::Bool(value) => Ok(value),
-            other => Err(format!("must evaluate to bool, not {:?}", other.type_of())),
-        }
+        let value = self.evaluate(variables)?;
+        let flag = value.downcast_ref::<CelBool>().map(|flag| *flag.inner());
+        flag.ok_or_else(|| format!("must evaluate to bool, not {}", value.get_type().name()))
     }
 
     /// The value of a message.
     pub(crate) fn text(&self, variables: &Variables) -> Result<String, String> {
-        match self.evaluate(variables)? {
-            Cel::String(text) => Ok(text.to_string()),
-            other => Err(format!("must evaluate to string, not {:?}", other.type_of())),
-        }
+        let value = self.evaluate(variables)?;
+        let text = value.downcast_ref::<CelString<'_>>().map(|text| text.inner().to_owned());
+        text.ok_or_else(|| format!("must evaluate to string, not {}", value.get_type().name()))
     }
 }
 
 /// Evaluates named expressions one after the other; each can use those before it as `variables.NAME`. One that fails
 /// is absent: who uses it fails.
 pub(crate) fn compose(variables: &mut Variables, named: &[(String, Expression)]) {
-    let mut known: HashMap<Key, Cel> = HashMap::new();
-    variables.set("variables", Cel::Map(Map { map: Arc::new(known.clone()) }));
+    let mut known: HashMap<CelMapKey<'static>, Box<dyn Val>> = HashMap::new();
+    variables.set("variables", Box::new(CelMap::from(known.clone())));
     for (name, expression) in named {
         if let Ok(value) = expression.evaluate(variables) {
-            known.insert(Key::from(name.as_str()), value);
-            variables.set("variables", Cel::Map(Map { map: Arc::new(known.clone()) }));
+            known.insert(CelMapKey::from(name.clone()), value);
+            variables.set("variables", Box::new(CelMap::from(known.clone())));
         }
     }
 }
 
-fn to_cel(value: &Value) -> Cel {
+fn to_cel(value: &Value) -> Box<dyn Val> {
     match value {
-        Value::Null => Cel::Null,
-        Value::Bool(value) => Cel::Bool(*value),
+        Value::Null => Box::new(CelNull),
+        Value::Bool(value) => Box::new(CelBool::from(*value)),
         Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(whole), _) => Cel::Int(whole),
-            (None, float) => Cel::Float(float.unwrap_or(f64::NAN)),
+            (Some(whole), _) => Box::new(CelInt::from(whole)),
+            (None, float) => Box::new(CelDouble::from(float.unwrap_or(f64::NAN))),
         },
-        Value::String(text) => Cel::String(Arc::new(text.clone())),
-        Value::Array(items) => Cel::List(Arc::new(items.iter().map(to_cel).collect())),
+        Value::String(text) => Box::new(CelString::from(text.clone())),
+        Value::Array(items) => Box::new(CelList::from(items.iter().map(to_cel).collect::<Vec<_>>())),
         Value::Object(fields) => {
-            let pair = |(name, value): (&String, &Value)| (Key::from(name.as_str()), to_cel(value));
-            Cel::Map(Map { map: Arc::new(fields.iter().map(pair).collect()) })
+            let pair = |(name, value): (&String, &Value)| (CelMapKey::from(name.clone()), to_cel(value));
+            Box::new(CelMap::from(fields.iter().map(pair).collect::<HashMap<_, _>>()))
         }
     }
 }

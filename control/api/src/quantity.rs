@@ -78,6 +78,11 @@ impl Quantity {
         saturate(divide_up(self.nanos, NANO / 1000))
     }
 
+    /// As near as a floating point number comes.
+    pub fn approximate(&self) -> f64 {
+        self.nanos as f64 / NANO as f64
+    }
+
     /// Whether it is less than nothing.
     pub fn is_negative(&self) -> bool {
         self.nanos < 0

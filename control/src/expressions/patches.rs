@@ -4,6 +4,7 @@
 //! The types that an expression names are made up for it: nothing is known of their fields but that the name of a type
 //! is the path where its value stands. That is checked on the result.
 
+use super::known::{self, Language};
 use super::{Expression, Variables, environment};
 use cel::common::types::{CelOptional, CelString, CelStruct, STRING_TYPE, Type};
 use cel::common::value::{CowVal, Val};
@@ -57,6 +58,10 @@ impl StructType for MadeUp {
 impl Expression {
     /// Compiles an expression that may make objects, or says why it cannot.
     pub(crate) fn compile_patch(source: &str) -> Result<Self, String> {
+        known::or_compiled(Language::Patch, source, || Self::compile_patch_anew(source))
+    }
+
+    fn compile_patch_anew(source: &str) -> Result<Self, String> {
         let mut env = environment();
         let fault = |error: cel::DeclarationError| format!("compilation failed: {error}");
         let signature = "string_jsonpatch_escapeKey_string";
@@ -72,9 +77,14 @@ impl Expression {
         Self::compile_in(Arc::new(env), source)
     }
 
+    fn value(&self, variables: &Variables) -> Result<Cel, String> {
+        let value = self.evaluate(variables)?;
+        Cel::try_from(&*value).map_err(|error| error.to_string())
+    }
+
     /// The part of an object that an apply configuration names.
     pub(crate) fn object(&self, variables: &Variables) -> Result<Value, String> {
-        match self.evaluate(variables)? {
+        match self.value(variables)? {
             Cel::Struct(made) if made.name() == OBJECT => json_of_struct(&made, OBJECT),
             other => Err(format!("must evaluate to Object, not {}", other.type_of())),
         }
@@ -82,7 +92,7 @@ impl Expression {
 
     /// The operations of a JSON patch.
     pub(crate) fn operations(&self, variables: &Variables) -> Result<Value, String> {
-        let Cel::List(items) = self.evaluate(variables)? else {
+        let Cel::List(items) = self.value(variables)? else {
             return Err("type mismatch: JSONPatchType.expression should evaluate to array".to_owned());
         };
         items.iter().map(operation).collect()
