@@ -22,6 +22,7 @@ mod limit_ranges;
 mod matching;
 mod mutating_policies;
 mod node_restriction;
+mod node_taint;
 mod pod_security;
 mod policies;
 mod priority;
@@ -87,6 +88,9 @@ impl Server {
         }
         if write.creates("", "persistentvolumeclaims") {
             storage_class::fill_in(self, object).await?;
+        }
+        if write.creates("", "nodes") {
+            node_taint::fill_in(object);
         }
         volume_protection::fill_in(write, object);
         certificate_requests::fill_in(write, object);

@@ -101,6 +101,7 @@ mod statefulsets;
 mod storageclasses;
 mod volumeattachments;
 
+pub(crate) use faults::Faults;
 pub use table::Table;
 
 /// One row: one resource in one version.

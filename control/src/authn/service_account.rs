@@ -1,5 +1,6 @@
 //! Tokens of service accounts: JSON web tokens (ES256), signed by a key of the cluster, bound to their account and,
-//! where asked for, to the pod that uses them. A token is worth nothing once its account or its pod is gone.
+//! where asked for, to the pod that uses them (or a secret, or a node). A token is worth nothing once its account or what
+//! it is bound to is gone.
 
 use super::{AUTHENTICATED, User};
 use crate::pki::Pki;
@@ -53,8 +54,18 @@ pub(crate) struct Claims {
 pub(crate) struct Bound {
     pub(crate) namespace: String,
     pub(crate) serviceaccount: Reference,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) pod: Option<Reference>,
+    #[serde(flatten)]
+    pub(crate) holder: Option<Holder>,
+}
+
+/// What a token dies with besides its account; by its name in the token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Holder {
+    /// That runs as the account.
+    Pod(Reference),
+    Secret(Reference),
+    Node(Reference),
 }
 
 /// One object for all its life.
@@ -118,7 +129,7 @@ impl Issuer {
 
 impl Claims {
     /// Claims about a service account from now for some seconds.
-    pub(crate) fn new(account: &Value, pod: Option<Reference>, audiences: Vec<String>, seconds: i64) -> Self {
+    pub(crate) fn new(account: &Value, holder: Option<Holder>, audiences: Vec<String>, seconds: i64) -> Self {
         let now = Timestamp::now().as_second();
         let (namespace, name) = (meta::namespace(account).to_owned(), meta::name(account).to_owned());
         let audiences = if audiences.is_empty() { vec![ISSUER.to_owned()] } else { audiences };
@@ -133,18 +144,21 @@ impl Claims {
             kubernetes: Bound {
                 namespace,
                 serviceaccount: Reference { name, uid: meta::uid(account).to_owned() },
-                pod,
+                holder,
             },
         }
     }
 
-    /// The user, if the account and the pod are still there.
+    /// The user, if the account and what the token is bound to are still there.
     pub(crate) async fn user(&self, store: &dyn Store) -> Option<User> {
         let bound = &self.kubernetes;
         let namespace = &bound.namespace;
         is_alive(store, &format!("core/serviceaccounts/{namespace}/"), &bound.serviceaccount).await?;
-        if let Some(pod) = &bound.pod {
-            is_alive(store, &format!("core/pods/{namespace}/"), pod).await?;
+        match &bound.holder {
+            None => {}
+            Some(Holder::Pod(pod)) => is_alive(store, &format!("core/pods/{namespace}/"), pod).await?,
+            Some(Holder::Secret(one)) => is_alive(store, &format!("core/secrets/{namespace}/"), one).await?,
+            Some(Holder::Node(node)) => is_alive(store, "core/nodes/", node).await?,
         }
         let groups = [
             "system:serviceaccounts".to_owned(),

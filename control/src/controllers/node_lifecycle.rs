@@ -13,7 +13,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A node that neither renewed its lease nor reported its status for so long is not heard of.
@@ -40,6 +41,7 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
         leases: wire.reads(),
         pods: wire.reads(),
         started: Timestamp::now(),
+        known: Mutex::default(),
         recorder: Recorder::new(wire.client(), "node-controller"),
         evictions: Recorder::new(wire.client(), "taint-eviction-controller"),
     };
@@ -54,6 +56,8 @@ pub(crate) struct NodeLifecycle {
     pub(crate) pods: Lister<Pod>,
     /// Before this nobody is declared silent: after a restart of ours, nodes get time to report again.
     pub(crate) started: Timestamp,
+    /// Nodes that events have told of.
+    known: Mutex<BTreeSet<String>>,
     recorder: Recorder,
     evictions: Recorder,
 }
@@ -62,8 +66,10 @@ impl Reconcile for NodeLifecycle {
     /// Looks at one node, and again in a while.
     async fn reconcile(&self, key: Key) -> Result<Next, kube::Error> {
         let Some(node) = self.nodes.get(&key) else {
+            self.forget(&key);
             return Ok(Next::Wait);
         };
+        self.welcome(&node);
         let now = Timestamp::now();
         if self.silent_for(&node, now) > GRACE && ready_status(&node) != "Unknown" {
             self.mark_unknown(&node, now).await?;
@@ -82,6 +88,27 @@ impl Reconcile for NodeLifecycle {
 }
 
 impl NodeLifecycle {
+    /// Tells, once, that a node is looked after from now on.
+    fn welcome(&self, node: &Node) {
+        let name = node.name_any();
+        if self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
+            let message = format!("Node {name} event: Registered Node {name} in Controller");
+            self.recorder.record(node, Severity::Normal, "RegisteredNode", message);
+        }
+    }
+
+    /// Tells that a node is gone.
+    fn forget(&self, key: &Key) {
+        if !self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key.name) {
+            return;
+        }
+        let name = &key.name;
+        let mut gone = Node::default();
+        gone.metadata.name = Some(name.clone());
+        let message = format!("Node {name} event: Removing Node {name} from Controller");
+        self.recorder.record(&gone, Severity::Normal, "RemovingNode", message);
+    }
+
     /// Since the last sign of life: the lease's renewal or the newest heartbeat of a condition.
     fn silent_for(&self, node: &Node, now: Timestamp) -> SignedDuration {
         let lease = self.leases.get(&Key::new("kube-node-lease", &node.name_any()));

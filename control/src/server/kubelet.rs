@@ -95,10 +95,9 @@ impl Server {
             node_object.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_u64);
         let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or(DEFAULT_PORT);
         let address = internal_address(&node_object).ok_or_else(|| {
-            Status::internal(format!(
-                "no preferred addresses found; known addresses: {}",
-                node_object["status"]["addresses"]
-            ))
+            let known = node_object.pointer("/status/addresses").filter(|known| known.is_array());
+            let known = known.map_or_else(|| "[]".to_owned(), Value::to_string);
+            Status::unexplained(format!("no preferred addresses found; known addresses: {known}"))
         })?;
         Ok((address, port))
     }

@@ -83,6 +83,15 @@ fn protobuf(body: &[u8]) -> Result<Value, Status> {
 
 /// An object of exactly this kind; apiVersion and kind are filled in where the body leaves them out.
 pub(crate) fn object(call: &Call, group_version_kind: (&str, &str, &str)) -> Result<Value, Status> {
+    object_of(call, group_version_kind, &[])
+}
+
+/// The same, which may come in the name of other versions that do not differ.
+pub(crate) fn object_of(
+    call: &Call,
+    group_version_kind: (&str, &str, &str),
+    others: &[&str],
+) -> Result<Value, Status> {
     let (group, version, kind) = group_version_kind;
     let unrecognized = |status: Status| {
         let what = format!("the object provided is unrecognized (must be of type {kind})");
@@ -98,7 +107,8 @@ pub(crate) fn object(call: &Call, group_version_kind: (&str, &str, &str)) -> Res
     let empty = "couldn't get version/kind; json parse error: unexpected end of JSON input";
     let mut object = read.ok_or_else(|| unrecognized(Status::bad_request(empty)))?;
     let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    let found = object["apiVersion"].as_str().unwrap_or_default().to_owned();
+    let named = object["apiVersion"].as_str().unwrap_or_default();
+    let found = if others.contains(&named) { api_version.clone() } else { named.to_owned() };
     let found_kind = object["kind"].as_str().unwrap_or_default().to_owned();
     let (found_group, found_version) = found.rsplit_once('/').unwrap_or(("", &found));
     let refused = |why: String| {

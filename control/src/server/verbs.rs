@@ -27,6 +27,7 @@ mod patch;
 mod review;
 mod scale;
 mod token;
+mod typed;
 mod update;
 mod watch;
 
@@ -125,6 +126,10 @@ fn is_binding(call: &Call) -> bool {
 /// Whether the resource offers the verb at all.
 fn check(call: &Call, verb: &str) -> Result<(), Status> {
     let resource = &call.resource;
+    // Only what is on the other side of a proxy may know it.
+    if call.method == Method::HEAD && call.path.subresource() != "proxy" {
+        return Err(Status::unknown_method());
+    }
     let (offered, exists) = match call.path.subresource.as_deref() {
         None => (resource.allows(verb), true),
         Some(name) => {

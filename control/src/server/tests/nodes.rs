@@ -64,3 +64,44 @@ fn a_node_sees_its_own_pods_and_itself() {
     let outsider = lab.call_as(User::new("system:node:a", &[]), "GET", "/api/v1/nodes/a", &Value::Null);
     assert_eq!(outsider.code, 403, "the name alone makes no node");
 }
+
+#[test]
+fn a_new_node_gets_no_pods_before_it_is_ready() {
+    let lab = lab();
+    let own = json!([{"key": "own", "effect": "NoSchedule"}]);
+    let node = json!({"metadata": {"name": "a"}, "spec": {"taints": own}});
+    let created = lab.post("/api/v1/nodes", &node);
+    let taints: Vec<&Value> =
+        created.at("/spec/taints").as_array().unwrap().iter().map(|taint| &taint["key"]).collect();
+    assert_eq!(taints, ["own", "node.kubernetes.io/not-ready"], "{created:?}");
+    let again = json!({"metadata": {"name": "b"}, "spec": {"taints": created.at("/spec/taints")}});
+    assert_eq!(lab.post("/api/v1/nodes", &again).at("/spec/taints"), created.at("/spec/taints"));
+}
+
+#[test]
+fn tokens_end_with_what_they_are_bound_to() {
+    let lab = lab();
+    lab.post("/api/v1/namespaces/default/serviceaccounts", &json!({"metadata": {"name": "robot"}}));
+    lab.post("/api/v1/namespaces/default/secrets", &json!({"metadata": {"name": "s"}}));
+    lab.post("/api/v1/nodes", &json!({"metadata": {"name": "n"}}));
+    let ask = |kind: &str, name: &str| {
+        let reference = json!({"apiVersion": "v1", "kind": kind, "name": name});
+        let path = "/api/v1/namespaces/default/serviceaccounts/robot/token";
+        lab.post(path, &json!({"spec": {"boundObjectRef": reference}}))
+    };
+    let review = |token: &str| {
+        let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+        lab.post(path, &json!({"spec": {"token": token}})).at("/status/authenticated").clone()
+    };
+    for (kind, name, path) in
+        [("Secret", "s", "/api/v1/namespaces/default/secrets/s"), ("Node", "n", "/api/v1/nodes/n")]
+    {
+        let token = ask(kind, name).text("/status/token");
+        assert_eq!(review(&token), true, "{kind}");
+        lab.delete(path, &Value::Null);
+        assert_eq!(review(&token), false, "{kind} is gone");
+    }
+    assert_eq!(ask("Secret", "s").refusal(), (404, r#"secrets "s" not found"#.into()));
+    let refused = ask("ConfigMap", "c").refusal();
+    assert_eq!(refused, (400, "cannot bind token to object of type /v1, Kind=ConfigMap".into()));
+}

@@ -114,3 +114,32 @@ fn every_watcher_sees_every_change_once_and_in_order() {
     }
     assert_eq!(lab.get(CONFIG_MAPS).names(), state.into_keys().collect::<Vec<_>>());
 }
+
+#[test]
+fn what_is_not_served_is_told_as_by_kubernetes() {
+    let lab = lab();
+    let page = "404 page not found\n";
+    for path in ["/apis/none.example.com", "/apis/none.example.com/v1", "/apis/none.example.com/v1/things/a"]
+    {
+        let missing = lab.get(path);
+        assert_eq!((missing.code, missing.body.as_str()), (404, Some(page)), "{path}");
+    }
+    for path in ["/apis/apps/v9/deployments", "/apis/apps/v1/things", "/api/v1/things"] {
+        assert_eq!(lab.get(path).refusal().1, "the server could not find the requested resource", "{path}");
+    }
+    for path in [CONFIG_MAPS, &format!("{CONFIG_MAPS}/a")] {
+        assert_eq!(lab.call("HEAD", path, "", &Value::Null).code, 405, "{path}");
+    }
+}
+
+#[test]
+fn evictions_come_in_two_versions() {
+    let lab = lab();
+    for version in ["v1", "v1beta1"] {
+        lab.post(PODS, &pod("p"));
+        let eviction =
+            json!({"apiVersion": format!("policy/{version}"), "kind": "Eviction", "metadata": {"name": "p"}});
+        let evicted = lab.post(&format!("{PODS}/p/eviction"), &eviction);
+        assert_eq!(evicted.code, 201, "{evicted:?}");
+    }
+}

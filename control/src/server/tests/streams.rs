@@ -13,10 +13,10 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 fn a_pod_without_a_node_has_no_log() {
     let lab = lab();
     lab.post(PODS, &pod("p"));
-    assert_eq!(
-        lab.get(&format!("{PODS}/p/log")).refusal(),
-        (400, "pod p does not have a host assigned".into())
-    );
+    let empty = lab.get(&format!("{PODS}/p/log"));
+    assert_eq!((empty.code, empty.body), (204, Value::String(String::new())));
+    let refused = lab.post(&format!("{PODS}/p/exec?command=true&stdout=1"), &Value::Null).refusal();
+    assert_eq!(refused, (400, "pod p does not have a host assigned".into()));
     assert_eq!(lab.get(&format!("{PODS}/none/log")).code, 404);
     let refused = lab.get(&format!("{PODS}/p/log?container=x")).refusal();
     assert_eq!(refused, (400, "container x is not valid for pod p".into()));
@@ -25,6 +25,30 @@ fn a_pod_without_a_node_has_no_log() {
     lab.post(PODS, &two);
     let refused = lab.get(&format!("{PODS}/two/log")).refusal();
     assert_eq!(refused, (400, "a container name must be specified for pod two, choose one of: [a b]".into()));
+}
+
+#[test]
+fn options_of_logs_are_judged_before_anybody_is_asked() {
+    let lab = lab();
+    for (options, code, why) in [
+        ("tailLines=-1", 422, "tailLines: Invalid value: -1: must be greater than or equal to 0"),
+        ("limitBytes=0", 422, "limitBytes: Invalid value: 0: must be greater than 0"),
+        ("sinceSeconds=0", 422, "sinceSeconds: Invalid value: 0: must be greater than 0"),
+        (
+            "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
+            422,
+            ": Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified",
+        ),
+        (
+            "tailLines=-1&limitBytes=0",
+            422,
+            "[tailLines: Invalid value: -1: must be greater than or equal to 0, limitBytes: Invalid value: 0: must be greater than 0]",
+        ),
+        ("tailLines=many", 400, "strconv.ParseInt: parsing \"many\": invalid syntax"),
+    ] {
+        let why = if code == 422 { format!("PodLogOptions \"p\" is invalid: {why}") } else { why.into() };
+        assert_eq!(lab.get(&format!("{PODS}/p/log?{options}")).refusal(), (code, why));
+    }
 }
 
 /// A server that answers every request with the request itself.

@@ -97,6 +97,13 @@ pub(super) fn configuration(call: &Call) -> Result<(Value, Vec<String>), Status>
     let named = format!("{}/{}", meta::namespace(&config), meta::name(&config));
     object_meta::place(&mut config, resource, call.path.namespace())?;
     object_meta::check_name(&mut config, call.path.name())?;
+    let mistyped = match resource.schema {
+        Some(_) => Vec::new(),
+        None => super::typed::faults(&resource.group, &resource.version, &resource.kind, &config),
+    };
+    if !mistyped.is_empty() {
+        return Err(untyped(resource, &named, &mistyped));
+    }
     let judged = read_body::judged(call, config, Strictness::Warn);
     let (config, unknown) = judged.map_err(|error| Status::bad_request(error.to_string()))?;
     // Whoever owns fields must name those that there are, whatever `fieldValidation` says of them.

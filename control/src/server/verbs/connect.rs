@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 mod html;
 mod links;
+mod log_options;
 mod log_refusal;
 mod page;
 mod target;
@@ -51,7 +52,10 @@ pub(super) async fn run(server: &Server, call: Call, upgrade: OnUpgrade) -> Resu
         ("pods", "proxy") => target::pod(server, &call).await?,
         ("services", "proxy") => target::service(server, &call).await?,
         ("nodes", "proxy") => target::node(server, &call).await?,
-        ("pods", subresource) => pod_stream(server, &call, subresource).await?,
+        ("pods", subresource) => match pod_stream(server, &call, subresource).await? {
+            Some(backend) => backend,
+            None => return Ok(nothing_yet()),
+        },
         _ => return Err(Status::no_such_resource()),
     };
     admit(server, &call).await?;
@@ -170,14 +174,26 @@ async fn pod(server: &Server, call: &Call, name: &str) -> Result<Value, Status> 
     Ok(stored::decode(at.resource, &*server.entry(at).await?))
 }
 
-/// log, exec, attach and portforward: a path of the kubelet API.
-async fn pod_stream(server: &Server, call: &Call, subresource: &str) -> Result<Backend, Status> {
+/// A log that nobody writes yet is empty.
+fn nothing_yet() -> Answer {
+    let mut answer = Response::new(answer::full(bytes::Bytes::new()));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer
+}
+
+/// log, exec, attach and portforward: a path of the kubelet API; nothing for the log of a pod that has no node yet.
+async fn pod_stream(server: &Server, call: &Call, subresource: &str) -> Result<Option<Backend>, Status> {
     let name = call.path.name();
+    if subresource == "log" {
+        log_options::check(call)?;
+    }
     let pod = pod(server, call, name).await?;
     let container = if subresource == "portforward" { String::new() } else { container(&pod, call)? };
     let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+    if node.is_empty() && subresource == "log" {
+        return Ok(None);
+    }
     if node.is_empty() {
-        // A log that nobody writes yet is empty; the rest has nobody to talk to.
         return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
     }
     let (address, port) = server.kubelet_address(node).await?;
@@ -188,7 +204,7 @@ async fn pod_stream(server: &Server, call: &Call, subresource: &str) -> Result<B
         "attach" => format!("/attach/{namespace}/{name}/{container}?{}", stream_parameters(call)),
         _ => format!("/portForward/{namespace}/{name}?{}", ports(call)),
     };
-    Ok(Backend { address, port, link: Link::Agent, path })
+    Ok(Some(Backend { address, port, link: Link::Agent, path }))
 }
 
 /// The container that is meant: named, or the only one.

@@ -17,7 +17,7 @@ const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption
 const RETRY: u32 = 10;
 
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
-    let eviction = read_body::object(call, ("policy", "v1", "Eviction"))?;
+    let eviction = read_body::object_of(call, ("policy", "v1", "Eviction"), &["policy/v1beta1"])?;
     if meta::name(&eviction) != call.path.name() && !meta::name(&eviction).is_empty() {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }

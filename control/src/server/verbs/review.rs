@@ -1,7 +1,7 @@
 //! Reviews: objects that are questions. They are answered, not stored: who am I, what may I do, may he do this.
 
 use super::super::change::At;
-use super::super::{Call, Server, answer, read_body};
+use super::super::{Call, Server, answer, object_meta, read_body};
 use crate::authn::User;
 use crate::authn::service_account::ISSUER;
 use crate::authz::Attributes;
@@ -19,7 +19,10 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     let spec = review["spec"].clone();
     check(&resource.kind, &spec, call.path.namespace())?;
     review["status"] = match &*resource.kind {
-        "SelfSubjectReview" => json!({"userInfo": user_info(&call.user)}),
+        "SelfSubjectReview" => {
+            review["metadata"]["creationTimestamp"] = object_meta::now().into();
+            json!({"userInfo": user_info(&call.user)})
+        }
         "SelfSubjectAccessReview" => access(server, &call.user, &spec).await,
         "SubjectAccessReview" | "LocalSubjectAccessReview" => access(server, &subject(&spec), &spec).await,
         "SelfSubjectRulesReview" => rules(server, &call.user, &spec).await?,
@@ -142,7 +145,7 @@ async fn rules(server: &Server, user: &User, spec: &Value) -> Result<Value, Stat
     if namespace.is_empty() {
         return Err(Status::bad_request("no namespace on request"));
     }
-    let mut rules = server.rbac.rules(user, namespace).await.map_err(Status::internal)?;
+    let mut rules = server.rbac.rules(user, namespace).map_err(Status::internal)?;
     rules.extend(crate::authz::fixed_rules(user));
     let (paths, resources): (Vec<Value>, Vec<Value>) =
         rules.into_iter().partition(|rule| rule.get("nonResourceURLs").is_some());

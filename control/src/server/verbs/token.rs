@@ -3,7 +3,7 @@
 use super::super::change::At;
 use super::super::{Call, Server, answer, object_meta, read_body, stored};
 use crate::admission::{Operation, Write};
-use crate::authn::service_account::{Claims, ISSUER, Reference};
+use crate::authn::service_account::{Claims, Holder, ISSUER, Reference};
 use crate::server::Answer;
 use jiff::Timestamp;
 use knarr_api::{Status, StatusCause, meta};
@@ -32,8 +32,8 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     }
     let audiences = spec["audiences"].as_array().into_iter().flatten();
     let audiences = audiences.filter_map(|audience| audience.as_str().map(str::to_owned)).collect();
-    let pod = bound_pod(server, at, spec).await?;
-    let claims = Claims::new(&account, pod, audiences, seconds.min(MAX_SECONDS));
+    let holder = bound_object(server, at, spec).await?;
+    let claims = Claims::new(&account, holder, audiences, seconds.min(MAX_SECONDS));
     let expires = Timestamp::from_second(claims.exp).map_err(Status::internal)?;
     request["status"] = json!({
         "token": server.tokens.issuer.issue(&claims)?,
@@ -61,39 +61,38 @@ fn write_of(call: &Call) -> Write<'_> {
     }
 }
 
-/// The pod that the token dies with. It must be there and run as this account.
-async fn bound_pod(server: &Server, at: At<'_>, spec: &Value) -> Result<Option<Reference>, Status> {
+/// The object that the token dies with. It must be there, and a pod must run as this account.
+async fn bound_object(server: &Server, at: At<'_>, spec: &Value) -> Result<Option<Holder>, Status> {
     let reference = &spec["boundObjectRef"];
     let text = |field: &str| reference[field].as_str().unwrap_or_default().to_owned();
-    match text("kind").as_str() {
-        "" => return Ok(None),
-        "Pod" => {}
-        other => {
-            let (group, version) = match text("apiVersion").split_once('/') {
-                Some((group, version)) => (group.to_owned(), version.to_owned()),
-                None => (String::new(), text("apiVersion")),
-            };
-            let why = format!("cannot bind token to object of type {group}/{version}, Kind={other}");
+    let (kind, name, uid) = (text("kind"), text("name"), text("uid"));
+    let api_version = text("apiVersion");
+    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+    let (plural, prefix, holder): (_, _, fn(Reference) -> Holder) = match (group, kind.as_str()) {
+        (_, "") => return Ok(None),
+        ("", "Pod") => ("pods", format!("core/pods/{}/", at.namespace), Holder::Pod),
+        ("", "Secret") => ("secrets", format!("core/secrets/{}/", at.namespace), Holder::Secret),
+        ("", "Node") => ("nodes", "core/nodes/".to_owned(), Holder::Node),
+        _ => {
+            let why = format!("cannot bind token to object of type {group}/{version}, Kind={kind}");
             return Err(Status::bad_request(why));
         }
-    }
-    let (name, uid) = (text("name"), text("uid"));
-    let key = format!("core/pods/{}/{name}", at.namespace);
-    let found = server.store.get(&key).await.map_err(Status::internal)?;
-    let pod = found.ok_or_else(|| Status::not_found("", "pods", &name))?.object();
-    if !uid.is_empty() && uid != meta::uid(&pod) {
+    };
+    let found = server.store.get(&format!("{prefix}{name}")).await.map_err(Status::internal)?;
+    let object = found.ok_or_else(|| Status::not_found("", plural, &name))?.object();
+    if !uid.is_empty() && uid != meta::uid(&object) {
         let why = format!(
             "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
         );
-        return Err(Status::conflict("", "pods", &name, &why));
+        return Err(Status::conflict("", &kind, &name, &why));
     }
-    let account = pod.pointer("/spec/serviceAccountName").and_then(Value::as_str).unwrap_or("default");
-    if account != at.name {
+    let account = object.pointer("/spec/serviceAccountName").and_then(Value::as_str).unwrap_or("default");
+    if plural == "pods" && account != at.name {
         let why = format!(
             "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
             at.name
         );
         return Err(Status::bad_request(why));
     }
-    Ok(Some(Reference { name, uid: meta::uid(&pod).to_owned() }))
+    Ok(Some(holder(Reference { name, uid: meta::uid(&object).to_owned() })))
 }
