@@ -20,6 +20,9 @@ const NAMESPACE: &str = "kube-system";
 /// Between two looks at a lease that others have.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// One that lost its lease lets others be faster for so long.
+const STAND_BACK: Duration = Duration::from_secs(20);
+
 /// How often a leader gives a sign of life.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
@@ -76,7 +79,7 @@ impl Chair {
             self.renew().await;
             tracing::warn!(lease = self.name, identity = self.identity, "no longer leading");
             self.held.send_replace(Some(false));
-            tokio::time::sleep(self.pace.renew_within).await;
+            tokio::time::sleep(self.pace.renew_within.min(STAND_BACK)).await;
         }
     }
 

@@ -23,7 +23,7 @@ async fn who_has_the_lease_works_alone() {
     let leases: Api<Lease> = Api::namespaced(plane.client(), "kube-system");
     for name in ["kube-scheduler", "kube-controller-manager"] {
         let held = until(leases.clone(), name, |lease: &Lease| lease.spec.is_some()).await;
-        assert_eq!(held.spec.unwrap().lease_duration_seconds, Some(60), "{name}");
+        assert_eq!(held.spec.unwrap().lease_duration_seconds, Some(90), "{name}");
     }
     let chair = Chair::new(&plane.client(), NAME, "ours", PACE);
     let mut held = chair.held();
