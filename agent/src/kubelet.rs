@@ -27,6 +27,7 @@ pub mod host;
 pub mod hosts_file;
 pub mod http_call;
 pub mod images;
+pub mod iscsi;
 pub mod labels;
 pub mod local_volumes;
 pub mod log_files;
@@ -48,6 +49,7 @@ pub mod pod_worker;
 pub mod pods;
 pub mod pressure;
 pub mod probes;
+pub mod program;
 pub mod qos_cgroups;
 pub mod references;
 pub mod resources;
@@ -362,6 +364,7 @@ fn host(
     Ok(Host {
         memory_qos: memory_qos.map_err(|error| anyhow::anyhow!("kubelet.{error}"))?,
         devices: Devices::load(&config.kubelet_dir()),
+        iscsi: iscsi::Iscsi::new(&config.kubelet_dir()),
         csi: Csi::new(&config.kubelet_dir(), None, &parts.node_name, watch::channel(None).1),
         cpus: match parts.imaginary {
             true => Cpus::none(),

@@ -75,6 +75,12 @@ impl Agent {
         format!("10.197.{}.0/24", self.number)
     }
 
+    /// A path of the kubelet API.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("https://127.0.0.1:{}{path}", 23_500 + self.number)
+    }
+
     /// Where the cgroups of its pods are on a host with version 2 alone.
     #[must_use]
     pub fn unified_cgroup(&self) -> PathBuf {
@@ -87,7 +93,9 @@ impl Agent {
         self.directory.path().join(name)
     }
 
-    fn command(&self) -> Command {
+    /// `knarr` with its directories.
+    #[must_use]
+    pub fn command(&self) -> Command {
         let mut command = Command::new(bins::find("knarr"));
         command.arg("--data-dir").arg(self.path("data")).arg("--state-dir").arg(self.path("state"));
         command.arg("--config").arg(self.path("config.toml"));

@@ -6,7 +6,7 @@
 
 use knarr_cri::v1::*;
 use knarr_tests::bins;
-use knarr_tests::criu::can_work;
+use knarr_tests::criu::{can_work, image_of};
 use knarr_tests::engine::{Engine, PATIENCE, container, file_holds, pod};
 use knarr_tests::eventually::eventually;
 use serde_json::{Value, json};
@@ -120,42 +120,6 @@ async fn a_counter_goes_on_counting_in_another_pod() {
     assert_eq!(std::fs::read_dir(engine.path("data/engine/checkpoints")).unwrap().count(), 0);
 }
 
-/// An image as `buildah` makes one of a checkpoint: one layer that holds what the archive holds, and an annotation.
-fn image_of(engine: &Engine, archive: &Path, name: &str) {
-    let layout = engine.path("layout");
-    let blobs = layout.join("blobs/sha256");
-    std::fs::create_dir_all(&blobs).unwrap();
-    let blob = |bytes: &[u8]| {
-        let file = layout.join("new");
-        std::fs::write(&file, bytes).unwrap();
-        let said = bins::run(Command::new("sha256sum").arg(&file)).ok();
-        let digest = said.split_whitespace().next().unwrap().to_owned();
-        std::fs::rename(&file, blobs.join(&digest)).unwrap();
-        format!("sha256:{digest}")
-    };
-    let bytes = std::fs::read(archive).unwrap();
-    let layer = blob(&bytes);
-    let config = json!({"architecture": "amd64", "os": "linux", "config": {},
-        "rootfs": {"type": "layers", "diff_ids": [layer]}});
-    let config = config.to_string();
-    let config_digest = blob(config.as_bytes());
-    let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config_digest,
-            "size": config.len()},
-        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": bytes.len()}],
-        "annotations": {"org.criu.checkpoint.container.name": "main"}});
-    let manifest = manifest.to_string();
-    let digest = blob(manifest.as_bytes());
-    let index = json!({"schemaVersion": 2, "manifests": [{
-        "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": manifest.len(),
-        "annotations": {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name}}]});
-    std::fs::write(layout.join("index.json"), index.to_string()).unwrap();
-    std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-    let packed = engine.path("image.tar");
-    bins::run(Command::new("tar").arg("-cf").arg(&packed).arg("-C").arg(&layout).arg(".")).ok();
-    bins::run(engine.knarr().args(["image", "load", "-i"]).arg(&packed)).ok();
-}
-
 #[tokio::test]
 async fn an_image_that_holds_a_checkpoint_is_gone_on_from() {
     if !can_work("an_image_that_holds_a_checkpoint_is_gone_on_from") {
@@ -165,7 +129,7 @@ async fn an_image_that_holds_a_checkpoint_is_gone_on_from() {
     let (first, config, id) = counting(&mut engine).await;
     let archive = engine.path("checkpoint.tar");
     checkpoint(&mut engine, &id, archive.to_str().unwrap(), 60).await.unwrap();
-    image_of(&engine, &archive, "localhost/checkpoint:1");
+    image_of(&engine.path("layout"), &archive, "localhost/checkpoint:1", engine.knarr());
     let written_down = last_count(&engine.path("logs/first/main.log"));
     engine.stop_container(&id, 0).await.unwrap();
     // In the same pod, as another container.

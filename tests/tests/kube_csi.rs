@@ -233,6 +233,14 @@ fn raw_volumes_are_devices(node: &Node, driver: &Driver, volumes: &Path) {
         node.ready(name);
         node.says(name, |log| log == "block special file fa:4d\n");
     }
+    // Where a kubelet has them.
+    let devices = node.path("data/kubelet/plugins/kubernetes.io/csi/volumeDevices");
+    let uid = get(node, &["pod", "raw-driver"])["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    let link = node.path("data/kubelet/pods").join(&uid).join("volumeDevices/kubernetes.io~csi/raw-driver");
+    assert_eq!(std::fs::read_link(link).expect("a link"), devices.join("publish/raw-driver").join(&uid));
+    assert!(
+        devices.join("staging/raw-driver").is_dir() && devices.join("raw-driver/data/vol_data.json").exists()
+    );
     node.event("raw-nothing", "FailedMount", "is not a block device");
     let both = "volume v has volumeMode Block, but is specified in volumeMounts";
     node.event("raw-mounted", "Failed", both);
@@ -240,6 +248,11 @@ fn raw_volumes_are_devices(node: &Node, driver: &Driver, volumes: &Path) {
     node.eventually("the driver has it back", || {
         let calls = driver.calls("unstage h2");
         if calls.len() == 1 { Ok(()) } else { Err(format!("{calls:?}")) }
+    });
+    node.eventually("nothing is left of it", || {
+        let left = ["staging/raw-driver", "publish/raw-driver", "raw-driver"].map(|name| devices.join(name));
+        let left: Vec<_> = left.into_iter().filter(|place| place.exists()).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
 }
 

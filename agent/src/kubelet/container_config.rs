@@ -225,8 +225,7 @@ fn block_devices(inputs: Inputs<'_>) -> Result<Vec<Device>, String> {
             ));
         }
         let place = volumes::directory(inputs.paths, inputs.pod, volume, &source);
-        let claim = volume.persistent_volume_claim.as_ref();
-        let read_only = claim.is_some_and(|claim| claim.read_only == Some(true));
+        let read_only = volumes::is_read_only(inputs.pod, volume, inputs.references);
         Ok(Device {
             container_path: wanted.device_path.clone(),
             host_path: place.to_string_lossy().into_owned(),
@@ -245,8 +244,8 @@ fn volume_mount(inputs: Inputs<'_>, index: usize, mount: &VolumeMount) -> Result
     }
     let directory = volumes::directory(inputs.paths, inputs.pod, volume, &source);
     let sub_path = sub_path(inputs, mount)?;
-    let claimed_read_only = volume.persistent_volume_claim.as_ref().and_then(|claim| claim.read_only);
-    let readonly = mount.read_only == Some(true) || claimed_read_only == Some(true);
+    let readonly =
+        mount.read_only == Some(true) || volumes::is_read_only(inputs.pod, volume, inputs.references);
     let mut result = Mount {
         container_path: if mount.mount_path.starts_with('/') {
             mount.mount_path.clone()

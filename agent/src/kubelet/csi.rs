@@ -10,6 +10,7 @@ mod driver;
 mod expand;
 mod in_use;
 mod node_object;
+mod places;
 mod publish;
 mod record;
 mod registry;
@@ -20,8 +21,7 @@ use driver::Driver;
 pub use volume::{CsiVolume, describe};
 
 use crate::kubelet::host::CALL_DEADLINE;
-use crate::kubelet::{paths::Paths, pod};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -105,19 +105,5 @@ impl Csi {
             turns.entry(handle.to_owned()).or_default().clone()
         };
         turn.lock_owned().await
-    }
-
-    /// Where a driver's volume is made ready for all pods of the node.
-    fn staging(&self, driver: &str, handle: &str) -> PathBuf {
-        let volume = volume::digest(&[handle]);
-        self.root.join("plugins/kubernetes.io/csi").join(driver).join(volume).join("globalmount")
-    }
-}
-
-/// Where a driver's volume is in the pod's directory; what the driver makes there is `mount`.
-fn directory(paths: &Paths, pod: &Pod, volume: &CsiVolume) -> PathBuf {
-    match volume.block {
-        true => paths.volume_device(pod::uid(pod), PLUGIN, &volume.name),
-        false => paths.volume(pod::uid(pod), PLUGIN, &volume.name),
     }
 }

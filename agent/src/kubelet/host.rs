@@ -5,6 +5,7 @@ use crate::kubelet::csi::Csi;
 use crate::kubelet::devices::Devices;
 use crate::kubelet::events::Recorder;
 use crate::kubelet::facts::Facts;
+use crate::kubelet::iscsi::Iscsi;
 use crate::kubelet::memory_qos::{self, MemoryQos};
 use crate::kubelet::observed::Sandbox;
 use crate::kubelet::paths::Paths;
@@ -90,6 +91,8 @@ pub struct Host {
     pub cpus: Cpus,
     /// Storage drivers.
     pub csi: Csi,
+    /// Disks of iSCSI targets.
+    pub iscsi: Iscsi,
     /// All pods of this node.
     pub workers: Workers,
     /// Most processes of one pod.

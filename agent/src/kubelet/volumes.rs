@@ -2,14 +2,14 @@
 //!
 //! Everything that must be asked of others (objects, claims, tokens) is fetched first, so that making volumes is
 //! file work alone; it blocks, and runs where that harms nobody. Storage drivers have published theirs by then (`csi`), and
-//! what other machines export is mounted (`nfs`). A volume lives under the pod's own directory, except hostPath and
+//! what other machines export is mounted (`nfs`, `iscsi`). A volume lives under the pod's own directory, except hostPath and
 //! local volumes, which are the host's and are never removed.
 
 mod atomic;
 mod content;
 mod empty_dir;
 mod host_path;
-mod mounts;
+pub(in crate::kubelet) mod mounts;
 mod nfs;
 mod ownership;
 mod source;
@@ -19,7 +19,7 @@ mod token;
 use atomic::replace_contents;
 pub use nfs::mount_all;
 use ownership::Ownership;
-pub use source::{Source, directory, source};
+pub use source::{Source, directory, is_read_only, source};
 pub use sub_path::bind_sub_path;
 pub use token::{ClusterTokens, TokenSource, Tokens};
 
@@ -127,7 +127,7 @@ fn set_up_one(inputs: &VolumeInputs, volume: &Volume) -> Result<(), String> {
         Source::Device { path } => is_block_device(path),
         Source::EmptyDir(wanted) => empty_dir::set_up(&directory, wanted, inputs, ownership.group()),
         // A container's to mount, or published by its driver or mounted before this.
-        Source::Image(_) | Source::Csi { .. } | Source::Nfs { .. } => Ok(()),
+        Source::Image(_) | Source::Csi { .. } | Source::Nfs { .. } | Source::Iscsi { .. } => Ok(()),
         Source::Objects(_) => {
             let payload = content::payload(inputs, volume)?;
             if payload.secret {
@@ -151,6 +151,20 @@ fn is_block_device(path: &str) -> Result<(), String> {
 /// Gives the files of a volume to the pod's group, as its security context says. Blocks.
 pub fn give_to_group(pod: &Pod, volume: &Path) -> Result<(), String> {
     Ownership::of(pod).apply(volume)
+}
+
+/// Takes out of a pod what is not the pod's own: volumes of storage drivers, and disks of targets. What is mounted out of
+/// them goes first, or they would stay in use.
+pub async fn give_back(host: &Host, uid: &str) -> Result<(), String> {
+    let parts = host.paths.pod(uid).join("volume-subpaths");
+    let unmounted = tokio::task::spawn_blocking(move || mounts::unmount_below(&parts)).await;
+    unmounted.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let given = [
+        host.csi.withdraw_all(&host.paths, uid).await.err(),
+        host.iscsi.release_all(&host.paths, uid).await.err(),
+    ];
+    let errors: Vec<String> = given.into_iter().flatten().collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
 }
 
 /// Unmounts everything below the pod's directory, then removes it. A mount that does not go keeps the directory:

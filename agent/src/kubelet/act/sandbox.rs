@@ -134,6 +134,7 @@ async fn make_volumes(host: &Host, pod: &Arc<Pod>) -> Result<(), VolumeError> {
     let inputs = VolumeInputs::gather(host, pod, None).await?;
     host.csi.publish_all(host, &inputs).await?;
     volumes::mount_all(&inputs).await?;
+    host.iscsi.attach_all(host, &inputs).await?;
     let made = tokio::task::spawn_blocking(move || volumes::set_up(&inputs)).await;
     made.unwrap_or_else(|error| Err(VolumeError { volume: None, message: error.to_string() }))
 }

@@ -4,8 +4,9 @@
 //! Whether there is anything to do is read off the objects: the volume's capacity is more than the claim has. The volume
 //! itself is made larger by the driver's controller, before.
 
+use super::places::Places;
 use super::publish::{is_staged, secrets, text};
-use super::{Csi, CsiVolume, Driver, directory};
+use super::{Csi, CsiVolume, Driver};
 use crate::kubelet::events::Severity;
 use crate::kubelet::host::Host;
 use crate::kubelet::{pod, resources};
@@ -16,7 +17,6 @@ use knarr_cri::csi::{CapacityRange, NodeExpandVolumeRequest};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use std::path::Path;
 
 /// Says that the file system on a volume is yet to grow.
 const PENDING: &str = "FileSystemResizePending";
@@ -26,18 +26,18 @@ impl Csi {
     pub(super) async fn grow(&self, host: &Host, pod: &Pod, volume: &CsiVolume) -> Result<(), String> {
         let driver = self.for_mount(&volume.driver)?;
         let _turn = self.turn(&volume.handle).await;
-        let place = directory(&host.paths, pod, volume).join("mount");
-        self.expand(host, pod, volume, &driver, &place).await
+        let places = Places::of_pod(&self.root, &host.paths, pod::uid(pod), volume);
+        self.expand(host, pod, volume, &driver, &places).await
     }
 
-    /// The caller has the volume's turn, and the pod has it at `place`.
+    /// The caller has the volume's turn, and the pod has it at `places`.
     pub(super) async fn expand(
         &self,
         host: &Host,
         pod: &Pod,
         volume: &CsiVolume,
         driver: &Driver,
-        place: &Path,
+        places: &Places,
     ) -> Result<(), String> {
         let (Some(client), Some(claim), true) =
             (&self.client, &volume.claim, driver.can(Type::ExpandVolume) && !volume.read_only)
@@ -47,7 +47,7 @@ impl Csi {
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), pod::namespace(pod));
         let found = claims.get(claim).await.map_err(|error| error.to_string())?;
         let Some(bytes) = volume.capacity.filter(|bytes| is_due(*bytes, &found)) else { return Ok(()) };
-        let request = self.expand_request(host, volume, driver, place, bytes).await?;
+        let request = self.expand_request(host, volume, driver, places, bytes).await?;
         let refused = |error: String| {
             let text =
                 format!("NodeExpandVolume.NodeExpandVolume failed for volume \"{}\" : {error}", volume.name);
@@ -69,13 +69,13 @@ impl Csi {
         host: &Host,
         volume: &CsiVolume,
         driver: &Driver,
-        place: &Path,
+        places: &Places,
         bytes: i64,
     ) -> Result<NodeExpandVolumeRequest, String> {
-        let staging = is_staged(driver, volume).then(|| text(&self.staging(&volume.driver, &volume.handle)));
+        let staging = is_staged(driver, volume).then(|| text(&places.staging.target));
         Ok(NodeExpandVolumeRequest {
             volume_id: volume.handle.clone(),
-            volume_path: text(place),
+            volume_path: text(&places.target),
             capacity_range: Some(CapacityRange { required_bytes: bytes, limit_bytes: 0 }),
             staging_target_path: staging.unwrap_or_default(),
             volume_capability: Some(volume.capability(driver.can(Type::SingleNodeMultiWriter), None)),

@@ -67,11 +67,7 @@ fn in_use(root: &Path) -> io::Result<BTreeSet<String>> {
     for pod in record::directories(Paths::new(root, Path::new("")).all())? {
         record::of_pod(&pod)?.into_iter().for_each(|(_, record)| note(record));
     }
-    for driver in record::directories(&root.join("plugins/kubernetes.io/csi"))? {
-        for volume in record::directories(&driver)? {
-            Record::read(&volume)?.into_iter().for_each(&mut note);
-        }
-    }
+    record::staged(root)?.into_iter().for_each(|(_, record)| note(record));
     Ok(names)
 }
 
@@ -96,7 +92,7 @@ mod tests {
         record("c", true).write(&staged).unwrap();
         let names = ["kubernetes.io/csi/d^a", "kubernetes.io/csi/d^c"].map(str::to_owned);
         assert_eq!(in_use(root.path()).unwrap(), BTreeSet::from(names.clone()));
-        Record::remove(&staged, "globalmount").unwrap();
+        Record::remove(&staged, &staged.join("globalmount")).unwrap();
         assert_eq!(in_use(root.path()).unwrap(), BTreeSet::from([names[0].clone()]));
     }
 }

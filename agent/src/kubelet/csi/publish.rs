@@ -1,6 +1,8 @@
 //! Gives a pod its volumes: staged for the node where the driver wants that, then published into the pod's directory.
 
+use super::places::{Places, Staging};
 use super::record::Record;
+use super::withdraw::blocking;
 use super::{Csi, CsiVolume, Driver};
 use crate::kubelet::host::Host;
 use crate::kubelet::pod;
@@ -53,8 +55,9 @@ impl Csi {
         let driver = self.for_mount(&volume.driver)?;
         let attached = self.attached(volume, &rules).await?;
         let _turn = self.turn(&volume.handle).await;
-        let publication = Publication { host, pod, volume, rules: &rules, attached };
-        driver.publish(publication.request(self, &driver).await?).await
+        let places = Places::of_pod(&self.root, &host.paths, pod::uid(pod), volume);
+        let publication = Publication { host, pod, volume, rules: &rules, places, attached };
+        driver.publish(publication.request(&driver).await?).await
     }
 
     async fn publish(&self, host: &Host, pod: &Pod, volume: &CsiVolume) -> Result<(), String> {
@@ -62,24 +65,27 @@ impl Csi {
         let rules = self.rules(volume).await?;
         let attached = self.attached(volume, &rules).await?;
         let _turn = self.turn(&volume.handle).await;
-        let publication = Publication { host, pod, volume, rules: &rules, attached };
-        let directory = publication.directory();
+        let places = Places::of_pod(&self.root, &host.paths, pod::uid(pod), volume);
+        let publication = Publication { host, pod, volume, rules: &rules, places, attached };
+        let places = &publication.places;
         let record = publication.record(self);
-        note(record.clone(), directory.clone()).await?;
+        note(record.clone(), places.record.clone()).await?;
         if !record.attachment_id.is_empty() {
             self.tell_in_use().await?;
         }
         if is_staged(&driver, volume) {
-            let staging = self.staging(&volume.driver, &volume.handle);
-            make_staging(record, &staging).await?;
-            driver.stage(publication.stage_request(&driver, &staging).await?).await?;
+            make_staging(record, &places.staging).await?;
+            driver.stage(publication.stage_request(&driver).await?).await?;
         }
-        driver.publish(publication.request(self, &driver).await?).await?;
-        let place = directory.join("mount");
-        self.expand(host, pod, volume, &driver, &place).await?;
+        make_parent(&places.target).await?;
+        driver.publish(publication.request(&driver).await?).await?;
+        self.expand(host, pod, volume, &driver, places).await?;
         if volume.block {
-            return is_device(place).await;
+            is_device(places.target.clone()).await?;
+            let shown = places.clone();
+            return blocking(move || shown.show()).await;
         }
+        let place = places.target.clone();
         let gives = own_group(&driver, pod).is_none() && volume.takes_group(rules.fs_group_policy.as_deref());
         if gives { give(pod.clone(), place).await } else { Ok(()) }
     }
@@ -136,12 +142,17 @@ async fn note(record: Record, directory: PathBuf) -> Result<(), String> {
     written.map_err(|error| error.to_string())?.map_err(|error| format!("vol_data.json: {error}"))
 }
 
-async fn make_staging(record: Record, staging: &Path) -> Result<(), String> {
-    if let Some(parent) = staging.parent() {
-        note(record, parent.to_path_buf()).await?;
-    }
-    let made = tokio::fs::create_dir_all(staging).await;
-    made.map_err(|error| format!("{}: {error}", staging.display()))
+async fn make_staging(record: Record, staging: &Staging) -> Result<(), String> {
+    note(record, staging.record.clone()).await?;
+    let made = tokio::fs::create_dir_all(&staging.target).await;
+    made.map_err(|error| format!("{}: {error}", staging.target.display()))
+}
+
+/// The place itself is the driver's to make.
+async fn make_parent(target: &Path) -> Result<(), String> {
+    let Some(parent) = target.parent() else { return Ok(()) };
+    let made = tokio::fs::create_dir_all(parent).await;
+    made.map_err(|error| format!("{}: {error}", parent.display()))
 }
 
 /// Whether somebody has to plug the volume into the node first.
@@ -165,16 +176,12 @@ struct Publication<'a> {
     pod: &'a Pod,
     volume: &'a CsiVolume,
     rules: &'a CSIDriverSpec,
+    places: Places,
     /// What attaching it has brought.
     attached: HashMap<String, String>,
 }
 
 impl Publication<'_> {
-    /// In the pod's directory; the driver's part of it is `mount`.
-    fn directory(&self) -> PathBuf {
-        super::directory(&self.host.paths, self.pod, self.volume)
-    }
-
     fn record(&self, csi: &Csi) -> Record {
         let attachment =
             is_attachable(self.volume, self.rules).then(|| self.volume.attachment(&csi.node_name));
@@ -186,32 +193,27 @@ impl Publication<'_> {
         self.volume.capability(many_writers, own_group(driver, self.pod))
     }
 
-    async fn stage_request(&self, driver: &Driver, staging: &Path) -> Result<NodeStageVolumeRequest, String> {
+    async fn stage_request(&self, driver: &Driver) -> Result<NodeStageVolumeRequest, String> {
         Ok(NodeStageVolumeRequest {
             volume_id: self.volume.handle.clone(),
             publish_context: self.attached.clone(),
-            staging_target_path: text(staging),
+            staging_target_path: text(&self.places.staging.target),
             volume_capability: Some(self.capability(driver)),
             secrets: secrets(self.host, self.volume.stage_secret.as_ref()).await?,
             volume_context: self.volume.attributes.clone().into_iter().collect(),
         })
     }
 
-    async fn request(&self, csi: &Csi, driver: &Driver) -> Result<NodePublishVolumeRequest, String> {
+    async fn request(&self, driver: &Driver) -> Result<NodePublishVolumeRequest, String> {
         let (pod, volume) = (self.pod, self.volume);
-        let staging = if is_staged(driver, volume) {
-            csi.staging(&volume.driver, &volume.handle)
-        } else {
-            PathBuf::new()
-        };
-        let directory = self.directory();
+        let staging = is_staged(driver, volume).then(|| text(&self.places.staging.target));
         let mut context = volume.context(pod, self.rules.pod_info_on_mount == Some(true));
         context.extend(self.tokens().await?.map(|tokens| (TOKENS.to_owned(), tokens)));
         Ok(NodePublishVolumeRequest {
             volume_id: volume.handle.clone(),
             publish_context: self.attached.clone(),
-            staging_target_path: text(&staging),
-            target_path: text(&directory.join("mount")),
+            staging_target_path: staging.unwrap_or_default(),
+            target_path: text(&self.places.target),
             volume_capability: Some(self.capability(driver)),
             readonly: volume.read_only,
             secrets: secrets(self.host, volume.publish_secret.as_ref()).await?,

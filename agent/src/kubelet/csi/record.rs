@@ -1,13 +1,15 @@
 //! `vol_data.json`: which volume of which driver is (or may be) in a directory, written before the driver is told.
 
+use super::places::DEVICES;
 use super::volume::CsiVolume;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "vol_data.json";
-/// Where the volumes and the devices of drivers lie in a pod's directory.
-const VOLUMES: [&str; 2] = ["volumes/kubernetes.io~csi", "volumeDevices/kubernetes.io~csi"];
+/// Where the records lie in a pod's directory: with files, with devices, and with devices of a version before.
+const VOLUMES: [&str; 3] =
+    ["volumes/kubernetes.io~csi", "plugins/kubernetes.io~csi", "volumeDevices/kubernetes.io~csi"];
 
 /// What is in a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,18 +60,17 @@ impl Record {
         }
     }
 
-    /// Removes the record, the mount point `mount` and the directory; each may be gone. Blocks.
-    pub(super) fn remove(directory: &Path, mount: &str) -> io::Result<()> {
+    /// Removes the record, what the driver made at `place`, and the directory; each may be gone. Blocks.
+    pub(super) fn remove(directory: &Path, place: &Path) -> io::Result<()> {
         let gone = |result: io::Result<()>| match result {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         };
         // The driver has unmounted it: a directory that holds something still is a volume. A device's place is a file.
-        let place = directory.join(mount);
-        if std::fs::symlink_metadata(&place).is_ok_and(|found| !found.is_dir()) {
-            gone(std::fs::remove_file(&place))?;
+        if std::fs::symlink_metadata(place).is_ok_and(|found| !found.is_dir()) {
+            gone(std::fs::remove_file(place))?;
         }
-        gone(std::fs::remove_dir(&place))?;
+        gone(std::fs::remove_dir(place))?;
         gone(std::fs::remove_file(directory.join(FILE)))?;
         gone(std::fs::remove_dir(directory))
     }
@@ -88,13 +89,38 @@ pub(super) fn of_pod(pod_directory: &Path) -> io::Result<Vec<(PathBuf, Record)>>
     Ok(found)
 }
 
+/// Every volume that is made ready for the node. Blocks.
+pub(super) fn staged(root: &Path) -> io::Result<Vec<(PathBuf, Record)>> {
+    let mut places = Vec::new();
+    for driver in directories(&root.join("plugins/kubernetes.io/csi"))? {
+        places.extend(directories(&driver)?);
+    }
+    let devices = directories(&root.join(DEVICES))?;
+    places.extend(devices.into_iter().map(|directory| directory.join("data")));
+    let mut found = Vec::new();
+    for directory in places {
+        if let Some(record) = Record::read(&directory)? {
+            found.push((directory, record));
+        }
+    }
+    Ok(found)
+}
+
 /// The directories in one; none where it is not there. Blocks.
 pub(super) fn directories(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
-    entries.map(|entry| entry.map(|entry| entry.path())).collect()
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        // A link leads to what is somebody else's.
+        if entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -113,10 +139,10 @@ mod tests {
         record.write(&directory).unwrap();
         assert_eq!(of_pod(root.path()).unwrap(), [(directory.clone(), record)]);
         std::fs::create_dir_all(directory.join("mount/kept")).unwrap();
-        assert!(Record::remove(&directory, "mount").is_err(), "something is in it");
+        assert!(Record::remove(&directory, &directory.join("mount")).is_err(), "something is in it");
         std::fs::remove_dir(directory.join("mount/kept")).unwrap();
-        Record::remove(&directory, "mount").unwrap();
-        Record::remove(&directory, "mount").unwrap();
+        Record::remove(&directory, &directory.join("mount")).unwrap();
+        Record::remove(&directory, &directory.join("mount")).unwrap();
         assert!(!directory.exists());
     }
 }

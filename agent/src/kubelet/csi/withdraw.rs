@@ -1,6 +1,7 @@
 //! Takes volumes back from drivers: out of a pod that ended, and off the node when no pod has them any more.
 
 use super::Csi;
+use super::places::{Places, Staging};
 use super::record::{self, Record};
 use crate::kubelet::paths::Paths;
 use knarr_cri::csi::{NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest};
@@ -16,7 +17,8 @@ impl Csi {
         let mut errors = Vec::new();
         for (directory, record) in found {
             let name = record.spec_vol_id.clone();
-            if let Err(error) = self.withdraw(paths, directory, record).await {
+            let places = Places::of_record(&self.root, paths, uid, &directory, &record);
+            if let Err(error) = self.withdraw(paths, places, record).await {
                 errors.push(format!("UnmountVolume.TearDown failed for volume \"{name}\" : {error}"));
             }
         }
@@ -24,21 +26,25 @@ impl Csi {
         if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
     }
 
-    async fn withdraw(&self, paths: &Paths, directory: PathBuf, record: Record) -> Result<(), String> {
+    async fn withdraw(&self, paths: &Paths, places: Places, record: Record) -> Result<(), String> {
         let driver = self.driver(&record.driver_name)?;
         let _turn = self.turn(&record.volume_handle).await;
-        let target_path = directory.join("mount").to_string_lossy().into_owned();
+        let target_path = places.target.to_string_lossy().into_owned();
         let request = NodeUnpublishVolumeRequest { volume_id: record.volume_handle.clone(), target_path };
         driver.unpublish(request).await?;
-        blocking(move || Record::remove(&directory, "mount")).await?;
-        self.unstage_if_unused(paths, &record).await
+        let staging = places.staging.clone();
+        blocking(move || places.remove()).await?;
+        self.unstage_if_unused(paths, &record, staging).await
     }
 
     /// The caller has the volume's turn.
-    async fn unstage_if_unused(&self, paths: &Paths, record: &Record) -> Result<(), String> {
-        let staging = self.staging(&record.driver_name, &record.volume_handle);
-        let Some(kept) = staging.parent().map(Path::to_path_buf) else { return Ok(()) };
-        let (looked, pods, wanted) = (kept.clone(), paths.all().to_path_buf(), record.clone());
+    async fn unstage_if_unused(
+        &self,
+        paths: &Paths,
+        record: &Record,
+        staging: Staging,
+    ) -> Result<(), String> {
+        let (looked, pods, wanted) = (staging.record.clone(), paths.all().to_path_buf(), record.clone());
         let staged_and_unused =
             blocking(move || Ok(Record::read(&looked)?.is_some() && !is_used(&pods, &wanted)?)).await?;
         if !staged_and_unused {
@@ -46,28 +52,24 @@ impl Csi {
         }
         let request = NodeUnstageVolumeRequest {
             volume_id: record.volume_handle.clone(),
-            staging_target_path: staging.to_string_lossy().into_owned(),
+            staging_target_path: staging.target.to_string_lossy().into_owned(),
         };
         self.driver(&record.driver_name)?.unstage(request).await?;
-        blocking(move || Record::remove(&kept, "globalmount")).await
+        blocking(move || staging.remove()).await
     }
 
     /// Takes back what a crash left staged: asked when a driver registers.
     pub(super) async fn sweep(&self, driver: &str) {
         let paths = Paths::new(&self.root, Path::new(""));
-        let directory = self.root.join("plugins/kubernetes.io/csi").join(driver);
-        let staged = blocking(move || {
-            let directories = record::directories(&directory)?;
-            let records = directories.iter().filter_map(|directory| Record::read(directory).transpose());
-            records.collect::<io::Result<Vec<Record>>>()
-        });
-        let records = match staged.await {
+        let root = self.root.clone();
+        let records = match blocking(move || record::staged(&root)).await {
             Ok(records) => records,
             Err(error) => return tracing::warn!(driver, "staged volumes: {error}"),
         };
-        for record in records {
+        for (directory, record) in records.into_iter().filter(|(_, record)| record.driver_name == driver) {
             let _turn = self.turn(&record.volume_handle).await;
-            if let Err(error) = self.unstage_if_unused(&paths, &record).await {
+            let staging = Staging::of_record(&self.root, &directory, &record);
+            if let Err(error) = self.unstage_if_unused(&paths, &record, staging).await {
                 tracing::warn!(driver, volume = record.volume_handle, "{error}");
             }
         }

@@ -15,7 +15,7 @@ impl Worker {
         }
         self.refresh.end(&self.host, pod::uid(&self.pod)).await;
         let host = self.host.clone();
-        if let Err(error) = host.csi.withdraw_all(&host.paths, pod::uid(&self.pod)).await {
+        if let Err(error) = volumes::give_back(&host, pod::uid(&self.pod)).await {
             // A volume that another node may get must not be here any more when the pod is gone.
             self.host.recorder.pod(&self.pod, Severity::Warning, "FailedUnMount", error);
             return false;

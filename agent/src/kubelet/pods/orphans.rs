@@ -47,9 +47,8 @@ impl Manager {
                 if known.contains(&uid) || workers.get(&uid).is_some() {
                     continue;
                 }
-                let withdrawn =
-                    here.block_on(host.csi.withdraw_all(&paths, &uid)).map_err(std::io::Error::other);
-                match withdrawn.and_then(|()| volumes::tear_down(&paths.pod(&uid))) {
+                let given = here.block_on(volumes::give_back(&host, &uid)).map_err(std::io::Error::other);
+                match given.and_then(|()| volumes::tear_down(&paths.pod(&uid))) {
                     Ok(()) => {
                         host.user_namespaces.release(&uid);
                         host.devices.release(&uid);

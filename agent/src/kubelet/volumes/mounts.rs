@@ -4,6 +4,10 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// For the server of a mount that goes.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Mounts a tmpfs on `directory` unless one is there; `size` in bytes, half of the memory where absent.
 pub(super) fn mount_tmpfs(directory: &Path, size: Option<u64>) -> io::Result<()> {
@@ -18,34 +22,101 @@ pub(super) fn mount_tmpfs(directory: &Path, size: Option<u64>) -> io::Result<()>
 }
 
 /// Whether something is mounted on `directory`. Blocks.
-pub(super) fn is_mounted(directory: &Path) -> io::Result<bool> {
-    Ok(mount_points_below(directory)?.iter().any(|point| point == directory))
+pub(in crate::kubelet) fn is_mounted(directory: &Path) -> io::Result<bool> {
+    Ok(mounts_below(directory)?.iter().any(|mount| mount.point == directory))
 }
 
-/// Unmounts every mount at or below `directory`, deepest first.
-pub(super) fn unmount_below(directory: &Path) -> io::Result<()> {
-    let mut points = mount_points_below(directory)?;
-    points.sort_by_key(|point| std::cmp::Reverse(point.as_os_str().len()));
-    for point in points {
-        match rustix::mount::unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-            // Gone since the table was read, or covered and uncovered by its neighbour.
-            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
-            Err(errno) => return Err(errno.into()),
-        }
+/// Mounts on `target` what is at `source`. Blocks.
+pub(in crate::kubelet) fn bind(source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
+    rustix::mount::mount_bind(source, target)?;
+    if read_only {
+        let flags = MountFlags::BIND | MountFlags::RDONLY;
+        rustix::mount::mount_remount(target, flags, c"")?;
     }
     Ok(())
 }
 
-/// Mount points at or below `directory`, from the kernel's table.
-fn mount_points_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
+/// Unmounts one mount, and returns when nothing of it is used any more. Blocks.
+pub(in crate::kubelet) fn unmount(directory: &Path) -> io::Result<()> {
+    match rustix::mount::unmount(directory, UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Unmounts every mount at or below `directory`, deepest first.
+pub(in crate::kubelet) fn unmount_below(directory: &Path) -> io::Result<()> {
+    let mut found = mounts_below(directory)?;
+    found.sort_by_key(|mount| std::cmp::Reverse(mount.point.as_os_str().len()));
+    for Mount { point, remote } in found {
+        if remote { detach_remote(point)? } else { detach(&point)? }
+    }
+    Ok(())
+}
+
+fn detach(point: &Path) -> io::Result<()> {
+    match rustix::mount::unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        // Gone since the table was read, or covered and uncovered by its neighbour.
+        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The kernel takes leave of the server when the last mount goes, and a server that is no more lets it wait for minutes.
+/// By then the mount is off the tree, which is all that the pod needs.
+fn detach_remote(point: PathBuf) -> io::Result<()> {
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let place = point.clone();
+    std::thread::Builder::new().name("unmount".to_owned()).spawn(move || {
+        // Whoever waited too long for it has gone on.
+        let _heard = tell.send(detach(&place));
+    })?;
+    match told.recv_timeout(FAREWELL) {
+        Ok(result) => result,
+        Err(_) if !is_mounted(&point)? => Ok(()),
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("unmount {}: its server does not answer", point.display()),
+        )),
+    }
+}
+
+struct Mount {
+    point: PathBuf,
+    /// Of another machine.
+    remote: bool,
+}
+
+/// Mounts at or below `directory`, from the kernel's table.
+fn mounts_below(directory: &Path) -> io::Result<Vec<Mount>> {
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let points =
-        table.lines().filter_map(|line| line.split(' ').nth(4)).map(|field| PathBuf::from(unescape(field)));
-    Ok(points.filter(|point| point.starts_with(directory)).collect())
+    let mounts = table.lines().filter_map(mount_of);
+    Ok(mounts.filter(|mount| mount.point.starts_with(directory)).collect())
+}
+
+fn mount_of(line: &str) -> Option<Mount> {
+    let (places, kind) = line.split_once(" - ")?;
+    let point = PathBuf::from(unescape(places.split(' ').nth(4)?));
+    Some(Mount { point, remote: kind.starts_with("nfs") })
 }
 
 /// The kernel writes space, tab, newline and backslash as octal.
 fn unescape(field: &str) -> String {
     let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     escapes.iter().fold(field.to_string(), |text, (escape, plain)| text.replace(escape, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_of_other_machines_are_told_apart() {
+        let of = |line: &str| mount_of(line).map(|mount| (mount.point, mount.remote));
+        let export = "36 32 0:31 / /a\\040b rw,relatime - nfs4 127.0.0.1:/a rw,vers=4.2";
+        assert_eq!(of(export), Some((PathBuf::from("/a b"), true)));
+        let own = "37 32 0:31 / /c rw shared:1 - tmpfs nfs rw";
+        assert_eq!(of(own), Some((PathBuf::from("/c"), false)));
+        assert_eq!(of("no table"), None);
+    }
 }

@@ -2,10 +2,9 @@
 //! A server that does not answer holds up its own pod, and for two minutes at most at a time.
 
 use super::{Source, VolumeError, VolumeInputs, directory, mounts, source};
-use crate::kubelet::pod;
+use crate::kubelet::{pod, program};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::process::Command;
 
 /// For one mount.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -45,20 +44,12 @@ async fn mount(export: Export<'_>, target: PathBuf) -> Result<(), String> {
     }
     let made = tokio::fs::create_dir_all(&target).await;
     made.map_err(|error| format!("{}: {error}", target.display()))?;
-    let mut command = Command::new("mount");
-    command.args(&arguments).kill_on_drop(true);
-    let ended = match tokio::time::timeout(PATIENCE, command.output()).await {
-        Ok(Ok(output)) if output.status.success() => return Ok(()),
-        Ok(Ok(output)) => Err((
-            format!("exit status {}", output.status.code().unwrap_or(-1)),
-            [output.stdout, output.stderr].concat(),
-        )),
-        Ok(Err(error)) => Err((error.to_string(), Vec::new())),
-        Err(_) => Err((format!("no answer within {} s", PATIENCE.as_secs()), Vec::new())),
-    };
-    // An empty directory is in nobody's way; the next attempt may find it.
-    let _ = tokio::fs::remove_dir(&target).await;
-    ended.map_err(|(status, output)| failure(&status, &arguments, &output))
+    let mounted = program::succeed("mount", &arguments, PATIENCE).await;
+    if mounted.is_err() {
+        // An empty directory is in nobody's way; the next attempt may find it.
+        let _ = tokio::fs::remove_dir(&target).await;
+    }
+    mounted.map(drop).map_err(|failed| program::mount_failure(&failed, &arguments))
 }
 
 fn arguments(export: Export<'_>, target: &Path) -> Result<Vec<String>, String> {
@@ -77,12 +68,6 @@ fn arguments(export: Export<'_>, target: &Path) -> Result<Vec<String>, String> {
     Ok(arguments)
 }
 
-fn failure(status: &str, arguments: &[String], output: &[u8]) -> String {
-    let output = String::from_utf8_lossy(output);
-    let words = arguments.join(" ");
-    format!("mount failed: {status}\nMounting command: mount\nMounting arguments: {words}\nOutput: {output}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,10 +82,5 @@ mod tests {
         assert_eq!(arguments(all, target).unwrap(), ["-t", "nfs", "-o", "vers=4.2,ro", "[fd00::1]:/e", "/t"]);
         let option = Export { server: "-obind", ..plain };
         assert!(arguments(option, target).unwrap_err().starts_with("nfs.server: "));
-        let text = failure("exit status 32", &["-t".into(), "nfs".into()], b"mount: no\n");
-        assert_eq!(
-            text,
-            "mount failed: exit status 32\nMounting command: mount\nMounting arguments: -t nfs\nOutput: mount: no\n"
-        );
     }
 }

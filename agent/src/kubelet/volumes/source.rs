@@ -3,6 +3,7 @@
 
 use super::nfs::Export;
 use crate::kubelet::csi;
+use crate::kubelet::iscsi;
 use crate::kubelet::paths::Paths;
 use crate::kubelet::pod;
 use crate::kubelet::references::{self, References};
@@ -44,6 +45,13 @@ pub enum Source<'a> {
         name: &'a str,
         #[allow(missing_docs)]
         export: Export<'a>,
+    },
+    /// A disk of a target, by the name of its directory.
+    Iscsi {
+        #[allow(missing_docs)]
+        name: &'a str,
+        /// It is a device, not files.
+        block: bool,
     },
     /// The files of an image.
     Image(&'a ImageVolumeSource),
@@ -89,6 +97,9 @@ pub fn source<'a>(pod: &Pod, volume: &'a Volume, references: &'a References) -> 
         let export = Export { server: &nfs.server, path: &nfs.path, read_only, options: &[] };
         return Ok(Source::Nfs { name: &volume.name, export });
     }
+    if volume.iscsi.is_some() {
+        return Ok(Source::Iscsi { name: &volume.name, block: false });
+    }
     if let Some(claim) = references::claim_name(pod, volume) {
         let bound = references.claims.get(&claim).cloned();
         bound.unwrap_or_else(|| Err(format!("claim \"{claim}\" has not been looked up"))).map(drop)?;
@@ -115,6 +126,9 @@ fn of_persistent_volume<'a>(
     if let (Some(name), Some(_)) = (name, &spec.csi) {
         return Ok(Source::Csi { name, block });
     }
+    if let (Some(name), Some(_)) = (name, &spec.iscsi) {
+        return Ok(Source::Iscsi { name, block });
+    }
     if block {
         let path = spec.local.as_ref().map(|local| local.path.as_str());
         return path
@@ -135,16 +149,35 @@ fn of_persistent_volume<'a>(
         let export = Export { server: &nfs.server, path: &nfs.path, read_only, options };
         return Ok(Source::Nfs { name, export });
     }
-    let kinds = [("iscsi", spec.iscsi.is_some()), ("fc", spec.fc.is_some())];
-    let kind = kinds.into_iter().find(|(_, is_it)| *is_it).map_or("the kind", |(kind, _)| kind);
+    let kind = if spec.fc.is_some() { "fc" } else { "the kind" };
     Err(unsupported(&volume.name, &format!("{kind} of its persistent volume")))
 }
 
 impl Source<'_> {
     /// It is given to containers as a device (`volumeDevices`), not as files (`volumeMounts`).
     pub fn is_device(&self) -> bool {
-        matches!(self, Source::Device { .. } | Source::Csi { block: true, .. })
+        matches!(
+            self,
+            Source::Device { .. } | Source::Csi { block: true, .. } | Source::Iscsi { block: true, .. }
+        )
     }
+}
+
+/// Whether no container may write to it, whatever its mount says. A mount of our own that is read-only is not enough: who
+/// mounts it again may say otherwise.
+pub fn is_read_only(pod: &Pod, volume: &Volume, references: &References) -> bool {
+    let claimed = volume.persistent_volume_claim.as_ref().and_then(|claim| claim.read_only);
+    let itself = match source(pod, volume, references) {
+        Ok(Source::Nfs { export, .. }) => export.read_only,
+        Ok(Source::Iscsi { .. }) => {
+            iscsi::describe(pod, volume, references).is_some_and(|disk| disk.is_ok_and(|disk| disk.read_only))
+        }
+        Ok(Source::Csi { .. }) => {
+            csi::describe(pod, volume, references).is_some_and(|described| described.read_only)
+        }
+        _ => false,
+    };
+    itself || claimed == Some(true)
 }
 
 /// Where the contents are on the host.
@@ -155,13 +188,18 @@ pub fn directory(paths: &Paths, pod: &Pod, volume: &Volume, source: &Source<'_>)
         }
         Source::Nfs { name, .. } => paths.volume(pod::uid(pod), "kubernetes.io~nfs", name),
         Source::Csi { name, block: false } => paths.volume(pod::uid(pod), csi::PLUGIN, name).join("mount"),
-        Source::Csi { name, block: true } => {
-            paths.volume_device(pod::uid(pod), csi::PLUGIN, name).join("mount")
-        }
+        Source::Csi { name, block: true } => device(paths.volume_device(pod::uid(pod), csi::PLUGIN, name)),
+        Source::Iscsi { name, block: false } => paths.volume(pod::uid(pod), iscsi::PLUGIN, name),
+        Source::Iscsi { name, block: true } => paths.volume_device(pod::uid(pod), iscsi::PLUGIN, name),
         Source::EmptyDir(_) | Source::Image(_) | Source::Objects(_) => {
             paths.volume(pod::uid(pod), plugin(volume).unwrap_or("kubernetes.io~unknown"), &volume.name)
         }
     }
+}
+
+/// A link to the device; a version before had a directory with the device in it.
+fn device(place: PathBuf) -> PathBuf {
+    if place.join("vol_data.json").exists() { place.join("mount") } else { place }
 }
 
 #[cfg(test)]
@@ -171,6 +209,24 @@ mod tests {
 
     fn volume(value: serde_json::Value) -> Volume {
         serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn what_is_read_only_is_so_for_every_container() {
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": []}})).unwrap();
+        for (source, expected) in [
+            (json!({"nfs": {"server": "s", "path": "/e", "readOnly": true}}), true),
+            (json!({"nfs": {"server": "s", "path": "/e"}}), false),
+            (json!({"iscsi": {"targetPortal": "h", "iqn": "iqn.a:b", "lun": 0, "readOnly": true}}), true),
+            (json!({"csi": {"driver": "d", "readOnly": true}}), true),
+            (json!({"persistentVolumeClaim": {"claimName": "c", "readOnly": true}}), true),
+            (json!({"emptyDir": {}}), false),
+        ] {
+            let mut object = source.clone();
+            object["name"] = json!("v");
+            assert_eq!(is_read_only(&pod, &volume(object), &References::default()), expected, "{source}");
+        }
     }
 
     #[test]
@@ -184,9 +240,7 @@ mod tests {
         references.claims.insert("a".into(), Ok(bound(json!({"local": {"path": "/x"}}))));
         references.claims.insert("b".into(), Err("not bound".into()));
         references.claims.insert("p-e".into(), Ok(bound(json!({"hostPath": {"path": "/y"}}))));
-        references
-            .claims
-            .insert("c".into(), Ok(bound(json!({"iscsi": {"targetPortal": "p", "iqn": "i", "lun": 0}}))));
+        references.claims.insert("c".into(), Ok(bound(json!({"fc": {"lun": 0}}))));
         let exported: PersistentVolume = serde_json::from_value(json!({"metadata": {"name": "pv"},
             "spec": {"nfs": {"path": "/y", "server": "s"}, "mountOptions": ["hard"]}}))
         .unwrap();
@@ -194,7 +248,7 @@ mod tests {
         let claim = |name: &str| volume(json!({"name": "v", "persistentVolumeClaim": {"claimName": name}}));
         assert_eq!(source(&pod, &claim("a"), &references), Ok(Source::Local { path: "/x" }));
         assert_eq!(source(&pod, &claim("b"), &references), Err("not bound".into()));
-        assert!(source(&pod, &claim("c"), &references).unwrap_err().contains("iscsi"));
+        assert!(source(&pod, &claim("c"), &references).unwrap_err().contains("fc of"));
         let export = Export { server: "s", path: "/y", read_only: false, options: &["hard".to_owned()] };
         assert_eq!(source(&pod, &claim("n"), &references), Ok(Source::Nfs { name: "pv", export }));
         let device = json!({"volumeMode": "Block", "local": {"path": "/dev/sdb"}});

@@ -42,14 +42,44 @@ fn open_beneath(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
         Err(rustix::io::Errno::NOENT) => {}
         Err(errno) => return Err(errno.into()),
     }
+    // As the volume itself is: whoever may write there may write here.
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(&root)?.st_mode & 0o7777);
     let mut current = root;
     for part in Path::new(sub_path).components().filter(|part| matches!(part, Component::Normal(_))) {
-        match rustix::fs::mkdirat(&current, part.as_os_str(), Mode::from_raw_mode(0o750)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        let made = match rustix::fs::mkdirat(&current, part.as_os_str(), Mode::from_raw_mode(0o750)) {
+            Ok(()) => true,
+            Err(rustix::io::Errno::EXIST) => false,
             Err(errno) => return Err(errno.into()),
-        }
+        };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         current = rustix::fs::openat2(&current, part.as_os_str(), flags, Mode::empty(), resolve)?;
+        if made {
+            // The process's umask must not count.
+            rustix::fs::chmod(format!("/proc/self/fd/{}", current.as_raw_fd()), mode)?;
+        }
     }
     Ok(current)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_is_missing_is_made_as_open_as_the_volume_is() {
+        let volume = tempfile::tempdir().unwrap();
+        std::fs::create_dir(volume.path().join("there")).unwrap();
+        for mode in [0o777, 0o2775] {
+            std::fs::set_permissions(volume.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+            let path = format!("there/{mode}/deep");
+            open_beneath(volume.path(), &path).unwrap();
+            for made in [volume.path().join("there").join(mode.to_string()), volume.path().join(&path)] {
+                let found = std::fs::metadata(&made).unwrap().permissions().mode() & 0o7777;
+                assert_eq!(found, mode, "{}", made.display());
+            }
+        }
+        let kept = std::fs::metadata(volume.path().join("there")).unwrap().permissions().mode() & 0o7777;
+        assert_ne!(kept, 0o2775, "what was there stays as it is");
+    }
 }
