@@ -87,6 +87,8 @@ pub struct NetworkConfig {
     pub cluster_cidr_v6: Option<String>,
     /// Service addresses.
     pub service_cidr: String,
+    /// The same for IPv6 (`fd00:96::/112`, at most 20 bits of places); services have no such addresses where absent.
+    pub service_cidr_v6: Option<String>,
     /// Bytes; the MTU of the default route's link where absent.
     pub mtu: Option<u32>,
     /// Pods of other nodes are reached by routes to those nodes, as far as the cluster tells who has which range. They
@@ -101,6 +103,19 @@ pub struct NetworkConfig {
 }
 
 impl NetworkConfig {
+    /// The ranges of services, as an API server takes them.
+    pub fn service_cidrs(&self) -> String {
+        match &self.service_cidr_v6 {
+            Some(second) => format!("{},{second}", self.service_cidr),
+            None => self.service_cidr.clone(),
+        }
+    }
+
+    /// Addresses of version 6 of all pods of the cluster.
+    pub fn second_cluster(&self) -> Option<String> {
+        self.cluster_cidr_v6.clone().or_else(|| self.pod_cidr_v6.clone())
+    }
+
     /// Name of the nftables table that holds the rules of services.
     pub fn services_table(&self) -> String {
         format!("{}-services", self.table)
@@ -331,6 +346,7 @@ impl Default for NetworkConfig {
             cluster_cidr: "10.42.0.0/16".into(),
             cluster_cidr_v6: None,
             service_cidr: "10.96.0.0/16".into(),
+            service_cidr_v6: None,
             mtu: None,
             node_routes: true,
             dir: None,

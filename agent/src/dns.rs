@@ -11,6 +11,7 @@ mod zone;
 
 use crate::config::Config;
 use crate::engine::network::cidr::Cidr;
+use crate::engine::network::pod_range::Cidr6;
 use crate::service_watch::ServiceWatch;
 use anyhow::Context;
 use server::Server;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use upstream::Upstream;
-use zone::Zone;
+use zone::{Range, Zone};
 
 /// Where the host's name servers are listed.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -78,16 +79,22 @@ async fn follow(
 struct Builder {
     domain: String,
     /// Reverse names of these ranges are ours alone.
-    ranges: Vec<Cidr>,
+    ranges: Vec<Range>,
 }
 
 impl Builder {
     fn new(config: &Config) -> anyhow::Result<Self> {
         let network = &config.network;
-        let ranges = vec![
-            Cidr::parse(&network.service_cidr).context("network.service_cidr")?,
-            Cidr::parse(&network.cluster_cidr).context("network.cluster_cidr")?,
+        let mut ranges = vec![
+            Range::Four(Cidr::parse(&network.service_cidr).context("network.service_cidr")?),
+            Range::Four(Cidr::parse(&network.cluster_cidr).context("network.cluster_cidr")?),
         ];
+        for (key, range) in
+            [("service_cidr_v6", &network.service_cidr_v6), ("cluster_cidr_v6", &network.second_cluster())]
+        {
+            let range = range.as_deref().map(Cidr6::parse).transpose();
+            ranges.extend(range.with_context(|| format!("network.{key}"))?.map(Range::Six));
+        }
         Ok(Self { domain: config.kubelet.cluster_domain.trim_matches('.').to_lowercase(), ranges })
     }
 

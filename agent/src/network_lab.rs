@@ -192,6 +192,17 @@ impl Pod {
         std::thread::spawn(move || answer(&listener, text, usize::MAX));
     }
 
+    /// The same at one of its addresses.
+    pub(crate) fn serve_at(&self, address: &'static str, port: u16, text: &'static str) {
+        let listener = self.inside(move || TcpListener::bind((address, port)).unwrap());
+        std::thread::spawn(move || answer(&listener, text, usize::MAX));
+    }
+
+    /// The process that holds it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Connects from inside and reads everything.
     pub(crate) fn get(&self, address: IpAddr, port: u16) -> String {
         self.inside(move || read_from(address, port, PATIENCE))

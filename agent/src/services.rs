@@ -9,15 +9,16 @@
 mod ports;
 mod table;
 
-use crate::config::Config;
+use crate::config::{Config, NetworkConfig};
 use crate::engine::network::cidr::Cidr;
+use crate::engine::network::pod_range::Cidr6;
 use crate::nft::{self, Table};
 use crate::service_watch::ServiceWatch;
 use anyhow::Context;
 pub(crate) use ports::{SERVICE_NAME, is_ready};
 use std::sync::Arc;
 use std::time::Duration;
-use table::Frame;
+use table::{Frame, Ranges};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -33,11 +34,7 @@ pub async fn run(
     config: Arc<Config>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let frame = Frame {
-        table: config.network.services_table(),
-        cluster: Cidr::parse(&config.network.cluster_cidr).context("network.cluster_cidr")?,
-        services: Cidr::parse(&config.network.service_cidr).context("network.service_cidr")?,
-    };
+    let frame = frame(&config.network)?;
     let node = node_name(&config);
     let (watch, feed) = ServiceWatch::new(client);
     tokio::select! {
@@ -45,6 +42,22 @@ pub async fn run(
         () = feed => Ok(()),
         result = follow(watch, &frame, &node) => result,
     }
+}
+
+fn frame(network: &NetworkConfig) -> anyhow::Result<Frame> {
+    let four = Ranges {
+        cluster: Some(Cidr::parse(&network.cluster_cidr).context("network.cluster_cidr")?.to_string()),
+        services: Some(Cidr::parse(&network.service_cidr).context("network.service_cidr")?.to_string()),
+    };
+    let second = |key: &str, text: Option<String>| {
+        let range = text.as_deref().map(Cidr6::parse).transpose();
+        range.map(|range| range.map(|range| range.to_string())).with_context(|| format!("network.{key}"))
+    };
+    let six = Ranges {
+        cluster: second("cluster_cidr_v6", network.second_cluster())?,
+        services: second("service_cidr_v6", network.service_cidr_v6.clone())?,
+    };
+    Ok(Frame { table: network.services_table(), four, six })
 }
 
 /// The name under which this node's endpoints are listed.

@@ -82,7 +82,7 @@ pub(crate) async fn start_control_plane(
         etcd,
         etcd_tls,
         audit: audit(&options.audit),
-        service_cidr: settings.node.network.service_cidr.clone(),
+        service_cidr: settings.node.network.service_cidrs(),
         cluster_cidr: settings.node.network.cluster_cidr.clone(),
         ..knarr_control::Options::default()
     })

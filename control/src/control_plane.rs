@@ -108,7 +108,7 @@ impl ControlPlane {
         let address = listener.local_addr()?;
         let advertise = options.advertise.unwrap_or_else(|| addresses::advertised(address.ip()));
         let addresses = ServiceAddresses::new(&options.service_cidr)?;
-        let names = ServerNames { advertise, service: addresses.kubernetes().into(), listen: address.ip() };
+        let names = ServerNames { advertise, service: addresses.kubernetes(), listen: address.ip() };
         let certificate = tls::ServerCertificate::new(&names.identity(&pki)?)?;
         let admin = pki.identity(
             "admin",

@@ -39,6 +39,7 @@ mod read_body;
 mod route;
 mod selection;
 mod service_address;
+mod service_families;
 pub(crate) mod stored;
 mod table;
 mod telemetry;

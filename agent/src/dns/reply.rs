@@ -2,8 +2,9 @@
 
 use super::zone::{Finding, Records, Zone};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, CNAME, PTR, SOA, SRV, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use std::net::IpAddr;
 
 /// Seconds that an answer may be remembered: a service that moves is found again soon.
 const TTL: u32 = 5;
@@ -131,20 +132,34 @@ fn wanted(question: &Query, kind: RecordType, records: Vec<RData>) -> Vec<RData>
     }
 }
 
+fn address_record(address: IpAddr) -> RData {
+    match address {
+        IpAddr::V4(address) => RData::A(A(address)),
+        IpAddr::V6(address) => RData::AAAA(AAAA(address)),
+    }
+}
+
 /// The records of the wanted type; an alias stands for all types.
 fn data(question: &Query, found: &Records, shift: usize) -> Vec<RData> {
     if let Some(alias) = &found.alias {
         return absolute(alias).map(|target| RData::CNAME(CNAME(target))).into_iter().collect();
     }
-    let mut addresses: Vec<RData> = found.addresses.iter().map(|&address| RData::A(A(address))).collect();
-    let places = addresses.len().max(1);
-    addresses.rotate_left(shift % places);
+    let (mut fours, mut sixes): (Vec<RData>, Vec<RData>) = found
+        .addresses
+        .iter()
+        .map(|&address| address_record(address))
+        .partition(|data| matches!(data, RData::A(_)));
+    for addresses in [&mut fours, &mut sixes] {
+        let places = addresses.len().max(1);
+        addresses.rotate_left(shift % places);
+    }
     let service =
         |(port, target): &(u16, String)| Some(RData::SRV(SRV::new(0, 100, *port, absolute(target)?)));
     let services = found.services.iter().filter_map(service).collect();
     let text = found.text.map(|text| RData::TXT(TXT::new(vec![text.to_owned()]))).into_iter().collect();
     [
-        wanted(question, RecordType::A, addresses),
+        wanted(question, RecordType::A, fours),
+        wanted(question, RecordType::AAAA, sixes),
         wanted(question, RecordType::SRV, services),
         wanted(question, RecordType::TXT, text),
     ]
@@ -158,7 +173,7 @@ fn targets(zone: &Zone, found: &Records) -> Vec<Record> {
         let (Finding::Records(of_target), Some(name)) = (zone.find(target), absolute(target)) else {
             continue;
         };
-        let one = |&address| Record::from_rdata(name.clone(), TTL, RData::A(A(address)));
+        let one = |&address| Record::from_rdata(name.clone(), TTL, address_record(address));
         records.extend(of_target.addresses.iter().map(one));
     }
     records
@@ -230,6 +245,20 @@ mod tests {
             );
             assert_eq!(answer.authorities.len(), usize::from(answers == 0), "{name} {kind}");
             assert!(answer.metadata.authoritative && answer.metadata.recursion_available);
+        }
+    }
+
+    #[test]
+    fn each_family_is_told_of_on_its_own() {
+        let service: Service =
+            serde_json::from_value(json!({"metadata": {"namespace": "default", "name": "web"},
+            "spec": {"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd00::1"]}}))
+            .unwrap();
+        let zone = Zone::new(DOMAIN, &[], &[Arc::new(service)], &[]);
+        for (kind, address) in [(RecordType::A, "10.96.0.1"), (RecordType::AAAA, "fd00::1")] {
+            let answer = answer(&query("web.default.svc.cluster.local.", kind), Some(&zone));
+            let told: Vec<String> = answer.answers.iter().map(|record| record.data.to_string()).collect();
+            assert_eq!(told, [address], "{kind}");
         }
     }
 

@@ -1,20 +1,21 @@
 //! All names of a cluster, after the Kubernetes DNS specification (version 1.1.0).
 //!
 //! ```text
-//! SERVICE.NAMESPACE.svc                      A: the service's address; of a headless one, every ready endpoint's
-//! HOSTNAME.SERVICE.NAMESPACE.svc             A: one endpoint of a headless service (HOSTNAME may be 1-2-3-4)
+//! SERVICE.NAMESPACE.svc                      A, AAAA: the service's address; of a headless one, every ready endpoint's
+//! HOSTNAME.SERVICE.NAMESPACE.svc             A, AAAA: one endpoint of a headless service (HOSTNAME may be 1-2-3-4)
 //! _PORT._PROTOCOL.SERVICE.NAMESPACE.svc      SRV: a named port; of a headless one, one record per endpoint
-//! 1-2-3-4.NAMESPACE.pod                      A: the address in the name, for any namespace
-//! D.C.B.A.in-addr.arpa                       PTR: a service's address, or an endpoint of a headless service
+//! 1-2-3-4.NAMESPACE.pod, fd00--5.NAMESPACE.pod  the address in the name, for any namespace
+//! D.C.B.A.in-addr.arpa, 5.0...d.f.ip6.arpa   PTR: a service's address, or an endpoint of a headless service
 //! ```
 //! An external name is a CNAME; the client (or its resolver) asks again for the target.
 
 use crate::engine::network::cidr::Cidr;
+use crate::engine::network::pod_range::Cidr6;
 use crate::services::{SERVICE_NAME, is_ready};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// The version of the specification that the zone follows, in a TXT record as the specification asks.
@@ -23,7 +24,7 @@ const SPECIFICATION: &str = "1.1.0";
 /// What one name has. A name without records exists too, as the parent of others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Records {
-    pub(crate) addresses: BTreeSet<Ipv4Addr>,
+    pub(crate) addresses: BTreeSet<IpAddr>,
     /// Port and the name of the target.
     pub(crate) services: BTreeSet<(u16, String)>,
     pub(crate) alias: Option<String>,
@@ -34,11 +35,28 @@ pub(crate) struct Records {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Zone {
     domain: String,
-    ranges: Vec<Cidr>,
+    ranges: Vec<Range>,
     /// By name relative to the domain, in lower case.
     names: HashMap<String, Records>,
     /// Complete names by address.
-    pointers: HashMap<Ipv4Addr, BTreeSet<String>>,
+    pointers: HashMap<IpAddr, BTreeSet<String>>,
+}
+
+/// Addresses whose reverse names are ours alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Range {
+    Four(Cidr),
+    Six(Cidr6),
+}
+
+impl Range {
+    fn contains(self, address: IpAddr) -> bool {
+        match (self, address) {
+            (Range::Four(range), IpAddr::V4(address)) => range.contains(address),
+            (Range::Six(range), IpAddr::V6(address)) => range.contains(address),
+            _ => false,
+        }
+    }
 }
 
 /// What the zone says of a name.
@@ -58,7 +76,7 @@ impl Zone {
     /// Computes all names. Objects are not believed: what is no name or address is left out.
     pub(crate) fn new(
         domain: &str,
-        ranges: &[Cidr],
+        ranges: &[Range],
         services: &[Arc<Service>],
         slices: &[Arc<EndpointSlice>],
     ) -> Self {
@@ -67,7 +85,7 @@ impl Zone {
         zone.record("svc");
         zone.record("pod");
         let mut by_service: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
-        for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
+        for slice in slices.iter().filter(|slice| slice.address_type != "FQDN") {
             let name = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
             if let (Some(namespace), Some(name)) = (slice.metadata.namespace.as_deref(), name) {
                 by_service.entry((namespace, name)).or_default().push(slice);
@@ -141,7 +159,7 @@ impl Zone {
             self.record(name);
             return;
         }
-        let addresses: BTreeSet<Ipv4Addr> =
+        let addresses: BTreeSet<IpAddr> =
             addresses.iter().filter_map(|address| address.parse().ok()).collect();
         for &address in &addresses {
             let complete = self.absolute(name);
@@ -156,7 +174,7 @@ impl Zone {
 
     fn add_headless(&mut self, service: &str, slice: &EndpointSlice) {
         for endpoint in slice.endpoints.iter().filter(|endpoint| is_ready(endpoint)) {
-            let addresses = endpoint.addresses.iter().filter_map(|address| address.parse::<Ipv4Addr>().ok());
+            let addresses = endpoint.addresses.iter().filter_map(|address| address.parse::<IpAddr>().ok());
             for address in addresses {
                 self.record(service).addresses.insert(address);
                 let own = format!("{}.{service}", host_label(endpoint, address));
@@ -199,18 +217,23 @@ fn is_label(text: &str) -> bool {
 }
 
 /// The first label of an endpoint's own name.
-fn host_label(endpoint: &Endpoint, address: Ipv4Addr) -> String {
+fn host_label(endpoint: &Endpoint, address: IpAddr) -> String {
     let given = endpoint.hostname.as_ref().map(|name| name.to_lowercase()).filter(|name| is_label(name));
-    given.unwrap_or_else(|| address.to_string().replace('.', "-"))
+    given.unwrap_or_else(|| {
+        let label = address.to_string().replace(['.', ':'], "-");
+        // No label ends like that: `fd00::` is `fd00--0`.
+        if label.ends_with('-') { format!("{label}0") } else { label }
+    })
 }
 
-/// `1-2-3-4.NAMESPACE.pod`.
+/// `1-2-3-4.NAMESPACE.pod`, and the same with the colons of an address of version 6.
 fn pod_name(relative: &str) -> Option<Records> {
     let mut labels = relative.split('.');
     let (address, namespace, kind) = (labels.next()?, labels.next()?, labels.next());
     match kind {
         Some("pod") if labels.next().is_none() && is_label(namespace) => {
-            let address = address.replace('-', ".").parse().ok()?;
+            let of_version_4 = address.replace('-', ".").parse().map(IpAddr::V4);
+            let address = of_version_4.or_else(|_| address.replace('-', ":").parse().map(IpAddr::V6)).ok()?;
             Some(Records { addresses: BTreeSet::from([address]), ..Records::default() })
         }
         None if namespace == "pod" && is_label(address) => Some(Records::default()),
@@ -218,10 +241,18 @@ fn pod_name(relative: &str) -> Option<Records> {
     }
 }
 
-/// The address in `D.C.B.A.in-addr.arpa`.
-fn reverse_address(name: &str) -> Option<Ipv4Addr> {
-    let reversed: Ipv4Addr = name.strip_suffix(".in-addr.arpa")?.parse().ok()?;
-    Some(Ipv4Addr::from(u32::from(reversed).swap_bytes()))
+/// The address in `D.C.B.A.in-addr.arpa`, or in 32 digits from last to first before `ip6.arpa`.
+fn reverse_address(name: &str) -> Option<IpAddr> {
+    if let Some(reversed) = name.strip_suffix(".in-addr.arpa") {
+        let reversed: Ipv4Addr = reversed.parse().ok()?;
+        return Some(Ipv4Addr::from(u32::from(reversed).swap_bytes()).into());
+    }
+    let digits: Vec<&str> = name.strip_suffix(".ip6.arpa")?.split('.').collect();
+    if digits.len() != 32 || digits.iter().any(|digit| digit.len() != 1) {
+        return None;
+    }
+    let text: String = digits.into_iter().rev().collect();
+    Some(Ipv6Addr::from(u128::from_str_radix(&text, 16).ok()?).into())
 }
 
 #[cfg(test)]
@@ -239,7 +270,7 @@ mod tests {
         let services = [
             service(
                 "web",
-                json!({"clusterIPs": ["10.96.0.10"], "ports": [{"name": "http", "port": 80}, {"port": 81}]}),
+                json!({"clusterIPs": ["10.96.0.10", "fd00:96::a"], "ports": [{"name": "http", "port": 80}, {"port": 81}]}),
             ),
             service("db", json!({"clusterIP": "None"})),
             service("empty", json!({"clusterIP": "None"})),
@@ -256,13 +287,22 @@ mod tests {
             ],
             "ports": [{"name": "sql", "port": 5432, "protocol": "TCP"}],
         });
-        let range = Cidr::parse("10.96.0.0/16").unwrap();
-        Zone::new("cluster.local", &[range], &services, &[Arc::new(serde_json::from_value(slice).unwrap())])
+        let sixth = json!({
+            "metadata": {"namespace": "default", "name": "db-2", "labels": {SERVICE_NAME: "db"}},
+            "addressType": "IPv6", "endpoints": [{"addresses": ["fd00:42::6"]}],
+            "ports": [{"name": "sql", "port": 5432, "protocol": "TCP"}],
+        });
+        let ranges = [
+            Range::Four(Cidr::parse("10.96.0.0/16").unwrap()),
+            Range::Six(Cidr6::parse("fd00:96::/112").unwrap()),
+        ];
+        let slices = [slice, sixth].map(|slice| Arc::new(serde_json::from_value(slice).unwrap()));
+        Zone::new("cluster.local", &ranges, &services, &slices)
     }
 
     fn addresses(name: &str) -> Vec<String> {
         match zone().find(name) {
-            Finding::Records(records) => records.addresses.iter().map(Ipv4Addr::to_string).collect(),
+            Finding::Records(records) => records.addresses.iter().map(IpAddr::to_string).collect(),
             other => panic!("{name}: {other:?}"),
         }
     }
@@ -270,10 +310,12 @@ mod tests {
     #[test]
     fn names_have_addresses() {
         for (name, expected) in [
-            ("web.default.svc.cluster.local", &["10.96.0.10"][..]),
-            ("db.default.svc.cluster.local", &["10.42.0.5", "10.42.0.6"]),
+            ("web.default.svc.cluster.local", &["10.96.0.10", "fd00:96::a"][..]),
+            ("db.default.svc.cluster.local", &["10.42.0.5", "10.42.0.6", "fd00:42::6"]),
             ("db-0.db.default.svc.cluster.local", &["10.42.0.5"]),
             ("10-42-0-6.db.default.svc.cluster.local", &["10.42.0.6"]),
+            ("fd00-42--6.db.default.svc.cluster.local", &["fd00:42::6"]),
+            ("fd00-42--7.any.pod.cluster.local", &["fd00:42::7"]),
             ("empty.default.svc.cluster.local", &[]),
             ("10-42-3-4.any.pod.cluster.local", &["10.42.3.4"]),
             // Parents of names exist.
@@ -297,6 +339,7 @@ mod tests {
             "example.com.default.svc.cluster.local",
             "bad_name.default.svc.cluster.local",
             "9.9.96.10.in-addr.arpa",
+            "f.f.f.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.0.d.f.ip6.arpa",
         ] {
             assert_eq!(zone().find(name), Finding::Nothing, "{name}");
         }
@@ -304,9 +347,16 @@ mod tests {
 
     #[test]
     fn the_rest_is_for_others() {
-        for name in
-            ["example.com", "notcluster.local", "local", "", "1.1.168.192.in-addr.arpa", "in-addr.arpa"]
-        {
+        for name in [
+            "example.com",
+            "notcluster.local",
+            "local",
+            "",
+            "1.1.168.192.in-addr.arpa",
+            "in-addr.arpa",
+            "1.ip6.arpa",
+            "f.f.f.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.7.9.0.0.0.0.d.f.ip6.arpa",
+        ] {
             assert_eq!(zone().find(name), Finding::NotOurs, "{name}");
         }
     }
@@ -318,11 +368,16 @@ mod tests {
         assert_eq!(srv.services, BTreeSet::from([(80, "web.default.svc.cluster.local".into())]));
         let Finding::Records(srv) = find("_sql._tcp.db.default.svc.cluster.local") else { panic!() };
         let targets: Vec<&str> = srv.services.iter().map(|(_, target)| target.as_str()).collect();
-        assert_eq!(targets, ["10-42-0-6.db.default.svc.cluster.local", "db-0.db.default.svc.cluster.local"]);
+        let expected = ["10-42-0-6", "db-0", "fd00-42--6"];
+        assert_eq!(targets, expected.map(|name| format!("{name}.db.default.svc.cluster.local")));
         let Finding::Records(alias) = find("out.default.svc.cluster.local") else { panic!() };
         assert_eq!(alias.alias.as_deref(), Some("example.com"));
         for (name, target) in [
             ("10.0.96.10.in-addr.arpa", "web.default.svc.cluster.local"),
+            (
+                "a.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.0.d.f.ip6.arpa",
+                "web.default.svc.cluster.local",
+            ),
             ("5.0.42.10.in-addr.arpa", "db-0.db.default.svc.cluster.local"),
         ] {
             assert_eq!(find(name), Finding::Pointers(BTreeSet::from([target.to_owned()])), "{name}");

@@ -12,7 +12,7 @@ mod inside;
 mod ledger;
 mod links;
 pub(crate) mod netlink;
-mod pod_range;
+pub(crate) mod pod_range;
 mod second_family;
 mod table;
 

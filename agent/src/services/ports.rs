@@ -6,7 +6,7 @@
 use k8s_openapi::api::core::v1::{Service, ServicePort as SpecPort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The label that ties a slice to its service.
@@ -15,18 +15,42 @@ pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const DEFAULT_AFFINITY: u32 = 10_800;
 
 /// Address and port of one endpoint.
-pub(crate) type Target = (Ipv4Addr, u16);
+pub(crate) type Target = (IpAddr, u16);
 
-/// One port of one service with all that leads to it and all that it leads to.
+/// Each has addresses, endpoints and rules of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Family {
+    Four,
+    Six,
+}
+
+impl Family {
+    const ALL: [Family; 2] = [Family::Four, Family::Six];
+
+    fn of(address: IpAddr) -> Family {
+        if address.is_ipv4() { Family::Four } else { Family::Six }
+    }
+
+    /// As slices are told apart.
+    fn address_type(self) -> &'static str {
+        match self {
+            Family::Four => "IPv4",
+            Family::Six => "IPv6",
+        }
+    }
+}
+
+/// One port of one service in one family, with all that leads to it and all that it leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServicePort {
-    /// `NAMESPACE/NAME/PROTOCOL/PORTNAME`, unique in the cluster.
+    /// `NAMESPACE/NAME/PROTOCOL/PORTNAME`, unique in the cluster and family.
     pub(crate) id: String,
+    pub(crate) family: Family,
     pub(crate) protocol: &'static str,
     pub(crate) port: u16,
-    pub(crate) cluster_ips: BTreeSet<Ipv4Addr>,
+    pub(crate) cluster_ips: BTreeSet<IpAddr>,
     /// `externalIPs` and the addresses of the load balancer.
-    pub(crate) external_ips: BTreeSet<Ipv4Addr>,
+    pub(crate) external_ips: BTreeSet<IpAddr>,
     pub(crate) node_port: Option<u16>,
     /// Seconds for which a client keeps its endpoint.
     pub(crate) affinity: Option<u32>,
@@ -43,7 +67,7 @@ pub(crate) fn ports(
     node: &str,
 ) -> Vec<ServicePort> {
     let mut by_service: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
-    for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
+    for slice in slices {
         let name = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
         if let (Some(namespace), Some(name)) = (slice.metadata.namespace.as_deref(), name) {
             by_service.entry((namespace, name)).or_default().push(slice);
@@ -53,29 +77,33 @@ pub(crate) fn ports(
         .iter()
         .flat_map(|service| {
             let key = (service.metadata.namespace.as_deref()?, service.metadata.name.as_deref()?);
-            Some(ports_of(service, by_service.get(&key).map_or(&[], Vec::as_slice), node))
+            let slices = by_service.get(&key).map_or(&[][..], Vec::as_slice);
+            Some(Family::ALL.into_iter().flat_map(|family| ports_of(service, slices, family, node)))
         })
         .flatten()
         .collect();
-    ports.sort_by(|a, b| a.id.cmp(&b.id));
+    ports.sort_by(|a, b| (a.family, &a.id).cmp(&(b.family, &b.id)));
     ports
 }
 
-fn ports_of(service: &Service, slices: &[&EndpointSlice], node: &str) -> Vec<ServicePort> {
+fn ports_of(service: &Service, slices: &[&EndpointSlice], family: Family, node: &str) -> Vec<ServicePort> {
     let Some(spec) = &service.spec else { return Vec::new() };
-    let cluster_ips = addresses(spec.cluster_ips.as_deref().unwrap_or(spec.cluster_ip.as_slice()));
+    let of_family = slices.iter().copied().filter(|slice| slice.address_type == family.address_type());
+    let slices: &[&EndpointSlice] = &of_family.collect::<Vec<_>>();
+    let cluster_ips = addresses(family, spec.cluster_ips.as_deref().unwrap_or(spec.cluster_ip.as_slice()));
     if spec.type_.as_deref() == Some("ExternalName") || cluster_ips.is_empty() {
         return Vec::new();
     }
     let local_internal = spec.internal_traffic_policy.as_deref() == Some("Local");
     let local_external = spec.external_traffic_policy.as_deref() == Some("Local");
-    let mut external_ips = addresses(spec.external_ips.as_deref().unwrap_or_default());
-    external_ips.extend(load_balancer_addresses(service));
+    let mut external_ips = addresses(family, spec.external_ips.as_deref().unwrap_or_default());
+    external_ips.extend(load_balancer_addresses(family, service));
     let one = |port: &SpecPort| {
         let all = targets(slices, port, None);
         let local = || targets(slices, port, Some(node));
         Some(ServicePort {
             id: id_of(service, port)?,
+            family,
             protocol: protocol_of(port.protocol.as_deref())?,
             port: u16::try_from(port.port).ok()?,
             cluster_ips: cluster_ips.clone(),
@@ -89,14 +117,16 @@ fn ports_of(service: &Service, slices: &[&EndpointSlice], node: &str) -> Vec<Ser
     spec.ports.iter().flatten().filter_map(one).collect()
 }
 
-fn addresses(texts: &[String]) -> BTreeSet<Ipv4Addr> {
-    texts.iter().filter_map(|text| text.parse().ok()).collect()
+fn addresses(family: Family, texts: &[String]) -> BTreeSet<IpAddr> {
+    let parsed = texts.iter().filter_map(|text| text.parse().ok());
+    parsed.filter(|&address| Family::of(address) == family).collect()
 }
 
-fn load_balancer_addresses(service: &Service) -> BTreeSet<Ipv4Addr> {
+fn load_balancer_addresses(family: Family, service: &Service) -> BTreeSet<IpAddr> {
     let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let ingress = status.and_then(|balancer| balancer.ingress.as_ref());
-    ingress.into_iter().flatten().filter_map(|one| one.ip.as_ref()?.parse().ok()).collect()
+    let parsed = ingress.into_iter().flatten().filter_map(|one| one.ip.as_ref()?.parse().ok());
+    parsed.filter(|&address| Family::of(address) == family).collect()
 }
 
 fn affinity(service: &Service) -> Option<u32> {
@@ -142,7 +172,10 @@ fn targets(slices: &[&EndpointSlice], port: &SpecPort, node: Option<&str>) -> BT
             if node.is_some() && endpoint.node_name.as_deref() != node {
                 continue;
             }
-            let addresses = endpoint.addresses.iter().filter_map(|text| text.parse().ok());
+            let addresses = endpoint.addresses.iter().filter_map(|text| text.parse::<IpAddr>().ok());
+            // What the slice says of its addresses must be so: each goes into a rule of that family.
+            let is_so = |address: &IpAddr| Family::of(*address).address_type() == slice.address_type;
+            let addresses = addresses.filter(is_so);
             if is_ready(endpoint) {
                 ready.extend(addresses.map(|address| (address, number)));
             } else if serves_while_terminating(endpoint) {

@@ -7,10 +7,10 @@
 //! forward, output (filter): what still has a service's address has no endpoint: reject
 //! ```
 
-use super::ports::{ServicePort, Target};
-use crate::engine::network::cidr::Cidr;
+use super::ports::{Family, ServicePort, Target};
 use crate::nft::{Chain, Set, Table};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 /// The packet mark that asks postrouting for a masquerade: the same bit that kube-proxy uses.
 const MASQUERADE_MARK: &str = "0x4000";
@@ -19,24 +19,83 @@ const MASQUERADE_MARK: &str = "0x4000";
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
     pub(crate) table: String,
-    /// Addresses of pods: they reach services with their own address.
-    pub(crate) cluster: Cidr,
-    /// Addresses of services.
-    pub(crate) services: Cidr,
+    pub(crate) four: Ranges,
+    pub(crate) six: Ranges,
 }
 
-/// The whole table for these ports.
+/// The cluster's addresses of one family, as far as they are known.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ranges {
+    /// Of pods: they reach services with their own address.
+    pub(crate) cluster: Option<String>,
+    /// Of services.
+    pub(crate) services: Option<String>,
+}
+
+impl Frame {
+    fn ranges(&self, family: Family) -> &Ranges {
+        match family {
+            Family::Four => &self.four,
+            Family::Six => &self.six,
+        }
+    }
+}
+
+impl Family {
+    /// nftables' word for the header.
+    fn header(self) -> &'static str {
+        match self {
+            Family::Four => "ip",
+            Family::Six => "ip6",
+        }
+    }
+
+    fn address(self) -> &'static str {
+        match self {
+            Family::Four => "ipv4_addr",
+            Family::Six => "ipv6_addr",
+        }
+    }
+
+    /// What the names of its sets and chains end, or begin, with.
+    fn mark(self) -> &'static str {
+        match self {
+            Family::Four => "",
+            Family::Six => "6",
+        }
+    }
+}
+
+impl ServicePort {
+    /// One of its chains.
+    fn chain(&self, kind: &str) -> String {
+        format!("{kind}{}/{}", self.family.mark(), self.id)
+    }
+
+    /// The set of its family.
+    fn set(&self, name: &str) -> String {
+        format!("{name}{}", self.family.mark())
+    }
+}
+
+/// The whole table for these ports. A node without addresses of version 6 has no rules for them, for its kernel may not
+/// know them at all.
 pub(crate) fn table(frame: &Frame, ports: &[ServicePort]) -> Table {
     let mut table = Table::new(&frame.table);
-    add_base_chains(&mut table, frame);
-    for (name, definition) in [
-        ("service-ips", "type ipv4_addr . inet_proto . inet_service : verdict;"),
-        ("external-ips", "type ipv4_addr . inet_proto . inet_service : verdict;"),
-        ("node-ports", "type inet_proto . inet_service : verdict;"),
-        ("cluster-ips", "type ipv4_addr;"),
-        ("hairpin", "type ipv4_addr . ipv4_addr;"),
-    ] {
-        table.sets.insert(name.to_owned(), Set::new(definition));
+    let has_six = frame.six.services.is_some() || ports.iter().any(|port| port.family == Family::Six);
+    let families = if has_six { &[Family::Four, Family::Six][..] } else { &[Family::Four] };
+    add_base_chains(&mut table, frame, families);
+    for family in families {
+        let address = family.address();
+        for (name, definition) in [
+            ("service-ips", format!("type {address} . inet_proto . inet_service : verdict;")),
+            ("external-ips", format!("type {address} . inet_proto . inet_service : verdict;")),
+            ("node-ports", "type inet_proto . inet_service : verdict;".to_owned()),
+            ("cluster-ips", format!("type {address};")),
+            ("hairpin", format!("type {address} . {address};")),
+        ] {
+            table.sets.insert(format!("{name}{}", family.mark()), Set::new(definition));
+        }
     }
     for port in ports {
         add_port(&mut table, frame, port);
@@ -44,29 +103,16 @@ pub(crate) fn table(frame: &Frame, ports: &[ServicePort]) -> Table {
     table
 }
 
-fn add_base_chains(table: &mut Table, frame: &Frame) {
-    let Frame { cluster, services, .. } = frame;
+fn add_base_chains(table: &mut Table, frame: &Frame, families: &[Family]) {
     let lookup = vec!["jump services".to_owned()];
-    // A reset is not subject to the kernel's rate limit on ICMP errors.
-    let reject = vec![
-        format!("ip daddr {services} meta l4proto tcp reject with tcp reset"),
-        "ip daddr @cluster-ips meta l4proto tcp reject with tcp reset".to_owned(),
-        format!("ip daddr {services} reject"),
-        "ip daddr @cluster-ips reject".to_owned(),
-    ];
-    let dispatch = vec![
-        format!("ip daddr @cluster-ips ip saddr != {cluster} meta mark set meta mark | {MASQUERADE_MARK}"),
-        "ip daddr . meta l4proto . th dport vmap @service-ips".to_owned(),
-        "ip daddr . meta l4proto . th dport vmap @external-ips".to_owned(),
-        "fib daddr type local meta l4proto . th dport vmap @node-ports".to_owned(),
-    ];
-    let masquerade = vec![
-        "ip saddr . ip daddr @hairpin ct status dnat masquerade".to_owned(),
-        format!(
-            "meta mark & {MASQUERADE_MARK} == {MASQUERADE_MARK} meta mark set meta mark & 0xffffbfff ct status dnat \
-             masquerade"
-        ),
-    ];
+    let each = |rules: fn(&Frame, Family) -> Vec<String>| -> Vec<String> {
+        families.iter().flat_map(|&family| rules(frame, family)).collect()
+    };
+    let (reject, dispatch) = (each(reject), each(dispatch));
+    let mut masquerade: Vec<String> = families.iter().map(|&family| hairpin(family)).collect();
+    masquerade.push(format!(
+        "meta mark & {MASQUERADE_MARK} == {MASQUERADE_MARK} meta mark set meta mark & 0xffffbfff ct status dnat masquerade"
+    ));
     let chains = [
         (
             "prerouting",
@@ -87,18 +133,53 @@ fn add_base_chains(table: &mut Table, frame: &Frame) {
     table.chains.extend(chains.map(|(name, chain)| (name.to_owned(), chain)));
 }
 
+/// A reset is not subject to the kernel's rate limit on ICMP errors.
+fn reject(frame: &Frame, family: Family) -> Vec<String> {
+    let (header, mark) = (family.header(), family.mark());
+    let services = frame.ranges(family).services.clone();
+    let places: Vec<String> = services.into_iter().chain([format!("@cluster-ips{mark}")]).collect();
+    let resets =
+        places.iter().map(|place| format!("{header} daddr {place} meta l4proto tcp reject with tcp reset"));
+    let rejects = places.iter().map(|place| format!("{header} daddr {place} reject"));
+    resets.chain(rejects).collect()
+}
+
+fn dispatch(frame: &Frame, family: Family) -> Vec<String> {
+    let (header, mark) = (family.header(), family.mark());
+    let version = match family {
+        Family::Four => "ipv4",
+        Family::Six => "ipv6",
+    };
+    let foreign = frame.ranges(family).cluster.as_ref().map(|cluster| {
+        format!(
+            "{header} daddr @cluster-ips{mark} {header} saddr != {cluster} meta mark set meta mark | {MASQUERADE_MARK}"
+        )
+    });
+    let look_ups = [
+        format!("{header} daddr . meta l4proto . th dport vmap @service-ips{mark}"),
+        format!("{header} daddr . meta l4proto . th dport vmap @external-ips{mark}"),
+        format!("meta nfproto {version} fib daddr type local meta l4proto . th dport vmap @node-ports{mark}"),
+    ];
+    foreign.into_iter().chain(look_ups).collect()
+}
+
+fn hairpin(family: Family) -> String {
+    let (header, mark) = (family.header(), family.mark());
+    format!("{header} saddr . {header} daddr @hairpin{mark} ct status dnat masquerade")
+}
+
 fn add_port(table: &mut Table, frame: &Frame, port: &ServicePort) {
     for address in &port.cluster_ips {
-        insert(table, "cluster-ips", address.to_string(), String::new());
+        insert(table, &port.set("cluster-ips"), address.to_string(), String::new());
     }
     for (address, _) in port.internal.iter().chain(port.local_only.iter().flatten()) {
-        insert(table, "hairpin", format!("{address} . {address}"), String::new());
+        insert(table, &port.set("hairpin"), format!("{address} . {address}"), String::new());
     }
-    let service = format!("service/{}", port.id);
+    let service = port.chain("service");
     if !port.internal.is_empty() {
         for address in &port.cluster_ips {
             let key = format!("{address} . {} . {}", port.protocol, port.port);
-            insert(table, "service-ips", key, format!("goto {service}"));
+            insert(table, &port.set("service-ips"), key, format!("goto {service}"));
         }
         balance(table, &service, port, &port.internal);
     }
@@ -111,7 +192,7 @@ fn add_outside(table: &mut Table, frame: &Frame, port: &ServicePort, service: &s
     if !published || (port.internal.is_empty() && port.local_only.is_none()) {
         return;
     }
-    let chain = format!("external/{}", port.id);
+    let chain = port.chain("external");
     let rules = match &port.local_only {
         None => vec![format!("meta mark set meta mark | {MASQUERADE_MARK}"), format!("goto {service}")],
         Some(local) => local_rules(table, frame, port, service, local),
@@ -119,10 +200,15 @@ fn add_outside(table: &mut Table, frame: &Frame, port: &ServicePort, service: &s
     table.chains.insert(chain.clone(), Chain::plain(rules));
     for address in &port.external_ips {
         let key = format!("{address} . {} . {}", port.protocol, port.port);
-        insert(table, "external-ips", key, format!("goto {chain}"));
+        insert(table, &port.set("external-ips"), key, format!("goto {chain}"));
     }
     if let Some(number) = port.node_port {
-        insert(table, "node-ports", format!("{} . {number}", port.protocol), format!("goto {chain}"));
+        insert(
+            table,
+            &port.set("node-ports"),
+            format!("{} . {number}", port.protocol),
+            format!("goto {chain}"),
+        );
     }
 }
 
@@ -137,7 +223,10 @@ fn local_rules(
 ) -> Vec<String> {
     let mut rules = Vec::new();
     if !port.internal.is_empty() {
-        rules.push(format!("ip saddr {} goto {service}", frame.cluster));
+        let cluster = frame.ranges(port.family).cluster.as_ref();
+        let inside =
+            cluster.map(|cluster| format!("{} saddr {cluster} goto {service}", port.family.header()));
+        rules.extend(inside);
         rules
             .push(format!("fib saddr type local meta mark set meta mark | {MASQUERADE_MARK} goto {service}"));
     }
@@ -145,7 +234,7 @@ fn local_rules(
         rules.push("drop".to_owned());
         return rules;
     }
-    let chain = format!("local/{}", port.id);
+    let chain = port.chain("local");
     balance(table, &chain, port, local);
     rules.push(format!("goto {chain}"));
     rules
@@ -155,8 +244,9 @@ fn local_rules(
 fn balance(table: &mut Table, chain: &str, port: &ServicePort, targets: &BTreeSet<Target>) {
     let rules = match port.affinity {
         None => vec![format!(
-            "meta l4proto {} dnat ip to {}",
+            "meta l4proto {} dnat {} to {}",
             port.protocol,
+            port.family.header(),
             in_turn(targets, |(a, p)| format!("{a} . {p}"))
         )],
         Some(seconds) => remembered(table, chain, port, targets, seconds),
@@ -178,18 +268,21 @@ fn remembered(
     targets: &BTreeSet<Target>,
     seconds: u32,
 ) -> Vec<String> {
-    let endpoint = |(address, number): &Target| format!("{chain}/{address}/{number}");
+    let header = port.family.header();
+    // A name has no colons.
+    let endpoint =
+        |(address, number): &Target| format!("{chain}/{}/{number}", address.to_string().replace(':', "-"));
     let mut rules = Vec::new();
     for target in targets {
         let name = endpoint(target);
         let set = format!("clients-{name}");
-        let clients = format!("type ipv4_addr; flags dynamic,timeout; timeout {seconds}s;");
+        let clients = format!("type {}; flags dynamic,timeout; timeout {seconds}s;", port.family.address());
         table.sets.insert(set.clone(), Set::new(clients));
-        rules.push(format!("ip saddr @{set} goto {name}"));
+        rules.push(format!("{header} saddr @{set} goto {name}"));
         let (address, number) = target;
         let serve = vec![
-            format!("update @{set} {{ ip saddr }}"),
-            format!("meta l4proto {} dnat ip to {address}:{number}", port.protocol),
+            format!("update @{set} {{ {header} saddr }}"),
+            format!("meta l4proto {} dnat {header} to {}", port.protocol, SocketAddr::new(*address, *number)),
         ];
         table.chains.insert(name, Chain::plain(serve));
     }

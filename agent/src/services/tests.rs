@@ -13,8 +13,8 @@ use std::net::IpAddr;
 fn frame() -> Frame {
     Frame {
         table: "knarr-services".into(),
-        cluster: Cidr::parse("10.42.0.0/16").unwrap(),
-        services: Cidr::parse("10.96.0.0/16").unwrap(),
+        four: Ranges { cluster: Some("10.42.0.0/16".into()), services: Some("10.96.0.0/16".into()) },
+        six: Ranges::default(),
     }
 }
 
@@ -29,9 +29,14 @@ fn slice(service: &str, port: u16, endpoints: &[(&str, Value, &str)]) -> Arc<End
         .iter()
         .map(|(address, conditions, node)| json!({"addresses": [address], "conditions": conditions, "nodeName": node}))
         .collect();
+    let six = endpoints
+        .first()
+        .and_then(|first| first["addresses"][0].as_str())
+        .is_some_and(|one| one.contains(':'));
+    let family = if six { "IPv6" } else { "IPv4" };
     let object = json!({
-        "metadata": {"namespace": "default", "name": format!("{service}-1"), "labels": {ports::SERVICE_NAME: service}},
-        "addressType": "IPv4", "endpoints": endpoints, "ports": [{"port": port, "protocol": "TCP"}],
+        "metadata": {"namespace": "default", "name": format!("{service}-{family}"), "labels": {ports::SERVICE_NAME: service}},
+        "addressType": family, "endpoints": endpoints, "ports": [{"port": port, "protocol": "TCP"}],
     });
     Arc::new(serde_json::from_value(object).unwrap())
 }
@@ -173,6 +178,53 @@ fn endpoints_that_terminate_serve_only_when_nothing_else_does() {
     assert_eq!(found[0].internal, BTreeSet::from([("10.42.0.6".parse().unwrap(), 8080)]));
     let found = ports::ports(&[web(json!({}))], &[slice("web", 8080, &mixed[..1])], "here");
     assert_eq!(found[0].internal, BTreeSet::from([("10.42.0.5".parse().unwrap(), 8080)]));
+}
+
+/// The same node with addresses of version 6: every address leads to endpoints of its own family.
+#[test]
+fn each_family_has_rules_of_its_own() {
+    Lab::run(|lab| async move {
+        let pod = Pod::new();
+        let pid = pod.pid();
+        lab.shell(&format!(
+            "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding && echo 1 >/proc/sys/net/ipv4/ip_forward && ip link add six type veth peer name eth0 netns {pid} \
+             && ip link set six up && ip addr add fd00:42::1/64 dev six nodad \
+             && ip addr add 10.42.0.1/24 dev six && ip -6 route add fd00:96::/112 dev six"
+        ));
+        pod.shell(
+            "ip link set lo up && ip link set eth0 up && ip addr add fd00:42::5/64 dev eth0 nodad \
+             && ip addr add 10.42.0.5/24 dev eth0 && ip route add default via 10.42.0.1 \
+             && ip -6 route add default via fd00:42::1",
+        );
+        pod.serve_at("10.42.0.5", 8080, "four");
+        pod.serve_at("fd00:42::5", 8080, "six");
+        let addresses = json!({"clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10", "fd00:96::a"],
+            "type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}], "sessionAffinity": "ClientIP"});
+        let slices =
+            ["10.42.0.5", "fd00:42::5"].map(|address| slice("web", 8080, &[(address, json!({}), "here")]));
+        let six = Ranges { cluster: Some("fd00:42::/64".into()), services: Some("fd00:96::/112".into()) };
+        let frame = Frame { six, ..frame() };
+        let both = |services: &[Arc<Service>]| table::table(&frame, &ports::ports(services, &slices, "here"));
+        nft::apply(&both(&[web(addresses.clone())]).replacement()).unwrap();
+        for (address, port, text) in [
+            ("10.96.0.10", 80, "four"),
+            ("fd00:96::a", 80, "six"),
+            ("10.42.0.1", 30080, "four"),
+            ("fd00:42::1", 30080, "six"),
+        ] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(lab.get(address, port), text, "{address} from the host");
+            assert_eq!(pod.get(address, port), text, "{address} from the pod itself");
+        }
+        for address in ["fd00:96::a", "fd00:96::b"] {
+            assert!(pod.is_refused(address.parse().unwrap(), 81), "{address}: rejected, not dropped");
+        }
+        // Without affinity the way is another.
+        let mut plain = addresses;
+        plain["sessionAffinity"] = json!("None");
+        nft::apply(&both(&[web(plain)]).replacement()).unwrap();
+        assert_eq!(pod.get("fd00:96::a".parse().unwrap(), 80), "six");
+    });
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! EndpointSlice: for each service with a selector, the addresses of the pods behind it, at most 100 to a slice.
+//! EndpointSlice: for each service with a selector, the addresses of the pods behind it, at most 100 to a slice, in each
+//! family that the service has.
 //!
 //! The same facts are written as an `Endpoints` object by [`super::endpoints`], for clients that still read those.
 
@@ -17,6 +18,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 /// Endpoints per slice.
 const MOST_ENDPOINTS: usize = 100;
 /// Whose slices these are.
@@ -91,8 +93,15 @@ impl Reconcile for EndpointSlices {
             }
             return Ok(Next::Wait);
         };
-        let wanted = wanted(&service, &self.pods.in_namespace(&key.namespace));
-        self.apply(&service, existing, wanted).await?;
+        let (pods, wanted_families) = (self.pods.in_namespace(&key.namespace), families(&service));
+        for family in FAMILIES {
+            let of_family = existing.iter().filter(|slice| slice.address_type == family).cloned().collect();
+            let wanted = match wanted_families.contains(&family) {
+                true => wanted(&service, &pods, family),
+                false => Vec::new(),
+            };
+            self.apply(&service, of_family, wanted, family).await?;
+        }
         Ok(Next::Wait)
     }
 }
@@ -104,6 +113,7 @@ impl EndpointSlices {
         service: &Service,
         existing: Vec<Arc<EndpointSlice>>,
         mut wanted: Vec<Wanted>,
+        family: &str,
     ) -> Result<(), kube::Error> {
         let mut wrong = Vec::new();
         for slice in existing {
@@ -122,7 +132,7 @@ impl EndpointSlices {
                     ignore_not_found(api.patch(&slice.name_any(), &parameters, &Patch::Merge(patch)).await)?;
                 }
                 None => drop(
-                    api.create(&PostParams::default(), &slice_of(service, MANAGER, wanted, "IPv4")).await?,
+                    api.create(&PostParams::default(), &slice_of(service, MANAGER, wanted, family)).await?,
                 ),
             }
         }
@@ -146,6 +156,14 @@ fn is_ours(slice: &EndpointSlice, service: &str) -> bool {
 
 fn is_right(slice: &EndpointSlice, wanted: &Wanted) -> bool {
     slice.endpoints == wanted.endpoints && slice.ports.clone().unwrap_or_default() == wanted.ports
+}
+
+/// The families of a service's addresses, the first one first.
+pub(super) fn families(service: &Service) -> Vec<&'static str> {
+    let named = service.spec.iter().flat_map(|spec| spec.ip_families.iter().flatten());
+    let found: Vec<&str> =
+        named.filter_map(|name| FAMILIES.into_iter().find(|family| family == name)).collect();
+    if found.is_empty() { vec![FAMILIES[0]] } else { found }
 }
 
 /// The service's selector; one without any is managed by somebody else.
@@ -181,8 +199,8 @@ pub(super) fn slice_of<K: Resource<DynamicType = ()>>(
     }
 }
 
-/// The slices of one service: pods whose named ports have the same numbers share slices.
-pub(crate) fn wanted(service: &Service, pods: &[Arc<Pod>]) -> Vec<Wanted> {
+/// The slices of one service in one family: pods whose named ports have the same numbers share slices.
+pub(crate) fn wanted(service: &Service, pods: &[Arc<Pod>], family: &str) -> Vec<Wanted> {
     let Some(selector) = selector(service) else { return Vec::new() };
     let mut by_ports: Vec<Wanted> = Vec::new();
     for pod in pods {
@@ -190,7 +208,7 @@ pub(crate) fn wanted(service: &Service, pods: &[Arc<Pod>]) -> Vec<Wanted> {
         if !selector.iter().all(|(key, value)| labels.get(key) == Some(value)) {
             continue;
         }
-        let Some(endpoint) = endpoint(service, pod) else { continue };
+        let Some(endpoint) = endpoint(service, pod, family) else { continue };
         let ports = ports(service, pod);
         match by_ports.iter_mut().find(|wanted| wanted.ports == ports) {
             Some(wanted) => wanted.endpoints.push(endpoint),
@@ -209,9 +227,10 @@ fn split(wanted: Wanted) -> Vec<Wanted> {
 }
 
 /// A pod with an address that is not finished; ready, serving and terminating say what it is good for.
-fn endpoint(service: &Service, pod: &Pod) -> Option<Endpoint> {
+fn endpoint(service: &Service, pod: &Pod, family: &str) -> Option<Endpoint> {
     let status = pod.status.as_ref()?;
-    let ip = status.pod_ip.clone().filter(|ip| !ip.is_empty())?;
+    let mut all = status.pod_ips.iter().flatten().map(|one| &one.ip).chain(&status.pod_ip);
+    let ip = all.find(|ip| !ip.is_empty() && ip.contains(':') == (family == "IPv6"))?.clone();
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;
     }
@@ -311,7 +330,7 @@ mod tests {
             pod("c", "web", "False", "Succeeded"),
             pod("d", "other", "True", "Running"),
         ];
-        let slices = wanted(&service(json!({"port": 80, "targetPort": "http"})), &pods);
+        let slices = wanted(&service(json!({"port": 80, "targetPort": "http"})), &pods, "IPv4");
         assert_eq!(slices.len(), 1);
         assert_eq!(slices[0].ports[0].port, Some(8080));
         let ready: Vec<_> = slices[0]
@@ -327,15 +346,34 @@ mod tests {
         let slices = wanted(
             &service(json!({"port": 80, "targetPort": "https"})),
             &[pod("a", "web", "True", "Running")],
+            "IPv4",
         );
         assert!(slices[0].ports.is_empty());
+    }
+
+    #[test]
+    fn each_family_has_the_addresses_that_pods_have_in_it() {
+        let mut both = Pod::clone(&pod("a", "web", "True", "Running"));
+        let address = |ip: &str| k8s_openapi::api::core::v1::PodIP { ip: ip.into() };
+        both.status.as_mut().unwrap().pod_ips = Some(vec![address("10.0.0.1"), address("fd00::1")]);
+        let pods = [Arc::new(both), pod("b", "web", "True", "Running")];
+        let mut service = service(json!({"port": 80}));
+        assert_eq!(families(&service), ["IPv4"]);
+        service.spec.as_mut().unwrap().ip_families = Some(vec!["IPv6".into(), "IPv4".into()]);
+        assert_eq!(families(&service), ["IPv6", "IPv4"]);
+        let addresses = |family: &str| -> Vec<String> {
+            let slices = wanted(&service, &pods, family);
+            slices.into_iter().flat_map(|slice| slice.endpoints).flat_map(|one| one.addresses).collect()
+        };
+        assert_eq!(addresses("IPv4"), ["10.0.0.1", "10.0.0.1"]);
+        assert_eq!(addresses("IPv6"), ["fd00::1"]);
     }
 
     #[test]
     fn slices_hold_a_hundred() {
         let pods: Vec<_> = (0..250).map(|i| pod(&format!("p{i}"), "web", "True", "Running")).collect();
         let sizes: Vec<_> =
-            wanted(&service(json!({"port": 80})), &pods).iter().map(|s| s.endpoints.len()).collect();
+            wanted(&service(json!({"port": 80})), &pods, "IPv4").iter().map(|s| s.endpoints.len()).collect();
         assert_eq!(sizes, [100, 100, 50]);
     }
 }

@@ -44,7 +44,10 @@ impl Reconcile for Endpoints {
         if endpoint_slice::selector(&service).is_none() {
             return Ok(Next::Wait);
         }
-        let subsets = subsets(&endpoint_slice::wanted(&service, &self.pods.in_namespace(&key.namespace)));
+        // One family only: whoever reads these knows no other.
+        let family = endpoint_slice::families(&service).first().copied().unwrap_or("IPv4");
+        let pods = self.pods.in_namespace(&key.namespace);
+        let subsets = subsets(&endpoint_slice::wanted(&service, &pods, family));
         match existing {
             Some(existing) if existing.subsets.clone().unwrap_or_default() == subsets => {}
             Some(_) => {

@@ -104,7 +104,7 @@ fn is_needed(range: &ServiceCIDR, all: &[Arc<ServiceCIDR>], addresses: &[Arc<IPA
         .any(|name| lies_in(&own, &name) && !lies_in(&others, &name))
 }
 
-/// Of IPv4: others are not handed out.
+/// Those that can be handed out.
 fn parts(range: &ServiceCIDR) -> Vec<AddressRange> {
     let cidrs = range.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
     cidrs.filter_map(|cidr| AddressRange::new(cidr).ok()).collect()

@@ -11,7 +11,7 @@ pub(super) fn row() -> Resource {
     Row::cluster("networking.k8s.io", "v1", "IPAddress", "ipaddresses")
         .short(&["ip"])
         .columns(vec![name(), text("ParentRef", "Who has the address.", parent)])
-        .rules(Rules { validate, validate_update, ..Rules::NONE })
+        .rules(Rules { name: knarr_api::names::path_segment, validate, validate_update, ..Rules::NONE })
         .done()
 }
 

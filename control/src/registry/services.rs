@@ -96,17 +96,12 @@ fn defaults(service: &mut Value) {
     }
     if kind != "ExternalName" {
         fields::fill(spec, "internalTrafficPolicy", "Cluster");
-        address_families(spec);
+        addresses(spec);
     }
 }
 
-/// One IPv4 address unless the address that was asked for says otherwise.
-fn address_families(spec: &mut Value) {
-    let family = if fields::text(spec, "/clusterIP").contains(':') { "IPv6" } else { "IPv4" };
-    if fields::list(spec, "/ipFamilies").is_empty() {
-        fields::set(spec, "ipFamilies", json!([family]));
-    }
-    fields::fill_text(spec, "ipFamilyPolicy", "SingleStack");
+/// Which families a service has is settled with its addresses (`server/service_families`).
+fn addresses(spec: &mut Value) {
     let address = fields::text(spec, "/clusterIP").to_owned();
     if !address.is_empty() && fields::list(spec, "/clusterIPs").is_empty() {
         fields::set(spec, "clusterIPs", json!([address]));
@@ -230,7 +225,6 @@ mod tests {
         assert_eq!(service["spec"]["type"], "ClusterIP");
         assert_eq!(service["spec"]["sessionAffinity"], "None");
         assert_eq!(service["spec"]["ports"], json!([{"port": 80, "protocol": "TCP", "targetPort": 80}]));
-        assert_eq!(service["spec"]["ipFamilies"], json!(["IPv4"]));
         assert_eq!(service["spec"]["internalTrafficPolicy"], "Cluster");
         assert_eq!(faults_of(&service), Vec::<String>::new());
     }

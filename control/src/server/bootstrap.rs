@@ -116,7 +116,7 @@ impl Server {
             "spec": {"type": "ClusterIP", "clusterIP": self.addresses.kubernetes().to_string(), "ports": [port]},
         });
         let ranges = self.row("networking.k8s.io", "v1", "servicecidrs")?;
-        let range = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [self.addresses.cidr()]}});
+        let range = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": self.addresses.cidrs()}});
         self.ensure(&ranges, "", range).await?;
         let services = self.row("", "v1", "services")?;
         self.ensure(&services, "default", service).await?;

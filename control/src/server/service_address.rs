@@ -2,8 +2,10 @@
 //!
 //! What is taken is read from the services themselves, so there is no second record that could disagree with them.
 //! One turn spans reading and writing: two services never get the same address, whichever server they come to.
-//! The range of the command line comes first; every ServiceCIDR object adds one.
+//! The ranges of the command line come first (one, or one of each family: then services may have two addresses); every
+//! ServiceCIDR object adds some. Which families a service has is settled in `service_families`.
 
+use super::service_families::{self, Family};
 use super::{Server, Turn, Turnstile, stored};
 use crate::random;
 use crate::registry::{Cause, Resource, fields};
@@ -11,14 +13,17 @@ use crate::store::ListQuery;
 use knarr_api::{Status, meta};
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// Places in a range that are handed out; those beyond are nobody's.
+const MOST: u128 = 1 << 20;
 const NODE_PORTS: std::ops::RangeInclusive<u64> = 30_000..=32_767;
 
 /// Where addresses come from.
 #[derive(Debug)]
 pub(crate) struct ServiceAddresses {
-    range: Range,
+    /// The primary one first, which is IPv4.
+    ranges: Vec<Range>,
     turns: Turnstile,
 }
 
@@ -26,8 +31,9 @@ pub(crate) struct ServiceAddresses {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Range {
     cidr: String,
-    first: u32,
-    size: u32,
+    family: Family,
+    first: u128,
+    size: u128,
 }
 
 /// Nobody else is handed an address while this lives.
@@ -41,46 +47,73 @@ struct Taken {
 }
 
 impl ServiceAddresses {
-    /// `10.96.0.0/16`; IPv4, between /8 and /30.
-    pub(crate) fn new(cidr: &str) -> anyhow::Result<Self> {
-        Ok(Self { range: Range::new(cidr)?, turns: Turnstile::new("knarr/turns/services") })
+    /// `10.96.0.0/16`, and perhaps an IPv6 range behind a comma.
+    pub(crate) fn new(cidrs: &str) -> anyhow::Result<Self> {
+        let ranges: Vec<Range> =
+            cidrs.split(',').map(|cidr| Range::new(cidr.trim())).collect::<anyhow::Result<_>>()?;
+        let families: Vec<Family> = ranges.iter().map(|range| range.family).collect();
+        let is_known = matches!(families.as_slice(), [Family::V4] | [Family::V4, Family::V6]);
+        anyhow::ensure!(is_known, "service CIDR {cidrs:?}: want an IPv4 network, or one and an IPv6 network");
+        Ok(Self { ranges, turns: Turnstile::new("knarr/turns/services") })
     }
 
-    /// The range of the command line.
-    pub(super) fn cidr(&self) -> &str {
-        &self.range.cidr
+    /// The ranges of the command line.
+    pub(super) fn cidrs(&self) -> Vec<&str> {
+        self.ranges.iter().map(|range| range.cidr.as_str()).collect()
+    }
+
+    fn families(&self) -> Vec<Family> {
+        self.ranges.iter().map(|range| range.family).collect()
     }
 
     /// The address of `default/kubernetes`.
-    pub(crate) fn kubernetes(&self) -> Ipv4Addr {
-        Ipv4Addr::from(self.range.first + 1)
+    pub(crate) fn kubernetes(&self) -> IpAddr {
+        self.ranges.first().map_or(Ipv4Addr::LOCALHOST.into(), |range| range.address(1))
     }
 }
 
 impl Range {
     pub(crate) fn new(cidr: &str) -> anyhow::Result<Self> {
-        let fault = || anyhow::anyhow!("service CIDR {cidr:?}: want an IPv4 network such as 10.96.0.0/16");
+        let fault = || anyhow::anyhow!("service CIDR {cidr:?}: want a network such as 10.96.0.0/16");
         let (address, prefix) = cidr.split_once('/').ok_or_else(fault)?;
-        let (address, prefix): (Ipv4Addr, u32) =
+        let (address, prefix): (IpAddr, u32) =
             (address.parse().map_err(|_| fault())?, prefix.parse().map_err(|_| fault())?);
-        anyhow::ensure!((8..=30).contains(&prefix), fault());
-        let size = 1u32 << (32 - prefix);
-        let first = u32::from(address) & !(size - 1);
-        Ok(Self { cidr: cidr.to_owned(), first, size })
+        let (family, bits, number) = match address {
+            IpAddr::V4(address) => (Family::V4, 8..=30, u128::from(u32::from(address))),
+            IpAddr::V6(address) => (Family::V6, 64..=126, u128::from(address)),
+        };
+        anyhow::ensure!(bits.contains(&prefix), fault());
+        let size = 1u128 << (family.bits() - prefix);
+        Ok(Self { cidr: cidr.to_owned(), family, first: number & !(size - 1), size })
     }
 
     pub(crate) fn contains(&self, address: &str) -> bool {
-        let last = self.first + (self.size - 1);
-        address.parse::<Ipv4Addr>().is_ok_and(|address| (self.first + 1..last).contains(&u32::from(address)))
+        let number = match address.parse() {
+            Ok(IpAddr::V4(address)) if self.family == Family::V4 => u128::from(u32::from(address)),
+            Ok(IpAddr::V6(address)) if self.family == Family::V6 => u128::from(address),
+            _ => return false,
+        };
+        // The last one of IPv4 is the broadcast address.
+        let end = self.first + self.size - u128::from(self.family == Family::V4);
+        (self.first + 1..end).contains(&number)
+    }
+
+    fn address(&self, offset: u128) -> IpAddr {
+        let number = self.first + offset;
+        match self.family {
+            Family::V4 => Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).into(),
+            Family::V6 => Ipv6Addr::from(number).into(),
+        }
     }
 
     /// A free address; the lowest part of the range is left to services that ask for a certain one (DNS).
     fn pick(&self, taken: &HashSet<String>) -> Option<String> {
-        let reserved = (self.size / 16).clamp(2, 256);
-        let free = |offset: &u32| !taken.contains(&Ipv4Addr::from(self.first + offset).to_string());
-        let start = reserved + u32::try_from(random::below(u64::from(self.size - 1 - reserved))).unwrap_or(0);
-        let offset = (start..self.size - 1).chain(reserved..start).chain(1..reserved).find(free)?;
-        Some(Ipv4Addr::from(self.first + offset).to_string())
+        let size = u64::try_from(self.size.min(MOST)).unwrap_or(u64::MAX);
+        let reserved = (size / 16).clamp(2, 256);
+        let free = |offset: &u64| !taken.contains(&self.address(u128::from(*offset)).to_string());
+        let start = reserved + random::below(size - 1 - reserved);
+        let offset = (start..size - 1).chain(reserved..start).chain(1..reserved).find(free)?;
+        Some(self.address(u128::from(offset)).to_string())
     }
 }
 
@@ -102,15 +135,18 @@ impl Server {
         let own = old.map(|old| (meta::namespace(old), meta::name(old)));
         let taken = self.taken(resource, own).await?;
         let mut causes = Vec::new();
-        assign_address(&self.ranges().await?, new, &taken.addresses, &mut causes);
+        service_families::settle(&self.addresses.families(), new, old, &mut causes);
+        if causes.is_empty() {
+            assign_addresses(&self.ranges().await?, new, &taken.addresses, &mut causes);
+        }
         assign_ports(new, taken.ports, &mut causes);
         super::change::refuse_invalid(resource, new, causes)?;
         Ok(Some(held))
     }
 
-    /// The first is that of the command line. Ranges of IPv6 are not handed out.
+    /// Those of the command line come first.
     async fn ranges(&self) -> Result<Vec<Range>, Status> {
-        let mut ranges = vec![self.addresses.range.clone()];
+        let mut ranges = self.addresses.ranges.clone();
         for object in self.objects_below("networking.k8s.io/servicecidrs/").await? {
             let usable = meta::deletion_timestamp(&object).is_none();
             for cidr in fields::list(&object, "/spec/cidrs").iter().filter_map(Value::as_str) {
@@ -129,7 +165,9 @@ impl Server {
         let mut taken = Taken::default();
         for entry in page.entries.iter().filter(|entry| own.as_deref() != Some(&*entry.key)) {
             let service = entry.object();
-            taken.addresses.extend(service["spec"]["clusterIP"].as_str().map(str::to_owned));
+            let listed = fields::list(&service, "/spec/clusterIPs").iter();
+            let both = listed.chain(service.pointer("/spec/clusterIP"));
+            taken.addresses.extend(both.filter_map(Value::as_str).map(str::to_owned));
             taken.ports.extend(ports(&service).iter().filter_map(|port| port["nodePort"].as_u64()));
         }
         Ok(taken)
@@ -173,7 +211,8 @@ fn carry_over(new: &mut Value, old: &Value) {
     }
 }
 
-fn assign_address(ranges: &[Range], service: &mut Value, taken: &HashSet<String>, causes: &mut Vec<Cause>) {
+/// One address for each of the service's families; those that it has stay.
+fn assign_addresses(ranges: &[Range], service: &mut Value, taken: &HashSet<String>, causes: &mut Vec<Cause>) {
     if !service["spec"].is_object() {
         return;
     }
@@ -183,27 +222,44 @@ fn assign_address(ranges: &[Range], service: &mut Value, taken: &HashSet<String>
         }
         return;
     }
-    let wanted = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
-    let address = match wanted.as_str() {
-        "None" => wanted,
-        "" => match ranges.iter().find_map(|range| range.pick(taken)) {
-            Some(address) => address,
-            None => return causes.push(address_fault("", "range is full")),
-        },
-        wanted if !ranges.iter().any(|range| range.contains(wanted)) => {
-            let valid = ranges.first().map(|range| range.cidr.as_str()).unwrap_or_default();
-            let why = format!(
-                "the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {valid}"
-            );
-            return causes.push(address_fault(wanted, &why));
+    let first = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
+    if first == "None" {
+        service["spec"]["clusterIPs"] = json!([first]);
+        return;
+    }
+    let listed = service["spec"]["clusterIPs"].as_array().cloned().unwrap_or_default();
+    let mut addresses = Vec::new();
+    for (index, family) in service_families::of(service).into_iter().enumerate() {
+        let wanted = match index {
+            0 => first.as_str(),
+            _ => listed.get(index).and_then(Value::as_str).unwrap_or_default(),
+        };
+        let ranges: Vec<&Range> = ranges.iter().filter(|range| range.family == family).collect();
+        match assign_address(&ranges, wanted, taken) {
+            Ok(address) => addresses.push(address),
+            Err(cause) => return causes.push(cause),
         }
-        wanted if taken.contains(wanted) => {
-            return causes.push(address_fault(wanted, "provided IP is already allocated"));
-        }
-        wanted => wanted.to_owned(),
-    };
-    service["spec"]["clusterIPs"] = json!([address]);
-    service["spec"]["clusterIP"] = address.into();
+    }
+    service["spec"]["clusterIP"] = json!(addresses.first());
+    service["spec"]["clusterIPs"] = json!(addresses);
+}
+
+fn assign_address(ranges: &[&Range], wanted: &str, taken: &HashSet<String>) -> Result<String, Cause> {
+    if wanted.is_empty() {
+        let free = ranges.iter().find_map(|range| range.pick(taken));
+        return free.ok_or_else(|| address_fault("", "range is full"));
+    }
+    if !ranges.iter().any(|range| range.contains(wanted)) {
+        let valid = ranges.first().map(|range| range.cidr.as_str()).unwrap_or_default();
+        let why = format!(
+            "the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {valid}"
+        );
+        return Err(address_fault(wanted, &why));
+    }
+    if taken.contains(wanted) {
+        return Err(address_fault(wanted, "provided IP is already allocated"));
+    }
+    Ok(wanted.to_owned())
 }
 
 fn address_fault(address: &str, why: &str) -> Cause {
@@ -255,7 +311,7 @@ mod tests {
     fn assign(mut service: Value, taken: &[&str], ports: &[u64]) -> (Value, Vec<String>) {
         let range = Range::new("10.96.0.0/28").unwrap();
         let mut causes = Vec::new();
-        assign_address(
+        assign_addresses(
             &[range],
             &mut service,
             &taken.iter().map(|address| (*address).to_owned()).collect(),
@@ -293,6 +349,31 @@ mod tests {
     }
 
     #[test]
+    fn a_service_of_both_families_has_two_addresses() {
+        let ranges = ["10.96.0.0/28", "fd00:96::/112"].map(|cidr| Range::new(cidr).unwrap());
+        let mut both = service("ClusterIP", "", 0);
+        both["spec"]["ipFamilies"] = json!(["IPv6", "IPv4"]);
+        let mut causes = Vec::new();
+        assign_addresses(&ranges, &mut both, &HashSet::new(), &mut causes);
+        assert!(causes.is_empty());
+        let given = |index: usize| both["spec"]["clusterIPs"][index].as_str().unwrap();
+        assert!(ranges[1].contains(given(0)) && ranges[0].contains(given(1)), "{both}");
+        assert_eq!(both["spec"]["clusterIP"], given(0));
+        // A service that gets its second one keeps the first.
+        let mut more = service("ClusterIP", "10.96.0.3", 0);
+        more["spec"]["ipFamilies"] = json!(["IPv4", "IPv6"]);
+        assign_addresses(&ranges, &mut more, &HashSet::new(), &mut causes);
+        assert_eq!(more["spec"]["clusterIPs"][0], "10.96.0.3");
+        assert!(ranges[1].contains(more["spec"]["clusterIPs"][1].as_str().unwrap()), "{more}");
+        let addresses = ServiceAddresses::new("10.96.0.0/16, fd00:96::/112").unwrap();
+        assert_eq!(addresses.cidrs(), ["10.96.0.0/16", "fd00:96::/112"]);
+        assert_eq!(addresses.kubernetes().to_string(), "10.96.0.1");
+        for refused in ["fd00::/112", "10.96.0.0/16,10.97.0.0/16", "10.96.0.0/16,fd00::/32", ""] {
+            assert!(ServiceAddresses::new(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
     fn every_address_can_be_handed_out_and_none_twice() {
         let range = Range::new("10.96.0.0/28").unwrap();
         let mut taken = HashSet::new();
@@ -303,7 +384,7 @@ mod tests {
         assert!(Range::new("10.96.0.0").is_err() && Range::new("10.96.0.0/31").is_err());
         let more = [range, Range::new("10.97.0.0/30").unwrap()];
         let mut service = service("ClusterIP", "", 0);
-        assign_address(&more, &mut service, &taken, &mut Vec::new());
+        assign_addresses(&more, &mut service, &taken, &mut Vec::new());
         assert!(more[1].contains(service["spec"]["clusterIP"].as_str().unwrap()), "the next range");
     }
 }

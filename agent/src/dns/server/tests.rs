@@ -1,6 +1,7 @@
 //! The name server on the real kernel: BusyBox's resolver in a pod, an upstream in the "world".
 
 use super::*;
+use crate::dns::zone::Range;
 use crate::engine::network::cidr::Cidr;
 use crate::network_lab::{Lab, Pod};
 use hickory_proto::rr::rdata::A;
@@ -31,7 +32,12 @@ fn zone() -> Arc<Zone> {
         "metadata": {"namespace": "default", "name": "web"}, "spec": {"clusterIPs": ["10.96.0.10"]},
     });
     let range = Cidr::parse("10.96.0.0/16").unwrap();
-    Arc::new(Zone::new("cluster.local", &[range], &[Arc::new(serde_json::from_value(service).unwrap())], &[]))
+    Arc::new(Zone::new(
+        "cluster.local",
+        &[Range::Four(range)],
+        &[Arc::new(serde_json::from_value(service).unwrap())],
+        &[],
+    ))
 }
 
 /// A lab whose name server runs at the bridge's address, bound before that address exists; and one pod.

@@ -68,7 +68,7 @@ impl BridgeNetwork {
             "network.table: {:?} is not a name for a table",
             network.table
         );
-        let second_cluster = network.cluster_cidr_v6.clone().or_else(|| network.pod_cidr_v6.clone());
+        let second_cluster = network.second_cluster();
         let mut range = network.pod_cidr.clone();
         range.extend(network.pod_cidr_v6.iter().flat_map(|second| [",", second.as_str()]));
         let worker = Worker {

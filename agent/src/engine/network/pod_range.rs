@@ -30,6 +30,12 @@ impl Cidr6 {
         Ok(Self { network, prefix })
     }
 
+    /// Whether the address belongs to this range.
+    pub(crate) fn contains(self, address: Ipv6Addr) -> bool {
+        let host_bits = u128::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
+        u128::from(address) & !host_bits == u128::from(self.network)
+    }
+
     fn address(self, place: u32) -> Ipv6Addr {
         Ipv6Addr::from(u128::from(self.network) | u128::from(place))
     }

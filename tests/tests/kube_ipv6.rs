@@ -1,0 +1,91 @@
+//! Services with addresses of both families, on a node whose pods have both: reached by address and by name.
+
+// Test code throughout: a failed expectation ends the test that made it.
+#![allow(clippy::unwrap_used)]
+
+use knarr_tests::bins;
+use knarr_tests::image_lab::ImageLab;
+use knarr_tests::skip::skip;
+use std::process::Command;
+
+/// A node in a network namespace of its own, for the host would have to forward IPv6 otherwise.
+const SETUP: &str = r#"
+set -e
+ip link set lo up
+ip link add up0 type veth peer name up1
+ip addr add 192.0.2.1/24 dev up0
+ip addr add 2001:db8::1/64 dev up0 nodad
+ip link set up1 up
+ip link set up0 up
+ip route add default via 192.0.2.254
+ip -6 route add default via 2001:db8::fe
+{
+    echo "pod_logs_dir = \"$PWD/logs\""
+    cat config.toml
+    printf '%s\n' '[network]' "bridge = \"kns$NUMBER\"" "table = \"kns$NUMBER\"" 'pod_cidr = "10.151.0.0/24"' \
+        'cluster_cidr = "10.151.0.0/24"' 'service_cidr = "10.197.0.0/24"' \
+        'pod_cidr_v6 = "fd00:42::/112"' 'service_cidr_v6 = "fd00:96::/112"'
+} >six.toml
+K() { "$KNARR" --config six.toml --data-dir "$PWD/data" --state-dir "$PWD/state" "$@"; }
+k() { kubectl --kubeconfig data/admin.kubeconfig "$@"; }
+K up --listen 0.0.0.0:6443 --node-name node >up.log 2>&1 &
+UP=$!
+trap 'code=$?; [ $code = 0 ] || tail -n 60 up.log >&2; kill $UP; wait $UP || true; K down' EXIT
+until grep -q 'knarr is ready' up.log; do kill -0 $UP; sleep 0.1; done
+# What a rule or a name needs to come is a moment.
+SOON() { n=0; until "$@" 2>err; do n=$((n+1)); [ $n -lt 300 ] || { cat err >&2; return 1; }; sleep 0.2; done; }
+"#;
+
+const OBJECTS: &str = r#"
+service() {
+    printf '{"apiVersion":"v1","kind":"Service","metadata":{"name":"%s"},"spec":{"selector":{"run":"web"},"ports":[{"port":80}],%s}}' \
+        "$1" "$2" | k apply -f - >/dev/null
+}
+service both '"ipFamilyPolicy":"PreferDualStack"'
+service six '"ipFamilies":["IPv6"]'
+service four '"type":"ClusterIP"'
+service nobody '"ipFamilies":["IPv6"]'
+k patch service nobody -p '{"spec":{"selector":{"run":"nobody"}}}' >/dev/null
+k run web --image=base:1 --image-pull-policy=Never --command -- \
+    sh -c 'echo hello >/tmp/index.html; exec busybox httpd -f -p 80 -h /tmp' >/dev/null
+k run client --image=base:1 --image-pull-policy=Never --command -- sh -c 'exec sleep 1000' >/dev/null
+k wait --for=condition=Ready pod/web pod/client --timeout=120s >/dev/null
+of() { k get service $1 -o "jsonpath={.spec.$2}"; }
+GET() { SOON k exec client -- busybox timeout 5 wget -qO- "http://$1/"; }
+"#;
+
+fn said(script: &str) -> String {
+    let lab = ImageLab::new();
+    let mut command = Command::new("unshare");
+    let script = format!("{SETUP}{OBJECTS}{script}");
+    command.args(["-n", "-m", "--propagation", "private", "/bin/bash", "-c", &script]);
+    let number = (std::process::id() % 1000).to_string();
+    command.current_dir(lab.path("")).env("KNARR", bins::find("knarr")).env("NUMBER", number);
+    bins::run(&mut command).ok()
+}
+
+#[test]
+fn services_are_reached_in_both_families() {
+    if Command::new("kubectl").args(["version", "--client"]).output().is_err() {
+        return skip("kube_ipv6", "no kubectl on PATH");
+    }
+    let out = said(
+        r#"
+k get pod web -o 'jsonpath={.status.podIPs[*].ip}' | sed 's/[0-9]* fd/ fd/; s/::.*/::/'; echo
+for name in both six four; do of $name ipFamilyPolicy; echo " $(of $name ipFamilies)"; done
+of both clusterIPs | sed 's/[0-9a-f]*"/"/g'; echo
+GET "$(of both 'clusterIPs[0]')"; GET "[$(of both 'clusterIPs[1]')]"; GET "[$(of six clusterIP)]"
+GET both; GET six; GET four.default.svc.cluster.local
+SOON curl -g -sS -m 5 "http://[$(of both 'clusterIPs[1]')]/"
+k get endpointslices -l kubernetes.io/service-name=both -o 'jsonpath={range .items[*]}{.addressType}{"\n"}{end}' | sort
+k exec client -- busybox timeout 30 wget -qO- "http://[$(of nobody clusterIP)]/" 2>&1 | grep -c 'refused'
+k get service kubernetes -o 'jsonpath={.spec.ipFamilies}'; echo
+k patch service both -p '{"spec":{"ipFamilyPolicy":"SingleStack"}}' >/dev/null; of both ipFamilies; echo
+k create service clusterip more --tcp=80 --dry-run=server -o 'jsonpath={.spec.ipFamilies}'; echo
+"#,
+    );
+    let expected = "10.151.0. fd00:42::\nPreferDualStack [\"IPv4\",\"IPv6\"]\nSingleStack [\"IPv6\"]\n\
+        SingleStack [\"IPv4\"]\n[\"10.197.0.\",\"fd00:96::\"]\nhello\nhello\nhello\nhello\nhello\nhello\nhello\n\
+        IPv4\nIPv6\n1\n[\"IPv4\"]\n[\"IPv4\"]\n[\"IPv4\"]\n";
+    assert_eq!(out, expected);
+}
