@@ -15,6 +15,7 @@ mod call_log;
 mod calls;
 mod cdi;
 mod cgroups;
+mod changes;
 mod checkpoint;
 mod core;
 pub mod direct;
@@ -53,6 +54,7 @@ pub mod network;
 pub mod stream_target;
 pub mod streaming;
 
+pub use changes::pods_changed;
 pub use serve::{serve, serve_engine, serve_on};
 
 use self::core::Core;

@@ -25,6 +25,7 @@ mod service_watch;
 pub mod services;
 
 /// For a program that is going to be an agent or an API server: it lives long and mostly waits.
+pub use engine::pods_changed;
 pub use knarr_sys::memory::{give_back, let_go_of_program, limit_arenas};
 
 /// The traits that the engine offers, for those who drive it (`knarr run` does).

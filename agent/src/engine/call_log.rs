@@ -3,7 +3,7 @@
 //!
 //! The span of a call is around all that is done for it, so that every line below it carries the pod and the container.
 
-use super::Engine;
+use super::{Engine, changes};
 use knarr_cri::v1::{ImageSpec, PodSandboxConfig};
 use knarr_cri::{Code, Status};
 use std::collections::BTreeMap;
@@ -74,6 +74,7 @@ impl Engine {
         let took = begin.elapsed();
         let code = result.as_ref().err().map_or(Code::Ok, Status::code);
         self.core.calls.ended(method, code, took);
+        changes::ended(method);
         let milliseconds = took.as_millis() as u64;
         span.in_scope(|| match &result {
             Ok(_) => tracing::debug!(milliseconds, "done"),

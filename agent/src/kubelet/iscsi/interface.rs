@@ -61,6 +61,9 @@ mod tests {
         let shown = "# BEGIN RECORD 2.1.8\niface.iscsi_ifacename = default\niface.net_ifacename = <empty>\n\
                      iface.transport_name = tcp\nother = x\n# END RECORD\n";
         let found = settings(shown);
-        assert_eq!(found.into_iter().collect::<Vec<_>>(), [("iface.transport_name".into(), "tcp".into())]);
+        assert_eq!(
+            found.into_iter().collect::<Vec<_>>(),
+            [("iface.transport_name".to_owned(), "tcp".to_owned())]
+        );
     }
 }
