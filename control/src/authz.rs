@@ -4,7 +4,6 @@
 
 use crate::authn::{AUTHENTICATED, MASTERS, User};
 use knarr_api::{FieldSelector, Status, status::qualified};
-use serde_json::{Value, json};
 
 pub(crate) mod node;
 pub(crate) mod rbac;
@@ -75,24 +74,6 @@ fn is_self_review(group: &str, resource: &str) -> bool {
         ("authorization.k8s.io", "selfsubjectaccessreviews" | "selfsubjectrulesreviews")
             | ("authentication.k8s.io", "selfsubjectreviews")
     )
-}
-
-/// What [`allows`] lets `user` do, as rules that can be shown. Members of `system:masters` have theirs from a role as well.
-pub(crate) fn fixed_rules(user: &User) -> Vec<Value> {
-    if user.is_in(MASTERS) {
-        return Vec::new();
-    }
-    let mut open = vec!["/healthz", "/livez", "/readyz", "/version", "/version/"];
-    if !user.is_in(AUTHENTICATED) {
-        return vec![json!({"verbs": ["get"], "nonResourceURLs": open})];
-    }
-    open.extend(["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"]);
-    let reviews = ["selfsubjectaccessreviews", "selfsubjectrulesreviews"];
-    vec![
-        json!({"verbs": ["create"], "apiGroups": ["authorization.k8s.io"], "resources": reviews}),
-        json!({"verbs": ["create"], "apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"]}),
-        json!({"verbs": ["get"], "nonResourceURLs": open}),
-    ]
 }
 
 /// The answer to whom [`allows`] says no.

@@ -27,8 +27,8 @@ use tokio::sync::watch;
 const PERIOD: Duration = Duration::from_secs(10);
 /// While the node is not ready yet, so that it becomes so without delay.
 const PERIOD_UNREADY: Duration = Duration::from_millis(500);
-/// How many short rounds a new node waits for its range of addresses.
-const ROUNDS_FOR_CIDR: u32 = 20;
+/// How many shorter rounds a new node waits for its range of addresses.
+const ROUNDS_FOR_CIDR: u32 = 8;
 /// An unchanged status is written again after this long, in seconds.
 const REPORT_SECONDS: i64 = 300;
 const LEASE_SECONDS: i32 = 40;
@@ -79,6 +79,15 @@ struct Known {
     rounds_without_cidr: u32,
 }
 
+/// The pause after so many rounds without a range: every other one is twice as long, so that a thousand new nodes which get
+/// none do not keep a server busy (15 s in all, then as ever).
+fn pause_for_cidr(rounds: u32) -> Duration {
+    match rounds {
+        0..=ROUNDS_FOR_CIDR => PERIOD_UNREADY * 2_u32.pow(rounds.saturating_sub(1) / 2),
+        _ => PERIOD,
+    }
+}
+
 impl NodeWriter {
     /// Works until it is cancelled.
     pub async fn run(self) {
@@ -101,8 +110,11 @@ impl NodeWriter {
             // The first pods wait for the range of addresses, so it must not be noticed a whole period late.
             let expects_cidr = self.client.is_some() && self.pod_cidr.borrow().is_none();
             known.rounds_without_cidr += u32::from(expects_cidr);
-            let hurry = !good || (expects_cidr && known.rounds_without_cidr <= ROUNDS_FOR_CIDR);
-            let pause = if hurry { PERIOD_UNREADY } else { PERIOD };
+            let pause = match (good, expects_cidr) {
+                (false, _) => PERIOD_UNREADY,
+                (true, true) => pause_for_cidr(known.rounds_without_cidr),
+                (true, false) => PERIOD,
+            };
             self.rest(pause, ready, &mut offered).await;
         }
     }
@@ -291,4 +303,17 @@ fn same(a: &NodeStatus, b: &NodeStatus) -> bool {
         status
     };
     still(a) == still(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_waited_for_ever_less_often() {
+        let pauses: Vec<u64> = (1..=10)
+            .map(|rounds| pause_for_cidr(rounds).as_millis().try_into().unwrap_or_default())
+            .collect();
+        assert_eq!(pauses, [500, 500, 1000, 1000, 2000, 2000, 4000, 4000, 10_000, 10_000]);
+    }
 }
