@@ -11,6 +11,7 @@ mod down;
 mod engine_command;
 mod events;
 mod image;
+mod inspection;
 mod instance;
 mod logging;
 mod login;

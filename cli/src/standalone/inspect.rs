@@ -4,31 +4,18 @@ use super::facts::Facts;
 use super::{Standalone, places, volumes};
 use crate::args::Inspect;
 use crate::image::{self, document};
+use crate::inspection;
 use crate::settings::Settings;
-use crate::{output, template};
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use serde_json::{Value, json};
 
 /// Prints a list with one object per name, or a line each.
 pub(crate) async fn run(settings: Settings, arguments: Inspect) -> anyhow::Result<()> {
-    let (mut found, mut failures) = (Vec::new(), Vec::new());
+    let mut answers = Vec::new();
     for name in &arguments.names {
-        match document(&settings, name, &arguments).await {
-            Ok(document) => found.push(document),
-            Err(error) => failures.push(output::describe(&error)),
-        }
+        answers.push(document(&settings, name, &arguments).await);
     }
-    match arguments.format.as_deref() {
-        None => output::json(&found)?,
-        Some("json") => output::line(&serde_json::to_string(&found)?),
-        Some(format) => {
-            let template = template::Template::parse(format)?;
-            for document in found {
-                output::line(&template.render(&document::for_template(document))?);
-            }
-        }
-    }
-    if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
+    inspection::print(answers, arguments.format.as_deref())
 }
 
 /// What has the name, of the kind that is asked for or of the first that there is.
