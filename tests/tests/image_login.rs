@@ -30,7 +30,7 @@ fn a_login_opens_the_registry_until_the_logout() {
         "K image push base:1 $R/base:1 2>&1 | grep -o 'no basic auth credentials'
          printf 'wrong\\n' | K login -u user --password-stdin $R 2>&1 | sed \"s/$R/HOST/\"; ls -A home 2>&1
          printf 'secret\\n' | K login -u user --password-stdin $R; stat -c %a home/.docker/config.json
-         K image push base:1 $R/base:1 2>/dev/null | cut -c1-7
+         K image push base:1 $R/base:1 2>/dev/null | grep -o 'digest: sha256:'
          K image tags $R/base
          skopeo inspect --authfile home/.docker/config.json --tls-verify=false docker://$R/base:1 >/dev/null && echo skopeo reads it
          K logout $R | sed \"s/$R/HOST/\"; K logout $R | sed \"s/$R/HOST/\"
@@ -39,7 +39,7 @@ fn a_login_opens_the_registry_until_the_logout() {
     let expected = "no basic auth credentials\n\
         knarr: login attempt to http://HOST/v2/ failed with status: 401 Unauthorized\n\
         ls: cannot access 'home': No such file or directory\n\
-        Login Succeeded\n600\nsha256:\n1\nskopeo reads it\n\
+        Login Succeeded\n600\ndigest: sha256:\n1\nskopeo reads it\n\
         Removing login credentials for HOST\nNot logged in to HOST\nno basic auth credentials\n";
     assert_eq!(said.out, expected, "{said:?}");
 }
@@ -53,7 +53,7 @@ fn what_others_keep_is_found_and_kept_where_they_look() {
         &registry,
         "mkdir -p home run
          skopeo login -u user -p secret --tls-verify=false --authfile run/theirs.json $R >/dev/null
-         REGISTRY_AUTH_FILE=run/theirs.json K image push base:1 $R/base:1 2>/dev/null | cut -c1-7
+         REGISTRY_AUTH_FILE=run/theirs.json K image push base:1 $R/base:1 2>/dev/null | grep -o 'digest: sha256:'
          REGISTRY_AUTH_FILE=run/ours.json K login -u user -p secret $R 2>/dev/null
          skopeo login --get-login --authfile run/ours.json $R
          mkdir bin; PATH=$PWD/bin:$PATH
@@ -63,7 +63,7 @@ fn what_others_keep_is_found_and_kept_where_they_look() {
          K image tags $R/base; K logout $R >/dev/null; ls kept 2>&1
          K login $R 2>&1; K login --password-stdin $R 2>&1 </dev/null; K login -u a:b -p c $R 2>&1 | tail -1",
     );
-    let expected = "sha256:\nLogin Succeeded\nuser\nLogin Succeeded\n1\n{\"credsStore\": \"box\"}\n1\n\
+    let expected = "digest: sha256:\nLogin Succeeded\nuser\nLogin Succeeded\n1\n{\"credsStore\": \"box\"}\n1\n\
         ls: cannot access 'kept': No such file or directory\n\
         knarr: Cannot perform an interactive login from a non TTY device\n\
         knarr: Must provide --username with --password-stdin\n\
