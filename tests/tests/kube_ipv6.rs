@@ -28,9 +28,12 @@ ip -6 route add default via 2001:db8::fe
 } >six.toml
 K() { "$KNARR" --config six.toml --data-dir "$PWD/data" --state-dir "$PWD/state" "$@"; }
 k() { kubectl --kubeconfig data/admin.kubeconfig "$@"; }
-K up --listen 0.0.0.0:6443 --node-name node >up.log 2>&1 &
+# Not by way of `K`: a function in the background is a shell, and ending that ends nobody else.
+"$KNARR" --config six.toml --data-dir "$PWD/data" --state-dir "$PWD/state" up --listen 0.0.0.0:6443 --node-name node >up.log 2>&1 &
 UP=$!
-trap 'code=$?; [ $code = 0 ] || tail -n 60 up.log >&2; kill $UP; wait $UP || true; K down' EXIT
+# The configured root of cgroups is not knarr's: `down` leaves it.
+ROOTS() { rmdir /sys/fs/cgroup/knarr-lab-pods-$NUMBER /sys/fs/cgroup/*/knarr-lab-pods-$NUMBER 2>/dev/null || true; }
+trap 'code=$?; [ $code = 0 ] || tail -n 60 up.log >&2; kill $UP; wait $UP || true; K down; ROOTS' EXIT
 until grep -q 'knarr is ready' up.log; do kill -0 $UP; sleep 0.1; done
 # What a rule or a name needs to come is a moment.
 SOON() { n=0; until "$@" 2>err; do n=$((n+1)); [ $n -lt 300 ] || { cat err >&2; return 1; }; sleep 0.2; done; }
