@@ -27,3 +27,4 @@ pub mod registry;
 pub mod run_lab;
 pub mod server;
 pub mod skip;
+pub mod uplink;

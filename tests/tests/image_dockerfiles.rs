@@ -95,23 +95,6 @@ fn agents_names_and_hosts_of_the_command_line() {
     let said = lab.knarr(&["build", "--no-cache", "context"]).failed();
     assert!(said.contains("Dockerfile:2: unset ssh forward key default"), "{said}");
     let context = format!("extra={}", lab.path("context/dir").display());
-    built(
-        &lab,
-        "FROM other AS b\nCOPY --from=extra two.txt /x\nRUN --mount=type=bind,from=extra,target=/m cat /m/two.txt > /y\n\
-         RUN cat /etc/hosts > /z\n",
-        &[
-            "--build-context",
-            &context,
-            "--build-context",
-            "other=docker-image://base:1",
-            "--add-host",
-            "friend:1.2.3.4",
-        ],
-    );
-    assert_eq!((read(&lab, "x"), read(&lab, "y")), ("two".into(), "two".into()));
-    assert!(read(&lab, "z").contains("1.2.3.4\tfriend\n"));
-    // The files of a context with a name count for the cache as those of the context do.
-    lab.file("dir/two.txt", "new");
     let all = [
         "--build-context",
         &context,
@@ -120,6 +103,16 @@ fn agents_names_and_hosts_of_the_command_line() {
         "--add-host",
         "friend:1.2.3.4",
     ];
+    built(
+        &lab,
+        "FROM other AS b\nCOPY --from=extra two.txt /x\nRUN --mount=type=bind,from=extra,target=/m cat /m/two.txt > /y\n\
+         RUN cat /etc/hosts > /z\n",
+        &all,
+    );
+    assert_eq!((read(&lab, "x"), read(&lab, "y")), ("two".into(), "two".into()));
+    assert!(read(&lab, "z").contains("1.2.3.4\tfriend\n"));
+    // The files of a context with a name count for the cache as those of the context do.
+    lab.file("dir/two.txt", "new");
     let text = std::fs::read_to_string(lab.path("context/Dockerfile")).unwrap();
     built(&lab, &text, &all);
     assert_eq!((read(&lab, "x"), read(&lab, "y")), ("new".into(), "new".into()));

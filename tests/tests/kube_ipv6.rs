@@ -6,17 +6,11 @@
 use knarr_tests::bins;
 use knarr_tests::image_lab::ImageLab;
 use knarr_tests::skip::skip;
+use knarr_tests::uplink::UPLINK;
 use std::process::Command;
 
 /// A node in a network namespace of its own, for the host would have to forward IPv6 otherwise.
 const SETUP: &str = r#"
-set -e
-ip link set lo up
-ip link add up0 type veth peer name up1
-ip addr add 192.0.2.1/24 dev up0
-ip addr add 2001:db8::1/64 dev up0 nodad
-ip link set up1 up
-ip link set up0 up
 ip route add default via 192.0.2.254
 ip -6 route add default via 2001:db8::fe
 {
@@ -60,7 +54,7 @@ GET() { SOON k exec client -- busybox timeout 5 wget -qO- "http://$1/"; }
 fn said(script: &str) -> String {
     let lab = ImageLab::new();
     let mut command = Command::new("unshare");
-    let script = format!("{SETUP}{OBJECTS}{script}");
+    let script = format!("{UPLINK}{SETUP}{OBJECTS}{script}");
     command.args(["-n", "-m", "--propagation", "private", "/bin/bash", "-c", &script]);
     let number = (std::process::id() % 1000).to_string();
     command.current_dir(lab.path("")).env("KNARR", bins::find("knarr")).env("NUMBER", number);

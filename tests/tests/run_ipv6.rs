@@ -5,17 +5,11 @@
 
 use knarr_tests::bins;
 use knarr_tests::image_lab::ImageLab;
+use knarr_tests::uplink::UPLINK;
 use std::process::Command;
 
 /// A network namespace with a link to the world; `K` is knarr, `GET` asks a server.
 const SETUP: &str = r#"
-set -e
-ip link set lo up
-ip link add up0 type veth peer name up1
-ip addr add 192.0.2.1/24 dev up0
-ip addr add 2001:db8::1/64 dev up0 nodad
-ip link set up1 up
-ip link set up0 up
 sed 's/^cluster_cidr/pod_cidr_v6 = "fd00:77::\/112"\n&/' config.toml > six.toml
 K() { "$KNARR" --config six.toml --data-dir "$PWD/data" --state-dir "$PWD/state" "$@"; }
 GET() { curl -g -s -m 30 --retry 30 --retry-delay 1 --retry-connrefused "http://$1/hostname"; }
@@ -27,7 +21,15 @@ trap 'K rm -f $WEB >/dev/null; K down' EXIT
 fn said(name: &str, script: &str) -> String {
     let lab = ImageLab::new();
     let mut command = Command::new("unshare");
-    command.args(["-n", "-m", "--propagation", "private", "/bin/sh", "-c", &format!("{SETUP}{script}")]);
+    command.args([
+        "-n",
+        "-m",
+        "--propagation",
+        "private",
+        "/bin/sh",
+        "-c",
+        &format!("{UPLINK}{SETUP}{script}"),
+    ]);
     let web = format!("{name}-{}", std::process::id());
     command.current_dir(lab.path("")).env("KNARR", bins::find("knarr")).env("WEB", &web);
     bins::run(&mut command).ok().replace(&web, "web")

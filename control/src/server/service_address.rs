@@ -42,7 +42,7 @@ pub(crate) type Held<'a> = Turn<'a>;
 /// What existing services have.
 #[derive(Debug, Default)]
 struct Taken {
-    addresses: HashSet<String>,
+    addresses: HashSet<IpAddr>,
     ports: HashSet<u64>,
 }
 
@@ -107,10 +107,10 @@ impl Range {
     }
 
     /// A free address; the lowest part of the range is left to services that ask for a certain one (DNS).
-    fn pick(&self, taken: &HashSet<String>) -> Option<String> {
+    fn pick(&self, taken: &HashSet<IpAddr>) -> Option<String> {
         let size = u64::try_from(self.size.min(MOST)).unwrap_or(u64::MAX);
         let reserved = (size / 16).clamp(2, 256);
-        let free = |offset: &u64| !taken.contains(&self.address(u128::from(*offset)).to_string());
+        let free = |offset: &u64| !taken.contains(&self.address(u128::from(*offset)));
         let start = reserved + random::below(size - 1 - reserved);
         let offset = (start..size - 1).chain(reserved..start).chain(1..reserved).find(free)?;
         Some(self.address(u128::from(offset)).to_string())
@@ -167,7 +167,8 @@ impl Server {
             let service = entry.object();
             let listed = fields::list(&service, "/spec/clusterIPs").iter();
             let both = listed.chain(service.pointer("/spec/clusterIP"));
-            taken.addresses.extend(both.filter_map(Value::as_str).map(str::to_owned));
+            let parsed = both.filter_map(Value::as_str).filter_map(|text| text.parse::<IpAddr>().ok());
+            taken.addresses.extend(parsed);
             taken.ports.extend(ports(&service).iter().filter_map(|port| port["nodePort"].as_u64()));
         }
         Ok(taken)
@@ -212,7 +213,7 @@ fn carry_over(new: &mut Value, old: &Value) {
 }
 
 /// One address for each of the service's families; those that it has stay.
-fn assign_addresses(ranges: &[Range], service: &mut Value, taken: &HashSet<String>, causes: &mut Vec<Cause>) {
+fn assign_addresses(ranges: &[Range], service: &mut Value, taken: &HashSet<IpAddr>, causes: &mut Vec<Cause>) {
     if !service["spec"].is_object() {
         return;
     }
@@ -244,7 +245,7 @@ fn assign_addresses(ranges: &[Range], service: &mut Value, taken: &HashSet<Strin
     service["spec"]["clusterIPs"] = json!(addresses);
 }
 
-fn assign_address(ranges: &[&Range], wanted: &str, taken: &HashSet<String>) -> Result<String, Cause> {
+fn assign_address(ranges: &[&Range], wanted: &str, taken: &HashSet<IpAddr>) -> Result<String, Cause> {
     if wanted.is_empty() {
         let free = ranges.iter().find_map(|range| range.pick(taken));
         return free.ok_or_else(|| address_fault("", "range is full"));
@@ -256,7 +257,8 @@ fn assign_address(ranges: &[&Range], wanted: &str, taken: &HashSet<String>) -> R
         );
         return Err(address_fault(wanted, &why));
     }
-    if taken.contains(wanted) {
+    // One address may be written in many ways.
+    if wanted.parse().is_ok_and(|address: IpAddr| taken.contains(&address)) {
         return Err(address_fault(wanted, "provided IP is already allocated"));
     }
     Ok(wanted.to_owned())
@@ -314,7 +316,7 @@ mod tests {
         assign_addresses(
             &[range],
             &mut service,
-            &taken.iter().map(|address| (*address).to_owned()).collect(),
+            &taken.iter().map(|address| address.parse().unwrap()).collect(),
             &mut causes,
         );
         assign_ports(&mut service, ports.iter().copied().collect(), &mut causes);
@@ -359,6 +361,13 @@ mod tests {
         let given = |index: usize| both["spec"]["clusterIPs"][index].as_str().unwrap();
         assert!(ranges[1].contains(given(0)) && ranges[0].contains(given(1)), "{both}");
         assert_eq!(both["spec"]["clusterIP"], given(0));
+        // Other words for an address that is taken are no other address.
+        let mut other = service("ClusterIP", "fd00:0096:0:0::5", 0);
+        other["spec"]["ipFamilies"] = json!(["IPv6"]);
+        let mut refused = Vec::new();
+        let taken = HashSet::from(["fd00:96::5".parse().unwrap()]);
+        assign_addresses(&ranges, &mut other, &taken, &mut refused);
+        assert!(refused.iter().any(|cause| cause.message.ends_with("provided IP is already allocated")));
         // A service that gets its second one keeps the first.
         let mut more = service("ClusterIP", "10.96.0.3", 0);
         more["spec"]["ipFamilies"] = json!(["IPv4", "IPv6"]);
@@ -378,7 +387,7 @@ mod tests {
         let range = Range::new("10.96.0.0/28").unwrap();
         let mut taken = HashSet::new();
         while let Some(address) = range.pick(&taken) {
-            assert!(range.contains(&address) && taken.insert(address));
+            assert!(range.contains(&address) && taken.insert(address.parse().unwrap()));
         }
         assert_eq!(taken.len(), 14);
         assert!(Range::new("10.96.0.0").is_err() && Range::new("10.96.0.0/31").is_err());

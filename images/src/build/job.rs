@@ -50,7 +50,11 @@ fn named_trees(contexts: &BTreeMap<String, BuildContext>) -> Result<BTreeMap<Str
     let mut trees = BTreeMap::new();
     for (name, context) in contexts {
         let BuildContext::Directory(path) = context else { continue };
-        let ignore = std::fs::read(path.join(".dockerignore")).unwrap_or_default();
+        let file = path.join(".dockerignore");
+        let ignore = match std::fs::read(&file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            read => read.map_err(|e| Error::path("read", &file, e))?,
+        };
         let ignore = Ignore::parse(&String::from_utf8_lossy(&ignore));
         trees.insert(name.clone(), Tree::open(path, ignore)?);
     }

@@ -31,9 +31,16 @@ impl Passwords {
             .filter(|secret| secret.type_.as_deref() == Some(SECRET_TYPE))
             .ok_or_else(|| format!("Cannot get secret of type {SECRET_TYPE}: {namespace}/{name}"))?;
         let data = found.data.unwrap_or_default().into_iter();
-        Ok(Passwords(
-            data.map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned())).collect(),
-        ))
+        let data = data.map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned()));
+        Passwords(data.collect()).checked()
+    }
+
+    /// Each becomes a line of open-iscsi's record, and must not become two.
+    fn checked(self) -> Result<Passwords, String> {
+        match self.0.iter().find(|(_, value)| value.chars().any(char::is_control)) {
+            Some((key, _)) => Err(format!("iscsi: {key} of the secret has a control character")),
+            None => Ok(self),
+        }
     }
 
     /// What is to be set below `prefix` (`node.session`), which begins with the method.
@@ -58,5 +65,8 @@ mod tests {
         let names: Vec<&str> = settings.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["node.session.auth.authmethod", "node.session.auth.username"]);
         assert!(!format!("{passwords:?}").contains('x'));
+        assert!(passwords.checked().is_ok());
+        let two = ("node.session.auth.username".to_owned(), "x\nnode.startup = automatic".to_owned());
+        assert!(Passwords([two].into()).checked().is_err());
     }
 }

@@ -124,11 +124,15 @@ fn checked(disk: Disk) -> Result<Disk, String> {
             return Err(format!("iscsi: {part:?} is no portal, target or interface"));
         }
     }
+    // It becomes a line of a file.
+    if disk.initiator.starts_with('-') || disk.initiator.chars().any(char::is_control) {
+        return Err(format!("iscsi: {:?} is no name of an initiator", disk.initiator));
+    }
     let is_type = |text: &str| text.chars().all(|one| one.is_ascii_alphanumeric());
     if !is_type(&disk.fs_type) {
         return Err(format!("iscsi: {:?} is no type of file system", disk.fs_type));
     }
-    if disk.lun < 0 {
+    if !(0..=255).contains(&disk.lun) {
         return Err(format!("iscsi: lun {}: must be between 0 and 255, inclusive", disk.lun));
     }
     Ok(disk)
@@ -189,6 +193,8 @@ mod tests {
             json!({"targetPortal": "h", "iqn": "iqn.a:b", "lun": 0, "iscsiInterface": "../x"}),
             json!({"targetPortal": "h", "iqn": "iqn.a:b", "lun": 0, "fsType": "ext4/../sh"}),
             json!({"targetPortal": "h", "iqn": "iqn.a:b", "lun": -1}),
+            json!({"targetPortal": "h", "iqn": "iqn.a:b", "lun": 256}),
+            json!({"targetPortal": "h", "iqn": "iqn.a:b", "lun": 0, "initiatorName": "iqn.c:d\niface.x = y"}),
         ] {
             let found = describe(&pod(), &volume(source), &References::default()).unwrap();
             assert!(found.is_err(), "{found:?}");
