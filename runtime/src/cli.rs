@@ -8,6 +8,7 @@ mod events;
 mod exec;
 mod features;
 mod foreground;
+mod help;
 mod kill;
 mod launch;
 mod list;
@@ -123,7 +124,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "mounts",
-        summary: "add mounts to a running container, or remove them: mounts add|remove CONTAINER FILE",
+        summary: "add mounts to a running container, or remove them",
         flags: &[],
         positionals: ALL,
         count: (3, 3),
@@ -243,7 +244,9 @@ fn dispatch(args: Vec<OsString>, log: &mut Log) -> Result<u8> {
     }
     let mut rest = rest.into_iter();
     let name = rest.next().map(|name| name.to_string_lossy().into_owned());
-    let Some(name) = name.filter(|name| name != "help" && !global.has("help")) else { return print(&help()) };
+    let Some(name) = name.filter(|name| name != "help" && !global.has("help")) else {
+        return print(&help::program());
+    };
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         log.error(&format!("No help topic for '{name}'"));
         return Ok(UNKNOWN_COMMAND);
@@ -251,10 +254,10 @@ fn dispatch(args: Vec<OsString>, log: &mut Log) -> Result<u8> {
     let arguments = Arguments::parse(command.flags, rest.collect(), command.positionals)
         .and_then(|arguments| check_count(command, &arguments).map(|()| arguments));
     let arguments = match arguments {
-        Ok(arguments) if arguments.has("help") => return print(&command_help(command)),
+        Ok(arguments) if arguments.has("help") => return print(&help::command(command)),
         Ok(arguments) => arguments,
         Err(error) => {
-            print(&format!("Incorrect Usage: {error}\n\n{}", command_help(command)))?;
+            print(&format!("Incorrect Usage: {error}\n\n{}", help::command(command)))?;
             return Err(error);
         }
     };
@@ -321,30 +324,6 @@ fn version() -> String {
 
 /// As it is called.
 const NAME: &str = "knarr-runtime";
-
-fn help() -> String {
-    let mut text = format!(
-        "NAME:\n   {NAME} - Open Container Initiative runtime\n\n\
-         USAGE:\n   {NAME} [global options] command [command options] [arguments...]\n\n\
-         VERSION:\n   {}\n\nCOMMANDS:\n",
-        env!("CARGO_PKG_VERSION")
-    );
-    for command in COMMANDS {
-        text.push_str(&format!("   {:<10} {}\n", command.name, command.summary));
-    }
-    text.push_str("\nGLOBAL OPTIONS:\n");
-    text.push_str(&arguments::describe(GLOBAL));
-    text
-}
-
-fn command_help(command: &Command) -> String {
-    let flags = arguments::describe(command.flags);
-    format!(
-        "NAME:\n   {NAME} {name} - {}\n\nUSAGE:\n   {NAME} {name} [command options] [arguments...]\n\nOPTIONS:\n{flags}",
-        command.summary,
-        name = command.name,
-    )
-}
 
 /// Writes to standard output; a reader that has gone away is not our failure.
 pub(crate) fn print(text: &str) -> Result<u8> {

@@ -6,6 +6,7 @@
 pub(crate) mod act;
 pub(crate) mod cgroup;
 pub(crate) mod copy_up;
+mod locked;
 pub(crate) mod options;
 mod proc_guard;
 pub(crate) mod source;
@@ -24,6 +25,10 @@ pub(crate) struct MountPlan {
     pub(crate) source_inside: Option<PathBuf>,
     /// Attributes of this mount alone.
     pub(crate) attributes: Attributes,
+    /// Of a bind mount: attributes that its options clear by name.
+    pub(crate) cleared: u64,
+    /// Of a bind mount: what its source has cannot be taken off, the container has a user namespace.
+    pub(crate) locked: bool,
     /// Attributes of this mount and all below it (`rro`, ...).
     pub(crate) recursive_attributes: Attributes,
     /// `MS_*` propagation values, each applied to this mount alone or with all below it, in order.

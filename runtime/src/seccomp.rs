@@ -82,7 +82,7 @@ pub(crate) fn plan(seccomp: &Seccomp) -> Result<Option<SeccompPlan>> {
     }
     let program = compile::program(seccomp)?;
     let uses_notify = seccomp.syscalls.iter().any(|rule| rule.action == "SCMP_ACT_NOTIFY");
-    let mut flags = flags(&seccomp.flags)?;
+    let mut flags = flags(seccomp.flags.as_deref())?;
     if uses_notify {
         flags |= libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
     } else {
@@ -93,10 +93,8 @@ pub(crate) fn plan(seccomp: &Seccomp) -> Result<Option<SeccompPlan>> {
     Ok(Some(SeccompPlan { program, flags, listener }))
 }
 
-fn flags(names: &[String]) -> Result<u64> {
-    if names.is_empty() {
-        return Ok(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW);
-    }
+fn flags(names: Option<&[String]>) -> Result<u64> {
+    let Some(names) = names else { return Ok(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW) };
     names.iter().try_fold(0, |flags, name| match FLAGS.iter().find(|(known, _)| known == name) {
         Some((_, flag)) => Ok(flags | flag),
         None => Err(Error::invalid(format!("linux.seccomp.flags: seccomp flag {name:?} is not known"))),

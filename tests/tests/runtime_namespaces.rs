@@ -190,3 +190,31 @@ fn without_a_cgroup_namespace_the_hosts_tree_is_shown_and_keeps_its_options() {
     assert!(told.lines().any(|pid| pid == "1"), "its own cgroup is in the tree: {told:?}");
     assert!(after.contains("nsdelegate"), "{after}");
 }
+
+/// The ids of the tree are mapped as those of the namespace, whose maps the configuration does not name.
+#[test]
+fn an_idmapped_mount_in_a_user_namespace_that_is_joined() {
+    let reachable = |bundle: &Bundle| {
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(bundle.path(), open).unwrap();
+        std::fs::create_dir_all(bundle.rootfs().join("dev/pts")).unwrap();
+    };
+    let (_owner, pid) = owner(|bundle| {
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        bundle.config["linux"]["uidMappings"] = map.clone();
+        bundle.config["linux"]["gidMappings"] = map;
+        bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        reachable(bundle);
+    });
+    let mut bundle = Bundle::shell("stat -c %u /mapped/f");
+    reachable(&bundle);
+    join(&mut bundle, "user", "user", pid);
+    let source = bundle.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("f"), "").unwrap();
+    std::fs::create_dir_all(bundle.rootfs().join("mapped")).unwrap();
+    let mapped =
+        json!({"destination": "/mapped", "type": "bind", "source": source, "options": ["bind", "idmap"]});
+    bundle.config["mounts"].as_array_mut().unwrap().push(mapped);
+    assert_eq!(bundle.run().ok(), "0\n");
+}

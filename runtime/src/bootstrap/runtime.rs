@@ -192,9 +192,15 @@ impl Runtime<'_> {
             .context(|| "setns to the pid namespace of the container")
     }
 
-    /// A user namespace with the container's maps, in place of its own, which does not exist before the clone.
+    /// The user namespace that the container joins, or one with the maps of its own, which does not exist before the
+    /// clone.
     fn stand_in(&self) -> Result<Option<OwnedFd>> {
-        let Namespaces { uids, gids, .. } = &self.plan.namespaces;
+        let Namespaces { uids, gids, join, .. } = &self.plan.namespaces;
+        if let Some(joined) = join.iter().find(|join| join.kind == NamespaceKind::User) {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let opened = rustix::fs::open(&joined.path, flags, Mode::empty());
+            return opened.map(Some).context(|| format!("open({:?})", joined.path));
+        }
         if uids.is_empty() { Ok(None) } else { id_map::namespace_with(uids, gids).map(Some) }
     }
 

@@ -25,6 +25,17 @@ impl Flag {
     pub(crate) const fn switch(name: &'static str, short: Option<char>) -> Self {
         Flag { name, short, takes_value: false }
     }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// As a user writes it: `--name string, -n string`.
+    pub(crate) fn written(&self) -> String {
+        let value = if self.takes_value { " string" } else { "" };
+        let short = self.short.map(|letter| format!(", -{letter}{value}")).unwrap_or_default();
+        format!("--{}{value}{short}", self.name)
+    }
 }
 
 const HELP: Flag = Flag::switch("help", Some('h'));
@@ -148,16 +159,6 @@ fn single_dash(parser: &mut Parser, flags: &[Flag]) -> Option<(Flag, Option<OsSt
     let flag = *flags.iter().find(|flag| flag.name == name && name.len() > 1)?;
     raw.next();
     Some((flag, value))
-}
-
-/// The flags, one a line.
-pub(crate) fn describe(flags: &[Flag]) -> String {
-    flags.iter().fold(String::new(), |mut text, flag| {
-        let short = flag.short.map(|letter| format!(", -{letter}")).unwrap_or_default();
-        let value = if flag.takes_value { " value" } else { "" };
-        text.push_str(&format!("   --{}{short}{value}\n", flag.name));
-        text
-    })
 }
 
 #[cfg(test)]

@@ -109,8 +109,7 @@ fn start(
         bundle: Path::new(&container.record.bundle).into(),
     };
     let plan = Plan::exec(target, given, arguments.number("preserve-fds")?.unwrap_or(0))?;
-    plan.steps.iter().for_each(|step| global.log.debug(|| step.description().operation));
-    plan.warnings.iter().for_each(|warning| global.log.warn(warning));
+    launch::report(&plan, &global.log);
     let Some(pid) = Pid::from_raw(container.record.init_process_pid) else {
         return Err(Error::new(Kind::State, "container not running"));
     };

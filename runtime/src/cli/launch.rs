@@ -8,7 +8,8 @@ use crate::cgroups::{control, layout::Layout};
 use crate::container::{Container, Record};
 use crate::error::{Context, Error, Result};
 use crate::intel_rdt::Resctrl;
-use crate::plan::{HookKind, Host, Options, Plan, rootfs_path};
+use crate::log::Log;
+use crate::plan::{HookKind, Host, Options, Plan, Step, rootfs_path};
 use crate::spec::{Hooks, NamespaceKind, Spec, parse};
 use crate::state::Status;
 use crate::{hooks, notify_socket, rootfs, sealed_exe, security_label, socket};
@@ -119,8 +120,7 @@ pub(super) fn launch(
         notify_socket::add_to(&mut bundle.spec, &directory);
     }
     let plan = plan(global, bundle, &id, arguments, wait_for_start)?;
-    plan.steps.iter().for_each(|step| global.log.debug(|| step.description().operation));
-    plan.warnings.iter().for_each(|warning| global.log.warn(warning));
+    report(&plan, &global.log);
     check_rootfs(&plan.rootfs)?;
     crate::container::check_free(&global.root, &id)?;
     control::ensure_free(&plan.cgroups)?;
@@ -133,6 +133,17 @@ pub(super) fn launch(
 }
 
 /// The descriptors that are promised must be there before we open any of our own, which could take their numbers.
+/// What is going to happen, for `--debug`, and what was asked for in vain.
+pub(super) fn report(plan: &Plan, log: &Log) {
+    for step in &plan.steps {
+        log.debug(|| step.description().operation);
+        if let Step::Seccomp(filter) = step {
+            log.debug(|| format!("seccomp filter flags: {}", filter.flags));
+        }
+    }
+    plan.warnings.iter().for_each(|warning| log.warn(warning));
+}
+
 fn check_preserved(arguments: &Arguments, activated: u32) -> Result<()> {
     let count: u32 = arguments.number("preserve-fds")?.unwrap_or(0);
     let first = 3 + activated;

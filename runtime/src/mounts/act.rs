@@ -1,6 +1,6 @@
 //! Making one planned mount inside the root.
 
-use super::{Attributes, MountPlan, Source, cgroup, copy_up, proc_guard, source};
+use super::{Attributes, MountPlan, Source, cgroup, copy_up, locked, proc_guard, source};
 use crate::cgroups::View;
 use crate::error::{Context, Error, Result};
 use crate::safe_path;
@@ -74,8 +74,10 @@ fn new(
 }
 
 fn attach(plan: &MountPlan, tree: &OwnedFd, target: &OwnedFd) -> Result<()> {
-    if !plan.attributes.is_empty() {
-        mount::set_attributes(tree, changes(plan.attributes), false)?;
+    match (plan.attributes.is_empty(), plan.locked) {
+        (true, _) => {}
+        (false, true) => locked::set_before_lock(plan, tree)?,
+        (false, false) => locked::set(plan, tree)?,
     }
     finish(plan, tree)?;
     Ok(mount::move_to_fd(tree, target)?)

@@ -8,13 +8,59 @@ use knarr_sys::mount::attr;
 pub(crate) struct Options {
     pub(crate) bind: bool,
     pub(crate) recursive_bind: bool,
-    pub(crate) attributes: Attributes,
+    pub(crate) flags: Flags,
     pub(crate) recursive_attributes: Attributes,
     pub(crate) propagation: Vec<Propagation>,
     pub(crate) tmpcopyup: bool,
     pub(crate) idmap: Option<IdmapOption>,
     /// What is left is for the file system.
     pub(crate) data: Vec<String>,
+}
+
+/// Words for this mount alone, each set or cleared by name, as `MS_*` of mount(2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Flags {
+    /// Set by name.
+    pub(crate) set: u64,
+    /// Cleared by name.
+    pub(crate) cleared: u64,
+}
+
+/// The access-time modes of mount(2).
+const ACCESS_TIME: u64 = libc::MS_NOATIME | libc::MS_NODIRATIME | libc::MS_RELATIME | libc::MS_STRICTATIME;
+
+/// What a bind mount does not take from its source once any word is given.
+const REPLACED: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC | attr::NOSYMFOLLOW;
+
+impl Flags {
+    /// Of a new mount, as mount(2) takes them: access times are relative unless something stronger is asked for.
+    pub(crate) fn attributes(self) -> Attributes {
+        let clear = if self.set & ACCESS_TIME == 0 { 0 } else { attr::ATIME_MASK };
+        Attributes { set: attributes(self.set), clear }
+    }
+
+    /// Of a bind mount, as a remount by mount(2) takes them: those of the source are replaced, only its access-time mode
+    /// stays where none is asked for; without any word all is as on the source.
+    pub(crate) fn replacing(self) -> Attributes {
+        if self == Flags::default() {
+            return Attributes::default();
+        }
+        let Attributes { set, clear } = self.attributes();
+        let access_time = if clear == 0 { 0 } else { attr::ATIME_MASK | attr::NODIRATIME };
+        Attributes { set, clear: REPLACED & !set | access_time & !(set & attr::NODIRATIME) }
+    }
+
+    /// What is cleared by name, as attributes.
+    pub(crate) fn cleared_attributes(self) -> u64 {
+        attributes(self.cleared)
+    }
+}
+
+/// The attributes of these flags; of the access-time modes the strongest.
+fn attributes(flags: u64) -> u64 {
+    let named = ATTRIBUTES.iter().filter(|(_, flag, ..)| flags & flag != 0);
+    let bits = named.fold(0, |bits, (_, _, bit, _)| bits | bit);
+    if bits & attr::STRICTATIME == 0 { bits } else { bits & !attr::NOATIME }
 }
 
 /// Which of the two words was used.
@@ -24,27 +70,30 @@ pub(crate) enum IdmapOption {
     Recursive,
 }
 
-/// Attributes by name; `true` sets the bits, `false` clears them. An access-time mode also clears the other modes.
-const ATTRIBUTES: &[(&str, u64, bool)] = &[
-    ("ro", attr::RDONLY, true),
-    ("rw", attr::RDONLY, false),
-    ("nosuid", attr::NOSUID, true),
-    ("suid", attr::NOSUID, false),
-    ("nodev", attr::NODEV, true),
-    ("dev", attr::NODEV, false),
-    ("noexec", attr::NOEXEC, true),
-    ("exec", attr::NOEXEC, false),
-    ("nosymfollow", attr::NOSYMFOLLOW, true),
-    ("symfollow", attr::NOSYMFOLLOW, false),
-    ("nodiratime", attr::NODIRATIME, true),
-    ("diratime", attr::NODIRATIME, false),
-    ("noatime", attr::NOATIME, true),
-    ("atime", attr::NOATIME, false),
-    ("strictatime", attr::STRICTATIME, true),
-    ("nostrictatime", attr::STRICTATIME, false),
-    ("relatime", 0, true),
-    ("norelatime", 0, false),
+/// Flags of mount(2) and attributes of mount_setattr(2) by name; `true` sets them, `false` clears them.
+const ATTRIBUTES: &[(&str, u64, u64, bool)] = &[
+    ("ro", libc::MS_RDONLY, attr::RDONLY, true),
+    ("rw", libc::MS_RDONLY, attr::RDONLY, false),
+    ("nosuid", libc::MS_NOSUID, attr::NOSUID, true),
+    ("suid", libc::MS_NOSUID, attr::NOSUID, false),
+    ("nodev", libc::MS_NODEV, attr::NODEV, true),
+    ("dev", libc::MS_NODEV, attr::NODEV, false),
+    ("noexec", libc::MS_NOEXEC, attr::NOEXEC, true),
+    ("exec", libc::MS_NOEXEC, attr::NOEXEC, false),
+    ("nosymfollow", MS_NOSYMFOLLOW, attr::NOSYMFOLLOW, true),
+    ("symfollow", MS_NOSYMFOLLOW, attr::NOSYMFOLLOW, false),
+    ("nodiratime", libc::MS_NODIRATIME, attr::NODIRATIME, true),
+    ("diratime", libc::MS_NODIRATIME, attr::NODIRATIME, false),
+    ("noatime", libc::MS_NOATIME, attr::NOATIME, true),
+    ("atime", libc::MS_NOATIME, attr::NOATIME, false),
+    ("strictatime", libc::MS_STRICTATIME, attr::STRICTATIME, true),
+    ("nostrictatime", libc::MS_STRICTATIME, attr::STRICTATIME, false),
+    ("relatime", libc::MS_RELATIME, 0, true),
+    ("norelatime", libc::MS_RELATIME, 0, false),
 ];
+
+/// `linux/mount.h`
+const MS_NOSYMFOLLOW: u64 = 256;
 
 /// Propagation by name.
 const PROPAGATION: &[(&str, u64)] = &[
@@ -89,10 +138,10 @@ fn parse_one(option: &str, parsed: &mut Options) {
         "idmap" => parsed.idmap = Some(IdmapOption::ThisMount),
         "ridmap" => parsed.idmap = Some(IdmapOption::Recursive),
         _ if NOTHING.contains(&option) => {}
-        _ if attribute(option, &mut parsed.attributes) => {}
+        _ if flag(option, &mut parsed.flags) => {}
         _ if option
             .strip_prefix('r')
-            .is_some_and(|name| attribute(name, &mut parsed.recursive_attributes)) => {}
+            .is_some_and(|name| recursive_attribute(name, &mut parsed.recursive_attributes)) => {}
         _ => match propagation(option) {
             Some(propagation) => parsed.propagation.push(propagation),
             None => parsed.data.push(option.to_string()),
@@ -100,13 +149,19 @@ fn parse_one(option: &str, parsed: &mut Options) {
     }
 }
 
-fn attribute(name: &str, into: &mut Attributes) -> bool {
-    let Some((_, bits, set)) = ATTRIBUTES.iter().find(|(known, ..)| *known == name) else { return false };
+fn flag(name: &str, into: &mut Flags) -> bool {
+    let Some((_, flag, _, set)) = ATTRIBUTES.iter().find(|(known, ..)| *known == name) else { return false };
+    let (gains, loses) =
+        if *set { (&mut into.set, &mut into.cleared) } else { (&mut into.cleared, &mut into.set) };
+    *gains |= flag;
+    *loses &= !flag;
+    true
+}
+
+/// An access-time mode also clears the other modes.
+fn recursive_attribute(name: &str, into: &mut Attributes) -> bool {
+    let Some((_, _, bits, set)) = ATTRIBUTES.iter().find(|(known, ..)| *known == name) else { return false };
     let access_time = bits & (attr::ATIME_MASK | attr::STRICTATIME) != 0 || *bits == 0;
-    // As for mount(2): relatime is what remains when nothing stronger is asked for, whatever the order.
-    if *bits == 0 && into.set & attr::ATIME_MASK != 0 {
-        return true;
-    }
     let mask = if access_time { attr::ATIME_MASK } else { *bits };
     into.set = into.set & !mask | if *set { *bits } else { 0 };
     into.clear = if *set && !access_time { into.clear & !mask } else { into.clear | mask };
@@ -150,18 +205,38 @@ mod tests {
 
     #[test]
     fn words_become_bits() {
-        let set = |set| Attributes { set, clear: 0 };
-        for (words, expected) in [
-            ("ro nosuid nodev", set(attr::RDONLY | attr::NOSUID | attr::NODEV)),
-            ("ro rw", Attributes { set: 0, clear: attr::RDONLY }),
-            ("rw ro", set(attr::RDONLY)),
-            ("noatime", Attributes { set: attr::NOATIME, clear: attr::ATIME_MASK }),
-            ("noatime strictatime", Attributes { set: attr::STRICTATIME, clear: attr::ATIME_MASK }),
-            ("relatime", Attributes { set: 0, clear: attr::ATIME_MASK }),
-            ("noatime relatime", Attributes { set: attr::NOATIME, clear: attr::ATIME_MASK }),
-            ("nodiratime", set(attr::NODIRATIME)),
+        for (words, set, clear) in [
+            ("ro nosuid nodev", attr::RDONLY | attr::NOSUID | attr::NODEV, 0),
+            ("ro rw", 0, 0),
+            ("rw ro", attr::RDONLY, 0),
+            ("noatime", attr::NOATIME, attr::ATIME_MASK),
+            ("noatime strictatime", attr::STRICTATIME, attr::ATIME_MASK),
+            ("relatime", 0, attr::ATIME_MASK),
+            ("noatime relatime", attr::NOATIME, attr::ATIME_MASK),
+            ("noatime atime", 0, 0),
+            ("nodiratime", attr::NODIRATIME, attr::ATIME_MASK),
         ] {
-            assert_eq!(parse_words(words).attributes, expected, "{words}");
+            assert_eq!(parse_words(words).flags.attributes(), Attributes { set, clear }, "{words}");
+        }
+    }
+
+    #[test]
+    fn words_of_a_bind_mount_replace_what_the_source_has() {
+        let times = attr::ATIME_MASK | attr::NODIRATIME;
+        for (words, set, clear) in [
+            ("bind rprivate", 0, 0),
+            ("bind ro", attr::RDONLY, REPLACED & !attr::RDONLY),
+            ("bind dev", 0, REPLACED),
+            ("bind atime norelatime", 0, REPLACED),
+            ("bind relatime", 0, REPLACED | times),
+            ("bind nodiratime", attr::NODIRATIME, REPLACED | attr::ATIME_MASK),
+            (
+                "bind nodiratime strictatime",
+                attr::NODIRATIME | attr::STRICTATIME,
+                REPLACED | attr::ATIME_MASK,
+            ),
+        ] {
+            assert_eq!(parse_words(words).flags.replacing(), Attributes { set, clear }, "{words}");
         }
     }
 
@@ -169,7 +244,7 @@ mod tests {
     fn recursive_words_are_kept_apart() {
         let options = parse_words("rbind rro rnosuid rprivate size=64k mode=1777");
         assert!(options.bind && options.recursive_bind);
-        assert_eq!(options.attributes, Attributes::default());
+        assert_eq!(options.flags, Flags::default());
         assert_eq!(options.recursive_attributes.set, attr::RDONLY | attr::NOSUID);
         assert_eq!(options.propagation, [Propagation { flag: libc::MS_PRIVATE, recursive: true }]);
         assert_eq!(options.data, ["size=64k", "mode=1777"]);

@@ -74,7 +74,8 @@ fn mount(
         prepared.len() - 1
     });
     let destination = inside(&mount.destination, &command.rootfs);
-    let mut attributes = options.attributes;
+    let binds = matches!(source, Source::Bind { .. });
+    let mut attributes = if binds { options.flags.replacing() } else { options.flags.attributes() };
     let is_tmpfs = matches!(&source, Source::New { fs_type, .. } if fs_type == "tmpfs");
     let read_only = attributes.set & attr::RDONLY != 0;
     // What is added to a running container comes alone.
@@ -87,6 +88,8 @@ fn mount(
         source,
         source_inside,
         attributes,
+        cleared: options.flags.cleared_attributes(),
+        locked: binds && namespaces.any_user(),
         read_only_later,
         recursive_attributes: options.recursive_attributes,
         propagation: options.propagation,

@@ -8,8 +8,8 @@ object! {
         default_errno_ret: Option<u32>,
         /// `SCMP_ARCH_...`
         architectures: Vec<String>,
-        /// `SECCOMP_FILTER_FLAG_...`
-        flags: Vec<String>,
+        /// `SECCOMP_FILTER_FLAG_...`; no list at all means the default ones, an empty list none.
+        flags: Option<Vec<String>>,
         /// A unix socket to which the notify fd is sent.
         listener_path: String,
         listener_metadata: String,
