@@ -32,6 +32,9 @@ pub struct Descriptor {
     /// Where foreign layers lie; never followed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
+    /// In a list of referrers: what the document is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub artifact_type: String,
     /// In an index: which machine the manifest is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
@@ -48,6 +51,7 @@ impl Descriptor {
             digest,
             size,
             urls: Vec::new(),
+            artifact_type: String::new(),
             platform: None,
             annotations: BTreeMap::new(),
         }

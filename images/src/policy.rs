@@ -14,6 +14,7 @@ use crate::reference::Reference;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
+mod bundle;
 mod certificate;
 pub(crate) mod check;
 mod key;

@@ -64,6 +64,9 @@ pub(crate) trait Registry: Debug + Send + Sync {
     /// The repository's tags.
     async fn tags(&self, reference: &Reference) -> Result<Vec<String>>;
 
+    /// The documents that say that they are about the one with this digest.
+    async fn referrers(&self, reference: &Reference, digest: &Digest) -> Result<Vec<Descriptor>>;
+
     /// All repositories, where the registry tells.
     async fn catalog(&self) -> Result<Vec<String>>;
 }

@@ -128,9 +128,31 @@ struct Entry {
 }
 
 #[derive(Deserialize)]
-struct Body {
-    kind: String,
-    spec: Spec,
+#[serde(tag = "kind", content = "spec", rename_all = "lowercase")]
+enum Body {
+    HashedRekord(Spec),
+    Dsse(EnvelopeSpec),
+}
+
+/// What is entered of an envelope.
+#[derive(Deserialize)]
+struct EnvelopeSpec {
+    #[serde(rename = "payloadHash")]
+    payload: Hash,
+    signatures: Vec<MadeInEnvelope>,
+}
+
+#[derive(Deserialize)]
+struct MadeInEnvelope {
+    signature: String,
+    verifier: String,
+}
+
+/// What was signed, and what the key made its signature of: another thing in an envelope.
+#[derive(Debug)]
+pub(crate) struct Text<'a> {
+    pub(crate) payload: &'a [u8],
+    pub(crate) signed: &'a [u8],
 }
 
 #[derive(Deserialize)]
@@ -164,11 +186,11 @@ struct Content {
 
 impl Trust {
     /// Fails unless somebody who may sign made this signature of this text.
-    pub(crate) fn check(&self, text: &[u8], signature: &[u8], evidence: &Evidence) -> Result<()> {
+    pub(crate) fn check(&self, text: &Text<'_>, signature: &[u8], evidence: &Evidence) -> Result<()> {
         let der = certificates(evidence.certificate.as_bytes())?;
         let der = der.first().ok_or_else(|| denied("the signature has no certificate"))?;
         let entry = self.entry(&evidence.bundle)?;
-        is_about(&entry, text, signature, der)?;
+        is_about(&entry, text.payload, signature, der)?;
         let mut chain = certificates(evidence.chain.as_bytes())?;
         chain.truncate(MAX_CHAIN);
         self.lead_to_root(der, &chain, entry.time)?;
@@ -181,7 +203,7 @@ impl Trust {
             return Err(denied("the certificate is not for signing code"));
         }
         self.may_sign(&leaf)?;
-        match leaf.key.verifies(text, signature) {
+        match leaf.key.verifies(text.signed, signature) {
             true => Ok(()),
             false => Err(denied("the signature was not made by the key of its certificate")),
         }
@@ -234,16 +256,24 @@ impl Trust {
 /// Fails unless the log's entry is of this text, signature and certificate.
 fn is_about(entry: &Entry, text: &[u8], signature: &[u8], der: &CertificateDer<'_>) -> Result<()> {
     let body = STANDARD.decode(&entry.body).unwrap_or_default();
-    let body: Body = serde_json::from_slice(&body).map_err(|e| denied(&format!("the log's entry: {e}")))?;
-    let (hash, made) = (body.spec.data.hash, body.spec.signature);
-    let certificate = STANDARD.decode(&made.key.content).unwrap_or_default();
-    let certificate = certificates(&certificate).unwrap_or_default();
-    let same = body.kind == "hashedrekord"
-        && hash.algorithm == "sha256"
-        && hash.value == Digest::of(text).hex()
-        && STANDARD.decode(&made.content).is_ok_and(|made| made == signature)
-        && certificate.first() == Some(der);
-    if same { Ok(()) } else { Err(denied("the log's entry is of something else")) }
+    let other = || denied("the log's entry is of something else");
+    let body: Body = serde_json::from_slice(&body).map_err(|_| other())?;
+    let is_made = |content: &str, certificate: &str| {
+        let certificate = STANDARD.decode(certificate).unwrap_or_default();
+        STANDARD.decode(content).is_ok_and(|made| made == signature)
+            && certificates(&certificate).unwrap_or_default().first() == Some(der)
+    };
+    let (hash, made) = match body {
+        Body::HashedRekord(Spec { data, signature }) => {
+            (data.hash, is_made(&signature.content, &signature.key.content))
+        }
+        Body::Dsse(spec) => {
+            let mut all = spec.signatures.iter();
+            (spec.payload, all.any(|made| is_made(&made.signature, &made.verifier)))
+        }
+    };
+    let same = made && hash.algorithm == "sha256" && hash.value == Digest::of(text).hex();
+    if same { Ok(()) } else { Err(other()) }
 }
 
 /// Every certificate of a PEM text.

@@ -2,13 +2,14 @@
 //!
 //! They lie in the image's own repository under the tag `sha256-HEX.sig`: a manifest whose layers are the texts and
 //! whose annotations hold the signatures. Anybody who may push there may add some, so all are looked at, up to a
-//! limit, and only one that a configured key made counts.
+//! limit, and only one that a configured key made counts. What cosign 3 makes instead is in `bundle`.
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Descriptor, Document};
+use crate::policy::bundle;
 use crate::policy::key::PublicKey;
-use crate::policy::keyless::{Evidence, Trust};
+use crate::policy::keyless::{Evidence, Text, Trust};
 use crate::reference::Reference;
 use crate::registry::Registry;
 use crate::registry::download::download;
@@ -22,7 +23,7 @@ const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 const CHAIN: &str = "dev.sigstore.cosign/chain";
 const BUNDLE: &str = "dev.sigstore.cosign/bundle";
 const KIND: &str = "cosign container image signature";
-const MAX_SIGNATURES: usize = 64;
+pub(crate) const MAX_SIGNATURES: usize = 64;
 const MAX_PAYLOAD: u64 = 64 << 10;
 
 /// One signature and what it is of. Kept with the image, so that it can be checked again before every run.
@@ -35,6 +36,9 @@ pub(crate) struct Signature {
     /// Who made it, where that was nobody's own key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     evidence: Option<Evidence>,
+    /// Type of the text, where it is signed in an envelope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    envelope: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +67,16 @@ struct SignedImage {
 }
 
 impl Signature {
+    /// One whose text is in an envelope.
+    pub(crate) fn enveloped(
+        payload: String,
+        kind: String,
+        signature: String,
+        evidence: Option<Evidence>,
+    ) -> Self {
+        Self { payload, signature, evidence, envelope: Some(kind) }
+    }
+
     /// Fails unless one of the keys made it, or somebody who may sign, of one of these digests and, where given, in this
     /// repository's name.
     pub(crate) fn check(
@@ -75,11 +89,19 @@ impl Signature {
         let refused = |why: String| Err(Error::new(ErrorKind::Denied, why));
         let signature = base64::engine::general_purpose::STANDARD.decode(&self.signature).unwrap_or_default();
         // Nothing of the text is looked at before it is known to be signed.
-        if !keys.iter().any(|key| key.verifies(self.payload.as_bytes(), &signature)) {
+        let signed = match &self.envelope {
+            Some(kind) => bundle::signed_bytes(kind, &self.payload),
+            None => self.payload.clone().into_bytes(),
+        };
+        if !keys.iter().any(|key| key.verifies(&signed, &signature)) {
             let (Some(trust), Some(evidence)) = (trust, &self.evidence) else {
                 return refused("no signature is by a key that the policy names".to_owned());
             };
-            trust.check(self.payload.as_bytes(), &signature, evidence)?;
+            let text = Text { payload: self.payload.as_bytes(), signed: &signed };
+            trust.check(&text, &signature, evidence)?;
+        }
+        if self.envelope.is_some() {
+            return bundle::is_of(&self.payload, digests, repository);
         }
         let payload: Payload = serde_json::from_str(&self.payload)
             .map_err(|e| Error::new(ErrorKind::Denied, format!("signed text: {e}")))?;
@@ -108,21 +130,22 @@ pub(crate) async fn fetch(
     digest: &Digest,
     patience: Patience,
 ) -> Result<Vec<Signature>> {
+    let mut found = bundle::fetch(registry, image, digest, patience).await?;
     let tag = format!("sha256-{}.sig", digest.hex());
     let name = Reference { tag: Some(tag), digest: None, ..image.clone() };
     let resolved = match registry.resolve(&name).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(found),
         other => other?,
     };
     let Document::Manifest(manifest) = Document::parse(&resolved.bytes, resolved.content_type.as_deref())?
     else {
         return Err(Error::invalid(format!("{name}: signatures are kept in a manifest, this is an index")));
     };
-    let mut found = Vec::new();
     for layer in manifest.layers.iter().take(MAX_SIGNATURES) {
         let Some(signature) = layer.annotations.get(ANNOTATION) else { continue };
-        let payload = payload(registry, &name, layer, patience).await?;
-        found.push(Signature { payload, signature: signature.clone(), evidence: evidence(layer) });
+        let payload = text_of(registry, &name, layer, MAX_PAYLOAD, patience).await?;
+        let evidence = evidence(layer);
+        found.push(Signature { payload, signature: signature.clone(), evidence, envelope: None });
     }
     Ok(found)
 }
@@ -134,13 +157,15 @@ fn evidence(layer: &Descriptor) -> Option<Evidence> {
     Some(Evidence { certificate: certificate.clone(), chain, bundle: bundle.clone() })
 }
 
-async fn payload(
+/// A small blob, whole.
+pub(crate) async fn text_of(
     registry: &dyn Registry,
     name: &Reference,
     layer: &Descriptor,
+    most: u64,
     patience: Patience,
 ) -> Result<String> {
-    if layer.size > MAX_PAYLOAD {
+    if layer.size > most {
         return Err(Error::invalid(format!("{name}: a signed text of {} bytes", layer.size)));
     }
     let collected = Mutex::new(Vec::new());

@@ -3,8 +3,8 @@
 use crate::credentials::Credentials;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::{Descriptor, MAX_MANIFEST};
-use crate::media_type::ACCEPT_MANIFESTS;
+use crate::manifest::{Descriptor, Document, MAX_MANIFEST};
+use crate::media_type::{ACCEPT_MANIFESTS, OCI_INDEX};
 use crate::reference::Reference;
 use crate::registry::auth::{Authenticator, percent_encode};
 use crate::registry::download::body_stream;
@@ -248,6 +248,30 @@ impl Registry for RegistryClient {
         let path = format!("/{}/tags/list", reference.repository);
         let listed = self.pages(&path, &scope(reference, "pull")).await;
         listed.map_err(|error| explain(error, reference))
+    }
+
+    async fn referrers(&self, reference: &Reference, digest: &Digest) -> Result<Vec<Descriptor>> {
+        let path = format!("/{}/referrers/{digest}", reference.repository);
+        let scope = scope(reference, "pull");
+        let accept = [(header::ACCEPT, OCI_INDEX.to_owned())];
+        let asked = self.first(|endpoint| endpoint.resolve, Method::GET, &path, &scope, &accept).await;
+        let bytes = match asked {
+            Ok(response) => {
+                read_all(response.into_body(), MAX_MANIFEST, &self.exchange.transport.patience()).await?
+            }
+            // A registry that does not know of this: whoever pushes such a document keeps an index under a tag.
+            Err(_) => {
+                let tag = Some(format!("sha256-{}", digest.hex()));
+                match self.resolve(&Reference { tag, digest: None, ..reference.clone() }).await {
+                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+                    other => other?.bytes,
+                }
+            }
+        };
+        match Document::parse(&bytes, Some(OCI_INDEX))? {
+            Document::Index(index) => Ok(index.manifests),
+            Document::Manifest(_) => Ok(Vec::new()),
+        }
     }
 
     async fn catalog(&self) -> Result<Vec<String>> {

@@ -95,8 +95,70 @@ impl Rig {
     }
 }
 
+/// Marks a signature that is served in a bundle, together with what lies beside it there, as JSON.
+pub(crate) const BUNDLED: &str = "bundle";
+const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+const STATEMENT_TYPE: &str = "application/vnd.in-toto+json";
+
+/// The bytes that are signed of a statement.
+pub(crate) fn enveloped(text: &str) -> String {
+    format!("DSSEv1 {} {STATEMENT_TYPE} {} {text}", STATEMENT_TYPE.len(), text.len())
+}
+
+/// What cosign 3 states of a digest.
+pub(crate) fn statement(subject: &str, kind: &str) -> String {
+    format!(
+        r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[{subject}],"predicateType":"{kind}","predicate":{{}}}}"#
+    )
+}
+
+/// A bundle, the document that refers to the image with it, and the list of those.
+fn bundled(text: &str, signature: &str, material: &str) -> [String; 3] {
+    let payload = base64::engine::general_purpose::STANDARD.encode(text);
+    let bundle = format!(
+        r#"{{"mediaType":"{BUNDLE_TYPE}","verificationMaterial":{material},"dsseEnvelope":{{"payload":"{payload}","payloadType":"{STATEMENT_TYPE}","signatures":[{{"sig":"{signature}","keyid":""}}]}}}}"#
+    );
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"{BUNDLE_TYPE}","config":{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{}","size":2}},"layers":[{{"mediaType":"{BUNDLE_TYPE}","digest":"{}","size":{}}}]}}"#,
+        sha256(b"{}"),
+        sha256(bundle.as_bytes()),
+        bundle.len()
+    );
+    let list = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"{BUNDLE_TYPE}","digest":"{}","size":{}}}]}}"#,
+        sha256(manifest.as_bytes()),
+        manifest.len()
+    );
+    [bundle, manifest, list]
+}
+
+/// Serves bundles: the list by the registry's own word for it where `listed`, else under the tag.
+fn bundles(
+    (text, signature, material): &(String, String, String),
+    path: &str,
+    listed: bool,
+) -> Option<Answer> {
+    let material = material.strip_prefix(BUNDLED)?;
+    let [bundle, manifest, list] = bundled(text, signature, material);
+    let tag = path.rsplit('/').next().is_some_and(|last| last.starts_with("sha256-") && last.len() == 71);
+    match path {
+        _ if path.contains("/referrers/") && listed || tag && !listed => Some(Answer::new(200, list)),
+        _ if path.ends_with(&sha256(bundle.as_bytes())) => Some(Answer::new(200, bundle)),
+        _ if path.ends_with(&sha256(manifest.as_bytes())) => Some(Answer::new(200, manifest)),
+        _ if path.ends_with(".sig") || path.contains("/referrers/") => Some(Answer::new(404, "")),
+        _ => None,
+    }
+}
+
 /// Serves the signatures as cosign pushes them.
 fn sigstore(signatures: &[(String, String, String)], request: &Request, answer: Answer) -> Answer {
+    if let Some((_, _, material)) = signatures.first()
+        && material.starts_with(BUNDLED)
+    {
+        // Keys alone are told of by the tag, so that both ways are gone.
+        let listed = !material.contains("publicKey");
+        return bundles(&signatures[0], &request.path, listed).unwrap_or(answer);
+    }
     if request.path.ends_with(".sig") && !signatures.is_empty() {
         let layer = |(text, signature, more): &(String, String, String)| {
             format!(
@@ -172,6 +234,45 @@ async fn every_other_signature_does_not() {
     only("stranger", rig.right_text());
     rig.sign("team", rig.text("example.com/other", &rig.registry.manifest, COSIGN));
     rig.pull(&rig.store("any")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_by_the_right_key_opens_the_way() {
+    const SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
+    let rig = Rig::new();
+    rig.key("team", &P256);
+    let subject = |digest: &str, name: &str| {
+        let digest = digest.trim_start_matches("sha256:");
+        format!(r#"{{{name}"digest":{{"sha256":"{digest}"}}}}"#)
+    };
+    let only = |text: String| {
+        rig.signatures.lock().unwrap().clear();
+        rig.sign("team", enveloped(&text));
+        let made = &mut rig.signatures.lock().unwrap()[0];
+        (made.0, made.2) = (text, format!("{BUNDLED}{{\"publicKey\":{{\"hint\":\"\"}}}}"));
+    };
+    let right = subject(&rig.registry.manifest, "");
+    rig.require("\"team.pub\"", "");
+    only(statement(&right, SIGN));
+    rig.refused("names no repository").await;
+    let repository = format!("\"name\":\"{}/repo\",", rig.registry.address);
+    only(statement(&subject(&rig.registry.manifest, "\"name\":\"r.io/other\","), SIGN));
+    rig.refused("the signature is of \"r.io/other\"").await;
+    only(statement(&subject(&rig.registry.manifest, &repository), SIGN));
+    rig.pull(&rig.store("named")).await.unwrap();
+
+    rig.require("\"team.pub\"", "identity = \"any\"");
+    only(statement(&subject(&sha256(b"another image"), ""), SIGN));
+    rig.refused("the signature is of").await;
+    only(statement(&right, "https://slsa.dev/provenance/v1"));
+    rig.refused("signed statement is of type").await;
+    only(statement(&right, SIGN));
+    rig.signatures.lock().unwrap()[0].0.push(' ');
+    rig.refused("no signature is by a key").await;
+    only(statement(&right, SIGN));
+    let store = rig.store("any");
+    let image = rig.pull(&store).await.unwrap();
+    store.verify(&image, &rig.registry.name()).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 //! forms that Fulcio, its log and Rekor have.
 
 use crate::fake_registry::sha256;
-use crate::policy::Rig;
+use crate::policy::{BUNDLED, Rig, enveloped, statement};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
@@ -155,6 +155,39 @@ impl World {
         *self.rig.signatures.lock().unwrap() = vec![(text, signature, more.concat())];
     }
 
+    /// The same as cosign 3 does it.
+    fn signed_in_bundle(&self) {
+        let digest = self.rig.registry.manifest.trim_start_matches("sha256:").to_owned();
+        let subject =
+            format!(r#"{{"name":"{}/repo","digest":{{"sha256":"{digest}"}}}}"#, self.rig.registry.address);
+        let text = statement(&subject, "https://sigstore.dev/cosign/sign/v1");
+        let certificate = self.promised();
+        let signature = STANDARD.encode(sign(&self.own, enveloped(&text).as_bytes()));
+        let hex = |bytes: &[u8]| sha256(bytes).trim_start_matches("sha256:").to_owned();
+        let body = STANDARD.encode((self.entry)(format!(
+            r#"{{"apiVersion":"0.0.1","kind":"dsse","spec":{{"payloadHash":{{"algorithm":"sha256","value":"{}"}},"signatures":[{{"signature":"{signature}","verifier":"{}"}}]}}}}"#,
+            hex(text.as_bytes()),
+            STANDARD.encode(certificate.pem()),
+        )));
+        let log = self.rekor.subject_public_key_info();
+        let entry = format!(
+            r#"{{"body":"{body}","integratedTime":{},"logID":"{}","logIndex":5}}"#,
+            self.time,
+            hex(&log)
+        );
+        let stamp = STANDARD.encode(sign(&self.rekor, entry.as_bytes()));
+        let raw =
+            |certificate: &Certificate| format!(r#"{{"rawBytes":"{}"}}"#, STANDARD.encode(certificate.der()));
+        let material = (self.bundle)(format!(
+            r#"{{"x509CertificateChain":{{"certificates":[{},{}]}},"tlogEntries":[{{"logIndex":"5","logId":{{"keyId":"{}"}},"kindVersion":{{"kind":"dsse","version":"0.0.1"}},"integratedTime":"{}","inclusionPromise":{{"signedEntryTimestamp":"{stamp}"}},"canonicalizedBody":"{body}"}}]}}"#,
+            raw(&certificate),
+            raw(&self.middle()),
+            STANDARD.encode(hash(&log)),
+            self.time
+        ));
+        *self.rig.signatures.lock().unwrap() = vec![(text, signature, format!("{BUNDLED}{material}"))];
+    }
+
     async fn refused(&self, words: &str) {
         self.signed();
         self.rig.refused(words).await;
@@ -175,6 +208,31 @@ async fn somebody_who_may_sign_opens_the_way() {
     world.policy("");
     world.signed();
     world.rig.pull(&world.rig.store("unlogged")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_who_may_sign_does_so_in_a_bundle() {
+    let refused = async |change: fn(&mut World), words: &str| {
+        let mut world = World::new();
+        change(&mut world);
+        world.signed_in_bundle();
+        world.rig.refused(words).await;
+    };
+    let world = World::new();
+    world.signed_in_bundle();
+    let store = world.rig.store("good");
+    let image = world.rig.pull(&store).await.unwrap();
+    store.verify(&image, &world.rig.registry.name()).unwrap();
+    refused(|world| world.name = "dev@example.org", "is by dev@example.org (says https://acc").await;
+    refused(|world| world.time = NOON + 86_400, "leads to no root").await;
+    refused(|world| world.bundle = |text| text.replace("\"5\"", "\"6\""), "no log that").await;
+    refused(|world| world.bundle = |text| text.replace("inclusionPromise", "other"), "the log's bundle")
+        .await;
+    refused(
+        |world| world.entry = |entry| entry.replace("\"value\":\"", "\"value\":\"0"),
+        "of something else",
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
