@@ -1,11 +1,10 @@
 //! Writes inodes, directories and the superblock behind the contents (Linux, fs/erofs/erofs_fs.h).
 
 use crate::erofs::sink::BLOCK;
-use crate::erofs::tree::{Body, Node, Tree};
+use crate::erofs::tree::{Body, Children, Node, Tree};
 use crate::erofs::xattr;
 use crate::error::{Error, Result};
 use crate::layer::directory::OPAQUE;
-use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -30,23 +29,54 @@ pub(crate) fn write(path: &Path, tree: &Tree) -> Result<()> {
 /// The same for a file that may have no name.
 pub(super) fn write_to(file: &File, tree: &Tree) -> Result<()> {
     let layout = Layout::of(tree)?;
-    let mut bytes = Vec::with_capacity(usize::try_from(layout.end - layout.meta).unwrap_or(0));
+    let mut out = Out { file, at: layout.meta, bytes: Vec::with_capacity(PIECE) };
     for id in &layout.order {
         let place = layout.place(*id)?;
-        bytes.resize(usize::try_from(place.inode).unwrap_or(0), 0);
-        inode(&mut bytes, tree.node(*id)?, place);
+        out.go_to(layout.meta + place.inode)?;
+        inode(&mut out.bytes, tree.node(*id)?, place)?;
     }
     for id in &layout.order {
         let place = layout.place(*id)?;
         if let Some(content) = content(tree, &layout, *id)? {
-            bytes.resize(usize::try_from(u64::from(place.block) * BLOCK - layout.meta).unwrap_or(0), 0);
-            bytes.extend(content);
+            out.go_to(u64::from(place.block) * BLOCK)?;
+            out.bytes.extend(content);
         }
     }
-    bytes.resize(usize::try_from(layout.end - layout.meta).unwrap_or(0), 0);
+    out.go_to(layout.end)?;
+    out.flush()?;
     let failed = |e| Error::io("write layer image", e);
-    file.write_all_at(&bytes, layout.meta).map_err(failed)?;
     file.write_all_at(&superblock(&layout)?, SUPERBLOCK).map_err(failed)
+}
+
+/// So many bytes are written at once.
+const PIECE: usize = 256 << 10;
+
+/// Writes one behind the other, so that no layer's inodes are in memory as a whole.
+struct Out<'f> {
+    file: &'f File,
+    /// Where `bytes` begin.
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Out<'_> {
+    /// Fills up with zeros until there, which is never behind.
+    fn go_to(&mut self, place: u64) -> Result<()> {
+        if self.bytes.len() >= PIECE {
+            self.flush()?;
+        }
+        let length = place.checked_sub(self.at).and_then(|length| usize::try_from(length).ok());
+        let length = length.filter(|length| *length >= self.bytes.len());
+        self.bytes.resize(length.ok_or_else(|| Error::invalid("layer tree is broken"))?, 0);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file.write_all_at(&self.bytes, self.at).map_err(|e| Error::io("write layer image", e))?;
+        self.at += self.bytes.len() as u64;
+        self.bytes.clear();
+        Ok(())
+    }
 }
 
 /// Where one inode goes, and what only the whole tree knows about it.
@@ -54,10 +84,10 @@ pub(super) fn write_to(file: &File, tree: &Tree) -> Result<()> {
 struct Place {
     /// From the start of the inodes.
     inode: u64,
-    xattrs: Vec<u8>,
     xattr_count: u16,
+    /// None where it has no name any more.
     links: u32,
-    parent: usize,
+    parent: u32,
     /// First block and bytes of its contents.
     block: u32,
     size: u64,
@@ -65,26 +95,35 @@ struct Place {
 
 struct Layout {
     /// Inodes in the order in which they lie.
-    order: Vec<usize>,
-    places: HashMap<usize, Place>,
+    order: Vec<u32>,
+    /// By their place in the tree.
+    places: Vec<Place>,
     meta: u64,
     end: u64,
 }
 
 impl Layout {
-    fn place(&self, id: usize) -> Result<&Place> {
-        self.places.get(&id).ok_or_else(|| Error::invalid("layer tree is broken"))
+    fn place(&self, id: u32) -> Result<&Place> {
+        let place = self.places.get(id as usize).filter(|place| place.links > 0);
+        place.ok_or_else(|| Error::invalid("layer tree is broken"))
     }
 
-    fn nid(&self, id: usize) -> Result<u64> {
+    fn place_mut(&mut self, id: u32) -> Result<&mut Place> {
+        self.places.get_mut(id as usize).ok_or_else(|| Error::invalid("layer tree is broken"))
+    }
+
+    fn nid(&self, id: u32) -> Result<u64> {
         Ok(self.place(id)?.inode / SLOT)
     }
 
     /// Every inode that still has a name, breadth first: the inodes of one directory lie together.
     fn of(tree: &Tree) -> Result<Self> {
         let meta = tree.end.next_multiple_of(4096);
-        let mut layout = Self { order: vec![0], places: HashMap::new(), meta, end: 0 };
-        layout.places.insert(0, Place { links: 2, ..Place::default() });
+        let mut places = Vec::new();
+        places.resize_with(tree.nodes.len(), Place::default);
+        let mut layout = Self { order: Vec::with_capacity(places.len()), places, meta, end: 0 };
+        layout.order.push(0);
+        layout.place_mut(0)?.links = 2;
         let mut next = 0;
         while let Some(id) = layout.order.get(next).copied() {
             next += 1;
@@ -97,21 +136,19 @@ impl Layout {
         Ok(layout)
     }
 
-    fn adopt(&mut self, tree: &Tree, parent: usize, children: &BTreeMap<Vec<u8>, usize>) -> Result<()> {
+    fn adopt(&mut self, tree: &Tree, parent: u32, children: &Children) -> Result<()> {
         for child in children.values() {
             let is_directory = matches!(tree.node(*child)?.body, Body::Directory { .. });
-            if is_directory && let Some(place) = self.places.get_mut(&parent) {
+            if is_directory {
+                self.place_mut(parent)?.links += 1;
+            }
+            let place = self.place_mut(*child)?;
+            if place.links > 0 {
                 place.links += 1;
+                continue;
             }
-            let known = self.places.get_mut(child);
-            match known {
-                Some(place) => place.links += 1,
-                None => {
-                    let links = if is_directory { 2 } else { 1 };
-                    self.places.insert(*child, Place { parent, links, ..Place::default() });
-                    self.order.push(*child);
-                }
-            }
+            (place.parent, place.links) = (parent, if is_directory { 2 } else { 1 });
+            self.order.push(*child);
         }
         Ok(())
     }
@@ -120,15 +157,11 @@ impl Layout {
         // Number 0 means "no inode" to some readers of directories.
         let mut at = INODE;
         for id in &self.order {
-            let node = tree.node(*id)?;
-            let own = node.meta.xattrs.iter().map(|(name, value)| (&name[..], &value[..]));
-            let opaque = matches!(node.body, Body::Directory { opaque: true, .. });
-            let mark = opaque.then_some((OPAQUE.as_bytes(), &b"y"[..]));
-            let Some(place) = self.places.get_mut(id) else { continue };
-            place.xattrs = xattr::encode(own.chain(mark))?;
-            place.xattr_count = xattr::count(&place.xattrs)?;
+            let xattrs = xattrs(tree.node(*id)?)?;
+            let Some(place) = self.places.get_mut(*id as usize) else { continue };
+            place.xattr_count = xattr::count(&xattrs)?;
             place.inode = at;
-            at = (at + INODE + place.xattrs.len() as u64).next_multiple_of(INODE);
+            at = (at + INODE + xattrs.len() as u64).next_multiple_of(INODE);
         }
         self.end = self.meta + at.next_multiple_of(BLOCK);
         Ok(())
@@ -136,7 +169,7 @@ impl Layout {
 
     fn place_contents(&mut self, tree: &Tree) -> Result<()> {
         for id in &self.order {
-            let Some(place) = self.places.get_mut(id) else { continue };
+            let Some(place) = self.places.get_mut(*id as usize) else { continue };
             match &tree.node(*id)?.body {
                 Body::File { block, size } => (place.block, place.size) = (*block, *size),
                 Body::Directory { children, .. } => place.size = directory_size(children),
@@ -151,6 +184,13 @@ impl Layout {
         }
         Ok(())
     }
+}
+
+/// What follows an inode.
+fn xattrs(node: &Node) -> Result<Vec<u8>> {
+    let own = node.meta.xattrs.iter().map(|(name, value)| (&name[..], &value[..]));
+    let opaque = matches!(node.body, Body::Directory { opaque: true, .. });
+    xattr::encode(own.chain(opaque.then_some((OPAQUE.as_bytes(), &b"y"[..]))))
 }
 
 fn superblock(layout: &Layout) -> Result<Vec<u8>> {
@@ -172,7 +212,7 @@ fn superblock(layout: &Layout) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn inode(bytes: &mut Vec<u8>, node: &Node, place: &Place) {
+fn inode(bytes: &mut Vec<u8>, node: &Node, place: &Place) -> Result<()> {
     let (kind, device): (u32, u32) = match &node.body {
         Body::Directory { .. } => (libc_mode::DIRECTORY, 0),
         Body::File { .. } => (libc_mode::FILE, 0),
@@ -197,7 +237,8 @@ fn inode(bytes: &mut Vec<u8>, node: &Node, place: &Place) {
     bytes.extend(node.meta.mtime.1.to_le_bytes());
     bytes.extend(place.links.to_le_bytes());
     bytes.extend([0; 16]);
-    bytes.extend(&place.xattrs);
+    bytes.extend(xattrs(node)?);
+    Ok(())
 }
 
 /// The file types of st_mode.
@@ -216,7 +257,7 @@ fn encode_device(major: u32, minor: u32) -> u32 {
 }
 
 /// What lies in blocks of its own: directory entries and link targets.
-fn content(tree: &Tree, layout: &Layout, id: usize) -> Result<Option<Vec<u8>>> {
+fn content(tree: &Tree, layout: &Layout, id: u32) -> Result<Option<Vec<u8>>> {
     match &tree.node(id)?.body {
         Body::Symlink(target) => Ok(Some(target.clone())),
         Body::Directory { children, .. } => directory(tree, layout, id, children).map(Some),
@@ -225,10 +266,10 @@ fn content(tree: &Tree, layout: &Layout, id: usize) -> Result<Option<Vec<u8>>> {
 }
 
 /// The names of a directory with its two own ones, sorted by their bytes, split so that each group fills one block.
-fn groups<'a>(children: &'a BTreeMap<Vec<u8>, usize>) -> Vec<Vec<&'a [u8]>> {
-    let mut names: Vec<&[u8]> = children.keys().map(Vec::as_slice).chain([&b"."[..], b".."]).collect();
+fn groups(children: &Children) -> Vec<Vec<&[u8]>> {
+    let mut names: Vec<&[u8]> = children.keys().map(AsRef::as_ref).chain([&b"."[..], b".."]).collect();
     names.sort_unstable();
-    let mut groups: Vec<Vec<&'a [u8]>> = Vec::new();
+    let mut groups: Vec<Vec<&[u8]>> = Vec::new();
     let mut used = usize::MAX;
     for name in names {
         let size = DIRENT + name.len();
@@ -242,19 +283,14 @@ fn groups<'a>(children: &'a BTreeMap<Vec<u8>, usize>) -> Vec<Vec<&'a [u8]>> {
     groups
 }
 
-fn directory_size(children: &BTreeMap<Vec<u8>, usize>) -> u64 {
+fn directory_size(children: &Children) -> u64 {
     let groups = groups(children);
     let last = groups.last().map_or(0, |group| group.iter().map(|name| DIRENT + name.len()).sum());
     (groups.len().saturating_sub(1) as u64) * BLOCK + last as u64
 }
 
 /// Each block: entries of fixed size, then their names; the first entry's name offset tells how many there are.
-fn directory(
-    tree: &Tree,
-    layout: &Layout,
-    id: usize,
-    children: &BTreeMap<Vec<u8>, usize>,
-) -> Result<Vec<u8>> {
+fn directory(tree: &Tree, layout: &Layout, id: u32, children: &Children) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for group in groups(children) {
         bytes.resize(bytes.len().next_multiple_of(BLOCK as usize), 0);
@@ -295,8 +331,7 @@ mod tests {
 
     #[test]
     fn directories_fill_blocks() {
-        let children: BTreeMap<Vec<u8>, usize> =
-            (0..100).map(|n| (format!("name-{n:04}").into_bytes(), n)).collect();
+        let children: Children = (0..100).map(|n| (format!("name-{n:04}").into_bytes().into(), n)).collect();
         let groups = groups(&children);
         assert!(groups.len() > 1);
         for group in &groups {
@@ -304,7 +339,7 @@ mod tests {
         }
         let flat: Vec<&[u8]> = groups.concat();
         assert!(flat.is_sorted() && flat.len() == 102);
-        assert_eq!(directory_size(&BTreeMap::new()), 2 * DIRENT as u64 + 3);
+        assert_eq!(directory_size(&Children::new()), 2 * DIRENT as u64 + 3);
     }
 
     #[test]

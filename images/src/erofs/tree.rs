@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 /// A chain of links longer than the kernel follows.
 const MAX_LINKS: usize = 40;
 
+/// What a directory holds, by name. A layer has as many of these as it has files, so they are small.
+pub(crate) type Children = BTreeMap<Box<[u8]>, u32>;
+
 /// One inode.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -20,7 +23,7 @@ pub(crate) struct Node {
 #[derive(Debug)]
 pub(crate) enum Body {
     Directory {
-        children: BTreeMap<Vec<u8>, usize>,
+        children: Children,
         /// Hides what the layers beneath have here.
         opaque: bool,
         /// An entry described it; else it looks as beneath.
@@ -39,7 +42,7 @@ pub(crate) enum Body {
 
 impl Body {
     fn directory(opaque: bool) -> Self {
-        Self::Directory { children: BTreeMap::new(), opaque, described: false }
+        Self::Directory { children: Children::new(), opaque, described: false }
     }
 
     fn is_whiteout(&self) -> bool {
@@ -56,39 +59,40 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    pub(crate) const ROOT: usize = 0;
+    pub(crate) const ROOT: u32 = 0;
 
     pub(crate) fn new() -> Self {
         Self { nodes: vec![Node { meta: Meta::default(), body: Body::directory(false) }], end: 0 }
     }
 
-    pub(crate) fn node(&self, id: usize) -> Result<&Node> {
-        self.nodes.get(id).ok_or_else(|| Error::invalid("layer tree is broken"))
+    pub(crate) fn node(&self, id: u32) -> Result<&Node> {
+        self.nodes.get(id as usize).ok_or_else(|| Error::invalid("layer tree is broken"))
     }
 
-    fn children(&mut self, id: usize) -> Result<&mut BTreeMap<Vec<u8>, usize>> {
-        match self.nodes.get_mut(id).map(|node| &mut node.body) {
+    fn children(&mut self, id: u32) -> Result<&mut Children> {
+        match self.nodes.get_mut(id as usize).map(|node| &mut node.body) {
             Some(Body::Directory { children, .. }) => Ok(children),
             _ => Err(Error::invalid("layer tree is broken")),
         }
     }
 
-    fn child(&self, parent: usize, name: &[u8]) -> Option<usize> {
-        match &self.nodes.get(parent)?.body {
+    fn child(&self, parent: u32, name: &[u8]) -> Option<u32> {
+        match &self.nodes.get(parent as usize)?.body {
             Body::Directory { children, .. } => children.get(name).copied(),
             _ => None,
         }
     }
 
-    fn add(&mut self, parent: usize, name: &[u8], node: Node) -> Result<usize> {
-        let id = self.nodes.len();
+    fn add(&mut self, parent: u32, name: &[u8], node: Node) -> Result<u32> {
+        let full = |_| Error::invalid("layer has too many files");
+        let id = u32::try_from(self.nodes.len()).map_err(full)?;
         self.nodes.push(node);
-        self.children(parent)?.insert(name.to_vec(), id);
+        self.children(parent)?.insert(name.into(), id);
         Ok(id)
     }
 
     /// The directory at this path, links followed inside the root, made where it is missing.
-    fn dir(&mut self, path: &TreePath) -> Result<usize> {
+    fn dir(&mut self, path: &TreePath) -> Result<u32> {
         let mut pending: VecDeque<Vec<u8>> = path.parts().map(<[u8]>::to_vec).collect();
         let mut stack = vec![Self::ROOT];
         let mut links = 0;
@@ -122,7 +126,7 @@ impl Tree {
         Ok(stack.last().copied().unwrap_or(Self::ROOT))
     }
 
-    fn step(&mut self, here: usize, name: &[u8]) -> Result<Step> {
+    fn step(&mut self, here: u32, name: &[u8]) -> Result<Step> {
         let implicit = |opaque| Node { meta: Meta::default(), body: Body::directory(opaque) };
         let Some(id) = self.child(here, name) else {
             return Ok(Step::Into(self.add(here, name, implicit(false))?));
@@ -135,7 +139,7 @@ impl Tree {
         }
     }
 
-    fn parent<'a>(&mut self, path: &'a TreePath) -> Result<(usize, &'a [u8])> {
+    fn parent<'a>(&mut self, path: &'a TreePath) -> Result<(u32, &'a [u8])> {
         let (Some((above, _)), Some(name)) = (path.split(), path.parts().last()) else {
             return Err(Error::invalid("the root is a directory"));
         };
@@ -149,7 +153,7 @@ impl Tree {
         } else {
             let (parent, name) = self.parent(path)?;
             let there = self.child(parent, name);
-            match there.and_then(|id| self.nodes.get(id)).map(|node| &node.body) {
+            match there.and_then(|id| self.nodes.get(id as usize)).map(|node| &node.body) {
                 Some(Body::Directory { .. }) => there.unwrap_or(Self::ROOT),
                 other => {
                     let opaque = other.is_some_and(Body::is_whiteout);
@@ -157,7 +161,7 @@ impl Tree {
                 }
             }
         };
-        if let Some(node) = self.nodes.get_mut(id) {
+        if let Some(node) = self.nodes.get_mut(id as usize) {
             node.meta = meta;
             if let Body::Directory { described, .. } = &mut node.body {
                 *described = true;
@@ -183,7 +187,7 @@ impl Tree {
             _ => {}
         }
         let (parent, name) = self.parent(path)?;
-        self.children(parent)?.insert(name.to_vec(), found);
+        self.children(parent)?.insert(name.into(), found);
         Ok(())
     }
 
@@ -210,18 +214,21 @@ impl Tree {
         Ok(())
     }
 
-    fn set_opaque(&mut self, id: usize) {
-        if let Some(Body::Directory { opaque, .. }) = self.nodes.get_mut(id).map(|node| &mut node.body) {
+    fn set_opaque(&mut self, id: u32) {
+        if let Some(Body::Directory { opaque, .. }) =
+            self.nodes.get_mut(id as usize).map(|node| &mut node.body)
+        {
             *opaque = true;
         }
     }
 
     /// Directories that no entry described.
-    pub(crate) fn implicit(&self) -> Vec<(TreePath, usize)> {
+    pub(crate) fn implicit(&self) -> Vec<(TreePath, u32)> {
         let mut found = Vec::new();
         let mut pending = vec![(TreePath::default(), Self::ROOT)];
         while let Some((path, id)) = pending.pop() {
-            let Some(Node { body: Body::Directory { children, described, .. }, .. }) = self.nodes.get(id)
+            let Some(Node { body: Body::Directory { children, described, .. }, .. }) =
+                self.nodes.get(id as usize)
             else {
                 continue;
             };
@@ -233,25 +240,31 @@ impl Tree {
         found
     }
 
-    pub(crate) fn is_opaque(&self, id: usize) -> bool {
-        matches!(self.nodes.get(id).map(|node| &node.body), Some(Body::Directory { opaque: true, .. }))
+    pub(crate) fn is_opaque(&self, id: u32) -> bool {
+        matches!(
+            self.nodes.get(id as usize).map(|node| &node.body),
+            Some(Body::Directory { opaque: true, .. })
+        )
     }
 
     /// The directories in a directory.
-    pub(crate) fn directories(&self, id: usize) -> Vec<(Vec<u8>, usize)> {
-        let Some(Body::Directory { children, .. }) = self.nodes.get(id).map(|node| &node.body) else {
+    pub(crate) fn directories(&self, id: u32) -> Vec<(Vec<u8>, u32)> {
+        let Some(Body::Directory { children, .. }) = self.nodes.get(id as usize).map(|node| &node.body)
+        else {
             return Vec::new();
         };
-        let is_directory =
-            |id: &usize| matches!(self.nodes.get(*id).map(|node| &node.body), Some(Body::Directory { .. }));
-        children.iter().filter(|(_, id)| is_directory(id)).map(|(name, id)| (name.clone(), *id)).collect()
+        let is_directory = |id: &u32| {
+            matches!(self.nodes.get(*id as usize).map(|node| &node.body), Some(Body::Directory { .. }))
+        };
+        children.iter().filter(|(_, id)| is_directory(id)).map(|(name, id)| (name.to_vec(), *id)).collect()
     }
 
     /// Forgets the whiteouts in a directory.
-    pub(crate) fn drop_whiteouts(&mut self, id: usize) {
-        let idle: HashSet<Vec<u8>> = match self.nodes.get(id).map(|node| &node.body) {
+    pub(crate) fn drop_whiteouts(&mut self, id: u32) {
+        let idle: HashSet<Box<[u8]>> = match self.nodes.get(id as usize).map(|node| &node.body) {
             Some(Body::Directory { children, .. }) => {
-                let hides = |id: &usize| self.nodes.get(*id).is_some_and(|node| node.body.is_whiteout());
+                let hides =
+                    |id: &u32| self.nodes.get(*id as usize).is_some_and(|node| node.body.is_whiteout());
                 children.iter().filter(|(_, id)| hides(id)).map(|(name, _)| name.clone()).collect()
             }
             _ => HashSet::new(),
@@ -261,15 +274,15 @@ impl Tree {
         }
     }
 
-    pub(crate) fn set_meta(&mut self, id: usize, meta: Meta) {
-        if let Some(node) = self.nodes.get_mut(id) {
+    pub(crate) fn set_meta(&mut self, id: u32, meta: Meta) {
+        if let Some(node) = self.nodes.get_mut(id as usize) {
             node.meta = meta;
         }
     }
 }
 
 enum Step {
-    Into(usize),
+    Into(u32),
     Link(Vec<u8>),
     Blocked,
 }
