@@ -30,6 +30,7 @@ use crate::standalone;
 use anyhow::{Context, anyhow};
 use knarr_images::{Image, ImageStore, Options, login_files};
 
+pub(crate) use build::is_for;
 pub(crate) use pull::pull;
 
 /// Runs one image command.

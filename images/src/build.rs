@@ -145,6 +145,8 @@ pub struct Build {
     platform: Platform,
     tags: BTreeSet<String>,
     graph: Graph,
+    /// Ids of the images that stages begin with, where a name may be another platform's by now.
+    bases: BTreeMap<(String, Option<String>), String>,
 }
 
 impl Build {
@@ -165,7 +167,12 @@ impl Build {
         let (target, automatic) = (request.target.as_deref(), automatic_arguments(&platform));
         let graph =
             Graph::plan(&request, target, &automatic).map_err(|error| error.in_file(&request.file))?;
-        Ok(Self { request, platform, tags, graph })
+        Ok(Self { request, platform, tags, graph, bases: BTreeMap::new() })
+    }
+
+    /// Stages of this name and platform, as `images` has told them, begin with this image.
+    pub fn stand_on(&mut self, name: String, platform: Option<String>, image: &Image) {
+        self.bases.insert((name, platform), image.id.clone());
     }
 
     /// Images that must be in the store before `ImageStore::build`: name, and platform where not this build's.

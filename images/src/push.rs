@@ -2,11 +2,13 @@
 //! whose parts are missing.
 
 use crate::credentials::Credentials;
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Image, Progress, tell};
 use crate::inspect::read_bytes;
-use crate::manifest::{Descriptor, Document, MAX_MANIFEST, Manifest};
+use crate::manifest::{Descriptor, Document, Index, MAX_MANIFEST, Manifest};
 use crate::media_type;
+use crate::platform::Platform;
 use crate::pull::blocking;
 use crate::reference::Reference;
 use crate::registry::{BlobSource, Registry};
@@ -61,6 +63,43 @@ pub(crate) async fn push(
         })
     })
     .await?;
+    Ok(digest.to_string())
+}
+
+/// Sends images for several platforms under one name: each by its digest, then an index of them.
+pub(crate) async fn push_index(
+    parts: Arc<Parts>,
+    images: &[(Image, Platform)],
+    name: &str,
+    credentials: Option<Credentials>,
+    progress: Option<UnboundedSender<Progress>>,
+) -> Result<String> {
+    let reference = Reference::parse(name)?;
+    let mut manifests = Vec::new();
+    for (image, platform) in images {
+        let (store, id) = (parts.clone(), image.id.clone());
+        let (bytes, digest) = blocking(move || {
+            let catalog = store.catalog.read()?;
+            let (_, record) = catalog.expect(&id)?;
+            Ok((read_bytes(&store, &record.manifest, MAX_MANIFEST)?, record.manifest.clone()))
+        })
+        .await?;
+        let exact = format!("{}@{digest}", reference.name());
+        push(parts.clone(), image, &exact, credentials.clone(), progress.clone()).await?;
+        let size = bytes.len() as u64;
+        let descriptor = Descriptor::new(media_type::OCI_MANIFEST, digest, size);
+        manifests.push(Descriptor { platform: Some(platform.clone()), ..descriptor });
+    }
+    let index = Index {
+        schema_version: 2,
+        media_type: media_type::OCI_INDEX.to_owned(),
+        manifests,
+        annotations: Default::default(),
+    };
+    let bytes = serde_json::to_vec(&index).map_err(|e| Error::invalid(e.to_string()))?;
+    let digest = Digest::of(&bytes);
+    let registry = parts.registry(&reference, credentials).await?;
+    registry.put_manifest(&reference, media_type::OCI_INDEX, bytes.into()).await?;
     Ok(digest.to_string())
 }
 

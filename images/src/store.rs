@@ -20,6 +20,7 @@ use crate::import::{ImportConfig, import};
 use crate::inspect::{Inspect, inspect, read_json};
 use crate::mount::Mount;
 use crate::options::Options;
+use crate::platform::Platform;
 use crate::prune::{Prune, Pruned, prune};
 use crate::reference::Reference;
 use crate::snapshot::Access;
@@ -260,6 +261,17 @@ impl ImageStore {
         progress: Option<UnboundedSender<Progress>>,
     ) -> Result<String> {
         crate::push::push(self.inner.clone(), image, name, credentials, progress).await
+    }
+
+    /// The same for images of several platforms, which the name then stands for together. Answers the index's digest.
+    pub async fn push_index(
+        &self,
+        images: &[(Image, Platform)],
+        name: &str,
+        credentials: Option<Credentials>,
+        progress: Option<UnboundedSender<Progress>>,
+    ) -> Result<String> {
+        crate::push::push_index(self.inner.clone(), images, name, credentials, progress).await
     }
 
     /// Copies from registry to registry without keeping anything: every platform of an index, blobs as they are.

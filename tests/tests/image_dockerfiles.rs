@@ -5,6 +5,7 @@
 
 use knarr_tests::bins;
 use knarr_tests::image_lab::{ImageLab, listing};
+use knarr_tests::registry::Registry;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::net::UnixListener;
@@ -174,4 +175,73 @@ fn what_docker_users_write_beside_it() {
     assert_eq!(read(&lab, "u"), first, "the first stage is not named");
     built(&lab, &text, &["--no-cache-filter", "one"]);
     assert_ne!(read(&lab, "u"), first);
+}
+
+#[test]
+fn one_image_for_each_platform() {
+    let lab = ImageLab::new();
+    let registry = Registry::open(&lab.path("registry"));
+    let name = format!("127.0.0.1:{}/team/app:1", registry.port);
+    // Nothing of another machine has to run: the stage that runs something is this one's.
+    lab.file(
+        "Dockerfile",
+        "FROM --platform=$BUILDPLATFORM base:1 AS build\nARG TARGETARCH\nRUN echo for-$TARGETARCH > /made\n\
+         FROM scratch\nCOPY --from=build /made /made\n",
+    );
+    let build = |more: &[&str]| {
+        lab.knarr(
+            &[&["build", "-q", "--platform", "linux/arm64,linux/amd64", "-t", &name], more, &["context"]]
+                .concat(),
+        )
+    };
+    let refused = build(&[]).failed();
+    assert!(refused.contains("does not currently support exporting manifest lists"), "{refused}");
+    let digest = build(&["--push"]).ok();
+    assert!(digest.starts_with("sha256:"), "{digest}");
+    let raw = Command::new("skopeo")
+        .args(["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")])
+        .output()
+        .unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&raw.stdout).unwrap();
+    let platforms: Vec<&str> = index["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["platform"]["architecture"].as_str().unwrap())
+        .collect();
+    assert_eq!(platforms, ["arm64", "amd64"], "{index}");
+    for architecture in platforms {
+        let layout = format!("oci:{}:1", lab.path(architecture).display());
+        let mut copy = Command::new("skopeo");
+        copy.args(["copy", "-q", "--src-tls-verify=false", "--override-arch", architecture]);
+        bins::run(copy.args([&format!("docker://{name}"), &layout])).ok();
+        let config = bins::run(Command::new("skopeo").args(["inspect", "--config", &layout])).ok();
+        assert!(config.contains(&format!("\"architecture\":\"{architecture}\"")), "{config}");
+        let bundle = lab.path("bundle");
+        drop(std::fs::remove_dir_all(&bundle));
+        bins::run(
+            Command::new("umoci").args(["unpack", "--image", layout.trim_start_matches("oci:")]).arg(&bundle),
+        )
+        .ok();
+        let made = std::fs::read_to_string(bundle.join("rootfs/made")).unwrap();
+        assert_eq!(made, format!("for-{architecture}\n"));
+    }
+}
+
+#[test]
+fn a_mount_without_a_place_is_the_working_directory() {
+    let lab = lab();
+    let found = built(
+        &lab,
+        "FROM base:1 AS made\nWORKDIR /made\nRUN echo it > file\nFROM base:1\nWORKDIR /work\n\
+         RUN --mount=from=made,source=/made,z cp file /found && test ! -e /made\n",
+        &[],
+    );
+    assert!(found.iter().any(|line| line.starts_with("found ")), "{found:?}");
+    lab.file("Dockerfile-odd", "FROM base:1\nRUN --mount=type=cache true\n");
+    let refused = lab.knarr(&["build", "-f", "context/Dockerfile-odd", "context"]).failed();
+    assert!(
+        refused.contains("Dockerfile-odd:2: ") && refused.contains("invalid mount target \"/\""),
+        "{refused}"
+    );
 }

@@ -8,9 +8,9 @@ use crate::args::Build as Arguments;
 use crate::events::{Journal, familiar};
 use crate::output;
 use crate::settings::Settings;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use knarr_agent::engine::build_step::StepRunner;
-use knarr_images::{Build, BuildEvent, Image, ImageStore};
+use knarr_images::{Build, BuildEvent, BuildRequest, Image, ImageStore, Platform};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,6 +21,9 @@ pub(crate) async fn run(settings: &Settings, store: &ImageStore, arguments: Argu
     let outputs =
         arguments.output.iter().map(|text| Output::parse(text)).collect::<anyhow::Result<Vec<_>>>()?;
     let request = build_request::of(&arguments, aside.path())?;
+    if let Some(platforms) = several(&request)? {
+        return for_several(settings, store, &arguments, &request, &platforms).await;
+    }
     let text = request.dockerfile.clone();
     let show_where = |error: anyhow::Error| {
         if let Some(excerpt) = excerpt(&format!("{error:#}"), &text) {
@@ -29,8 +32,8 @@ pub(crate) async fn run(settings: &Settings, store: &ImageStore, arguments: Argu
         error
     };
     let journal = Journal::of(settings);
-    let build = Build::plan(request).map_err(|error| show_where(error.into()))?;
-    pull_bases(store, &journal, &build, &arguments).await?;
+    let mut build = Build::plan(request).map_err(|error| show_where(error.into()))?;
+    pull_bases(store, &journal, &mut build, &arguments).await?;
     let image = execute(settings, store, build, arguments.quiet || arguments.progress == "quiet")
         .await
         .map_err(show_where)?;
@@ -96,21 +99,96 @@ async fn execute(
     }
 }
 
+/// The platforms of a build, where there is more than one.
+fn several(request: &BuildRequest) -> anyhow::Result<Option<Vec<Platform>>> {
+    let Some(text) = request.platform.as_deref().filter(|text| text.contains(',')) else { return Ok(None) };
+    let mut platforms: Vec<Platform> = Vec::new();
+    for one in text.split(',') {
+        let platform = Platform::parse(one.trim())?;
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    Ok(Some(platforms))
+}
+
+/// One image for each platform, and an index of them where they are pushed: a name of this store is one image's.
+async fn for_several(
+    settings: &Settings,
+    store: &ImageStore,
+    arguments: &Arguments,
+    request: &BuildRequest,
+    platforms: &[Platform],
+) -> anyhow::Result<()> {
+    if !arguments.push || arguments.tag.is_empty() || !arguments.output.is_empty() {
+        bail!("docker exporter does not currently support exporting manifest lists: use --push, with --tag");
+    }
+    let (journal, host) = (Journal::of(settings), Platform::host());
+    // What names stand for here afterwards is this machine's, so that comes last.
+    let mut order: Vec<&Platform> = platforms.iter().collect();
+    order.sort_by_key(|platform| **platform == host);
+    let last = order.last().copied();
+    let mut images = Vec::new();
+    for platform in order {
+        let tags = if Some(platform) == last { request.tags.clone() } else { Vec::new() };
+        let request = BuildRequest { platform: Some(platform.to_string()), tags, ..request.clone() };
+        let mut build = Build::plan(request)?;
+        pull_bases(store, &journal, &mut build, arguments).await?;
+        let quiet = arguments.quiet || arguments.progress == "quiet";
+        let image = execute(settings, store, build, quiet).await;
+        images.push((image.with_context(|| format!("platform {platform}"))?, platform.clone()));
+    }
+    images.sort_by_key(|(_, platform)| platforms.iter().position(|known| known == platform));
+    let mut digest = String::new();
+    for name in &arguments.tag {
+        digest = store.push_index(&images, name, None, None).await?;
+        journal.image("push", &familiar(name), &familiar(name));
+    }
+    if let Some(file) = &arguments.iidfile {
+        std::fs::write(file, &digest).with_context(|| format!("write {}", file.display()))?;
+    }
+    output::line(&digest);
+    Ok(())
+}
+
+/// Stages begin with the images that are here, where these are for the right platform.
 async fn pull_bases(
     store: &ImageStore,
     journal: &Journal,
-    build: &Build,
+    build: &mut Build,
     arguments: &Arguments,
 ) -> anyhow::Result<()> {
     for (name, platform) in build.images() {
-        if arguments.pull || store.find(&name)?.is_none() {
-            let platform = platform.or_else(|| arguments.platform.clone());
-            pull::pull(store, journal, &name, platform, arguments.quiet)
-                .await
-                .with_context(|| format!("FROM {name}"))?;
-        }
+        let wanted = platform.clone().unwrap_or_else(|| build.platform());
+        let here = store.find(&name)?;
+        let fitting = match &here {
+            Some(image) if !arguments.pull => is_for(store, image, &wanted)?,
+            _ => false,
+        };
+        let image = match here {
+            Some(image) if fitting => image,
+            here => {
+                let pulled = pull::pull(store, journal, &name, Some(wanted), arguments.quiet).await;
+                match (pulled, here.filter(|_| !arguments.pull)) {
+                    (Ok(image), _) => image,
+                    // The build says what is wrong with it.
+                    (Err(_), Some(image)) => image,
+                    (Err(error), None) => return Err(error.context(format!("FROM {name}"))),
+                }
+            }
+        };
+        build.stand_on(name, platform, &image);
     }
     Ok(())
+}
+
+/// Whether an image is for a platform; one that does not say is for any.
+pub(crate) fn is_for(store: &ImageStore, image: &Image, wanted: &str) -> anyhow::Result<bool> {
+    let wanted = Platform::parse(wanted)?;
+    let config = store.inspect(image)?.config;
+    let says = |field: &str| config[field].as_str().unwrap_or_default().to_owned();
+    let (os, architecture) = (says("os"), says("architecture"));
+    Ok(architecture.is_empty() || (os == wanted.os && architecture == wanted.architecture))
 }
 
 fn tell(event: &BuildEvent) {

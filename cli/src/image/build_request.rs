@@ -32,7 +32,10 @@ pub(super) fn of(arguments: &Arguments, aside: &Path) -> anyhow::Result<BuildReq
             None => read_dockerfile(&file)?,
         },
         ignore: read_ignore(&file, &context)?,
-        file: file.file_name().unwrap_or_default().to_string_lossy().replace('-', "Dockerfile"),
+        file: match file.file_name().unwrap_or_default().to_string_lossy() {
+            name if name == "-" => "Dockerfile".to_owned(),
+            name => name.into_owned(),
+        },
         context,
         tags: arguments.tag.clone(),
         arguments: build_args,

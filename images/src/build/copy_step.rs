@@ -45,7 +45,7 @@ pub(crate) fn run(stage: &mut StageRun<'_>, step: &Step<'_>, transfer: &Transfer
         None => Source::Directory(&job.context),
         Some(from) => match job.build.graph.origin(from, stage.index)? {
             Origin::Stage(index) => Source::Layers(Box::new(job.wait_for(index)?)),
-            Origin::Image(name) => Source::Layers(Box::new(job.image(&name)?)),
+            Origin::Image(name) => Source::Layers(Box::new(job.image(&name, None)?)),
             Origin::Context(name) => Source::Directory(job.tree(Some(&name)).0),
         },
     };

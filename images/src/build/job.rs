@@ -167,11 +167,12 @@ impl<'a> Job<'a> {
         named.unwrap_or((&self.context, &request.context))
     }
 
-    /// An image of the store as the beginning of a stage.
-    pub(crate) fn image(&self, name: &str) -> Result<Draft> {
+    /// An image of the store as the beginning of a stage, for the platform that the stage names.
+    pub(crate) fn image(&self, name: &str, platform: Option<&String>) -> Result<Draft> {
         let catalog = self.parts.catalog.read()?;
         let missing = || Error::new(ErrorKind::NotFound, format!("{name}: no such image"));
-        let image = find(&catalog, name)?.ok_or_else(missing)?;
+        let known = self.build.bases.get(&(name.to_owned(), platform.cloned()));
+        let image = find(&catalog, known.map_or(name, String::as_str))?.ok_or_else(missing)?;
         let (id, record) = catalog.expect(&image.id)?;
         let called = Reference::parse(name).ok().filter(|name| record.is_called(name));
         self.parts.may_run(record, called.as_ref())?;

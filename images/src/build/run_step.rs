@@ -148,12 +148,15 @@ fn planned(stage: &StageRun<'_>, flags: &Flags) -> Result<Vec<Planned>> {
             None => Place::Directory(None),
             Some(from) => match stage.job.build.graph.origin(from, stage.index)? {
                 Origin::Stage(index) => Place::Layers(stage.job.wait_for(index)?.top().cloned()),
-                Origin::Image(name) => Place::Layers(stage.job.image(&name)?.top().cloned()),
+                Origin::Image(name) => Place::Layers(stage.job.image(&name, None)?.top().cloned()),
                 Origin::Context(name) => Place::Directory(Some(name)),
             },
         };
         let target = match (&mount.target, &mount.id) {
-            (Some(target), _) => stage.absolute(target).to_string(),
+            (Some(target), _) => match stage.absolute(target) {
+                root if root.is_root() => return Err(Error::invalid("invalid mount target \"/\"")),
+                path => path.to_string(),
+            },
             (None, _) if mount.kind == Kind::Ssh => {
                 let before = |planned: &&Planned| planned.mount.kind == Kind::Ssh;
                 format!("{AGENTS}{}", all.iter().filter(before).count())

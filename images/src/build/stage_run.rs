@@ -47,7 +47,9 @@ impl<'a> StageRun<'a> {
                 let (draft, arguments) = job.wait_for_whole(*base)?;
                 (Draft::of_stage(&draft), arguments)
             }
-            Base::Image(name) => (job.image(name).map_err(named)?, Arguments::default()),
+            Base::Image(name) => {
+                (job.image(name, stage.platform.as_ref()).map_err(named)?, Arguments::default())
+            }
         };
         let triggers = draft.triggers().len();
         let total = stage.steps.iter().filter(|step| is_shown(step)).count() + triggers + 1;

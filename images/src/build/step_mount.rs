@@ -56,10 +56,11 @@ impl StepMount {
         for (key, value) in &fields {
             mount.set(key, value)?;
         }
-        match (mount.kind, &mount.target) {
-            (Kind::Secret | Kind::Ssh, _) | (_, Some(_)) => Ok(mount),
-            (_, None) => Err(Error::invalid(format!("--mount={text}: target is required"))),
+        if mount.target.is_none() && !matches!(mount.kind, Kind::Secret | Kind::Ssh) {
+            // The working directory, from which relative ones count.
+            mount.target = Some(".".to_owned());
         }
+        Ok(mount)
     }
 
     fn of(kind: Kind) -> Self {
@@ -89,7 +90,8 @@ impl StepMount {
             _ => Err(wrong("expected true or false")),
         };
         match key {
-            "type" => {}
+            // Labels of a security module that is not used here (podman's words).
+            "type" | "z" | "Z" | "relabel" => {}
             "target" | "dst" | "destination" => self.target = Some(value.to_owned()),
             "source" | "src" => value.clone_into(&mut self.source),
             "from" => self.from = Some(value.to_owned()),
@@ -174,11 +176,11 @@ mod tests {
         );
         let bind = StepMount::parse("target=/b,from=one,source=x,rw").unwrap();
         assert_eq!((bind.kind, bind.read_only, bind.from.as_deref()), (Kind::Bind, Some(false), Some("one")));
+        assert_eq!(StepMount::parse("from=one,z").unwrap().target.as_deref(), Some("."));
         let tmpfs = StepMount::parse("type=tmpfs,\"target=/a,b\",size=2m").unwrap();
         assert_eq!((tmpfs.target.as_deref(), tmpfs.size), (Some("/a,b"), Some(2 << 20)));
         assert!(StepMount::parse("type=secret,id=s,required").unwrap().required);
         for (text, words) in [
-            ("type=bind", "target is required"),
             ("type=odd,target=/x", "unsupported mount type"),
             ("target=/x,nope=1", "unexpected key 'nope'"),
             ("type=cache,target=/x,sharing=all", "shared, private or locked"),
