@@ -2,13 +2,17 @@
 
 mod container;
 mod create;
+mod finer;
 mod image;
+mod networking;
 mod volume;
 mod words;
 
 pub(crate) use container::*;
 pub(crate) use create::*;
+pub(crate) use finer::*;
 pub(crate) use image::*;
+pub(crate) use networking::*;
 pub(crate) use volume::*;
 pub(crate) use words::*;
 
@@ -97,7 +101,7 @@ pub(crate) enum Command {
     },
     /// What this machine lacks, and what to do about it
     Doctor,
-    /// The networks that containers of run can have
+    /// Make, list and remove networks of containers of run
     #[command(subcommand)]
     Network(Network),
     /// Print a completion script
@@ -132,29 +136,6 @@ pub(crate) enum Token {
         /// The token, or its part before the point
         #[arg(required = true, value_name = "TOKEN")]
         tokens: Vec<String>,
-    },
-}
-
-/// Commands about networks: which there are is a matter of the settings.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Network {
-    /// List networks
-    #[command(visible_alias = "list")]
-    Ls {
-        /// Ids only
-        #[arg(short, long)]
-        quiet: bool,
-        /// json, or a template such as '{{.Name}}' (after "table": with a header)
-        #[arg(long, value_name = "TEMPLATE")]
-        format: Option<String>,
-    },
-    /// Print everything known about networks as JSON
-    Inspect {
-        /// json, or a template such as '{{.Driver}}'
-        #[arg(short, long, value_name = "TEMPLATE")]
-        format: Option<String>,
-        #[arg(required = true, value_name = "NETWORK")]
-        names: Vec<String>,
     },
 }
 

@@ -36,6 +36,7 @@ mod restart;
 mod restarts;
 mod rm;
 mod run;
+mod shared;
 mod start;
 mod stats;
 mod stop;
@@ -115,6 +116,7 @@ pub(crate) struct Standalone {
     /// Its monitor (one at most).
     pub(crate) monitors: Arc<dyn Monitors>,
     config: Arc<Config>,
+    settings: Settings,
     /// The command that looks after its health.
     health: Vec<String>,
     lock: Lock,
@@ -140,10 +142,11 @@ impl Standalone {
         change(&mut config.engine);
         let config = Arc::new(config);
         let monitors: Arc<dyn Monitors> = Arc::new(UnixMonitors::new(config.clone()));
-        let network = network::shared(settings, &config)?;
+        let network = network::of(settings, &place, &config)?;
         let engine = Engine::start(config.clone(), image::open(settings)?, network, monitors.clone()).await?;
         let journal = Journal::of(settings);
-        Ok(Self { place, engine, monitors, config, health, lock, journal })
+        let settings = settings.clone();
+        Ok(Self { place, engine, monitors, config, settings, health, lock, journal })
     }
 
     /// Opens a container that exists.
@@ -159,20 +162,13 @@ impl Standalone {
         if let Some(place) = known.iter().find(|place| place.name == wanted) {
             return Self::at(settings, place.clone()).await;
         }
-        let mut found = None;
-        if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            for place in known {
-                // One that is being removed is none.
-                let Ok(other) = Self::at(settings, place).await else { continue };
-                if other.container().await?.is_some_and(|container| container.id.starts_with(name)) {
-                    if found.is_some() {
-                        bail!("Multiple IDs found with provided prefix: {name}");
-                    }
-                    found = Some(other);
-                }
-            }
+        let is_id = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let mut found = known.into_iter().filter(|place| is_id && place.has_id(settings, name));
+        match (found.next(), found.next()) {
+            (Some(place), None) => Self::at(settings, place).await,
+            (Some(_), Some(_)) => bail!("Multiple IDs found with provided prefix: {name}"),
+            (None, _) => Err(places::no_such(name)),
         }
-        found.ok_or_else(|| places::no_such(name))
     }
 
     /// What the user calls it.
@@ -182,6 +178,8 @@ impl Standalone {
 
     /// Starts the container, which is ours alone, and lets others in.
     pub(crate) async fn begin(&self, container_id: &str) -> anyhow::Result<()> {
+        // The future of finding others is as large as ours, of which it is a part.
+        Box::pin(shared::join(&self.settings, self)).await?;
         let request = StartContainerRequest { container_id: container_id.to_owned() };
         self.engine.start_container(request).await?;
         self.tell("start", &[]).await;

@@ -1,12 +1,15 @@
 //! What a single container may have beyond what CRI can say: file systems in memory, limits of its processes, the
-//! size of its shared memory, groups by name. Applied to a `config.json` that was made from CRI's words.
+//! size of its shared memory, groups by name, namespaces of others. Applied to a `config.json` that was made from CRI's words.
 
-use knarr_runtime::spec::{Memory, Mount, Pids, Resources, Rlimit, Spec};
+pub use knarr_runtime::spec::{BlockIo, DeviceRule, Mount, NamespaceKind, ThrottleDevice, WeightDevice};
+use knarr_runtime::spec::{Cpu, Linux, Memory, Namespace, Pids, Resources, Rlimit, Spec};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Nothing by default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Additions {
     /// File systems in memory: where, and with which mount options.
     pub tmpfs: Vec<(String, Vec<String>)>,
@@ -26,6 +29,24 @@ pub struct Additions {
     pub bare_system_paths: bool,
     /// Process 1 is a reaper that starts the command.
     pub init: bool,
+    /// Namespaces that are not the pod's: that at a path, or this machine's where there is none.
+    pub namespaces: Vec<(NamespaceKind, Option<String>)>,
+    /// In the place of those that go to the same places.
+    pub mounts: Vec<Mount>,
+    /// For the runtime.
+    pub annotations: BTreeMap<String, String>,
+    /// Name of its own UTS namespace, where that is not the pod's.
+    pub hostname: String,
+    /// NIS name of its own UTS namespace.
+    pub domainname: String,
+    /// Weights and throttles of block devices.
+    pub block_io: Option<BlockIo>,
+    /// Devices that it may use though nobody made them for it.
+    pub device_rules: Vec<DeviceRule>,
+    /// Microseconds of each period for its processes that ask for real time, and that period.
+    pub realtime: (Option<i64>, Option<u64>),
+    /// It is not killed when it is out of memory; it waits for some.
+    pub no_oom_kill: bool,
 }
 
 /// Where that program is in the container, and how its command line begins.
@@ -47,6 +68,9 @@ pub(crate) fn apply(additions: &Additions, group_ids: &[u32], reaper: &Path, spe
         "shm".clone_into(&mut shm.source);
         place(spec, shm);
     }
+    for mount in &additions.mounts {
+        place(spec, mount.clone());
+    }
     if let Some(process) = spec.process.as_mut() {
         for (name, soft, hard) in &additions.limits {
             let kind = format!("RLIMIT_{}", name.to_ascii_uppercase());
@@ -57,11 +81,30 @@ pub(crate) fn apply(additions: &Additions, group_ids: &[u32], reaper: &Path, spe
         let new: Vec<u32> = group_ids.iter().copied().filter(|id| !groups.contains(id)).collect();
         groups.extend(new);
     }
+    spec.annotations.extend(additions.annotations.clone());
+    if !additions.hostname.is_empty() {
+        spec.hostname.clone_from(&additions.hostname);
+    }
+    if !additions.domainname.is_empty() {
+        spec.domainname.clone_from(&additions.domainname);
+    }
+    if additions.namespaces.contains(&(NamespaceKind::Uts, None)) {
+        // That name is not ours to change.
+        spec.hostname.clear();
+    }
     let Some(linux) = spec.linux.as_mut() else { return };
     limit(additions, linux.resources.get_or_insert_default());
+    join(&additions.namespaces, linux);
     if additions.bare_system_paths {
         linux.masked_paths.clear();
         linux.readonly_paths.clear();
+    }
+}
+
+fn join(namespaces: &[(NamespaceKind, Option<String>)], linux: &mut Linux) {
+    for (kind, path) in namespaces {
+        linux.namespaces.retain(|known| known.kind != *kind);
+        linux.namespaces.extend(path.clone().map(|path| Namespace { kind: *kind, path }));
     }
 }
 
@@ -85,6 +128,15 @@ fn begin_with_reaper(program: &Path, spec: &mut Spec) {
 fn limit(additions: &Additions, resources: &mut Resources) {
     if additions.pids.is_some() {
         resources.pids = Some(Pids { limit: additions.pids });
+    }
+    resources.block_io = additions.block_io.clone().or(resources.block_io.take());
+    resources.devices.extend(additions.device_rules.iter().cloned());
+    if additions.realtime != (None, None) {
+        let cpu: &mut Cpu = resources.cpu.get_or_insert_default();
+        (cpu.realtime_runtime, cpu.realtime_period) = additions.realtime;
+    }
+    if additions.no_oom_kill {
+        resources.memory.get_or_insert_default().disable_oom_killer = Some(true);
     }
     if additions.memory_reservation.is_some() || additions.swappiness.is_some() {
         let memory: &mut Memory = resources.memory.get_or_insert_default();
@@ -177,5 +229,20 @@ mod tests {
         let linux = spec.linux.unwrap();
         assert_eq!(linux.resources.unwrap().pids.unwrap().limit, Some(5));
         assert!(linux.masked_paths.is_empty());
+    }
+
+    #[test]
+    fn a_namespace_of_another_or_of_the_machine() {
+        let mut spec = spec();
+        spec.hostname = "own".into();
+        let own = [NamespaceKind::Network, NamespaceKind::Uts, NamespaceKind::Pid];
+        spec.linux.as_mut().unwrap().namespaces =
+            own.map(|kind| Namespace { kind, path: "/own".into() }).to_vec();
+        let namespaces = vec![(NamespaceKind::Network, Some("/other".into())), (NamespaceKind::Uts, None)];
+        apply(&Additions { namespaces, ..Additions::default() }, &[], Path::new("/m"), &mut spec);
+        let found: Vec<_> =
+            spec.linux.unwrap().namespaces.into_iter().map(|known| (known.kind, known.path)).collect();
+        assert_eq!(found, [(NamespaceKind::Pid, "/own".into()), (NamespaceKind::Network, "/other".into())]);
+        assert_eq!(spec.hostname, "");
     }
 }

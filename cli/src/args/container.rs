@@ -7,8 +7,10 @@ use std::path::PathBuf;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Container {
     /// Run one container, with no daemon
+    #[command(disable_help_flag = true)]
     Run(Box<Run>),
     /// Make a container without starting it
+    #[command(disable_help_flag = true)]
     Create(Box<CreateOptions>),
     /// Start containers that were made or have ended
     Start(Start),
@@ -208,6 +210,9 @@ pub(crate) struct Stats {
     /// Print once and end
     #[arg(long)]
     pub(crate) no_stream: bool,
+    /// Whole ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
     /// json, or a template such as '{{.Name}} {{.MemUsage}}'
     #[arg(long, value_name = "TEMPLATE")]
     pub(crate) format: Option<String>,
@@ -217,6 +222,9 @@ pub(crate) struct Stats {
 
 #[derive(Debug, Args)]
 pub(crate) struct Update {
+    /// Start it again when it ends: no, on-failure[:MOST], always or unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) restart: Option<String>,
     #[command(flatten)]
     pub(crate) limits: Limits,
     #[arg(required = true, value_name = "CONTAINER")]
@@ -269,6 +277,9 @@ pub(crate) struct Logs {
     /// The time of each line first
     #[arg(short, long)]
     pub(crate) timestamps: bool,
+    /// What a log driver was told to add, which is nothing here
+    #[arg(long)]
+    pub(crate) details: bool,
     /// Only the last lines (a number, or all)
     #[arg(short = 'n', long, default_value = "all")]
     pub(crate) tail: String,

@@ -1,6 +1,7 @@
 //! What a container is made of, on the command line: the options that `knarr run` and `create` share.
 
-use clap::Args;
+use super::{Finer, Networking};
+use clap::{ArgAction, Args};
 use std::path::PathBuf;
 
 /// What a container is made of.
@@ -12,6 +13,9 @@ pub(crate) struct CreateOptions {
     /// Keep stdin open
     #[arg(short, long)]
     pub(crate) interactive: bool,
+    /// Join these alone of stdin, stdout and stderr
+    #[arg(short, long, value_name = "STREAM")]
+    pub(crate) attach: Vec<String>,
     /// Give the container a terminal
     #[arg(short, long)]
     pub(crate) tty: bool,
@@ -78,8 +82,8 @@ pub(crate) struct CreateOptions {
     /// One of engine.runtimes
     #[arg(long, value_name = "NAME")]
     pub(crate) runtime: Option<String>,
-    /// Logs are files here: json-file and local are taken for that, anything else is refused
-    #[arg(long, value_name = "DRIVER", value_parser = ["json-file", "local"])]
+    /// Logs are files here: json-file and local are taken for that, none keeps none, anything else is refused
+    #[arg(long, value_name = "DRIVER")]
     pub(crate) log_driver: Option<String>,
     /// Of a log driver; there is none, so this changes nothing
     #[arg(long, value_name = "NAME=VALUE")]
@@ -87,11 +91,11 @@ pub(crate) struct CreateOptions {
     /// Publish every port that the image exposes at a free port of this machine
     #[arg(short = 'P', long)]
     pub(crate) publish_all: bool,
-    /// bridge, host or none
+    /// bridge, host, none, container:NAME, or one made by `network create`
     #[arg(long, visible_alias = "net", default_value = "bridge")]
     pub(crate) network: String,
     /// Host name of the container
-    #[arg(long)]
+    #[arg(short = 'h', long)]
     pub(crate) hostname: Option<String>,
     /// A line of /etc/hosts (NAME:IP; host-gateway is this machine)
     #[arg(long, value_name = "NAME:IP")]
@@ -127,10 +131,10 @@ pub(crate) struct CreateOptions {
     /// A device of this machine (SOURCE[:TARGET[:rwm]])
     #[arg(long, value_name = "SOURCE[:TARGET[:rwm]]")]
     pub(crate) device: Vec<String>,
-    /// host: the processes of this machine are seen
+    /// host: the processes of this machine are seen; container:NAME
     #[arg(long, value_name = "MODE")]
     pub(crate) pid: Option<String>,
-    /// host: IPC objects are this machine's; private
+    /// host: IPC objects are this machine's; private, shareable, container:NAME
     #[arg(long, value_name = "MODE")]
     pub(crate) ipc: Option<String>,
     /// The root file system is read-only
@@ -157,6 +161,13 @@ pub(crate) struct CreateOptions {
     /// Instead of the image's entry point; empty: none
     #[arg(long)]
     pub(crate) entrypoint: Option<String>,
+    #[command(flatten)]
+    pub(crate) networking: Networking,
+    #[command(flatten)]
+    pub(crate) finer: Finer,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    pub(crate) help: Option<bool>,
     #[allow(missing_docs)]
     pub(crate) image: String,
     /// Instead of the image's command

@@ -21,6 +21,8 @@ const PATIENCE: usize = 3;
 #[derive(Debug)]
 pub(super) struct Manner {
     stdin: bool,
+    stdout: bool,
+    stderr: bool,
     keys: Vec<u8>,
     proxy: bool,
 }
@@ -28,7 +30,31 @@ pub(super) struct Manner {
 impl Manner {
     pub(super) fn new(terminal: &Terminal, stdin: bool) -> anyhow::Result<Self> {
         let keys = terminal::keys(&terminal.detach_keys)?;
-        Ok(Self { stdin, keys, proxy: terminal.sig_proxy })
+        Ok(Self { stdin, stdout: true, stderr: true, keys, proxy: terminal.sig_proxy })
+    }
+
+    /// With these streams alone, where any are named.
+    pub(super) fn only(self, streams: &[String], detached: bool) -> anyhow::Result<Self> {
+        if streams.is_empty() {
+            return Ok(self);
+        }
+        if detached {
+            bail!("Conflicting options: -a and -d");
+        }
+        let streams: Vec<String> = streams.iter().map(|stream| stream.to_ascii_lowercase()).collect();
+        let known = ["stdin", "stdout", "stderr"];
+        if let Some(other) = streams.iter().find(|stream| !known.contains(&stream.as_str())) {
+            bail!(
+                "invalid argument \"{other}\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR"
+            );
+        }
+        let named = |name: &str| streams.iter().any(|stream| stream == name);
+        Ok(Self {
+            stdin: self.stdin && named("stdin"),
+            stdout: named("stdout"),
+            stderr: named("stderr"),
+            ..self
+        })
     }
 }
 
@@ -94,7 +120,8 @@ pub(super) async fn join(
     let (detach, mut detached) = oneshot::channel();
     let keys = if created.tty { manner.keys.clone() } else { Vec::new() };
     let stdin = manner.stdin.then_some((keys, detach));
-    let printed = tokio::spawn(pump(session, stdin, created.tty));
+    let shown = (manner.stdout, manner.stderr);
+    let printed = tokio::spawn(pump(session, stdin, created.tty, shown));
     let exit = place.monitors.wait(&created.sandbox_id, &created.container_id);
     tokio::pin!(exit);
     let mut asked = 0;
@@ -126,6 +153,7 @@ async fn pump(
     session: AttachSession,
     typed: Option<(Vec<u8>, oneshot::Sender<()>)>,
     tty: bool,
+    shown: (bool, bool),
 ) -> anyhow::Result<()> {
     let AttachSession { stdin, output, resize } = session;
     let _kept = match typed {
@@ -137,18 +165,19 @@ async fn pump(
         None => Some(stdin),
     };
     let sizes = tty.then(|| tokio::spawn(terminal::follow_size(resize)));
-    let printed = print(output).await;
+    let printed = print(output, shown).await;
     if let Some(sizes) = sizes {
         sizes.abort();
     }
     printed
 }
 
-async fn print(mut output: Receiver<AttachOutput>) -> anyhow::Result<()> {
+async fn print(mut output: Receiver<AttachOutput>, (stdout, stderr): (bool, bool)) -> anyhow::Result<()> {
     while let Some(piece) = output.recv().await {
         match piece {
-            AttachOutput::Stdout(bytes) => write(&mut std::io::stdout(), &bytes)?,
-            AttachOutput::Stderr(bytes) => write(&mut std::io::stderr(), &bytes)?,
+            AttachOutput::Stdout(bytes) if stdout => write(&mut std::io::stdout(), &bytes)?,
+            AttachOutput::Stderr(bytes) if stderr => write(&mut std::io::stderr(), &bytes)?,
+            AttachOutput::Stdout(_) | AttachOutput::Stderr(_) => {}
         }
     }
     Ok(())

@@ -21,6 +21,7 @@ pub(crate) async fn run(settings: Settings, arguments: Exec) -> anyhow::Result<E
         bail!("container {} is paused, unpause the container before exec", arguments.name);
     }
     let detach = arguments.detach;
+    terminal::check(arguments.interactive && arguments.tty && !detach)?;
     let _raw = if arguments.tty && !detach { terminal::RawMode::enter()? } else { None };
     let options = ExecOptions {
         env: plan::environment::variables(&arguments.env_file, &arguments.env)?,

@@ -1,8 +1,10 @@
 //! Everything known about one container, for `ps`, `inspect` and their like.
 
 use super::health::Health;
-use super::restarts::History;
-use super::{Standalone, is_left_over, places, plan, run};
+use super::networks::record::Record;
+use super::restarts::{self, History};
+use super::{Standalone, is_left_over, places, plan, run, volumes};
+use crate::settings::Settings;
 use anyhow::Context;
 use jiff::Timestamp;
 use knarr_agent::cri::RuntimeService;
@@ -10,6 +12,7 @@ use knarr_agent::cri::v1::{ContainerState, ContainerStatus, ContainerStatusReque
 use knarr_agent::engine::additions::INIT;
 use knarr_images::ImageStore;
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// One container.
 #[derive(Debug)]
@@ -49,12 +52,16 @@ impl Facts {
         };
         let addresses = run::addresses(place, &container.pod_sandbox_id).await.unwrap_or_default();
         let options = status.labels.get(plan::OPTIONS_LABEL).map_or("{}", String::as_str);
+        let mut options: Value = serde_json::from_str(options).unwrap_or_default();
+        if let Some(policy) = restarts::changed(place.data_dir()) {
+            options["RestartPolicy"] = policy;
+        }
         Ok(Some(Self {
             name: place.name().to_owned(),
             paused: running && place.engine.is_paused(&container.id).await?,
             address: addresses.first().cloned().unwrap_or_default(),
             second_address: addresses.get(1).cloned().unwrap_or_default(),
-            options: serde_json::from_str(options).unwrap_or_default(),
+            options,
             spec: info["runtimeSpec"].clone(),
             pid: if running { info["pid"].as_i64().unwrap_or(0) } else { 0 },
             status,
@@ -103,6 +110,29 @@ impl Facts {
         }
     }
 
+    /// Its first process; 0 where none runs.
+    pub(crate) fn pid(&self) -> i64 {
+        self.pid
+    }
+
+    /// The name of its network.
+    pub(crate) fn network(&self) -> &str {
+        match self.options["NetworkMode"].as_str() {
+            None | Some("default") => "bridge",
+            Some(name) => name,
+        }
+    }
+
+    /// It has this network, which somebody made.
+    pub(crate) fn is_on(&self, network: &Record) -> bool {
+        self.network() == network.name
+    }
+
+    /// What the runtime mounts there.
+    pub(crate) fn mount_at(&self, target: &str) -> Option<&Value> {
+        self.spec["mounts"].as_array()?.iter().find(|mount| mount["destination"] == target)
+    }
+
     /// Places where the runtime mounted something: what it made for that is not the container's doing.
     pub(crate) fn mount_points(&self) -> Vec<std::path::PathBuf> {
         let mounts = self.spec["mounts"].as_array();
@@ -111,20 +141,14 @@ impl Facts {
     }
 
     /// The object of `docker inspect`, as far as both know a thing.
-    pub(crate) fn document(&self, log_file: &std::path::Path) -> Value {
+    pub(crate) fn document(&self, settings: &Settings, log_file: &Path) -> Value {
         let (status, process) = (&self.status, &self.spec["process"]);
         let words = process["args"].as_array().cloned().unwrap_or_default();
         let words = &words[if words.starts_with(&INIT.map(Value::from)) { INIT.len() } else { 0 }..];
         let (path, args) =
             words.split_first().map_or((Value::Null, &[][..]), |(first, rest)| (first.clone(), rest));
         let running = status.state() == ContainerState::ContainerRunning;
-        let mounts = status.mounts.iter().filter(|mount| !plan::is_own(&mount.container_path)).map(|mount| {
-            json!({
-                "Type": "bind", "Source": mount.host_path, "Destination": mount.container_path,
-                "Mode": if mount.readonly { "ro" } else { "" }, "RW": !mount.readonly,
-            })
-        });
-        let network = self.options["NetworkMode"].as_str().unwrap_or("bridge");
+        let network = self.network();
         let mut document = json!({
             "Id": status.id,
             "Created": time(status.created_at),
@@ -141,7 +165,7 @@ impl Facts {
             "Name": format!("/{}", self.name),
             "RestartCount": self.history.count,
             "HostConfig": self.options,
-            "Mounts": mounts.collect::<Vec<_>>(),
+            "Mounts": self.mounts(settings),
             "Config": {
                 "Hostname": self.env("HOSTNAME"), "User": self.user(), "Tty": process["terminal"].as_bool().unwrap_or(false),
                 "Env": process["env"], "Cmd": words, "Image": self.image(), "WorkingDir": process["cwd"],
@@ -163,6 +187,26 @@ impl Facts {
             document["Config"]["Healthcheck"] = check["Healthcheck"].clone();
         }
         document
+    }
+
+    /// What the user and the image wanted mounted.
+    fn mounts(&self, settings: &Settings) -> Vec<Value> {
+        let mounts = self.status.mounts.iter().filter(|mount| !plan::is_own(&mount.container_path));
+        let shown = mounts.map(|mount| {
+            let mode = if mount.readonly { "ro" } else { "" };
+            let mut shown = json!({
+                "Type": "bind", "Source": mount.host_path, "Destination": mount.container_path,
+                "Mode": mode, "RW": !mount.readonly, "Propagation": "rprivate",
+            });
+            if let Some(volume) = volumes::name_of(settings, Path::new(&mount.host_path)) {
+                shown["Type"] = json!("volume");
+                shown["Name"] = json!(volume);
+                shown["Driver"] = json!("local");
+                shown["Propagation"] = json!("");
+            }
+            shown
+        });
+        shown.collect()
     }
 
     pub(crate) fn env(&self, name: &str) -> String {

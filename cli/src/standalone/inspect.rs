@@ -41,7 +41,7 @@ fn is_missing(error: &anyhow::Error, name: &str) -> bool {
 async fn container(settings: &Settings, name: &str, sized: bool) -> anyhow::Result<Value> {
     let place = Standalone::find(settings, name).await?;
     let facts = Facts::expect(&place).await?;
-    let mut document = facts.document(&place.log_file());
+    let mut document = facts.document(settings, &place.log_file());
     if sized {
         let store = image::open(settings)?;
         let written = facts.written(&store);

@@ -1,10 +1,11 @@
 //! `knarr logs`: what a container wrote, from its CRI log.
 
 use super::Standalone;
+use super::facts::Facts;
 use crate::args::Logs;
 use crate::moment::moment;
 use crate::settings::Settings;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -29,6 +30,13 @@ fn is_closed(error: &std::io::Error) -> bool {
 async fn show(settings: Settings, arguments: Logs) -> anyhow::Result<()> {
     let place = Standalone::find(&settings, &arguments.name).await?;
     let file = place.log_file();
+    if Facts::expect(&place).await?.options["LogConfig"]["Type"] == "none" {
+        bail!("configured logging driver does not support reading");
+    }
+    if !file.exists() {
+        // It was never started.
+        return Ok(());
+    }
     let mut log = BufReader::new(File::open(&file).with_context(|| format!("open {}", file.display()))?);
     let wanted = Wanted::new(&arguments, Timestamp::now())?;
     let mut last: VecDeque<String> = VecDeque::new();

@@ -1,17 +1,23 @@
-//! `knarr network ls` and `inspect`: the networks that a container of `knarr run` can have. There are three; what they
-//! are is a matter of the settings.
+//! `knarr network`: the three networks that are always there, and those that users make (`record`), on which containers know
+//! each other by name (`names`).
+
+mod create;
+pub(crate) mod names;
+pub(crate) mod record;
+pub(crate) mod remove;
 
 use super::facts::Facts;
 use super::ps;
-use crate::args::Network as Command;
+use crate::args::{LsNetworks, Network as Command};
 use crate::settings::Settings;
 use crate::{output, template};
 use anyhow::{Context, bail};
 use knarr_agent::engine::network::cidr::Cidr;
 use knarr_images::Digest;
+use record::Record;
 use serde_json::{Map, Value, json};
 
-/// Name and driver of each.
+/// Name and driver of each that is always there.
 const NETWORKS: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), ("none", "null")];
 
 /// Header and field of each column.
@@ -21,7 +27,10 @@ const COLUMNS: [(&str, &str); 4] =
 /// One of the network commands.
 pub(crate) async fn run(settings: &Settings, command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Ls { quiet, format } => list(settings, quiet, format.as_deref()),
+        Command::Create(wanted) => create::run(settings, &wanted).await,
+        Command::Ls(arguments) => list(settings, &arguments).await,
+        Command::Rm { names, force } => remove::run(settings, &names, force).await,
+        Command::Prune { filter, force: _ } => remove::prune(settings, &filter).await,
         Command::Inspect { format, names } => {
             let facts = ps::facts(settings).await?;
             let found = names.iter().map(|name| document(settings, name, &facts));
@@ -34,62 +43,159 @@ pub(crate) async fn run(settings: &Settings, command: Command) -> anyhow::Result
     }
 }
 
-fn list(settings: &Settings, quiet: bool, format: Option<&str>) -> anyhow::Result<()> {
-    let row = |(name, driver): &(&str, &str)| {
+/// One of either kind.
+enum Known {
+    BuiltIn(&'static str, &'static str),
+    Made(Box<Record>),
+}
+
+impl Known {
+    fn all(settings: &Settings) -> anyhow::Result<Vec<Self>> {
+        let mut all: Vec<Self> =
+            NETWORKS.into_iter().map(|(name, driver)| Self::BuiltIn(name, driver)).collect();
+        all.extend(record::all(settings)?.into_iter().map(|record| Self::Made(Box::new(record))));
+        all.sort_by(|a, b| a.name().cmp(b.name()));
+        Ok(all)
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::BuiltIn(name, _) => name,
+            Self::Made(record) => &record.name,
+        }
+    }
+
+    fn driver(&self) -> &str {
+        match self {
+            Self::BuiltIn(_, driver) => driver,
+            Self::Made(_) => "bridge",
+        }
+    }
+
+    /// That of one that is always there is the same for as long as the settings are the same.
+    fn id(&self, settings: &Settings) -> String {
+        match self {
+            Self::BuiltIn(name, _) => {
+                let known = format!("{} {name}", settings.node.run_network.bridge);
+                Digest::of(known.as_bytes()).hex().to_owned()
+            }
+            Self::Made(record) => record.id.clone(),
+        }
+    }
+
+    fn row(&self, settings: &Settings, whole: bool) -> Value {
+        let id = self.id(settings);
+        let (internal, ipv6, labels) = match self {
+            Self::BuiltIn(..) => (false, false, String::new()),
+            Self::Made(record) => {
+                let labels = record.labels.iter().map(|(name, value)| format!("{name}={value}"));
+                (record.internal, record.second_subnet.is_some(), labels.collect::<Vec<_>>().join(","))
+            }
+        };
         json!({
-            "ID": &id(settings, name)[..12], "Name": name, "Driver": driver, "Scope": "local",
-            "IPv6": "false", "Internal": "false", "Labels": "",
+            "ID": if whole { &id } else { &id[..12] }, "Name": self.name(), "Driver": self.driver(),
+            "Scope": "local", "IPv6": ipv6.to_string(), "Internal": internal.to_string(), "Labels": labels,
         })
-    };
-    let rows: Vec<Value> = NETWORKS.iter().map(row).collect();
-    if quiet {
+    }
+
+    fn passes(&self, settings: &Settings, filter: &str, facts: &[Facts]) -> anyhow::Result<bool> {
+        let (key, value) = filter.split_once('=').with_context(|| format!("invalid filter '{filter}'"))?;
+        Ok(match (key, self) {
+            ("name", _) => self.name().contains(value),
+            ("id", _) => self.id(settings).starts_with(value),
+            ("driver", _) => self.driver() == value,
+            ("scope", _) => value == "local",
+            ("type", Self::BuiltIn(..)) => value == "builtin",
+            ("type", Self::Made(_)) => value == "custom",
+            ("label", Self::Made(record)) => remove::has_label(record, value),
+            ("label" | "dangling", Self::BuiltIn(..)) => false,
+            ("dangling", Self::Made(record)) => {
+                let used = facts.iter().any(|facts| facts.is_on(record));
+                used != matches!(value, "true" | "1")
+            }
+            _ => bail!("invalid filter '{key}'"),
+        })
+    }
+}
+
+async fn list(settings: &Settings, arguments: &LsNetworks) -> anyhow::Result<()> {
+    let wants_uses = arguments.filter.iter().any(|filter| filter.starts_with("dangling"));
+    let facts = if wants_uses { ps::facts(settings).await? } else { Vec::new() };
+    let mut rows = Vec::new();
+    'networks: for network in Known::all(settings)? {
+        for filter in &arguments.filter {
+            if !network.passes(settings, filter, &facts)? {
+                continue 'networks;
+            }
+        }
+        rows.push(network.row(settings, arguments.no_trunc));
+    }
+    if arguments.quiet {
         rows.iter().for_each(|row| output::line(row["ID"].as_str().unwrap_or_default()));
         return Ok(());
     }
-    template::print(&rows, format, &COLUMNS)
-}
-
-/// The same for as long as the settings are the same.
-fn id(settings: &Settings, name: &str) -> String {
-    let known = format!("{} {name}", settings.node.run_network.bridge);
-    Digest::of(known.as_bytes()).hex().to_owned()
+    template::print(&rows, arguments.format.as_deref(), &COLUMNS)
 }
 
 fn document(settings: &Settings, wanted: &str, facts: &[Facts]) -> anyhow::Result<Value> {
-    let called = |(name, _): &&(&str, &str)| {
-        *name == wanted || (wanted.len() >= 3 && id(settings, name).starts_with(wanted))
-    };
-    let Some((name, driver)) = NETWORKS.iter().find(called) else { bail!("network {wanted} not found") };
-    let (mut ranges, mut options) = (Vec::new(), json!({}));
-    if *name == "bridge" {
-        let network = &settings.node.run_network;
-        let gateway = Cidr::parse(&network.pod_cidr).context("run_network.pod_cidr")?.gateway();
-        ranges.push(json!({"Subnet": network.pod_cidr, "Gateway": gateway}));
-        ranges.extend(network.pod_cidr_v6.as_ref().map(|range| json!({"Subnet": range})));
-        options = json!({"com.docker.network.bridge.name": network.bridge});
-    }
-    Ok(json!({
-        "Name": name,
-        "Id": id(settings, name),
+    let all = Known::all(settings)?;
+    let found = all
+        .iter()
+        .find(|network| network.name() == wanted)
+        .or_else(|| all.iter().find(|network| wanted.len() >= 3 && network.id(settings).starts_with(wanted)));
+    let Some(network) = found else { bail!("network {wanted} not found") };
+    let mut document = json!({
+        "Name": network.name(),
+        "Id": network.id(settings),
         "Scope": "local",
-        "Driver": driver,
-        "EnableIPv6": ranges.len() > 1,
-        "IPAM": {"Driver": "default", "Options": Value::Null, "Config": ranges},
+        "Driver": network.driver(),
+        "EnableIPv6": false,
+        "IPAM": {"Driver": "default", "Options": Value::Null, "Config": []},
         "Internal": false,
-        "Containers": members(name, facts),
-        "Options": options,
+        "Attachable": false,
+        "Ingress": false,
+        "Containers": members(network, facts),
+        "Options": {},
         "Labels": {},
-    }))
+    });
+    match network {
+        Known::BuiltIn("bridge", _) => {
+            let shared = &settings.node.run_network;
+            let ranges = (shared.pod_cidr.as_str(), shared.pod_cidr_v6.as_deref());
+            describe(&mut document, ranges)?;
+            document["Options"] = json!({"com.docker.network.bridge.name": shared.bridge});
+        }
+        Known::BuiltIn(..) => {}
+        Known::Made(record) => {
+            describe(&mut document, (&record.subnet, record.second_subnet.as_deref()))?;
+            document["Created"] = json!(record.created.to_string());
+            document["Internal"] = json!(record.internal);
+            document["Options"] = json!(record.options);
+            document["Labels"] = json!(record.labels);
+        }
+    }
+    Ok(document)
+}
+
+fn describe(document: &mut Value, (first, second): (&str, Option<&str>)) -> anyhow::Result<()> {
+    let gateway = Cidr::parse(first)?.gateway();
+    let mut ranges = vec![json!({"Subnet": first, "Gateway": gateway})];
+    ranges.extend(second.map(|range| json!({"Subnet": range})));
+    document["EnableIPv6"] = json!(ranges.len() > 1);
+    document["IPAM"]["Config"] = json!(ranges);
+    Ok(())
 }
 
 /// The running containers that have it, by id.
-fn members(network: &str, facts: &[Facts]) -> Map<String, Value> {
+fn members(network: &Known, facts: &[Facts]) -> Map<String, Value> {
     let running = facts.iter().filter(|facts| matches!(facts.state(), "running" | "paused"));
-    let inside = running.filter(|facts| {
-        let mode = facts.options["NetworkMode"].as_str().unwrap_or("bridge");
-        mode == network || (network == "bridge" && mode == "default")
+    let inside = running.filter(|facts| match network {
+        Known::Made(record) => facts.is_on(record),
+        Known::BuiltIn(name, _) => facts.network() == *name,
     });
-    let member =
-        |facts: &Facts| (facts.status.id.clone(), json!({"Name": facts.name, "IPv4Address": facts.address}));
+    let member = |facts: &Facts| {
+        let address = if facts.address.is_empty() { String::new() } else { format!("{}/32", facts.address) };
+        (facts.status.id.clone(), json!({"Name": facts.name, "IPv4Address": address}))
+    };
     inside.map(member).collect()
 }

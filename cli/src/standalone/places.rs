@@ -87,6 +87,14 @@ impl Place {
         settings.node.state_dir.join("containers").join(&self.directory)
     }
 
+    /// Whether the id of its container begins like this. Its engine's records are named after it, so nobody is waited for
+    /// who has the container, which may be us.
+    pub(crate) fn has_id(&self, settings: &Settings, prefix: &str) -> bool {
+        let records = std::fs::read_dir(self.data_dir(settings).join("engine/containers"));
+        let mut records = records.into_iter().flatten().flatten();
+        records.any(|record| record.file_name().to_string_lossy().starts_with(prefix))
+    }
+
     /// Waits for the place's lock; an error if it is not there (any more).
     pub(crate) async fn lock(&self, settings: &Settings, hold: Hold) -> anyhow::Result<Lock> {
         let path = self.data_dir(settings).join("lock");

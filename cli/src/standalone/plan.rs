@@ -1,6 +1,7 @@
 //! `docker run` options as CRI messages: pure, and strict about what it does not understand.
 
 pub(super) mod environment;
+mod finer;
 pub(super) mod health;
 pub(super) mod limits;
 pub(super) mod mounts;
@@ -8,6 +9,8 @@ mod names;
 pub(super) mod ports;
 mod security;
 mod sizes;
+
+pub(super) use names::is_built_in;
 
 use super::restarts;
 use crate::args::CreateOptions;
@@ -58,6 +61,8 @@ pub(super) struct Plan {
 pub(super) struct Known<'a> {
     /// Name of the container.
     pub(super) name: &'a str,
+    /// Its host name, where that is another container's.
+    pub(super) hostname: Option<&'a str>,
     /// Name of its directory, which is nobody else's.
     pub(super) directory: &'a str,
     pub(super) image_id: &'a str,
@@ -83,10 +88,12 @@ pub(super) struct Known<'a> {
 /// The plan for one container. Its cgroup is `/knarr-run/DIRECTORY`.
 pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result<Plan> {
     let (policy, policy_name) = restarts::parse(&options.restart)?;
+    let driver = log_driver(options)?;
     if options.rm && policy != restarts::Policy::No {
         bail!("conflicting options: cannot specify both --restart and --rm");
     }
-    let network = names::network_mode(&options.network)?;
+    let network = names::network_mode(&options.network);
+    names::check(options)?;
     let mut ports = ports::all(&options.publish)?;
     if options.publish_all {
         ports.extend(ports::all(&known.exposed)?);
@@ -106,13 +113,13 @@ pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result
             namespace: "knarr-run".into(),
             attempt: 0,
         }),
-        hostname: names::hostname(options, known.name, network),
+        hostname: names::hostname(options, known.hostname.unwrap_or(known.name), network),
         log_directory: known.log_directory.display().to_string(),
         dns_config: Some(names::dns(options)),
         port_mappings: ports.clone(),
         labels: [("io.knarr.run".to_owned(), known.name.to_owned())].into(),
         linux: Some(LinuxPodSandboxConfig {
-            cgroup_parent: format!("{CGROUP}/{}", known.directory),
+            cgroup_parent: format!("{}/{}", cgroup_parent(options), known.directory),
             sysctls: environment::pairs("sysctl", &options.sysctl)?.into_iter().collect(),
             security_context: Some(LinuxSandboxSecurityContext {
                 namespace_options: Some(namespaces.clone()),
@@ -141,7 +148,7 @@ pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result
         working_dir: options.workdir.clone().unwrap_or_default(),
         envs: environment::environment(&options.env_file, &options.env)?,
         devices: security::devices(options)?,
-        log_path: LOG_FILE.into(),
+        log_path: if driver == "none" { String::new() } else { LOG_FILE.to_owned() },
         stdin: options.interactive,
         stdin_once: options.interactive && !known.detached,
         tty: options.tty,
@@ -207,7 +214,12 @@ fn for_inspect(
         "Binds": options.volume,
         "VolumesFrom": options.volumes_from,
         "NetworkMode": options.network,
+        "PidMode": options.pid.as_deref().unwrap_or_default(),
+        "IpcMode": options.ipc.as_deref().unwrap_or("private"),
+        "UTSMode": options.finer.uts.as_deref().unwrap_or_default(),
+        "CgroupParent": options.finer.cgroup_parent.as_deref().unwrap_or_default(),
         "PortBindings": ports::bindings(ports),
+        "LogConfig": {"Type": log_driver(options).unwrap_or_default(), "Config": {}},
         "RestartPolicy": restarts::document(policy, policy_name),
         "Init": options.init,
         "AutoRemove": options.rm,
@@ -236,7 +248,7 @@ fn additions(options: &CreateOptions, mounts: &[Wish]) -> anyhow::Result<Additio
         Wish::Memory { target, options } => Some((target.clone(), options.clone())),
         _ => None,
     });
-    Ok(Additions {
+    let mut additions = Additions {
         tmpfs: tmpfs.collect(),
         limits,
         shm_size: named("shm-size", &options.shm_size)?.and_then(|bytes| u64::try_from(bytes).ok()),
@@ -246,7 +258,30 @@ fn additions(options: &CreateOptions, mounts: &[Wish]) -> anyhow::Result<Additio
         swappiness: options.memory_swappiness,
         init: options.init,
         bare_system_paths: options.security_opt.iter().any(|option| option == "systempaths=unconfined"),
-    })
+        ..Additions::default()
+    };
+    finer::add(options, &mut additions)?;
+    Ok(additions)
+}
+
+/// Logs are files here, or nothing.
+fn log_driver(options: &CreateOptions) -> anyhow::Result<&str> {
+    match options.log_driver.as_deref() {
+        None | Some("") => Ok("json-file"),
+        Some(known @ ("json-file" | "local" | "none")) => Ok(known),
+        Some(other) => bail!(
+            "error looking up logging plugin {other}: plugin \"{other}\" not found: logs are files here \
+             (json-file, local), or nothing (none)"
+        ),
+    }
+}
+
+/// The cgroup that a container's own is made in.
+fn cgroup_parent(options: &CreateOptions) -> String {
+    match options.finer.cgroup_parent.as_deref().map(|path| path.trim_matches('/')) {
+        None | Some("") => CGROUP.to_owned(),
+        Some(path) => format!("/{path}"),
+    }
 }
 
 /// Where a container's own file of names goes.

@@ -94,6 +94,20 @@ pub(super) struct History {
 }
 
 const FILE: &str = "restarts";
+/// A policy that was given later takes the place of the first one.
+const CHANGED: &str = "restart-policy";
+
+/// Gives the container in this directory another policy; appears whole.
+pub(super) fn change(directory: &Path, document: &Value) -> anyhow::Result<()> {
+    let (file, new) = (directory.join(CHANGED), directory.join("restart-policy.new"));
+    let written = std::fs::write(&new, document.to_string()).and_then(|()| std::fs::rename(&new, &file));
+    written.with_context(|| format!("write {}", file.display()))
+}
+
+/// The policy that it was given later, if any.
+pub(super) fn changed(directory: &Path) -> Option<Value> {
+    serde_json::from_slice(&std::fs::read(directory.join(CHANGED)).ok()?).ok()
+}
 
 impl History {
     /// That of the container in this directory; nothing has happened where there is none.

@@ -4,10 +4,12 @@
 //! could not be invoked, 127 that it was not found (docker run's numbers).
 
 use super::attach::{Manner, Outcome, join};
+use super::facts::Facts;
+use super::networks::record::{self, Membership};
 use super::plan::health::OfImage;
 use super::plan::{self, Known, Plan};
-use super::{Standalone, helper, hosts, places, publish, recipe, volumes};
-use crate::args::{CreateOptions, Run};
+use super::{Standalone, helper, hosts, network, places, publish, recipe, shared, terminal, volumes};
+use crate::args::{CreateOptions, Networking, Run};
 use crate::events::{Journal, familiar};
 use crate::settings::Settings;
 use crate::{image, output};
@@ -27,17 +29,20 @@ const CLAIMS: usize = 3;
 
 /// Runs the container; errors of ours end with 125 to 127.
 pub(crate) async fn run(settings: Settings, arguments: Box<Run>) -> anyhow::Result<ExitCode> {
-    Ok(or_complain(started(&settings, &arguments).await))
+    let CreateOptions { interactive, tty, .. } = arguments.options;
+    terminal::check(interactive && tty && !arguments.detach)?;
+    Ok(or_complain(started(&settings, arguments).await))
 }
 
 /// Makes the container and prints its id.
 pub(crate) async fn create(settings: Settings, options: Box<CreateOptions>) -> anyhow::Result<ExitCode> {
-    Ok(or_complain(only_made(&settings, &options).await))
+    Ok(or_complain(only_made(&settings, options).await))
 }
 
 /// Its ports are claimed when it is started, as Docker does it.
-async fn only_made(settings: &Settings, options: &CreateOptions) -> anyhow::Result<ExitCode> {
-    let (place, created) = made(settings, options, true).await?;
+async fn only_made(settings: &Settings, mut options: Box<CreateOptions>) -> anyhow::Result<ExitCode> {
+    shared::by_id(settings, &mut options).await?;
+    let (place, created) = made(settings, &options, true).await?;
     place.disconnect().await?;
     output::line(&created.container_id);
     Ok(ExitCode::SUCCESS)
@@ -63,8 +68,10 @@ fn failure_code(text: &str) -> u8 {
     }
 }
 
-async fn started(settings: &Settings, arguments: &Run) -> anyhow::Result<ExitCode> {
-    let manner = Manner::new(&arguments.terminal, arguments.options.interactive)?;
+async fn started(settings: &Settings, mut arguments: Box<Run>) -> anyhow::Result<ExitCode> {
+    let manner = Manner::new(&arguments.terminal, arguments.options.interactive)?
+        .only(&arguments.options.attach, arguments.detach)?;
+    shared::by_id(settings, &mut arguments.options).await?;
     let (place, created) = made(settings, &arguments.options, arguments.detach).await?;
     let ended = match arguments.detach {
         true => begin(&place, &created).await.map(|()| {
@@ -119,6 +126,9 @@ async fn made(
         None => places::random()?,
     };
     let (place, lock) = places::reserve(settings, &name).await?;
+    if let Some(membership) = membership(settings, options)? {
+        record::join(&place.data_dir(settings), &membership)?;
+    }
     let helper = helper(settings, &place, "ended")?;
     let change = |engine: &mut EngineConfig| {
         engine.volatile = options.rm;
@@ -151,9 +161,39 @@ async fn made(
     Ok((place, created))
 }
 
+/// The container's part in a network that somebody made, where it asks for one.
+fn membership(settings: &Settings, options: &CreateOptions) -> anyhow::Result<Option<Membership>> {
+    let Networking { ip, network_alias, .. } = &options.networking;
+    if plan::is_built_in(&options.network) {
+        if ip.is_some() {
+            bail!("user specified IP address is supported on user defined networks only");
+        }
+        if !network_alias.is_empty() {
+            bail!("network-scoped alias is supported only for containers in user defined networks");
+        }
+        return Ok(None);
+    }
+    let found = record::expect(settings, &options.network)?;
+    Ok(Some(Membership { network: found.id, aliases: network_alias.clone(), address: *ip }))
+}
+
 async fn image_of(store: &ImageStore, journal: &Journal, options: &CreateOptions) -> anyhow::Result<Image> {
     let found = store.find(&options.image)?;
+    let wanted = options.platform.as_deref();
+    let other = match (&found, wanted) {
+        (Some(image), Some(wanted)) if !image::is_for(store, image, wanted)? => Some(format!(
+            "image with reference {} was found but does not provide the specified platform ({wanted})",
+            image.id
+        )),
+        _ => None,
+    };
     match (options.pull.as_str(), found) {
+        ("never", Some(_)) if other.is_some() => bail!(other.unwrap_or_default()),
+        ("missing", Some(_)) if other.is_some() => {
+            let pulled =
+                image::pull(store, journal, &options.image, options.platform.clone(), options.quiet).await;
+            pulled.context(other.unwrap_or_default())
+        }
         ("missing", Some(image)) | ("never", Some(image)) => Ok(image),
         ("never", None) => bail!("No such image: {}", options.image),
         (policy, _) => {
@@ -177,8 +217,14 @@ async fn make(
     let raw = &inspected.config["config"];
     let logs = place.log_file();
     let log_directory = logs.parent().context("log directory")?;
+    let network = shared::network_of(settings, &options.network).await?;
+    let hostname = match &network {
+        Some(other) => Some(Facts::expect(other).await?.env("HOSTNAME")),
+        None => None,
+    };
     let known = Known {
         name: place.name(),
+        hostname: hostname.as_deref(),
         directory: &place.place.directory,
         image_id: &image.id,
         image: (config.entrypoint().clone().unwrap_or_default(), config.cmd().clone().unwrap_or_default()),
@@ -199,7 +245,10 @@ async fn make(
     let runtime_handler = runtime_handler(settings, options.runtime.as_deref())?;
     let request = RunPodSandboxRequest { config: Some(sandbox.clone()), runtime_handler };
     let sandbox_id = place.engine.run_pod_sandbox(request).await?.pod_sandbox_id;
-    if !container.mounts.iter().any(|mount| plan::is_own(&mount.container_path)) {
+    let own = !container.mounts.iter().any(|mount| plan::is_own(&mount.container_path));
+    if let Some(other) = network.filter(|_| own) {
+        container.mounts.push(plan::hosts_mount(&other.hosts_files().0));
+    } else if own {
         let names = hosts::Names {
             hostname: &sandbox.hostname,
             gateway: &Cidr::parse(&settings.node.run_network.pod_cidr)?.gateway().to_string(),
@@ -253,7 +302,11 @@ fn chooses_ports(options: &CreateOptions) -> bool {
 pub(super) fn write_hosts(place: &Standalone, addresses: &[String], hostname: &str) -> anyhow::Result<()> {
     let (file, base) = place.hosts_files();
     let Ok(base) = std::fs::read_to_string(base) else { return Ok(()) };
-    let text = base + &hosts::own_lines(addresses, hostname);
+    let others = match network::names(&place.settings, place.data_dir())? {
+        Some(names) => names.others(&place.place.directory)?,
+        None => String::new(),
+    };
+    let text = base + &hosts::own_lines(addresses, hostname) + &others;
     std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))
 }
 

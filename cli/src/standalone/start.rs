@@ -4,7 +4,7 @@ use super::attach::{Manner, created, join};
 use super::each::each;
 use super::facts::Facts;
 use super::restarts::History;
-use super::{Standalone, is_running, places, plan, publish, recipe, restarts, run};
+use super::{Standalone, is_running, network, places, plan, publish, recipe, restarts, run};
 use crate::args::Start;
 use crate::settings::Settings;
 use anyhow::{Context, bail};
@@ -76,6 +76,7 @@ async fn ready(
 
 /// Gives it an address and its ports.
 pub(super) async fn connect(settings: &Settings, place: &Standalone, sandbox_id: &str) -> anyhow::Result<()> {
+    network::expect(settings, place.data_dir())?;
     if !place.is_connected().await? {
         let facts = Facts::expect(place).await?;
         publish::check_free(settings, &plan::ports::of_bindings(&facts.options["PortBindings"])).await?;

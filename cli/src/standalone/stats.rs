@@ -47,11 +47,13 @@ struct Sample {
 /// Shows running containers, or those that are named.
 pub(crate) async fn run(settings: Settings, arguments: Stats) -> anyhow::Result<()> {
     let live = !arguments.no_stream;
+    let shown = if arguments.no_trunc { usize::MAX } else { 12 };
     let mut before = look(&settings, &arguments).await?;
     loop {
         tokio::time::sleep(PERIOD).await;
         let now = look(&settings, &arguments).await?;
-        let rows: Vec<Value> = now.values().map(|sample| row(before.get(&sample.id), sample)).collect();
+        let rows: Vec<Value> =
+            now.values().map(|sample| row(before.get(&sample.id), sample, shown)).collect();
         if live && std::io::stdout().is_terminal() {
             output::line("\x1b[2J\x1b[H\x1b[A");
         }
@@ -133,14 +135,15 @@ fn total_memory() -> u64 {
     (info.totalram as u64).saturating_mul(info.mem_unit.into())
 }
 
-fn row(before: Option<&Sample>, now: &Sample) -> Value {
+/// With so many digits of the id.
+fn row(before: Option<&Sample>, now: &Sample, shown: usize) -> Value {
     let spent = before.map_or(0, |before| now.cpu.saturating_sub(before.cpu));
     let elapsed = before.map_or(0, |before| now.at.saturating_sub(before.at)).max(1);
     let of = |part: f64, whole: f64| format!("{:.2}%", if whole > 0.0 { 100.0 * part / whole } else { 0.0 });
     let pair = |(left, right): (u64, u64)| format!("{} / {}", output::size(left), output::size(right));
     json!({
-        "ID": now.id.chars().take(12).collect::<String>(),
-        "Container": now.id.chars().take(12).collect::<String>(),
+        "ID": now.id.chars().take(shown).collect::<String>(),
+        "Container": now.id.chars().take(shown).collect::<String>(),
         "Name": now.name,
         "CPUPerc": of(spent as f64, elapsed as f64),
         "MemUsage": format!("{} / {}", binary(now.memory), binary(now.limit)),
@@ -179,7 +182,7 @@ mod tests {
     fn figures_are_dockers() {
         let before = Sample { id: "a".into(), cpu: 1_000, at: 1_000, ..Sample::default() };
         let now = Sample { cpu: 501_000, at: 1_001_000, memory: 1 << 20, limit: 1 << 30, ..before.clone() };
-        let row = row(Some(&before), &now);
+        let row = row(Some(&before), &now, 12);
         assert_eq!(row["CPUPerc"], "50.00%");
         assert_eq!(row["MemUsage"], "1.000MiB / 1.000GiB");
         assert_eq!(row["MemPerc"], "0.10%");

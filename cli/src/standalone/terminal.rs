@@ -1,7 +1,8 @@
 //! The user's terminal while a container has it: raw mode that is always taken back, its size, and its keys.
 
+use anyhow::bail;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
@@ -28,6 +29,14 @@ impl Drop for RawMode {
         // The terminal may be gone; there is nobody left to tell.
         let _gone = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before);
     }
+}
+
+/// Fails, in Docker's words, where a terminal has to be shared and stdin is none.
+pub(super) fn check(shared: bool) -> anyhow::Result<()> {
+    if shared && !std::io::stdin().is_terminal() {
+        bail!("the input device is not a TTY");
+    }
+    Ok(())
 }
 
 /// Columns and rows of the terminal, if stdin is one.

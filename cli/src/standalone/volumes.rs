@@ -49,6 +49,13 @@ pub(super) async fn run(settings: &Settings, command: Command) -> anyhow::Result
     }
 }
 
+/// The volume whose contents lie there.
+pub(crate) fn name_of(settings: &Settings, path: &Path) -> Option<String> {
+    let inside = path.strip_prefix(root(settings)).ok()?;
+    let (name, rest) = (inside.iter().next()?, inside.iter().nth(1)?);
+    (rest == DATA).then(|| name.to_string_lossy().into_owned())
+}
+
 fn create(settings: &Settings, name: Option<String>, labels: &[String]) -> anyhow::Result<()> {
     let name = match name {
         Some(name) => name,

@@ -1,15 +1,16 @@
-//! `knarr system prune`: containers that do not run, then volumes if they are asked for, then images that nobody uses.
+//! `knarr system prune`: containers that do not run, networks that none has, then volumes if they are asked for, then images that nobody uses.
 
 use crate::args::{PruneAll, PruneImages};
 use crate::events::Journal;
 use crate::image::{self, prune::prune as prune_images};
 use crate::output;
 use crate::settings::Settings;
-use crate::standalone::{prune, volumes};
+use crate::standalone::{networks, prune, volumes};
 
 /// Removes all that and says how much it gave back.
 pub(crate) async fn run(settings: &Settings, arguments: &PruneAll) -> anyhow::Result<()> {
     let mut freed = prune::prune(settings, &arguments.filter).await?;
+    networks::remove::prune(settings, &arguments.filter).await?;
     let labels: Vec<String> =
         arguments.filter.iter().filter(|text| text.starts_with("label")).cloned().collect();
     if arguments.volumes {

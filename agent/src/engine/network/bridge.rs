@@ -45,7 +45,10 @@ struct Worker {
     frame: Frame,
     owner: PathBuf,
     configured_range: PodRange,
-    services: Cidr,
+    /// None where services are another network's.
+    services: Option<Cidr>,
+    /// The next pod's, where one is wanted.
+    address: Option<Ipv4Addr>,
     services_table: String,
     mtu: Option<u32>,
     /// Addresses whose pods this process is taking apart; never held while anything blocks.
@@ -54,9 +57,29 @@ struct Worker {
     elements: Mutex<Option<Elements>>,
 }
 
+/// What a network is that others' pods have no way into, but for published ports.
+#[derive(Debug, Clone, Default)]
+pub struct Apart {
+    /// Nothing leaves it.
+    pub internal: bool,
+    /// Bridges that its pods have no way into either.
+    pub others: Vec<String>,
+    /// The address that its next pod wants.
+    pub address: Option<Ipv4Addr>,
+}
+
 impl BridgeNetwork {
     /// Checks the configuration; the kernel is touched by the first `ready`, `setup` or `collect_garbage`.
     pub fn new(config: Arc<Config>) -> anyhow::Result<Arc<Self>> {
+        Self::checked(&config, None)
+    }
+
+    /// The same of a network that is apart from all others.
+    pub fn apart(config: &Config, apart: Apart) -> anyhow::Result<Arc<Self>> {
+        Self::checked(config, Some(apart))
+    }
+
+    fn checked(config: &Config, apart: Option<Apart>) -> anyhow::Result<Arc<Self>> {
         let network = &config.network;
         ensure!(
             valid_link_name(&network.bridge),
@@ -72,16 +95,24 @@ impl BridgeNetwork {
         let mut range = network.pod_cidr.clone();
         range.extend(network.pod_cidr_v6.iter().flat_map(|second| [",", second.as_str()]));
         let worker = Worker {
-            ledger: Ledger::new(config.network_dir()),
+            ledger: match &apart {
+                None => Ledger::new(config.network_dir()),
+                Some(_) => Ledger::new(config.network_dir()).of_network(&network.table),
+            },
             frame: Frame {
                 table: network.table.clone(),
                 bridge: network.bridge.clone(),
                 cluster: Cidr::parse(&network.cluster_cidr).context("network.cluster_cidr")?,
                 second_cluster: second_cluster.as_deref().map(Cidr6::parse).transpose()?,
+                apart: apart.clone(),
             },
             owner: config.data_dir.clone(),
             configured_range: PodRange::parse(&range).context("network.pod_cidr")?,
-            services: Cidr::parse(&network.service_cidr).context("network.service_cidr")?,
+            services: match &apart {
+                None => Some(Cidr::parse(&network.service_cidr).context("network.service_cidr")?),
+                Some(_) => None,
+            },
+            address: apart.and_then(|apart| apart.address),
             services_table: network.services_table(),
             mtu: network.mtu,
             departing: Mutex::default(),
@@ -130,7 +161,8 @@ impl Worker {
         let ledger = self.ledger.lock()?;
         self.finish_departures(&ledger)?;
         let range = self.range(&ledger)?;
-        let allocation = ledger.allocate(&pod.sandbox_id, &self.owner, range, &pod.host_ports)?;
+        let allocation =
+            ledger.allocate(&pod.sandbox_id, &self.owner, range, self.address, &pod.host_ports)?;
         let mut netlink = Netlink::open().context("open a netlink socket")?;
         let (bridge, mtu) = self.ensure_bridge(&mut netlink, &ledger)?;
         let empty = table::table(&self.frame, []);

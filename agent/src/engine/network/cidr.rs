@@ -58,6 +58,18 @@ impl Cidr {
         u32::from(address) & self.mask() == u32::from(self.network)
     }
 
+    /// Whether a pod may have the address: neither the bridge's own nor one that is nobody's.
+    pub fn is_for_pods(self, address: Ipv4Addr) -> bool {
+        let broadcast = u32::from(self.network) | !self.mask();
+        let place = u32::from(address);
+        self.contains(address) && place > u32::from(self.gateway()) && place != broadcast
+    }
+
+    /// Whether some address belongs to both.
+    pub fn meets(self, other: Self) -> bool {
+        self.contains(other.network) || other.contains(self.network)
+    }
+
     /// All addresses for pods, starting behind `last` and going round, so that an address rests before it comes back.
     pub fn pods_after(self, last: Option<Ipv4Addr>) -> impl Iterator<Item = Ipv4Addr> {
         let first = u32::from(self.network).saturating_add(2);

@@ -38,6 +38,9 @@ pub(crate) struct Allocation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) second: Option<Second>,
     pub(crate) host_ports: Vec<PortRecord>,
+    /// Which of the networks that share the directory it belongs to; empty is the first.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) network: String,
 }
 
 /// A host port, as it is written to disk.
@@ -68,19 +71,26 @@ const LEAVING: &str = "leaving";
 #[derive(Debug, Clone)]
 pub(crate) struct Ledger {
     dir: PathBuf,
+    network: String,
 }
 
 /// The directory while we hold its lock.
 #[derive(Debug)]
 pub(crate) struct LockedLedger<'a> {
     dir: &'a Path,
+    network: &'a str,
     /// Closing it releases the lock.
     _lock: File,
 }
 
 impl Ledger {
     pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, network: String::new() }
+    }
+
+    /// That of a further network, which shares the directory so that nobody's host ports are given away twice.
+    pub(crate) fn of_network(self, network: &str) -> Self {
+        Self { network: network.to_owned(), ..self }
     }
 
     /// Waits for the lock; blocks.
@@ -92,19 +102,24 @@ impl Ledger {
         let lock = File::options().create(true).truncate(false).write(true).open(&path);
         let lock = lock.with_context(|| format!("open {}", path.display()))?;
         flock(&lock, FlockOperation::LockExclusive).with_context(|| format!("lock {}", path.display()))?;
-        Ok(LockedLedger { dir: &self.dir, _lock: lock })
+        Ok(LockedLedger { dir: &self.dir, network: &self.network, _lock: lock })
     }
 }
 
 impl LockedLedger<'_> {
-    /// All allocations of pods.
+    /// All allocations of the network's pods.
     pub(crate) fn all(&self) -> anyhow::Result<Vec<Allocation>> {
-        self.list(PODS)
+        self.list(PODS).map(|all| self.own(all))
     }
 
     /// Allocations whose links are being deleted.
     pub(crate) fn leaving(&self) -> anyhow::Result<Vec<Allocation>> {
-        self.list(LEAVING)
+        self.list(LEAVING).map(|all| self.own(all))
+    }
+
+    fn own(&self, mut all: Vec<Allocation>) -> Vec<Allocation> {
+        all.retain(|pod| pod.network == self.network);
+        all
     }
 
     /// Whether the pod's address is still held by its departure.
@@ -135,6 +150,7 @@ impl LockedLedger<'_> {
         sandbox_id: &str,
         owner: &Path,
         range: PodRange,
+        wanted: Option<Ipv4Addr>,
         host_ports: &[HostPort],
     ) -> anyhow::Result<Allocation> {
         if let Some(known) = self.find(sandbox_id)? {
@@ -142,12 +158,12 @@ impl LockedLedger<'_> {
         }
         let host_ports: Vec<PortRecord> =
             host_ports.iter().filter(|port| port.host_port != 0).map(PortRecord::from).collect();
-        let pods = self.all()?;
+        let pods = self.list(PODS)?;
         if let Some(taken) = host_ports.iter().find(|port| clash(pods.iter(), port).is_some()) {
             let ip = taken.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
             bail!("Bind for {ip}:{} failed: port is already allocated", taken.host_port);
         }
-        let held = pods.into_iter().chain(self.leaving()?);
+        let held = pods.into_iter().chain(self.list(LEAVING)?);
         let (used, used_second): (BTreeSet<Ipv4Addr>, BTreeSet<_>) =
             held.map(|held| (held.address, held.second.map(|second| second.address))).unzip();
         // A pod of an earlier range may have the same place in the IPv6 range, which stayed.
@@ -155,7 +171,18 @@ impl LockedLedger<'_> {
             let second = range.second_of(address).map(|second| second.address);
             !used.contains(&address) && (second.is_none() || !used_second.contains(&second))
         };
-        let Some(address) = range.first.pods_after(self.last()).find(|address| is_free(*address)) else {
+        let address = match wanted {
+            None => range.first.pods_after(self.last()).find(|address| is_free(*address)),
+            Some(wanted) if !is_free(wanted) => bail!("Address already in use"),
+            Some(wanted) => {
+                ensure!(
+                    range.first.is_for_pods(wanted),
+                    "no configured subnet contains IP address {wanted} that a container may have"
+                );
+                Some(wanted)
+            }
+        };
+        let Some(address) = address else {
             bail!("no free address in pod CIDR {range} ({} in use)", used.len())
         };
         let allocation = Allocation {
@@ -166,6 +193,7 @@ impl LockedLedger<'_> {
             prefix: range.first.prefix(),
             second: range.second_of(address),
             host_ports,
+            network: self.network.to_owned(),
         };
         write(&self.pod_file(sandbox_id)?, &serde_json::to_vec(&allocation)?)?;
         write(&self.dir.join("last"), address.to_string().as_bytes())?;
@@ -187,6 +215,9 @@ impl LockedLedger<'_> {
 
     /// The range that `assign` wrote, if any.
     pub(crate) fn assigned_range(&self) -> anyhow::Result<Option<PodRange>> {
+        if !self.network.is_empty() {
+            return Ok(None);
+        }
         match fs::read_to_string(self.dir.join("pod_cidr")) {
             Ok(text) => Ok(PodRange::parse(text.trim()).ok()),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -201,7 +232,8 @@ impl LockedLedger<'_> {
 
     /// Forgets everything but the lock (whose removal would let two processes hold "the" lock).
     pub(crate) fn clear(&self) -> anyhow::Result<()> {
-        for name in ["pod_cidr", "last"] {
+        let shared: &[&str] = if self.network.is_empty() { &["pod_cidr", "last"] } else { &[] };
+        for name in shared {
             absent_is_fine(fs::remove_file(self.dir.join(name))).with_context(|| format!("remove {name}"))?;
         }
         for pod in self.all()? {
@@ -292,9 +324,9 @@ mod tests {
     fn the_same_sandbox_has_the_same_address() {
         let (_dir, ledger) = ledger();
         let ledger = ledger.lock().unwrap();
-        let first = ledger.allocate("a", Path::new("/x"), range(), &[]).unwrap();
-        assert_eq!(ledger.allocate("a", Path::new("/x"), range(), &[]).unwrap(), first);
-        assert_ne!(ledger.allocate("b", Path::new("/x"), range(), &[]).unwrap().address, first.address);
+        let first = ledger.allocate("a", Path::new("/x"), range(), None, &[]).unwrap();
+        assert_eq!(ledger.allocate("a", Path::new("/x"), range(), None, &[]).unwrap(), first);
+        assert_ne!(ledger.allocate("b", Path::new("/x"), range(), None, &[]).unwrap().address, first.address);
     }
 
     #[test]
@@ -307,7 +339,7 @@ mod tests {
             host_port: 80,
             container_port: 8080,
         };
-        let take = |id: &str, port: HostPort| ledger.allocate(id, Path::new("/x"), range(), &[port]);
+        let take = |id: &str, port: HostPort| ledger.allocate(id, Path::new("/x"), range(), None, &[port]);
         let first = take("a", port("tcp", Some("127.0.0.1"))).unwrap();
         take("b", port("udp", None)).unwrap();
         take("c", port("tcp", Some("10.0.0.1"))).unwrap();
@@ -333,13 +365,45 @@ mod tests {
     }
 
     #[test]
+    fn networks_share_ports_and_nothing_else() {
+        let (_dir, first) = ledger();
+        let second = first.clone().of_network("second");
+        let port = HostPort { protocol: "tcp", host_ip: None, host_port: 80, container_port: 80 };
+        let other = PodRange::parse("10.50.0.0/24").unwrap();
+        first.lock().unwrap().allocate("a", Path::new("/x"), range(), None, &[port.clone()]).unwrap();
+        let ledger = second.lock().unwrap();
+        let error = ledger.allocate("b", Path::new("/x"), other, None, &[port]).unwrap_err().to_string();
+        assert_eq!(error, "Bind for 0.0.0.0:80 failed: port is already allocated");
+        let found = ledger.allocate("b", Path::new("/x"), other, None, &[]).unwrap();
+        assert_eq!((found.address.to_string().as_str(), ledger.all().unwrap().len()), ("10.50.0.2", 1));
+        ledger.clear().unwrap();
+        drop(ledger);
+        assert_eq!(first.lock().unwrap().all().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_address_may_be_wanted() {
+        let (_dir, ledger) = ledger();
+        let ledger = ledger.lock().unwrap();
+        let take = |id: &str, wanted: &str| {
+            ledger.allocate(id, Path::new("/x"), range(), Some(wanted.parse().unwrap()), &[])
+        };
+        assert_eq!(take("a", "10.42.0.9").unwrap().address.to_string(), "10.42.0.9");
+        assert_eq!(take("b", "10.42.0.9").unwrap_err().to_string(), "Address already in use");
+        for outside in ["10.42.0.0", "10.42.0.1", "10.42.0.15", "10.43.0.4"] {
+            let error = take("c", outside).unwrap_err().to_string();
+            assert!(error.starts_with("no configured subnet contains"), "{outside}: {error}");
+        }
+    }
+
+    #[test]
     fn a_full_range_says_so() {
         let (_dir, ledger) = ledger();
         let ledger = ledger.lock().unwrap();
         for n in 0..13 {
-            ledger.allocate(&format!("pod{n}"), Path::new("/x"), range(), &[]).unwrap();
+            ledger.allocate(&format!("pod{n}"), Path::new("/x"), range(), None, &[]).unwrap();
         }
-        let error = ledger.allocate("late", Path::new("/x"), range(), &[]).unwrap_err().to_string();
+        let error = ledger.allocate("late", Path::new("/x"), range(), None, &[]).unwrap_err().to_string();
         assert_eq!(error, "no free address in pod CIDR 10.42.0.0/28 (13 in use)");
     }
 
@@ -348,12 +412,12 @@ mod tests {
         let (_dir, ledger) = ledger();
         let ledger = ledger.lock().unwrap();
         let tiny = PodRange::parse("10.42.0.0/30").unwrap();
-        let first = ledger.allocate("a", Path::new("/x"), tiny, &[]).unwrap();
+        let first = ledger.allocate("a", Path::new("/x"), tiny, None, &[]).unwrap();
         ledger.leave(&first).unwrap();
         assert_eq!((ledger.all().unwrap(), ledger.leaving().unwrap()), (vec![], vec![first.clone()]));
-        assert!(ledger.allocate("b", Path::new("/x"), tiny, &[]).is_err());
+        assert!(ledger.allocate("b", Path::new("/x"), tiny, None, &[]).is_err());
         ledger.release(&first).unwrap();
-        assert_eq!(ledger.allocate("b", Path::new("/x"), tiny, &[]).unwrap().address, first.address);
+        assert_eq!(ledger.allocate("b", Path::new("/x"), tiny, None, &[]).unwrap().address, first.address);
     }
 
     #[test]
@@ -361,7 +425,7 @@ mod tests {
         let (_dir, ledger) = ledger();
         let ledger = ledger.lock().unwrap();
         let allocate = |id: &str, range: &str| {
-            ledger.allocate(id, Path::new("/x"), PodRange::parse(range).unwrap(), &[]).unwrap()
+            ledger.allocate(id, Path::new("/x"), PodRange::parse(range).unwrap(), None, &[]).unwrap()
         };
         let old = allocate("old", "10.42.0.0/24,fd00::/112");
         fs::remove_file(ledger.dir.join("last")).unwrap();
@@ -375,10 +439,10 @@ mod tests {
     fn a_cut_record_is_no_record() {
         let (dir, ledger) = ledger();
         let ledger = ledger.lock().unwrap();
-        ledger.allocate("a", Path::new("/x"), range(), &[]).unwrap();
+        ledger.allocate("a", Path::new("/x"), range(), None, &[]).unwrap();
         fs::write(dir.path().join("network/pods/a"), b"{\"sandbox").unwrap();
         assert_eq!(ledger.all().unwrap(), []);
-        ledger.allocate("a", Path::new("/x"), range(), &[]).unwrap();
+        ledger.allocate("a", Path::new("/x"), range(), None, &[]).unwrap();
         assert_eq!(ledger.all().unwrap().len(), 1);
     }
 
@@ -401,7 +465,7 @@ mod tests {
             for (pod, arrives) in steps {
                 let id = format!("pod{pod}");
                 if arrives {
-                    match ledger.allocate(&id, Path::new("/x"), range(), &[]) {
+                    match ledger.allocate(&id, Path::new("/x"), range(), None, &[]) {
                         Ok(allocation) => { model.insert(id, allocation.address); }
                         Err(_) => prop_assert_eq!(model.len(), 13),
                     }

@@ -39,7 +39,7 @@ pub(crate) struct Bridge {
     pub(crate) second_addresses: BTreeSet<(Ipv6Addr, u8)>,
     /// Service addresses are routed here, so that host processes reach them without a default route, and a
     /// service's packet never leaves by the uplink.
-    pub(crate) services: Cidr,
+    pub(crate) services: Option<Cidr>,
 }
 
 /// One pod's link.
@@ -94,14 +94,16 @@ pub(crate) fn ensure_bridge(netlink: &mut Netlink, bridge: &Bridge) -> anyhow::R
         addresses::set(netlink, index, &bridge.second_addresses)
             .with_context(|| format!("set the IPv6 addresses of bridge {}", bridge.name))?;
     }
-    let route = RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(bridge.services.network(), bridge.services.prefix())
-        .output_interface(index)
-        .scope(RouteScope::Link)
-        .build();
-    netlink
-        .change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)
-        .with_context(|| format!("route {} to bridge {}", bridge.services, bridge.name))?;
+    if let Some(services) = bridge.services {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(services.network(), services.prefix())
+            .output_interface(index)
+            .scope(RouteScope::Link)
+            .build();
+        netlink
+            .change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)
+            .with_context(|| format!("route {services} to bridge {}", bridge.name))?;
+    }
     Ok(index)
 }
 

@@ -3,6 +3,7 @@
 //! Host ports are two map look-ups however many there are. Our table never accepts on behalf of others: a packet
 //! that another table drops (a `FORWARD` policy of a firewall) stays dropped.
 
+use super::bridge::Apart;
 use super::cidr::Cidr;
 use super::ledger::{Allocation, PortRecord};
 use super::pod_range::Cidr6;
@@ -18,6 +19,8 @@ pub(crate) struct Frame {
     pub(crate) cluster: Cidr,
     /// The same for IPv6; the table knows nothing of IPv6 where absent.
     pub(crate) second_cluster: Option<Cidr6>,
+    /// It has no way to or from other networks but published ports.
+    pub(crate) apart: Option<Apart>,
 }
 
 /// Names and types that differ between the two families of addresses.
@@ -149,6 +152,25 @@ fn add_chains(table: &mut Table, frame: &Frame) {
         ("no-redirects", Chain::base("type filter hook output priority filter; policy accept;", redirects)),
     ];
     table.chains.extend(chains.map(|(name, chain)| (name.to_owned(), chain)));
+    if let Some(apart) = &frame.apart {
+        let kind = "type filter hook forward priority filter; policy accept;";
+        table.chains.insert("apart".to_owned(), Chain::base(kind, borders(bridge, apart)));
+    }
+}
+
+/// What passes between this bridge and others.
+fn borders(bridge: &str, apart: &Apart) -> Vec<String> {
+    let mut rules = Vec::new();
+    if apart.internal {
+        rules.push(format!("iifname \"{bridge}\" oifname != \"{bridge}\" drop"));
+        rules.push(format!("iifname != \"{bridge}\" oifname \"{bridge}\" drop"));
+    }
+    // A published port leads here, from wherever it is used.
+    rules.push("ct status dnat accept".to_owned());
+    rules.push(format!("iifname != \"{bridge}\" oifname \"{bridge}\" ct state new drop"));
+    let others = apart.others.iter();
+    rules.extend(others.map(|other| format!("iifname \"{bridge}\" oifname \"{other}\" ct state new drop")));
+    rules
 }
 
 #[cfg(test)]
@@ -163,6 +185,7 @@ mod tests {
             bridge: "knarr0".into(),
             cluster: Cidr::parse("10.42.0.0/16").unwrap(),
             second_cluster: None,
+            apart: None,
         }
     }
 
@@ -174,6 +197,7 @@ mod tests {
             gateway: Ipv4Addr::new(10, 42, 0, 1),
             prefix: 24,
             second: None,
+            network: String::new(),
             host_ports: ports
                 .iter()
                 .map(|&(protocol, ip, host_port, container_port)| PortRecord {

@@ -139,7 +139,10 @@ fn mount(text: &str) -> anyhow::Result<Wish> {
             "bind-propagation" => at.propagation = propagation(value)?,
             "tmpfs-size" => memory.push(format!("size={value}")),
             "tmpfs-mode" => memory.push(format!("mode={value}")),
+            // Kernels that can do it do it, and volumes are directories of this machine.
             "consistency" => {}
+            "bind-recursive" if ["enabled", "writable"].contains(&value) => {}
+            "volume-driver" if value == "local" => {}
             other => bail!("unexpected key '{other}' in '{field}'"),
         }
     }

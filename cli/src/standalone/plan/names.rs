@@ -1,16 +1,46 @@
 //! Networks, namespaces, host names and name servers.
 
 use crate::args::CreateOptions;
+use crate::standalone::shared;
 use anyhow::bail;
 use knarr_agent::cri::v1::{DnsConfig, NamespaceMode, NamespaceOption};
 use std::net::IpAddr;
 
-pub(super) fn network_mode(name: &str) -> anyhow::Result<NamespaceMode> {
+/// What `--network` is without that somebody has made it.
+pub(in crate::standalone) fn is_built_in(name: &str) -> bool {
+    matches!(name, "bridge" | "default" | "none" | "host") || shared::target(name).is_some()
+}
+
+pub(super) fn network_mode(name: &str) -> NamespaceMode {
     match name {
-        "bridge" | "default" => Ok(NamespaceMode::Pod),
-        "none" => Ok(NamespaceMode::Container),
-        "host" => Ok(NamespaceMode::Node),
-        other => bail!("network {other} not found: --network is bridge, host or none"),
+        "bridge" | "default" => NamespaceMode::Pod,
+        "none" => NamespaceMode::Container,
+        // What it has of its own stays unused.
+        name if shared::target(name).is_some() => NamespaceMode::Container,
+        "host" => NamespaceMode::Node,
+        // One that somebody made; whether it is there is looked up by whoever makes the container.
+        _ => NamespaceMode::Pod,
+    }
+}
+
+/// What cannot be had together with the network of another container.
+pub(super) fn check(options: &CreateOptions) -> anyhow::Result<()> {
+    if shared::target(&options.network).is_none() {
+        return Ok(());
+    }
+    let conflicts = [
+        (options.hostname.is_some(), "hostname and the network mode"),
+        (!options.dns.is_empty(), "dns and the network mode"),
+        (!options.add_host.is_empty(), "custom host-to-IP mapping and the network mode"),
+        (
+            !options.publish.is_empty() || options.publish_all,
+            "port publishing and the container type network mode",
+        ),
+        (!options.expose.is_empty(), "port exposing and the container type network mode"),
+    ];
+    match conflicts.into_iter().find(|(given, _)| *given) {
+        Some((_, what)) => bail!("conflicting options: {what}"),
+        None => Ok(()),
     }
 }
 
@@ -18,12 +48,14 @@ pub(super) fn namespaces(options: &CreateOptions, network: NamespaceMode) -> any
     let pid = match options.pid.as_deref() {
         None | Some("" | "private") => NamespaceMode::Container,
         Some("host") => NamespaceMode::Node,
-        Some(other) => bail!("--pid {other}: invalid PID mode; host, or none given"),
+        Some(name) if shared::target(name).is_some() => NamespaceMode::Container,
+        Some(_) => bail!("--pid: invalid PID mode"),
     };
     let ipc = match options.ipc.as_deref() {
         None | Some("" | "private" | "shareable") => NamespaceMode::Pod,
         Some("host") => NamespaceMode::Node,
-        Some(other) => bail!("--ipc {other}: invalid IPC mode; host or private"),
+        Some(name) if shared::target(name).is_some() => NamespaceMode::Pod,
+        Some(other) => bail!("invalid IPC mode: {other}"),
     };
     Ok(NamespaceOption {
         network: network as i32,

@@ -5,6 +5,7 @@ use super::*;
 fn known() -> Known<'static> {
     Known {
         name: "one",
+        hostname: None,
         directory: "one",
         image_id: "sha256:1",
         image: (vec!["entry".into()], vec!["cmd".into()]),

@@ -1,0 +1,97 @@
+//! The command line of `knarr network`, and the options by which `run` and `create` take part in a network.
+
+use clap::{Args, Subcommand};
+use std::net::Ipv4Addr;
+
+/// How a container takes part in a network that somebody made.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Networking {
+    /// The address that it wants
+    #[arg(long, value_name = "IP")]
+    pub(crate) ip: Option<Ipv4Addr>,
+    /// A further name for the others on its network
+    #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
+    pub(crate) network_alias: Vec<String>,
+}
+
+/// Commands about networks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Network {
+    /// Make a network and print its id
+    Create(CreateNetwork),
+    /// List networks
+    #[command(visible_alias = "list")]
+    Ls(LsNetworks),
+    /// Print everything known about networks as JSON
+    Inspect {
+        /// json, or a template such as '{{.Driver}}'
+        #[arg(short, long, value_name = "TEMPLATE")]
+        format: Option<String>,
+        #[arg(required = true, value_name = "NETWORK")]
+        names: Vec<String>,
+    },
+    /// Remove networks
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// One that is not there is no error
+        #[arg(short, long)]
+        force: bool,
+        #[arg(required = true, value_name = "NETWORK")]
+        names: Vec<String>,
+    },
+    /// Remove networks that no container uses
+    Prune {
+        /// label=NAME[=VALUE], label!=NAME[=VALUE], until=TIME
+        #[arg(long, value_name = "KEY=VALUE")]
+        filter: Vec<String>,
+        /// Nothing is asked for here, so this changes nothing
+        #[arg(short, long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateNetwork {
+    /// bridge, which is the only one
+    #[arg(short, long, default_value = "bridge")]
+    pub(crate) driver: String,
+    /// Its range of addresses; one of each family at most
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) subnet: Vec<String>,
+    /// This machine's address in it: the first of the range, which is the only one
+    #[arg(long, value_name = "IP")]
+    pub(crate) gateway: Vec<String>,
+    /// Nothing leaves it
+    #[arg(long)]
+    pub(crate) internal: bool,
+    /// With a range of IPv6 addresses, which --subnet has to give
+    #[arg(long)]
+    pub(crate) ipv6: bool,
+    /// Set metadata (NAME=VALUE)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// com.docker.network.bridge.name=LINK, com.docker.network.driver.mtu=BYTES
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) opt: Vec<String>,
+    /// So it is anyway
+    #[arg(long)]
+    pub(crate) attachable: bool,
+    #[allow(missing_docs)]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsNetworks {
+    /// Ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Whole ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// name=, id=, driver=, label=NAME[=VALUE], type=builtin|custom, scope=, dangling=BOOL
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// json, or a template such as '{{.Name}}' (after "table": with a header)
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
+}

@@ -1,0 +1,108 @@
+//! `knarr network create`: what is asked for is checked and written down; the first container makes the bridge.
+
+use super::record::{self, Record};
+use crate::args::CreateNetwork;
+use crate::output;
+use crate::settings::Settings;
+use crate::standalone::plan;
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use knarr_agent::engine::network::bridge::BridgeNetwork;
+use knarr_agent::engine::network::cidr::Cidr;
+use knarr_images::Digest;
+use std::collections::BTreeMap;
+
+/// Makes it, and prints its id.
+pub(super) async fn run(settings: &Settings, wanted: &CreateNetwork) -> anyhow::Result<()> {
+    check(wanted)?;
+    let _alone = record::alone(settings).await?;
+    let known = record::all(settings)?;
+    if known.iter().any(|record| record.name == wanted.name) {
+        bail!("network with name {} already exists", wanted.name);
+    }
+    let (first, second) = subnets(wanted)?;
+    let subnet = range(settings, &known, first)?;
+    gateways(wanted, subnet)?;
+    let created = Timestamp::now();
+    let record = Record {
+        name: wanted.name.clone(),
+        id: Digest::of(format!("{} {created} {}", wanted.name, std::process::id()).as_bytes())
+            .hex()
+            .to_owned(),
+        created,
+        subnet: subnet.to_string(),
+        second_subnet: second,
+        internal: wanted.internal,
+        labels: pairs(&wanted.label),
+        options: pairs(&wanted.opt),
+    };
+    // Whatever is wrong with it is said now, not by the first container.
+    BridgeNetwork::apart(&record.config(settings), record.apart(settings, None))?;
+    record.keep(settings)?;
+    output::line(&record.id);
+    Ok(())
+}
+
+fn check(wanted: &CreateNetwork) -> anyhow::Result<()> {
+    if plan::is_built_in(&wanted.name) {
+        bail!("operation is not permitted on predefined {} network", wanted.name);
+    }
+    if wanted.driver != "bridge" {
+        bail!("plugin \"{}\" not found", wanted.driver);
+    }
+    let legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    let first = wanted.name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+    if !first || wanted.name.len() > 128 || !wanted.name.chars().all(legal) {
+        bail!("invalid network name ({}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", wanted.name);
+    }
+    Ok(())
+}
+
+/// One range of each family at most.
+fn subnets(wanted: &CreateNetwork) -> anyhow::Result<(Option<Cidr>, Option<String>)> {
+    let (second, first): (Vec<&String>, Vec<&String>) =
+        wanted.subnet.iter().partition(|text| text.contains(':'));
+    if first.len() > 1 || second.len() > 1 {
+        bail!("bridge driver doesn't support multiple subnets");
+    }
+    if wanted.ipv6 && second.is_empty() {
+        bail!("--ipv6: a range of IPv6 addresses has to be given with --subnet");
+    }
+    let first = first.first().map(|text| Cidr::parse(text)).transpose()?;
+    Ok((first, second.first().map(|text| (*text).clone())))
+}
+
+/// The range that was asked for, or a free one.
+fn range(settings: &Settings, known: &[Record], wanted: Option<Cidr>) -> anyhow::Result<Cidr> {
+    let node = &settings.node;
+    let own = known.iter().map(|record| record.subnet.as_str());
+    let own = own.chain([node.run_network.pod_cidr.as_str(), &node.network.pod_cidr]);
+    let mut taken = own.map(Cidr::parse).collect::<anyhow::Result<Vec<_>>>()?;
+    let Some(wanted) = wanted else {
+        let routes = std::fs::read_to_string("/proc/net/route").context("read /proc/net/route")?;
+        taken.extend(record::routed(&routes));
+        return record::free_range(&taken);
+    };
+    if taken.iter().any(|other| other.meets(wanted)) {
+        bail!("invalid pool request: Pool overlaps with other one on this address space");
+    }
+    Ok(wanted)
+}
+
+fn gateways(wanted: &CreateNetwork, subnet: Cidr) -> anyhow::Result<()> {
+    let own = subnet.gateway().to_string();
+    match wanted.gateway.iter().find(|address| !address.contains(':') && **address != own) {
+        Some(other) => {
+            bail!("--gateway {other}: the gateway of {subnet} is {own}, and no other one can be chosen")
+        }
+        None => Ok(()),
+    }
+}
+
+fn pairs(given: &[String]) -> BTreeMap<String, String> {
+    let split = |text: &String| {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    given.iter().map(split).collect()
+}

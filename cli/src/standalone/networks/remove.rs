@@ -1,0 +1,81 @@
+//! `knarr network rm` and `prune`: networks that nothing runs on go, with their bridges.
+
+use super::record::{self, Record};
+use crate::moment::moment;
+use crate::output;
+use crate::settings::Settings;
+use crate::standalone::facts::Facts;
+use crate::standalone::{network, plan, ps};
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+
+/// Removes every one it can, then reports those it could not.
+pub(super) async fn run(settings: &Settings, names: &[String], force: bool) -> anyhow::Result<()> {
+    crate::standalone::each::each(names, async |name| {
+        if plan::is_built_in(name) {
+            bail!("{name} is a pre-defined network and cannot be removed");
+        }
+        let _alone = record::alone(settings).await?;
+        match record::find(settings, name)? {
+            Some(record) => remove(settings, &record, &ps::facts(settings).await?).await?,
+            None if force => {}
+            None => bail!("network {name} not found"),
+        }
+        Ok(name.to_owned())
+    })
+    .await
+}
+
+async fn remove(settings: &Settings, record: &Record, facts: &[Facts]) -> anyhow::Result<()> {
+    if facts
+        .iter()
+        .any(|facts| facts.state() != "created" && facts.is_on(record) && !facts.address.is_empty())
+    {
+        bail!("error while removing network: network {} id {} has active endpoints", record.name, record.id);
+    }
+    network::take_apart(settings, record).await?;
+    let directory = record.directory(settings);
+    std::fs::remove_dir_all(&directory).with_context(|| format!("remove {}", directory.display()))
+}
+
+/// Removes those that no container has, ended or not.
+pub(crate) async fn prune(settings: &Settings, filters: &[String]) -> anyhow::Result<()> {
+    let _alone = record::alone(settings).await?;
+    let facts = ps::facts(settings).await?;
+    let mut removed = Vec::new();
+    for record in record::all(settings)? {
+        let used = facts.iter().any(|facts| facts.is_on(&record));
+        if !used && holds(filters, &record)? {
+            remove(settings, &record, &facts).await?;
+            removed.push(record.name);
+        }
+    }
+    if !removed.is_empty() {
+        output::line("Deleted Networks:");
+        removed.iter().for_each(|name| output::line(name));
+        output::line("");
+    }
+    Ok(())
+}
+
+fn holds(filters: &[String], record: &Record) -> anyhow::Result<bool> {
+    for text in filters {
+        let (key, value) = text.split_once('=').with_context(|| format!("invalid filter '{text}'"))?;
+        let holds = match key {
+            "label" => has_label(record, value),
+            "label!" => !has_label(record, value),
+            "until" => record.created < moment(value, Timestamp::now()).with_context(|| text.clone())?,
+            _ => bail!("invalid filter '{key}'"),
+        };
+        if !holds {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// `NAME[=VALUE]`.
+pub(super) fn has_label(record: &Record, wanted: &str) -> bool {
+    let (name, value) = wanted.split_once('=').map_or((wanted, None), |(name, value)| (name, Some(value)));
+    record.labels.get(name).is_some_and(|known| value.is_none_or(|value| value == known))
+}
