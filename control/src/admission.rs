@@ -28,9 +28,11 @@ mod policies;
 mod priority;
 mod quotas;
 mod rbac_escalation;
+mod rights;
 mod runtime_class;
 mod service_account;
 mod storage_class;
+mod versions;
 pub(crate) mod volume_protection;
 mod webhooks;
 
@@ -52,12 +54,21 @@ pub(crate) struct Write<'a> {
     pub(crate) user: &'a User,
     pub(crate) operation: Operation,
     pub(crate) resource: &'a Resource,
+    /// What the client wrote, where `resource` is another version of it.
+    pub(crate) sent: Option<&'a Resource>,
     pub(crate) subresource: &'a str,
     pub(crate) namespace: &'a str,
     pub(crate) name: &'a str,
     /// The state before; `None` for a new object.
     pub(crate) old: Option<&'a Value>,
     pub(crate) dry_run: bool,
+}
+
+impl<'a> Write<'a> {
+    /// What the client wrote, for one that is seen as something else.
+    fn sent(&self) -> Option<&'a Resource> {
+        self.sent.or(Some(self.resource))
+    }
 }
 
 impl Write<'_> {

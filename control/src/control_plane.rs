@@ -118,7 +118,7 @@ impl ControlPlane {
             Subject { common_name: "kube-apiserver-kubelet-client", organization: Some(MASTERS), names: &[] };
         let kubelets = Kubelets::new(&pki.identity("kubelet-client", &kubelet)?)?;
         let mut tokens = Tokens::new(Issuer::open(&pki)?);
-        let rbac = Rbac::new(store.clone());
+        let rbac = Arc::new(Rbac::new(store.clone()));
         let token = pki.secret("admin.token", || Ok(crate::random::token()))?;
         tokens.insert(token, User::new("kubernetes-admin", &[MASTERS]));
         let (stop, shutdown) = watch::channel(false);

@@ -32,6 +32,7 @@ pub(crate) mod ownership;
 pub(crate) mod pod_control;
 mod pod_gc;
 pub(crate) mod pods;
+mod policy_types;
 mod replica_set;
 mod replication_controller;
 mod resource_quota;
@@ -119,6 +120,7 @@ const CONTROLLING: &[fn(&mut Plane) -> Task] = &[
     service_cidr::wire,
     ip_address::wire,
     flow_schema::wire,
+    policy_types::wire,
     node_cidr::wire,
     node_lifecycle::wire,
     pod_gc::wire,

@@ -6,6 +6,9 @@
 mod known;
 mod library;
 pub(crate) mod patches;
+pub(crate) mod typing;
+
+pub(crate) use library::authorizer::{Authorizer, Judge, Objects};
 
 use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString};
 use cel::common::value::Val;
@@ -52,6 +55,13 @@ impl Variables {
     /// Adds a variable.
     pub(crate) fn with(mut self, name: &str, value: &Value) -> Self {
         self.values.push((name.to_owned(), to_cel(value)));
+        self
+    }
+
+    /// Adds `authorizer`, and what it says of the objects that the request is about.
+    pub(crate) fn with_authorizer(mut self, authorizer: Authorizer, request: Objects) -> Self {
+        self.set("authorizer", Box::new(authorizer));
+        self.set("authorizer.requestResource", Box::new(request));
         self
     }
 

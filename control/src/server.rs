@@ -79,7 +79,7 @@ pub(crate) struct Server {
     pub(crate) table: Table,
     pub(crate) openapi: crate::openapi::Documents,
     pub(crate) tokens: Tokens,
-    pub(crate) rbac: Rbac,
+    pub(crate) rbac: Arc<Rbac>,
     pub(crate) addresses: ServiceAddresses,
     pub(crate) kubelets: Kubelets,
     pub(crate) quotas: crate::admission::Quotas,

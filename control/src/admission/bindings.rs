@@ -2,7 +2,8 @@
 //! parameters that the binding names. The same for policies that refuse and for those that change.
 
 use super::matching::{is_exempt, matches};
-use super::{Operation, Write};
+use super::versions::Lens;
+use super::{Operation, Write, rights};
 use crate::expressions::{Expression, Variables};
 use crate::registry::fields;
 use crate::server::Server;
@@ -19,6 +20,8 @@ pub(super) struct Invocation {
     pub(super) binding: Arc<Value>,
     /// Null where the policy takes none; or why there is none.
     pub(super) params: Result<Value, String>,
+    /// In which version it sees the write.
+    pub(super) lens: Lens,
 }
 
 impl Invocation {
@@ -50,12 +53,15 @@ pub(super) async fn in_force(
         let name = fields::text(&binding, "/spec/policyName");
         let found = server.object_at(&format!("{PREFIX}{policies}/{name}")).await?;
         let Some(policy) = found else { continue };
-        if !is_about(server, write, &policy, &binding, object).await? {
-            continue;
-        }
+        let Some(lens) = lens(server, write, &policy, &binding, object).await? else { continue };
         let found = params(server, write, &policy, &binding).await?;
         let (policy, binding) = (Arc::new(policy), Arc::new(binding));
-        let one = |params| Invocation { policy: policy.clone(), binding: binding.clone(), params };
+        let one = |params| Invocation {
+            policy: policy.clone(),
+            binding: binding.clone(),
+            params,
+            lens: lens.clone(),
+        };
         match found {
             Ok(found) => invocations.extend(found.into_iter().map(|params| one(Ok(params)))),
             Err(why) => invocations.push(one(Err(format!("failed to configure binding: {why}")))),
@@ -68,26 +74,27 @@ fn key(binding: &Value) -> (&str, &str) {
     (fields::text(binding, "/spec/policyName"), meta::name(binding))
 }
 
-async fn is_about(
+/// The version in which a policy is about the write, if it is.
+async fn lens(
     server: &Server,
     write: Write<'_>,
     policy: &Value,
     binding: &Value,
     object: &Value,
-) -> Result<bool, Status> {
+) -> Result<Option<Lens>, Status> {
     let constraints = &policy["spec"]["matchConstraints"];
-    if !matches(server, write, constraints, "/resourceRules", object).await? {
-        return Ok(false);
-    }
+    let Some(lens) = matches(server, write, constraints, "/resourceRules", object).await? else {
+        return Ok(None);
+    };
     let narrower = &binding["spec"]["matchResources"];
     if narrower.is_null() {
-        return Ok(true);
+        return Ok(Some(lens));
     }
     let mut narrower = narrower.clone();
     if fields::list(&narrower, "/resourceRules").is_empty() {
         narrower["resourceRules"] = constraints["resourceRules"].clone();
     }
-    matches(server, write, &narrower, "/resourceRules", object).await
+    Ok(matches(server, write, &narrower, "/resourceRules", object).await?.map(|_| lens))
 }
 
 /// The objects of parameters that the binding names; one null where the policy takes none. What is wrong with them is
@@ -143,23 +150,36 @@ async fn params(
 
 /// What expressions can use about the request itself.
 pub(super) fn request(write: Write<'_>) -> Value {
-    let resource = write.resource;
-    json!({
+    let (resource, sent) = (write.resource, write.sent.unwrap_or(write.resource));
+    let mut request = json!({
         "kind": {"group": resource.group, "version": resource.version, "kind": resource.kind},
         "resource": {"group": resource.group, "version": resource.version, "resource": resource.plural},
         "subResource": write.subresource, "name": write.name, "namespace": write.namespace,
         "operation": write.operation.as_str(), "dryRun": write.dry_run,
         "userInfo": {"username": write.user.name, "uid": write.user.uid, "groups": write.user.groups},
-    })
+        "requestKind": {"group": sent.group, "version": sent.version, "kind": sent.kind},
+        "requestResource": {"group": sent.group, "version": sent.version, "resource": sent.plural},
+        "requestSubResource": write.subresource,
+    });
+    let options = match write.operation {
+        Operation::Create => "CreateOptions",
+        Operation::Update => "UpdateOptions",
+        Operation::Delete => "DeleteOptions",
+        Operation::Connect => return request,
+    };
+    request["options"] = json!({"apiVersion": "meta.k8s.io/v1", "kind": options});
+    request
 }
 
 /// The variables of conditions and validations.
-pub(super) fn variables(write: Write<'_>, object: &Value) -> Variables {
+pub(super) fn variables(server: &Server, write: Write<'_>, object: &Value) -> Variables {
     let new = if write.operation == Operation::Delete { &Value::Null } else { object };
+    let (authorizer, objects) = rights::authorizer(server, write);
     Variables::default()
         .with("object", new)
         .with("oldObject", write.old.unwrap_or(&Value::Null))
         .with("request", &request(write))
+        .with_authorizer(authorizer, objects)
 }
 
 /// Whether all `matchConditions` hold. One that fails counts by the failure policy.

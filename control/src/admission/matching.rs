@@ -1,6 +1,7 @@
 //! Which writes a webhook or a policy is about: rules of operations and resources, and selectors of namespaces and
 //! objects. The same fields in all configurations.
 
+use super::versions::{self, Lens};
 use super::{Operation, Write};
 use crate::registry::fields;
 use crate::server::Server;
@@ -25,28 +26,41 @@ pub(super) fn is_exempt(write: Write<'_>) -> bool {
         || matches!(&*write.resource.group, "authentication.k8s.io" | "authorization.k8s.io")
 }
 
-/// Whether `constraints` (a webhook, or the constraints of a policy) are about the write.
+/// Whether `constraints` (a webhook, or the constraints of a policy) are about the write, and which version they name.
 pub(super) async fn matches(
     server: &Server,
     write: Write<'_>,
     constraints: &Value,
     rules: &str,
     object: &Value,
-) -> Result<bool, Status> {
-    let excluded = fields::list(constraints, "/excludeResourceRules").iter().any(|rule| covers(rule, write));
-    let listed = fields::list(constraints, rules);
-    if excluded || !listed.iter().any(|rule| covers(rule, write)) {
-        return Ok(false);
-    }
+) -> Result<Option<Lens>, Status> {
+    let excluded = covering(server, write, constraints, "/excludeResourceRules").is_some();
+    let Some(lens) = covering(server, write, constraints, rules).filter(|_| !excluded) else {
+        return Ok(None);
+    };
     let of_object = selects(constraints, "/objectSelector", object)
         || write.old.is_some_and(|old| selects(constraints, "/objectSelector", old));
     if !of_object {
-        return Ok(false);
+        return Ok(None);
     }
     match namespace_object(server, write, object).await? {
-        Some(namespace) => Ok(selects(constraints, "/namespaceSelector", &namespace)),
-        None => Ok(true),
+        Some(namespace) if !selects(constraints, "/namespaceSelector", &namespace) => Ok(None),
+        _ => Ok(Some(lens)),
     }
+}
+
+/// The version in which a rule names the write: the written one, or else another of the same resource.
+fn covering(server: &Server, write: Write<'_>, constraints: &Value, rules: &str) -> Option<Lens> {
+    let rules = fields::list(constraints, rules);
+    let named = |write: Write<'_>| rules.iter().any(|rule| covers(rule, write));
+    if named(write) {
+        return Some(Lens::default());
+    }
+    if rules.is_empty() || fields::text(constraints, "/matchPolicy") == "Exact" {
+        return None;
+    }
+    let others = versions::others(server, write).into_iter();
+    others.into_iter().find(|other| named(Write { resource: other, ..write })).map(Lens::of)
 }
 
 /// The namespace a write is in; of a write of a namespace, that namespace.
@@ -114,6 +128,7 @@ mod tests {
             user: &user,
             operation: Operation::Create,
             resource: &pods,
+            sent: None,
             subresource,
             namespace: "n",
             name: "p",

@@ -73,6 +73,19 @@ impl From<String> for Fault {
 impl Invocation {
     /// Makes the changes of one policy; whether there were any.
     async fn run(&self, server: &Server, write: Write<'_>, object: &mut Value) -> Result<bool, Status> {
+        let Some(mut seen) = self.lens.see(server, write, object).await? else {
+            return self.run_on(server, write, object).await;
+        };
+        let mut other = seen.take();
+        let changed = self.run_on(server, seen.write(write), &mut other).await?;
+        if changed {
+            *object = seen.back(server, write, other).await?;
+        }
+        Ok(changed)
+    }
+
+    /// The same on an object in the version that the policy names.
+    async fn run_on(&self, server: &Server, write: Write<'_>, object: &mut Value) -> Result<bool, Status> {
         let before = object.clone();
         match self.mutations(server, write, object).await {
             Ok(()) => {}
@@ -90,7 +103,7 @@ impl Invocation {
         let namespace = namespace_object(server, write, object).await.map_err(Fault::Refused)?;
         let namespace = namespace.unwrap_or(Value::Null);
         let known = |object: &Value| {
-            variables(write, object).with("params", params).with("namespaceObject", &namespace)
+            variables(server, write, object).with("params", params).with("namespaceObject", &namespace)
         };
         let spec = &self.policy["spec"];
         if !conditions_hold(fields::list(spec, "/matchConditions"), &known(object))? {

@@ -127,6 +127,7 @@ mod tests {
             user: &user,
             operation,
             resource,
+            sent: None,
             subresource: "",
             namespace: "n",
             name,

@@ -3,6 +3,7 @@
 use super::Write;
 use super::bindings::{Invocation, conditions_hold, in_force, variables};
 use super::matching::namespace_object;
+use super::versions::Seen;
 use crate::expressions::{Expression, Variables, compose};
 use crate::registry::fields;
 use crate::server::Server;
@@ -25,7 +26,9 @@ pub(super) async fn check(server: &Server, write: Write<'_>, object: &Value) -> 
         match &invocation.params {
             Ok(params) => {
                 let namespace = namespace_object(server, write, object).await?.unwrap_or(Value::Null);
-                for denial in invocation.evaluate(write, object, params, &namespace) {
+                let seen = invocation.lens.see(server, write, object).await?;
+                let (as_seen, object) = Seen::instead(&seen, write, object);
+                for denial in invocation.evaluate(server, as_seen, object, params, &namespace) {
                     invocation.act(write, denial, &mut warnings)?;
                 }
             }
@@ -38,10 +41,17 @@ pub(super) async fn check(server: &Server, write: Write<'_>, object: &Value) -> 
 }
 
 impl Invocation {
-    fn evaluate(&self, write: Write<'_>, object: &Value, params: &Value, namespace: &Value) -> Vec<Denial> {
+    fn evaluate(
+        &self,
+        server: &Server,
+        write: Write<'_>,
+        object: &Value,
+        params: &Value,
+        namespace: &Value,
+    ) -> Vec<Denial> {
         let spec = &self.policy["spec"];
         let mut variables =
-            variables(write, object).with("params", params).with("namespaceObject", namespace);
+            variables(server, write, object).with("params", params).with("namespaceObject", namespace);
         match conditions_hold(fields::list(spec, "/matchConditions"), &variables) {
             Ok(true) => {}
             Ok(false) => return Vec::new(),

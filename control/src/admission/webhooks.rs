@@ -3,6 +3,7 @@
 
 use super::bindings::{conditions_hold, request, variables};
 use super::matching::{is_exempt, matches};
+use super::versions::{Lens, Seen};
 use super::{Operation, Write};
 use crate::registry::fields;
 use crate::server::Server;
@@ -28,15 +29,18 @@ async fn concerned(
     write: Write<'_>,
     kind: &str,
     object: &Value,
-) -> Result<Vec<Value>, Status> {
+) -> Result<Vec<(Value, Lens)>, Status> {
     let mut hooks = Vec::new();
     if is_exempt(write) {
         return Ok(hooks);
     }
     for configuration in server.objects_below(&format!("{PREFIX}{kind}/")).await? {
         for hook in fields::list(&configuration, "/webhooks") {
-            if matches(server, write, hook, "/rules", object).await? && wanted(write, hook, object)? {
-                hooks.push(hook.clone());
+            let Some(lens) = matches(server, write, hook, "/rules", object).await? else { continue };
+            let seen = lens.see(server, write, object).await?;
+            let (as_seen, object) = Seen::instead(&seen, write, object);
+            if wanted(server, as_seen, hook, object)? {
+                hooks.push((hook.clone(), lens));
             }
         }
     }
@@ -44,9 +48,9 @@ async fn concerned(
 }
 
 /// Whether the conditions of the webhook hold.
-fn wanted(write: Write<'_>, hook: &Value, object: &Value) -> Result<bool, Status> {
+fn wanted(server: &Server, write: Write<'_>, hook: &Value, object: &Value) -> Result<bool, Status> {
     let conditions = fields::list(hook, "/matchConditions");
-    match conditions_hold(conditions, &variables(write, object)) {
+    match conditions_hold(conditions, &variables(server, write, object)) {
         Ok(holds) => Ok(holds),
         Err(_) if ignores_failures(hook) => Ok(false),
         Err(why) => Err(write.forbidden(&format!("webhook {:?}: match conditions: {why}", name(hook)))),
@@ -65,16 +69,16 @@ fn ignores_failures(hook: &Value) -> bool {
 pub(super) async fn mutate(server: &Server, write: Write<'_>, object: &mut Value) -> Result<bool, Status> {
     let hooks = concerned(server, write, "mutatingwebhookconfigurations", object).await?;
     let mut changed_by = Vec::new();
-    for (index, hook) in hooks.iter().enumerate() {
-        if ask_and_patch(server, write, hook, object).await? {
+    for (index, (hook, lens)) in hooks.iter().enumerate() {
+        if ask_and_patch(server, write, (hook, lens), object).await? {
             changed_by.push(index);
         }
     }
     // Once more for those who want to see what later ones changed.
     let last = changed_by.last().copied().unwrap_or(0);
-    for hook in hooks.iter().take(last).filter(|hook| fields::text(hook, "/reinvocationPolicy") == "IfNeeded")
-    {
-        ask_and_patch(server, write, hook, object).await?;
+    let asks = |hook: &Value| fields::text(hook, "/reinvocationPolicy") == "IfNeeded";
+    for (hook, lens) in hooks.iter().take(last).filter(|(hook, _)| asks(hook)) {
+        ask_and_patch(server, write, (hook, lens), object).await?;
     }
     Ok(!changed_by.is_empty())
 }
@@ -82,17 +86,23 @@ pub(super) async fn mutate(server: &Server, write: Write<'_>, object: &mut Value
 async fn ask_and_patch(
     server: &Server,
     write: Write<'_>,
-    hook: &Value,
+    (hook, lens): (&Value, &Lens),
     object: &mut Value,
 ) -> Result<bool, Status> {
-    let verdict = ask(server, write, hook, object).await?;
+    let seen = lens.see(server, write, object).await?;
+    let (as_seen, shown) = Seen::instead(&seen, write, object);
+    let verdict = ask(server, as_seen, hook, shown).await?;
     let Some(operations) = verdict.patch else { return Ok(false) };
-    let patched = patch::json::apply(object, &operations)
+    let patched = patch::json::apply(shown, &operations)
         .map_err(|error| failure(hook, &format!("the patch does not apply: {error}")))?;
     if !patched.is_object() || meta::name(&patched) != meta::name(object) || patched["kind"] != object["kind"]
     {
         return Err(failure(hook, "the patch makes another object of it"));
     }
+    let patched = match &seen {
+        Some(seen) => seen.back(server, write, patched).await?,
+        None => patched,
+    };
     let changed = patched != *object;
     *object = patched;
     Ok(changed)
@@ -105,7 +115,11 @@ pub(super) async fn validate(
     object: &Value,
 ) -> Result<Vec<String>, Status> {
     let hooks = concerned(server, write, "validatingwebhookconfigurations", object).await?;
-    let asked = hooks.iter().map(|hook| ask(server, write, hook, object));
+    let asked = hooks.iter().map(|(hook, lens)| async move {
+        let seen = lens.see(server, write, object).await?;
+        let (as_seen, object) = Seen::instead(&seen, write, object);
+        ask(server, as_seen, hook, object).await
+    });
     let verdicts = futures_util::future::try_join_all(asked).await?;
     Ok(verdicts.into_iter().flat_map(|verdict| verdict.warnings).collect())
 }
@@ -140,17 +154,6 @@ async fn ask(server: &Server, write: Write<'_>, hook: &Value, object: &Value) ->
 fn review(write: Write<'_>, object: &Value) -> Value {
     let mut request = request(write);
     request["uid"] = crate::random::uid().into();
-    request["requestKind"] = request["kind"].clone();
-    request["requestResource"] = request["resource"].clone();
-    let kind = match write.operation {
-        Operation::Create => "CreateOptions",
-        Operation::Update => "UpdateOptions",
-        Operation::Delete => "DeleteOptions",
-        Operation::Connect => "",
-    };
-    if !kind.is_empty() {
-        request["options"] = json!({"apiVersion": "meta.k8s.io/v1", "kind": kind});
-    }
     if let Some(parts) = request.as_object_mut() {
         parts.retain(|_, value| value != "");
     }

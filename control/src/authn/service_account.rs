@@ -160,13 +160,19 @@ impl Claims {
             Some(Holder::Secret(one)) => is_alive(store, &format!("core/secrets/{namespace}/"), one).await?,
             Some(Holder::Node(node)) => is_alive(store, "core/nodes/", node).await?,
         }
-        let groups = [
-            "system:serviceaccounts".to_owned(),
-            format!("system:serviceaccounts:{namespace}"),
-            AUTHENTICATED.to_owned(),
-        ];
-        Some(User { name: self.sub.clone(), groups: groups.into(), uid: bound.serviceaccount.uid.clone() })
+        Some(User { uid: bound.serviceaccount.uid.clone(), ..user(namespace, &bound.serviceaccount.name) })
     }
+}
+
+/// The user that an account is.
+pub(crate) fn user(namespace: &str, name: &str) -> User {
+    let groups = [
+        "system:serviceaccounts".to_owned(),
+        format!("system:serviceaccounts:{namespace}"),
+        AUTHENTICATED.to_owned(),
+    ];
+    let name = format!("system:serviceaccount:{namespace}:{name}");
+    User { name, groups: groups.into(), uid: String::new() }
 }
 
 async fn is_alive(store: &dyn Store, prefix: &str, reference: &Reference) -> Option<()> {

@@ -1,6 +1,7 @@
 //! What Kubernetes adds to CEL: quantities, addresses of networks and of pages, searching in texts, and more about lists.
 //! Expressions of policies and of custom resources are written with these.
 
+pub(super) mod authorizer;
 mod lists;
 mod network;
 mod quantity;
@@ -21,6 +22,7 @@ pub(super) fn extend(env: &mut Env) -> Result<(), DeclarationError> {
         cel::extensions::strings,
         cel::extensions::lists,
         cel::extensions::math,
+        authorizer::extend,
         lists::extend,
         network::extend,
         quantity::extend,

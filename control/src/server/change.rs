@@ -101,6 +101,7 @@ impl<'a> At<'a> {
             user,
             operation,
             resource,
+            sent: None,
             subresource: part.subresource(),
             namespace,
             name,
@@ -137,14 +138,13 @@ impl Server {
     ) -> Result<Written, Status> {
         self.admit_into_namespace(resource, namespace, meta::name(&object)).await?;
         let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
-        let mut attempts = if generated { MAX_NAMES } else { 1 };
-        loop {
-            attempts -= 1;
+        for _ in 1..if generated { MAX_NAMES } else { 1 } {
             match self.insert_once(resource, namespace, object.clone(), manner).await {
-                Err(status) if status.reason == "AlreadyExists" && attempts > 0 => {}
+                Err(status) if status.reason == "AlreadyExists" => {}
                 other => return other,
             }
         }
+        self.insert_once(resource, namespace, object, manner).await
     }
 
     async fn insert_once(

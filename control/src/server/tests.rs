@@ -13,6 +13,7 @@ mod auditing;
 mod bad_input;
 mod custom;
 mod deletion;
+mod judgements;
 mod lists;
 mod mutating;
 mod nodes;
@@ -77,7 +78,7 @@ fn server_on(
     shutdown: watch::Receiver<bool>,
 ) -> Server {
     Server {
-        rbac: crate::authz::rbac::Rbac::new(store.clone()),
+        rbac: Arc::new(crate::authz::rbac::Rbac::new(store.clone())),
         flow_control: flow_control::FlowControl::new(store.clone()),
         audit: audit.map(|options| Arc::new(Audit::open(options).unwrap())),
         store,

@@ -4,7 +4,7 @@
 //! Objects of another version get their name changed, or are sent to the webhook of the definition, all of one answer
 //! in one review. Defaults that came into the schema after an object are filled in when it is read.
 
-use super::Server;
+use super::{Server, stored};
 use crate::registry::{Custom, Resource, fields};
 use crate::store::{Draft, Entry, Event};
 use crate::{random, webhook};
@@ -92,6 +92,26 @@ impl Server {
             Some(if same { event } else { Arc::new(Event::new(event.kind, entry, previous)) })
         };
         Ok(events.into_iter().filter_map(&mut next).collect())
+    }
+
+    /// An object of one version of a resource in another.
+    pub(crate) async fn converted(
+        &self,
+        from: &Resource,
+        to: &Resource,
+        object: Value,
+    ) -> Result<Value, Status> {
+        if let Some(custom) = &to.custom {
+            let converted = self.convert(to, custom, &to.api_version(), vec![object]).await?;
+            return converted
+                .into_iter()
+                .next()
+                .ok_or_else(|| Status::internal("a conversion without result"));
+        }
+        let mut object = stored::served(to, stored::to_stored(from, object));
+        object["apiVersion"] = to.api_version().into();
+        object["kind"] = to.kind.as_ref().into();
+        Ok(object)
     }
 
     /// Objects of any version of one kind in the version `wanted`.

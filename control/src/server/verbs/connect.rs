@@ -147,6 +147,7 @@ async fn admit(server: &Server, call: &Call) -> Result<(), Status> {
         user: &call.user,
         operation: Operation::Connect,
         resource: &call.resource,
+        sent: None,
         subresource: call.path.subresource(),
         namespace: call.path.namespace(),
         name: call.path.name(),

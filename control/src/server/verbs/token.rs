@@ -53,6 +53,7 @@ fn write_of(call: &Call) -> Write<'_> {
         user: &call.user,
         operation: Operation::Create,
         resource: &call.resource,
+        sent: None,
         subresource: "token",
         namespace: call.path.namespace(),
         name: call.path.name(),
