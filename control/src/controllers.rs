@@ -7,6 +7,7 @@
 
 mod attach_detach;
 mod autoscaler;
+mod busy;
 mod cron_job;
 mod daemon_set;
 mod deployment;

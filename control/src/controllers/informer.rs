@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
@@ -66,7 +66,7 @@ fn forget_owners_of_fields<K: Resource<DynamicType = ()>>(object: &mut K) {
 struct Objects<K> {
     by_key: BTreeMap<Key, Arc<K>>,
     /// By namespace and uid of the controller; the uid is empty for those that have none.
-    by_controller: BTreeMap<(String, String), BTreeSet<Key>>,
+    by_controller: BTreeMap<(String, String), BTreeMap<Key, Arc<K>>>,
 }
 
 impl<K> Default for Objects<K> {
@@ -78,7 +78,8 @@ impl<K> Default for Objects<K> {
 impl<K: Resource<DynamicType = ()>> Objects<K> {
     fn insert(&mut self, key: Key, object: Arc<K>) -> Option<Arc<K>> {
         let before = self.remove(&key);
-        self.by_controller.entry(controller(&*object)).or_default().insert(key.clone());
+        let own = self.by_controller.entry(controller(&*object)).or_default();
+        own.insert(key.clone(), object.clone());
         self.by_key.insert(key, object);
         before
     }
@@ -147,8 +148,8 @@ impl<K> Lister<K> {
     pub(crate) fn claimable(&self, namespace: &str, uid: &str) -> Vec<Arc<K>> {
         let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
         let of = |uid: &str| objects.by_controller.get(&(namespace.to_owned(), uid.to_owned()));
-        let keys = of(uid).into_iter().chain(of("").filter(|_| !uid.is_empty())).flatten();
-        keys.filter_map(|key| objects.by_key.get(key).cloned()).collect()
+        let own = of(uid).into_iter().chain(of("").filter(|_| !uid.is_empty()));
+        own.flat_map(BTreeMap::values).cloned().collect()
     }
 
     /// Resolves once the first list is complete.

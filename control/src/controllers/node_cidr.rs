@@ -43,6 +43,8 @@ impl Shared {
 struct Ranges {
     by_node: HashMap<String, String>,
     taken: BTreeSet<String>,
+    /// All ranges before this one are taken.
+    first_free: u64,
     /// Nodes for which none was left, each told of once.
     without: BTreeSet<String>,
 }
@@ -64,6 +66,7 @@ impl Ranges {
         self.without.remove(node);
         if let Some(cidr) = self.by_node.remove(node) {
             self.taken.remove(&cidr);
+            self.first_free = 0;
         }
     }
 
@@ -72,7 +75,8 @@ impl Ranges {
         if let Some(given) = self.by_node.get(node) {
             return Some(given.clone());
         }
-        let free = first_free(cluster, mask, &self.taken)?;
+        let (index, free) = first_free(cluster, mask, &self.taken, self.first_free)?;
+        self.first_free = index;
         self.hear(node, Some(free.clone()), true);
         Some(free)
     }
@@ -115,8 +119,8 @@ fn cidr_of(node: &Node) -> Option<String> {
     node.spec.as_ref()?.pod_cidr.clone().filter(|cidr| !cidr.is_empty())
 }
 
-/// The first range of `2^(32-mask)` addresses inside `cluster` that nobody has.
-fn first_free(cluster: &str, mask: u8, taken: &BTreeSet<String>) -> Option<String> {
+/// The first range of `2^(32-mask)` addresses inside `cluster` that nobody has, and its place, from `from` on.
+fn first_free(cluster: &str, mask: u8, taken: &BTreeSet<String>, from: u64) -> Option<(u64, String)> {
     let (address, length) = cluster.split_once('/')?;
     let (address, length): (Ipv4Addr, u8) = (address.parse().ok()?, length.parse().ok()?);
     if length > mask || mask > 30 {
@@ -124,9 +128,10 @@ fn first_free(cluster: &str, mask: u8, taken: &BTreeSet<String>) -> Option<Strin
     }
     let base = u32::from(address) & u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
     let size = 1_u64 << (32 - mask);
-    (0..1_u64 << (mask - length)).map(|index| u64::from(base) + index * size).find_map(|first| {
-        let cidr = format!("{}/{mask}", Ipv4Addr::from(u32::try_from(first).ok()?));
-        (!taken.contains(&cidr)).then_some(cidr)
+    (from..1_u64 << (mask - length)).find_map(|index| {
+        let first = u32::try_from(u64::from(base) + index * size).ok()?;
+        let cidr = format!("{}/{mask}", Ipv4Addr::from(first));
+        (!taken.contains(&cidr)).then_some((index, cidr))
     })
 }
 
@@ -154,16 +159,19 @@ mod tests {
     #[test]
     fn ranges_are_given_once_and_run_out() {
         let mut taken = BTreeSet::new();
-        for expected in ["10.42.0.0/24", "10.42.1.0/24", "10.42.2.0/24", "10.42.3.0/24"] {
-            let free = first_free("10.42.0.0/22", 24, &taken).unwrap();
-            assert_eq!(free, expected);
+        let first_free = |taken: &BTreeSet<String>| first_free("10.42.0.0/22", 24, taken, 0);
+        for (place, expected) in
+            ["10.42.0.0/24", "10.42.1.0/24", "10.42.2.0/24", "10.42.3.0/24"].iter().enumerate()
+        {
+            let (found, free) = first_free(&taken).unwrap();
+            assert_eq!((found, &*free), (place as u64, *expected));
             taken.insert(free);
         }
-        assert_eq!(first_free("10.42.0.0/22", 24, &taken), None);
+        assert_eq!(first_free(&taken), None);
         taken.remove("10.42.1.0/24");
-        assert_eq!(first_free("10.42.0.0/22", 24, &taken).as_deref(), Some("10.42.1.0/24"));
+        assert_eq!(first_free(&taken), Some((1, "10.42.1.0/24".to_owned())));
         for nonsense in ["", "10.42.0.0", "10.42.0.0/25", "x/16"] {
-            assert_eq!(first_free(nonsense, 24, &BTreeSet::new()), None, "{nonsense}");
+            assert_eq!(super::first_free(nonsense, 24, &BTreeSet::new(), 0), None, "{nonsense}");
         }
     }
 }

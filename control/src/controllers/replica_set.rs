@@ -91,6 +91,9 @@ impl<K: Replicated> ReplicaSets<K> {
         let wanted = usize::try_from(plan::replicas(set)).unwrap_or(0);
         let missing = wanted.saturating_sub(active.len()).min(BURST);
         let excess = active.len().saturating_sub(wanted).min(BURST);
+        if (missing, excess) == (0, 0) {
+            return Ok(());
+        }
         let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
         let create = vec![pod_of(object, template); missing];
         let namespace = set.metadata.namespace.as_deref().unwrap_or_default();

@@ -1,10 +1,18 @@
 //! Runs one controller: workers that take keys from its queue and reconcile them until shutdown.
 
+use super::busy::measured;
 use super::informer::Key;
 use super::work_queue::WorkQueue;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// A reconcile that kept its thread for longer than this is a costly one.
+const COSTLY: Duration = Duration::from_millis(5);
+/// So many times as long as it took, a costly key rests: it has a tenth of a processor at most.
+const REST: u32 = 9;
+/// The longest rest.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// What a successful reconcile asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +46,9 @@ pub(crate) async fn run(
                 // A controller that wakes itself without end must not keep its thread from everybody else.
                 tokio::task::coop::consume_budget().await;
                 let key = queue.next().await;
-                let result = controller.reconcile(key.clone()).await;
+                let (result, busy) = measured(controller.reconcile(key.clone())).await;
                 settle(name, &queue, &key, result);
+                queue.done_after(&key, rest(busy));
             }
         }
     };
@@ -70,7 +79,11 @@ fn settle(name: &str, queue: &WorkQueue<Key>, key: &Key, result: Result<Next, ku
             queue.retry(key.clone());
         }
     }
-    queue.done(key);
+}
+
+/// How long a key waits after a reconcile.
+fn rest(busy: Duration) -> Duration {
+    if busy < COSTLY { Duration::ZERO } else { busy.saturating_mul(REST).min(LONGEST_REST) }
 }
 
 /// 409, Conflict or AlreadyExists: our copy was old.

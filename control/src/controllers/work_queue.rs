@@ -1,7 +1,8 @@
 //! Keys that wait for a worker: each at most once, never two workers on one key, retries with back-off.
 //!
 //! The semantics are those every Kubernetes controller relies on: a key that is added while it is worked on is
-//! worked on again afterwards, so no change is ever missed.
+//! worked on again afterwards, so no change is ever missed. One that cost much rests before that: the changes of a
+//! busy hour are looked at together.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -20,6 +21,8 @@ struct State<K> {
     waiting: HashSet<K>,
     working: HashSet<K>,
     delayed: BTreeMap<(Instant, u64), K>,
+    /// Given back, and not to be had before that time.
+    resting: BTreeMap<(Instant, u64), K>,
     failures: HashMap<K, u32>,
     sequence: u64,
 }
@@ -44,6 +47,7 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
             waiting: HashSet::new(),
             working: HashSet::new(),
             delayed: BTreeMap::new(),
+            resting: BTreeMap::new(),
             failures: HashMap::new(),
             sequence: 0,
         };
@@ -102,7 +106,7 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
                     }
                     return key;
                 }
-                state.delayed.keys().next().map(|(at, _)| *at)
+                state.next_due()
             };
             match due {
                 Some(at) => tokio::select! {
@@ -116,13 +120,22 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
 
     /// Gives a key back; if it was added meanwhile, it is ready again.
     pub(crate) fn done(&self, key: &K) {
-        let mut state = self.lock();
-        state.working.remove(key);
-        if state.waiting.contains(key) {
-            state.ready.push_back(key.clone());
-            drop(state);
+        if self.lock().release(key) {
             self.changed.notify_one();
         }
+    }
+
+    /// Gives a key back that nobody is to have for a while.
+    pub(crate) fn done_after(&self, key: &K, rest: Duration) {
+        if rest.is_zero() {
+            return self.done(key);
+        }
+        let mut state = self.lock();
+        state.sequence += 1;
+        let at = (Instant::now() + rest, state.sequence);
+        state.resting.insert(at, key.clone());
+        drop(state);
+        self.changed.notify_one();
     }
 }
 
@@ -133,7 +146,28 @@ impl<K: Clone + Eq + Hash> State<K> {
         }
     }
 
+    /// Whether the key is ready again.
+    fn release(&mut self, key: &K) -> bool {
+        self.working.remove(key);
+        let again = self.waiting.contains(key);
+        if again {
+            self.ready.push_back(key.clone());
+        }
+        again
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let first = |times: &BTreeMap<(Instant, u64), K>| times.keys().next().map(|(at, _)| *at);
+        first(&self.delayed).into_iter().chain(first(&self.resting)).min()
+    }
+
     fn promote(&mut self, now: Instant) {
+        while let Some(entry) = self.resting.first_entry()
+            && entry.key().0 <= now
+        {
+            let key = entry.remove();
+            self.release(&key);
+        }
         while let Some(entry) = self.delayed.first_entry()
             && entry.key().0 <= now
         {
@@ -167,6 +201,25 @@ mod tests {
         assert_eq!(queue.next().await, "a");
         queue.done(&"a");
         assert!(queue.next().now_or_never().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_rests_is_had_once_for_all_that_happened() {
+        let queue = WorkQueue::new();
+        let (begin, rest) = (Instant::now(), Duration::from_millis(300));
+        queue.add("large");
+        queue.done_after(&queue.next().await, rest);
+        (0..3).for_each(|_| queue.add("large"));
+        queue.add("small");
+        assert_eq!(queue.next().await, "small", "others do not wait for it");
+        queue.done(&"small");
+        assert_eq!(queue.next().await, "large");
+        assert_eq!(begin.elapsed(), rest);
+        queue.done_after(&"large", rest);
+        assert!(
+            tokio::time::timeout(Duration::from_secs(9), queue.next()).await.is_err(),
+            "nothing happened"
+        );
     }
 
     #[tokio::test(start_paused = true)]
