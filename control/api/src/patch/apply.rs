@@ -10,10 +10,12 @@ use crate::StatusCause;
 use serde_json::Value;
 use std::sync::Arc;
 
+mod client_side;
 mod managed;
 mod walk;
 mod window;
 
+pub use client_side::LAST_APPLIED;
 use managed::{Entry, Operation};
 pub use window::Window;
 
@@ -104,7 +106,8 @@ pub fn apply(
         entries.iter().find(|entry| is_own(entry)).map(|entry| entry.fields.clone()).unwrap_or_default();
     let mut merged = walk::merge(live, &config, &field);
     let changed = walk::compare_owned(live, &merged, &field, &UNOWNED).changed;
-    take_from_others(&mut entries, &changed, force, is_own)?;
+    let free = if force { changed.clone() } else { client_side::fields(live, writer, &field) };
+    take_from_others(&mut entries, &changed, &free, is_own)?;
     let others = entries.iter().filter(|entry| !is_own(entry));
     let kept = others.fold(wanted.clone(), |kept, entry| kept.union(&entry.fields));
     walk::remove(&mut merged, &before.difference(&kept), &kept, &field);
@@ -147,22 +150,20 @@ pub fn ambiguities(config: &Value, schema: Option<Arc<dyn PatchSchema>>) -> Vec<
     walk::duplicates(&owned_part(config), &root(schema))
 }
 
-/// Fields that this apply changes leave their owners, or are a conflict.
+/// Fields that this apply changes leave their owners; those that are not free for it are a conflict.
 fn take_from_others(
     entries: &mut [Entry],
     changed: &FieldSet,
-    force: bool,
+    free: &FieldSet,
     is_own: impl Fn(&Entry) -> bool,
 ) -> Result<(), Conflict> {
     let mut conflicts: Vec<(String, String)> = Vec::new();
     for entry in entries.iter_mut().filter(|entry| !is_own(entry)) {
         let taken = entry.fields.intersection(changed);
-        if force {
-            entry.fields = entry.fields.difference(&taken);
-        } else {
-            let owner = entry.describe();
-            conflicts.extend(taken.paths().into_iter().map(|path| (owner.clone(), path)));
-        }
+        let held = taken.difference(free);
+        entry.fields = entry.fields.difference(&taken);
+        let owner = entry.describe();
+        conflicts.extend(held.paths().into_iter().map(|path| (owner.clone(), path)));
     }
     if conflicts.is_empty() { Ok(()) } else { Err(conflict(&conflicts)) }
 }

@@ -7,12 +7,10 @@ use super::update::part;
 use crate::registry::Resource;
 use crate::schema::Strictness;
 use crate::server::Answer;
-use knarr_api::patch::apply::{self, Writer};
+use knarr_api::patch::apply::{self, LAST_APPLIED, Writer};
 use knarr_api::{Status, meta};
 use serde_json::{Value, json};
 
-/// What `kubectl apply` writes for its next comparison.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Attempts when the object keeps coming and going.
 const MAX_ATTEMPTS: usize = 8;
 

@@ -108,6 +108,29 @@ fn changing_what_another_owns_is_a_conflict_or_forced() {
 }
 
 #[test]
+fn what_kubectl_applied_itself_it_may_apply_by_the_server() {
+    let sent =
+        json!({"apiVersion": "v1", "metadata": {"labels": {"l": "1"}}, "spec": {"replicas": 1, "x": 1}});
+    let live = updated(&json!({"metadata": {}}), "kubectl-client-side-apply", |object| {
+        object["metadata"]["labels"] = sent["metadata"]["labels"].clone();
+        object["metadata"]["annotations"] = json!({LAST_APPLIED: sent.to_string()});
+        object["spec"] = sent["spec"].clone();
+    });
+    let wanted = json!({"metadata": {"labels": {"l": "2"}}, "spec": {"replicas": 1, "x": 2}});
+    let other = apply(&live, &wanted, &writer("other"), false, schema()).unwrap_err();
+    assert_eq!(other.causes.len(), 2, "{}", other.message);
+    let over = applied(&live, "kubectl", wanted.clone());
+    assert_eq!((&over["metadata"]["labels"], &over["spec"]["x"]), (&json!({"l": "2"}), &json!(2)));
+    let left = fields(&over, "kubectl-client-side-apply");
+    assert_eq!(left["f:spec"], json!({".": {}, "f:replicas": {}}), "what is changed leaves its owner");
+    let changed = updated(&live, "else", |object| object["spec"]["x"] = json!(3));
+    let held = apply(&changed, &wanted, &writer("kubectl"), false, schema()).unwrap_err();
+    assert_eq!(held.message, r#"Apply failed with 1 conflict: conflict with "else" using v1: .spec.x"#);
+    let later = Writer { api_version: "v2".into(), ..writer("kubectl") };
+    assert!(apply(&live, &wanted, &later, false, schema()).is_err(), "of another version");
+}
+
+#[test]
 fn agreeing_on_a_value_is_no_conflict() {
     let first = applied(&Value::Null, "a", json!({"spec": {"replicas": 1}}));
     let second = applied(&first, "b", json!({"spec": {"replicas": 1}}));
