@@ -4,9 +4,17 @@
 //! exists in two versions, of which older clients (kubectl up to 1.29) know only `v2beta1`.
 
 use crate::registry::{Resource, Subresource, Table};
-use serde_json::{Value, json};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use documents::{
+    Aggregated, AggregatedGroup, AggregatedResource, AggregatedSubresource, AggregatedVersion, Entry, Kind,
+    Named, Version,
+};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+mod documents;
 
 /// Groups in the order in which clients prefer them when a name is ambiguous; groups that are not listed (those of
 /// custom resources) follow by name.
@@ -39,18 +47,14 @@ struct Group {
 }
 
 /// `GET /api`: the versions of the core group.
-pub fn legacy_api(table: &Table) -> Value {
-    let versions: Vec<String> = groups(table)
+pub fn legacy_api(table: &Table) -> documents::Versions {
+    let versions = groups(table)
         .into_iter()
         .filter(|group| group.name.is_empty())
         .flat_map(|group| group.versions)
         .map(|(version, _)| version)
         .collect();
-    json!({
-        "kind": "APIVersions",
-        "versions": versions,
-        "serverAddressByClientCIDRs": [],
-    })
+    documents::Versions { kind: "APIVersions", versions, server_addresses: [] }
 }
 
 /// `v1`, `apps/v1`, ...: every group version, preferred ones first.
@@ -63,128 +67,129 @@ pub fn api_versions(table: &Table) -> Vec<String> {
 }
 
 /// `GET /apis`: every group but the core one.
-pub fn group_list(table: &Table) -> Value {
-    let listed: Vec<Value> =
-        groups(table).iter().filter(|group| !group.name.is_empty()).map(group_entry).collect();
-    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": listed})
+pub fn group_list(table: &Table) -> documents::Groups {
+    let listed = groups(table).iter().filter(|group| !group.name.is_empty()).map(group_entry).collect();
+    documents::Groups { kind: "APIGroupList", api_version: "v1", groups: listed }
 }
 
 /// `GET /apis/GROUP`: one group.
-pub fn group(table: &Table, name: &str) -> Option<Value> {
+pub fn group(table: &Table, name: &str) -> Option<documents::Group> {
     let found = groups(table).into_iter().find(|group| group.name == name)?;
-    let mut entry = group_entry(&found);
-    entry["kind"] = "APIGroup".into();
-    entry["apiVersion"] = "v1".into();
-    Some(entry)
+    Some(documents::Group { kind: Some("APIGroup"), api_version: Some("v1"), ..group_entry(&found) })
 }
 
-fn group_entry(group: &Group) -> Value {
-    let versions: Vec<Value> = group
-        .versions
-        .iter()
-        .map(|(version, _)| json!({"groupVersion": group_version(&group.name, version), "version": version}))
-        .collect();
-    let preferred = versions.first().cloned().unwrap_or_default();
-    json!({"name": group.name, "versions": versions, "preferredVersion": preferred})
+fn group_entry(group: &Group) -> documents::Group {
+    let entry = |(version, _): &(String, _)| Version {
+        group_version: group_version(&group.name, version),
+        version: version.clone(),
+    };
+    let versions: Vec<Version> = group.versions.iter().map(entry).collect();
+    let preferred_version = versions.first().cloned();
+    documents::Group { kind: None, api_version: None, name: group.name.clone(), versions, preferred_version }
 }
 
 /// `GET /api/v1`, `GET /apis/GROUP/VERSION`: the resources of one group version.
-pub fn resource_list(table: &Table, group: &str, version: &str) -> Option<Value> {
+pub fn resource_list(table: &Table, group: &str, version: &str) -> Option<documents::Resources> {
     let rows = rows_of(table, group, version);
     if rows.is_empty() {
         return None;
     }
-    let mut resources: Vec<Value> = rows.iter().flat_map(|row| plain_entries(row)).collect();
-    resources.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
-    Some(json!({
-        "kind": "APIResourceList",
-        "apiVersion": "v1",
-        "groupVersion": group_version(group, version),
-        "resources": resources,
-    }))
-}
-
-fn plain_entries(row: &Resource) -> Vec<Value> {
-    let mut entry = json!({
-        "name": row.plural, "singularName": row.singular, "namespaced": row.namespaced, "kind": row.kind,
-        "verbs": row.verbs,
-    });
-    if !row.short_names.is_empty() {
-        entry["shortNames"] = json!(row.short_names);
-    }
-    if !row.categories.is_empty() {
-        entry["categories"] = json!(row.categories);
-    }
-    let subresources = row.subresources.iter().map(|subresource| {
-        let (group, version, kind) = body_of(row, subresource);
-        let mut entry = json!({
-            "name": format!("{}/{}", row.plural, subresource.name), "singularName": "",
-            "namespaced": row.namespaced, "kind": kind, "verbs": subresource.verbs,
-        });
-        if (group, version) != (row.group.as_ref(), row.version.as_ref()) {
-            entry["group"] = group.into();
-            entry["version"] = version.into();
-        }
-        entry
-    });
-    std::iter::once(entry).chain(subresources).collect()
-}
-
-/// `GET /api` (`core`) or `GET /apis` in the aggregated form, in version `v2` or `v2beta1`.
-pub fn aggregated(table: &Table, version: &str, core: bool) -> Value {
-    let items: Vec<Value> =
-        groups(table).iter().filter(|group| group.name.is_empty() == core).map(aggregated_group).collect();
-    json!({
-        "kind": "APIGroupDiscoveryList",
-        "apiVersion": format!("apidiscovery.k8s.io/{version}"),
-        "metadata": {},
-        "items": items,
+    let mut resources: Vec<Entry> = rows.iter().flat_map(|row| plain_entries(row)).collect();
+    resources.sort_by(|a, b| a.name.cmp(&b.name));
+    Some(documents::Resources {
+        kind: "APIResourceList",
+        api_version: (!group.is_empty()).then_some("v1"),
+        group_version: group_version(group, version),
+        resources,
     })
 }
 
-fn aggregated_group(group: &Group) -> Value {
-    let versions: Vec<Value> = group
-        .versions
-        .iter()
-        .map(|(version, rows)| {
-            let resources: Vec<Value> = rows.iter().map(|row| aggregated_resource(row)).collect();
-            json!({"version": version, "resources": resources, "freshness": "Current"})
-        })
-        .collect();
-    let name = if group.name.is_empty() { json!({}) } else { json!({"name": group.name}) };
-    json!({"metadata": name, "versions": versions})
+fn plain_entries(row: &Resource) -> Vec<Entry> {
+    let entry = Entry {
+        name: row.plural.to_string(),
+        singular_name: row.singular.to_string(),
+        namespaced: row.namespaced,
+        kind: row.kind.to_string(),
+        verbs: row.verbs.clone(),
+        short_names: row.short_names.clone(),
+        categories: row.categories.clone(),
+        storage_version_hash: storage_version_hash(row),
+        ..Entry::default()
+    };
+    let subresources = row.subresources.iter().map(|subresource| plain_subresource(row, subresource));
+    std::iter::once(entry).chain(subresources).collect()
 }
 
-fn aggregated_resource(row: &Resource) -> Value {
-    let mut entry = json!({
-        "resource": row.plural,
-        "responseKind": kind_entry(&row.group, &row.version, &row.kind),
-        "scope": if row.namespaced { "Namespaced" } else { "Cluster" },
-        "singularResource": row.singular,
-        "verbs": row.verbs,
-    });
-    if !row.short_names.is_empty() {
-        entry["shortNames"] = json!(row.short_names);
+fn plain_subresource(row: &Resource, subresource: &Subresource) -> Entry {
+    let (group, version, kind) = body_of(row, subresource);
+    let entry = Entry {
+        name: format!("{}/{}", row.plural, subresource.name),
+        namespaced: row.namespaced,
+        kind: kind.to_owned(),
+        verbs: subresource.verbs.clone(),
+        ..Entry::default()
+    };
+    if (group, version) == (row.group.as_ref(), row.version.as_ref()) {
+        return entry;
     }
-    if !row.categories.is_empty() {
-        entry["categories"] = json!(row.categories);
-    }
-    if !row.subresources.is_empty() {
-        let subresources = row.subresources.iter().map(|subresource| {
-            let (group, version, kind) = body_of(row, subresource);
-            json!({
-                "subresource": subresource.name,
-                "responseKind": kind_entry(group, version, kind),
-                "verbs": subresource.verbs,
-            })
-        });
-        entry["subresources"] = subresources.collect();
-    }
-    entry
+    Entry { group: group.to_owned(), version: version.to_owned(), ..entry }
 }
 
-fn kind_entry(group: &str, version: &str, kind: &str) -> Value {
-    json!({"group": group, "version": version, "kind": kind})
+/// A mark of the version in which objects are kept; what is not kept has none.
+fn storage_version_hash(row: &Resource) -> Option<String> {
+    if !["create", "get"].iter().all(|verb| row.verbs.iter().any(|has| has == verb)) {
+        return None;
+    }
+    let stored = match (&row.custom, &row.stored_as) {
+        (Some(custom), _) => custom.stored.clone(),
+        (None, Some(stored)) => format!("{}/{}", stored.row.0, stored.row.1),
+        (None, None) => format!("{}/{}", row.group, row.version),
+    };
+    let hash = Sha256::digest(format!("{stored}/{}", row.kind));
+    Some(STANDARD.encode(&hash[..8]))
+}
+
+/// `GET /api` (`core`) or `GET /apis` in the aggregated form, in version `v2` or `v2beta1`.
+pub fn aggregated(table: &Table, version: &str, core: bool) -> Aggregated {
+    let groups = groups(table).into_iter().filter(|group| group.name.is_empty() == core);
+    Aggregated {
+        kind: "APIGroupDiscoveryList",
+        api_version: format!("apidiscovery.k8s.io/{version}"),
+        metadata: Named::default(),
+        items: groups.map(aggregated_group).collect(),
+    }
+}
+
+fn aggregated_group(group: Group) -> AggregatedGroup {
+    let version = |(version, rows): (String, Vec<Arc<Resource>>)| AggregatedVersion {
+        version,
+        resources: rows.iter().map(|row| aggregated_resource(row)).collect(),
+        freshness: "Current",
+    };
+    let versions = group.versions.into_iter().map(version).collect();
+    AggregatedGroup { metadata: Named { name: group.name }, versions }
+}
+
+fn aggregated_resource(row: &Resource) -> AggregatedResource {
+    let subresource = |subresource: &Subresource| AggregatedSubresource {
+        subresource: subresource.name.to_string(),
+        response_kind: kind_entry(body_of(row, subresource)),
+        verbs: subresource.verbs.clone(),
+    };
+    AggregatedResource {
+        resource: row.plural.to_string(),
+        response_kind: kind_entry((&row.group, &row.version, &row.kind)),
+        scope: if row.namespaced { "Namespaced" } else { "Cluster" },
+        singular_resource: row.singular.to_string(),
+        verbs: row.verbs.clone(),
+        short_names: row.short_names.clone(),
+        categories: row.categories.clone(),
+        subresources: row.subresources.iter().map(subresource).collect(),
+    }
+}
+
+fn kind_entry((group, version, kind): (&str, &str, &str)) -> Kind {
+    Kind { group: group.to_owned(), version: version.to_owned(), kind: kind.to_owned() }
 }
 
 /// Group, version and kind of the body of a subresource.
@@ -225,7 +230,7 @@ fn groups(table: &Table) -> Vec<Group> {
 }
 
 /// Orders versions as Kubernetes does: stable before beta before alpha before anything else, higher numbers first.
-fn version_rank(version: &str) -> (u8, u64, u64) {
+pub(crate) fn version_rank(version: &str) -> (u8, u64, u64) {
     let number = |text: &str| text.parse::<u64>().ok();
     let parse = || {
         let rest = version.strip_prefix('v')?;
@@ -243,27 +248,39 @@ fn version_rank(version: &str) -> (u8, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
+
+    fn told(document: impl serde::Serialize) -> Value {
+        serde_json::to_value(document).unwrap()
+    }
 
     #[test]
     fn plain_lists_name_resources_and_subresources() {
         let list = resource_list(&Table::builtin(), "", "v1").unwrap();
+        let text = serde_json::to_string(&list).unwrap();
+        assert!(text.starts_with(r#"{"kind":"APIResourceList","groupVersion":"v1","resources":[{"name":"#));
+        let pods = r#"{"name":"pods","singularName":"pod","namespaced":true,"kind":"Pod","verbs":["create","delete","deletecollection","get","list","patch","update","watch"],"shortNames":["po"],"categories":["all"],"storageVersionHash":"xPOwRZ+Yhw8="}"#;
+        assert!(text.contains(pods), "{text}");
+        let list = told(list);
         let entry = |name: &str| {
             list["resources"].as_array().unwrap().iter().find(|entry| entry["name"] == name).unwrap().clone()
         };
-        assert_eq!(entry("pods")["shortNames"], json!(["po"]));
         assert_eq!(entry("pods/eviction")["group"], "policy");
         assert_eq!(entry("pods/status")["kind"], "Pod");
         assert_eq!(entry("pods/status").get("group"), None);
+        assert_eq!(entry("componentstatuses").get("storageVersionHash"), None);
         assert!(resource_list(&Table::builtin(), "nowhere", "v1").is_none());
     }
 
     #[test]
     fn the_core_group_is_apart() {
         let table = Table::builtin();
-        assert_eq!(legacy_api(&table)["versions"], json!(["v1"]));
-        assert_eq!(aggregated(&table, "v2beta1", true)["items"].as_array().map(Vec::len), Some(1));
-        assert_eq!(aggregated(&table, "v2", false)["apiVersion"], "apidiscovery.k8s.io/v2");
-        assert!(group_list(&table)["groups"].as_array().unwrap().iter().all(|group| group["name"] != ""));
+        assert_eq!(told(legacy_api(&table))["versions"], json!(["v1"]));
+        assert_eq!(aggregated(&table, "v2beta1", true).items.len(), 1);
+        assert_eq!(aggregated(&table, "v2", false).api_version, "apidiscovery.k8s.io/v2");
+        assert!(group_list(&table).groups.iter().all(|group| !group.name.is_empty()));
+        let apps = r#"{"kind":"APIGroup","apiVersion":"v1","name":"apps","versions":[{"groupVersion":"apps/v1","version":"v1"}],"preferredVersion":{"groupVersion":"apps/v1","version":"v1"}}"#;
+        assert_eq!(serde_json::to_string(&group(&table, "apps")).unwrap(), apps);
         assert_eq!(api_versions(&table)[..3], ["v1", "apiregistration.k8s.io/v1", "apps/v1"]);
     }
 

@@ -34,6 +34,7 @@ mod metrics;
 mod namespace;
 mod negotiate;
 mod object_meta;
+mod pretty;
 mod query;
 mod read_body;
 mod route;
@@ -124,6 +125,7 @@ impl Server {
     {
         let accept = Accept::from_headers(request.headers());
         let compressed = compress::is_accepted(request.headers());
+        let pretty = pretty::is_wanted(request.headers(), request.uri());
         let upgrade = hyper::upgrade::on(&mut request);
         let (parts, body) = request.into_parts();
         let (method, uri, began) = (parts.method.clone(), parts.uri.clone(), Instant::now());
@@ -135,6 +137,7 @@ impl Server {
         if let Ok(id) = trail.id().parse() {
             answer.headers_mut().insert("audit-id", id);
         }
+        let answer = if pretty && !streams { pretty::spread(answer) } else { answer };
         let answer = if compressed { compress::compress(answer) } else { answer };
         self.telemetry.record(&self, &method, &uri, answer.status().as_u16(), began.elapsed());
         answer

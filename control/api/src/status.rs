@@ -2,9 +2,12 @@
 //! API: kubectl and controllers match on all four, so every text here is Kubernetes' own.
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
+use told::Told;
+
+mod told;
 
 /// A failure (or the success of a DELETE), as it goes to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -256,27 +259,14 @@ impl Status {
 
     /// The object as it goes over the wire.
     pub fn to_value(&self) -> Value {
-        let outcome = if self.code < 400 { "Success" } else { "Failure" };
-        let mut value = json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": outcome, "code": self.code,
-        });
-        // Who is told what was deleted is told no code, as by kube-apiserver.
-        if self.code == 200 && *self.details != Details::default() {
-            value.as_object_mut().map(|value| value.remove("code"));
-        }
-        if let Some(token) = &self.go_on {
-            value["metadata"]["continue"] = json!(token);
-        }
-        if !self.message.is_empty() {
-            value["message"] = json!(self.message);
-        }
-        if !self.reason.is_empty() {
-            value["reason"] = json!(self.reason);
-        }
-        if *self.details != Details::default() {
-            value["details"] = json!(self.details);
-        }
-        value
+        serde_json::to_value(Told::of(self)).unwrap_or_default()
+    }
+
+    /// The text of it, in one line.
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string(&Told::of(self)).unwrap_or_default();
+        text.push('\n');
+        text
     }
 }
 
@@ -291,6 +281,7 @@ impl std::error::Error for Status {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn cause(field: &str) -> StatusCause {
         StatusCause {
@@ -335,5 +326,11 @@ mod tests {
             json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
                    "details": {"name": "c", "kind": "configmaps", "uid": "u-1"}})
         );
+    }
+
+    #[test]
+    fn the_text_has_the_order_of_kubernetes() {
+        let taken = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"services \"a\" already exists","reason":"AlreadyExists","details":{"name":"a","kind":"services"},"code":409}"#;
+        assert_eq!(Status::already_exists("", "services", "a").to_json(), format!("{taken}\n"));
     }
 }

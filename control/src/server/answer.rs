@@ -9,6 +9,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use knarr_api::Status;
+use serde::Serialize;
 use serde_json::Value;
 
 /// Content type of protobuf answers.
@@ -68,9 +69,25 @@ pub(crate) fn value(code: u16, encoding: Encoding, value: &Value) -> Answer {
         },
         Encoding::Yaml => match serde_saphyr::to_string(value) {
             Ok(text) => with_type(code, "application/yaml", full(text)),
-            Err(error) => json_bytes(500, Status::internal(error).to_value().to_string()),
+            Err(error) => json_bytes(500, Status::internal(error).to_json()),
         },
     }
+}
+
+/// A document whose fields have an order of their own; there is no message of it, so it is JSON unless YAML is asked.
+pub(crate) fn document(encoding: Encoding, document: &impl Serialize) -> Result<Answer, Status> {
+    if encoding == Encoding::Yaml {
+        let text = serde_saphyr::to_string(document).map_err(Status::internal)?;
+        return Ok(with_type(200, "application/yaml", full(text)));
+    }
+    let mut text = serde_json::to_vec(document).map_err(Status::internal)?;
+    text.push(b'\n');
+    Ok(json_bytes(200, text))
+}
+
+/// The same for people: one line for each field, always JSON.
+pub(crate) fn spread(document: &impl Serialize) -> Result<Answer, Status> {
+    Ok(json_bytes(200, serde_json::to_vec_pretty(document).map_err(Status::internal)?))
 }
 
 /// Plain text.
@@ -78,9 +95,17 @@ pub(crate) fn text(code: u16, text: impl Into<Bytes>) -> Answer {
     with_type(code, "text/plain; charset=utf-8", full(text))
 }
 
+/// A failure, or a success that is no object.
+pub(crate) fn status(encoding: Encoding, status: &Status) -> Answer {
+    match encoding {
+        Encoding::Json => json_bytes(status.code, status.to_json()),
+        other => value(status.code, other, &status.to_value()),
+    }
+}
+
 /// A failure.
 pub(crate) fn refuse(status: &Status, accept: &Accept) -> Answer {
-    let mut answer = value(status.code, accept.encoding(), &status.to_value());
+    let mut answer = self::status(accept.encoding(), status);
     if let Some(seconds) = status.details.retry_after_seconds {
         answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }

@@ -9,6 +9,7 @@ use crate::authn::service_account::ISSUER;
 use crate::discovery;
 use http::{Method, header};
 use knarr_api::Status;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -31,25 +32,29 @@ pub(crate) async fn answer(
         return Err(Status::unknown_method());
     }
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let document = match parts.as_slice() {
+    let said = accept.encoding();
+    Ok(match parts.as_slice() {
         [endpoint @ ("livez" | "healthz" | "readyz"), rest @ ..] => {
-            return health::answer(server, endpoint, rest, query);
+            health::answer(server, endpoint, rest, query)?
         }
-        ["metrics"] => return Ok(answer::text(200, server.telemetry.text(server).await)),
-        ["backup"] => return crate::backup::stream(&*server.store),
-        ["version"] => version(),
-        [".well-known", "openid-configuration"] => openid(),
-        ["openid", "v1", "jwks"] => server.tokens.issuer.key_set(),
-        ["api"] | ["apis"] => return Ok(groups(server, parts == ["api"], accept)),
-        ["api", version] => found(discovery::resource_list(&server.table, "", version))?,
-        ["apis", group, ..] if !server.table.has_group(group) => return Ok(missing()),
-        ["apis", group] => found(discovery::group(&server.table, group))?,
-        ["apis", group, version] => found(discovery::resource_list(&server.table, group, version))?,
-        ["openapi", rest @ ..] => return openapi(server, rest, accept).await,
-        [] => json!({"paths": root_paths(server)}),
-        _ => return Ok(missing()),
-    };
-    Ok(answer::value(200, accept.encoding(), &document))
+        ["metrics"] => answer::text(200, server.telemetry.text(server).await),
+        ["backup"] => crate::backup::stream(&*server.store)?,
+        ["version"] => answer::spread(&Version::ours())?,
+        [".well-known", "openid-configuration"] => answer::value(200, said, &openid()),
+        ["openid", "v1", "jwks"] => answer::value(200, said, &server.tokens.issuer.key_set()),
+        ["api"] | ["apis"] => groups(server, parts == ["api"], accept)?,
+        ["api", version] => {
+            answer::document(said, &found(discovery::resource_list(&server.table, "", version))?)?
+        }
+        ["apis", group, ..] if !server.table.has_group(group) => missing(),
+        ["apis", group] => answer::document(said, &found(discovery::group(&server.table, group))?)?,
+        ["apis", group, version] => {
+            answer::document(said, &found(discovery::resource_list(&server.table, group, version))?)?
+        }
+        ["openapi", rest @ ..] => openapi(server, rest, accept).await?,
+        [] => answer::spread(&json!({"paths": root_paths(server)}))?,
+        _ => missing(),
+    })
 }
 
 /// What is no path of ours.
@@ -65,15 +70,39 @@ fn openid() -> Value {
     })
 }
 
-fn found(document: Option<Value>) -> Result<Value, Status> {
+fn found<T>(document: Option<T>) -> Result<T, Status> {
     document.ok_or_else(Status::no_such_resource)
 }
 
-fn version() -> Value {
-    json!({
-        "major": MAJOR, "minor": MINOR, "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean",
-        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc", "platform": platform(),
-    })
+/// `GET /version`, field by field in the order in which Kubernetes says them.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    major: &'static str,
+    minor: &'static str,
+    git_version: &'static str,
+    git_commit: &'static str,
+    git_tree_state: &'static str,
+    build_date: &'static str,
+    go_version: &'static str,
+    compiler: &'static str,
+    platform: String,
+}
+
+impl Version {
+    fn ours() -> Self {
+        Self {
+            major: MAJOR,
+            minor: MINOR,
+            git_version: GIT_VERSION,
+            git_commit: "",
+            git_tree_state: "clean",
+            build_date: "1970-01-01T00:00:00Z",
+            go_version: "",
+            compiler: "rustc",
+            platform: platform(),
+        }
+    }
 }
 
 fn platform() -> String {
@@ -110,7 +139,7 @@ fn root_paths(server: &Server) -> Vec<String> {
 
 /// `/api` and `/apis`: in the aggregated form if the client knows it. The first media type that fits counts: a client
 /// that asks for v2beta1 only does not understand v2.
-fn groups(server: &Server, core: bool, accept: &Accept) -> Answer {
+fn groups(server: &Server, core: bool, accept: &Accept) -> Result<Answer, Status> {
     for range in accept.header.split(',').map(|range| range.replace(' ', "")) {
         let wants = |version: &str| {
             let has = |part: &str| range.split(';').any(|found| found == part);
@@ -121,23 +150,22 @@ fn groups(server: &Server, core: bool, accept: &Accept) -> Answer {
         };
         for (version, content_type) in [("v2", AGGREGATED_V2), ("v2beta1", AGGREGATED_V2_BETA)] {
             if wants(version) {
-                let document = discovery::aggregated(&server.table, version, core).to_string();
+                let document = discovery::aggregated(&server.table, version, core);
+                let document = serde_json::to_vec(&document).map_err(Status::internal)?;
                 let mut answer = answer::with_type(200, content_type, answer::full(document));
                 answer.headers_mut().insert(header::VARY, header::HeaderValue::from_static("Accept"));
-                return answer;
+                return Ok(answer);
             }
         }
         if matches!(range.split(';').next(), Some("application/json" | "*/*")) && !range.contains("as=") {
             break;
         }
     }
-    let document =
-        if core { discovery::legacy_api(&server.table) } else { discovery::group_list(&server.table) };
-    answer::value(
-        200,
-        if accept.encoding() == Encoding::Yaml { Encoding::Yaml } else { Encoding::Json },
-        &document,
-    )
+    if core {
+        answer::document(accept.encoding(), &discovery::legacy_api(&server.table))
+    } else {
+        answer::document(accept.encoding(), &discovery::group_list(&server.table))
+    }
 }
 
 /// The index, or the document of one group version. Making a document takes a while: not on a worker thread.

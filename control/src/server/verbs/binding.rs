@@ -43,7 +43,7 @@ async fn to_node(server: &Server, call: &Call, pods: &Resource, binding: Value) 
     // A binding makes nobody the owner of a field.
     let manner = Manner { writer: None, ..super::manner(call) };
     server.modify(at, Part::Internal, &manner, change).await?;
-    Ok(answer::value(201, call.accept.encoding(), &Status::success().to_value()))
+    Ok(answer::status(call.accept.encoding(), &Status::success()))
 }
 
 fn bind(old: &Value, binding: &Value, node: &str, name: &str) -> Result<Value, Status> {

@@ -138,7 +138,7 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     }
     let object: Value = serde_json::from_slice(&written.bytes).map_err(Status::internal)?;
     let status = Status::deleted(&at.resource.group, &at.resource.plural, at.name, meta::uid(&object));
-    Ok(answer::value(200, call.accept.encoding(), &status.to_value()))
+    Ok(answer::status(call.accept.encoding(), &status))
 }
 
 /// Deletes an object, or takes the next step towards it.

@@ -33,7 +33,7 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     }
     let manner = Manner { dry_run, writer: None, by: Some(call.user.clone()) };
     delete::delete(server, at, &options, &manner).await?;
-    Ok(answer::value(201, call.accept.encoding(), &Status::success().to_value()))
+    Ok(answer::status(call.accept.encoding(), &Status::success()))
 }
 
 /// A pod that has ended, has not begun or is going anyway disturbs nobody.
