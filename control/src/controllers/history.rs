@@ -134,6 +134,8 @@ fn new<K: Resource<DynamicType = ()>>(
             name: Some(format!("{}-{hash}", owner.name_any())),
             namespace: owner.meta().namespace.clone(),
             labels: Some(labels),
+            // Why it came (`kubernetes.io/change-cause`) is what `kubectl rollout history` shows.
+            annotations: owner.meta().annotations.clone(),
             owner_references: Some(vec![ownership::controlled_by(owner)]),
             ..ObjectMeta::default()
         },
@@ -161,12 +163,14 @@ mod tests {
     fn a_revision_gives_its_template_back() {
         let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "a"}]}});
         let template: PodTemplateSpec = serde_json::from_value(template).unwrap();
-        let owner: DaemonSet =
-            serde_json::from_value(json!({"metadata": {"name": "web", "uid": "u"}})).unwrap();
+        let cause = json!({"kubernetes.io/change-cause": "why"});
+        let owner = json!({"metadata": {"name": "web", "uid": "u", "annotations": cause}});
+        let owner: DaemonSet = serde_json::from_value(owner).unwrap();
         let revision = new(&owner, &template, 3);
         assert_eq!(template_of(&revision).as_ref(), Some(&template));
         assert_eq!(revision.data.as_ref().unwrap().0["spec"]["template"]["$patch"], "replace");
         assert_eq!((revision.revision, revision.labels()["app"].as_str()), (3, "web"));
         assert_eq!(revision.name_any(), format!("web-{}", revision.labels()[LABEL]));
+        assert_eq!(json!(revision.annotations()), cause);
     }
 }

@@ -11,6 +11,10 @@ use std::sync::Arc;
 
 /// The number of a revision, on sets and on the Deployment.
 pub(super) const ANNOTATION: &str = "deployment.kubernetes.io/revision";
+/// The numbers that a set had before, oldest first.
+const PAST: &str = "deployment.kubernetes.io/revision-history";
+/// As much of them is kept, characters.
+const PAST_LENGTH: usize = 2000;
 const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 const MAXIMUM: &str = "deployment.kubernetes.io/max-replicas";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -50,8 +54,24 @@ pub(super) fn new_set(world: &World) -> ReplicaSet {
 pub(super) fn renumbered(world: &World, set: &ReplicaSet) -> Option<BTreeMap<String, String>> {
     let highest_old = world.old_sets.iter().filter_map(|old| number(old)).max().unwrap_or(0);
     let own = number(set).unwrap_or(0);
-    let wanted = annotations(world, if own > highest_old { own } else { highest_old + 1 });
+    let mut wanted = annotations(world, if own > highest_old { own } else { highest_old + 1 });
+    if own != 0 && own <= highest_old {
+        wanted.insert(PAST.into(), past(set, own));
+    }
     wanted.iter().any(|(key, value)| set.annotations().get(key) != Some(value)).then_some(wanted)
+}
+
+/// The numbers that a set had, and the one that it gives up; the oldest are forgotten where they are too many.
+fn past(set: &ReplicaSet, number: i64) -> String {
+    let known = set.annotations().get(PAST).map_or("", String::as_str);
+    let mut numbers: Vec<&str> = known.split(',').filter(|number| !number.is_empty()).collect();
+    let number = number.to_string();
+    numbers.push(&number);
+    let length = |numbers: &[&str]| numbers.iter().map(|number| number.len() + 1).sum::<usize>() - 1;
+    while length(&numbers) > PAST_LENGTH {
+        numbers.remove(0);
+    }
+    numbers.join(",")
 }
 
 /// Old sets without pods beyond `revisionHistoryLimit`, oldest revision first.
@@ -100,7 +120,7 @@ fn number(set: &ReplicaSet) -> Option<i64> {
 /// The Deployment's own annotations (without what only it needs), the number, the size.
 fn annotations(world: &World, number: i64) -> BTreeMap<String, String> {
     let copied = world.deployment.annotations().iter().filter(|(key, _)| {
-        let own = [LAST_APPLIED, ANNOTATION, DESIRED, MAXIMUM, "deployment.kubernetes.io/revision-history"];
+        let own = [LAST_APPLIED, ANNOTATION, DESIRED, MAXIMUM, PAST];
         !own.contains(&key.as_str())
     });
     let mut annotations: BTreeMap<String, String> =
@@ -108,4 +128,25 @@ fn annotations(world: &World, number: i64) -> BTreeMap<String, String> {
     annotations.insert(ANNOTATION.into(), number.to_string());
     annotations.extend(size_annotations(world));
     annotations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_before_are_kept_as_far_as_they_fit() {
+        let set = |past: &str| ReplicaSet {
+            metadata: ObjectMeta {
+                annotations: Some([(PAST.to_owned(), past.to_owned())].into()),
+                ..ObjectMeta::default()
+            },
+            ..ReplicaSet::default()
+        };
+        assert_eq!(past(&ReplicaSet::default(), 1), "1");
+        assert_eq!(past(&set("1"), 3), "1,3");
+        let many = vec!["1000"; 400].join(",");
+        assert_eq!(past(&set(&many), 2000).len(), 399 * 5 + 4);
+        assert!(past(&set(&many), 2000).ends_with(",2000"));
+    }
 }
