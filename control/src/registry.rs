@@ -151,6 +151,8 @@ pub struct Custom {
     pub has_defaults: bool,
     /// `subresources.scale`: JSON pointers.
     pub scale: Option<ScalePaths>,
+    /// What whoever uses a deprecated version is told.
+    pub warning: Option<String>,
 }
 
 /// Where the numbers of a custom resource are that `/scale` shows.

@@ -2,6 +2,7 @@
 
 use super::json_path::JsonPath;
 use super::{Column, Custom, Resource, ScalePaths, StoredAs, Subresource, cells, columns, fields};
+use crate::discovery::version_rank;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -86,6 +87,26 @@ fn custom(definition: &Value, version: &Value, group: &str, stored: &str) -> Cus
             found: pointer("statusReplicasPath"),
             selector: pointer("labelSelectorPath"),
         }),
+        warning: fields::flag(version, "/deprecated").then(|| deprecation(definition, version)),
+    }
+}
+
+/// The author's own words about a deprecated version, or which newer one there is.
+fn deprecation(definition: &Value, version: &Value) -> String {
+    if let Some(words) = version.get("deprecationWarning").and_then(Value::as_str) {
+        return words.to_owned();
+    }
+    let (group, kind) =
+        (fields::text(definition, "/spec/group"), fields::text(definition, "/spec/names/kind"));
+    let name = fields::text(version, "/name");
+    let versions = fields::list(definition, "/spec/versions").iter();
+    let fit = versions.filter(|other| fields::flag(other, "/served") && !fields::flag(other, "/deprecated"));
+    let newer = fit
+        .map(|other| fields::text(other, "/name"))
+        .filter(|other| version_rank(other) > version_rank(name));
+    match newer.max_by_key(|other| version_rank(other)) {
+        Some(newer) => format!("{group}/{name} {kind} is deprecated; use {group}/{newer} {kind}"),
+        None => format!("{group}/{name} {kind} is deprecated"),
     }
 }
 
@@ -165,6 +186,21 @@ mod tests {
         json!({"spec": {"group": "stable.example.com", "scope": "Namespaced",
             "names": {"kind": "CronTab", "plural": "crontabs", "singular": "crontab", "shortNames": ["ct"]},
             "versions": [version("v1", true), version("v1beta1", false)]}})
+    }
+
+    #[test]
+    fn who_uses_a_deprecated_version_is_told() {
+        let mut definition = definition();
+        let warning = |definition: &Value| rows(definition)[1].custom.as_ref().unwrap().warning.clone();
+        assert_eq!(warning(&definition), None);
+        definition["spec"]["versions"][1]["deprecated"] = json!(true);
+        let newer = "stable.example.com/v1beta1 CronTab is deprecated; use stable.example.com/v1 CronTab";
+        assert_eq!(warning(&definition).as_deref(), Some(newer));
+        definition["spec"]["versions"][0]["served"] = json!(false);
+        let only = rows(&definition)[0].custom.as_ref().unwrap().warning.clone();
+        assert_eq!(only.as_deref(), Some("stable.example.com/v1beta1 CronTab is deprecated"));
+        definition["spec"]["versions"][1]["deprecationWarning"] = json!("go away");
+        assert_eq!(rows(&definition)[0].custom.as_ref().unwrap().warning.as_deref(), Some("go away"));
     }
 
     #[test]

@@ -85,6 +85,9 @@ pub(crate) async fn run(server: &Server, call: &Call, verb: &str) -> Result<Answ
 
 /// That a resource is on its way out, for whoever uses it.
 fn outdated(resource: &crate::registry::Resource) -> Vec<String> {
+    if let Some(custom) = &resource.custom {
+        return custom.warning.iter().cloned().collect();
+    }
     let words = match (resource.group.as_ref(), resource.kind.as_ref()) {
         ("", "Endpoints") => "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
         ("", "ComponentStatus") => "v1 ComponentStatus is deprecated in v1.19+",

@@ -207,6 +207,7 @@ mod tests {
             webhook: None,
             has_defaults: false,
             scale: Some(scale),
+            warning: None,
         };
         row.custom = Some(std::sync::Arc::new(custom));
         let mut ship = json!({"status": {"size": 1, "selector": "a=b"}});
