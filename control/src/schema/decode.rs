@@ -38,6 +38,8 @@ pub struct DecodeError {
     kind: String,
     version: String,
     detail: String,
+    /// The same fault in the words for what a strategic merge patch made.
+    restored: Option<String>,
 }
 
 impl DecodeError {
@@ -45,7 +47,14 @@ impl DecodeError {
     pub fn detail(&self) -> &str {
         &self.detail
     }
+
+    /// The fault of what a strategic merge patch made.
+    pub fn restored(&self) -> &str {
+        self.restored.as_deref().unwrap_or(&self.detail)
+    }
 }
+
+mod restore;
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 /// Longest object path that is followed: no type of Kubernetes is that deep, but a hostile body is.
@@ -61,15 +70,19 @@ pub fn decode(
     duplicates: Vec<String>,
     strictness: Strictness,
 ) -> Result<Decoded, DecodeError> {
-    let error = |detail: String| DecodeError { kind: kind.to_owned(), version: version.to_owned(), detail };
+    let error = |detail: String, restored: Option<String>| {
+        let (kind, version) = (kind.to_owned(), version.to_owned());
+        DecodeError { kind, version, detail, restored }
+    };
     let mut object = object;
-    let mut walk = Walk { path: String::new(), names: Vec::new(), unknown: duplicates, depth: 0 };
+    let mut walk =
+        Walk { path: String::new(), names: Vec::new(), unknown: duplicates, depth: 0, restored: None };
     if let Some(root) = types::of_kind(group, version, kind) {
-        walk.object(&mut object, &root).map_err(error)?;
+        walk.object(&mut object, &root).map_err(|fault| error(fault, walk.restored.take()))?;
     }
     match strictness {
         Strictness::Strict if !walk.unknown.is_empty() => {
-            Err(error(format!("strict decoding error: {}", walk.unknown.join(", "))))
+            Err(error(format!("strict decoding error: {}", walk.unknown.join(", ")), None))
         }
         Strictness::Ignore => Ok(Decoded { object, warnings: Vec::new() }),
         _ => Ok(Decoded { object, warnings: walk.unknown }),
@@ -86,19 +99,27 @@ pub fn decode_custom(
     duplicates: Vec<String>,
     strictness: Strictness,
 ) -> Result<Decoded, DecodeError> {
-    let error = |detail: String| DecodeError { kind: kind.to_owned(), version: version.to_owned(), detail };
+    let error = |detail: String, restored: Option<String>| {
+        let (kind, version) = (kind.to_owned(), version.to_owned());
+        DecodeError { kind, version, detail, restored }
+    };
     let mut object = object;
-    let mut walk =
-        Walk { path: "metadata".to_owned(), names: vec!["metadata".into()], unknown: duplicates, depth: 0 };
+    let mut walk = Walk {
+        path: "metadata".to_owned(),
+        names: vec!["metadata".into()],
+        unknown: duplicates,
+        depth: 0,
+        restored: None,
+    };
     // Every kind brings the type of its metadata along.
     types::of_kind("", "v1", "Namespace");
     if let (Some(meta), Some(metadata)) = (types::named(OBJECT_META), object.get_mut("metadata")) {
-        walk.object(metadata, &meta).map_err(error)?;
+        walk.object(metadata, &meta).map_err(|fault| error(fault, walk.restored.take()))?;
     }
     walk.unknown.extend(structural::prune(schema, &mut object));
     match strictness {
         Strictness::Strict if !walk.unknown.is_empty() => {
-            Err(error(format!("strict decoding error: {}", walk.unknown.join(", "))))
+            Err(error(format!("strict decoding error: {}", walk.unknown.join(", ")), None))
         }
         Strictness::Ignore => Ok(Decoded { object, warnings: Vec::new() }),
         _ => Ok(Decoded { object, warnings: walk.unknown }),
@@ -113,6 +134,7 @@ struct Walk {
     names: Vec<Box<str>>,
     unknown: Vec<String>,
     depth: usize,
+    restored: Option<String>,
 }
 
 /// Where a value stands: the Go type that has it as a field, for messages.
@@ -235,7 +257,8 @@ impl Walk {
         self.names.pop();
     }
 
-    fn mismatch(&self, value: &Value, kind: &Type, place: &Place<'_>) -> String {
+    fn mismatch(&mut self, value: &Value, kind: &Type, place: &Place<'_>) -> String {
+        self.restored = restore::words(value, kind);
         let field = self.names.join(".");
         let (found, owner, wanted) = (found(value), place.owner, go_type(kind));
         format!("json: cannot unmarshal {found} into Go struct field {owner}.{field} of type {wanted}")

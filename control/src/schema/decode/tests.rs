@@ -48,6 +48,20 @@ fn wrong_types_are_named_as_kubernetes_names_them() {
 }
 
 #[test]
+fn what_a_strategic_patch_made_is_refused_in_other_words() {
+    for (object, words) in [
+        (json!({"metadata": {"labels": "x"}}), "cannot restore map from string"),
+        (json!({"metadata": {"labels": {"a": 1}}}), "cannot convert int64 to string"),
+        (pod(json!({"containers": "x"})), "cannot restore slice from string"),
+        (pod(json!({"securityContext": true})), "cannot restore struct from: bool"),
+        (pod(json!({"hostNetwork": {"a": 1}})), "cannot convert map[string]interface {} to bool"),
+    ] {
+        let error = decode("", "v1", "Pod", object, Vec::new(), Strictness::Strict).unwrap_err();
+        assert_eq!(error.restored(), words);
+    }
+}
+
+#[test]
 fn unknown_fields_are_refused_or_dropped() {
     let object = pod(json!({"foo": 1, "containers": [{"name": "c", "bar": {}}]}));
     assert_eq!(

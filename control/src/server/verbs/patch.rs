@@ -78,7 +78,10 @@ impl Patch {
         let patched = self.apply(&call.resource, old)?;
         check_identity(&call.resource, &patched, old)?;
         let sent = self.shown(&patched);
-        read_body::decoded(call, patched).map_err(|error| unfit(&sent, error.detail()))
+        read_body::decoded(call, patched).map_err(|error| match self {
+            Self::Strategic(_) => unfit(&sent, error.restored()),
+            Self::Json(_) | Self::Merge(_) => unfit(&sent, error.detail()),
+        })
     }
 }
 

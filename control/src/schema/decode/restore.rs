@@ -1,0 +1,41 @@
+//! What Kubernetes says of a wrong type in an object that a strategic merge patch made: such an object is never JSON
+//! again but is made into its kind directly, by a converter that has words of its own.
+
+use super::go_type;
+use crate::schema::types::Type;
+use serde_json::Value;
+
+/// The converter's sentence, where `value` stands for a `kind`; none where the kind reads itself.
+pub(super) fn words(value: &Value, kind: &Type) -> Option<String> {
+    Some(match kind {
+        Type::Map(_) => format!("cannot restore map from {}", found(value)),
+        Type::List(_) | Type::Bytes => format!("cannot restore slice from {}", found(value)),
+        Type::Object(_) => format!("cannot restore struct from: {}", found(value)),
+        Type::Text | Type::Bool | Type::Int32 | Type::Int64 | Type::Number => {
+            format!("cannot convert {} to {}", typed(value), go_type(kind))
+        }
+        Type::Free | Type::Time | Type::MicroTime | Type::Quantity | Type::IntOrString => return None,
+    })
+}
+
+/// The kind of a value, as Go names it.
+fn found(value: &Value) -> &'static str {
+    match value {
+        Value::Array(_) => "slice",
+        Value::Object(_) => "map",
+        other => typed(other),
+    }
+}
+
+/// Its type.
+fn typed(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "invalid",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_i64() => "int64",
+        Value::Number(_) => "float64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
