@@ -137,6 +137,10 @@ fn start(plan: &mut Plan, cron: &CronJob, spec: &CronJobSpec, jobs: &[Arc<Job>],
         None => Next::Wait,
     };
     let earliest = earliest(cron, spec, now);
+    if schedule.next(earliest, &zone).is_none() {
+        let why = "time difference between two schedules is less than 1 second";
+        return plan.warn("InvalidSchedule", format!("invalid schedule: {} : {why}", spec.schedule));
+    }
     let Some((due, missed)) = most_recent(&schedule, &zone, earliest, now) else { return };
     if missed > MANY {
         let message = format!(

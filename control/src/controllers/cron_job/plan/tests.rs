@@ -81,6 +81,7 @@ fn suspended_late_and_wrong_ones_start_nothing() {
     for (spec, reason) in [
         (json!({"suspend": true}), vec![]),
         (json!({"schedule": "x"}), vec!["UnparseableCronJobSchedule"]),
+        (json!({"schedule": "59 23 31 2 *"}), vec!["InvalidSchedule"]),
         (json!({"timeZone": "Nowhere/Here"}), vec!["UnknownTimeZone"]),
         (json!({"startingDeadlineSeconds": 60}), vec![]),
     ] {
