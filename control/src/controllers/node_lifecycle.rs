@@ -1,11 +1,14 @@
 //! Nodes that stop reporting: their Ready condition becomes Unknown, they are tainted, and pods that do not tolerate
 //! that are evicted after their `tolerationSeconds`.
 
+mod first_seen;
+
 use super::events::{Recorder, Severity};
 use super::informer::{Key, Lister};
 use super::pods;
 use super::runner::{Next, Reconcile, ignore_not_found};
 use super::wiring::{Plane, Task, Wire};
+use first_seen::FirstSeen;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint, Toleration};
@@ -42,6 +45,7 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
         pods: wire.reads(),
         started: Timestamp::now(),
         known: Mutex::default(),
+        first_seen: FirstSeen::default(),
         recorder: Recorder::new(wire.client(), "node-controller"),
         evictions: Recorder::new(wire.client(), "taint-eviction-controller"),
     };
@@ -58,6 +62,7 @@ pub(crate) struct NodeLifecycle {
     pub(crate) started: Timestamp,
     /// Nodes that events have told of.
     known: Mutex<BTreeSet<String>>,
+    first_seen: FirstSeen,
     recorder: Recorder,
     evictions: Recorder,
 }
@@ -71,7 +76,7 @@ impl Reconcile for NodeLifecycle {
         };
         self.welcome(&node);
         let now = Timestamp::now();
-        if self.silent_for(&node, now) > GRACE && ready_status(&node) != "Unknown" {
+        if self.silent_for(&node, now) > GRACE && condition(&node, "Ready") != Some("Unknown") {
             self.mark_unknown(&node, now).await?;
             return Ok(Next::After(Duration::ZERO));
         }
@@ -103,6 +108,7 @@ impl NodeLifecycle {
             return;
         }
         let name = &key.name;
+        self.first_seen.forget(name);
         let mut gone = Node::default();
         gone.metadata.name = Some(name.clone());
         let message = format!("Node {name} event: Removing Node {name} from Controller");
@@ -131,7 +137,11 @@ impl NodeLifecycle {
                     silence(condition, "NodeStatusUnknown", "Kubelet stopped posting node status.", now)
                 }
                 None => {
-                    let mut condition = NodeCondition { type_: kind.into(), ..NodeCondition::default() };
+                    let mut condition = NodeCondition {
+                        type_: kind.into(),
+                        last_heartbeat_time: node.creation_timestamp(),
+                        ..NodeCondition::default()
+                    };
                     silence(
                         &mut condition,
                         "NodeStatusNeverUpdated",
@@ -180,11 +190,12 @@ impl NodeLifecycle {
     /// Deletes pods whose time on a node with NoExecute taints is over; answers when the next one's is.
     async fn evict(&self, node: &Node, taints: &[Taint], now: Timestamp) -> Result<Duration, kube::Error> {
         let mut next = PERIOD;
-        if !taints.iter().any(|taint| taint.effect == "NoExecute") {
+        let taints = self.first_seen.dated(&node.name_any(), taints, now);
+        if taints.is_empty() {
             return Ok(next);
         }
         for pod in self.pods_on(node).into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
-            match stays_for(&pod, taints, now) {
+            match stays_for(&pod, &taints, now) {
                 None => {}
                 Some(left) if left > SignedDuration::ZERO => {
                     next = next.min(Duration::try_from(left).unwrap_or(PERIOD));
@@ -219,10 +230,6 @@ fn silence(condition: &mut NodeCondition, reason: &str, message: &str, now: Time
     condition.last_transition_time = Some(Time(now));
 }
 
-fn ready_status(node: &Node) -> &str {
-    condition(node, "Ready").unwrap_or("Unknown")
-}
-
 fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {
     let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.find(|condition| condition.type_ == kind).map(|condition| condition.status.as_str())
@@ -233,10 +240,12 @@ fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {
 fn taints(node: &Node, now: Timestamp) -> Vec<Taint> {
     let existing = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
     let unschedulable = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
-    let mut wanted: Vec<(&str, &str)> = match ready_status(node) {
-        "True" => Vec::new(),
-        "False" => vec![(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")],
-        _ => vec![(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")],
+    let mut wanted: Vec<(&str, &str)> = match condition(node, "Ready") {
+        Some("True") => Vec::new(),
+        Some("False") => vec![(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")],
+        Some(_) => vec![(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")],
+        // New: it has not said anything yet.
+        None => vec![(NOT_READY, "NoSchedule")],
     };
     if unschedulable {
         wanted.push((UNSCHEDULABLE, "NoSchedule"));
@@ -260,22 +269,33 @@ fn taints(node: &Node, now: Timestamp) -> Vec<Taint> {
     taints
 }
 
-/// How long a pod may stay under these taints: `None` is for ever.
+/// How long a pod may stay under these taints: `None` is for ever. What it tolerates for a while, it tolerates so long
+/// from when both were there.
 fn stays_for(pod: &Pod, taints: &[Taint], now: Timestamp) -> Option<SignedDuration> {
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+    let placed = placed_at(pod);
     let mut shortest: Option<SignedDuration> = None;
     for taint in taints.iter().filter(|taint| taint.effect == "NoExecute") {
         let added = taint.time_added.as_ref().map_or(now, |Time(at)| *at);
+        let since = placed.map_or(added, |placed| placed.max(added));
         let left = match tolerations.iter().find(|toleration| tolerates(toleration, taint)) {
             None => SignedDuration::ZERO,
             Some(Toleration { toleration_seconds: None, .. }) => continue,
             Some(Toleration { toleration_seconds: Some(seconds), .. }) => {
-                SignedDuration::from_secs((*seconds).max(0)) - now.duration_since(added)
+                SignedDuration::from_secs((*seconds).max(0)) - now.duration_since(since)
             }
         };
         shortest = Some(shortest.map_or(left, |shortest| shortest.min(left)));
     }
     shortest
+}
+
+/// When a pod came to its node.
+fn placed_at(pod: &Pod) -> Option<Timestamp> {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let scheduled = conditions.find(|one| one.type_ == "PodScheduled" && one.status == "True");
+    let since = scheduled.and_then(|one| one.last_transition_time.clone());
+    since.or_else(|| pod.creation_timestamp()).map(|Time(at)| at)
 }
 
 /// Whether a toleration covers a taint (an empty key with Exists covers all, an empty effect every effect).
@@ -320,6 +340,9 @@ mod tests {
         assert_eq!(stays_for(&pod(exists(Some(300))), &taints, now), Some(SignedDuration::from_secs(240)));
         assert_eq!(stays_for(&pod(exists(None)), &taints, now), None);
         assert_eq!(stays_for(&pod(json!([{"operator": "Exists"}])), &taints, now), None);
+        let mut late = pod(exists(Some(300)));
+        late.metadata.creation_timestamp = Some(Time(now));
+        assert_eq!(stays_for(&late, &taints, now), Some(SignedDuration::from_secs(300)), "it came later");
     }
 
     #[test]
@@ -344,6 +367,9 @@ mod tests {
             ["own:NoSchedule", "node.kubernetes.io/unschedulable:NoSchedule"]
         );
         assert_eq!(keys(&node("Unknown", false)).len(), 3);
+        let mut new = node("True", false);
+        new.status = None;
+        assert_eq!(keys(&new), ["own:NoSchedule", "node.kubernetes.io/not-ready:NoSchedule"]);
         let mut full = node("True", false);
         let pressure =
             json!([{"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "True"}]);
