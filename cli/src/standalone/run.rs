@@ -161,6 +161,11 @@ async fn made(
     Ok((place, created))
 }
 
+/// It becomes a word of a line of others' `/etc/hosts`.
+fn is_host_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+}
+
 /// The container's part in a network that somebody made, where it asks for one.
 fn membership(settings: &Settings, options: &CreateOptions) -> anyhow::Result<Option<Membership>> {
     let Networking { ip, network_alias, .. } = &options.networking;
@@ -174,6 +179,9 @@ fn membership(settings: &Settings, options: &CreateOptions) -> anyhow::Result<Op
         return Ok(None);
     }
     let found = record::expect(settings, &options.network)?;
+    if let Some(alias) = network_alias.iter().find(|alias| !is_host_name(alias)) {
+        bail!("invalid network alias {alias:?}");
+    }
     Ok(Some(Membership { network: found.id, aliases: network_alias.clone(), address: *ip }))
 }
 

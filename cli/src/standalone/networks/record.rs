@@ -105,10 +105,16 @@ pub(crate) fn all(settings: &Settings) -> anyhow::Result<Vec<Record>> {
     for entry in entries {
         // One whose record was never written was never made.
         let Ok(text) = std::fs::read(entry?.path().join("record")) else { continue };
-        found.extend(serde_json::from_slice::<Record>(&text).ok());
+        let record = serde_json::from_slice::<Record>(&text).ok();
+        found.extend(record.filter(|record| is_id(&record.id)));
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
+}
+
+/// Names of bridges and tables are made of it.
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// By name, by id, or by the beginning of an id.
