@@ -118,3 +118,52 @@ fn more_ids_than_ones_own_need_the_program_that_knows_who_may() {
     let said = call(&bundle, &["run", "c1"]).failed();
     assert!(said.contains("newuidmap"), "{said}");
 }
+
+/// What `spec --rootless` writes shows no cgroup of the host, although all of `/sys` is bound (CVE-2023-25809).
+#[test]
+fn the_starter_configuration_hides_the_hosts_cgroups() {
+    let mut bundle = bundle("true");
+    call(&bundle, &["state", "none"]).failed();
+    std::fs::remove_file(bundle.path().join("config.json")).unwrap();
+    let mut spec = Command::new(bundle.path().join("runtime"));
+    bins::run(spec.args(["spec", "--rootless"]).current_dir(bundle.path()).uid(USER).gid(USER)).ok();
+    let text = std::fs::read(bundle.path().join("config.json")).unwrap();
+    bundle.config = serde_json::from_slice(&text).unwrap();
+    bundle.config["process"]["terminal"] = json!(false);
+    let show = "grep ' /sys/fs/cgroup ' /proc/self/mounts | tail -n 1; find /sys/fs/cgroup -writable";
+    bundle.config["process"]["args"] = json!(["sh", "-c", show]);
+    let out = call(&bundle, &["run", "c1"]).ok();
+    let words: Vec<&str> = out.split_whitespace().collect();
+    assert!(
+        words.len() == 6 && words[3].starts_with("ro,"),
+        "one mount, and nothing that can be written: {out}"
+    );
+}
+
+#[test]
+fn what_waits_for_start_can_be_joined() {
+    let bundle = bundle("sleep 1000");
+    call(&bundle, &["create", "c1"]).ok();
+    let said = call(&bundle, &["exec", "c1", "sh", "-c", "echo joined; id -u"]);
+    call(&bundle, &["delete", "--force", "c1"]).ok();
+    assert_eq!(said.ok(), "joined\n0\n");
+}
+
+#[test]
+fn a_container_whose_processes_cannot_all_be_killed_is_warned_of() {
+    let mut bundle = bundle("true");
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "pid");
+    let proc = json!({"destination": "/proc", "type": "none", "source": "/proc", "options": ["rbind"]});
+    bundle.config["mounts"][0] = proc;
+    let said = call(&bundle, &["run", "c1"]);
+    assert!(said.err.contains("no cgroup and no private pid namespace"), "{said:?}");
+}
+
+/// `/dev/ptmx` leads to the container's own terminals, whatever device is asked for there.
+#[test]
+fn links_stay_where_devices_are_asked_for_in_their_places() {
+    let mut bundle = bundle("readlink /dev/ptmx");
+    let device = json!({"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2});
+    bundle.config["linux"]["devices"] = json!([device]);
+    assert_eq!(call(&bundle, &["run", "c1"]).ok(), "pts/ptmx\n");
+}

@@ -157,6 +157,8 @@ impl Init {
             Step::WorkingDirectory(path) => user::enter_directory(path),
             Step::Capabilities(capabilities) => capabilities::apply(capabilities),
             Step::FindProgram => self.find_program(),
+            Step::Dumpable => rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)
+                .context(|| "prctl(PR_SET_DUMPABLE, 1)"),
             Step::Ready => self.ready(),
             Step::Finish => {
                 self.channel.send(&Message::Ready)?;

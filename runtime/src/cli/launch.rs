@@ -77,9 +77,17 @@ pub(super) fn plan(
     if rootless {
         // What nobody handed down to this user it does without; a limit that needs it is refused by name.
         plan.cgroups.directories.retain(control::can_be_made);
+        let unbound = plan.cgroups.directories.is_empty() && plan.cgroups.scope.is_none();
+        if unbound && !plan.namespaces.has(NamespaceKind::Pid) {
+            plan.warnings.push(NOT_ALL_KILLED.into());
+        }
     }
     Ok(plan)
 }
+
+/// In runc's words.
+const NOT_ALL_KILLED: &str = "Creating a rootless container with no cgroup and no private pid namespace. Such configuration \
+     is strongly discouraged (as it is impossible to properly kill all container's processes)";
 
 /// What this host has, of what the configuration asks for.
 fn host(spec: &Spec) -> Result<Host> {

@@ -161,6 +161,7 @@ impl Step {
             Step::ChangeRoot => "fchdir(<rootfs>), chroot(\".\"), chdir(\"/\")".into(),
             Step::ReadonlyRoot => "mount_setattr(\"/\", RDONLY)".into(),
             Step::ReadonlyMount(path) => format!("mount_setattr({:?}, RDONLY)", path.display()),
+            Step::Dumpable => "prctl(PR_SET_DUMPABLE, 1)".into(),
             Step::NoNewPrivileges => "prctl(PR_SET_NO_NEW_PRIVS, 1)".into(),
             Step::StdioOwner(uid) => format!("fchown(0, 1, 2, {uid}) where they are another's"),
             Step::FindProgram => "fstatat, faccessat along $PATH".into(),
@@ -327,6 +328,7 @@ impl Step {
             }
             Step::Capabilities(_) => ("capabilities", "process.capabilities: the other four sets"),
             Step::FindProgram => ("find program", "a missing program is create's error"),
+            Step::Dumpable => ("dumpable", "an ordinary user may join the container before `start`"),
             Step::Ready => ("ready", "everything but the program itself has happened"),
             Step::AwaitStart => ("await start", "exec.fifo: until `start`"),
             Step::CloseFds { .. } => {

@@ -29,6 +29,7 @@ pub(super) fn steps(
     let (early, late) = filter(&given, linux)?;
     steps.extend(become_program(&given, process, linux, early, plan.namespaces.any_user())?);
     steps.push(Step::FindProgram);
+    steps.extend(reachable(options, plan).then_some(Step::Dumpable));
     steps.extend(late);
     steps.push(Step::Ready);
     if options.wait_for_start {
@@ -38,6 +39,12 @@ pub(super) fn steps(
     steps.push(Step::FreshSignals);
     steps.push(Step::Execute(Box::new(process.clone())));
     Ok(steps)
+}
+
+/// Whether an ordinary user may exec into the container while it waits for `start`: nobody else is in it then.
+fn reachable(options: &Options, plan: &Plan) -> bool {
+    let alone = |kind| plan.namespaces.new.contains(&kind);
+    options.rootless && options.wait_for_start && alone(NamespaceKind::User) && alone(NamespaceKind::Pid)
 }
 
 /// Into the cgroups and the namespaces that the clone could not give.

@@ -155,7 +155,9 @@ pub(super) fn devices(spec: &Spec, linux: &Linux, namespaces: &Namespaces, kcore
         return Ok(vec![]);
     }
     let mut plans = Vec::with_capacity(linux.devices.len() + DEFAULT_DEVICES.len());
-    for (index, device) in linux.devices.iter().enumerate() {
+    // Every container has these links, whatever is asked for in their places.
+    let linked = |device: &Device| LINKS.iter().any(|(link, _)| clean(&device.path) == Path::new(link));
+    for (index, device) in linux.devices.iter().enumerate().filter(|(_, device)| !linked(device)) {
         plans.push(
             self::device(device).map_err(|why| Error::invalid(format!("linux.devices[{index}]: {why}")))?,
         );

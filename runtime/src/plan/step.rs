@@ -186,6 +186,8 @@ pub(crate) enum Step {
     WorkingDirectory(PathBuf),
     Capabilities(Capabilities),
     FindProgram,
+    /// The kernel took it away when the ids changed.
+    Dumpable,
     Ready,
     AwaitStart,
     CloseFds {
