@@ -30,8 +30,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{Receiver, UnboundedSender, channel};
 use tokio::sync::{Semaphore, watch};
 
-/// Pieces of a blob between the network and the disk.
-const PIECES: usize = 32;
+/// Pieces of a blob between the network and the disk; each is what one read gives, at most `transport::MAX_PIECE`.
+const PIECES: usize = 16;
 
 /// Pulls one image.
 pub(crate) async fn pull(parts: Arc<Parts>, pull: Pull) -> Result<Image> {

@@ -18,6 +18,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+/// Most bytes that one read of the network gives. Whoever is slower than the network holds many such pieces, of several
+/// layers at once.
+const MAX_PIECE: usize = 128 << 10;
+
 /// A request's body.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Error>;
 type HttpsClient = Client<HttpsConnector<Connector>, Body>;
@@ -96,6 +100,7 @@ impl Transport {
             .wrap_connector(connector.clone());
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(std::time::Duration::from_secs(30))
+            .http1_max_buf_size(MAX_PIECE)
             .build(https);
         let pool = Pool { client, connector };
         Ok(lock(&self.pools).entry(tls.clone()).or_insert(pool).clone())
