@@ -193,3 +193,25 @@ async fn when_a_monitor_dies_the_next_one_has_its_containers() {
     engine.remove_pod(&id).await.unwrap();
     assert_eq!(engine.traces().pods, 0);
 }
+
+#[tokio::test]
+async fn what_a_removed_container_leaves_goes_as_soon_as_it_can() {
+    let mut engine = Engine::start().await;
+    let config = pod(&engine, "busy");
+    let sandbox = engine.run_pod(&config).await.unwrap();
+    let sleeper = || container("main", &["sleep", "1000"]);
+    let id = engine.run(&sandbox, &config, sleeper()).await.unwrap();
+    // What somebody has mounted in its bundle cannot be removed.
+    let held = SmallDisk::mount(engine.path("state/containers").join(&id).join("held"));
+    engine.remove_container(&id).await.unwrap();
+    assert_eq!(engine.status(&id).await.unwrap_err().code(), tonic::Code::NotFound);
+    engine.run(&sandbox, &config, sleeper()).await.expect("its name is free");
+    let error = engine.remove_pod(&sandbox).await.unwrap_err();
+    assert!(error.message().contains("busy"), "{error}");
+    engine.kill();
+    engine.serve().await;
+    assert_eq!(engine.status(&id).await.unwrap_err().code(), tonic::Code::NotFound);
+    drop(held);
+    engine.remove_pod(&sandbox).await.unwrap();
+    engine.leaves_nothing();
+}

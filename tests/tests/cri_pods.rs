@@ -3,7 +3,7 @@
 
 use knarr_cri::v1::*;
 use knarr_tests::engine::{Engine, container, pod};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use tonic::Code;
 
 /// A pod's configuration with these namespaces.
@@ -170,4 +170,57 @@ async fn the_ipc_of_the_host_is_shared_only_when_asked_for() {
         assert_eq!(seen.starts_with(&host), same, "{name}: {seen}");
         assert!(seen.ends_with("\n1"), "{seen}");
     }
+}
+
+/// Pods of the next test, so many of them at a time.
+const MANY: [std::ops::Range<usize>; 2] = [0..15, 15..30];
+
+#[tokio::test]
+async fn many_pods_come_and_go_at_once_and_the_next_engine_has_them_all() {
+    let mut engine = Engine::start().await;
+    let mut made = Vec::new();
+    for numbers in MANY {
+        let begun = numbers.map(|number| {
+            let (mut client, config) = (engine.client.clone(), pod(&engine, &format!("many-{number}")));
+            async move {
+                let id = client.run_pod(&config).await?;
+                let sleeper = container("main", &["sleep", "1000"]);
+                let main = client.create(&id, &config, sleeper).await?;
+                client.start(&main).await?;
+                Ok::<_, tonic::Status>((id, main))
+            }
+        });
+        made.extend(futures_util::future::try_join_all(begun).await.unwrap());
+    }
+    let seen = seen(&mut engine).await;
+    assert_eq!((seen.0.len(), seen.1.len(), seen.2.len()), (30, 30, 30), "pods, addresses, containers");
+    engine.kill();
+    engine.serve().await;
+    assert_eq!(self::seen(&mut engine).await, seen, "nothing of them has changed");
+    let gone = made.iter().map(|(id, main)| {
+        let (mut client, id, main) = (engine.client.clone(), id.clone(), main.clone());
+        async move {
+            client.stop_container(&main, 0).await?;
+            client.remove_container(&main).await?;
+            client.remove_pod(&id).await
+        }
+    });
+    futures_util::future::try_join_all(gone).await.unwrap();
+    engine.leaves_nothing();
+}
+
+/// Pods that are ready, their addresses, and since when each container runs.
+async fn seen(engine: &mut Engine) -> (BTreeSet<String>, BTreeSet<String>, BTreeSet<(String, i64)>) {
+    let (mut pods, mut addresses, mut containers) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for pod in engine.pods(&[]).await.unwrap() {
+        assert_eq!(pod.state(), PodSandboxState::SandboxReady);
+        addresses.insert(engine.pod_status(&pod.id).await.unwrap().network.unwrap_or_default().ip);
+        pods.insert(pod.id);
+    }
+    for one in engine.containers(&[]).await.unwrap() {
+        let status = engine.status(&one.id).await.unwrap();
+        assert_eq!(status.state(), ContainerState::ContainerRunning);
+        containers.insert((one.id, status.started_at));
+    }
+    (pods, addresses, containers)
 }

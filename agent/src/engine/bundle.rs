@@ -128,6 +128,7 @@ fn describe(
         stop_signal: stop_signal::choose(config.stop_signal(), &defaults.stop_signal),
         mounts: mounts.into_iter().map(shown).collect(),
         from_checkpoint: false,
+        removed: false,
     })
 }
 

@@ -12,4 +12,5 @@
 pub(crate) mod containers;
 pub(crate) mod exits;
 pub(crate) mod gates;
+pub(crate) mod leftovers;
 pub(crate) mod sandboxes;

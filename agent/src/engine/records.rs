@@ -157,6 +157,9 @@ pub(crate) struct ContainerRecord {
     /// Its start goes on from the checkpoint that lies in its directory of checkpoints.
     #[serde(default)]
     pub(crate) from_checkpoint: bool,
+    /// Nobody can ask for it any more; the record is there until nothing is left of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) removed: bool,
 }
 
 impl ContainerRecord {

@@ -4,6 +4,7 @@
 //! sandboxes become NOTREADY, containers EXITED, addresses are given back. What was half made is removed.
 
 use super::core::{Core, now};
+use super::lifecycle::leftovers::{self, Leftover};
 use super::lifecycle::{containers, exits, sandboxes};
 use super::records::{ContainerRecord, ExitRecord, SandboxPhase, SandboxRecord};
 use super::registry::{Container, Sandbox};
@@ -89,15 +90,12 @@ pub(crate) async fn recover(core: &Arc<Core>) -> anyhow::Result<()> {
         drop(core.registry.reserve(&record.name_key(), &record.id));
         core.registry.insert_sandbox(record);
     }
-    for record in processes.records {
-        let name = super::records::container_name_key(&record.sandbox_id, &record.config);
-        drop(core.registry.reserve(&name, &record.id));
-        core.registry.insert_container(record);
-    }
+    let orphans = processes.records.into_iter().filter_map(|record| register(core, record)).collect();
     let recovered = core.registry.all_sandboxes().into_iter().map(|sandbox| recover_pod(core, sandbox));
     futures_util::future::join_all(recovered).await;
     recover_network(core).await;
-    remove_orphans(core).await;
+    remove_orphans(core, orphans).await;
+    core.registry.all_sandboxes().into_iter().for_each(|sandbox| leftovers::clear_later(core, sandbox));
     checkpoint::recover(core).await;
     for (id, error) in processes.unreadable {
         tracing::error!("container {id}: its record is lost: {error:#}");
@@ -110,6 +108,23 @@ pub(crate) async fn recover(core: &Arc<Core>) -> anyhow::Result<()> {
     let shared = core.clone();
     report("layers", blocking(move || Ok(shared.images.unmount_unused_layers()?)).await);
     Ok(())
+}
+
+/// Makes a container known, or what is left of one that was removed; answers its id where its pod is gone.
+fn register(core: &Core, record: ContainerRecord) -> Option<String> {
+    if !record.removed {
+        let name = super::records::container_name_key(&record.sandbox_id, &record.config);
+        drop(core.registry.reserve(&name, &record.id));
+        core.registry.insert_container(record);
+        return None;
+    }
+    match core.registry.find_sandbox(&record.sandbox_id) {
+        Ok(Some(sandbox)) => {
+            sandbox.leftovers.add(Leftover::of(&record));
+            None
+        }
+        _ => Some(record.id),
+    }
 }
 
 async fn recover_pod(core: &Arc<Core>, sandbox: Arc<Sandbox>) {
@@ -157,7 +172,11 @@ async fn recover_container(core: &Arc<Core>, container: &Arc<Container>) -> anyh
     let has_bundle = exists(core.paths.bundle(&record.id)).await;
     match plan_container(&record, &core.host.boot_id, has_bundle, seen.map(|state| state.status)) {
         ContainerAction::Leave => Ok(()),
-        ContainerAction::Remove => containers::remove(core, container).await,
+        ContainerAction::Remove => {
+            let sandbox = core.registry.sandbox(&record.sandbox_id)?;
+            containers::remove(core, container).await?;
+            leftovers::clear(core, &sandbox).await
+        }
         ContainerAction::Watch => {
             // An end that the monitor has seen already is known from the start.
             match core.monitors.exit_of(&container.sandbox_id, &container.id).await {
@@ -180,13 +199,16 @@ async fn recover_container(core: &Arc<Core>, container: &Arc<Container>) -> anyh
 }
 
 /// Containers whose pod is gone (its record was lost, or its removal was cut short) belong to nobody, and neither do
-/// bundles without a record (their creation was cut short).
-async fn remove_orphans(core: &Arc<Core>) {
-    let known: BTreeSet<String> =
-        core.registry.containers().iter().map(|container| container.id.clone()).collect();
+/// bundles without a record (their creation was cut short), nor `removed` ones of pods that are gone.
+async fn remove_orphans(core: &Arc<Core>, removed: Vec<String>) {
+    let containers = core.registry.containers();
+    let mut known: BTreeSet<String> = containers.iter().map(|container| container.id.clone()).collect();
+    for sandbox in core.registry.all_sandboxes() {
+        known.extend(sandbox.leftovers.ids());
+    }
     let shared = core.clone();
     let bundles = blocking(move || Ok(bundles(&shared))).await.unwrap_or_default();
-    for id in bundles.into_iter().filter(|id| !known.contains(id)) {
+    for id in bundles.into_iter().filter(|id| !known.contains(id)).chain(removed) {
         report(&id, discard_container(core, &id).await);
     }
     for container in core.registry.containers() {
@@ -292,6 +314,7 @@ mod tests {
             stop_signal: String::new(),
             mounts: Vec::new(),
             from_checkpoint: false,
+            removed: false,
         };
         for (started_at, exited, boot, has_bundle, runtime, action) in [
             (5, false, "now", true, Some(Running), ContainerAction::Watch),

@@ -5,12 +5,14 @@
 //! container look alive. Gates are held across awaits and belong to one sandbox or container; no lock of the whole
 //! registry ever is.
 
+use super::lifecycle::leftovers::Leftovers;
 use super::record_store::RecordStore;
 use super::records::{ContainerRecord, SandboxPhase, SandboxRecord};
 use super::{blocking::blocking, ids};
 use knarr_cri::Status;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -86,6 +88,8 @@ pub(crate) struct Sandbox {
     pub(crate) record: Arc<Cell<SandboxRecord>>,
     /// Shared by what happens inside the pod, exclusive for its set-up, stop and removal.
     pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
+    /// Of containers that have been removed.
+    pub(crate) leftovers: Leftovers,
 }
 
 /// One container.
@@ -98,6 +102,8 @@ pub(crate) struct Container {
     pub(crate) gate: tokio::sync::Mutex<()>,
     /// Cancelled to break off a start that does not come to its end.
     pub(crate) ending: CancellationToken,
+    /// The runtime holds nothing of it any more. Whoever changes this holds the gate.
+    pub(crate) cleared: AtomicBool,
     /// When and how much CPU time was seen last: (nanoseconds since the epoch, nanoseconds used).
     pub(crate) last_cpu: Mutex<Option<(i64, u64)>>,
 }
@@ -166,6 +172,7 @@ impl Registry {
         let sandbox = Arc::new(Sandbox {
             id: record.id.clone(),
             gate: Arc::default(),
+            leftovers: Leftovers::default(),
             record: Arc::new(Cell::new(&record.id.clone(), record, self.sandbox_records.clone())),
         });
         self.write(|entries| entries.sandboxes.insert(sandbox.id.clone(), sandbox.clone()));
@@ -179,6 +186,7 @@ impl Registry {
             record: Arc::new(Cell::new(&record.id.clone(), record, self.container_records.clone())),
             gate: tokio::sync::Mutex::default(),
             ending: CancellationToken::new(),
+            cleared: AtomicBool::new(false),
             last_cpu: Mutex::default(),
         });
         self.write(|entries| entries.containers.insert(container.id.clone(), container.clone()));

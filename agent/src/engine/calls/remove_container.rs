@@ -1,9 +1,9 @@
-//! RemoveContainer: ends the container if it runs, and removes everything it had but its log. An unknown one is
-//! removed already.
+//! RemoveContainer: ends the container if it runs, and removes everything it had but its log; its files behind the
+//! answer. An unknown one is removed already.
 
 use crate::engine::core::Core;
 use crate::engine::failures::status;
-use crate::engine::lifecycle::containers;
+use crate::engine::lifecycle::{containers, leftovers};
 use knarr_cri::Status;
 use knarr_cri::v1::{RemoveContainerRequest, RemoveContainerResponse};
 use std::sync::Arc;
@@ -13,7 +13,11 @@ pub(crate) async fn call(
     request: RemoveContainerRequest,
 ) -> Result<RemoveContainerResponse, Status> {
     if let Some(container) = core.registry.find_container(&request.container_id)? {
+        let sandbox = core.registry.find_sandbox(&container.sandbox_id)?;
         containers::remove(&core, &container).await.map_err(status)?;
+        if let Some(sandbox) = sandbox {
+            leftovers::clear_later(&core, sandbox);
+        }
     }
     Ok(RemoveContainerResponse {})
 }

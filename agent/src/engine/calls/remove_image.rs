@@ -3,6 +3,7 @@
 use crate::engine::blocking::blocking;
 use crate::engine::core::Core;
 use crate::engine::failures::status;
+use crate::engine::lifecycle::leftovers;
 use knarr_cri::Status;
 use knarr_cri::v1::{RemoveImageRequest, RemoveImageResponse};
 use knarr_images::ErrorKind;
@@ -15,6 +16,12 @@ pub(crate) async fn call(
     let name = request.image.map(|image| image.image).unwrap_or_default();
     if name.is_empty() {
         return Err(Status::invalid_argument("image is required"));
+    }
+    // What removed containers stood on is free for removal only once they are gone.
+    for sandbox in core.registry.all_sandboxes() {
+        if let Err(left) = leftovers::clear(&core, &sandbox).await {
+            tracing::warn!(pod = %sandbox.id, "before removing an image: {left:#}");
+        }
     }
     blocking(move || {
         if let Some(image) = core.images.find(&name)? {

@@ -1,16 +1,17 @@
 //! Containers: started by the runtime through the monitor, ended by force if need be, and removed with everything
 //! they had.
 
-use super::{exits, gates};
+use super::{exits, gates, leftovers::Leftover};
 use crate::engine::core::{Core, now};
 use crate::engine::failures::{DeadlineExceeded, Failures};
 use crate::engine::monitors::{CreateContainer, Restore};
 use crate::engine::records::ExitRecord;
 use crate::engine::registry::Container;
-use crate::engine::{blocking::blocking, bundle, checkpoint, events};
+use crate::engine::{blocking::blocking, checkpoint, events};
 use anyhow::{Context, anyhow};
 use knarr_cri::v1::ContainerEventType;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// `runtime create` mounts, sets limits and runs hooks; far longer than any of it takes.
@@ -25,6 +26,7 @@ const KILL_AGAIN: Duration = Duration::from_secs(2);
 /// A start that fails leaves an exited container (code 128, reason `StartError`), as containerd does: the kubelet
 /// shows its message and starts another one.
 pub(crate) async fn start(core: &Arc<Core>, container: &Arc<Container>) -> anyhow::Result<()> {
+    container.cleared.store(false, Ordering::Relaxed);
     let started = tokio::select! {
         started = create_and_start(core, container) => started,
         () = container.ending.cancelled() => Err(anyhow!("it was told to end while it was being started")),
@@ -148,20 +150,24 @@ pub(crate) async fn kill(core: &Arc<Core>, container: &Container) -> anyhow::Res
     }
 }
 
-/// Ends and removes a container with its files, snapshot and records. Idempotent.
+/// Ends and removes a container. What is left of it is cleared away by `leftovers`. Idempotent.
 pub(crate) async fn remove(core: &Arc<Core>, container: &Arc<Container>) -> anyhow::Result<()> {
     kill(core, container).await?;
     let _gate = gates::of_container(container).await;
-    let mut failures = Failures::default();
-    failures.note("discarding", discard(core, container).await);
-    let (shared, id) = (core.clone(), container.id.clone());
-    let mounts = container.record.with(|record| record.config.mounts.len());
-    let removed = blocking(move || {
-        bundle::remove(&shared, &id, mounts)?;
-        shared.registry.container_records.remove(&id)
-    });
-    failures.note("removing the bundle", removed.await);
-    failures.into_result()?;
+    if core.registry.find_container(&container.id)?.is_none() {
+        // Somebody else was faster.
+        return Ok(());
+    }
+    if container.cleared.load(Ordering::Relaxed) {
+        core.monitors.forget(&container.sandbox_id, &container.id).await.context("monitor")?;
+    } else {
+        discard(core, container).await.context("discarding")?;
+    }
+    container.record.update(|record| record.removed = true).await?;
+    // Known to its pod before it is unknown as a container: at no time does a removal of the pod miss it.
+    if let Some(sandbox) = core.registry.find_sandbox(&container.sandbox_id)? {
+        sandbox.leftovers.add(container.record.with(Leftover::of));
+    }
     core.registry.remove_container(&container.id);
     events::tell(core, &container.id, &container.sandbox_id, ContainerEventType::ContainerDeletedEvent);
     Ok(())

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tracing::Instrument;
 
@@ -33,7 +34,8 @@ pub(crate) fn watch(core: &Arc<Core>, container: &Arc<Container>) {
     let wait = async move {
         let exit = observe(&core, &container).await;
         tracing::debug!(code = exit.code, reason = %exit.reason, "the container has ended");
-        record(&core, &container, exit).await;
+        // One waits for the end of every container: what it takes then is not held until then.
+        Box::pin(record(&core, &container, exit)).await;
     };
     tokio::spawn(wait.instrument(span));
 }
@@ -43,7 +45,8 @@ async fn observe(core: &Core, container: &Container) -> ExitRecord {
         Ok(exit) => return ExitRecord::observed(&exit),
         Err(error) => tracing::warn!("waiting for its end: {error:#}"),
     }
-    if let Err(error) = process_end(container.record.with(|record| record.pid)).await {
+    let end = Box::pin(process_end(container.record.with(|record| record.pid)));
+    if let Err(error) = end.await {
         tracing::warn!("watching its process: {error:#}");
     }
     ExitRecord::unseen(UNSEEN, now())
@@ -106,5 +109,8 @@ pub(crate) async fn record(core: &Arc<Core>, container: &Arc<Container>, exit: E
         Ok(runtime) => runtime.delete(&container.id).await,
         Err(error) => Err(error),
     };
-    cleared.unwrap_or_else(|error| tracing::warn!("after its end: {error:#}"));
+    match cleared {
+        Ok(()) => container.cleared.store(true, Ordering::Relaxed),
+        Err(error) => tracing::warn!("after its end: {error:#}"),
+    }
 }

@@ -1,6 +1,6 @@
 //! Sandboxes: namespaces, files, monitor and network made together, and taken down again whatever is left of them.
 
-use super::containers;
+use super::{containers, leftovers};
 use crate::engine::core::Core;
 use crate::engine::failures::{DeadlineExceeded, Failures};
 use crate::engine::network::{self, HostPort, PodAttachment};
@@ -150,15 +150,21 @@ pub(crate) async fn stop(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Result<
 pub(crate) async fn remove(core: &Arc<Core>, sandbox: &Sandbox) -> anyhow::Result<()> {
     let record = sandbox.record.get();
     let mut failures = Failures::default();
-    for container in core.registry.containers_of(&sandbox.id) {
-        failures.note("removing a container", containers::remove(core, &container).await);
+    let containers = core.registry.containers_of(&sandbox.id);
+    let removals = containers.iter().map(|container| containers::remove(core, container));
+    for result in futures_util::future::join_all(removals).await {
+        failures.note("removing a container", result);
     }
     failures.note("stopping the sandbox", stop(core, sandbox).await);
     let shared = core.clone();
-    let (monitor, files) =
-        tokio::join!(core.monitors.remove(&sandbox.id), blocking(move || remove_files(&shared, &record)),);
+    let (monitor, files, containers) = tokio::join!(
+        core.monitors.remove(&sandbox.id),
+        blocking(move || remove_files(&shared, &record)),
+        leftovers::clear(core, sandbox),
+    );
     failures.note("ending the pod's monitor", monitor);
     failures.note("removing the pod's files", files);
+    failures.note("removing its containers", containers);
     // What is left keeps its place, and its record.
     failures.into_result()?;
     let (shared, id) = (core.clone(), sandbox.id.clone());

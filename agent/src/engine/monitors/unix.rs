@@ -50,16 +50,7 @@ impl UnixMonitors {
     }
 
     async fn ask(&self, sandbox_id: &str, request: Request) -> anyhow::Result<Answer> {
-        let mut channel = self.connect(sandbox_id).await?;
-        channel.send(request).await?;
-        channel.answer().await
-    }
-
-    async fn ask_done(&self, sandbox_id: &str, request: Request) -> anyhow::Result<()> {
-        match self.ask(sandbox_id, request).await? {
-            Answer::Done {} => Ok(()),
-            other => bail!("the monitor answered {other:?}"),
-        }
+        ask_on(self.connect(sandbox_id).await?, request).await
     }
 }
 
@@ -134,15 +125,16 @@ impl Monitors for UnixMonitors {
     async fn forget(&self, sandbox_id: &str, container_id: &str) -> anyhow::Result<()> {
         let directory = self.directory(sandbox_id)?;
         let id = container_id.to_owned();
-        if Channel::connect(&directory).await?.is_some() {
-            return self.ask_done(sandbox_id, Request::Forget(Container { id })).await;
+        if let Some(channel) = Channel::connect(&directory).await? {
+            return done(ask_on(channel, Request::Forget(Container { id })).await?);
         }
         let removed = tokio::task::spawn_blocking(move || exit_file::forget(&directory, &id)).await?;
         removed.with_context(|| format!("remove the exit of container {container_id}"))
     }
 
     async fn reopen_log(&self, sandbox_id: &str, container_id: &str) -> anyhow::Result<()> {
-        self.ask_done(sandbox_id, Request::ReopenLog(Container { id: container_id.to_owned() })).await
+        let request = Request::ReopenLog(Container { id: container_id.to_owned() });
+        done(self.ask(sandbox_id, request).await?)
     }
 
     async fn exec(&self, sandbox_id: &str, request: ExecProcess) -> anyhow::Result<ExecSession> {
@@ -163,6 +155,18 @@ impl Monitors for UnixMonitors {
 
     async fn attach(&self, sandbox_id: &str, container_id: &str) -> anyhow::Result<AttachSession> {
         attach::start(self.connect(sandbox_id).await?, container_id).await
+    }
+}
+
+async fn ask_on(mut channel: Channel, request: Request) -> anyhow::Result<Answer> {
+    channel.send(request).await?;
+    channel.answer().await
+}
+
+fn done(answer: Answer) -> anyhow::Result<()> {
+    match answer {
+        Answer::Done {} => Ok(()),
+        other => bail!("the monitor answered {other:?}"),
     }
 }
 
