@@ -65,15 +65,20 @@ pub(crate) fn watch(core: &Arc<Core>, sandbox: &Arc<Sandbox>) {
     let span = tracing::info_span!("init", pod = %sandbox.id);
     let wait = async move {
         end(&core, &sandbox.id).await;
-        let _gate = gates::of_sandbox(&core, &sandbox).await;
-        // Whoever stopped or removed the pod meanwhile has ended its init.
-        if sandbox.record.with(|record| record.phase == SandboxPhase::Ready) {
-            tracing::warn!("the pod's init has ended, so the pod has");
-            let stopped = sandboxes::stop(&core, &sandbox).await;
-            stopped.unwrap_or_else(|error| tracing::error!("stopping the pod: {error:#}"));
-        }
+        // What it takes to stop a pod is not held all the time that it runs.
+        Box::pin(ended(&core, &sandbox)).await;
     };
     tokio::spawn(wait.instrument(span));
+}
+
+/// Whoever stopped or removed the pod meanwhile has ended its init.
+async fn ended(core: &Arc<Core>, sandbox: &Arc<Sandbox>) {
+    let _gate = gates::of_sandbox(core, sandbox).await;
+    if sandbox.record.with(|record| record.phase == SandboxPhase::Ready) {
+        tracing::warn!("the pod's init has ended, so the pod has");
+        let stopped = sandboxes::stop(core, sandbox).await;
+        stopped.unwrap_or_else(|error| tracing::error!("stopping the pod: {error:#}"));
+    }
 }
 
 /// Returns when it has ended.
@@ -85,8 +90,8 @@ async fn end(core: &Core, id: &str) {
         Err(error) => Err(error),
     };
     let watched = match state {
-        Ok(None) => Ok(()),
-        Ok(Some(state)) => exits::process_end(Some(state.pid)).await,
+        Ok(Some(state)) if state.pid > 0 => exits::process_end(Some(state.pid)).await,
+        Ok(_) => Ok(()),
         Err(error) => Err(error),
     };
     watched.unwrap_or_else(|error| tracing::warn!("watching its process: {error:#}"));

@@ -196,7 +196,7 @@ impl LockedLedger<'_> {
             network: self.network.to_owned(),
         };
         write(&self.pod_file(sandbox_id)?, &serde_json::to_vec(&allocation)?)?;
-        write(&self.dir.join("last"), address.to_string().as_bytes())?;
+        self.remember_last(address)?;
         Ok(allocation)
     }
 
@@ -244,6 +244,19 @@ impl LockedLedger<'_> {
 
     fn departed(&self, pod: &Allocation) -> PathBuf {
         self.dir.join(LEAVING).join(pod.address.to_string())
+    }
+
+    /// Written over, in one length: replacing a file has a journaling file system write it out at once, and one that a crash
+    /// has cut short costs no more than a search from the beginning.
+    fn remember_last(&self, address: Ipv4Addr) -> anyhow::Result<()> {
+        let path = self.dir.join("last");
+        let written = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(format!("{address:<15}\n").as_bytes()));
+        written.with_context(|| format!("write {}", path.display()))
     }
 
     fn last(&self) -> Option<Ipv4Addr> {
