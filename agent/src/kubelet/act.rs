@@ -68,7 +68,7 @@ pub struct Batch {
     /// What the plan was made from.
     pub observed: ObservedPod,
     /// To the worker.
-    pub reports: mpsc::UnboundedSender<Report>,
+    pub reports: mpsc::UnboundedSender<Box<Report>>,
     /// The pod must stop: pulls and hooks are given up.
     pub cancel: CancellationToken,
 }
@@ -122,6 +122,6 @@ impl Batch {
 
     fn report(&self, report: Report) {
         // The worker is gone only when the agent stops.
-        let _ = self.reports.send(report);
+        let _ = self.reports.send(Box::new(report));
     }
 }

@@ -65,7 +65,8 @@ pub enum Command {
 /// How the rest of the kubelet reaches a worker.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    commands: mpsc::UnboundedSender<Command>,
+    /// A queue keeps room for dozens of what is sent, and there are two for each pod: so they hold pointers.
+    commands: mpsc::UnboundedSender<Box<Command>>,
     wake: Arc<Notify>,
     /// The pod with its present status, for whoever asks this node. Closed when nothing of it runs or is held here any
     /// more: only its object may be left.
@@ -76,7 +77,7 @@ impl Handle {
     /// Tells the worker something.
     pub fn send(&self, command: Command) {
         // A worker that has ended has nothing left to be told.
-        let _ = self.commands.send(command);
+        let _ = self.commands.send(Box::new(command));
     }
 
     /// Whether the pod takes up room of the node.
@@ -152,10 +153,10 @@ struct Worker {
     refresh: Refresh,
     /// Volumes and cgroup have been let go.
     released: bool,
-    mailbox: mpsc::UnboundedReceiver<Command>,
+    mailbox: mpsc::UnboundedReceiver<Box<Command>>,
     wake: Arc<Notify>,
     show: watch::Sender<Arc<Pod>>,
-    reports: (mpsc::UnboundedSender<Report>, mpsc::UnboundedReceiver<Report>),
+    reports: (mpsc::UnboundedSender<Box<Report>>, mpsc::UnboundedReceiver<Box<Report>>),
 }
 
 impl Worker {
@@ -163,7 +164,7 @@ impl Worker {
         host: Arc<Host>,
         pod: Arc<Pod>,
         rejection: Option<(String, String)>,
-        mailbox: mpsc::UnboundedReceiver<Command>,
+        mailbox: mpsc::UnboundedReceiver<Box<Command>>,
         wake: Arc<Notify>,
         show: watch::Sender<Arc<Pod>>,
     ) -> Worker {
@@ -320,16 +321,16 @@ impl Worker {
     async fn wait(&mut self, until: Timestamp) -> bool {
         let pause = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
         tokio::select! {
-            command = self.mailbox.recv() => match command {
+            command = self.mailbox.recv() => match command.map(|command| *command) {
                 Some(Command::Stop) | None => return false,
                 Some(command) => self.command(command),
             },
-            Some(report) = self.reports.1.recv() => self.remember(report),
+            Some(report) = self.reports.1.recv() => self.remember(*report),
             () = self.wake.notified() => {}
             () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
         }
         while let Ok(report) = self.reports.1.try_recv() {
-            self.remember(report);
+            self.remember(*report);
         }
         if self.running.as_ref().is_some_and(|running| running.task.is_finished()) {
             self.running = None;

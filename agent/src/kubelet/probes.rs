@@ -38,6 +38,14 @@ impl Role {
             Role::Liveness => "Liveness",
         }
     }
+
+    fn of(self, container: &Container) -> Option<&Probe> {
+        match self {
+            Role::Startup => container.startup_probe.as_ref(),
+            Role::Readiness => container.readiness_probe.as_ref(),
+            Role::Liveness => container.liveness_probe.as_ref(),
+        }
+    }
 }
 
 /// Verdicts by container id and role; held only for a look-up.
@@ -140,8 +148,8 @@ impl Probes {
         let task = Task {
             host: self.host.clone(),
             pod: pod.clone(),
-            container: container.clone(),
-            probe: probe.clone(),
+            container: container.name.clone(),
+            pace: Pace::of(probe),
             ip: ip.to_string(),
             since: observed.started_at.unwrap_or(observed.created_at),
             key: key.clone(),
@@ -152,12 +160,33 @@ impl Probes {
     }
 }
 
+/// How often a probe is made, and how much it takes to change its verdict.
+#[derive(Clone, Copy)]
+struct Pace {
+    delay: Duration,
+    period: Duration,
+    successes: Option<i32>,
+    failures: Option<i32>,
+}
+
+impl Pace {
+    fn of(probe: &Probe) -> Pace {
+        Pace {
+            delay: seconds(probe.initial_delay_seconds, 0),
+            period: seconds(probe.period_seconds, 10),
+            successes: probe.success_threshold,
+            failures: probe.failure_threshold,
+        }
+    }
+}
+
 /// One probe of one container.
 struct Task {
     host: Arc<Host>,
     pod: Arc<Pod>,
-    container: Container,
-    probe: Probe,
+    /// Its name: probes are many and live long, so they hold no copies of what the pod says.
+    container: String,
+    pace: Pace,
     ip: String,
     since: jiff::Timestamp,
     key: (String, Role),
@@ -173,23 +202,21 @@ fn seconds(field: Option<i32>, default: u64) -> Duration {
 impl Task {
     async fn run(self) {
         let role = self.key.1;
-        let delay = seconds(self.probe.initial_delay_seconds, 0);
         let age = Duration::try_from(jiff::Timestamp::now().duration_since(self.since)).unwrap_or_default();
-        tokio::time::sleep(delay.saturating_sub(age)).await;
-        let mut ticks = tokio::time::interval(seconds(self.probe.period_seconds, 10));
+        tokio::time::sleep(self.pace.delay.saturating_sub(age)).await;
+        let mut ticks = tokio::time::interval(self.pace.period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut counter = Counter::new(self.probe.success_threshold, self.probe.failure_threshold);
+        let mut counter = Counter::new(self.pace.successes, self.pace.failures);
         loop {
             ticks.tick().await;
             // Its memory is needed while it lasts, and not by all probes all the time.
-            let attempt = attempt::attempt(&self.host, &self.container, &self.probe, &self.key.0, &self.ip);
-            let outcome = Box::pin(attempt).await;
+            let outcome = Box::pin(self.attempt()).await;
             let succeeded = outcome.is_ok();
-            self.host.probe_counts.count(&self.pod, &self.container.name, role, succeeded);
+            self.host.probe_counts.count(&self.pod, &self.container, role, succeeded);
             if let Err(reason) = &outcome {
                 let text = format!("{} probe failed: {reason}", role.name());
                 let recorder = &self.host.recorder;
-                recorder.container(&self.pod, &self.container.name, Severity::Warning, "Unhealthy", text);
+                recorder.container(&self.pod, &self.container, Severity::Warning, "Unhealthy", text);
             }
             let Some(verdict) = counter.count(outcome.is_ok()) else { continue };
             self.tell(verdict);
@@ -202,6 +229,18 @@ impl Task {
                 // A success of the startup probe is for good; after giving up, the container is replaced.
                 return;
             }
+        }
+    }
+
+    async fn attempt(&self) -> Result<(), String> {
+        let found = pod::find_container(&self.pod, &self.container);
+        let probe = found.as_ref().and_then(|(_, container)| self.key.1.of(container));
+        match (&found, probe) {
+            (Some((_, container)), Some(probe)) => {
+                attempt::attempt(&self.host, container, probe, &self.key.0, &self.ip).await
+            }
+            // It was started for one that has it, and its pod stays as it was.
+            _ => Ok(()),
         }
     }
 
