@@ -202,6 +202,21 @@ async fn the_small_questions_are_answered() {
         );
         let summary: serde_json::Value = serde_json::from_str(&front.get("/stats/summary").await.1).unwrap();
         assert_eq!(summary["pods"][0]["podRef"]["name"], "p");
+        for place in [
+            "/node/startTime",
+            "/node/fs/capacityBytes",
+            "/node/runtime/imageFs/availableBytes",
+            "/node/memory/rssBytes",
+            "/node/rlimit/curproc",
+            "/pods/0/memory/workingSetBytes",
+            "/pods/0/process_stats/process_count",
+            "/pods/0/ephemeral-storage/usedBytes",
+            "/pods/0/containers/0/cpu/usageCoreNanoSeconds",
+            "/pods/0/containers/0/rootfs/capacityBytes",
+            "/pods/0/containers/0/logs/usedBytes",
+        ] {
+            assert!(summary.pointer(place).is_some(), "{place} is not in {summary}");
+        }
         let cadvisor = front.get("/metrics/cadvisor").await.1;
         assert!(cadvisor.contains("container_memory_working_set_bytes{container=\"c\",id=\""), "{cadvisor}");
         let own = front.get("/metrics").await.1;

@@ -424,8 +424,9 @@ fn limits_of_the_disk_are_kept(node: &Node) {
 }
 
 fn static_pods_have_mirrors(node: &Node) {
-    let manifest = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "static"},
-        "spec": simple(node, "sleep 1000")});
+    let mut spec = simple(node, "sleep 1000");
+    spec["terminationGracePeriodSeconds"] = json!(3);
+    let manifest = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "static"}, "spec": spec});
     let file = node.path("manifests").join("static.json");
     std::fs::write(node.path("manifests").join("broken.yaml"), "kind: [").expect("a manifest");
     std::fs::write(&file, manifest.to_string()).expect("a manifest");

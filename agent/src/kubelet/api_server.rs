@@ -29,6 +29,7 @@ mod running_pods;
 mod serving;
 mod streams;
 mod summary;
+mod summary_pods;
 mod upgrade;
 
 use crate::config::Config;
@@ -43,8 +44,8 @@ use knarr_cri::RuntimeService;
 pub use serving::Serving;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -106,6 +107,8 @@ struct Shared {
     config: Arc<Config>,
     probes: ProbeCounts,
     access: Access,
+    /// When the machine's processor time was looked at last, and how many seconds it was.
+    last_cpu: Mutex<Option<(Instant, f64)>>,
 }
 
 /// Serves until `shutdown`.
@@ -130,6 +133,7 @@ impl ApiServer {
             config: options.config,
             probes: options.probes,
             access,
+            last_cpu: Mutex::default(),
         };
         Ok(Self { listener, tls: TlsAcceptor::from(Arc::new(tls)), serving, shared: Arc::new(shared) })
     }

@@ -169,7 +169,7 @@ async fn pull(
 }
 
 /// Milliseconds as Go prints them: `85ms`, `1.234s`, `2m3.5s`.
-fn go_duration(duration: Duration) -> String {
+pub(crate) fn go_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     if milliseconds < 1000 {
         return format!("{milliseconds}ms");

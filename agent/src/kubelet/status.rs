@@ -77,7 +77,8 @@ pub fn pod_status(inputs: Inputs<'_>) -> PodStatus {
         .map(|(container, _)| container::status(inputs, Kind::Ephemeral, container))
         .collect();
     let phase = phase::phase(inputs, &init, &main);
-    let failure = inputs.ending.and_then(|ending| ending.failure.clone());
+    // Why the node ends it is told with the end: until then it runs, as a kubelet shows it.
+    let failure = inputs.ending.and_then(|ending| ending.failure.clone()).filter(|_| phase == Phase::Failed);
     let kept = |field: &Option<String>| field.clone().filter(|_| phase == Phase::Failed);
     let pod_ips = pod_ips(inputs);
     let mut status = PodStatus {

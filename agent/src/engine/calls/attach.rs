@@ -13,8 +13,11 @@ pub(crate) fn call(engine: &Engine, request: &AttachRequest) -> Result<AttachRes
         return Err(Status::invalid_argument("one of stdin, stdout, or stderr must be set"));
     }
     let container = exec_process::running(&engine.core, &request.container_id)?;
-    // Whether there is a terminal is the container's to say.
+    // Whether there is a terminal is the container's to say, and all that is said comes out of it as one.
     let tty = container.record.with(|record| record.config.tty);
-    let request = AttachRequest { container_id: container.id.clone(), tty, ..request.clone() };
+    let (stdout, stderr) =
+        if tty { (request.stdout || request.stderr, false) } else { (request.stdout, request.stderr) };
+    let id = container.id.clone();
+    let request = AttachRequest { container_id: id, tty, stdout, stderr, ..request.clone() };
     Ok(AttachResponse { url: engine.streaming()?.attach_url(&request)? })
 }

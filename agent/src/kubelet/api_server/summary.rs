@@ -1,72 +1,113 @@
-//! `/stats/summary`: the node and its pods in JSON, as far as the runtime's statistics go.
+//! `/stats/summary`: the node and its pods in JSON, in the kubelet's words, as far as the kernel's and the runtime's
+//! statistics go. What is not known is left out.
 
 use super::Shared;
 use super::respond::{Body, Refusal, json};
+use super::summary_pods::{self, Place, file_system};
 use http::Response;
 use jiff::Timestamp;
 use knarr_cri::v1;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::PoisonError;
+use std::time::Instant;
 
 /// `USER_HZ`: the unit of CPU times in /proc, the same on every architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 pub(super) async fn answer(shared: &Shared) -> Result<Response<Body>, Refusal> {
-    let request = v1::ListContainerStatsRequest { filter: None };
-    let stats = shared.runtime.list_container_stats(request).await?.stats;
-    let node = tokio::task::spawn_blocking(|| (node_cpu_seconds(), node_working_set()));
-    let (cpu, memory) = node.await.map_err(Refusal::internal)?;
-    let now = Timestamp::now().to_string();
-    Ok(json(&json!({
-        "node": {
-            "nodeName": shared.node_name,
-            "cpu": {"time": now, "usageCoreNanoSeconds": (cpu * 1e9) as u64},
-            "memory": {"time": now, "workingSetBytes": memory},
-        },
-        "pods": pods(&stats),
-    })))
-}
-
-fn pods(stats: &[v1::ContainerStats]) -> Vec<Value> {
-    let mut pods = BTreeMap::<_, Vec<Value>>::new();
-    for stats in stats {
-        let Some(attributes) = &stats.attributes else { continue };
-        let label = |name: &str| attributes.labels.get(name).cloned().unwrap_or_default();
-        let names = ["io.kubernetes.pod.name", "io.kubernetes.pod.namespace", "io.kubernetes.pod.uid"];
-        pods.entry(names.map(label))
-            .or_default()
-            .push(container(stats, &label("io.kubernetes.container.name")));
+    let stats = gather(shared).await?;
+    let (images, kubelet) = (shared.config.data_dir.join("images"), shared.config.kubelet_dir());
+    let logs = shared.config.pod_logs_dir.clone();
+    let (known, name) = ((shared.pods)(), shared.node_name.clone());
+    let gathered = tokio::task::spawn_blocking(move || {
+        let place =
+            Place { file_system: file_system(&images), logs, logs_file_system: file_system(&kubelet) };
+        (node(&name, &kubelet, &images), summary_pods::pods(&stats, &known, &place))
+    });
+    let (mut node, pods) = gathered.await.map_err(Refusal::internal)?;
+    let total = node_cpu_seconds();
+    if let Some(cpu) = node.get_mut("cpu").and_then(Value::as_object_mut) {
+        cpu.insert("usageNanoCores".into(), json!(rate(shared, total)));
     }
-    let pod = |([name, namespace, uid], containers): ([String; 3], Vec<Value>)| json!({"podRef": {"name": name, "namespace": namespace, "uid": uid}, "containers": containers});
-    pods.into_iter().map(pod).collect()
+    Ok(json(&json!({"node": without_nulls(node), "pods": without_nulls(pods)})))
 }
 
-fn container(stats: &v1::ContainerStats, name: &str) -> Value {
-    let time = |nanoseconds: i64| {
-        let time = Timestamp::from_nanosecond(i128::from(nanoseconds)).unwrap_or_default();
-        time.to_string()
+/// What the runtime counts; of containers alone where it knows no more (runtimes of before CRI's statistics of pods).
+async fn gather(shared: &Shared) -> Result<Vec<v1::PodSandboxStats>, Refusal> {
+    let request = v1::ListPodSandboxStatsRequest { filter: None };
+    if let Ok(pods) = shared.runtime.list_pod_sandbox_stats(request).await {
+        return Ok(pods.stats);
+    }
+    let request = v1::ListContainerStatsRequest { filter: None };
+    Ok(summary_pods::of_containers(shared.runtime.list_container_stats(request).await?.stats))
+}
+
+/// Nanoseconds of processor time per second since the last look.
+fn rate(shared: &Shared, total: f64) -> Option<u64> {
+    let now = Instant::now();
+    let mut last = shared.last_cpu.lock().unwrap_or_else(PoisonError::into_inner);
+    let (then, before) = last.replace((now, total))?;
+    let elapsed = now.duration_since(then).as_secs_f64();
+    (elapsed > 0.0).then(|| ((total - before).max(0.0) / elapsed * 1e9) as u64)
+}
+
+fn node(name: &str, kubelet: &Path, images: &Path) -> Value {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let (stat, meminfo, vmstat) = (read("/proc/stat"), read("/proc/meminfo"), read("/proc/vmstat"));
+    let now = Timestamp::now().to_string();
+    let field = |text: &str, name: &str| -> Option<u64> {
+        text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
     };
-    let value = |value: &Option<v1::UInt64Value>| value.as_ref().map(|value| value.value);
+    let bytes = |name: &str| field(&meminfo, name).map(|kib| kib << 10);
+    let (total, used) = (bytes("MemTotal:"), working_set(&meminfo));
+    let booted =
+        field(&stat, "btime ").and_then(|seconds| Timestamp::from_second(seconds.cast_signed()).ok());
+    let image_fs = file_system(images);
     json!({
-        "name": name,
-        "cpu": stats.cpu.as_ref().map(|cpu| json!({
-            "time": time(cpu.timestamp),
-            "usageCoreNanoSeconds": value(&cpu.usage_core_nano_seconds),
-            "usageNanoCores": value(&cpu.usage_nano_cores),
-        })),
-        "memory": stats.memory.as_ref().map(|memory| json!({
-            "time": time(memory.timestamp),
-            "workingSetBytes": value(&memory.working_set_bytes),
-            "usageBytes": value(&memory.usage_bytes),
-            "rssBytes": value(&memory.rss_bytes),
-            "availableBytes": value(&memory.available_bytes),
-        })),
-        "rootfs": stats.writable_layer.as_ref().map(|layer| json!({
-            "time": time(layer.timestamp),
-            "usedBytes": value(&layer.used_bytes),
-            "inodesUsed": value(&layer.inodes_used),
-        })),
+        "nodeName": name,
+        "startTime": booted.map(|time| time.to_string()),
+        "cpu": {"time": now, "usageCoreNanoSeconds": (cpu_seconds(&stat) * 1e9) as u64},
+        "memory": {
+            "time": now,
+            "availableBytes": total.map(|total| total.saturating_sub(used)),
+            "usageBytes": total.zip(bytes("MemFree:")).map(|(total, free)| total - free),
+            "workingSetBytes": used,
+            "rssBytes": bytes("AnonPages:"),
+            "pageFaults": field(&vmstat, "pgfault "),
+            "majorPageFaults": field(&vmstat, "pgmajfault "),
+        },
+        "swap": {
+            "time": now,
+            "swapAvailableBytes": bytes("SwapFree:"),
+            "swapUsageBytes": bytes("SwapTotal:").zip(bytes("SwapFree:")).map(|(total, free)| total - free),
+        },
+        "network": summary_pods::links(&read("/proc/net/dev"), &read("/proc/net/route"), &now),
+        "fs": file_system(kubelet),
+        "runtime": {"imageFs": image_fs, "containerFs": image_fs},
+        "rlimit": {
+            "time": now,
+            "maxpid": field(&read("/proc/sys/kernel/pid_max"), ""),
+            "curproc": running_tasks(&read("/proc/loadavg")),
+        },
     })
+}
+
+/// The fourth field: those that run, and all.
+fn running_tasks(loadavg: &str) -> Option<u64> {
+    loadavg.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()
+}
+
+/// Objects without the members that are null.
+pub(super) fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let members = members.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(members.map(|(name, value)| (name, without_nulls(value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nulls).collect()),
+        other => other,
+    }
 }
 
 /// CPU time of the whole machine, without idling and waiting. Blocks for a read of /proc.

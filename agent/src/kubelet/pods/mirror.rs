@@ -17,6 +17,8 @@ use tokio::sync::watch;
 struct Mirror {
     target: Target,
     hash: String,
+    /// Somebody deletes it. Nothing of it is to be stopped, so it goes at once.
+    leaving: bool,
 }
 
 /// The mirrors of this node.
@@ -55,7 +57,9 @@ impl Mirrors {
 
     pub(super) fn seen(&mut self, mirror: &Pod) {
         let hash = pod::annotation(mirror, MIRROR_ANNOTATION).unwrap_or_default().to_string();
-        self.seen.insert(pod::uid(mirror).to_string(), Mirror { target: Target::of(mirror), hash });
+        let leaving = mirror.metadata.deletion_timestamp.is_some();
+        let seen = Mirror { target: Target::of(mirror), hash, leaving };
+        self.seen.insert(pod::uid(mirror).to_string(), seen);
     }
 
     pub(super) fn gone(&mut self, uid: &str) {
@@ -73,7 +77,7 @@ impl Mirrors {
     }
 
     fn fits(mirror: &Mirror, pod: &Pod) -> bool {
-        pod::annotation(pod, HASH_ANNOTATION) == Some(mirror.hash.as_str())
+        !mirror.leaving && pod::annotation(pod, HASH_ANNOTATION) == Some(mirror.hash.as_str())
     }
 
     /// The mirror of a static pod, if there is a true one.
