@@ -26,6 +26,7 @@ pub(crate) mod informer;
 mod ip_address;
 mod job;
 mod leader;
+mod metadata;
 mod namespace;
 mod node_cidr;
 pub(crate) mod node_lifecycle;

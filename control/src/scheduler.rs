@@ -19,6 +19,7 @@ mod requests;
 mod score;
 mod snapshot;
 mod spread;
+mod under_way;
 mod volumes;
 
 pub use score::Packing;
@@ -39,6 +40,7 @@ use snapshot::Snapshot;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+use under_way::{Binding, UnderWay};
 use volumes::{Need, Storage};
 
 /// The name pods ask for.
@@ -63,6 +65,7 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
         snapshot: Mutex::default(),
         claim_changed: watch::channel(()).0,
         recorder: Recorder::new(plane.scheduler.clone(), NAME),
+        under_way: UnderWay::default(),
     };
     let scheduler = Scheduler { shared: Arc::new(shared) };
     let changed = scheduler.clone();
@@ -99,6 +102,7 @@ struct Shared {
     /// Whenever a claim, volume or class changes.
     claim_changed: watch::Sender<()>,
     recorder: Recorder,
+    under_way: UnderWay,
 }
 
 impl Scheduler {
@@ -186,7 +190,8 @@ impl Scheduler {
             Decision::Node(node) => {
                 snapshot.assume(&key, &node, pod.clone());
                 drop(snapshot);
-                tokio::spawn(self.clone().bind(pod, node, needs.unwrap_or_default()));
+                let binding = self.shared.under_way.begin(self.shared.queue.waiting(), &self.shared.recorder);
+                tokio::spawn(self.clone().bind(pod, node, needs.unwrap_or_default(), binding));
             }
             Decision::None(failure) => {
                 let outcome = preemption::find(
@@ -206,7 +211,7 @@ impl Scheduler {
         }
     }
 
-    async fn bind(self, pod: Arc<Pod>, node: String, needs: Vec<Need>) {
+    async fn bind(self, pod: Arc<Pod>, node: String, needs: Vec<Need>, _under_way: Binding) {
         let key = Key::of(&*pod);
         let bound = match self.bind_claims(&needs, &node).await {
             Ok(()) => {

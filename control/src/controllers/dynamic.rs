@@ -1,8 +1,8 @@
 //! Every kind that the server lists, for the two controllers that care about all of them: namespace deletion and
 //! garbage collection.
 
+use super::metadata::Metadata;
 use kube::api::DynamicObject;
-use kube::core::PartialObjectMeta;
 use kube::discovery::{ApiCapabilities, ApiResource, Discovery, Scope, verbs};
 use kube::{Api, Client};
 
@@ -36,7 +36,7 @@ fn usable((resource, capabilities): &(ApiResource, ApiCapabilities)) -> bool {
 
 impl Kind {
     /// The metadata of all objects.
-    pub(crate) fn metadata(&self, client: &Client) -> Api<PartialObjectMeta<DynamicObject>> {
+    pub(crate) fn metadata(&self, client: &Client) -> Api<Metadata<DynamicObject>> {
         Api::all_with(client.clone(), &self.resource)
     }
 

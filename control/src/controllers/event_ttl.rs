@@ -1,13 +1,13 @@
 //! Events live for one hour after their last write, whatever times they tell.
 
 use super::informer::{Key, Lister};
+use super::metadata::Metadata;
 use super::runner::{Next, Reconcile, ignore_not_found};
 use super::wiring::{Plane, Task, Wire};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::DeleteParams;
-use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
 pub(crate) struct EventTtl {
     pub(crate) client: Client,
     /// What events tell is of no interest here.
-    pub(crate) events: Lister<PartialObjectMeta<Event>>,
+    pub(crate) events: Lister<Metadata<Event>>,
 }
 
 impl Reconcile for EventTtl {
@@ -42,7 +42,7 @@ impl Reconcile for EventTtl {
     }
 }
 
-fn last_written(event: &PartialObjectMeta<Event>) -> Timestamp {
+fn last_written(event: &Metadata<Event>) -> Timestamp {
     let written = event.managed_fields().iter().filter_map(|entry| entry.time.as_ref().map(|Time(at)| *at));
     let created = event.creation_timestamp().map(|Time(at)| at);
     written.chain(created).max().unwrap_or_else(Timestamp::now)
@@ -58,7 +58,7 @@ mod tests {
         let object = json!({"metadata": {"name": "e", "creationTimestamp": "2026-01-01T01:00:00Z",
             "managedFields": [{"manager": "m", "time": "2026-01-01T02:00:00Z"}, {"manager": "n"}]},
             "involvedObject": {}, "lastTimestamp": "2020-01-01T00:00:00Z"});
-        let event: PartialObjectMeta<Event> = serde_json::from_value(object).unwrap();
+        let event: Metadata<Event> = serde_json::from_value(object).unwrap();
         assert_eq!(last_written(&event).to_string(), "2026-01-01T02:00:00Z");
     }
 }

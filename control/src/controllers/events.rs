@@ -9,7 +9,7 @@ use kube::{Api, Client, Resource};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many recent events are remembered for counting.
 const REMEMBERED: usize = 4096;
@@ -29,6 +29,12 @@ struct Recorded {
     count: i32,
 }
 
+/// While it is held, one writer is left.
+#[derive(Debug)]
+pub(crate) struct Hush {
+    _turns: OwnedSemaphorePermit,
+}
+
 /// Writes events for one component. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Recorder {
@@ -42,6 +48,18 @@ impl Recorder {
     /// A recorder for `component`, which events name as their source.
     pub(crate) fn new(client: Client, component: &'static str) -> Self {
         Self { client, component, recorded: Arc::default(), turns: Arc::new(Semaphore::new(WRITERS)) }
+    }
+
+    /// Has the news stand back for more urgent work. Not while the writers are busy with what came before.
+    pub(crate) fn hush(&self) -> Option<Hush> {
+        let all_but_one = u32::try_from(WRITERS - 1).unwrap_or(1);
+        self.turns.clone().try_acquire_many_owned(all_but_one).ok().map(|turns| Hush { _turns: turns })
+    }
+
+    /// Writers that could begin now.
+    #[cfg(test)]
+    pub(crate) fn writers(&self) -> usize {
+        self.turns.available_permits()
     }
 
     /// Records an event in the background: an event that cannot be written must never stop the work.

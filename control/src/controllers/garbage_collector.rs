@@ -8,6 +8,7 @@ mod graph;
 
 use super::dynamic::{self, Kind};
 use super::informer::Key;
+use super::metadata::Metadata;
 use super::runner;
 use super::runner::{Next, Reconcile, ignore_not_found, message_of};
 use super::wiring::{Plane, Task, WORKERS};
@@ -15,8 +16,7 @@ use super::work_queue::WorkQueue;
 use futures_util::StreamExt;
 use graph::{Graph, Node, Verdict};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
-use kube::core::PartialObjectMeta;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use serde_json::json;
@@ -124,13 +124,13 @@ impl GarbageCollector {
         }
     }
 
-    fn seen(&self, kind: &Kind, object: &PartialObjectMeta<kube::api::DynamicObject>) {
+    fn seen(&self, kind: &Kind, object: &Metadata<DynamicObject>) {
         let Some(node) = Node::of(kind, &object.metadata) else { return };
         let affected = self.graph.lock().unwrap_or_else(PoisonError::into_inner).upsert(node);
         affected.into_iter().for_each(|uid| self.queue.add(Key::new("", &uid)));
     }
 
-    fn gone(&self, object: &PartialObjectMeta<kube::api::DynamicObject>) {
+    fn gone(&self, object: &Metadata<DynamicObject>) {
         let Some(uid) = object.uid() else { return };
         let affected = self.graph.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         affected.into_iter().for_each(|uid| self.queue.add(Key::new("", &uid)));

@@ -5,7 +5,7 @@ use super::informer::{Key, Lister};
 use super::runner::{Next, Reconcile, ignore_not_found};
 use super::wiring::{Plane, Task, Wire};
 use crate::expressions::Expression;
-use crate::expressions::typing::{Kind, Scope, Shape};
+use crate::expressions::typing::{Kind, Scope, Shape, policies};
 use crate::registry::{Table, fields};
 use crate::schema::types;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
@@ -65,7 +65,7 @@ impl PolicyTypes {
         let scopes: Vec<(String, Scope)> = self
             .kinds(spec)
             .into_iter()
-            .map(|(name, kind)| (name, scope(spec, kind, params.clone())))
+            .map(|(name, kind)| (name, complete(spec, kind, params.as_ref())))
             .collect();
         let mut warnings = Vec::new();
         for (index, validation) in fields::list(spec, "/validations").iter().enumerate() {
@@ -142,59 +142,14 @@ impl PolicyTypes {
     }
 }
 
-/// What the expressions of a policy can use about an object of a kind.
-fn scope(spec: &Value, object: Kind, params: Option<Kind>) -> Scope {
-    // Brings in the types that all kinds share.
-    let namespace =
-        types::of_kind("", "v1", "Namespace").map_or(Kind::Any, |known| Kind::Object(Shape::Known(known)));
-    let mut scope = Scope::default()
-        .with("object", object.clone())
-        .with("oldObject", object)
-        .with("request", request())
-        .with("namespaceObject", namespace)
-        .with("authorizer", Kind::Any);
-    if let Some(params) = params {
-        scope = scope.with("params", params);
-    }
+/// What the expressions of a policy can use about an object of a kind, its variables among it.
+fn complete(spec: &Value, object: Kind, params: Option<&Kind>) -> Scope {
     let mut named = BTreeMap::new();
     for variable in fields::list(spec, "/variables") {
-        let given =
-            Scope::with(scope.clone(), "variables", Kind::Object(Shape::Named(Arc::new(named.clone()))));
+        let scope = policies::scope(object.clone(), params, Some(&named));
         let expression = Expression::compile(fields::text(variable, "/expression"));
-        let kind = expression.and_then(|expression| expression.kind_in(&given)).unwrap_or(Kind::Any);
+        let kind = expression.and_then(|expression| expression.kind_in(&scope)).unwrap_or(Kind::Any);
         named.insert(fields::text(variable, "/name").to_owned(), kind);
     }
-    scope.with("variables", Kind::Object(Shape::Named(Arc::new(named))))
-}
-
-/// What is known of the request itself.
-fn request() -> Kind {
-    let texts = |names: &[&str]| {
-        let pair = |name: &&str| ((*name).to_owned(), Kind::Text);
-        Kind::Object(Shape::Named(Arc::new(names.iter().map(pair).collect())))
-    };
-    let (kind, resource) = (texts(&["group", "version", "kind"]), texts(&["group", "version", "resource"]));
-    let list = || Kind::List(Box::new(Kind::Text));
-    let user = [
-        ("username", Kind::Text),
-        ("uid", Kind::Text),
-        ("groups", list()),
-        ("extra", Kind::Map(Box::new(list()))),
-    ];
-    let user = Shape::Named(Arc::new(user.map(|(name, kind)| (name.to_owned(), kind)).into()));
-    let all = [
-        ("kind", kind.clone()),
-        ("resource", resource.clone()),
-        ("subResource", Kind::Text),
-        ("requestKind", kind),
-        ("requestResource", resource),
-        ("requestSubResource", Kind::Text),
-        ("name", Kind::Text),
-        ("namespace", Kind::Text),
-        ("operation", Kind::Text),
-        ("userInfo", Kind::Object(user)),
-        ("dryRun", Kind::Bool),
-        ("options", Kind::Any),
-    ];
-    Kind::Object(Shape::Named(Arc::new(all.map(|(name, kind)| (name.to_owned(), kind)).into())))
+    policies::scope(object, params, Some(&named))
 }

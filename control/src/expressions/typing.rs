@@ -5,6 +5,7 @@
 
 mod kinds;
 mod operators;
+pub(crate) mod policies;
 
 pub(crate) use kinds::{Kind, Shape};
 

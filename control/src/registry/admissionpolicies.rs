@@ -5,9 +5,10 @@
 //! has them knows it.
 
 use super::columns::{age, integer, name, text};
+use super::policy_rules::{self as rules, Use};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Column, Resource, StoredAs, faults::Faults, fields, policy_rules as rules, validation};
+use super::{Column, Resource, StoredAs, faults::Faults, fields, validation};
 use crate::expressions::Expression;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -129,7 +130,8 @@ fn defaults(object: &mut Value) {
 }
 
 fn validating(policy: &Value, faults: &mut Faults) {
-    rules::policy(policy, None, faults);
+    let scope = rules::policy(policy, None, faults);
+    let gives = |gives| Use { compile: Expression::compile, scope: &scope, gives };
     let (validations, annotations) =
         (fields::list(policy, "/spec/validations"), fields::list(policy, "/spec/auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
@@ -138,25 +140,26 @@ fn validating(policy: &Value, faults: &mut Faults) {
         faults.required("spec.auditAnnotations", detail);
     }
     for (index, validation) in validations.iter().enumerate() {
-        one_validation(validation, &format!("spec.validations[{index}]"), faults);
+        let path = format!("spec.validations[{index}]");
+        one_validation(validation, &path, (gives("bool"), gives("string")), faults);
     }
     for (index, annotation) in annotations.iter().enumerate() {
         let path = format!("spec.auditAnnotations[{index}].valueExpression");
         let source = fields::text(annotation, "/valueExpression");
-        rules::expression(source, &path, "valueExpression is not specified", Expression::compile, faults);
+        rules::expression(source, &path, "valueExpression is not specified", gives(""), faults);
     }
 }
 
-fn one_validation(validation: &Value, path: &str, faults: &mut Faults) {
+fn one_validation(validation: &Value, path: &str, (holds, says): (Use<'_>, Use<'_>), faults: &mut Faults) {
     let source = fields::text(validation, "/expression");
     let at = format!("{path}.expression");
-    rules::expression(source, &at, "expression is not specified", Expression::compile, faults);
+    rules::expression(source, &at, "expression is not specified", holds, faults);
     let computed = fields::text(validation, "/messageExpression");
     let at = format!("{path}.messageExpression");
     if !computed.is_empty() && computed.trim().is_empty() {
         faults.invalid(at, &json!(computed), "must be non-empty if specified");
     } else if !computed.is_empty() {
-        rules::expression(computed, &at, "", Expression::compile, faults);
+        rules::expression(computed, &at, "", says, faults);
     }
     let message = fields::text(validation, "/message");
     let at = format!("{path}.message");
@@ -175,19 +178,20 @@ fn one_validation(validation: &Value, path: &str, faults: &mut Faults) {
 }
 
 fn mutating(policy: &Value, faults: &mut Faults) {
-    rules::policy(policy, Some(&rules::CHANGING), faults);
+    let scope = rules::policy(policy, Some(&rules::CHANGING), faults);
+    let how = Use { compile: Expression::compile_patch, scope: &scope, gives: "" };
     let mutations = fields::list(policy, "/spec/mutations");
     if mutations.is_empty() {
         faults.required("spec.mutations", "mutations must contain at least one item");
     }
     for (index, mutation) in mutations.iter().enumerate() {
-        one_mutation(mutation, &format!("spec.mutations[{index}]"), faults);
+        one_mutation(mutation, &format!("spec.mutations[{index}]"), how, faults);
     }
     validation::one_of(policy, "spec.reinvocationPolicy", &["Never", "IfNeeded"], faults);
 }
 
 /// The patch that the type names must be there, and the other one not.
-fn one_mutation(mutation: &Value, path: &str, faults: &mut Faults) {
+fn one_mutation(mutation: &Value, path: &str, how: Use<'_>, faults: &mut Faults) {
     let kind = fields::text(mutation, "/patchType");
     let (own, other) = match kind {
         "JSONPatch" => ("jsonPatch", "applyConfiguration"),
@@ -205,7 +209,7 @@ fn one_mutation(mutation: &Value, path: &str, faults: &mut Faults) {
         Some(patch) => {
             let source = fields::text(patch, "/expression").trim();
             let at = format!("{path}.{own}.expression");
-            rules::expression(source, &at, "", Expression::compile_patch, faults);
+            rules::expression(source, &at, "", how, faults);
         }
     }
     if mutation.get(other).is_some() {

@@ -3,31 +3,47 @@
 
 use super::{faults::Faults, fields, validation};
 use crate::expressions::Expression;
+use crate::expressions::typing::{Kind, Scope, policies};
 use knarr_api::names;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Operations in which there is something to change.
 pub(super) const CHANGING: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 const MOST_CONDITIONS: usize = 64;
 
-/// An expression that must be there and compile.
-pub(super) fn expression(
-    source: &str,
-    path: &str,
-    missing: &str,
-    compile: fn(&str) -> Result<Expression, String>,
-    faults: &mut Faults,
-) {
-    if source.trim().is_empty() {
-        faults.required(path, missing);
-    } else if let Err(why) = compile(source) {
-        faults.invalid(path, &json!(source), &why);
-    }
+/// How an expression is compiled, what it can use, and what it must give.
+#[derive(Clone, Copy)]
+pub(super) struct Use<'a> {
+    pub(super) compile: fn(&str) -> Result<Expression, String>,
+    pub(super) scope: &'a Scope,
+    /// Anything where it is empty.
+    pub(super) gives: &'a str,
 }
 
-/// What all policies have. `operations`: those that may be matched, where not all may.
-pub(super) fn policy(policy: &Value, operations: Option<&[&str]>, faults: &mut Faults) {
+/// An expression that must be there, compile, use only what there is, and give what it must; what it gives.
+pub(super) fn expression(source: &str, path: &str, missing: &str, how: Use<'_>, faults: &mut Faults) -> Kind {
+    if source.trim().is_empty() {
+        faults.required(path, missing);
+        return Kind::Any;
+    }
+    let checked = (how.compile)(source).and_then(|expression| {
+        expression.kind_in(how.scope).map_err(|faults| format!("compilation failed: {faults}"))
+    });
+    match checked {
+        Err(why) => faults.invalid(path, &json!(source), &why),
+        Ok(kind) if kind.is_simple() && !how.gives.is_empty() && kind.name() != how.gives => {
+            faults.invalid(path, &json!(source), &format!("must evaluate to {}", how.gives));
+        }
+        Ok(kind) => return kind,
+    }
+    Kind::Any
+}
+
+/// What all policies have, and what their other expressions can use. `operations`: those that may be matched, where not
+/// all may.
+pub(super) fn policy(policy: &Value, operations: Option<&[&str]>, faults: &mut Faults) -> Scope {
     validation::one_of(policy, "spec.failurePolicy", &["Fail", "Ignore"], faults);
     if let Some(kind) = policy.pointer("/spec/paramKind") {
         for field in ["apiVersion", "kind"] {
@@ -45,7 +61,10 @@ pub(super) fn policy(policy: &Value, operations: Option<&[&str]>, faults: &mut F
             }
         }
     }
-    conditions(fields::list(policy, "/spec/matchConditions"), faults);
+    let params = policy.pointer("/spec/paramKind").filter(|kind| !kind.is_null()).map(|_| Kind::Any);
+    let scope = |named: Option<&BTreeMap<String, Kind>>| policies::scope(Kind::Any, params.as_ref(), named);
+    conditions(fields::list(policy, "/spec/matchConditions"), &scope(None), faults);
+    let mut named = BTreeMap::new();
     let compile = if operations.is_some() { Expression::compile_patch } else { Expression::compile };
     for (index, variable) in fields::list(policy, "/spec/variables").iter().enumerate() {
         let path = format!("spec.variables[{index}]");
@@ -56,8 +75,12 @@ pub(super) fn policy(policy: &Value, operations: Option<&[&str]>, faults: &mut F
             faults.invalid(format!("{path}.name"), &json!(name), "name is not a valid CEL identifier");
         }
         let source = fields::text(variable, "/expression");
-        expression(source, &format!("{path}.expression"), "expression is not specified", compile, faults);
+        let how = Use { compile, scope: &scope(Some(&named)), gives: "" };
+        let path = format!("{path}.expression");
+        let kind = expression(source, &path, "expression is not specified", how, faults);
+        named.insert(name.to_owned(), kind);
     }
+    scope(Some(&named))
 }
 
 fn is_identifier(name: &str) -> bool {
@@ -65,7 +88,8 @@ fn is_identifier(name: &str) -> bool {
     starts && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-fn conditions(conditions: &[Value], faults: &mut Faults) {
+fn conditions(conditions: &[Value], scope: &Scope, faults: &mut Faults) {
+    let how = Use { compile: Expression::compile, scope, gives: "bool" };
     let path = "spec.matchConditions";
     if conditions.len() > MOST_CONDITIONS {
         faults.too_many(path, conditions.len(), MOST_CONDITIONS);
@@ -73,7 +97,7 @@ fn conditions(conditions: &[Value], faults: &mut Faults) {
     for (index, condition) in conditions.iter().enumerate() {
         let path = format!("{path}[{index}]");
         let source = fields::text(condition, "/expression").trim();
-        expression(source, &format!("{path}.expression"), "", Expression::compile, faults);
+        expression(source, &format!("{path}.expression"), "", how, faults);
         let name = fields::text(condition, "/name");
         validation::required_name(&format!("{path}.name"), name, names::qualified_name, faults);
         let earlier = conditions[..index].iter();

@@ -52,6 +52,11 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Pods that could have their turn now.
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().ready.len()
+    }
+
     /// A pod wants a node; one that is parked stays so until its time.
     pub(super) fn add(&self, key: Key, priority: i32) {
         let mut state = self.lock();

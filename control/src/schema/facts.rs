@@ -44,11 +44,14 @@ fn tokens(fields: &'static str) -> impl Iterator<Item = Fact> {
     fields.split(' ').filter(|token| !token.is_empty() && *token != ATOMIC).map(parse)
 }
 
-/// What is known about one field of a type, also of one that the type takes over from an embedded message.
+/// What is known about one field of a type, also of one that the type takes over from an embedded message. Only the
+/// field's own words are read: every write asks for hundreds of fields.
 pub(crate) fn fact(type_name: &str, field: &str) -> Option<Fact> {
-    tokens(line(type_name).unwrap_or_default()).find_map(|fact| match fact.name.strip_prefix('@') {
-        Some(embedded) => self::fact(&sibling(type_name, embedded)?, field),
-        None => (fact.name == field).then_some(fact),
+    let is_it =
+        |token: &str| token.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
+    line(type_name).unwrap_or_default().split(' ').find_map(|token| match token.strip_prefix('@') {
+        Some(_) => self::fact(&sibling(type_name, parse(token).name.trim_start_matches('@'))?, field),
+        None => (!token.is_empty() && is_it(token)).then(|| parse(token)),
     })
 }
 

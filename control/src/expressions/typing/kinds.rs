@@ -40,7 +40,7 @@ pub(crate) enum Shape {
 
 impl Kind {
     /// As CEL calls it.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::Any => "dyn".to_owned(),
             Self::Null => "null".to_owned(),
@@ -57,7 +57,7 @@ impl Kind {
     }
 
     /// Whether it is one simple value, known for certain.
-    pub(super) fn is_simple(&self) -> bool {
+    pub(crate) fn is_simple(&self) -> bool {
         matches!(self, Self::Bool | Self::Int | Self::Uint | Self::Double | Self::Text | Self::Bytes)
     }
 

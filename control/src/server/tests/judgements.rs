@@ -156,3 +156,41 @@ fn what_changes_objects_does_so_in_the_version_it_names() {
     assert_eq!(created.at("/spec/minReplicas"), 2, "{created:?}");
     assert_eq!(created.at("/spec/targetCPUUtilizationPercentage"), 42, "{created:?}");
 }
+
+#[test]
+fn expressions_use_only_what_there_is() {
+    let lab = lab();
+    let policies = format!("{ADMISSION}/validatingadmissionpolicies");
+    let constraints = json!({"resourceRules": rules("", "v1", "configmaps")});
+    for (field, source, expected) in [
+        (
+            "expression",
+            "objects.spec == 1",
+            "spec.validations[0].expression: Invalid value: \"objects.spec == 1\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'objects' (in container '')\n | objects.spec == 1\n | ^",
+        ),
+        ("expression", "params.data.a == ''", "undeclared reference to 'params'"),
+        ("expression", "variables.second == 1", "undefined field 'second'"),
+        ("expression", "request.nam == ''", "undefined field 'nam'"),
+        ("expression", "'text'", "must evaluate to bool"),
+        ("messageExpression", "size(object.data)", "must evaluate to string"),
+        (
+            "expression",
+            "variables.first == 1 && request.userInfo.groups.exists(g, g == 'a') && oldObject == null",
+            "",
+        ),
+        ("messageExpression", "'by ' + request.userInfo.username + namespaceObject.metadata.name", ""),
+    ] {
+        let mut validation = json!({"expression": "true"});
+        validation[field] = source.into();
+        let spec = json!({"matchConstraints": constraints, "validations": [validation],
+            "variables": [{"name": "first", "expression": "1"}]});
+        let object = json!({"metadata": {"generateName": "p-"}, "spec": spec});
+        let answer = lab.post(&policies, &object);
+        if expected.is_empty() {
+            assert_eq!(answer.code, 201, "{source}: {answer:?}");
+        } else {
+            let (code, message) = answer.refusal();
+            assert!(code == 422 && message.contains(expected), "{source}: {message}");
+        }
+    }
+}
