@@ -156,6 +156,9 @@ impl Server {
     ) -> Result<Written, Status> {
         object_meta::begin(&mut object, resource, namespace)?;
         resource.strategy.default(&mut object);
+        if let Some(writer) = &manner.writer {
+            own_what_was_sent(resource, &mut object, writer);
+        }
         let name = meta::name(&object).to_owned();
         let at = At { resource, namespace, name: &name };
         let write = manner.by.as_ref().map(|user| at.write(user, Operation::Create, Part::Main, None));
@@ -171,9 +174,6 @@ impl Server {
         let mut warnings = resource.strategy.warnings(&object);
         warnings.extend(self.admit_if(write, &object).await?);
         let _counting = self.count_if(write, &object).await?;
-        if let Some(writer) = &manner.writer {
-            apply::record(&Value::Null, &mut object, writer, schema_of(resource));
-        }
         let created = self.create(at, object, manner.dry_run).await?;
         Ok(Written { warnings, ..created })
     }
@@ -345,7 +345,8 @@ pub(crate) fn has_namespace_finalizers(object: &Value) -> bool {
 fn check_preconditions(at: At<'_>, old: &Value, new: &Value) -> Result<(), Status> {
     let (wanted, found) = (meta::resource_version(new), meta::resource_version(old));
     let (group, plural) = (&at.resource.group, &at.resource.plural);
-    if !wanted.is_empty() && wanted != found {
+    // Who names version 0 knows none.
+    if !matches!(wanted, "" | "0") && wanted != found {
         if wanted.parse::<u64>().is_err() {
             return Err(Status::bad_request(format!("Invalid value: {wanted:?}: invalid resourceVersion")));
         }
@@ -357,6 +358,17 @@ fn check_preconditions(at: At<'_>, old: &Value, new: &Value) -> Result<(), Statu
         return Err(Status::conflict(group, plural, at.name, &why));
     }
     Ok(())
+}
+
+/// What was sent for a new object, and what its kind fills in, is its writer's. What admission adds is nobody's: who
+/// applies the object later must not take it away by not naming it.
+fn own_what_was_sent(resource: &Resource, object: &mut Value, writer: &apply::Writer) {
+    let has_status = resource.subresource("status").is_some();
+    let status = object.as_object_mut().filter(|_| has_status).and_then(|fields| fields.remove("status"));
+    apply::record(&Value::Null, object, writer, schema_of(resource));
+    if let Some(status) = status {
+        object["status"] = status;
+    }
 }
 
 /// How the fields of a kind are divided among their owners.

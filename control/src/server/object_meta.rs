@@ -24,7 +24,7 @@ pub(crate) fn timestamp(time: Timestamp) -> String {
 
 /// What a new object gets: a name if it wants one, its namespace, an identity. Server-owned fields are taken away.
 pub(crate) fn begin(object: &mut Value, resource: &Resource, namespace: &str) -> Result<(), Status> {
-    if !meta::resource_version(object).is_empty() {
+    if !matches!(meta::resource_version(object), "" | "0") {
         return Err(Status::unexplained("resourceVersion should not be set on objects to be created"));
     }
     place(object, resource, namespace)?;
