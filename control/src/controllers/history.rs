@@ -4,7 +4,7 @@
 use super::deployment::hash;
 use super::informer::Lister;
 use super::ownership;
-use super::runner::ignore_not_found;
+use super::runner::{ignore_not_found, is_conflict};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// On pods and revisions: which template.
 pub(crate) const LABEL: &str = "controller-revision-hash";
+/// Names that are another's, after which no further one is tried.
+const MOST_COLLISIONS: i32 = 8;
 
 /// The revisions of one kind's objects.
 pub(crate) struct History {
@@ -44,7 +46,7 @@ impl History {
     {
         let uid = owner.uid().unwrap_or_default();
         let mut all = self.revisions.claimable(&owner.namespace().unwrap_or_default(), &uid);
-        all.retain(|one| ownership::controller_of(&one.metadata).is_some_and(|owner| owner.uid == uid));
+        all.retain(|one| is_of(one, owner));
         all.sort_by_key(|one| (one.revision, one.name_any()));
         let highest = all.last().map_or(0, |one| one.revision);
         let known = all.iter().position(|one| template_of(one).as_ref() == Some(template));
@@ -70,7 +72,8 @@ impl History {
         Ok(Arc::new(api.patch(&one.name_any(), &PatchParams::default(), &patch).await?))
     }
 
-    /// A name that exists already is ours if our copy is old; then the conflict is retried with a newer one.
+    /// A name that exists already is ours if our copy is old; then the conflict is retried with a newer one. It is
+    /// another's where objects of two kinds have one name and one template: then it is not the name to take.
     async fn create<K>(
         &self,
         owner: &K,
@@ -81,7 +84,20 @@ impl History {
         K: Resource<DynamicType = ()>,
     {
         let api = self.api(owner.meta().namespace.as_deref());
-        Ok(Arc::new(api.create(&PostParams::default(), &new(owner, template, number)).await?))
+        let mut collisions = 0;
+        loop {
+            let wanted = new(owner, template, number, collisions);
+            match api.create(&PostParams::default(), &wanted).await {
+                Err(error) if is_conflict(&error) && collisions < MOST_COLLISIONS => {
+                    let found = api.get_opt(&wanted.name_any()).await?;
+                    if found.is_none_or(|found| is_of(&found, owner)) {
+                        return Err(error);
+                    }
+                    collisions += 1;
+                }
+                other => return Ok(Arc::new(other?)),
+            }
+        }
     }
 
     /// Removes revisions beyond the limit, oldest first, that no pod (by label) and nobody else needs.
@@ -117,12 +133,18 @@ impl Revisions {
     }
 }
 
+fn is_of<K: Resource>(revision: &ControllerRevision, owner: &K) -> bool {
+    let controller = ownership::controller_of(&revision.metadata);
+    controller.is_some_and(|controller| Some(&controller.uid) == owner.meta().uid.as_ref())
+}
+
 fn new<K: Resource<DynamicType = ()>>(
     owner: &K,
     template: &PodTemplateSpec,
     number: i64,
+    collisions: i32,
 ) -> ControllerRevision {
-    let hash = hash::of(template, 0);
+    let hash = hash::of(template, collisions);
     let mut labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
     labels.insert(LABEL.to_owned(), hash.clone());
     labels.insert("controller.kubernetes.io/hash".to_owned(), hash.clone());
@@ -166,11 +188,12 @@ mod tests {
         let cause = json!({"kubernetes.io/change-cause": "why"});
         let owner = json!({"metadata": {"name": "web", "uid": "u", "annotations": cause}});
         let owner: DaemonSet = serde_json::from_value(owner).unwrap();
-        let revision = new(&owner, &template, 3);
+        let revision = new(&owner, &template, 3, 0);
         assert_eq!(template_of(&revision).as_ref(), Some(&template));
         assert_eq!(revision.data.as_ref().unwrap().0["spec"]["template"]["$patch"], "replace");
         assert_eq!((revision.revision, revision.labels()["app"].as_str()), (3, "web"));
         assert_eq!(revision.name_any(), format!("web-{}", revision.labels()[LABEL]));
         assert_eq!(json!(revision.annotations()), cause);
+        assert_ne!(new(&owner, &template, 3, 1).name_any(), revision.name_any());
     }
 }
