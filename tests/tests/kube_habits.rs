@@ -74,6 +74,36 @@ fn kubectl_goes_over_to_server_side_apply_and_back() {
     assert!(changed.contains("conflict with \"kubectl-patch\" using v1: .data.color"), "{changed}");
 }
 
+fn pod(color: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: one, labels: {{color: {color}}}}}\n\
+         spec: {{containers: [{{name: c, image: 'example.com/web:1'}}]}}\n"
+    )
+}
+
+#[test]
+fn what_admission_adds_to_a_pod_stays_whoever_applies_it() {
+    let Some(lab) = Lab::new("admission_adds") else { return };
+    lab.until("the account of pods", "get serviceaccount default -o name", |text| text.contains("default"));
+    lab.with("apply", &pod("red")).ok();
+    let owned =
+        lab.run("get pod one --show-managed-fields -o jsonpath={.metadata.managedFields[*].fieldsV1}").ok();
+    assert!(owned.contains("f:restartPolicy"), "what the kind fills in: {owned}");
+    for field in ["f:volumes", "f:volumeMounts", "f:priority", "f:preemptionPolicy", "f:qosClass"] {
+        assert!(!owned.contains(field), "{field} is nobody's: {owned}");
+    }
+    for (command, color) in
+        [("apply --server-side", "blue"), ("apply --server-side", "green"), ("apply", "red")]
+    {
+        let said = lab.with(command, &pod(color));
+        assert!(!said.err.contains("Warning"), "{said:?}");
+        said.ok();
+        assert_eq!(lab.run("get pod one -o jsonpath={.metadata.labels.color}").ok(), color);
+    }
+    let account = lab.run("get pod one -o jsonpath={.spec.serviceAccountName}").ok();
+    assert_eq!(account, "default");
+}
+
 #[test]
 fn histories_say_why() {
     let Some(lab) = Lab::new("histories_say_why") else { return };
@@ -147,6 +177,9 @@ fn what_can_never_be_is_said() {
     let Some(lab) = Lab::new("never") else { return };
     lab.with("create", "apiVersion: v1\nkind: Node\nmetadata: {name: silent}\n").ok();
     lab.with("create", &settings("red")).ok();
+    // Whoever names version 0 overwrites what there is.
+    let any = settings("blue").replace("name: settings", "name: settings, resourceVersion: '0'");
+    lab.with("replace", &any).ok();
     let refused = lab.run("patch configmap settings -p {\"metadata\":{\"labels\":\"red\"}}").failed();
     assert!(refused.contains("cannot restore map from string"), "{refused}");
     let cron = "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: never}\nspec:\n  schedule: '59 23 31 2 *'\n  \
