@@ -65,7 +65,7 @@ fn first_of_each(
 
 /// `NUMBER:CONTROLLERS:CGROUP`; v2 has none.
 fn controllers_in(line: &str) -> Option<Vec<String>> {
-    let names = line.splitn(3, ':').nth(1)?.split(',').filter(|name| !name.is_empty());
+    let names = line.split(':').nth(1)?.split(',').filter(|name| !name.is_empty());
     let mut names: Vec<_> = names.map(str::to_owned).collect();
     names.sort();
     Some(names)

@@ -383,7 +383,11 @@ mod tests {
         let second = first.clone().of_network("second");
         let port = HostPort { protocol: "tcp", host_ip: None, host_port: 80, container_port: 80 };
         let other = PodRange::parse("10.50.0.0/24").unwrap();
-        first.lock().unwrap().allocate("a", Path::new("/x"), range(), None, std::slice::from_ref(&port)).unwrap();
+        first
+            .lock()
+            .unwrap()
+            .allocate("a", Path::new("/x"), range(), None, std::slice::from_ref(&port))
+            .unwrap();
         let ledger = second.lock().unwrap();
         let error = ledger.allocate("b", Path::new("/x"), other, None, &[port]).unwrap_err().to_string();
         assert_eq!(error, "Bind for 0.0.0.0:80 failed: port is already allocated");
