@@ -47,6 +47,9 @@ fn rules_and_selectors_of_custom_resources() {
     );
     assert_eq!(lab.post(things, &thing("a", 5, "red")).code, 201);
     assert_eq!(lab.post(things, &thing("b", 1, "blue")).code, 201);
+    let refused = lab.put(&format!("{things}/a"), &thing("a", 4, "red")).refusal();
+    let told = "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update";
+    assert!(refused.0 == 422 && refused.1.ends_with(told), "{refused:?}");
     let merge = json!({"spec": {"color": "green"}});
     let refused = lab.patch(&format!("{things}/a"), "merge", &merge).refusal();
     assert!(refused.1.ends_with("the color stays"), "{refused:?}");

@@ -3,7 +3,8 @@
 use super::super::change::{At, Part};
 use super::super::{Call, Server, object_meta, read_body};
 use crate::server::Answer;
-use knarr_api::{Status, meta};
+use knarr_api::{Status, StatusCause, meta};
+use serde_json::Value;
 
 /// Which part of the object a subresource is.
 pub(super) fn part(call: &Call) -> Part {
@@ -24,7 +25,10 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     object_meta::require_name(&object, call.path.name())?;
     object_meta::check_name(&mut object, call.path.name())?;
     let at = At { resource, namespace: call.path.namespace(), name: call.path.name() };
-    let change = |_: &serde_json::Value| Ok(object.clone());
+    let change = |_: &Value| {
+        require_version(call, &object)?;
+        Ok(object.clone())
+    };
     let manner = super::manner(call);
     let written = match server.modify(at, part(call), &manner, change).await {
         Err(status) if status.code == 404 && creates(call) && meta::uid(&object).is_empty() => {
@@ -33,6 +37,23 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
         other => other?,
     };
     super::create::finish(call, written, &warnings)
+}
+
+/// Groups of kinds, beside custom resources, that nobody may replace without knowing what he replaces.
+const REPLACED_BY_VERSION: [&str; 3] = ["admissionregistration.k8s.io", "apiextensions.k8s.io", "policy"];
+
+fn require_version(call: &Call, object: &Value) -> Result<(), Status> {
+    let resource = &call.resource;
+    let conditional = resource.custom.is_some() || REPLACED_BY_VERSION.contains(&&*resource.group);
+    if !conditional || !matches!(meta::resource_version(object), "" | "0") {
+        return Ok(());
+    }
+    let cause = StatusCause {
+        reason: "FieldValueInvalid".into(),
+        message: "Invalid value: 0x0: must be specified for an update".into(),
+        field: "metadata.resourceVersion".into(),
+    };
+    Err(Status::invalid(&resource.group, &resource.kind, call.path.name(), vec![cause]))
 }
 
 /// Kinds whose PUT makes what is not there.
