@@ -328,7 +328,10 @@ impl Step {
             }
             Step::Capabilities(_) => ("capabilities", "process.capabilities: the other four sets"),
             Step::FindProgram => ("find program", "a missing program is create's error"),
-            Step::Dumpable => ("dumpable", "an ordinary user may join the container before `start`"),
+            Step::Dumpable => (
+                "dumpable",
+                "an ordinary user may reach its own init: exec before `start`, the listener of a filter",
+            ),
             Step::Ready => ("ready", "everything but the program itself has happened"),
             Step::AwaitStart => ("await start", "exec.fifo: until `start`"),
             Step::CloseFds { .. } => {

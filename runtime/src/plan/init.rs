@@ -27,9 +27,11 @@ pub(super) fn steps(
     // The console is the last thing that is made in one of them.
     steps.extend(late);
     let (early, late) = filter(&given, linux)?;
+    let reachable = |wanted: bool| (wanted && alone_with_user(options, plan)).then_some(Step::Dumpable);
+    let early = reachable(has_listener(early.as_ref())).into_iter().chain(early);
     steps.extend(become_program(&given, process, linux, early, plan.namespaces.any_user())?);
     steps.push(Step::FindProgram);
-    steps.extend(reachable(options, plan).then_some(Step::Dumpable));
+    steps.extend(reachable(options.wait_for_start || has_listener(late.as_ref())));
     steps.extend(late);
     steps.push(Step::Ready);
     if options.wait_for_start {
@@ -41,10 +43,15 @@ pub(super) fn steps(
     Ok(steps)
 }
 
-/// Whether an ordinary user may exec into the container while it waits for `start`: nobody else is in it then.
-fn reachable(options: &Options, plan: &Plan) -> bool {
-    let alone = |kind| plan.namespaces.new.contains(&kind);
-    options.rootless && options.wait_for_start && alone(NamespaceKind::User) && alone(NamespaceKind::Pid)
+/// Whether nobody but an ordinary user's own init is in the container. Such a user may then reach into it, to exec while it
+/// waits for `start` or to take the listener of its filter, which the kernel forbids since the ids changed.
+fn alone_with_user(options: &Options, plan: &Plan) -> bool {
+    let new = |kind| plan.namespaces.new.contains(&kind);
+    options.rootless && new(NamespaceKind::User) && new(NamespaceKind::Pid)
+}
+
+fn has_listener(filter: Option<&Step>) -> bool {
+    matches!(filter, Some(Step::Seccomp(plan)) if plan.listener.is_some())
 }
 
 /// Into the cgroups and the namespaces that the clone could not give.
@@ -184,7 +191,7 @@ pub(super) fn become_program(
     given: &Process,
     process: &ProcessPlan,
     linux: &Linux,
-    filter: Option<Step>,
+    filter: impl IntoIterator<Item = Step>,
     user_namespace: bool,
 ) -> Result<Vec<Step>> {
     let mut steps: Vec<Step> = process.labels.iter().cloned().map(Step::Label).collect();
