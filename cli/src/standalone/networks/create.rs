@@ -11,6 +11,7 @@ use knarr_agent::engine::network::bridge::BridgeNetwork;
 use knarr_agent::engine::network::cidr::Cidr;
 use knarr_images::Digest;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Makes it, and prints its id.
 pub(super) async fn run(settings: &Settings, wanted: &CreateNetwork) -> anyhow::Result<()> {
@@ -36,6 +37,7 @@ pub(super) async fn run(settings: &Settings, wanted: &CreateNetwork) -> anyhow::
         labels: pairs(&wanted.label),
         options: pairs(&wanted.opt),
     };
+    bridge_is_free(settings, &known, &record.bridge())?;
     // Whatever is wrong with it is said now, not by the first container.
     BridgeNetwork::apart(&record.config(settings), record.apart(settings, None))?;
     record.keep(settings)?;
@@ -87,6 +89,20 @@ fn range(settings: &Settings, known: &[Record], wanted: Option<Cidr>) -> anyhow:
         bail!("invalid pool request: Pool overlaps with other one on this address space");
     }
     Ok(wanted)
+}
+
+/// A bridge goes with its network, so it is no other one's, nor the machine's own.
+fn bridge_is_free(settings: &Settings, known: &[Record], bridge: &str) -> anyhow::Result<()> {
+    let node = &settings.node;
+    let taken = known.iter().any(|other| other.bridge() == bridge)
+        || [&*node.run_network.bridge, &*node.network.bridge].contains(&bridge);
+    if taken {
+        bail!("bridge name {bridge:?} conflicts with another network: networks have same bridge name");
+    }
+    if Path::new("/sys/class/net").join(bridge).symlink_metadata().is_ok() {
+        bail!("bridge name {bridge:?} is taken by a link of this machine");
+    }
+    Ok(())
 }
 
 fn gateways(wanted: &CreateNetwork, subnet: Cidr) -> anyhow::Result<()> {
