@@ -180,9 +180,10 @@ pub(super) fn links(dev: &str, route: &str, time: &str) -> Value {
     of_links(all, time)
 }
 
-/// The file system that a path is on; null where it cannot be asked.
+/// The file system that a path is on, or will be on when it is made; null where it cannot be asked.
 pub(super) fn file_system(path: &Path) -> Value {
-    let Ok(found) = rustix::fs::statvfs(path) else { return Value::Null };
+    let mut nearest = path.ancestors();
+    let Some(found) = nearest.find_map(|path| rustix::fs::statvfs(path).ok()) else { return Value::Null };
     json!({
         "time": Timestamp::now().to_string(),
         "availableBytes": found.f_bavail * found.f_frsize,
