@@ -8,6 +8,7 @@
 pub mod decode;
 pub mod duplicates;
 mod facts;
+pub(crate) mod go_types;
 pub(crate) mod kinds;
 pub mod patch;
 pub(crate) mod structural;

@@ -122,3 +122,17 @@ pub(crate) fn load(plan: &SeccompPlan) -> Result<Option<OwnedFd>> {
     knarr_sys::seccomp::load(&plan.program, plan.flags)
         .context(|| "unable to init seccomp: error loading seccomp filter")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_list_means_the_default_and_an_empty_one_nothing() {
+        assert_eq!(flags(None).unwrap(), libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW);
+        assert_eq!(flags(Some(&[])).unwrap(), 0);
+        let log = ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG"].map(String::from);
+        assert_eq!(flags(Some(&log)).unwrap(), libc::SECCOMP_FILTER_FLAG_LOG);
+        assert!(flags(Some(&["NONE".into()])).unwrap_err().to_string().contains("\"NONE\" is not known"));
+    }
+}

@@ -115,6 +115,7 @@ fn networks_are_listed_inspected_and_removed() {
         (&["create", "host"], "operation is not permitted on predefined host network"),
         (&["create", "-d", "overlay", "far"], "plugin \"overlay\" not found"),
         (&["create", "--subnet", "10.0.0.1/8", "far"], "invalid CIDR address"),
+        (&["create", "-o", "com.docker.network.bridge.name=lo", "far"], "is taken by a link of this machine"),
         (&["rm", "bridge"], "bridge is a pre-defined network and cannot be removed"),
         (&["rm", "none-such"], "network none-such not found"),
     ] {

@@ -7,7 +7,9 @@ use knarr_tests::bins::{self, Said};
 use knarr_tests::bundle::Bundle;
 use knarr_tests::skip::skip;
 use serde_json::json;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -163,4 +165,25 @@ fn links_stay_where_devices_are_asked_for_in_their_places() {
     let device = json!({"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2});
     bundle.config["linux"]["devices"] = json!([device]);
     assert_eq!(call(&bundle, &["run", "c1"]).ok(), "pts/ptmx\n");
+}
+
+/// The listener is taken out of an init that the user could not look into since its ids changed.
+#[test]
+fn a_supervisor_gets_the_listener_of_an_ordinary_users_filter() {
+    for no_new_privileges in [true, false] {
+        let mut bundle = bundle("echo decided");
+        let socket = bundle.path().join("supervisor");
+        let supervisor = UnixListener::bind(&socket).unwrap();
+        own(&socket);
+        bundle.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+        bundle.config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": socket, "listenerMetadata": "for it",
+            "syscalls": [{"names": ["acct"], "action": "SCMP_ACT_NOTIFY"}],
+        });
+        assert_eq!(call(&bundle, &["run", "c1"]).ok(), "decided\n");
+        let (mut told, mut text) = (supervisor.accept().unwrap().0, String::new());
+        told.read_to_string(&mut text).unwrap();
+        let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&state["metadata"], &state["fds"]), (&json!("for it"), &json!(["seccompFd"])));
+    }
 }

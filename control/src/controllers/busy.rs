@@ -2,7 +2,8 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// What a future gives, and the time that went into polling it.
 pub(super) async fn measured<F: Future>(work: F) -> (F::Output, Duration) {
@@ -22,18 +23,17 @@ pub(super) async fn measured<F: Future>(work: F) -> (F::Output, Duration) {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn waiting_is_no_work() {
+        let (work, wait) = (Duration::from_millis(200), Duration::from_millis(500));
         let begin = Instant::now();
         let (output, busy) = measured(async {
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            // This clock goes on while the future is polled, and while nothing else is to be done.
+            tokio::time::advance(work).await;
+            tokio::time::sleep_until(begin + work + wait).await;
             7
         })
         .await;
-        assert_eq!(output, 7);
-        assert!(busy < begin.elapsed(), "{busy:?}");
+        assert_eq!((output, busy, begin.elapsed()), (7, work, work + wait));
     }
 }

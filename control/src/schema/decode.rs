@@ -3,8 +3,10 @@
 //!
 //! Messages are those of Kubernetes' own decoder, because people and tools search for them.
 
-use super::structural;
+mod restore;
+
 use super::types::{self, ObjectType, Type};
+use super::{go_types, structural};
 use jiff::Timestamp;
 use knarr_api::quantity::{Quantity, QuantityError};
 use serde_json::{Map, Value};
@@ -54,8 +56,6 @@ impl DecodeError {
     }
 }
 
-mod restore;
-
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 /// Longest object path that is followed: no type of Kubernetes is that deep, but a hostile body is.
 const DEEPEST: usize = 128;
@@ -70,23 +70,13 @@ pub fn decode(
     duplicates: Vec<String>,
     strictness: Strictness,
 ) -> Result<Decoded, DecodeError> {
-    let error = |detail: String, restored: Option<String>| {
-        let (kind, version) = (kind.to_owned(), version.to_owned());
-        DecodeError { kind, version, detail, restored }
-    };
+    let wanted = Wanted { kind, version };
     let mut object = object;
-    let mut walk =
-        Walk { path: String::new(), names: Vec::new(), unknown: duplicates, depth: 0, restored: None };
+    let mut walk = Walk { unknown: duplicates, ..Walk::default() };
     if let Some(root) = types::of_kind(group, version, kind) {
-        walk.object(&mut object, &root).map_err(|fault| error(fault, walk.restored.take()))?;
+        walk.object(&mut object, &root).map_err(|fault| wanted.fault(fault, walk.restored.take()))?;
     }
-    match strictness {
-        Strictness::Strict if !walk.unknown.is_empty() => {
-            Err(error(format!("strict decoding error: {}", walk.unknown.join(", ")), None))
-        }
-        Strictness::Ignore => Ok(Decoded { object, warnings: Vec::new() }),
-        _ => Ok(Decoded { object, warnings: walk.unknown }),
-    }
+    wanted.judged(object, walk.unknown, strictness)
 }
 
 /// The same for a custom resource: unknown fields are those that its structural `schema` does not have; metadata is that
@@ -99,34 +89,55 @@ pub fn decode_custom(
     duplicates: Vec<String>,
     strictness: Strictness,
 ) -> Result<Decoded, DecodeError> {
-    let error = |detail: String, restored: Option<String>| {
-        let (kind, version) = (kind.to_owned(), version.to_owned());
-        DecodeError { kind, version, detail, restored }
-    };
+    let wanted = Wanted { kind, version };
     let mut object = object;
     let mut walk = Walk {
         path: "metadata".to_owned(),
         names: vec!["metadata".into()],
         unknown: duplicates,
-        depth: 0,
-        restored: None,
+        ..Walk::default()
     };
     // Every kind brings the type of its metadata along.
     types::of_kind("", "v1", "Namespace");
     if let (Some(meta), Some(metadata)) = (types::named(OBJECT_META), object.get_mut("metadata")) {
-        walk.object(metadata, &meta).map_err(|fault| error(fault, walk.restored.take()))?;
+        walk.object(metadata, &meta).map_err(|fault| wanted.fault(fault, walk.restored.take()))?;
     }
     walk.unknown.extend(structural::prune(schema, &mut object));
-    match strictness {
-        Strictness::Strict if !walk.unknown.is_empty() => {
-            Err(error(format!("strict decoding error: {}", walk.unknown.join(", ")), None))
+    wanted.judged(object, walk.unknown, strictness)
+}
+
+/// What an object is to be, for messages.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    kind: &'a str,
+    version: &'a str,
+}
+
+impl Wanted<'_> {
+    fn fault(self, detail: String, restored: Option<String>) -> DecodeError {
+        let (kind, version) = (self.kind.to_owned(), self.version.to_owned());
+        DecodeError { kind, version, detail, restored }
+    }
+
+    /// What becomes of an object that had these unknown fields.
+    fn judged(
+        self,
+        object: Value,
+        unknown: Vec<String>,
+        strictness: Strictness,
+    ) -> Result<Decoded, DecodeError> {
+        match strictness {
+            Strictness::Strict if !unknown.is_empty() => {
+                Err(self.fault(format!("strict decoding error: {}", unknown.join(", ")), None))
+            }
+            Strictness::Ignore => Ok(Decoded { object, warnings: Vec::new() }),
+            _ => Ok(Decoded { object, warnings: unknown }),
         }
-        Strictness::Ignore => Ok(Decoded { object, warnings: Vec::new() }),
-        _ => Ok(Decoded { object, warnings: walk.unknown }),
     }
 }
 
 /// One pass over an object.
+#[derive(Default)]
 struct Walk {
     /// `spec.containers[0].name`, for unknown fields.
     path: String,
@@ -134,6 +145,7 @@ struct Walk {
     names: Vec<Box<str>>,
     unknown: Vec<String>,
     depth: usize,
+    /// The fault that was found in the words for what a strategic merge patch made.
     restored: Option<String>,
 }
 
@@ -148,7 +160,7 @@ impl Walk {
             return Err(format!(
                 "json: cannot unmarshal {} into Go value of type {}",
                 found(value),
-                go_object(&kind.name)
+                go_types::of_object(&kind.name)
             ));
         };
         self.fields(map, kind)
@@ -260,7 +272,7 @@ impl Walk {
     fn mismatch(&mut self, value: &Value, kind: &Type, place: &Place<'_>) -> String {
         self.restored = restore::words(value, kind);
         let field = self.names.join(".");
-        let (found, owner, wanted) = (found(value), place.owner, go_type(kind));
+        let (found, owner, wanted) = (found(value), place.owner, go_types::of_kind(kind));
         format!("json: cannot unmarshal {found} into Go struct field {owner}.{field} of type {wanted}")
     }
 }
@@ -289,30 +301,6 @@ fn found(value: &Value) -> String {
         Value::Array(_) => "array".to_owned(),
         Value::Object(_) => "object".to_owned(),
     }
-}
-
-fn go_type(kind: &Type) -> String {
-    match kind {
-        Type::Text | Type::Time | Type::MicroTime => "string".to_owned(),
-        Type::Bytes => "[]uint8".to_owned(),
-        Type::Bool => "bool".to_owned(),
-        Type::Int32 => "int32".to_owned(),
-        Type::Int64 => "int64".to_owned(),
-        Type::Number => "float64".to_owned(),
-        Type::Quantity => "resource.Quantity".to_owned(),
-        Type::IntOrString => "intstr.IntOrString".to_owned(),
-        Type::Free => "interface {}".to_owned(),
-        Type::List(item) => format!("[]{}", go_type(item)),
-        Type::Map(item) => format!("map[string]{}", go_type(item)),
-        Type::Object(name) => go_object(name),
-    }
-}
-
-/// `io.k8s.api.core.v1.PodSpec` is `v1.PodSpec`.
-fn go_object(name: &str) -> String {
-    let mut parts = name.rsplit('.');
-    let (kind, package) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    format!("{package}.{kind}")
 }
 
 fn base64(text: &str) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! What Kubernetes says of a wrong type in an object that a strategic merge patch made: such an object is never JSON
 //! again but is made into its kind directly, by a converter that has words of its own.
 
-use super::go_type;
+use crate::schema::go_types;
 use crate::schema::types::Type;
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ pub(super) fn words(value: &Value, kind: &Type) -> Option<String> {
         Type::List(_) | Type::Bytes => format!("cannot restore slice from {}", found(value)),
         Type::Object(_) => format!("cannot restore struct from: {}", found(value)),
         Type::Text | Type::Bool | Type::Int32 | Type::Int64 | Type::Number => {
-            format!("cannot convert {} to {}", typed(value), go_type(kind))
+            format!("cannot convert {} to {}", typed(value), go_types::of_kind(kind))
         }
         Type::Free | Type::Time | Type::MicroTime | Type::Quantity | Type::IntOrString => return None,
     })
@@ -27,15 +27,7 @@ fn found(value: &Value) -> &'static str {
     }
 }
 
-/// Its type.
+/// Its type; the converter has no word for null.
 fn typed(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "invalid",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_i64() => "int64",
-        Value::Number(_) => "float64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
+    if value.is_null() { "invalid" } else { go_types::of_value(value) }
 }

@@ -3,7 +3,7 @@
 
 use super::super::go_json;
 use crate::schema::types::{self, ObjectType, Type};
-use crate::schema::{Fact, fact};
+use crate::schema::{Fact, fact, go_types};
 use serde_json::Value;
 
 /// Every fault of a configuration; none of a kind that no published type describes.
@@ -56,7 +56,7 @@ impl Walk {
                 self.fault(&format!("expected string, got &value.valueUnstructured{{Value:{shown}}}"));
             }
             Type::Int32 | Type::Int64 | Type::Number if !value.is_number() => {
-                self.fault(&format!("expected numeric (int or float), got {}", go_json::type_in_go(value)));
+                self.fault(&format!("expected numeric (int or float), got {}", go_types::of_value(value)));
             }
             Type::Bool if !value.is_boolean() => self.fault(&unexpected("boolean", value)),
             Type::Quantity | Type::IntOrString if value.is_array() || value.is_object() => {
