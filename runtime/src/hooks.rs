@@ -20,8 +20,8 @@ const MAX_OUTPUT: u64 = 4096;
 /// Where hooks find themselves.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Place<'a> {
-    /// For those that have no environment of their own.
-    pub(crate) environment: &'a [CString],
+    /// For those that have no environment of their own; ours, where none is said.
+    pub(crate) environment: Option<&'a [CString]>,
     /// Ours, where none is said.
     pub(crate) directory: Option<&'a Path>,
 }
@@ -45,22 +45,32 @@ fn run_one(hook: &Hook, place: Place<'_>, state: &State) -> Result<()> {
     if let Some((name, rest)) = hook.args.split_first() {
         command.arg0(name).args(rest);
     }
-    let own = hook.env.iter().filter_map(|variable| variable.split_once('='));
-    let given = place.environment.iter().filter_map(|variable| variable.to_str().ok()?.split_once('='));
-    let variables: Vec<_> = if hook.env.is_empty() { given.collect() } else { own.collect() };
+    if let Some(variables) = environment(hook, place) {
+        command.env_clear().envs(variables);
+    }
     if let Some(directory) = place.directory {
         command.current_dir(directory);
     }
     // A file, not a pipe: a talkative hook must not wait for us while we wait for it.
     let said = memfd_create("hook-stderr", MemfdFlags::CLOEXEC).context(|| "memfd_create")?;
     let stderr = said.try_clone().context(|| "dup")?;
-    command.env_clear().envs(variables).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
     let mut child = command.spawn().context(|| format!("fork/exec {}", hook.path))?;
     // A hook need not read its input; the pipe holds a state of the usual size.
     let written = child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(&input));
     drop(written);
     let deadline = hook.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds.unsigned_abs()));
     finish(&mut child, deadline, hook, File::from(said))
+}
+
+/// The variables of a hook, unless it inherits ours.
+fn environment<'a>(hook: &'a Hook, place: Place<'a>) -> Option<Vec<(&'a str, &'a str)>> {
+    let given = |variable: &'a CString| variable.to_str().ok()?.split_once('=');
+    match (&hook.env, place.environment) {
+        (Some(own), _) => Some(own.iter().filter_map(|variable| variable.split_once('=')).collect()),
+        (None, Some(environment)) => Some(environment.iter().filter_map(given).collect()),
+        (None, None) => None,
+    }
 }
 
 fn finish(child: &mut Child, deadline: Option<Instant>, hook: &Hook, mut said: File) -> Result<()> {

@@ -1,4 +1,5 @@
-//! `linux.netDevices`: devices of the host that move into the container, with the addresses somebody gave them.
+//! `linux.netDevices`: devices of the host that move into the container, with the addresses somebody gave them. And `lo`,
+//! which every new network namespace has, down.
 //!
 //! The kernel moves and renames with one request and takes all addresses off. Those that are permanent and global are
 //! given again inside; others belong to the network the device leaves. Routes are not kept: the specification leaves them to
@@ -19,6 +20,7 @@ const CREATE: u16 = 0x400;
 const LINK_NAME: u16 = 3;
 const LINK_NAMESPACE_FD: u16 = 28;
 const UP: u32 = 1;
+const LOOPBACK: u32 = 1;
 const ADDRESS_FIXED: usize = 8;
 const ADDRESS_PERMANENT: u32 = 0x80;
 const ADDRESS: u16 = 1;
@@ -41,6 +43,12 @@ struct Address {
 pub(crate) fn is_name(name: &str) -> bool {
     let forbidden = |c: char| c == '/' || c == ':' || c.is_ascii_whitespace() || c == '\0';
     !name.is_empty() && name.len() <= LONGEST_NAME && name != "." && name != ".." && !name.contains(forbidden)
+}
+
+/// Sets up `lo` of the network namespace that we are in. It is the first device that a namespace gets.
+pub(crate) fn loopback_up() -> Result<()> {
+    let up = Request::new(NEW_LINK, 0, &link(LOOPBACK, UP, UP));
+    Netlink::open()?.ask(up).map(drop).context(|| "fail to set up interface lo")
 }
 
 /// Moves the device `from` of our network namespace into the one of this file, where it is called `to` and is up.

@@ -28,6 +28,19 @@ for n in cgroup ipc mnt net pid time user uts; do
     [ "$(readlink /proc/self/ns/$n)" = "$host" ] && echo "namespace $n host" || echo "namespace $n own"
 done
 ls /proc/self/fd | tell fd
+# Links of the host come and go.
+[ "$(readlink /proc/self/ns/net)" = "$HOST_net" ] || {
+    cut -d : -f 1 /proc/net/dev | tell link
+    cat /proc/net/if_inet6 | tell address6
+    for f in /sys/class/net/*/flags; do echo "$f $(cat $f 2>&1)"; done | tell flags
+}
+grep -E '^(SigPnd|SigBlk|SigCgt|ShdPnd|Seccomp_filters|Cpus_allowed_list|Mems_allowed_list|CoreDumping|THP_enabled|Speculation|Threads|Umask|TracerPid)' /proc/self/status | tell more
+for f in coredump_filter timerslack_ns personality sessionid loginuid oom_adj setgroups uid_map gid_map timens_offsets; do echo "$f $(cat /proc/self/$f 2>&1)"; done | tell proc
+readlink /proc/1/exe | tell exe
+cat /proc/self/cgroup | tell in
+for d in / /bin /dev /dev/pts /dev/shm /etc /made /t /tmp; do ls -lna $d | grep -v -E '^total| (proc|sys)$' | sed "s,  *[0-9]* [A-Z][a-z][a-z] .*[0-9][0-9] , $d ,"; done | tell tree
+ls /proc | grep -v '[0-9]' | tell procfs
+tty | tell tty
 cat /proc/self/mountinfo | tell mount
 for f in /proc/sys/kernel/shm_rmid_forced /proc/sys/net/ipv4/ip_unprivileged_port_start; do echo "sysctl $f $(cat $f)"; done
 for f in memory/memory.limit_in_bytes memory/memory.soft_limit_in_bytes pids/pids.max cpu/cpu.shares cpu/cpu.cfs_quota_us \

@@ -72,6 +72,42 @@ fn a_hook_in_the_container_has_the_environment_of_the_program() {
 }
 
 #[test]
+fn a_hook_without_an_environment_has_that_of_whoever_runs_it() {
+    let mut bundle = Bundle::shell("true");
+    let place = bundle.path().to_path_buf();
+    let told = |name: &str| place.join(name).display().to_string();
+    let hook = |name: &str, own: Value| {
+        let script = format!("echo \"$OF_THE_CALLER,$OWN\" > {}", told(name));
+        let mut hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script]});
+        if !own.is_null() {
+            hook["env"] = own;
+        }
+        hook
+    };
+    let cases = [
+        ("inherits", Value::Null, "yes,\n"),
+        ("has-its-own", json!(["OWN=1"]), ",1\n"),
+        ("has-an-empty-one", json!([]), ",\n"),
+    ];
+    for kind in ["createRuntime", "poststart", "poststop"] {
+        let of_kind = |(name, own, _): &(&str, Value, &str)| hook(&format!("{kind}-{name}"), own.clone());
+        bundle.config["hooks"][kind] = cases.iter().map(of_kind).collect();
+    }
+    // Inside, where the image's files are seen already, nothing of the caller's.
+    bundle.config["hooks"]["createContainer"] = json!([hook("createContainer", Value::Null)]);
+    let mut command = bundle.command(&["run", "--bundle", bundle.path().to_str().unwrap(), &bundle.id]);
+    bins::run(command.env("OF_THE_CALLER", "yes")).ok();
+    for kind in ["createRuntime", "poststart", "poststop"] {
+        for (name, _, expected) in &cases {
+            let said = std::fs::read_to_string(bundle.path().join(format!("{kind}-{name}"))).unwrap();
+            assert_eq!(said, *expected, "{kind} {name}");
+        }
+    }
+    assert_eq!(std::fs::read_to_string(bundle.path().join("createContainer")).unwrap(), ",\n");
+    bundle.assert_gone();
+}
+
+#[test]
 fn what_is_mounted_in_a_read_only_mount_comes_first() {
     let mut bundle =
         Bundle::shell("touch /dev/x || touch /memory/x || ls /dev/pts/ptmx /dev/null; touch /dev/shm/ok");

@@ -129,8 +129,9 @@ fn recursive_attributes_reach_what_is_mounted_below() {
 
 #[test]
 fn user_and_time_namespaces_and_idmapped_mounts() {
-    let mut bundle =
-        Bundle::shell("id -u; cat /proc/self/uid_map; stat -c %u /mapped/f; cat /proc/self/timens_offsets");
+    let mut bundle = Bundle::shell(
+        "id -u; cat /proc/self/uid_map; stat -c %u /mapped/f; cat /proc/self/timens_offsets; cat /sys/class/net/lo/flags",
+    );
     let source = bundle.path().join("source");
     std::fs::create_dir(&source).unwrap();
     std::fs::write(source.join("f"), "").unwrap();
@@ -153,6 +154,7 @@ fn user_and_time_namespaces_and_idmapped_mounts() {
     let words: Vec<&str> = out.split_whitespace().collect();
     assert_eq!(words[..5], ["0", "0", "100000", "65536", "0"], "{out}");
     assert!(out.contains("7777"), "{out}");
+    assert!(out.ends_with("\n0x9\n"), "the loopback is not up: {out}");
 }
 
 /// Once the runtime waited for an init that it had not cloned yet.

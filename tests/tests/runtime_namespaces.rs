@@ -52,6 +52,29 @@ fn join(bundle: &mut Bundle, kind: &str, name: &str, pid: i64) {
 }
 
 #[test]
+fn a_new_network_has_its_loopback_and_a_joined_one_is_left_as_it_is() {
+    // Flags of a link: 1 is up, 8 a loopback.
+    const FLAGS: &str = "cat /sys/class/net/lo/flags";
+    let fresh = Bundle::shell(FLAGS);
+    assert_eq!(fresh.run().ok(), "0x9\n");
+    fresh.assert_gone();
+    // Whoever made a namespace for it decides about its devices.
+    let mut holder = Command::new("unshare").args(["--net", "sleep", "1000"]).spawn().unwrap();
+    let mut joined = Bundle::shell(FLAGS);
+    knarr_tests::eventually::eventually("a network of its own", std::time::Duration::from_secs(60), || {
+        let own = link(i64::from(holder.id()), "net");
+        let ours = std::fs::read_link("/proc/self/ns/net").unwrap().display().to_string();
+        if own == ours { Err(own) } else { Ok(()) }
+    });
+    join(&mut joined, "network", "net", holder.id().into());
+    let told = joined.run();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert_eq!(told.ok(), "0x8\n");
+    joined.assert_gone();
+}
+
+#[test]
 fn each_kind_alone_and_all_together() {
     let (_owner, owner) = owner(|_| {});
     let mut all = Bundle::shell(TELL);

@@ -9,8 +9,8 @@ use crate::spec::Hooks;
 use crate::state::State;
 use crate::timeline::Timeline;
 use crate::{
-    capabilities, devices, hooks, masked_paths, program, rlimits, rootfs, safe_path, scheduling, seccomp,
-    security_label, sysctl, terminal, user,
+    capabilities, devices, hooks, masked_paths, net_devices, program, rlimits, rootfs, safe_path, scheduling,
+    seccomp, security_label, sysctl, terminal, user,
 };
 use knarr_sys::{keyring, namespace, process, sched};
 use rustix::fs::{Mode, OFlags};
@@ -110,6 +110,7 @@ impl Init {
             Step::MoveRoot => rootfs::move_root(self.root()?).context(|| "error moving root"),
             Step::RootPropagation(change) => rootfs::set_propagation(*change),
             Step::Console { width, height } => self.console((*width, *height)),
+            Step::LoopbackUp => net_devices::loopback_up(),
             Step::Hostname(name) => {
                 nix::unistd::sethostname(name).map_err(std::io::Error::from).context(|| "sethostname")
             }
@@ -233,13 +234,14 @@ impl Init {
     }
 
     fn run_hooks(&self, kind: HookKind) -> Result<()> {
-        // The one that runs in the container gets the program's environment, where it has none of its own.
+        // The one that runs in the container gets the program's environment, where it has none of its own; the other, which
+        // sees the container's files, nothing of the host's.
         let environment = if kind == HookKind::StartContainer { self.process.env.as_slice() } else { &[] };
         if kind == HookKind::CreateContainer {
             // They work on the root, and find it where they stand.
             rustix::process::fchdir(self.root()?).context(|| "fchdir(<rootfs>)")?;
         }
-        let place = hooks::Place { environment, directory: None };
+        let place = hooks::Place { environment: Some(environment), directory: None };
         hooks::run_in(place, kind.name(), kind.of(&self.hooks), &self.state)
     }
 

@@ -109,6 +109,7 @@ impl Step {
             Step::Console { width, height } => {
                 format!("open(ptmx), TIOCGPTPEER, TIOCSCTTY, TIOCSWINSZ {width}x{height}")
             }
+            Step::LoopbackUp => "netlink RTM_NEWLINK(lo, IFF_UP)".into(),
             Step::Hostname(name) => format!("sethostname({name:?})"),
             Step::Domainname(name) => format!("setdomainname({name:?})"),
             Step::Sysctl { name, value } => format!("write /proc/sys {name} = {value:?}"),
@@ -275,6 +276,10 @@ impl Step {
             Step::Console { .. } => (
                 "console",
                 "process.terminal: the slave comes from the master, never from a name (CVE-2025-52565)",
+            ),
+            Step::LoopbackUp => (
+                "loopback",
+                "linux.namespaces: a new network has no device that is up, and 127.0.0.1 is the least that programs expect",
             ),
             Step::Hostname(_) => ("host name", "hostname"),
             Step::Domainname(_) => ("domain name", "domainname"),

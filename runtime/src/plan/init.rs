@@ -159,6 +159,8 @@ fn settle(
         let size = given.console_size.clone().unwrap_or_default();
         steps.push(Step::Console { width: size.width, height: size.height });
     }
+    let network = plan.namespaces.new.contains(&NamespaceKind::Network);
+    steps.extend(network.then_some(Step::LoopbackUp));
     steps.extend((!spec.hostname.is_empty()).then(|| Step::Hostname(spec.hostname.clone())));
     steps.extend((!spec.domainname.is_empty()).then(|| Step::Domainname(spec.domainname.clone())));
     for (name, value) in &linux.sysctl {

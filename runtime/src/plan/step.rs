@@ -156,6 +156,8 @@ pub(crate) enum Step {
         width: u16,
         height: u16,
     },
+    /// `lo` of a new network namespace.
+    LoopbackUp,
     Hostname(String),
     Domainname(String),
     Sysctl {

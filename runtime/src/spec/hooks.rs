@@ -20,7 +20,8 @@ object! {
         path: String,
         /// `argv`, with the program's name first.
         args: Vec<String>,
-        env: Vec<String>,
+        /// Without it, the environment of whoever runs the hook; an empty list is an empty environment.
+        env: Option<Vec<String>>,
         /// Seconds.
         timeout: Option<i64>,
     }

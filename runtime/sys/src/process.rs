@@ -116,10 +116,15 @@ pub fn end_on(signals: &[rustix::process::Signal]) -> Result<()> {
 
 /// All signals with their default action and none blocked, as a fresh program expects them.
 pub fn reset_signals() -> Result<()> {
-    for number in 1..=64 {
-        // SAFETY: SIG_DFL installs no handler, so no code of ours can run in a signal context; numbers the kernel does
-        // not let us change (SIGKILL, SIGSTOP, those of the C library) fail without effect.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
+    // The kernel's `struct sigaction`, all zeros: SIG_DFL, no flags, nothing blocked. Not the C library's call, which
+    // refuses the two signals that it keeps for itself; its own `posix_spawn` leaves them ignored.
+    let default = [0_u64; 4];
+    for number in 1..=64_i64 {
+        // SAFETY: the kernel reads 32 bytes, which are there, and writes none; SIG_DFL installs no handler, so no code of
+        // ours can run in a signal context. Those that cannot be changed (SIGKILL, SIGSTOP) fail without effect.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), std::ptr::null::<u64>(), 8_usize)
+        };
     }
     nix::sys::signal::SigSet::empty().thread_set_mask().call(|| "rt_sigprocmask(SIG_SETMASK, [])")
 }
