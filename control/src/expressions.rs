@@ -6,13 +6,14 @@
 mod known;
 mod library;
 pub(crate) mod patches;
+mod shaped;
 pub(crate) mod typing;
 
 pub(crate) use library::authorizer::{Authorizer, Judge, Objects};
 
 use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString};
 use cel::common::value::Val;
-use cel::{Context, Env, Program, Value as Cel};
+use cel::{Context, Env, ExecutionError, Program, Value as Cel};
 use known::Language;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -46,7 +47,7 @@ impl std::fmt::Debug for Expression {
 }
 
 /// Names and values that an expression can use.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Variables {
     values: Vec<(String, Box<dyn Val>)>,
 }
@@ -91,7 +92,7 @@ impl Expression {
             context.add_variable_as_val(name.as_str(), value.clone());
         }
         let value = Cel::resolve_val(self.program.expression(), &context);
-        value.map(cel::common::value::CowVal::into_owned).map_err(|error| error.to_string())
+        value.map(cel::common::value::CowVal::into_owned).map_err(|error| words_of(&error))
     }
 
     /// The value of a condition.
@@ -106,6 +107,20 @@ impl Expression {
         let value = self.evaluate(variables)?;
         let text = value.downcast_ref::<CelString<'_>>().map(|text| text.inner().to_owned());
         text.ok_or_else(|| format!("must evaluate to string, not {}", value.get_type().name()))
+    }
+}
+
+/// Why an expression has no value, as Kubernetes' own evaluator says it.
+fn words_of(error: &ExecutionError) -> String {
+    match error {
+        ExecutionError::NoSuchKey(key) => format!("no such key: {key}"),
+        ExecutionError::NoSuchOverload(_) => "no such overload".to_owned(),
+        ExecutionError::DivisionByZero(_) => "division by zero".to_owned(),
+        ExecutionError::RemainderByZero(_) => "modulus by zero".to_owned(),
+        ExecutionError::Overflow(..) => "integer overflow".to_owned(),
+        ExecutionError::IndexOutOfBounds(Cel::Int(at)) => format!("index out of bounds: {at}"),
+        ExecutionError::FunctionError { message, .. } => message.clone(),
+        other => other.to_string(),
     }
 }
 
@@ -171,7 +186,7 @@ mod tests {
     #[test]
     fn faults_are_said() {
         assert!(holds("object.spec.", json!({})).unwrap_err().contains("compilation failed"));
-        assert!(holds("object.missing == 1", json!({})).unwrap_err().contains("No such key"));
+        assert!(holds("object.missing == 1", json!({})).unwrap_err().contains("no such key"));
         assert!(holds("1", json!({})).unwrap_err().contains("must evaluate to bool"));
         assert!(holds(&"(".repeat(MAX_SOURCE + 1), json!({})).is_err());
     }

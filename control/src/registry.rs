@@ -14,7 +14,7 @@ mod builtin;
 mod cells;
 pub(crate) mod columns;
 pub(crate) mod custom;
-mod faults;
+pub(crate) mod faults;
 pub(crate) mod fields;
 pub(crate) mod json_path;
 mod resource_names;

@@ -2,6 +2,7 @@
 //! Expressions of policies and of custom resources are written with these.
 
 pub(super) mod authorizer;
+mod formats;
 mod lists;
 mod network;
 mod quantity;
@@ -23,6 +24,7 @@ pub(super) fn extend(env: &mut Env) -> Result<(), DeclarationError> {
         cel::extensions::lists,
         cel::extensions::math,
         authorizer::extend,
+        formats::extend,
         lists::extend,
         network::extend,
         quantity::extend,

@@ -15,7 +15,7 @@ use cel::common::ast::{
 };
 
 /// Names that are no variables: types, and what functions are called by.
-const KNOWN: [&str; 25] = [
+const KNOWN: [&str; 26] = [
     "bool",
     "bytes",
     "double",
@@ -30,6 +30,7 @@ const KNOWN: [&str; 25] = [
     "type",
     "uint",
     "base64",
+    "format",
     "cel",
     "google",
     "kubernetes",

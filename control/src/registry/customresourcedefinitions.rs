@@ -5,7 +5,7 @@ use super::row::Row;
 use super::rules::Rules;
 use super::{Resource, faults::Faults, fields, validation};
 use crate::extensions::FINALIZER;
-use crate::schema::structural::rules;
+use crate::schema::structural::definition;
 use serde_json::{Value, json};
 
 pub(super) fn row() -> Resource {
@@ -111,16 +111,18 @@ fn versions(definition: &Value, faults: &mut Faults) {
         if version.pointer("/schema/openAPIV3Schema").is_none() {
             faults.required(format!("spec.versions[{index}].schema.openAPIV3Schema"), "schemas are required");
         }
-        if let Some(schema) = version.pointer("/schema/openAPIV3Schema") {
-            let mut causes = Vec::new();
-            rules::faults(schema, &format!("spec.versions[{index}].schema.openAPIV3Schema"), &mut causes);
-            faults.extend(causes);
+    }
+    let schema = |version: &Value| version.pointer("/schema/openAPIV3Schema").cloned();
+    let schemas: Vec<Value> = versions.iter().filter_map(schema).collect();
+    if schemas.len() == versions.len() && schemas.windows(2).all(|pair| pair[0] == pair[1]) {
+        // One schema of all versions is told as Kubernetes keeps it.
+        if let Some(schema) = schemas.first() {
+            definition::faults(schema, "spec.validation.openAPIV3Schema", faults);
         }
-        let kind = fields::text(version, "/schema/openAPIV3Schema/type");
-        if kind != "object" && version.pointer("/schema/openAPIV3Schema").is_some() {
-            let path = format!("spec.versions[{index}].schema.openAPIV3Schema.type");
-            faults.invalid(path, &json!(kind), "must be object at the root");
-        }
+        return;
+    }
+    for (index, schema) in schemas.iter().enumerate() {
+        definition::faults(schema, &format!("spec.versions[{index}].schema.openAPIV3Schema"), faults);
     }
 }
 

@@ -3,6 +3,9 @@
 //! Unknown fields are pruned unless the schema preserves them, defaults are filled in, everything else is checked
 //! (`validate.rs`). The schema is walked as the JSON that it is.
 
+mod correlation;
+pub(crate) mod definition;
+pub(crate) mod formats;
 pub(crate) mod ownership;
 pub(crate) mod rules;
 pub(crate) mod validate;
@@ -99,7 +102,16 @@ fn embeds_object(schema: &Value) -> bool {
     schema.get("x-kubernetes-embedded-resource") == Some(&Value::Bool(true))
 }
 
-/// Fills in what the schema has a default for.
+/// Whether a null stays until defaults are filled in; any other is the same as no field.
+fn may_be_null_or_has_a_default(schema: &Value) -> bool {
+    is_nullable(schema) || preserves(schema) || schema.get("default").is_some()
+}
+
+fn is_nullable(schema: &Value) -> bool {
+    schema.get("nullable") == Some(&Value::Bool(true))
+}
+
+/// Fills in what the schema has a default for, and takes away what is null and may not be.
 pub(crate) fn default(schema: &Value, value: &mut Value) {
     default_value(schema, value, 0);
 }
@@ -110,10 +122,12 @@ fn default_value(schema: &Value, value: &mut Value, depth: usize) {
     }
     match value {
         Value::Object(map) => {
+            map.retain(|name, value| {
+                !value.is_null() || field_schema(schema, name).is_none_or(may_be_null_or_has_a_default)
+            });
             for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten()
             {
-                let nullable = property.get("nullable") == Some(&Value::Bool(true));
-                let absent = map.get(name).is_none_or(|value| value.is_null() && !nullable);
+                let absent = map.get(name).is_none_or(|value| value.is_null() && !is_nullable(property));
                 if let (true, Some(default)) = (absent, property.get("default")) {
                     map.insert(name.clone(), default.clone());
                 }
@@ -165,8 +179,10 @@ mod tests {
 
     #[test]
     fn defaults_are_filled_in_at_every_depth() {
-        let mut object = json!({"spec": {"parts": [{}]}});
+        let mut object =
+            json!({"spec": {"parts": [{}], "replicas": null, "free": {"a": null}, "labels": null}});
         default(&schema(), &mut object);
-        assert_eq!(object["spec"], json!({"replicas": 1, "parts": [{"name": "x"}]}));
+        let expected = json!({"replicas": 1, "parts": [{"name": "x"}], "free": {"a": null}});
+        assert_eq!(object["spec"], expected);
     }
 }

@@ -90,6 +90,14 @@ impl Kind {
         }
     }
 
+    /// The value that a rule of a schema stands at.
+    pub(crate) fn of_rule(schema: &Value, is_resource: bool) -> Self {
+        match Self::of_schema(schema) {
+            Self::Object(Shape::Custom(schema)) if is_resource => Self::Object(Shape::Resource(schema)),
+            other => other,
+        }
+    }
+
     fn of_schema(schema: &Value) -> Self {
         if schema["x-kubernetes-preserve-unknown-fields"] == true
             || schema["x-kubernetes-int-or-string"] == true
@@ -102,6 +110,9 @@ impl Kind {
             "number" => Self::Double,
             "string" if schema.get("format").is_none() => Self::Text,
             "array" => Self::List(Box::new(Self::of_schema(&schema["items"]))),
+            "object" if schema["x-kubernetes-embedded-resource"] == true => {
+                Self::Object(Shape::Resource(Arc::new(schema.clone())))
+            }
             "object" if schema["properties"].is_object() => {
                 Self::Object(Shape::Custom(Arc::new(schema.clone())))
             }

@@ -1,7 +1,7 @@
 //! The strategy of custom resources: whatever their schema says.
 
 use crate::registry::{Cause, Strategy, fields};
-use crate::schema::structural::{self, rules, validate::validate};
+use crate::schema::structural::{self, rules, validate};
 use knarr_api::names;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -50,6 +50,7 @@ impl Strategy for CustomStrategy {
         if let Some(status) = status {
             fields::set(new, "status", status);
         }
+        self.default(new);
     }
 
     fn selectable(&self, object: &Value, field: &str) -> Option<String> {
@@ -63,37 +64,62 @@ impl Strategy for CustomStrategy {
     }
 
     fn validate(&self, object: &Value) -> Vec<Cause> {
-        self.checked(object, None)
+        let mut causes = name(object);
+        if let Some(schema) = &self.schema {
+            causes.extend(validate::validate(schema, object, None));
+        }
+        self.with_rules(causes, object, None)
     }
 
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<Cause> {
-        self.checked(new, Some(old))
+        let mut causes = name(new);
+        if let Some(schema) = &self.schema {
+            causes.extend(validate::validate(schema, new, Some(old)));
+        }
+        self.with_rules(causes, new, Some(old))
     }
 
     fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<Cause> {
-        self.checked(new, Some(old))
+        let status = |schema: &Arc<Value>| validate::validate_status(schema, new, old);
+        self.with_rules(self.schema.as_ref().map(status).unwrap_or_default(), new, Some(old))
     }
 }
 
+/// Rules are written for objects that fit the schema so far that their authors could rely on it.
+const NEEDED: [&str; 5] = [
+    "FieldValueNotSupported",
+    "FieldValueRequired",
+    "FieldValueTooLong",
+    "FieldValueTooMany",
+    "FieldValueTypeInvalid",
+];
+
 impl CustomStrategy {
-    fn checked(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
-        let name = fields::text(object, "/metadata/name");
-        let wrong = if name.is_empty() { Vec::new() } else { names::dns1123_subdomain(name) };
-        let mut causes: Vec<Cause> = wrong
-            .into_iter()
-            .map(|fault| Cause {
+    fn with_rules(&self, mut causes: Vec<Cause>, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+        let Some(schema) = self.schema.as_ref().filter(|schema| rules::has_any(schema)) else {
+            return causes;
+        };
+        if causes.iter().any(|cause| NEEDED.contains(&cause.reason)) {
+            let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            causes.push(Cause {
                 reason: "FieldValueInvalid",
-                field: "metadata.name".to_owned(),
-                message: format!("Invalid value: {}: {fault}", json!(name)),
-            })
-            .collect();
-        if let Some(schema) = &self.schema {
-            causes.extend(validate(schema, object));
-            // Rules are written for objects that fit the schema.
-            if causes.is_empty() {
-                causes = rules::check(schema, object, old);
-            }
+                field: "<nil>".to_owned(),
+                message: format!("Invalid value: \"null\": {why}"),
+            });
+        } else {
+            causes.extend(rules::check(schema, object, old));
         }
         causes
     }
+}
+
+fn name(object: &Value) -> Vec<Cause> {
+    let name = fields::text(object, "/metadata/name");
+    let wrong = if name.is_empty() { Vec::new() } else { names::dns1123_subdomain(name) };
+    let cause = |fault: String| Cause {
+        reason: "FieldValueInvalid",
+        field: "metadata.name".to_owned(),
+        message: format!("Invalid value: {}: {fault}", json!(name)),
+    };
+    wrong.into_iter().map(cause).collect()
 }

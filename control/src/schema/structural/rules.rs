@@ -1,94 +1,75 @@
 //! `x-kubernetes-validations`: rules in CEL that the author of a custom resource writes into its schema, at any depth.
-//! `self` is the value the rule stands at, `oldSelf` what it was before the change.
+//! `self` is the value the rule stands at, `oldSelf` what it was before the change. A rule that a change finds broken,
+//! and that is about nothing the change touches, stays so.
 
+use super::correlation::{counterpart, knows_fields};
 use crate::expressions::{Expression, Variables};
 use crate::registry::{Cause, fields};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-const RULES: &str = "/x-kubernetes-validations";
+pub(super) const RULES: &str = "/x-kubernetes-validations";
 const DEEPEST: usize = 128;
-/// Words of CEL that properties may be called by; they are written `__in__`.
-const RESERVED: [&str; 20] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "false",
-    "for",
-    "function",
-    "if",
-    "import",
-    "in",
-    "let",
-    "loop",
-    "namespace",
-    "null",
-    "package",
-    "return",
-    "true",
-    "var",
-    "void",
-];
 
 /// Every rule that the object breaks.
 pub(crate) fn check(schema: &Value, new: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    walk(schema, new, old, "", &mut causes, 0);
+    walk(schema, Place { new, old, unchanged: false, path: String::new() }, &mut causes, 0);
     causes
 }
 
-/// Every rule of a schema that cannot be compiled, with its place below `path`.
-pub(crate) fn faults(schema: &Value, path: &str, causes: &mut Vec<Cause>) {
-    for (index, rule) in fields::list(schema, RULES).iter().enumerate() {
-        for field in ["rule", "messageExpression"] {
-            let source = fields::text(rule, &format!("/{field}"));
-            if source.is_empty() && field == "messageExpression" {
-                continue;
-            }
-            if let Err(why) = Expression::compile(source) {
-                let field = format!("{path}.x-kubernetes-validations[{index}].{field}");
-                let message = format!("Invalid value: {source:?}: {why}");
-                causes.push(Cause { reason: "FieldValueInvalid", field, message });
-            }
-        }
-    }
-    for (name, property) in fields::pairs(schema, "/properties") {
-        faults(property, &format!("{path}.properties[{name}]"), causes);
-    }
-    for name in ["items", "additionalProperties"] {
-        if let Some(inner) = schema.get(name).filter(|inner| inner.is_object()) {
-            faults(inner, &format!("{path}.{name}"), causes);
-        }
+/// Whether there is a rule anywhere in a schema.
+pub(crate) fn has_any(schema: &Value) -> bool {
+    !fields::list(schema, RULES).is_empty()
+        || fields::pairs(schema, "/properties").any(|(_, inner)| has_any(inner))
+        || ["items", "additionalProperties"].iter().any(|name| schema.get(name).is_some_and(has_any))
+}
+
+/// A value that rules may stand at.
+struct Place<'a> {
+    new: &'a Value,
+    old: Option<&'a Value>,
+    /// It is a part of something that is as it was, without being known one by one.
+    unchanged: bool,
+    path: String,
+}
+
+impl Place<'_> {
+    /// Whether the change has nothing to do with it.
+    fn is_as_it_was(&self) -> bool {
+        self.old.map_or(self.unchanged, |old| old == self.new)
     }
 }
 
-fn walk(schema: &Value, new: &Value, old: Option<&Value>, path: &str, causes: &mut Vec<Cause>, depth: usize) {
+fn walk(schema: &Value, place: Place<'_>, causes: &mut Vec<Cause>, depth: usize) {
+    let Place { new, old, ref path, .. } = place;
     if depth > DEEPEST || new.is_null() {
         return;
     }
-    for rule in fields::list(schema, RULES) {
-        causes.extend(check_rule(rule, schema, new, old, path));
+    let unchanged = place.is_as_it_was();
+    let rules = fields::list(schema, RULES);
+    if !rules.is_empty() {
+        check_rules(rules, schema, &place, causes);
     }
     match new {
         Value::Object(map) => {
+            let old = old.filter(|_| knows_fields(schema));
             for (name, value) in map {
                 let known = schema.get("properties").and_then(|properties| properties.get(name));
-                let (inner, place) = match known {
+                let (inner, path) = match known {
                     Some(inner) => (Some(inner), join(path, name)),
                     None => (schema.get("additionalProperties"), format!("{path}[{name}]")),
                 };
                 if let Some(inner) = inner {
-                    let before = old.and_then(|old| old.get(name));
-                    walk(inner, value, before, &place, causes, depth + 1);
+                    let old = old.and_then(|old| old.get(name));
+                    walk(inner, Place { new: value, old, unchanged, path }, causes, depth + 1);
                 }
             }
         }
         Value::Array(items) => {
             let Some(inner) = schema.get("items") else { return };
             for (index, item) in items.iter().enumerate() {
-                let before = old.and_then(|old| counterpart(schema, item, old));
-                walk(inner, item, before, &format!("{path}[{index}]"), causes, depth + 1);
+                let (old, path) = (counterpart(schema, item, old), format!("{path}[{index}]"));
+                walk(inner, Place { new: item, old, unchanged, path }, causes, depth + 1);
             }
         }
         _ => {}
@@ -99,39 +80,55 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// What an element of a list was before: lists that are maps know it by its keys, others do not.
-fn counterpart<'a>(schema: &Value, item: &Value, old: &'a Value) -> Option<&'a Value> {
-    if fields::text(schema, "/x-kubernetes-list-type") != "map" {
-        return None;
+fn check_rules(rules: &[Value], schema: &Value, place: &Place<'_>, causes: &mut Vec<Cause>) {
+    let known = Variables::default().with_shaped("self", Some(place.new), schema);
+    let variables = known.clone().with_shaped("oldSelf", place.old, schema);
+    for rule in rules {
+        let found = if fields::flag(rule, "/optionalOldSelf") {
+            check_rule(rule, schema, place, &known.clone().with_optional("oldSelf", place.old, schema))
+        } else {
+            check_rule(rule, schema, place, &variables)
+        };
+        causes.extend(found);
     }
-    let keys: Vec<&str> =
-        fields::list(schema, "/x-kubernetes-list-map-keys").iter().filter_map(Value::as_str).collect();
-    let same = |other: &&Value| keys.iter().all(|key| other.get(*key) == item.get(*key));
-    old.as_array()?.iter().find(same)
 }
 
-fn check_rule(rule: &Value, schema: &Value, new: &Value, old: Option<&Value>, path: &str) -> Option<Cause> {
+fn check_rule(rule: &Value, schema: &Value, place: &Place<'_>, variables: &Variables) -> Option<Cause> {
     let source = fields::text(rule, "/rule");
+    let compares = source.contains("oldSelf");
     let optional = fields::flag(rule, "/optionalOldSelf");
-    if source.contains("oldSelf") && old.is_none() && !optional {
+    if source.is_empty() || (compares && place.old.is_none() && !optional) {
         return None;
     }
-    let before = old.map_or(Value::Null, |old| escaped(schema, old));
-    let variables = Variables::default().with("self", &escaped(schema, new)).with("oldSelf", &before);
-    let detail = match Expression::compile(source).and_then(|expression| expression.holds(&variables)) {
+    let held = Expression::compile(source).map_err(|why| format!("rule compile error: {why}"));
+    let held =
+        held.and_then(|expression| expression.holds(variables).map_err(|why| not_evaluated(&why, rule)));
+    let detail = match held {
         Ok(true) => return None,
-        Ok(false) => message(rule, &variables).unwrap_or_else(|| format!("failed rule: {source}")),
-        Err(why) => format!("rule evaluation error: {why}"),
+        Ok(false) if !compares && place.is_as_it_was() => return None,
+        Ok(false) => message(rule, variables).unwrap_or_else(|| format!("failed rule: {}", source.trim())),
+        Err(detail) => return Some(cause("", &place.path, schema, &detail)),
     };
-    let path = format!("{path}{}", fields::text(rule, "/fieldPath"));
+    let path = format!("{}{}", place.path, fields::text(rule, "/fieldPath"));
     Some(cause(fields::text(rule, "/reason"), path.trim_start_matches('.'), schema, &detail))
 }
 
-fn cause(reason: &str, field: &str, schema: &Value, detail: &str) -> Cause {
-    let kind = match fields::text(schema, "/type") {
-        "" => "object",
-        kind => kind,
+/// Why a rule has no answer, and which one.
+fn not_evaluated(why: &str, rule: &Value) -> String {
+    let told = match fields::text(rule, "/message").trim() {
+        "" => fields::text(rule, "/rule").trim(),
+        message => message,
     };
+    if why.starts_with("no such overload") {
+        return format!(
+            "'{why}': call arguments did not match a supported operator, function or macro signature for rule: {told}"
+        );
+    }
+    format!("{why} evaluating rule: {told}")
+}
+
+fn cause(reason: &str, field: &str, schema: &Value, detail: &str) -> Cause {
+    let kind = fields::text(schema, "/type");
     let (reason, message) = match reason {
         "FieldValueForbidden" => ("FieldValueForbidden", format!("Forbidden: {detail}")),
         "FieldValueRequired" => ("FieldValueRequired", format!("Required value: {detail}")),
@@ -145,39 +142,10 @@ fn message(rule: &Value, variables: &Variables) -> Option<String> {
     let computed = fields::text(rule, "/messageExpression");
     let computed = Some(computed).filter(|source| !source.is_empty());
     let computed = computed.and_then(|source| Expression::compile(source).ok()?.text(variables).ok());
-    let plain = || fields::text(rule, "/message").to_owned();
+    // What would not fit into one line, or says nothing, is no message.
+    let computed = computed.filter(|text| !text.trim().is_empty() && !text.contains('\n'));
+    let plain = || fields::text(rule, "/message").trim().to_owned();
     Some(computed.unwrap_or_else(plain)).filter(|text| !text.is_empty())
-}
-
-/// The value with those properties renamed that CEL could not name.
-fn escaped(schema: &Value, value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let properties = schema.get("properties");
-            let entry = |(name, value): (&String, &Value)| match properties.and_then(|known| known.get(name))
-            {
-                Some(inner) => (escaped_name(name), escaped(inner, value)),
-                None => {
-                    let inner = schema.get("additionalProperties").unwrap_or(&Value::Null);
-                    (name.clone(), escaped(inner, value))
-                }
-            };
-            Value::Object(map.iter().map(entry).collect::<Map<_, _>>())
-        }
-        Value::Array(items) => {
-            let inner = schema.get("items").unwrap_or(&Value::Null);
-            items.iter().map(|item| escaped(inner, item)).collect()
-        }
-        other => other.clone(),
-    }
-}
-
-fn escaped_name(name: &str) -> String {
-    if RESERVED.contains(&name) {
-        return format!("__{name}__");
-    }
-    let name = name.replace("__", "__underscores__");
-    name.replace('.', "__dot__").replace('-', "__dash__").replace('/', "__slash__")
 }
 
 #[cfg(test)]
@@ -219,10 +187,30 @@ mod tests {
     }
 
     #[test]
-    fn broken_rules_are_found() {
-        let mut causes = Vec::new();
-        faults(&schema(json!([{"rule": "self.min >"}])), "schema", &mut causes);
-        assert_eq!(causes[0].field, "schema.properties[spec].x-kubernetes-validations[0].rule");
-        assert!(causes[0].message.contains("compilation failed"), "{causes:?}");
+    fn what_a_change_leaves_alone_may_stay_broken() {
+        let rules = json!([{"rule": "self.min <= self.max__dash__size"}]);
+        let broken = json!({"min": 3, "max-size": 2});
+        assert!(faults_of(rules.clone(), broken.clone(), Some(broken.clone())).is_empty());
+        let touched = json!({"min": 4, "max-size": 2});
+        assert_eq!(faults_of(rules, touched, Some(broken)).len(), 1);
+    }
+
+    #[test]
+    fn what_was_may_be_optional() {
+        let rules = json!([{"rule": "oldSelf.hasValue() || self.min == 1", "optionalOldSelf": true}]);
+        assert!(faults_of(rules.clone(), json!({"min": 1}), None).is_empty());
+        assert_eq!(faults_of(rules.clone(), json!({"min": 2}), None).len(), 1);
+        assert!(faults_of(rules, json!({"min": 2}), Some(json!({}))).is_empty());
+    }
+
+    #[test]
+    fn a_rule_without_an_answer_says_which_it_is() {
+        let rules = json!([{"rule": "self.min > 0", "message": "min must be more than nothing"}]);
+        assert_eq!(
+            faults_of(rules, json!({}), None),
+            [
+                r#"spec: Invalid value: "object": no such key: min evaluating rule: min must be more than nothing"#
+            ]
+        );
     }
 }

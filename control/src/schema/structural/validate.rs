@@ -1,5 +1,7 @@
 //! Checking an object against a structural schema, with the words of Kubernetes' own validator.
 
+use super::correlation::counterpart;
+use super::formats;
 use crate::registry::Cause;
 use regex::RegexBuilder;
 use serde_json::{Map, Value};
@@ -8,32 +10,70 @@ const DEEPEST: usize = 128;
 /// Bytes that the program of one pattern may take.
 const LARGEST_PATTERN: usize = 1 << 20;
 
-/// Every fault of the object.
-pub(crate) fn validate(schema: &Value, object: &Value) -> Vec<Cause> {
+/// Every fault of the object. What a change leaves as it was is not looked at: the schema may have become stricter.
+pub(crate) fn validate(schema: &Value, object: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut causes = Vec::new();
     if let Some(map) = object.as_object() {
-        let mut walk = Walk { causes: &mut causes, depth: 0 };
+        let mut walk = Walk { causes: &mut causes, root: "", depth: 0 };
         for (name, value) in
             map.iter().filter(|(name, _)| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata"))
         {
             if let Some(schema) = schema.get("properties").and_then(|properties| properties.get(name)) {
-                walk.value(schema, value, name);
+                walk.value(schema, value, old.and_then(|old| old.get(name)), name);
             }
         }
         walk.required(schema, map, "");
-        walk.combined(schema, object, "");
+        walk.combined(schema, object, old, "");
+    }
+    forgiven(causes, schema, old)
+}
+
+/// The same of `.status` alone, whose fields are told by their path below it.
+pub(crate) fn validate_status(schema: &Value, object: &Value, old: &Value) -> Vec<Cause> {
+    let part = |whole| Value::get(whole, "status");
+    let (Some(schema), Some(status)) = (schema.pointer("/properties/status"), part(object)) else {
+        return Vec::new();
+    };
+    let mut causes = Vec::new();
+    Walk { causes: &mut causes, root: "status", depth: 0 }.value(schema, status, part(old), "");
+    forgiven(causes, schema, part(old))
+}
+
+/// What is wrong with the default of a part that stands at `place`.
+pub(crate) fn default(schema: &Value, default: &Value, place: &str) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    Walk { causes: &mut causes, root: "", depth: 0 }.value(schema, default, None, "default");
+    let at = place.strip_suffix("default").unwrap_or_default();
+    causes.iter_mut().for_each(|cause| cause.field.insert_str(0, at));
+    causes
+}
+
+/// Who had something twice may keep it so.
+fn forgiven(mut causes: Vec<Cause>, schema: &Value, old: Option<&Value>) -> Vec<Cause> {
+    let twice = |cause: &Cause| cause.reason == "FieldValueDuplicate";
+    if let Some(old) = old.filter(|_| causes.iter().any(twice)) {
+        let mut before = Vec::new();
+        Walk { causes: &mut before, root: "", depth: 0 }.value(schema, old, None, "");
+        if before.iter().any(twice) {
+            causes.retain(|cause| !twice(cause));
+        }
     }
     causes
 }
 
 struct Walk<'a> {
     causes: &'a mut Vec<Cause>,
+    /// Stands before the paths of fields, not in the words about them.
+    root: &'a str,
     depth: usize,
 }
 
 impl Walk<'_> {
-    fn value(&mut self, schema: &Value, value: &Value, path: &str) {
-        if self.depth > DEEPEST || (value.is_null() && schema.get("nullable") == Some(&Value::Bool(true))) {
+    fn value(&mut self, schema: &Value, value: &Value, old: Option<&Value>, path: &str) {
+        if self.depth > DEEPEST
+            || old == Some(value)
+            || (value.is_null() && schema.get("nullable") == Some(&Value::Bool(true)))
+        {
             return;
         }
         self.depth += 1;
@@ -42,13 +82,22 @@ impl Walk<'_> {
             match value {
                 Value::Number(_) => self.number(schema, value, path),
                 Value::String(text) => self.text(schema, text, path),
-                Value::Array(items) => self.list(schema, items, path),
-                Value::Object(map) => self.object(schema, map, path),
+                Value::Array(items) => self.list(schema, items, old, path),
+                Value::Object(map) => self.object(schema, map, old, path),
                 _ => {}
             }
-            self.combined(schema, value, path);
+            self.combined(schema, value, old, path);
         }
         self.depth -= 1;
+    }
+
+    fn push(&mut self, reason: &'static str, path: &str, message: String) {
+        let field = match (self.root, path) {
+            (root, "") => root.to_owned(),
+            ("", path) => path.to_owned(),
+            (root, path) => format!("{root}.{path}"),
+        };
+        self.causes.push(Cause { reason, field, message });
     }
 
     /// Whether the value has the type that the schema says.
@@ -87,7 +136,7 @@ impl Walk<'_> {
             Value::Object(_) => "object",
         };
         let message = format!("Invalid value: {found:?}: {path} in body must be of type {wanted}: {found:?}");
-        self.causes.push(Cause { reason: "FieldValueTypeInvalid", field: path.to_owned(), message });
+        self.push("FieldValueTypeInvalid", path, message);
     }
 
     fn choice(&mut self, schema: &Value, value: &Value, path: &str) {
@@ -96,7 +145,7 @@ impl Walk<'_> {
             let allowed: Vec<String> = allowed.iter().map(|value| format!("{:?}", plain(value))).collect();
             let message =
                 format!("Unsupported value: {:?}: supported values: {}", plain(value), allowed.join(", "));
-            self.causes.push(Cause { reason: "FieldValueNotSupported", field: path.to_owned(), message });
+            self.push("FieldValueNotSupported", path, message);
         }
     }
 
@@ -132,7 +181,14 @@ impl Walk<'_> {
         }
         if let Some(most) = bound("maxLength").filter(|most| length > *most) {
             let message = format!("Too long: may not be more than {most} bytes");
-            self.causes.push(Cause { reason: "FieldValueTooLong", field: path.to_owned(), message });
+            self.push("FieldValueTooLong", path, message);
+        }
+        if let Some(format) = schema.get("format").and_then(Value::as_str)
+            && !formats::fits(format, text)
+        {
+            let rule = format!("must be of type {format}: {text:?}");
+            let message = format!("Invalid value: {text:?}: {path} in body {rule}");
+            self.push("FieldValueTypeInvalid", path, message);
         }
         if let Some(pattern) = schema.get("pattern").and_then(Value::as_str) {
             let built = RegexBuilder::new(pattern).size_limit(LARGEST_PATTERN).build();
@@ -142,7 +198,7 @@ impl Walk<'_> {
         }
     }
 
-    fn list(&mut self, schema: &Value, items: &[Value], path: &str) {
+    fn list(&mut self, schema: &Value, items: &[Value], old: Option<&Value>, path: &str) {
         let count = items.len() as u64;
         let bound = |name: &str| schema.get(name).and_then(Value::as_u64);
         if let Some(least) = bound("minItems").filter(|least| count < *least) {
@@ -150,12 +206,12 @@ impl Walk<'_> {
         }
         if let Some(most) = bound("maxItems").filter(|most| count > *most) {
             let message = format!("Too many: {count}: must have at most {most} items");
-            self.causes.push(Cause { reason: "FieldValueTooMany", field: path.to_owned(), message });
+            self.push("FieldValueTooMany", path, message);
         }
         self.unique(schema, items, path);
-        if let Some(schema) = schema.get("items") {
+        if let Some(inner) = schema.get("items") {
             for (index, item) in items.iter().enumerate() {
-                self.value(schema, item, &format!("{path}[{index}]"));
+                self.value(inner, item, counterpart(schema, item, old), &format!("{path}[{index}]"));
             }
         }
     }
@@ -183,25 +239,22 @@ impl Walk<'_> {
             let identity = identity(item);
             if seen.contains(&identity) {
                 let message = format!("Duplicate value: {identity}");
-                self.causes.push(Cause {
-                    reason: "FieldValueDuplicate",
-                    field: format!("{path}[{index}]"),
-                    message,
-                });
+                self.push("FieldValueDuplicate", &format!("{path}[{index}]"), message);
             }
             seen.insert(identity);
         }
     }
 
-    fn object(&mut self, schema: &Value, map: &Map<String, Value>, path: &str) {
+    fn object(&mut self, schema: &Value, map: &Map<String, Value>, old: Option<&Value>, path: &str) {
         self.required(schema, map, path);
         let properties = schema.get("properties").and_then(Value::as_object);
         for (name, value) in map {
             let inner = properties.and_then(|properties| properties.get(name));
+            let old = old.and_then(|old| old.get(name));
             match (inner, schema.get("additionalProperties")) {
-                (Some(schema), _) => self.value(schema, value, &join(path, name)),
+                (Some(schema), _) => self.value(schema, value, old, &join(path, name)),
                 (None, Some(schema)) if schema.is_object() => {
-                    self.value(schema, value, &format!("{path}.{name}"))
+                    self.value(schema, value, old, &join(path, name))
                 }
                 _ => {}
             }
@@ -209,7 +262,7 @@ impl Walk<'_> {
         let count = map.len() as u64;
         if let Some(most) = schema.get("maxProperties").and_then(Value::as_u64).filter(|most| count > *most) {
             let message = format!("Too many: {count}: must have at most {most} items");
-            self.causes.push(Cause { reason: "FieldValueTooMany", field: path.to_owned(), message });
+            self.push("FieldValueTooMany", path, message);
         }
         if let Some(least) =
             schema.get("minProperties").and_then(Value::as_u64).filter(|least| count < *least)
@@ -223,23 +276,23 @@ impl Walk<'_> {
             schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
         for name in required.filter(|name| !map.contains_key(*name)) {
             let message = "Required value".to_owned();
-            self.causes.push(Cause { reason: "FieldValueRequired", field: join(path, name), message });
+            self.push("FieldValueRequired", &join(path, name), message);
         }
     }
 
-    fn combined(&mut self, schema: &Value, value: &Value, path: &str) {
+    fn combined(&mut self, schema: &Value, value: &Value, old: Option<&Value>, path: &str) {
         let parts =
             |name: &str| schema.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let fits = |part: &Value| {
             let mut causes = Vec::new();
-            Walk { causes: &mut causes, depth: self.depth }.value(part, value, path);
+            Walk { causes: &mut causes, root: "", depth: self.depth }.value(part, value, None, path);
             causes.is_empty()
         };
         let any = parts("anyOf").is_empty() || parts("anyOf").iter().any(fits);
         let one = parts("oneOf").is_empty() || parts("oneOf").iter().filter(|part| fits(part)).count() == 1;
         let none = schema.get("not").is_none_or(|part| !fits(part));
         for part in parts("allOf") {
-            self.value(part, value, path);
+            self.value(part, value, old, path);
         }
         for (holds, message) in [
             (any, "must validate at least one schema (anyOf)"),
@@ -248,14 +301,14 @@ impl Walk<'_> {
         ] {
             if !holds {
                 let message = format!("Invalid value: \"\": {path:?} {message}");
-                self.causes.push(Cause { reason: "FieldValueInvalid", field: path.to_owned(), message });
+                self.push("FieldValueInvalid", path, message);
             }
         }
     }
 
     fn invalid(&mut self, path: &str, value: &Value, rule: &str) {
         let message = format!("Invalid value: {value}: {path} in body {rule}");
-        self.causes.push(Cause { reason: "FieldValueInvalid", field: path.to_owned(), message });
+        self.push("FieldValueInvalid", path, message);
     }
 }
 
@@ -281,7 +334,7 @@ mod tests {
             "tags": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
         }}}});
         let check = |spec: Value| {
-            let causes = validate(&schema, &json!({"spec": spec})).into_iter();
+            let causes = validate(&schema, &json!({"spec": spec}), None).into_iter();
             causes.map(|cause| format!("{}: {}", cause.field, cause.message)).collect::<Vec<_>>()
         };
         assert_eq!(
