@@ -6,6 +6,7 @@
 //! engine. Errors are gRPC statuses everywhere, because their codes (NotFound, DeadlineExceeded, ...) are part of
 //! the contract.
 
+pub mod any_authority;
 pub mod client;
 pub mod server;
 mod service;

@@ -1,11 +1,11 @@
 //! Offers an implementation of the two traits on a unix socket, for crictl, critest or a foreign kubelet.
 
+use crate::any_authority;
 use crate::v1::{image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer};
 use crate::{ImageService, RuntimeService};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
 
 /// Largest message either side accepts, in bytes (containerd's figure; a node with many pods needs more than 4 MiB).
 pub const MAX_MESSAGE_BYTES: usize = 80 << 20;
@@ -29,6 +29,6 @@ pub async fn serve(
     tonic::transport::Server::builder()
         .add_service(runtime)
         .add_service(images)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown)
+        .serve_with_incoming_shutdown(any_authority::incoming(listener), shutdown)
         .await
 }

@@ -7,15 +7,14 @@ use crate::kubelet::pod::{self, Kind};
 use crate::kubelet::pods::Workers;
 use crate::root_socket;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use knarr_cri::Status;
 use knarr_cri::pod_resources::pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer};
 use knarr_cri::pod_resources::{
     AllocatableResourcesRequest, AllocatableResourcesResponse, ContainerDevices, ContainerResources,
     GetPodResourcesRequest, GetPodResourcesResponse, ListPodResourcesRequest, ListPodResourcesResponse,
     PodResources,
 };
+use knarr_cri::{Status, any_authority};
 use std::path::{Path, PathBuf};
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response};
 
 /// Who knows what containers have.
@@ -39,7 +38,7 @@ impl Resources {
     }
 
     async fn serve(self, socket: &Path) -> anyhow::Result<()> {
-        let incoming = UnixListenerStream::new(root_socket::listen(socket).await?);
+        let incoming = any_authority::incoming(root_socket::listen(socket).await?);
         let service = PodResourcesListerServer::new(self);
         Ok(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await?)
     }

@@ -2,10 +2,9 @@
 
 use super::{Devices, Endpoint, is_device, plugin};
 use crate::root_socket;
-use knarr_cri::Status;
 use knarr_cri::device_plugin::registration_server::{Registration, RegistrationServer};
 use knarr_cri::device_plugin::{Empty, RegisterRequest};
-use tokio_stream::wrappers::UnixListenerStream;
+use knarr_cri::{Status, any_authority};
 use tonic::{Request, Response};
 
 const VERSION: &str = "v1beta1";
@@ -16,7 +15,7 @@ pub(super) async fn serve(devices: Devices) -> anyhow::Result<()> {
     let socket = devices.directory.join(SOCKET);
     let listener = root_socket::listen(&socket).await?;
     let service = RegistrationServer::new(Registrar { devices });
-    let incoming = UnixListenerStream::new(listener);
+    let incoming = any_authority::incoming(listener);
     Ok(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await?)
 }
 
