@@ -15,6 +15,7 @@ pub mod namespace;
 pub mod process;
 pub mod sched;
 pub mod seccomp;
+mod single_pages;
 pub mod writeback;
 
 pub use error::{Error, Result};

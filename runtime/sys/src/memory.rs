@@ -3,6 +3,7 @@
 //! Every thread that allocates may get an arena of its own, which is rarely given back: a burst of work on many threads
 //! leaves megabytes behind for good. Programs that live long and wait most of the time have few, and give back.
 
+use crate::single_pages;
 use std::fs;
 use std::os::raw::{c_int, c_void};
 use std::ptr;
@@ -20,13 +21,14 @@ pub fn give_back() {
 }
 
 /// Lets go of the pages of the program's own file that are mapped: most of them were needed once, to start. Those in
-/// use come back from the page cache as they are touched, without any reading.
+/// use come back from the page cache as they are touched, without any reading, and without their neighbours.
 pub fn let_go_of_program() {
     let (Ok(own), Ok(maps)) = (fs::read_link("/proc/self/exe"), fs::read_to_string("/proc/self/smaps"))
     else {
         return;
     };
     for range in untouched(&maps, &own.to_string_lossy()) {
+        let _as_before = single_pages::come_alone(&range);
         let start = ptr::with_exposed_provenance_mut::<c_void>(range.start);
         // SAFETY: the range is a mapping of the running program's file that nobody may write to, none of whose pages
         // was ever copied. The file cannot be written while it runs, so each page that is touched again is what it
