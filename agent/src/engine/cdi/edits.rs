@@ -123,7 +123,7 @@ impl NamedHook {
         let hook = Hook {
             path: self.path.clone(),
             args: self.args.clone(),
-            env: self.env.clone(),
+            env: (!self.env.is_empty()).then(|| self.env.clone()),
             timeout: self.timeout,
         };
         let hooks: &mut Hooks = spec.hooks.get_or_insert_default();
