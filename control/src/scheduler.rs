@@ -5,6 +5,7 @@
 //! follows the watches change by change. A pod that fits nowhere may take the place of less important ones, else it
 //! waits until something changes that could help it.
 
+mod alike;
 mod amounts;
 mod binding;
 mod cycle;
@@ -148,11 +149,7 @@ impl Scheduler {
 
     fn namespace_changed(&self, old: Option<&Arc<Namespace>>, new: Option<&Arc<Namespace>>) {
         let Some(name) = new.or(old).map(|namespace| namespace.name_any()) else { return };
-        let mut snapshot = self.snapshot();
-        match new {
-            Some(namespace) => drop(snapshot.namespaces.insert(name, namespace.labels().clone())),
-            None => drop(snapshot.namespaces.remove(&name)),
-        }
+        self.snapshot().set_namespace(name, new.map(|namespace| namespace.labels().clone()));
     }
 
     fn storage_changed(&self) {

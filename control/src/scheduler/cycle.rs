@@ -1,5 +1,6 @@
 //! One decision: filter, score, choose; or say for how many nodes which reason held.
 
+use super::alike::Alike;
 use super::filter::{self, Refusal};
 use super::request::Request;
 use super::score::{self, Packing};
@@ -32,9 +33,13 @@ pub(super) struct Failure {
     pub(super) nodes: usize,
 }
 
-/// Where decisions begin to look, so that all nodes of a large cluster get their turn.
+/// What one decision leaves to the next.
 #[derive(Debug, Default)]
-pub(super) struct Turn(usize);
+pub(super) struct Turn {
+    /// Where it begins to look, so that all nodes of a large cluster get their turn.
+    begin: usize,
+    alike: Option<Alike>,
+}
 
 /// Decides where a pod goes; of equally good nodes the one with the fewest pods, then the first by name.
 pub(super) fn decide(
@@ -60,8 +65,13 @@ pub(super) fn decide(
     if let Some(node) = nominated(&request, snapshot) {
         return Decision::Node(node);
     }
+    if let Some(node) = turn.alike.as_mut().and_then(|alike| alike.next(&request, snapshot)) {
+        return Decision::Node(node);
+    }
     let (feasible, refusals) = sift(&request, snapshot, turn);
     let totals = score::totals(&request, &feasible, packing);
+    let all = feasible.len() + refusals.len() == nodes;
+    turn.alike = Alike::of(&request, &feasible, &totals, (snapshot, packing), all);
     let best = feasible.iter().zip(totals).min_by_key(|(node, total)| (-total, node.pods.len(), &node.name));
     match best {
         Some((node, _)) => Decision::Node(node.name.clone()),
@@ -77,7 +87,7 @@ fn nominated(request: &Request<'_>, snapshot: &Snapshot) -> Option<String> {
 }
 
 /// Why a pod cannot be on a node, counting those for which room is kept there.
-fn refusal(request: &Request<'_>, node: &NodeState, snapshot: &Snapshot) -> Option<Refusal> {
+pub(super) fn refusal(request: &Request<'_>, node: &NodeState, snapshot: &Snapshot) -> Option<Refusal> {
     let refused = filter::refusal(request, node);
     if refused.is_some() || !snapshot.has_nominated() {
         return refused;
@@ -102,7 +112,7 @@ fn sift<'a>(request: &Request<'_>, snapshot: &'a Snapshot, turn: &mut Turn) -> S
     };
     let enough = enough(nodes.len());
     let (mut feasible, mut refusals, mut seen) = (Vec::with_capacity(enough), Vec::new(), 0);
-    let begin = turn.0 % nodes.len().max(1);
+    let begin = turn.begin % nodes.len().max(1);
     for node in nodes[begin..].iter().chain(&nodes[..begin]) {
         if feasible.len() >= enough {
             break;
@@ -113,7 +123,7 @@ fn sift<'a>(request: &Request<'_>, snapshot: &'a Snapshot, turn: &mut Turn) -> S
             Some(refusal) => refusals.push((*node, refusal)),
         }
     }
-    turn.0 = begin + seen;
+    turn.begin = begin + seen;
     (feasible, refusals)
 }
 

@@ -120,6 +120,11 @@ pub(super) struct Neighbours {
 }
 
 impl Neighbours {
+    /// Whether nobody wants anybody near or away.
+    pub(super) fn are_nobody(&self) -> bool {
+        self.near.is_empty() && self.away.is_empty() && self.forbidden.is_empty() && self.points.is_empty()
+    }
+
     /// Looks around for one pod; all pods only where it asks about them, else only those that ask about others.
     pub(super) fn new(pod: &Pod, snapshot: &Snapshot, changed: Option<&NodeState>) -> Self {
         let mut all = Self { near: required(pod, false), away: required(pod, true), ..Self::default() };

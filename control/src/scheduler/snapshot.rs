@@ -10,6 +10,9 @@ use kube::ResourceExt;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+/// Changes of single nodes that are remembered.
+const MOST_CHANGES: usize = 4096;
+
 /// A host port: address, protocol, port.
 pub(super) type HostPort = (String, String, i32);
 
@@ -103,6 +106,11 @@ pub(super) struct Snapshot {
     pub(super) sociable: BTreeMap<Key, String>,
     /// Labels of namespaces.
     pub(super) namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Nodes that changed, or what is on them, one after the other; the first has the number `forgotten`.
+    changed: Vec<String>,
+    forgotten: u64,
+    /// Counts changes that concern all nodes.
+    epoch: u64,
 }
 
 impl Snapshot {
@@ -112,11 +120,45 @@ impl Snapshot {
         let known = self.nodes.remove(&name).or_else(|| self.absent.remove(&name));
         let mut state = known.unwrap_or_default();
         state.set(node);
+        self.touch(&name);
         self.nodes.insert(name, state);
+    }
+
+    /// A namespace came, changed or went.
+    pub(super) fn set_namespace(&mut self, name: String, labels: Option<BTreeMap<String, String>>) {
+        self.epoch += 1;
+        match labels {
+            Some(labels) => drop(self.namespaces.insert(name, labels)),
+            None => drop(self.namespaces.remove(&name)),
+        }
+    }
+
+    fn touch(&mut self, node: &str) {
+        if self.changed.len() >= MOST_CHANGES {
+            self.forgotten += MOST_CHANGES as u64;
+            self.changed.clear();
+        }
+        self.changed.push(node.to_owned());
+    }
+
+    /// Changes of single nodes so far.
+    pub(super) fn changes(&self) -> u64 {
+        self.forgotten + self.changed.len() as u64
+    }
+
+    /// The nodes of all changes but the first `seen`; nothing if some of them are forgotten.
+    pub(super) fn changed_since(&self, seen: u64) -> Option<&[String]> {
+        self.changed.get(usize::try_from(seen.checked_sub(self.forgotten)?).ok()?..)
+    }
+
+    /// Another one when something has changed that concerns all nodes.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// A node went; its pods may outlive it.
     pub(super) fn remove_node(&mut self, name: &str) {
+        self.touch(name);
         if let Some(state) = self.nodes.remove(name).filter(|state| !state.pods.is_empty()) {
             self.absent.insert(name.to_owned(), state);
         }
@@ -181,7 +223,9 @@ impl Snapshot {
         if self.places.get(&key).is_some_and(|before| before != node) {
             self.take_off(&key);
         }
+        self.touch(node);
         if is_sociable(&pod) {
+            self.epoch += 1;
             self.sociable.insert(key.clone(), node.to_owned());
         }
         self.places.insert(key.clone(), node.to_owned());
@@ -194,7 +238,8 @@ impl Snapshot {
 
     fn take_off(&mut self, key: &Key) {
         let Some(node) = self.places.remove(key) else { return };
-        self.sociable.remove(key);
+        self.touch(&node);
+        self.epoch += u64::from(self.sociable.remove(key).is_some());
         if let Some(state) = self.nodes.get_mut(&node).or_else(|| self.absent.get_mut(&node)) {
             state.remove(key);
         }

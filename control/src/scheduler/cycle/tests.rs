@@ -246,3 +246,66 @@ fn many_pods_on_a_thousand_nodes() {
     let (middle, slow) = (took[took.len() / 2], took[took.len() * 99 / 100]);
     writeln!(std::io::stdout().lock(), "{rate:.0} pods/s, p50 {middle:?}, p99 {slow:?}").unwrap();
 }
+
+#[test]
+fn pods_that_are_alike_go_where_each_would_go_alone() {
+    let nodes = || {
+        (0..130)
+            .map(|number| node(&format!("n{number:03}"), if number % 7 == 0 { "8" } else { "4" }, json!({})))
+    };
+    let run = |batched: bool, sizes: &[&str]| {
+        let mut all = snapshot(nodes().take(90).collect(), vec![]);
+        let mut turn = Turn::default();
+        let mut found = Vec::new();
+        for number in 0..300 {
+            let one = pod(&format!("p{number}"), sizes[(number / 20) % sizes.len()], json!({}));
+            if !batched {
+                turn = Turn::default();
+            }
+            if number == 150 {
+                all.set_node(node("n001", "4", json!({"spec": {"unschedulable": true}})));
+                all.set_node(node("n000", "64", json!({})));
+                all.remove_node("n002");
+            }
+            let decision = decide(&one, Ok(&[]), &all, Packing::default(), &mut turn);
+            if let Decision::Node(name) = &decision {
+                all.assume(&Key::of(&*one), name, one.clone());
+            }
+            found.push(match decision {
+                Decision::Node(name) => name,
+                Decision::None(failure) => failure.message,
+            });
+        }
+        found
+    };
+    assert_eq!(run(true, &["100m"]), run(false, &["100m"]));
+    assert_eq!(run(true, &["1500m", "100m", "3"]), run(false, &["1500m", "100m", "3"]));
+}
+
+#[test]
+fn pods_that_are_alike_use_every_node_of_a_large_cluster() {
+    let nodes = (0..500).map(|number| node(&format!("n{number:03}"), "4", json!({}))).collect();
+    let mut all = snapshot(nodes, vec![]);
+    let mut turn = Turn::default();
+    for number in 0..500 {
+        let one = pod(&format!("p{number}"), "1", json!({}));
+        let Decision::Node(name) = decide(&one, Ok(&[]), &all, Packing::default(), &mut turn) else {
+            panic!()
+        };
+        all.assume(&Key::of(&*one), &name, one.clone());
+    }
+    let most = all.nodes.values().map(|node| node.pods.len()).max();
+    assert!(most.is_some_and(|most| most <= 2), "{most:?} pods on one of as many nodes as pods");
+    let beside = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+        [{"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "shy"}}}]}});
+    let shy = json!({"metadata": {"labels": {"app": "shy"}}, "spec": {"affinity": beside}});
+    let mut taken = std::collections::HashSet::new();
+    for number in 0..100 {
+        let one = pod(&format!("shy{number}"), "100m", shy.clone());
+        let Decision::Node(name) = decide(&one, Ok(&[]), &all, Packing::default(), &mut turn) else {
+            panic!()
+        };
+        all.assume(&Key::of(&*one), &name, one.clone());
+        assert!(taken.insert(name), "two that are shy on one node");
+    }
+}
