@@ -15,7 +15,7 @@ use cel::common::ast::{
 };
 
 /// Names that are no variables: types, and what functions are called by.
-const KNOWN: [&str; 26] = [
+const KNOWN: [&str; 29] = [
     "bool",
     "bytes",
     "double",
@@ -30,7 +30,10 @@ const KNOWN: [&str; 26] = [
     "type",
     "uint",
     "base64",
+    "cidr",
     "format",
+    "ip",
+    "semver",
     "cel",
     "google",
     "kubernetes",
