@@ -77,16 +77,17 @@ impl Walk<'_> {
             return;
         }
         self.depth += 1;
-        if self.kind(schema, value, path) {
-            self.choice(schema, value, path);
-            match value {
-                Value::Number(_) => self.number(schema, value, path),
-                Value::String(text) => self.text(schema, text, path),
-                Value::Array(items) => self.list(schema, items, old, path),
-                Value::Object(map) => self.object(schema, map, old, path),
-                _ => {}
-            }
-            self.combined(schema, value, old, path);
+        self.kind(schema, value, path);
+        self.combined(schema, value, old, path);
+        match value {
+            Value::Number(_) => self.number(schema, value, path),
+            Value::String(text) => self.text(schema, text, path),
+            Value::Array(items) => self.list(schema, items, old, path),
+            _ => {}
+        }
+        self.choice(schema, value, path);
+        if let Value::Object(map) = value {
+            self.object(schema, map, old, path);
         }
         self.depth -= 1;
     }
@@ -100,16 +101,16 @@ impl Walk<'_> {
         self.causes.push(Cause { reason, field, message });
     }
 
-    /// Whether the value has the type that the schema says.
-    fn kind(&mut self, schema: &Value, value: &Value, path: &str) -> bool {
+    /// The value has the type that the schema says.
+    fn kind(&mut self, schema: &Value, value: &Value, path: &str) {
         if schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
             let fits = value.is_i64() || value.is_string();
             if !fits {
                 self.wrong_type(path, value, "integer,string");
             }
-            return fits;
+            return;
         }
-        let Some(wanted) = schema.get("type").and_then(Value::as_str) else { return true };
+        let Some(wanted) = schema.get("type").and_then(Value::as_str) else { return };
         let fits = match wanted {
             "object" => value.is_object(),
             "array" => value.is_array(),
@@ -122,7 +123,6 @@ impl Walk<'_> {
         if !fits {
             self.wrong_type(path, value, wanted);
         }
-        fits
     }
 
     fn wrong_type(&mut self, path: &str, value: &Value, wanted: &str) {
@@ -143,8 +143,7 @@ impl Walk<'_> {
         let Some(allowed) = schema.get("enum").and_then(Value::as_array) else { return };
         if !allowed.contains(value) {
             let allowed: Vec<String> = allowed.iter().map(|value| format!("{:?}", plain(value))).collect();
-            let message =
-                format!("Unsupported value: {:?}: supported values: {}", plain(value), allowed.join(", "));
+            let message = format!("Unsupported value: {value}: supported values: {}", allowed.join(", "));
             self.push("FieldValueNotSupported", path, message);
         }
     }
@@ -283,27 +282,46 @@ impl Walk<'_> {
     fn combined(&mut self, schema: &Value, value: &Value, old: Option<&Value>, path: &str) {
         let parts =
             |name: &str| schema.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let fits = |part: &Value| {
+        let (root, depth) = (self.root, self.depth);
+        let faults = |part: &Value, old: Option<&Value>| {
             let mut causes = Vec::new();
-            Walk { causes: &mut causes, root: "", depth: self.depth }.value(part, value, None, path);
-            causes.is_empty()
+            Walk { causes: &mut causes, root, depth }.value(part, value, old, path);
+            causes
         };
-        let any = parts("anyOf").is_empty() || parts("anyOf").iter().any(fits);
-        let one = parts("oneOf").is_empty() || parts("oneOf").iter().filter(|part| fits(part)).count() == 1;
-        let none = schema.get("not").is_none_or(|part| !fits(part));
-        for part in parts("allOf") {
-            self.value(part, value, old, path);
-        }
-        for (holds, message) in [
-            (any, "must validate at least one schema (anyOf)"),
-            (one, "must validate one and only one schema (oneOf)"),
-            (none, "must not validate the schema (not)"),
-        ] {
-            if !holds {
-                let message = format!("Invalid value: \"\": {path:?} {message}");
-                self.push("FieldValueInvalid", path, message);
+        for (name, rule) in
+            [("anyOf", "at least one schema (anyOf)"), ("oneOf", "one and only one schema (oneOf). Found ")]
+        {
+            let found: Vec<Vec<Cause>> = parts(name).iter().map(|part| faults(part, None)).collect();
+            let fitting = found.iter().filter(|causes| causes.is_empty()).count();
+            let (rule, wanted) = match (name, fitting) {
+                ("anyOf", fitting) => (rule.to_owned(), fitting > 0),
+                (_, 0) => (format!("{rule}none valid"), false),
+                (_, fitting) => (format!("{rule}{fitting} valid alternatives"), fitting == 1),
+            };
+            if !found.is_empty() && !wanted {
+                self.as_a_whole(path, &format!("must validate {rule}"));
+                self.causes.extend(
+                    found.into_iter().find(|causes| !causes.is_empty() && fitting == 0).unwrap_or_default(),
+                );
             }
         }
+        let all: Vec<Vec<Cause>> = parts("allOf").iter().map(|part| faults(part, old)).collect();
+        let fitting = all.iter().filter(|causes| causes.is_empty()).count();
+        let (asked, none) = (all.len(), if fitting == 0 { ". None validated" } else { "" });
+        self.causes.extend(all.into_iter().flatten());
+        if fitting < asked {
+            self.as_a_whole(path, &format!("must validate all the schemas (allOf){none}"));
+        }
+        if schema.get("not").is_some_and(|part| faults(part, None).is_empty()) {
+            self.as_a_whole(path, "must not validate the schema (not)");
+        }
+    }
+
+    /// Of what several schemas say together no single field is told.
+    fn as_a_whole(&mut self, path: &str, rule: &str) {
+        let field = if self.root.is_empty() { "<nil>" } else { self.root };
+        let message = format!("Invalid value: \"\": {path:?} {rule}");
+        self.causes.push(Cause { reason: "FieldValueInvalid", field: field.to_owned(), message });
     }
 
     fn invalid(&mut self, path: &str, value: &Value, rule: &str) {
@@ -347,7 +365,8 @@ mod tests {
         assert_eq!(
             check(json!({"name": "X", "replicas": "3", "mode": "c", "either": true, "tags": ["a", "a"]})),
             [
-                "spec.either: Invalid value: \"\": \"spec.either\" must validate at least one schema (anyOf)",
+                "<nil>: Invalid value: \"\": \"spec.either\" must validate at least one schema (anyOf)",
+                "spec.either: Invalid value: \"boolean\": spec.either in body must be of type string: \"boolean\"",
                 "spec.mode: Unsupported value: \"c\": supported values: \"a\", \"b\"",
                 "spec.name: Invalid value: \"X\": spec.name in body should match '^[a-z]+$'",
                 "spec.replicas: Invalid value: \"string\": spec.replicas in body must be of type integer: \"string\"",
