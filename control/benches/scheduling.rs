@@ -1,11 +1,14 @@
 //! How fast waiting pods find their nodes: a whole control plane in this process, its store on the disk, and pods that
 //! all wait when the scheduler begins. `cargo bench -p knarr-control --bench scheduling -- NODES PODS`
 
+use anyhow::Context as _;
 use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use knarr_control::{ControlPlane, Options};
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -14,6 +17,9 @@ use std::time::{Duration, Instant};
 const CLIENTS: usize = 64;
 /// Ticks of `/proc/self/stat` in a second, on every Linux.
 const TICKS: f64 = 100.0;
+
+/// Pods that have a node.
+type Placed = BoxStream<'static, kube::Result<WatchEvent<PartialObjectMeta<Pod>>>>;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -26,10 +32,12 @@ async fn main() -> anyhow::Result<()> {
     lead(&client, Some("bench")).await?;
     phase(&format!("create {nodes} nodes"), nodes, make_nodes(&client, nodes)).await?;
     phase(&format!("create {pods} pods"), pods, make_pods(&client, pods)).await?;
+    let mut placed = placed(&client).await?;
     lead(&client, None).await?;
     // Whoever lost a lease stands back for a while.
-    begun(&client).await?;
-    phase(&format!("schedule {pods} pods, from the first one on"), pods, bound(&client)).await?;
+    follow(&mut placed, 1).await?;
+    let others = pods - 1;
+    phase(&format!("schedule {others} pods"), others, follow(&mut placed, others)).await?;
     plane.shutdown().await
 }
 
@@ -117,22 +125,22 @@ async fn all<T>(
     Ok(())
 }
 
-/// Returns when a pod has a node.
-async fn begun(client: &Client) -> anyhow::Result<()> {
+/// Pods as they get their nodes.
+async fn placed(client: &Client) -> anyhow::Result<Placed> {
     let api: Api<Pod> = Api::namespaced(client.clone(), "default");
-    let placed = ListParams::default().fields("spec.nodeName!=").limit(1);
-    while api.list_metadata(&placed).await?.items.is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    Ok(())
+    let parameters = WatchParams::default().fields("spec.nodeName!=").timeout(290);
+    Ok(Box::pin(api.watch_metadata(&parameters, "0").await?))
 }
 
-/// Returns when every pod has a node.
-async fn bound(client: &Client) -> anyhow::Result<()> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), "default");
-    let waiting = ListParams::default().fields("spec.nodeName=").limit(1);
-    while !api.list_metadata(&waiting).await?.items.is_empty() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+/// Returns when `count` pods more have a node.
+async fn follow(placed: &mut Placed, count: usize) -> anyhow::Result<()> {
+    let mut left = count;
+    while left > 0 {
+        match placed.next().await.context("the watch has ended")?? {
+            WatchEvent::Added(_) => left -= 1,
+            WatchEvent::Error(status) => anyhow::bail!("{}", status.message),
+            _ => {}
+        }
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 mod conditions;
 mod failure_policy;
 mod indexes;
+mod per_index;
 mod plan;
 mod template;
 mod tracking;

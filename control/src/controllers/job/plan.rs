@@ -1,6 +1,7 @@
 //! What a job does next, decided from data alone: it ends, rests, or has so many pods as it may.
 
 use super::failure_policy::{self, Verdict};
+use super::per_index::{self, Failures, PerIndex};
 use super::tracking::{self, Counts};
 use super::{Pods, conditions, indexes, template};
 use crate::controllers::events::Severity;
@@ -12,13 +13,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// After the first failure; doubled with each one that follows without a success.
-const FIRST_DELAY: SignedDuration = SignedDuration::from_secs(10);
-const LAST_DELAY: SignedDuration = SignedDuration::from_mins(10);
 
 /// Everything to be done.
 pub(super) struct Plan {
@@ -32,15 +29,14 @@ pub(super) struct Plan {
     pub(super) next: Next,
     /// The time to live after the end is over.
     pub(super) expired: bool,
-    /// Failures by index, where they are limited by index.
-    failures: Option<BTreeMap<i32, usize>>,
+    /// Where failures are limited by index.
+    failures: Option<Arc<PerIndex>>,
 }
 
 impl Plan {
     /// What the next pod of an index says about the ones before it.
-    pub(super) fn failures_of(&self, index: Option<i32>) -> Option<usize> {
-        let failures = self.failures.as_ref()?;
-        Some(failures.get(&index?).copied().unwrap_or(0))
+    pub(super) fn failures_of(&self, index: Option<i32>) -> Option<Failures> {
+        Some(self.failures.as_ref()?.failures(index?))
     }
 }
 
@@ -51,7 +47,10 @@ struct World<'a> {
     pods: Pods<'a>,
     active: Vec<Arc<Pod>>,
     counts: Counts,
+    failures: Option<Arc<PerIndex>>,
     failed_indexes: BTreeSet<i32>,
+    /// Failed pods that are let go later.
+    kept: BTreeSet<String>,
     now: Timestamp,
 }
 
@@ -59,14 +58,18 @@ struct World<'a> {
 pub(super) fn plan(job: &Job, pods: Pods<'_>, may_act: bool, now: Timestamp) -> Plan {
     let none = JobSpec::default();
     let spec = job.spec.as_ref().unwrap_or(&none);
-    let failures = spec.backoff_limit_per_index.map(|_| failures_by_index(pods, job));
+    let failures = PerIndex::of(job, pods).map(Arc::new);
+    let failed_indexes = per_index::failed_indexes(job, pods, failures.as_deref());
+    let kept = failures.as_deref().map(|all| all.kept(job, pods, &failed_indexes)).unwrap_or_default();
     let world = World {
         job,
         spec,
         pods,
         active: pods.iter().filter(|pod| pods::is_active(pod)).cloned().collect(),
-        counts: Counts::of(job, pods),
-        failed_indexes: failed_indexes(job, spec, pods, failures.as_ref()),
+        counts: Counts::of(job, pods, &kept),
+        failures: failures.clone(),
+        failed_indexes,
+        kept,
         now,
     };
     let mut plan = Plan {
@@ -229,7 +232,11 @@ impl World<'_> {
 
     /// The end is said when every pod has ended and is counted.
     fn end(&self, plan: &mut Plan) {
-        if !self.active.is_empty() || self.terminating() > 0 || !self.counts.settled() {
+        if !self.active.is_empty()
+            || self.terminating() > 0
+            || !self.counts.settled()
+            || !self.kept.is_empty()
+        {
             return;
         }
         let failure = conditions::holding(&plan.status, "FailureTarget").cloned();
@@ -283,6 +290,9 @@ impl World<'_> {
         }
         let dying = if tracking::replaces_only_failed(self.job) { self.terminating() } else { 0 };
         let missing = wanted.saturating_sub(active + dying).min(BURST);
+        if let Some(failures) = &self.failures {
+            return self.start_indexes(plan, failures, missing);
+        }
         let delay = self.back_off();
         if missing > 0 && delay.is_positive() {
             plan.next = sooner(after(delay), deadline);
@@ -290,6 +300,18 @@ impl World<'_> {
             plan.create = self.free_indexes().take(missing).map(Some).collect();
         } else {
             plan.create = vec![None; missing];
+        }
+    }
+
+    /// An index that has failed waits for itself; the others go on.
+    fn start_indexes(&self, plan: &mut Plan, failures: &PerIndex, missing: usize) {
+        for index in self.free_indexes().take(missing) {
+            let delay = failures.back_off(index, self.now);
+            if delay.is_positive() {
+                plan.next = sooner(after(delay), plan.next);
+            } else {
+                plan.create.push(Some(index));
+            }
         }
     }
 
@@ -330,9 +352,8 @@ impl World<'_> {
         let failures: Vec<Timestamp> =
             ends(true).filter(|at| success.is_none_or(|success| *at > success)).collect();
         let Some(last) = failures.iter().max() else { return SignedDuration::ZERO };
-        let doublings = u32::try_from(failures.len() - 1).unwrap_or(u32::MAX).min(10);
-        let delay = FIRST_DELAY.saturating_mul(1 << doublings).min(LAST_DELAY);
-        delay - self.now.duration_since(*last)
+        tracking::delay_after(u32::try_from(failures.len()).unwrap_or(u32::MAX))
+            - self.now.duration_since(*last)
     }
 }
 
@@ -354,35 +375,6 @@ fn sooner(first: Next, second: Next) -> Next {
         (Next::After(first), Next::After(second)) => Next::After(first.min(second)),
         (Next::Wait, other) | (other, Next::Wait) => other,
     }
-}
-
-fn failures_by_index(pods: Pods<'_>, job: &Job) -> BTreeMap<i32, usize> {
-    let mut failures = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| tracking::has_failed(job, pod)) {
-        if failure_policy::verdict(job, pod) != Some(Verdict::Ignore)
-            && let Some(index) = template::index_of(pod)
-        {
-            *failures.entry(index).or_insert(0) += 1;
-        }
-    }
-    failures
-}
-
-/// Indexes that have failed for good: those that were, those too often, those that a rule fails.
-fn failed_indexes(
-    job: &Job,
-    spec: &JobSpec,
-    pods: Pods<'_>,
-    failures: Option<&BTreeMap<i32, usize>>,
-) -> BTreeSet<i32> {
-    let old = job.status.as_ref().and_then(|status| status.failed_indexes.as_deref()).unwrap_or_default();
-    let mut failed = indexes::parse(old, spec.completions.unwrap_or(0));
-    let limit = spec.backoff_limit_per_index.and_then(|limit| usize::try_from(limit).ok());
-    let exceeded = |(index, count): (&i32, &usize)| limit.filter(|limit| count > limit).map(|_| *index);
-    failed.extend(failures.into_iter().flatten().filter_map(exceeded));
-    let by_rule = pods.iter().filter(|pod| failure_policy::verdict(job, pod) == Some(Verdict::FailIndex));
-    failed.extend(by_rule.filter_map(|pod| template::index_of(pod)));
-    failed
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::failure_policy::{self, Verdict};
 use super::{Pods, indexes, template};
 use crate::controllers::pods;
+use jiff::SignedDuration;
 use k8s_openapi::api::batch::v1::{Job, JobStatus, UncountedTerminatedPods};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -11,6 +12,8 @@ use std::sync::Arc;
 
 /// On every pod whose end is not counted yet.
 pub(super) const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
+const FIRST_DELAY: SignedDuration = SignedDuration::from_secs(10);
+const LAST_DELAY: SignedDuration = SignedDuration::from_mins(10);
 
 /// Whether the pod's end is still to be counted.
 pub(super) fn is_tracked(pod: &Pod) -> bool {
@@ -32,8 +35,8 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Moves every pod one step further.
-    pub(super) fn of(job: &Job, pods: Pods<'_>) -> Self {
+    /// Moves every pod one step further, but for those that are `kept` for now.
+    pub(super) fn of(job: &Job, pods: Pods<'_>, kept: &BTreeSet<String>) -> Self {
         let none = JobStatus::default();
         let old = job.status.as_ref().unwrap_or(&none);
         let limit = job.spec.as_ref().and_then(|spec| spec.completions).unwrap_or(0);
@@ -44,7 +47,9 @@ impl Counts {
             ..Self::default()
         };
         counts.settle(old.uncounted_terminated_pods.as_ref(), pods);
-        pods.iter().filter(|pod| is_tracked(pod)).for_each(|pod| counts.take(job, pod, limit));
+        let is_kept = |pod: &Pod| pod.metadata.uid.as_ref().is_some_and(|uid| kept.contains(uid));
+        let ready = pods.iter().filter(|pod| is_tracked(pod) && !is_kept(pod));
+        ready.for_each(|pod| counts.take(job, pod, limit));
         if is_indexed(job) {
             counts.succeeded = i32::try_from(counts.completed.len()).unwrap_or(i32::MAX);
         }
@@ -131,6 +136,11 @@ pub(super) fn is_indexed(job: &Job) -> bool {
 /// Only pods that have really ended are replaced, not those on their way out.
 pub(super) fn replaces_only_failed(job: &Job) -> bool {
     job.spec.as_ref().and_then(|spec| spec.pod_replacement_policy.as_deref()) == Some("Failed")
+}
+
+/// How long nothing is tried again: 10 s after the first failure, doubled with each one that follows.
+pub(super) fn delay_after(failures: u32) -> SignedDuration {
+    FIRST_DELAY.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LAST_DELAY)
 }
 
 /// Failed, or deleted before it ended.

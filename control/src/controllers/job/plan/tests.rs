@@ -123,6 +123,47 @@ fn indexes_are_filled_and_may_fail() {
 }
 
 #[test]
+fn an_index_that_failed_waits_for_itself() {
+    let spec = json!({"completions": 4, "parallelism": 3, "completionMode": "Indexed", "backoffLimitPerIndex": 2,
+        "podFailurePolicy": {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]}});
+    let failed = |uid: &str, failures: &str, ended: &str, condition: &str| {
+        let mut pod = Pod::clone(&pod(uid, "Failed", true, Some(1)));
+        pod.metadata
+            .annotations
+            .get_or_insert_default()
+            .insert("batch.kubernetes.io/job-index-failure-count".to_owned(), failures.to_owned());
+        let state = json!({"terminated": {"exitCode": 1, "finishedAt": ended}});
+        let container = json!({"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+        let conditions = json!([{"type": condition, "status": "True"}]);
+        let status = json!({"phase": "Failed", "containerStatuses": [container], "conditions": conditions});
+        pod.status = serde_json::from_value(status).unwrap();
+        Arc::new(pod)
+    };
+    let running = pod("a", "Running", true, Some(0));
+    let once = [running.clone(), failed("b", "0", "2026-01-01T00:59:55Z", "Ready")];
+    let first = plan(&job(spec.clone(), json!({})), &once, true, now());
+    assert_eq!((first.create, first.next), (vec![Some(2)], Next::After(Duration::from_secs(5))));
+    assert!(first.release.is_empty(), "its successor must learn from it");
+    let later = "2026-01-01T01:00:05Z".parse().unwrap();
+    let next = plan(&job(spec.clone(), json!({})), &once, true, later);
+    assert_eq!(next.create, [Some(1), Some(2)]);
+    let made = template::pod(&job(spec.clone(), json!({})), Some(1), next.failures_of(Some(1)));
+    assert_eq!(template::failures_of(&made), Failures { counted: 1, ignored: 0 });
+    let replaced = [running.clone(), once[1].clone(), pod("c", "Running", true, Some(1))];
+    assert_eq!(plan(&job(spec.clone(), json!({})), &replaced, true, later).release.len(), 1);
+    let third = [running.clone(), failed("d", "2", "2026-01-01T00:59:55Z", "Ready")];
+    let status = plan(&job(spec.clone(), json!({})), &third, true, later).status;
+    assert_eq!(status.failed_indexes.as_deref(), Some("1"), "earlier pods need not be there");
+    let moved = [running, failed("e", "2", "2026-01-01T00:59:00Z", "DisruptionTarget")];
+    let evicted = plan(&job(spec, json!({})), &moved, true, later);
+    assert_eq!(
+        (evicted.status.failed_indexes.as_deref(), evicted.create),
+        (Some(""), vec![Some(1), Some(2)])
+    );
+    assert_eq!(evicted.failures.unwrap().failures(1), Failures { counted: 2, ignored: 1 });
+}
+
+#[test]
 fn the_time_to_live_counts_from_the_end() {
     let ended = json!({"conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:59:00Z"}]});
     for (ttl, expired, next) in
