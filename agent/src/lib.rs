@@ -26,7 +26,7 @@ pub mod services;
 
 /// For a program that is going to be an agent or an API server: it lives long and mostly waits.
 pub use engine::pods_changed;
-pub use knarr_sys::memory::{give_back, let_go_of_program, limit_arenas};
+pub use knarr_sys::memory::{give_back, let_go_of_program, limit_arenas, map_program_by_pages};
 
 /// The traits that the engine offers, for those who drive it (`knarr run` does).
 pub use knarr_cri as cri;

@@ -184,6 +184,33 @@ async fn a_follower_survives_rotation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn claims_are_measured_where_a_container_has_them() {
+    lab::with(async |lab| {
+        let mut container = lab.container("c", &["sleep", "1000"]);
+        let host = lab.path("claimed");
+        std::fs::create_dir_all(&host).unwrap();
+        container.mounts = vec![Mount {
+            container_path: "/data".into(),
+            host_path: host.to_string_lossy().into_owned(),
+            ..Default::default()
+        }];
+        run(&lab, container).await;
+        let front = Front::start(&lab).await;
+        let summary: serde_json::Value = serde_json::from_str(&front.get("/stats/summary").await.1).unwrap();
+        let volume = &summary["pods"][0]["volume"][0];
+        assert_eq!(volume["name"], "data", "{summary}");
+        assert_eq!(volume["pvcRef"], serde_json::json!({"name": "wanted", "namespace": "default"}));
+        let capacity = volume["capacityBytes"].as_u64().unwrap();
+        assert!(capacity > volume["usedBytes"].as_u64().unwrap(), "{volume}");
+        let own = front.get("/metrics").await.1;
+        let row =
+            "kubelet_volume_stats_capacity_bytes{namespace=\"default\",persistentvolumeclaim=\"wanted\"}";
+        assert!(own.contains(&format!("{row} {capacity}\n")), "{own}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_small_questions_are_answered() {
     lab::with(async |lab| {
         run(&lab, lab.container("c", &["sleep", "1000"])).await;

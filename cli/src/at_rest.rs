@@ -8,8 +8,9 @@ use std::time::Duration;
 const START: Duration = Duration::from_secs(10);
 
 /// Does `work`, and lets go of the memory that only its start needed, and again after each time of work. Between them it
-/// never wakes.
+/// never wakes, and what it maps of its program is what it touches.
 pub(crate) async fn beside<T>(work: impl Future<Output = T>) -> T {
+    knarr_agent::map_program_by_pages();
     tokio::select! {
         done = work => done,
         never = let_go() => match never {},

@@ -31,6 +31,7 @@ mod streams;
 mod summary;
 mod summary_pods;
 mod upgrade;
+mod volume_stats;
 
 use crate::config::Config;
 use crate::kubelet::probes::ProbeCounts;

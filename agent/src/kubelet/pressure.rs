@@ -13,6 +13,7 @@ mod thresholds;
 mod usage;
 
 pub use thresholds::{Conditions, Threshold, parse};
+pub(in crate::kubelet) use usage::tree;
 
 use crate::kubelet::events::{Recorder, Severity};
 use crate::kubelet::pod;

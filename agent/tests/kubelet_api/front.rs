@@ -45,7 +45,9 @@ fn pod() -> serde_json::Value {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "p", "namespace": "default", "uid": "p-uid"},
-        "spec": {"containers": [{"name": "c", "image": "busybox", "stdin": true}], "nodeName": "n"},
+        "spec": {"containers": [{"name": "c", "image": "busybox", "stdin": true,
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}]}], "nodeName": "n",
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "wanted"}}]},
         "status": {"phase": "Running", "containerStatuses": [{"name": "c", "ready": true, "restartCount": 0,
             "image": "busybox", "imageID": "", "state": {"running": {}}}]},
     })

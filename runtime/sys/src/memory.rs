@@ -21,20 +21,31 @@ pub fn give_back() {
 }
 
 /// Lets go of the pages of the program's own file that are mapped: most of them were needed once, to start. Those in
-/// use come back from the page cache as they are touched, without any reading, and without their neighbours.
+/// use come back from the page cache as they are touched, without any reading.
 pub fn let_go_of_program() {
-    let (Ok(own), Ok(maps)) = (fs::read_link("/proc/self/exe"), fs::read_to_string("/proc/self/smaps"))
-    else {
-        return;
-    };
-    for range in untouched(&maps, &own.to_string_lossy()) {
-        let _as_before = single_pages::come_alone(&range);
+    for range in of_program() {
         let start = ptr::with_exposed_provenance_mut::<c_void>(range.start);
         // SAFETY: the range is a mapping of the running program's file that nobody may write to, none of whose pages
         // was ever copied. The file cannot be written while it runs, so each page that is touched again is what it
         // was. No mapping of the program is ever removed, so the range is still what it was when it was read.
         let _kept = unsafe { libc::madvise(start, range.len(), libc::MADV_DONTNEED) };
     }
+}
+
+/// From now on a page of the program comes without its neighbours, where the kernel can do that.
+pub fn map_program_by_pages() {
+    for range in of_program() {
+        let _as_before = single_pages::come_alone(&range);
+    }
+}
+
+/// The mappings of the running program that are nothing but its file.
+fn of_program() -> Vec<std::ops::Range<usize>> {
+    let (Ok(own), Ok(maps)) = (fs::read_link("/proc/self/exe"), fs::read_to_string("/proc/self/smaps"))
+    else {
+        return Vec::new();
+    };
+    untouched(&maps, &own.to_string_lossy())
 }
 
 /// The mappings of `file` that cannot be written to and hold nothing but its content.
@@ -72,6 +83,7 @@ mod tests {
     #[test]
     fn the_program_goes_on_without_its_pages() {
         let before: u64 = TABLE.iter().sum();
+        map_program_by_pages();
         for _ in 0..3 {
             let_go_of_program();
             assert_eq!(TABLE.iter().sum::<u64>(), before);

@@ -3,6 +3,7 @@
 use super::Shared;
 use super::prometheus::{CONTENT_TYPE, Exposition};
 use super::respond::{Body, Refusal, full, typed};
+use super::volume_stats;
 use crate::kubelet::node_object::KUBELET_VERSION;
 use http::{Response, StatusCode};
 use knarr_cri::v1::{ContainerState, ListContainersRequest, ListPodSandboxRequest, PodSandboxState};
@@ -35,8 +36,13 @@ pub(super) async fn own(shared: &Shared) -> Result<Response<Body>, Refusal> {
     );
     text.family("kubernetes_build_info", "gauge", "A metric with a constant '1' value labeled by version.");
     text.row("kubernetes_build_info", &[("git_version", KUBELET_VERSION), ("platform", "linux")], 1);
-    let process = tokio::task::spawn_blocking(Process::read).await.map_err(Refusal::internal)?;
-    process.tell(&mut text);
+    let claimed = volume_stats::claimed(shared, &(shared.pods)()).await;
+    let told = tokio::task::spawn_blocking(move || {
+        Process::read().tell(&mut text);
+        volume_stats::tell(&claimed, &mut text);
+        text
+    });
+    let text = told.await.map_err(Refusal::internal)?;
     Ok(typed(StatusCode::OK, CONTENT_TYPE, full(text.finish())))
 }
 

@@ -4,6 +4,8 @@
 use super::Shared;
 use super::respond::{Body, Refusal, json};
 use super::summary_pods::{self, Place, file_system};
+use super::volume_stats;
+use crate::kubelet::paths::Paths;
 use http::Response;
 use jiff::Timestamp;
 use knarr_cri::v1;
@@ -20,9 +22,11 @@ pub(super) async fn answer(shared: &Shared) -> Result<Response<Body>, Refusal> {
     let (images, kubelet) = (shared.config.data_dir.join("images"), shared.config.kubelet_dir());
     let logs = shared.config.pod_logs_dir.clone();
     let (known, name) = ((shared.pods)(), shared.node_name.clone());
+    let claimed = volume_stats::claimed(shared, &known).await;
     let gathered = tokio::task::spawn_blocking(move || {
-        let place =
-            Place { file_system: file_system(&images), logs, logs_file_system: file_system(&kubelet) };
+        let held = [volume_stats::own(&Paths::new(&kubelet, &logs), &known), claimed].concat();
+        let (file_system, logs_file_system) = (file_system(&images), file_system(&kubelet));
+        let place = Place { file_system, logs, logs_file_system, volumes: volume_stats::measure(&held) };
         (node(&name, &kubelet, &images), summary_pods::pods(&stats, &known, &place))
     });
     let (mut node, pods) = gathered.await.map_err(Refusal::internal)?;

@@ -1,5 +1,6 @@
 //! The pods of `/stats/summary`: what the runtime counts, beside what the kubelet knows (since when they run, their logs).
 
+use super::volume_stats::Figures;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use knarr_cri::v1;
@@ -14,6 +15,7 @@ pub(super) struct Place {
     pub(super) file_system: Value,
     pub(super) logs: PathBuf,
     pub(super) logs_file_system: Value,
+    pub(super) volumes: Figures,
 }
 
 /// Every pod that runs. Blocks for looks at the directories of logs.
@@ -56,10 +58,11 @@ fn pod(stats: &v1::PodSandboxStats, known: &BTreeMap<&str, &Pod>, place: &Place)
     if let Some(cpu) = cpu.as_object_mut() {
         cpu.insert("usageNanoCores".into(), json!(sum("/cpu/usageNanoCores")));
     }
+    let on_disk = |member: &str| place.volumes.on_disk(&metadata.uid, member);
     let ephemeral = used_of(
         &place.file_system,
-        sum("/rootfs/usedBytes") + sum("/logs/usedBytes"),
-        sum("/rootfs/inodesUsed"),
+        sum("/rootfs/usedBytes") + sum("/logs/usedBytes") + on_disk("usedBytes"),
+        sum("/rootfs/inodesUsed") + on_disk("inodesUsed"),
     );
     Some(json!({
         "podRef": {"name": metadata.name, "namespace": metadata.namespace, "uid": metadata.uid},
@@ -67,6 +70,7 @@ fn pod(stats: &v1::PodSandboxStats, known: &BTreeMap<&str, &Pod>, place: &Place)
         "cpu": cpu,
         "memory": memory(linux.memory.as_ref()),
         "network": linux.network.as_ref().map(network),
+        "volume": place.volumes.of(&metadata.uid),
         "ephemeral-storage": ephemeral,
         "process_stats": linux.process.as_ref().map(|process| json!({"process_count": number(&process.process_count)})),
         "containers": containers,
@@ -196,7 +200,7 @@ pub(super) fn file_system(path: &Path) -> Value {
 }
 
 /// The same file system, of which so much is used for one thing.
-fn used_of(file_system: &Value, bytes: u64, inodes: u64) -> Value {
+pub(super) fn used_of(file_system: &Value, bytes: u64, inodes: u64) -> Value {
     let mut part = file_system.clone();
     if let Some(members) = part.as_object_mut() {
         members.insert("usedBytes".into(), json!(bytes));

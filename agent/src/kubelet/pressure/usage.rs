@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 /// Bytes and inodes on a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Disk {
-    pub(super) bytes: u64,
-    pub(super) inodes: u64,
+pub(in crate::kubelet) struct Disk {
+    pub(in crate::kubelet) bytes: u64,
+    pub(in crate::kubelet) inodes: u64,
 }
 
 impl Disk {
@@ -157,7 +157,7 @@ fn measure(walk: Walk) -> Measured {
 }
 
 /// What a directory and everything below it takes; what vanishes meanwhile takes nothing. Links are not followed.
-fn tree(directory: &Path) -> Disk {
+pub(in crate::kubelet) fn tree(directory: &Path) -> Disk {
     let mut sum = Disk::default();
     let mut left = vec![directory.to_path_buf()];
     while let Some(path) = left.pop() {
