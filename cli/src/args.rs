@@ -1,5 +1,6 @@
 //! The command line as data: what the user typed, with no effect and no default that depends on the machine.
 
+mod build_limits;
 mod container;
 mod create;
 mod finer;
@@ -8,6 +9,7 @@ mod networking;
 mod volume;
 mod words;
 
+pub(crate) use build_limits::*;
 pub(crate) use container::*;
 pub(crate) use create::*;
 pub(crate) use finer::*;

@@ -25,7 +25,7 @@ mod network;
 pub(crate) mod networks;
 mod pause;
 pub(crate) mod places;
-mod plan;
+pub(crate) mod plan;
 mod port;
 pub(crate) mod prune;
 pub(crate) mod ps;

@@ -18,7 +18,7 @@ use crate::image::Image;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::parts::Parts;
-use runner::{Network, Runner};
+use runner::{Network, RunLimits, Runner};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -37,6 +37,7 @@ pub(crate) mod ignore;
 pub(crate) mod instruction;
 mod job;
 pub(crate) mod listed;
+mod near;
 mod owner;
 mod run_step;
 pub(crate) mod runner;
@@ -84,6 +85,10 @@ pub struct BuildRequest {
     pub no_cache_stages: BTreeSet<String>,
     /// For RUNs that do not say.
     pub network: Network,
+    /// For every RUN.
+    pub limits: RunLimits,
+    /// Of the result's manifest.
+    pub annotations: BTreeMap<String, String>,
     /// Seconds since 1970: the image was made then, and no file of a new layer is newer.
     pub source_date_epoch: Option<i64>,
 }
@@ -171,8 +176,19 @@ impl Build {
     }
 
     /// Stages of this name and platform, as `images` has told them, begin with this image.
-    pub fn stand_on(&mut self, name: String, platform: Option<String>, image: &Image) {
+    /// What its ONBUILDs copy from is needed too: `images` may tell of more afterwards.
+    ///
+    /// # Errors
+    /// When one of them cannot be understood.
+    pub fn stand_on(
+        &mut self,
+        (name, platform): (String, Option<String>),
+        image: &Image,
+        triggers: &[String],
+    ) -> Result<()> {
+        self.graph.inherit(&name, triggers).map_err(|error| error.in_file(&self.request.file))?;
         self.bases.insert((name, platform), image.id.clone());
+        Ok(())
     }
 
     /// Images that must be in the store before `ImageStore::build`: name, and platform where not this build's.

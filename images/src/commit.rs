@@ -4,7 +4,7 @@ use crate::build::base;
 use crate::build::config::{Draft, next_layer};
 use crate::build::describe::{Words, describe};
 use crate::build::instruction::{Instruction, parse};
-use crate::build::listed::list_draft;
+use crate::build::listed::{Told, list_draft};
 use crate::build::scope::Arguments;
 use crate::build::source::read;
 use crate::error::{Error, Result};
@@ -54,7 +54,7 @@ pub(crate) fn commit(parts: &Parts, key: &str, image: &str, request: &Commit) ->
         draft.set_author(author);
     }
     let _documents = std::cell::RefCell::new(Vec::new());
-    list_draft(parts, &draft, &tags, None, &|documents| {
+    list_draft(parts, &draft, &tags, Told::default(), &|documents| {
         _documents.borrow_mut().push(parts.leases.take(documents.into_iter())?);
         Ok(())
     })

@@ -49,7 +49,7 @@ pub(crate) fn import(parts: &Parts, source: &Path, name: &str, config: &ImportCo
     let (file, blob, diff_id) = compress_layer(parts, source)?;
     let config = changed(config_document(config, &diff_id, &Platform::host())?, &blob, config)?;
     let config_blob = Descriptor::of(media_type::OCI_CONFIG, &config);
-    let manifest = Manifest::oci(config_blob.clone(), vec![blob.clone()])?;
+    let manifest = Manifest::oci(config_blob.clone(), vec![blob.clone()], Default::default())?;
     let manifest_digest = Digest::of(&manifest);
     let plan = LayerPlan { blob: blob.clone(), chain_id: diff_id.clone(), diff_id, parent: None };
     let protected = [&blob.digest, &plan.chain_id, &config_blob.digest, &manifest_digest];

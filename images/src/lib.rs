@@ -62,7 +62,7 @@ mod written;
 
 pub use archive::Format;
 pub use build::health::nanoseconds as health_time;
-pub use build::runner::{Network, RunMount, RunStep, Runner};
+pub use build::runner::{Network, RunLimits, RunMount, RunStep, Runner};
 pub use build::{Build, BuildContext, BuildEvent, BuildRequest, Listener};
 pub use changes::Change;
 pub use commit::Commit;

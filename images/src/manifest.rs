@@ -178,9 +178,13 @@ impl Manifest {
     }
 
     /// Serialised as an OCI image manifest.
-    pub(crate) fn oci(config: Descriptor, layers: Vec<Descriptor>) -> Result<Vec<u8>> {
+    pub(crate) fn oci(
+        config: Descriptor,
+        layers: Vec<Descriptor>,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<Vec<u8>> {
         let media_type = media_type::OCI_MANIFEST.to_owned();
-        let manifest = Self { schema_version: 2, media_type, config, layers, annotations: BTreeMap::new() };
+        let manifest = Self { schema_version: 2, media_type, config, layers, annotations };
         serde_json::to_vec(&manifest).map_err(|error| Error::invalid(format!("manifest: {error}")))
     }
 }

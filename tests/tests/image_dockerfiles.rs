@@ -194,8 +194,14 @@ fn one_image_for_each_platform() {
                 .concat(),
         )
     };
-    let refused = build(&[]).failed();
+    let refused = build(&["-o", "type=tar,dest=/dev/null"]).failed();
     assert!(refused.contains("does not currently support exporting manifest lists"), "{refused}");
+    let out = lab.path("each");
+    build(&["-o", out.to_str().unwrap()]).ok();
+    for architecture in ["amd64", "arm64"] {
+        let made = std::fs::read_to_string(out.join(format!("linux_{architecture}/made"))).unwrap();
+        assert_eq!(made, format!("for-{architecture}\n"));
+    }
     let digest = build(&["--push"]).ok();
     assert!(digest.starts_with("sha256:"), "{digest}");
     let raw = Command::new("skopeo")
@@ -245,4 +251,117 @@ fn a_mount_without_a_place_is_the_working_directory() {
         refused.contains("Dockerfile-odd:2: ") && refused.contains("invalid mount target \"/\""),
         "{refused}"
     );
+}
+
+#[test]
+fn what_a_base_leaves_brings_what_it_copies_from() {
+    let lab = lab();
+    lab.file(
+        "Dockerfile",
+        "FROM base:1\nONBUILD COPY --from=files /made /from\nONBUILD RUN <<EOF\necho it > /said\nEOF\n",
+    );
+    lab.knarr(&["build", "-q", "-t", "left:1", "context"]).ok();
+    built(&lab, "FROM base:1 AS files\nRUN echo files > /made\nFROM left:1\n", &[]);
+    assert_eq!((read(&lab, "from"), read(&lab, "said")), ("files\n".into(), "it\n".into()));
+    // The same between the stages of one file.
+    built(
+        &lab,
+        "FROM base:1 AS files\nRUN echo own > /made\nFROM base:1 AS left\nONBUILD COPY --from=files /made /from\nFROM left\n",
+        &[],
+    );
+    assert_eq!(read(&lab, "from"), "own\n");
+}
+
+#[test]
+fn scripts_name_their_interpreter() {
+    let lab = lab();
+    let found = built(
+        &lab,
+        "FROM base:1\nRUN <<EOF\n#!/bin/busybox sh\necho \"$0\" > /f\nls /dev/pipes >> /f\nEOF\nCOPY <<EOF /g\na\\\\b \\$x\nEOF\n",
+        &[],
+    );
+    assert_eq!(read(&lab, "f"), "/dev/pipes/EOF\nEOF\n");
+    assert_eq!(read(&lab, "g"), "a\\b $x\n");
+    assert!(!found.iter().any(|line| line.starts_with("dev")), "nothing of it stays: {found:#?}");
+}
+
+#[test]
+fn mounts_arguments_and_proxies() {
+    let lab = lab();
+    let text = "FROM base:1\nARG KIND=cache\nARG TARGETSTAGE\nARG NEED=${NONE:?not given}\n\
+         RUN --mount=type=$KIND,target=/c,id=own,uid=7,mode=0710 stat -c '%u %a' /c > /f\n\
+         RUN echo $HTTP_PROXY $TARGETSTAGE $NEED > /g\nFROM base:1 AS last\n";
+    let target = ["--target", "0", "--build-arg", "http_proxy=http://p", "--build-arg", "NEED=n"];
+    built(&lab, text, &target);
+    assert_eq!((read(&lab, "f"), read(&lab, "g")), ("7 710\n".into(), "http://p default n\n".into()));
+    let refused = lab.knarr(&["build", "context"]).ok();
+    assert!(refused.starts_with("sha256:"), "the stage that lacks it is not needed: {refused}");
+    let refused = lab.knarr(&["build", "--target", "lost", "context"]).failed();
+    assert!(refused.contains("target stage \"lost\" could not be found (did you mean last?)"), "{refused}");
+}
+
+#[test]
+fn copies_that_find_nothing_and_directories_that_are_new() {
+    let lab = lab();
+    lab.file("closed/file", "x");
+    std::os::unix::fs::chown(lab.path("context/closed"), Some(5), Some(6)).unwrap();
+    let found = built(
+        &lab,
+        "FROM base:1\nRUN mkdir -m 700 /src && chown 7:8 /src && touch /src/f && mkdir /src/sub && chown 9:9 /src/sub\n\
+         FROM base:1\nCOPY one.txt nothing* /n/\nCOPY none* /m/\nCOPY --from=0 /src /new\nCOPY --chmod=750 one.txt /deep/er/\n\
+         USER www\nWORKDIR /work/place\n",
+        &[],
+    );
+    has(
+        &found,
+        &[
+            "n/one.txt -rw-r--r-- 0:0",
+            "new drwxr-xr-x 0:0",
+            "new/sub drwxr-xr-x 9:9",
+            "deep/er drwxr-x--- 0:0",
+            "work/place drwxr-xr-x 33:44",
+        ],
+    );
+    lab.file("Dockerfile", "FROM base:1\nCOPY nothing /n/\n");
+    let refused = lab.knarr(&["build", "context"]).failed();
+    assert!(refused.contains("Dockerfile:2: \"/nothing\": not found"), "{refused}");
+}
+
+#[test]
+fn limits_and_annotations() {
+    let lab = lab();
+    let archive = lab.path("out.tar");
+    let output = format!("type=oci,dest={}", archive.display());
+    built(
+        &lab,
+        "FROM base:1\nRUN ulimit -n > /f && df -k /dev/shm | tail -1 | awk '{print $2}' >> /f\n",
+        &[
+            "--ulimit",
+            "nofile=1062:1062",
+            "--shm-size",
+            "96m",
+            "--annotation",
+            "org.example.who=knarr-test",
+            "-o",
+            &output,
+        ],
+    );
+    assert_eq!(read(&lab, "f"), "1062\n98304\n");
+    let bytes = std::fs::read(archive).unwrap();
+    assert!(String::from_utf8_lossy(&bytes).contains("\"org.example.who\":\"knarr-test\""));
+    let refused = lab.knarr(&["build", "--shm-size", "lots", "context"]).failed();
+    assert!(refused.contains("invalid size: 'lots'"), "{refused}");
+}
+
+#[test]
+fn a_directory_is_a_base() {
+    let lab = lab();
+    let context = format!("files={}", lab.path("context/dir").display());
+    let found = built(
+        &lab,
+        "FROM files AS whole\nCOPY one.txt /\nFROM nothing\nCOPY --from=whole / /w\n",
+        &["--build-context", &context, "--build-context", "nothing=docker-image://scratch"],
+    );
+    has(&found, &["w/two.txt", "w/one.txt"]);
+    assert_eq!(found.len(), 3, "{found:#?}");
 }

@@ -13,10 +13,10 @@ use super::{cgroups, core::sibling_binary};
 use crate::config::Config;
 use anyhow::Context;
 use knarr_cri::v1::LinuxContainerSecurityContext;
-use knarr_images::{Error, ErrorKind, Network, RunMount, RunStep, Runner};
+use knarr_images::{Error, ErrorKind, Network, RunLimits, RunMount, RunStep, Runner};
 use knarr_runtime::spec::{
-    Capabilities, DeviceRule, Linux, Mount, Namespace, NamespaceKind, Process, Resources, Root, Spec, User,
-    VERSION,
+    Capabilities, Cpu, DeviceRule, Linux, Memory, Mount, Namespace, NamespaceKind, Process, Resources,
+    Rlimit, Root, Spec, User, VERSION,
 };
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -144,6 +144,7 @@ impl StepRunner {
                     permitted: capabilities,
                     ..Capabilities::default()
                 }),
+                rlimits: step.limits.ulimits.iter().map(rlimit).collect(),
                 ..Process::default()
             }),
             mounts: mounts(step)?,
@@ -165,8 +166,8 @@ impl StepRunner {
         let (masked_paths, readonly_paths) = spec::default_hidden_paths();
         Linux {
             namespaces: kinds.into_iter().map(|kind| Namespace { kind, path: String::new() }).collect(),
-            cgroups_path: format!("/knarr-{}", step.id),
-            resources: Some(Resources { devices: vec![deny_all], ..Resources::default() }),
+            cgroups_path: format!("{}/knarr-{}", step.limits.cgroup_parent.trim_end_matches('/'), step.id),
+            resources: Some(resources(&step.limits, deny_all)),
             seccomp: Some(default_seccomp(&self.capabilities)),
             masked_paths,
             readonly_paths,
@@ -187,6 +188,30 @@ impl Runner for StepRunner {
         let status = self.execute(step).map_err(|error| Error::new(ErrorKind::Io, format!("{error:#}")));
         self.steps().ids.remove(&step.id);
         status
+    }
+}
+
+fn rlimit((name, soft, hard): &(String, u64, u64)) -> Rlimit {
+    let kind = format!("RLIMIT_{}", name.to_ascii_uppercase());
+    Rlimit { kind, hard: *hard, soft: *soft }
+}
+
+fn resources(limits: &RunLimits, devices: DeviceRule) -> Resources {
+    let memory = Memory { limit: limits.memory, swap: limits.memory_swap, ..Memory::default() };
+    let cpu = Cpu {
+        shares: limits.cpu_shares,
+        period: limits.cpu_period,
+        quota: limits.cpu_quota,
+        cpus: limits.cpuset_cpus.clone(),
+        mems: limits.cpuset_mems.clone(),
+        ..Cpu::default()
+    };
+    let devices = vec![devices];
+    Resources {
+        devices,
+        memory: Some(memory).filter(|memory| *memory != Memory::default()),
+        cpu: Some(cpu).filter(|cpu| *cpu != Cpu::default()),
+        ..Resources::default()
     }
 }
 
@@ -223,12 +248,8 @@ fn home(passwd: &str, user: &str) -> String {
 
 fn mounts(step: &RunStep<'_>) -> anyhow::Result<Vec<Mount>> {
     let mut mounts = spec::standard_mounts(false);
-    mounts.push(spec::mount(
-        "/dev/shm",
-        "tmpfs",
-        "shm",
-        &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
-    ));
+    let size = step.limits.shm_size.map_or("size=65536k".to_owned(), |bytes| format!("size={bytes}"));
+    mounts.push(spec::mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));
     for file in ["/etc/resolv.conf", "/etc/hosts"] {
         if Path::new(file).is_file() {
             mounts.push(spec::bind(file, Path::new(file), &["ro"]));

@@ -1,6 +1,6 @@
 //! The command line of `knarr image`.
 
-use super::Output;
+use super::{BuildLimits, Output, SameAnyway};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -298,8 +298,8 @@ pub(crate) struct Build {
     /// Write the id of the image to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
-    /// auto, plain and tty are the same; quiet shows nothing
-    #[arg(long, default_value = "auto", value_parser = ["auto", "plain", "tty", "quiet"])]
+    /// auto, plain, tty and rawjson are the same; none and quiet show nothing
+    #[arg(long, default_value = "auto", value_parser = ["auto", "none", "plain", "tty", "quiet", "rawjson"])]
     pub(crate) progress: String,
     /// Push the result under its names
     #[arg(long, requires = "tag")]
@@ -307,33 +307,15 @@ pub(crate) struct Build {
     /// Write what was built to a file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
+    /// An annotation of the result's manifest (NAME=VALUE)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) annotation: Vec<String>,
+    #[command(flatten)]
+    pub(crate) limits: BuildLimits,
     #[command(flatten)]
     pub(crate) same: SameAnyway,
     /// A directory, or - for stdin: a tar archive of the context, or a Dockerfile alone
     pub(crate) context: PathBuf,
-}
-
-/// What docker users write, and what is so here in any case: nobody asks for it.
-#[derive(Debug, Args)]
-#[allow(dead_code)]
-pub(crate) struct SameAnyway {
-    /// The result is in the store anyway
-    #[arg(long, hide = true)]
-    load: bool,
-    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    rm: Option<String>,
-    #[arg(long, hide = true)]
-    force_rm: bool,
-    #[arg(long, hide = true)]
-    compress: bool,
-    #[arg(long, hide = true)]
-    cache_from: Vec<String>,
-    #[arg(long, hide = true)]
-    cache_to: Vec<String>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    provenance: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    sbom: Option<String>,
 }
 
 /// Who is asking a registry.

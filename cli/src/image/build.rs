@@ -11,18 +11,29 @@ use crate::settings::Settings;
 use anyhow::{Context, bail};
 use knarr_agent::engine::build_step::StepRunner;
 use knarr_images::{Build, BuildEvent, BuildRequest, Image, ImageStore, Platform};
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Builds the context and prints the image's id.
-pub(crate) async fn run(settings: &Settings, store: &ImageStore, arguments: Arguments) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    settings: &Settings,
+    store: &ImageStore,
+    mut arguments: Arguments,
+) -> anyhow::Result<()> {
     let aside = tempfile::tempdir().context("a place for the context")?;
     let outputs =
         arguments.output.iter().map(|text| Output::parse(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    arguments.tag.extend(outputs.iter().flat_map(|output| output.names.clone()));
+    arguments.push |= outputs.iter().any(|output| output.push);
+    if arguments.push && arguments.tag.is_empty() {
+        bail!("tag is needed when pushing to registry");
+    }
     let request = build_request::of(&arguments, aside.path())?;
     if let Some(platforms) = several(&request)? {
-        return for_several(settings, store, &arguments, &request, &platforms).await;
+        return for_several(settings, store, &arguments, (&request, &outputs), &platforms).await;
     }
     let text = request.dockerfile.clone();
     let show_where = |error: anyhow::Error| {
@@ -34,9 +45,7 @@ pub(crate) async fn run(settings: &Settings, store: &ImageStore, arguments: Argu
     let journal = Journal::of(settings);
     let mut build = Build::plan(request).map_err(|error| show_where(error.into()))?;
     pull_bases(store, &journal, &mut build, &arguments).await?;
-    let image = execute(settings, store, build, arguments.quiet || arguments.progress == "quiet")
-        .await
-        .map_err(show_where)?;
+    let image = execute(settings, store, build, is_quiet(&arguments)).await.map_err(show_where)?;
     arguments.tag.iter().for_each(|tag| journal.image("tag", &image.id, &familiar(tag)));
     if let Some(file) = &arguments.iidfile {
         std::fs::write(file, &image.id).with_context(|| format!("write {}", file.display()))?;
@@ -56,6 +65,11 @@ pub(crate) async fn run(settings: &Settings, store: &ImageStore, arguments: Argu
         output::line(&image.id);
     }
     Ok(())
+}
+
+/// Nothing is told but what was built.
+fn is_quiet(arguments: &Arguments) -> bool {
+    arguments.quiet || ["quiet", "none"].contains(&arguments.progress.as_str())
 }
 
 /// What was built, in BuildKit's words.
@@ -117,10 +131,12 @@ async fn for_several(
     settings: &Settings,
     store: &ImageStore,
     arguments: &Arguments,
-    request: &BuildRequest,
+    (request, outputs): (&BuildRequest, &[Output]),
     platforms: &[Platform],
 ) -> anyhow::Result<()> {
-    if !arguments.push || arguments.tag.is_empty() || !arguments.output.is_empty() {
+    let each =
+        |platform: &Platform| outputs.iter().map(|one| one.of_platform(&platform.to_string())).collect();
+    if platforms.iter().map(each).any(|all: Option<Vec<Output>>| all.is_none()) {
         bail!("docker exporter does not currently support exporting manifest lists: use --push, with --tag");
     }
     let (journal, host) = (Journal::of(settings), Platform::host());
@@ -134,13 +150,16 @@ async fn for_several(
         let request = BuildRequest { platform: Some(platform.to_string()), tags, ..request.clone() };
         let mut build = Build::plan(request)?;
         pull_bases(store, &journal, &mut build, arguments).await?;
-        let quiet = arguments.quiet || arguments.progress == "quiet";
-        let image = execute(settings, store, build, quiet).await;
-        images.push((image.with_context(|| format!("platform {platform}"))?, platform.clone()));
+        let image = execute(settings, store, build, is_quiet(arguments)).await;
+        let image = image.with_context(|| format!("platform {platform}"))?;
+        for output in each(platform).into_iter().flatten() {
+            output.write(store, &image, &image.id)?;
+        }
+        images.push((image, platform.clone()));
     }
+    let mut digest = images.last().map(|(image, _)| image.id.clone()).unwrap_or_default();
     images.sort_by_key(|(_, platform)| platforms.iter().position(|known| known == platform));
-    let mut digest = String::new();
-    for name in &arguments.tag {
+    for name in arguments.tag.iter().filter(|_| arguments.push) {
         digest = store.push_index(&images, name, None, None).await?;
         journal.image("push", &familiar(name), &familiar(name));
     }
@@ -158,7 +177,9 @@ async fn pull_bases(
     build: &mut Build,
     arguments: &Arguments,
 ) -> anyhow::Result<()> {
-    for (name, platform) in build.images() {
+    let mut done = BTreeSet::new();
+    // What the ONBUILDs of an image copy from is known once it is here.
+    while let Some((name, platform)) = build.images().into_iter().find(|image| !done.contains(image)) {
         let wanted = platform.clone().unwrap_or_else(|| build.platform());
         let here = store.find(&name)?;
         let fitting = match &here {
@@ -177,7 +198,11 @@ async fn pull_bases(
                 }
             }
         };
-        build.stand_on(name, platform, &image);
+        let triggers = &store.inspect(&image)?.config["config"]["OnBuild"];
+        let triggers = triggers.as_array().into_iter().flatten().filter_map(Value::as_str);
+        let triggers: Vec<String> = triggers.map(str::to_owned).collect();
+        build.stand_on((name.clone(), platform.clone()), &image, &triggers)?;
+        done.insert((name, platform));
     }
     Ok(())
 }

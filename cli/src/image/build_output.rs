@@ -12,6 +12,10 @@ pub(super) struct Output {
     kind: Kind,
     /// `-` is stdout.
     pub(super) destination: PathBuf,
+    /// Names besides those of `--tag`.
+    pub(super) names: Vec<String>,
+    /// To a registry as well.
+    pub(super) push: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +26,8 @@ enum Kind {
     Tar,
     Oci,
     Docker,
+    /// Nowhere else: the image is in the store.
+    Store,
 }
 
 impl Output {
@@ -29,33 +35,60 @@ impl Output {
     pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
         if !text.contains('=') {
             let kind = if text == "-" { Kind::Tar } else { Kind::Local };
-            return Ok(Self { kind, destination: text.into() });
+            return Ok(Self { kind, destination: text.into(), names: Vec::new(), push: false });
         }
-        let (mut kind, mut destination) = (None, None);
-        for field in text.split(',') {
+        let (mut kind, mut destination, mut push) = (None, None, false);
+        let mut names: Vec<String> = Vec::new();
+        // A field with commas in it stands in quotes.
+        let plain = text.replace('"', "");
+        for field in plain.split(',') {
             match field.split_once('=') {
                 Some(("type", "local")) => kind = Some(Kind::Local),
                 Some(("type", "tar")) => kind = Some(Kind::Tar),
                 Some(("type", "oci")) => kind = Some(Kind::Oci),
                 Some(("type", "docker")) => kind = Some(Kind::Docker),
+                Some(("type", "image" | "cacheonly")) => kind = Some(Kind::Store),
+                Some(("type", "registry")) => (kind, push) = (Some(Kind::Store), true),
                 Some(("type", other)) => {
-                    bail!("--output: type {other} is not supported: local, tar, oci or docker")
+                    bail!(
+                        "--output: type {other} is not supported: local, tar, oci, docker, image or registry"
+                    )
                 }
                 Some(("dest", path)) => destination = Some(PathBuf::from(path)),
+                Some(("name", name)) => names.push(name.to_owned()),
+                Some(("push", "true")) => push = true,
+                Some(("push", "false") | ("oci-mediatypes", _)) => {}
+                None if !names.is_empty() => names.push(field.to_owned()),
                 _ => bail!("--output: {field:?} is not known: type=...,dest=..."),
             }
         }
         let kind = kind.with_context(|| format!("--output {text}: type is required"))?;
-        match (kind, destination) {
-            (kind, Some(destination)) => Ok(Self { kind, destination }),
+        let destination = match (kind, destination) {
+            (_, Some(destination)) => destination,
             (Kind::Local, None) => bail!("--output {text}: dest is required"),
-            (kind, None) => Ok(Self { kind, destination: "-".into() }),
+            (Kind::Store, None) => PathBuf::new(),
+            (_, None) => "-".into(),
+        };
+        Ok(Self { kind, destination, names, push: push && kind == Kind::Store })
+    }
+
+    /// The same for one of several platforms; none where that cannot be.
+    pub(super) fn of_platform(&self, platform: &str) -> Option<Self> {
+        let mut own = self.clone();
+        match self.kind {
+            Kind::Local => own.destination.push(platform.replace('/', "_")),
+            Kind::Store => {}
+            _ => return None,
         }
+        Some(own)
     }
 
     /// Writes the image; an archive of it has this name.
     pub(super) fn write(&self, store: &ImageStore, image: &Image, name: &str) -> anyhow::Result<()> {
         let path = &self.destination;
+        if self.kind == Kind::Store {
+            return Ok(());
+        }
         if self.kind == Kind::Local {
             std::fs::create_dir_all(path).with_context(|| format!("mkdir {}", path.display()))?;
             return Ok(store.with_files(image, |files| files.export_to(path))?);
@@ -67,7 +100,9 @@ impl Output {
         match self.kind {
             Kind::Oci => store.save(&[name.to_owned()], Format::Oci, &mut out)?,
             Kind::Docker => store.save(&[name.to_owned()], Format::Docker, &mut out)?,
-            Kind::Tar | Kind::Local => store.with_files(image, |files| files.export(&mut out))?,
+            Kind::Tar | Kind::Local | Kind::Store => {
+                store.with_files(image, |files| files.export(&mut out))?
+            }
         }
         Ok(out.flush()?)
     }
@@ -84,7 +119,12 @@ mod tests {
         assert_eq!(parsed("-").unwrap(), (Kind::Tar, "-".into()));
         assert_eq!(parsed("type=oci,dest=a.tar").unwrap(), (Kind::Oci, "a.tar".into()));
         assert_eq!(parsed("type=tar").unwrap(), (Kind::Tar, "-".into()));
-        for wrong in ["type=local", "type=image", "dest=x", "type=oci,compress=1"] {
+        let image = Output::parse("type=image,\"name=a,b\",push=true").unwrap();
+        assert_eq!((image.names.len(), image.push), (2, true));
+        assert!(Output::parse("type=registry").unwrap().push && Output::parse("type=tar").is_ok());
+        let local = Output::parse("out").unwrap().of_platform("linux/arm64");
+        assert_eq!(local.map(|output| output.destination), Some("out/linux_arm64".into()));
+        for wrong in ["type=local", "type=odd", "dest=x", "type=oci,compress=1"] {
             assert!(parsed(wrong).is_err(), "{wrong}");
         }
     }

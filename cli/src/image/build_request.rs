@@ -1,8 +1,9 @@
 //! What the command line asks of a build: context, Dockerfile, `.dockerignore`, secrets, agents, arguments.
 
-use crate::args::Build as Arguments;
+use crate::args::{Build as Arguments, BuildLimits};
+use crate::standalone::plan::{limits::ulimit, sizes};
 use anyhow::{Context, anyhow, bail, ensure};
-use knarr_images::{BuildContext, BuildRequest, Files, Network};
+use knarr_images::{BuildContext, BuildRequest, Files, Network, RunLimits};
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr};
@@ -48,6 +49,12 @@ pub(super) fn of(arguments: &Arguments, aside: &Path) -> anyhow::Result<BuildReq
             .collect::<anyhow::Result<_>>()?,
         hosts: arguments.add_host.iter().map(|text| host(text)).collect::<anyhow::Result<_>>()?,
         no_cache_stages: arguments.no_cache_filter.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        limits: limits(&arguments.limits)?,
+        annotations: arguments
+            .annotation
+            .iter()
+            .map(|text| annotation(text))
+            .collect::<anyhow::Result<_>>()?,
         labels: arguments.label.iter().map(|text| pair(text)).collect(),
         target: arguments.target.clone(),
         platform: arguments.platform.clone(),
@@ -93,9 +100,9 @@ fn check_context(context: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `Dockerfile`, else `Containerfile`.
+/// `Dockerfile`, else `dockerfile`, else `Containerfile`.
 fn default_file(context: &Path) -> PathBuf {
-    let names = ["Dockerfile", "Containerfile"].map(|name| context.join(name));
+    let names = ["Dockerfile", "dockerfile", "Containerfile"].map(|name| context.join(name));
     names.iter().find(|file| file.exists()).unwrap_or(&names[0]).clone()
 }
 
@@ -122,6 +129,43 @@ fn read_ignore(file: &Path, context: &Path) -> anyhow::Result<String> {
         }
     }
     Ok(String::new())
+}
+
+fn limits(given: &BuildLimits) -> anyhow::Result<RunLimits> {
+    let size = |flag: &str, text: &Option<String>| match text.as_deref() {
+        None => Ok(None),
+        Some("-1") if flag == "memory-swap" => Ok(Some(-1)),
+        Some(text) => sizes::named(flag, text).map(Some),
+    };
+    let positive = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok());
+    Ok(RunLimits {
+        shm_size: positive(size("shm-size", &given.shm_size)?),
+        ulimits: given.ulimit.iter().map(|text| ulimit(text)).collect::<anyhow::Result<_>>()?,
+        memory: size("memory", &given.memory)?,
+        // Without a limit of the memory it limits nothing.
+        memory_swap: size("memory-swap", &given.memory_swap)?.filter(|_| given.memory.is_some()),
+        cpu_shares: positive(given.cpu_shares),
+        cpu_period: positive(given.cpu_period),
+        cpu_quota: given.cpu_quota,
+        cpuset_cpus: given.cpuset_cpus.clone().unwrap_or_default(),
+        cpuset_mems: given.cpuset_mems.clone().unwrap_or_default(),
+        cgroup_parent: given.cgroup_parent.clone().unwrap_or_default(),
+    })
+}
+
+/// `[manifest:]NAME=VALUE`, in BuildKit's words; what only an index has is not for an image.
+fn annotation(text: &str) -> anyhow::Result<(String, String)> {
+    let (name, value) =
+        text.split_once('=').with_context(|| format!("invalid annotation {text:?}, expected key=value"))?;
+    let name = match name.split_once(':') {
+        Some((kind, name)) if kind.split(',').any(|kind| kind == "manifest") => name,
+        Some(("index" | "manifest-descriptor" | "index-descriptor", _)) => {
+            bail!("--annotation {text}: only manifests have annotations here")
+        }
+        _ => name,
+    };
+    ensure!(!name.is_empty(), "invalid annotation {text:?}, expected key=value");
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn pair(text: &str) -> (String, String) {
@@ -192,7 +236,8 @@ fn agent(text: &str) -> anyhow::Result<(String, PathBuf)> {
 fn context_of(text: &str) -> anyhow::Result<(String, BuildContext)> {
     let (name, place) =
         text.split_once('=').with_context(|| format!("invalid context value: {text}, expected key=value"))?;
-    if let Some(image) = place.strip_prefix("docker-image://") {
+    if let Some(image) = place.strip_prefix("docker-image:") {
+        let image = image.trim_start_matches('/');
         return Ok((name.to_owned(), BuildContext::Image(image.to_owned())));
     }
     check_context(Path::new(place)).with_context(|| format!("--build-context {text}"))?;

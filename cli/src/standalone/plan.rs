@@ -3,12 +3,12 @@
 pub(super) mod environment;
 mod finer;
 pub(super) mod health;
-pub(super) mod limits;
+pub(crate) mod limits;
 pub(super) mod mounts;
 mod names;
 pub(super) mod ports;
 mod security;
-mod sizes;
+pub(crate) mod sizes;
 
 pub(super) use names::is_built_in;
 

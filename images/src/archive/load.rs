@@ -186,7 +186,7 @@ impl<'a> Loading<'a> {
             media_type::OCI_CONFIG.clone_into(&mut config.media_type);
             let layers: Vec<Descriptor> =
                 image.layers.iter().map(|name| self.layer(self.find(name)?)).collect::<Result<_>>()?;
-            let bytes = Manifest::oci(config, layers)?;
+            let bytes = Manifest::oci(config, layers, Default::default())?;
             self.parts.leases.extend(&self.lease, [&Digest::of(&bytes)].into_iter())?;
             let digest = put(&self.parts.content, &bytes)?;
             let Document::Manifest(manifest) = Document::parse(&bytes, None)? else {

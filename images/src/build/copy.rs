@@ -3,7 +3,7 @@
 //! - A directory's contents go into the target; a file goes into the target where that is (or must be) a directory,
 //!   else it becomes the target.
 //! - The target is found beneath the root as a process in there would find it, links included; nothing leaves it.
-//! - Missing directories are made; what lies there already keeps its owner and mode, unless a directory of the source
+//! - Missing directories are made, the target of a directory too (as BuildKit does); what lies there already keeps its owner and mode, unless a directory of the source
 //!   lands on it.
 //! - Nothing tells when it was done: made-up directories have a fixed time, and a directory that something is put into
 //!   keeps its own. So the same files always give the same layer.
@@ -30,6 +30,8 @@ pub(crate) struct Look {
     pub(crate) mode: Option<Chmod>,
     /// Of directories that are made on the way, in seconds since 1970.
     pub(crate) time: i64,
+    /// The directory that is copied looks like its source; else it is made like any other that is missing.
+    pub(crate) top: bool,
 }
 
 impl Look {
@@ -108,7 +110,8 @@ impl Copier {
     fn top(&mut self, tree: &Tree, file: &Found, path: &TreePath) -> Result<()> {
         match self.is_dir(path) {
             true => Ok(()),
-            false => self.directory(tree, file, path),
+            false if self.look.top => self.directory(tree, file, path),
+            false => self.make_dir(path),
         }
     }
 
@@ -135,7 +138,11 @@ impl Copier {
                 Err(error) => return Err(Error::io(format_args!("mkdir {here}"), error)),
             }
             let (uid, gid) = self.look.owner.unwrap_or_default();
-            let meta = Meta { mode: 0o755, uid, gid, mtime: (self.look.time, 0), xattrs: Vec::new() };
+            let mode = match &self.look.mode {
+                Some(Chmod::Exactly(mode)) => *mode,
+                _ => 0o755,
+            };
+            let meta = Meta { mode, uid, gid, mtime: (self.look.time, 0), xattrs: Vec::new() };
             self.directories.insert(here.clone(), Finally::Whole(meta));
         }
         Ok(())

@@ -198,22 +198,26 @@ fn above_pivot(source: &str) -> usize {
 
 fn execute(plan: &Plan, tree: &Tree, workspace: &Workspace<'_>, owner: Option<(u32, u32)>) -> Result<()> {
     let chown = plan.chown.as_deref().map(|text| owner::resolve(text, &workspace.tree()?)).transpose()?;
-    let look = Look { owner: chown.or(owner), mode: plan.mode.clone(), time: 0 };
+    let look = Look { owner: chown.or(owner), mode: plan.mode.clone(), time: 0, top: plan.parents };
     let mut copier = Copier::new(&workspace.root(), look)?;
     let found = plan.find(tree)?;
-    if found.len() > 1 && !plan.into && !copier.is_dir(&plan.target) {
-        let message =
-            "the pattern matches several files: the destination must be a directory and end with a /";
-        return Err(Error::invalid(message));
-    }
+    let (mut files, many) = (0, !plan.into && !plan.parents && !copier.is_dir(&plan.target));
     for (source, above) in &found {
         match archive(plan, tree, &source.files)? {
             Some(archive) => extract(archive, plan, workspace, chown)?,
             None => {
+                files += usize::from(!source.is_dir());
+                if many && files > 1 {
+                    let message = "the pattern matches several files: the destination must be a directory and end with a /";
+                    return Err(Error::invalid(message));
+                }
                 let target = plan.target_of(&copier, &source.path, source.is_dir(), *above);
                 copier.copy(tree, &source.files, &target)?;
             }
         }
+    }
+    if found.is_empty() && plan.parents {
+        copier.make_dir(&plan.target)?;
     }
     for (name, content) in &plan.inline {
         let name = TreePath::clean(name.as_bytes());
@@ -246,7 +250,8 @@ fn extract(
     let unpacked = unpack(BufReader::new(archive), Limits::default(), &mut DirectorySink::new(&aside)?)?;
     inherit(&aside, &unpacked.implicit, &[])?;
     let tree = Tree::open(&aside, Ignore::default())?;
-    let mut copier = Copier::new(&workspace.root(), Look { owner, mode: plan.mode.clone(), time: 0 })?;
+    let mut copier =
+        Copier::new(&workspace.root(), Look { owner, mode: plan.mode.clone(), ..Look::default() })?;
     for found in tree.find("/", &Ignore::default())? {
         copier.make_dir(&plan.target)?;
         copier.copy(&tree, &found.files, &plan.target)?;

@@ -2,6 +2,7 @@
 
 use crate::build::expand::Variables;
 use crate::build::expand::expand;
+use crate::build::near::did_you_mean;
 use crate::error::{Error, Result};
 
 /// Flags in the order in which they were given.
@@ -29,7 +30,10 @@ impl Flags {
     /// Fails on one that the instruction does not know.
     pub(crate) fn only(&self, known: &[&str]) -> Result<()> {
         match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            Some((name, _)) => Err(Error::invalid(format!("unknown flag: --{name}"))),
+            Some((name, _)) => {
+                let hint = did_you_mean(name, known.iter().copied());
+                Err(Error::invalid(format!("unknown flag: --{name}{hint}")))
+            }
             None => Ok(()),
         }
     }

@@ -5,6 +5,7 @@
 //! what is said about a directory is said about everything in it.
 
 use crate::build::glob;
+use crate::error::{Error, Result};
 use crate::layer::entry::TreePath;
 
 /// The patterns of one file.
@@ -34,6 +35,14 @@ impl Ignore {
             (!clean.is_root()).then(|| Rule { pattern: clean.as_bytes().to_vec(), keep })
         };
         Self { rules: patterns.filter_map(rule).collect() }
+    }
+
+    /// Fails on a line that hides nothing and keeps nothing, as Docker does.
+    pub(crate) fn check(text: &str) -> Result<()> {
+        match text.lines().any(|line| line.trim() == "!") {
+            true => Err(Error::invalid("failed to parse .dockerignore: illegal exclusion pattern: \"!\"")),
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -87,6 +96,7 @@ mod tests {
         ] {
             assert_eq!(ignore.hides(&TreePath::clean(path.as_bytes())), hidden, "{path}");
         }
+        assert!(Ignore::check("a\n! b\n").is_ok() && Ignore::check("a\n!\n").is_err());
         let all_but = Ignore::parse("*\n!src\nsrc/*.o");
         for (path, hidden) in [("a", true), ("src", false), ("src/a.c", false), ("src/a.o", true)] {
             assert_eq!(all_but.hides(&TreePath::clean(path.as_bytes())), hidden, "{path}");

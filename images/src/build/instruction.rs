@@ -6,6 +6,7 @@
 use crate::build::expand::words;
 use crate::build::flags::Flags;
 use crate::build::health::Health;
+use crate::build::near::did_you_mean;
 use crate::build::source::{Heredoc, Line};
 use crate::error::{Error, Result};
 
@@ -103,7 +104,7 @@ fn of_text(text: &str, heredocs: Vec<Heredoc>, escape: char) -> Result<Instructi
         "ENV" => parser.pairs(rest).map(Instruction::Env),
         "LABEL" => parser.pairs(rest).map(Instruction::Label),
         "ARG" => parser.arguments(rest),
-        "ONBUILD" => parser.on_build(rest),
+        "ONBUILD" => parser.on_build(rest, &heredocs),
         "HEALTHCHECK" => Health::parse(rest, escape).map(Instruction::Health),
         "SHELL" => match command(rest) {
             Command::Exec(shell) if !shell.is_empty() => Ok(Instruction::Shell(shell)),
@@ -124,24 +125,9 @@ fn missing(name: &str) -> String {
 }
 
 fn unknown(word: &str, name: &str) -> String {
-    let near = NAMES.iter().find(|known| distance(known.as_bytes(), name.as_bytes()) <= 2);
-    let hint = near.map(|known| format!(" (did you mean {known}?)")).unwrap_or_default();
+    let hint = did_you_mean(name, NAMES.into_iter());
     let word: String = word.chars().take(40).collect();
     format!("unknown instruction: {word}{hint}")
-}
-
-/// How many letters must be changed, added or taken away.
-fn distance(a: &[u8], b: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=a.len()).collect();
-    for (index, letter) in b.iter().take(40).enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
-        for at in 1..row.len() {
-            let changed = diagonal + usize::from(a[at - 1] != *letter);
-            diagonal = row[at];
-            row[at] = changed.min(row[at] + 1).min(row[at - 1] + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 /// The exec form is a JSON array of strings; whatever is none is a line for the shell.
@@ -242,7 +228,7 @@ impl Parser<'_> {
         Ok(Instruction::Arg(found))
     }
 
-    fn on_build(&self, text: &str) -> Result<Instruction> {
+    fn on_build(&self, text: &str, heredocs: &[Heredoc]) -> Result<Instruction> {
         let trigger = text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
         match trigger.as_str() {
             "ONBUILD" => Err(Error::invalid("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")),
@@ -251,7 +237,11 @@ impl Parser<'_> {
             }
             _ => {
                 of_text(text, Vec::new(), self.escape)?;
-                Ok(Instruction::OnBuild(text.to_owned()))
+                let mut whole = text.to_owned();
+                for heredoc in heredocs {
+                    whole.push_str(&format!("\n{}{}", heredoc.content, heredoc.name));
+                }
+                Ok(Instruction::OnBuild(whole))
             }
         }
     }

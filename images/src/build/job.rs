@@ -73,6 +73,7 @@ impl<'a> Job<'a> {
         runner: &'a dyn Runner,
         listener: Listener<'a>,
     ) -> Result<Self> {
+        Ignore::check(&build.request.ignore)?;
         let context = Tree::open(&build.request.context, Ignore::parse(&build.request.ignore))?;
         Ok(Self {
             parts,

@@ -10,12 +10,22 @@ use crate::install::{Naming, list_image};
 use crate::manifest::{Descriptor, Manifest};
 use crate::media_type;
 use crate::store::parts::Parts;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Lists what a build made.
 pub(crate) fn list(job: &Job<'_>, draft: &Draft) -> Result<Image> {
-    let epoch = job.build.request.source_date_epoch;
-    list_draft(job.parts, draft, &job.build.tags, epoch, &|documents| job.keep_documents(documents))
+    let request = &job.build.request;
+    let told = Told { epoch: request.source_date_epoch, annotations: request.annotations.clone() };
+    list_draft(job.parts, draft, &job.build.tags, told, &|documents| job.keep_documents(documents))
+}
+
+/// What is said of an image besides what it is made of.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// When it was made, if somebody decided that.
+    pub(crate) epoch: Option<i64>,
+    /// Of its manifest.
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// Lists the image. One that is there already only gets its new names, without a sync. `keep` protects config and
@@ -24,14 +34,14 @@ pub(crate) fn list_draft(
     parts: &Parts,
     draft: &Draft,
     tags: &BTreeSet<String>,
-    epoch: Option<i64>,
+    told: Told,
     keep: &dyn Fn([&Digest; 2]) -> Result<()>,
 ) -> Result<Image> {
-    let config = draft.document(epoch)?;
+    let config = draft.document(told.epoch)?;
     let descriptor = Descriptor::of(media_type::OCI_CONFIG, &config);
     let blobs: Vec<Descriptor> = draft.layers.iter().map(|layer| layer.blob.clone()).collect();
     let size = blobs.iter().map(|blob| blob.size).sum::<u64>() + descriptor.size;
-    let manifest = Manifest::oci(descriptor.clone(), blobs)?;
+    let manifest = Manifest::oci(descriptor.clone(), blobs, told.annotations)?;
     let (id, manifest_digest) = (descriptor.digest, Digest::of(&manifest));
     let known = parts.update(|catalog| {
         let same = catalog.images.get(&id).is_some_and(|record| record.manifest == manifest_digest);

@@ -45,6 +45,9 @@ enum Place {
 /// Where the sockets of agents are in a container, numbered.
 const AGENTS: &str = "/run/buildkit/ssh_agent.";
 
+/// Where a script of the Dockerfile is while it runs.
+const SCRIPTS: &str = "/dev/pipes";
+
 /// Executes one RUN.
 pub(crate) fn run(
     stage: &mut StageRun<'_>,
@@ -53,14 +56,16 @@ pub(crate) fn run(
 ) -> Result<()> {
     let network = network(flags, stage.job.build.request.network)?;
     let mounts = planned(stage, flags)?;
+    let script = script_of(command, heredocs);
     let command = with_heredocs(command, heredocs);
     let (argv, env) = (stage.draft.argv(&command), stage.scope().environment());
-    let key = key(stage, (&argv, &env), &mounts, network)?;
+    let key = key(stage, (&argv, &env, script), &mounts, network)?;
     let created_by = stage.history_of(&command);
     let (job, draft) = (stage.job, stage.draft.clone());
     let shown = shown(command_words(&argv));
     stage.layered(step, &[key], &created_by, |workspace| {
-        let prepared = Prepared::new(job, &mounts, workspace)?;
+        let mut prepared = Prepared::new(job, &mounts, workspace)?;
+        script.map_or(Ok(()), |script| prepared.script(script, workspace))?;
         let root = workspace.root();
         Copier::new(&root, Look::default()).and_then(|mut copier| {
             copier.make_dir(&TreePath::clean(draft.workdir().as_bytes()))?;
@@ -79,6 +84,7 @@ pub(crate) fn run(
             mounts: prepared.mounts,
             network,
             hosts: job.build.request.hosts.clone(),
+            limits: job.build.request.limits.clone(),
             output: &|bytes| lines.print(bytes),
         })?;
         lines.end();
@@ -99,23 +105,21 @@ fn shown(text: String) -> String {
     text.chars().take(500).collect()
 }
 
-/// A here-document alone is the script; with its own interpreter, if it says so. After a command it is what the shell
-/// makes of it.
+/// A here-document alone that names its own interpreter: the kernel reads that in the first line of a file.
+fn script_of<'a>(command: &Command, heredocs: &'a [Heredoc]) -> Option<&'a Heredoc> {
+    let (Command::Shell(line), [only]) = (command, heredocs) else { return None };
+    let alone = crate::build::source::mark(line.trim()).is_some();
+    (alone && only.content.starts_with("#!")).then_some(only)
+}
+
+/// A here-document alone is the script. After a command it is what the shell makes of it.
 fn with_heredocs(command: &Command, heredocs: &[Heredoc]) -> Command {
     let (Command::Shell(line), [first, ..]) = (command, heredocs) else { return command.clone() };
-    let alone = heredocs.len() == 1 && crate::build::source::mark(line.trim()).is_some();
-    if alone && !first.content.starts_with("#!") {
-        return Command::Shell(first.content.clone());
+    if script_of(command, heredocs).is_some() {
+        return Command::Shell(format!("{SCRIPTS}/{}", first.name));
     }
-    if alone {
-        // The kernel reads the first line of a file; the shell is only asked to make that file.
-        let script = &first.content;
-        let quoted = script.replace('\'', "'\\''");
-        let run =
-            "chmod +x /tmp/.knarr-script && /tmp/.knarr-script; s=$?; rm -f /tmp/.knarr-script; exit $s";
-        return Command::Shell(format!(
-            "mkdir -p /tmp && printf %s '{quoted}' > /tmp/.knarr-script && {run}"
-        ));
+    if heredocs.len() == 1 && crate::build::source::mark(line.trim()).is_some() {
+        return Command::Shell(first.content.clone());
     }
     let mut text = line.clone();
     for heredoc in heredocs {
@@ -172,7 +176,7 @@ fn planned(stage: &StageRun<'_>, flags: &Flags) -> Result<Vec<Planned>> {
 /// Everything that can make a difference. Contents of caches and secrets do not count, as everywhere.
 fn key(
     stage: &StageRun<'_>,
-    (argv, env): (&[String], &[(String, String)]),
+    (argv, env, script): (&[String], &[(String, String)], Option<&Heredoc>),
     mounts: &[Planned],
     network: Network,
 ) -> Result<Digest> {
@@ -180,6 +184,7 @@ fn key(
     let env: Vec<_> = env.iter().filter(proxies).collect();
     let (user, workdir) = (stage.draft.user().to_owned(), stage.draft.workdir());
     let mut words = format!("{argv:?} {env:?} {user:?} {workdir:?} {network:?}");
+    words.extend(script.map(|script| format!(" {:?}", script.content)));
     for planned in mounts {
         words.push_str(&format!(" {:?} {:?}", planned.mount, planned.from));
         if let (Kind::Bind, Place::Directory(name)) = (planned.mount.kind, &planned.from) {
@@ -234,6 +239,17 @@ impl Prepared {
         self.mounts.push(RunMount::Bind { source, target: planned.target.clone(), read_only });
     }
 
+    /// A script that the Dockerfile holds.
+    fn script(&mut self, script: &Heredoc, workspace: &Workspace<'_>) -> Result<()> {
+        let source = workspace.place()?;
+        let file = source.join(&script.name);
+        let failed = |e| Error::path("write", &file, e);
+        std::fs::write(&file, &script.content).map_err(failed)?;
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).map_err(failed)?;
+        self.mounts.push(RunMount::Bind { source, target: SCRIPTS.to_owned(), read_only: true });
+        Ok(())
+    }
+
     /// In memory only: a secret is never written to a disk of ours.
     fn secret(
         &mut self,
@@ -282,14 +298,18 @@ impl Prepared {
         Ok(())
     }
 
-    /// The directory of a cache: by its id, or else its target.
+    /// The directory of a cache: by its id, or else its target, and by whose it is.
     fn cache(&mut self, planned: &Planned, workspace: &Workspace<'_>, store: &Path) -> Result<PathBuf> {
         let mount = &planned.mount;
         if mount.from.is_some() {
             return Err(Error::new(ErrorKind::Unsupported, "--mount=type=cache,from=...: not supported yet"));
         }
         let id = mount.id.as_deref().unwrap_or(&planned.target);
-        let directory = store.join("build/mounts").join(Digest::of(id.as_bytes()).hex());
+        let name = match (mount.uid, mount.gid, mount.mode) {
+            (0, 0, None) => Digest::of(id.as_bytes()),
+            owner => Digest::of(format!("{id}\0{owner:?}").as_bytes()),
+        };
+        let directory = store.join("build/mounts").join(name.hex());
         let failed = |e| Error::path("mkdir", &directory, e);
         let parent = directory.parent().unwrap_or(store);
         std::fs::create_dir_all(parent).map_err(failed)?;
@@ -390,9 +410,9 @@ mod tests {
         assert_eq!(alone, shell("a\nb\n"));
         let piped = with_heredocs(&shell("cat <<EOF > x"), &[heredoc("a\n")]);
         assert_eq!(piped, shell("cat <<EOF > x\na\nEOF"));
-        let Command::Shell(script) = with_heredocs(&shell("<<EOF"), &[heredoc("#!/bin/x\nit's\n")]) else {
-            panic!()
-        };
-        assert!(script.contains("it'\\''s"), "{script}");
+        let own = [heredoc("#!/bin/x\nit's\n")];
+        assert_eq!(with_heredocs(&shell("<<EOF"), &own), shell("/dev/pipes/EOF"));
+        assert_eq!(script_of(&shell("<<EOF"), &own), Some(&own[0]));
+        assert_eq!(script_of(&shell("cat <<EOF"), &own), None);
     }
 }

@@ -39,6 +39,8 @@ pub struct RunStep<'a> {
     pub network: Network,
     /// Lines of its /etc/hosts besides this machine's: name and address.
     pub hosts: Vec<(String, String)>,
+    /// How much it may use.
+    pub limits: RunLimits,
     /// Takes what the command prints, piece by piece.
     pub output: &'a (dyn Fn(&[u8]) + Sync),
 }
@@ -77,6 +79,31 @@ impl RunMount {
             Self::Bind { target, .. } | Self::Tmpfs { target, .. } => target,
         }
     }
+}
+
+/// How much a RUN may use; what is absent is as for any process of this machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunLimits {
+    /// Bytes of /dev/shm.
+    pub shm_size: Option<u64>,
+    /// `nofile` and its like: name, soft limit, hard limit.
+    pub ulimits: Vec<(String, u64, u64)>,
+    /// Bytes.
+    pub memory: Option<i64>,
+    /// Bytes, with the memory; -1 is any number.
+    pub memory_swap: Option<i64>,
+    /// Weight among others.
+    pub cpu_shares: Option<u64>,
+    /// Microseconds.
+    pub cpu_period: Option<u64>,
+    /// Microseconds in a period.
+    pub cpu_quota: Option<i64>,
+    /// List of CPUs.
+    pub cpuset_cpus: String,
+    /// List of memory nodes.
+    pub cpuset_mems: String,
+    /// The cgroup below which it has its own.
+    pub cgroup_parent: String,
 }
 
 /// What a RUN can reach.

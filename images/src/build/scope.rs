@@ -83,7 +83,15 @@ impl Scope<'_> {
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
         let mut environment = self.draft.env.clone();
         let proxies = self.given.iter().filter(|(name, _)| PREDEFINED.contains(&name.as_str()));
-        let given = proxies.map(|(name, value)| (name.clone(), value.clone()));
+        // Programs read either case.
+        let given = proxies.flat_map(|(name, value)| {
+            let other = match name.ends_with("_proxy") {
+                true => name.to_ascii_uppercase(),
+                false if name.ends_with("_PROXY") => name.to_ascii_lowercase(),
+                false => name.clone(),
+            };
+            [(name.clone(), value.clone()), (other, value.clone())]
+        });
         for (name, value) in self.arguments.traced().into_iter().chain(given) {
             if self.draft.env(&name).is_none() && !environment.iter().any(|(known, _)| *known == name) {
                 environment.push((name, value));
@@ -111,6 +119,6 @@ mod tests {
         let scope = Scope { draft: &draft, arguments: &arguments, given: &given, escape: '\\' };
         assert_eq!(scope.expand("$A-$B-$C-$D-$http_proxy-$E").unwrap(), "env-given-global--p-");
         let names: Vec<String> = scope.environment().into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["PATH", "A", "B", "C", "http_proxy"]);
+        assert_eq!(names, ["PATH", "A", "B", "C", "http_proxy", "HTTP_PROXY"]);
     }
 }

@@ -12,7 +12,7 @@ use crate::build::source::read;
 use crate::build::stages::{Base, Stage};
 use crate::build::tree::field;
 use crate::build::workspace::{Workspace, with_workspace};
-use crate::build::{copy_step, platform_text, run_step};
+use crate::build::{copy_step, owner, platform_text, run_step};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::layer::entry::TreePath;
@@ -42,7 +42,12 @@ impl<'a> StageRun<'a> {
         let stage = graph.stages.get(index).ok_or_else(|| Error::invalid("no such stage"))?;
         let named = |error: Error| error.at(stage.from.first);
         let (draft, arguments) = match &stage.base {
-            Base::Scratch => (Draft::scratch(&job.build.platform), Arguments::default()),
+            Base::Scratch => {
+                let own = stage.platform.as_deref().map(crate::platform::Platform::parse).transpose();
+                let own = own.map_err(named)?;
+                let platform = own.as_ref().unwrap_or(&job.build.platform);
+                (Draft::scratch(platform), Arguments::default())
+            }
             Base::Stage(base) => {
                 let (draft, arguments) = job.wait_for_whole(*base)?;
                 (Draft::of_stage(&draft), arguments)
@@ -152,9 +157,12 @@ impl<'a> StageRun<'a> {
 
     fn declare(&mut self, declared: &[(String, Option<String>)], text: &str) -> Result<()> {
         for (name, default) in declared {
-            let default = default.as_deref().map(|text| self.scope().expand(text)).transpose()?;
             let (given, global) = (&self.job.build.request.arguments, &self.job.build.graph.global);
-            self.arguments.declare(&self.scope().expand(name)?, default, given, global);
+            let name = self.scope().expand(name)?;
+            // A default that is not needed may be one that cannot be had.
+            let default = default.as_deref().filter(|_| !given.contains_key(&name));
+            let default = default.map(|text| self.scope().expand(text)).transpose()?;
+            self.arguments.declare(&name, default, given, global);
         }
         self.draft.remember(text, false);
         Ok(())
@@ -167,11 +175,15 @@ impl<'a> StageRun<'a> {
 
     fn workdir(&mut self, step: &Step<'_>, path: &str) -> Result<()> {
         let path = self.absolute(&self.scope().expand(path)?);
-        let key = self.key("WORKDIR", &[path.as_bytes()]);
+        let key = self.key("WORKDIR", &[path.as_bytes(), self.draft.user().as_bytes()]);
         let text = format!("WORKDIR {path}");
         self.draft.set("WorkingDir", json!(path.to_string()));
+        let user = self.draft.user().to_owned();
         self.layered(step, &[key], &text, |workspace| {
-            let mut copier = Copier::new(&workspace.root(), Look::default())?;
+            // Whoever works there owns what is made for it.
+            let named = || owner::resolve(&user, &workspace.tree()?);
+            let owner = if user.is_empty() { None } else { Some(named()?) };
+            let mut copier = Copier::new(&workspace.root(), Look { owner, ..Look::default() })?;
             copier.make_dir(&path)?;
             copier.finish()
         })

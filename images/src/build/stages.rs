@@ -2,6 +2,7 @@
 
 use crate::build::expand::{Variables, expand};
 use crate::build::instruction::{Instruction, Located, parse};
+use crate::build::near::did_you_mean;
 use crate::build::source::read;
 use crate::build::step_mount::StepMount;
 use crate::build::{BuildContext, BuildRequest};
@@ -68,8 +69,9 @@ impl Graph {
         graph.fill(lines, &request.arguments)?.aim(target)
     }
 
-    fn fill(mut self, lines: Vec<Located>, arguments: &BTreeMap<String, String>) -> Result<Self> {
-        for line in lines {
+    fn fill(mut self, located: Vec<Located>, arguments: &BTreeMap<String, String>) -> Result<Self> {
+        let lines = located.len();
+        for line in located {
             let number = line.first;
             match (&line.instruction, self.stages.is_empty()) {
                 (Instruction::From { .. }, _) => self.open(line).map_err(|e| e.at(number))?,
@@ -81,9 +83,33 @@ impl Graph {
             }
         }
         if self.stages.is_empty() {
-            return Err(Error::invalid("file with no instructions").at(1));
+            let message = match lines {
+                0 => "file with no instructions",
+                _ => "dockerfile contains no stages to build",
+            };
+            return Err(Error::invalid(message).at(1));
         }
+        self.refuse_later_stages()?;
         Ok(self)
+    }
+
+    /// A stage takes files from those before it: a name that only a later one has is a mistake, and no image.
+    fn refuse_later_stages(&self) -> Result<()> {
+        for (current, stage) in self.stages.iter().enumerate() {
+            for step in &stage.steps {
+                for from in origins_of(&step.instruction)? {
+                    let is_image = self.origin(&from, current)? == Origin::Image(from.clone());
+                    if is_image && self.named(&from).is_some_and(|later| later > current) {
+                        let own = stage.name.clone().unwrap_or_else(|| current.to_string());
+                        let message = format!(
+                            "cannot copy from stage {from:?}, it needs to be defined before current stage {own:?}"
+                        );
+                        return Err(Error::invalid(message).at(step.first));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn declare(
@@ -115,28 +141,64 @@ impl Graph {
             return Err(Error::invalid("base name should not be blank"));
         }
         let platform = platform.as_deref().map(|text| expand(text, self.escape, &globals)).transpose()?;
+        let mut steps = Vec::new();
         let base = match (self.contexts.get(&image), self.named(&image)) {
+            (Some(BuildContext::Image(other)), _) if other == "scratch" => Base::Scratch,
             (Some(BuildContext::Image(other)), _) => Base::Image(other.clone()),
+            // The directory is the whole file system.
             (Some(BuildContext::Directory(_)), _) => {
-                return Err(Error::invalid(format!(
-                    "{image}: a directory is no base image; it is for --from"
-                )));
+                let text = format!("COPY --from={image} / /");
+                for line in read(&text)?.lines {
+                    let copy = parse(&line, self.escape)?;
+                    steps.push(Located { first: from.first, last: from.last, ..copy });
+                }
+                Base::Scratch
             }
             (None, Some(stage)) => Base::Stage(stage),
             (None, None) if image == "scratch" => Base::Scratch,
             (None, None) => Base::Image(image),
         };
-        let needs = if let Base::Stage(stage) = base { BTreeSet::from([stage]) } else { BTreeSet::new() };
+        let (needs, triggers) = match base {
+            Base::Stage(stage) => (BTreeSet::from([stage]), self.triggers_of(stage)),
+            _ => (BTreeSet::new(), Vec::new()),
+        };
         let (name, platform) = (name.clone(), platform.filter(|text| !text.is_empty()));
-        self.stages.push(Stage {
-            name,
-            base,
-            platform,
-            from,
-            steps: Vec::new(),
-            needs,
-            images: BTreeSet::new(),
-        });
+        let images = BTreeSet::new();
+        self.stages.push(Stage { name, base, platform, from, steps, needs, images });
+        self.foresee(self.stages.len() - 1, &triggers)
+    }
+
+    /// What a stage of this file leaves for those that begin with it.
+    fn triggers_of(&self, stage: usize) -> Vec<String> {
+        let steps = self.stages.get(stage).into_iter().flat_map(|stage| &stage.steps);
+        let trigger = |step: &Located| match &step.instruction {
+            Instruction::OnBuild(text) => Some(text.clone()),
+            _ => None,
+        };
+        steps.filter_map(trigger).collect()
+    }
+
+    /// Takes note of what the triggers of a stage's base will copy from.
+    fn foresee(&mut self, current: usize, triggers: &[String]) -> Result<()> {
+        for text in triggers {
+            for line in read(text)?.lines {
+                let trigger = parse(&line, '\\')?;
+                self.note_origins(current, &trigger.instruction)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for every stage that begins with this image.
+    pub(crate) fn inherit(&mut self, image: &str, triggers: &[String]) -> Result<()> {
+        for index in 0..self.stages.len() {
+            let stage = self.stages.get(index);
+            let (begins, line) = stage
+                .map_or((false, 1), |stage| (stage.base == Base::Image(image.to_owned()), stage.from.first));
+            if begins {
+                self.foresee(index, triggers).map_err(|error| error.at(line))?;
+            }
+        }
         Ok(())
     }
 
@@ -147,29 +209,31 @@ impl Graph {
     }
 
     fn add(&mut self, line: Located) -> Result<()> {
-        let current = self.stages.len() - 1;
-        let mut origins = Vec::new();
-        for from in origins_of(&line.instruction)? {
-            origins.push(self.origin(&from, current)?);
-        }
-        let Some(stage) = self.stages.last_mut() else { return Ok(()) };
-        for origin in origins {
+        self.note_origins(self.stages.len() - 1, &line.instruction)?;
+        self.stages.last_mut().into_iter().for_each(|stage| stage.steps.push(line.clone()));
+        Ok(())
+    }
+
+    /// Takes note of the stages and images that an instruction of a stage copies from.
+    fn note_origins(&mut self, current: usize, instruction: &Instruction) -> Result<()> {
+        for from in origins_of(instruction)? {
+            let origin = self.origin(&from, current)?;
+            let Some(stage) = self.stages.get_mut(current) else { return Ok(()) };
             match origin {
                 Origin::Stage(index) => drop(stage.needs.insert(index)),
                 Origin::Context(_) => {}
                 Origin::Image(name) => drop(stage.images.insert(name)),
             }
         }
-        stage.steps.push(line);
         Ok(())
     }
 
     /// What `--from` means in the stage `current`: an earlier stage by name or number, else an image.
     pub(crate) fn origin(&self, from: &str, current: usize) -> Result<Origin> {
         if from.contains('$') {
-            return Err(Error::invalid(format!(
-                "variable expansion is not supported for --from={from}, define a new stage with FROM using ARG from global scope as a workaround"
-            )));
+            return Err(Error::invalid(
+                "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround",
+            ));
         }
         match self.contexts.get(from) {
             Some(BuildContext::Image(other)) => return Ok(Origin::Image(other.clone())),
@@ -197,10 +261,16 @@ impl Graph {
             None => last,
             Some(name) => {
                 let by_number = || name.parse::<usize>().ok().filter(|index| *index <= last);
-                let missing = || Error::invalid(format!("target stage {name:?} could not be found")).at(1);
+                let missing = || {
+                    let names = self.stages.iter().filter_map(|stage| stage.name.as_deref());
+                    let hint = did_you_mean(&name.to_ascii_lowercase(), names);
+                    Error::invalid(format!("target stage {name:?} could not be found{hint}")).at(1)
+                };
                 self.named(name).or_else(by_number).ok_or_else(missing)?
             }
         };
+        let name = self.stages.get(self.target).and_then(|stage| stage.name.clone());
+        self.global.insert("TARGETSTAGE".to_owned(), name.unwrap_or_else(|| "default".to_owned()));
         Ok(self)
     }
 
@@ -235,8 +305,8 @@ pub(crate) fn origins_of(instruction: &Instruction) -> Result<Vec<String>> {
     match instruction {
         Instruction::Copy(copy) => Ok(copy.flags.get("from").map(str::to_owned).into_iter().collect()),
         Instruction::Run { flags, .. } => {
-            let mounts = flags.all("mount").map(StepMount::parse).collect::<Result<Vec<_>>>()?;
-            Ok(mounts.into_iter().filter_map(|mount| mount.from).collect())
+            let mounts = flags.all("mount").map(StepMount::origin).collect::<Result<Vec<_>>>()?;
+            Ok(mounts.into_iter().flatten().collect())
         }
         _ => Ok(Vec::new()),
     }
@@ -272,11 +342,25 @@ mod tests {
     }
 
     #[test]
+    fn triggers_are_foreseen() {
+        let text = "FROM a AS files\nFROM b AS made\nONBUILD COPY --from=files x y\nFROM made\nFROM img\n";
+        let mut graph = plan(text, Some("2")).unwrap();
+        assert_eq!(graph.needed(), BTreeSet::from([0, 1, 2]));
+        graph.target = 3;
+        assert_eq!(graph.needed(), BTreeSet::from([3]));
+        let trigger = "RUN --mount=from=made,target=/m <<E\nx\nE".to_owned();
+        graph.inherit("img", &[trigger, "COPY --from=other x y".to_owned()]).unwrap();
+        assert_eq!(graph.needed(), BTreeSet::from([1, 3]));
+        assert!(graph.images().contains(&("other".to_owned(), None)));
+    }
+
+    #[test]
     fn names_that_the_command_line_gives() {
         let graph = plan("FROM old\nCOPY --from=old a b\nCOPY --from=files a b\n", None).unwrap();
         assert_eq!(graph.images(), BTreeSet::from([("new:1".to_owned(), None)]));
         assert_eq!(graph.origin("files", 0).unwrap(), Origin::Context("files".to_owned()));
-        assert!(plan("FROM files", None).unwrap_err().contains("a directory is no base image"));
+        let whole = plan("FROM files", None).unwrap();
+        assert_eq!((&whole.stages[0].base, whole.stages[0].steps.len()), (&Base::Scratch, 1));
     }
 
     #[test]
@@ -288,6 +372,12 @@ mod tests {
             ("FROM a AS x\nCOPY --from=x a b", "circular dependency"),
             ("FROM a\nCOPY --from=$x a b", "variable expansion is not supported"),
             ("FROM $nothing", "base name should not be blank"),
+            ("ARG a=b", "dockerfile contains no stages to build"),
+            (
+                "FROM a AS one\nCOPY --from=two a b\nFROM c AS two",
+                "2: cannot copy from stage \"two\", it needs to be defined before current stage \"one\"",
+            ),
+            ("FROM a\nRUN --mount=from=$x,target=/y z", "2: 'from' doesn't support variable expansion"),
             ("FROM a\nRUN --mount=type=odd x", "2: "),
         ] {
             let error = plan(text, None).unwrap_err();

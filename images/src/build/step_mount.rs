@@ -1,6 +1,13 @@
 //! `RUN --mount=type=bind|cache|tmpfs|secret|ssh,...` as data.
 
+use crate::build::near::did_you_mean;
 use crate::error::{Error, Result};
+
+/// What somebody may have meant.
+const KEYS: [&str; 14] = [
+    "type", "from", "source", "target", "readonly", "id", "sharing", "required", "size", "mode", "uid",
+    "gid", "src", "env",
+];
 
 /// One `--mount`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +55,20 @@ pub(crate) enum Sharing {
 }
 
 impl StepMount {
+    /// The stage or image that a mount shows, for the plan: what variables there are is not known yet.
+    pub(crate) fn origin(text: &str) -> Result<Option<String>> {
+        let from = match text.contains('$') {
+            true => fields(text).into_iter().rfind(|(key, _)| key == "from").map(|(_, value)| value),
+            false => Self::parse(text)?.from,
+        };
+        match from {
+            Some(from) if from.contains('$') => {
+                Err(Error::invalid("'from' doesn't support variable expansion, define alias stage instead"))
+            }
+            from => Ok(from.filter(|from| !from.is_empty())),
+        }
+    }
+
     /// `key=value,...`; a field with commas in it stands in double quotes.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let fields = fields(text);
@@ -94,7 +115,7 @@ impl StepMount {
             "type" | "z" | "Z" | "relabel" => {}
             "target" | "dst" | "destination" => self.target = Some(value.to_owned()),
             "source" | "src" => value.clone_into(&mut self.source),
-            "from" => self.from = Some(value.to_owned()),
+            "from" => self.from = Some(value.to_owned()).filter(|from| !from.is_empty()),
             "ro" | "readonly" => self.read_only = Some(boolean()?),
             "rw" | "readwrite" => self.read_only = Some(!boolean()?),
             "id" => self.id = Some(value.to_owned()),
@@ -114,7 +135,10 @@ impl StepMount {
                     _ => return Err(wrong("shared, private or locked")),
                 }
             }
-            _ => return Err(Error::invalid(format!("unexpected key '{key}' in --mount"))),
+            _ => {
+                let hint = did_you_mean(key, KEYS.into_iter());
+                return Err(Error::invalid(format!("unexpected key '{key}' in --mount{hint}")));
+            }
         }
         Ok(())
     }
@@ -180,6 +204,8 @@ mod tests {
         let tmpfs = StepMount::parse("type=tmpfs,\"target=/a,b\",size=2m").unwrap();
         assert_eq!((tmpfs.target.as_deref(), tmpfs.size), (Some("/a,b"), Some(2 << 20)));
         assert!(StepMount::parse("type=secret,id=s,required").unwrap().required);
+        assert_eq!(StepMount::origin("type=$t,from=one").unwrap().as_deref(), Some("one"));
+        assert!(StepMount::origin("type=cache,from=$t").is_err());
         for (text, words) in [
             ("type=odd,target=/x", "unsupported mount type"),
             ("target=/x,nope=1", "unexpected key 'nope'"),

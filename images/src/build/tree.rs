@@ -88,7 +88,8 @@ impl Tree {
                 found.push(Named { path, files });
             }
         }
-        if found.is_empty() {
+        // A pattern may match nothing, a name must be there.
+        if found.is_empty() && !glob::is_pattern(source.as_bytes()) {
             return Err(Error::invalid(format!("\"/{}\": not found", source.trim_start_matches('/'))));
         }
         Ok(found)

@@ -52,7 +52,7 @@ fn cpu(limits: &Limits) -> anyhow::Result<(i64, i64)> {
 }
 
 /// `nofile=1024[:2048]`; -1 is no limit.
-pub(super) fn ulimit(text: &str) -> anyhow::Result<(String, u64, u64)> {
+pub(crate) fn ulimit(text: &str) -> anyhow::Result<(String, u64, u64)> {
     const NAMES: [&str; 16] = [
         "as",
         "core",

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 
 /// The same with the option's name in the error.
-pub(super) fn named(flag: &str, text: &str) -> anyhow::Result<i64> {
+pub(crate) fn named(flag: &str, text: &str) -> anyhow::Result<i64> {
     bytes(text).with_context(|| format!("--{flag} {text}"))
 }
 
