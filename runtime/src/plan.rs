@@ -11,7 +11,7 @@ mod hot_mounts;
 mod init;
 mod namespaces;
 mod process;
-mod rootfs;
+pub(crate) mod rootfs;
 mod step;
 mod validate;
 

@@ -198,6 +198,41 @@ fn a_restore_in_the_foreground_tells_output_and_status() {
 }
 
 #[test]
+fn binds_behind_links_and_on_each_other_are_bound_again() {
+    if !can_work("binds_behind_links_and_on_each_other_are_bound_again") {
+        return;
+    }
+    let mut bundle = Bundle::shell(COUNTER);
+    let conf = bundle.rootfs().join("real/conf");
+    std::fs::create_dir_all(&conf).unwrap();
+    std::os::unix::fs::symlink("/real/conf", bundle.rootfs().join("conf")).unwrap();
+    let mut bind = |name: &str, destination: &str| {
+        let source = bundle.path().join(name);
+        std::fs::create_dir(&source).unwrap();
+        std::fs::write(source.join("name"), name).unwrap();
+        let mount =
+            json!({"destination": destination, "type": "bind", "source": source, "options": ["bind"]});
+        bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+        source
+    };
+    bind("linked", "/conf");
+    let outer = bind("outer", "/outer");
+    bind("inner", "/outer/for/inner");
+    start(&bundle);
+    let seen = until_beyond(&bundle, 2);
+    checkpoint(&bundle, &[]);
+    // The place of the inner one went meanwhile.
+    std::fs::remove_dir_all(outer.join("for")).unwrap();
+    restore(&bundle, &[]);
+    until_beyond(&bundle, seen);
+    let script = "cat /conf/name /outer/name /outer/for/inner/name";
+    assert_eq!(bundle.call_with("exec", &[], &["sh", "-c", script]).ok(), "linkedouterinner");
+    bundle.call("delete", &["--force"]).ok();
+    bundle.assert_gone();
+    assert!(!conf.join("name").exists() && outer.join("for/inner").is_dir());
+}
+
+#[test]
 fn a_terminal_goes_on_at_another_socket() {
     if !can_work("a_terminal_goes_on_at_another_socket") {
         return;

@@ -4,6 +4,7 @@ use super::{Arguments, Flag, Global};
 use crate::container::Container;
 use crate::criu::message::Sort;
 use crate::criu::options::{self, Directories, Flags, Subject};
+use crate::criu::places;
 use crate::criu::service::{Listener, Service};
 use crate::error::{Context, Error, Kind, Result};
 use crate::spec::{NamespaceKind, Spec};
@@ -137,9 +138,11 @@ fn dump(
     let pid = container.record.init_process_pid;
     let spec = container.spec()?;
     check_namespaces(&spec)?;
-    let subject = Subject { spec: &spec, cgroups: &container.record.cgroups };
+    let record = &container.record;
+    let binds = places::of_running(pid, &spec, Path::new(&record.rootfs), Path::new(&record.bundle))?;
+    let subject = Subject { spec: &spec, cgroups: &record.cgroups, binds: &binds };
     let masked = masked_files(pid, spec.linux.iter().flat_map(|linux| &linux.masked_paths))?;
-    let options = options::dump(flags, directories, &subject, pid, (&container.record.rootfs, &masked))?;
+    let options = options::dump(flags, directories, &subject, pid, (&record.rootfs, &masked))?;
     if !flags.pre_dump {
         let json = serde_json::to_vec(&descriptors(pid)).unwrap_or_default();
         let file = images.join(DESCRIPTORS);

@@ -11,16 +11,17 @@ use crate::cgroups::control;
 use crate::container::Container;
 use crate::criu::message::Sort;
 use crate::criu::options::{self, Directories, Flags, Subject};
+use crate::criu::places::{self, Bound};
 use crate::criu::service::{Listener, Service};
 use crate::error::{Context, Error, Kind, Result};
-use crate::mounts::{Propagation, Source};
+use crate::mounts::Propagation;
 use crate::plan::{HookKind, Plan, Step};
 use crate::state::Status;
 use crate::systemd::{self, Wanted};
-use crate::{hooks, rootfs, safe_path, socket};
+use crate::{hooks, rootfs, socket};
 use knarr_sys::clone::Child;
 use knarr_sys::{mount, namespace};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::CWD;
 use rustix::process::{Pid, PidfdFlags};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -122,7 +123,9 @@ impl Job<'_> {
     ) -> Result<Child> {
         let root = container.directory.join(ROOT);
         std::fs::create_dir(&root).context(|| format!("mkdir {}", root.display()))?;
-        let made = self.make_root(&root).and_then(|()| self.make_in(&root, container, console, arguments));
+        let made = self
+            .make_root(&root)
+            .and_then(|binds| self.make_in((&root, &binds), container, console, arguments));
         let unmounted = mount::unmount_all(&root).context(|| "unmount criu-root");
         let removed = unmounted.and_then(|()| std::fs::remove_dir(&root).context(|| "rmdir criu-root"));
         match (made, removed) {
@@ -134,13 +137,13 @@ impl Job<'_> {
 
     fn make_in(
         &self,
-        root: &Path,
+        (root, binds): (&Path, &[Bound]),
         container: &mut Container,
         console: Option<OwnedFd>,
         arguments: &Arguments,
     ) -> Result<Child> {
         let (inherited, named) = self.inherited()?;
-        let subject = Subject { spec: &self.bundle.spec, cgroups: &self.plan.cgroups };
+        let subject = Subject { spec: &self.bundle.spec, cgroups: &self.plan.cgroups, binds };
         let options = options::restore(self.flags, self.directories, &subject, root, &named)?;
         let service = Service::start(&inherited)?;
         let mut events = Events { container, plan: self.plan, console };
@@ -191,41 +194,19 @@ impl Job<'_> {
         }
     }
 
-    /// criu wants a root that is a mount, and whose parent is not covered.
-    fn make_root(&self, root: &Path) -> Result<()> {
-        let tree = mount::clone_tree(CWD, &self.plan.rootfs, true).context(|| "error opening rootfs")?;
-        mount::move_to_path(&tree, root)?;
-        self.make_places(root)
+    /// criu wants a root that is a mount, and whose parent is not covered. It is to see none of the mounts with which the
+    /// places were made.
+    fn make_root(&self, root: &Path) -> Result<Vec<Bound>> {
+        self.mount_root(root)?;
+        let binds = places::make(root, &self.plan.steps)?;
+        mount::unmount_all(root).context(|| "unmount criu-root")?;
+        self.mount_root(root)?;
+        Ok(binds)
     }
 
-    /// Places for mounts that the image does not have; what is on a tmpfs comes out of the images.
-    fn make_places(&self, root: &Path) -> Result<()> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(root, flags, Mode::empty()).context(|| "open(<criu-root>)")?;
-        let mounts: Vec<_> = self
-            .plan
-            .steps
-            .iter()
-            .filter_map(|step| if let Step::Mount(m) = step { Some(m) } else { None })
-            .collect();
-        let in_memory = |path: &Path| {
-            let below = |place: &Path| path != place && path.starts_with(place);
-            mounts.iter().any(|m| {
-                matches!(&m.source, Source::New { fs_type, .. } if fs_type == "tmpfs")
-                    && below(&m.destination)
-            })
-        };
-        for planned in mounts.iter().filter(|planned| !in_memory(&planned.destination)) {
-            let is_file = |path: &Path| path.exists() && !path.is_dir();
-            match &planned.source {
-                Source::Cgroup => {}
-                Source::Bind { path, .. } if is_file(path) => {
-                    safe_path::make_file(root.as_fd(), &planned.destination, 0o755)?;
-                }
-                _ => drop(safe_path::make_directories(root.as_fd(), &planned.destination, 0o755)?),
-            }
-        }
-        Ok(())
+    fn mount_root(&self, root: &Path) -> Result<()> {
+        let tree = mount::clone_tree(CWD, &self.plan.rootfs, true).context(|| "error opening rootfs")?;
+        Ok(mount::move_to_path(&tree, root)?)
     }
 
     /// Descriptors that stand for what the container had open outside: namespaces it joined, and the pipes that were its

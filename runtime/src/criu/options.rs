@@ -1,9 +1,9 @@
 //! What criu is asked for: its options, decided from the container's configuration and the command line.
 
 use super::message::Fields;
+use super::places::Bound;
 use crate::cgroups::Cgroups;
 use crate::error::{Error, Result};
-use crate::mounts::options as mount_options;
 use crate::safe_path::clean;
 use crate::spec::{Mount, NamespaceKind, Spec};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -106,6 +106,7 @@ pub(crate) struct Directories {
 pub(crate) struct Subject<'a> {
     pub(crate) spec: &'a Spec,
     pub(crate) cgroups: &'a Cgroups,
+    pub(crate) binds: &'a [Bound],
 }
 
 /// What dump and restore have in common.
@@ -208,8 +209,8 @@ pub(crate) fn restore(
             fields.text(name, value);
         }
     }
-    for mount in subject.spec.mounts.iter().filter(|mount| is_bind(mount)) {
-        external(&mut fields, &place(mount), &mount.source);
+    for bound in subject.binds {
+        external(&mut fields, &text(&bound.inside), &text(&bound.outside));
     }
     for (inside, outside) in cgroup_binds(subject) {
         external(&mut fields, &inside, &outside);
@@ -291,18 +292,14 @@ fn external(fields: &mut Fields, inside: &str, outside: &str) {
 
 /// Places inside at which something of the host is mounted.
 fn outside(subject: &Subject<'_>) -> Vec<String> {
-    let binds = subject.spec.mounts.iter().filter(|mount| is_bind(mount)).map(place);
+    let binds = subject.binds.iter().map(|bound| text(&bound.inside));
     let cgroups = cgroup_binds(subject).into_iter().map(|(inside, _)| inside);
     let devices = subject.spec.linux.iter().flat_map(|linux| linux.devices.iter().map(|d| d.path.clone()));
     binds.chain(cgroups).chain(devices).collect()
 }
 
-fn is_bind(mount: &Mount) -> bool {
-    mount.fs_type == "bind" || mount_options::parse(&mount.options).bind
-}
-
-fn place(mount: &Mount) -> String {
-    clean(&mount.destination).display().to_string()
+fn text(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// Version 1 without a cgroup namespace: directories of the host, each bound; else they are mounts of the container's.
@@ -313,7 +310,7 @@ fn cgroup_binds(subject: &Subject<'_>) -> Vec<(String, String)> {
     let crate::cgroups::View::V1 { hierarchies, namespaced: false } = view else { return vec![] };
     let mounts = subject.spec.mounts.iter().filter(|mount| mount.fs_type == "cgroup");
     let bind = |mount: &Mount| {
-        let top = place(mount);
+        let top = text(&clean(&mount.destination));
         let inside = |h: &crate::cgroups::ViewHierarchy| {
             (format!("{top}/{}", h.directory), h.path.display().to_string())
         };
@@ -351,8 +348,7 @@ mod tests {
         serde_json::from_value(serde_json::json!({
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc"},
-                {"destination": "/data/", "type": "bind", "source": "/srv"},
-                {"destination": "/more", "source": "/srv2", "options": ["rbind", "ro"]}],
+                {"destination": "/data/", "type": "bind", "source": "/srv"}],
             "linux": {"maskedPaths": ["/proc/keys"], "devices": [{"path": "/dev/fuse", "type": "c"}],
                 "namespaces": [{"type": "network", "path": "/run/netns/a"}, {"type": "pid"}]}}))
         .unwrap()
@@ -362,7 +358,8 @@ mod tests {
     fn what_comes_from_outside_is_told() {
         let cgroups = Cgroups { directories: vec![], unified: true, scope: None };
         let spec = spec();
-        let subject = Subject { spec: &spec, cgroups: &cgroups };
+        let bound = |inside: &str| Bound { inside: inside.into(), outside: "/srv".into() };
+        let subject = Subject { spec: &spec, cgroups: &cgroups, binds: &[bound("/data"), bound("/more")] };
         assert_eq!(outside(&subject), ["/data", "/more", "/dev/fuse"]);
         assert_eq!(inherited_namespaces(&spec), [("extRootNetNS".to_string(), "/run/netns/a")]);
     }

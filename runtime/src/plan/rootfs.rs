@@ -99,7 +99,7 @@ fn mount(
 }
 
 /// A destination that is given as a path of the host, below the root, means the same place: runc has always taken it so.
-fn inside(destination: &str, rootfs: &Path) -> PathBuf {
+pub(crate) fn inside(destination: &str, rootfs: &Path) -> PathBuf {
     let path = clean(destination);
     let below = if rootfs.parent().is_none() { None } else { path.strip_prefix(rootfs).ok() };
     below.map(|below| Path::new("/").join(below)).unwrap_or(path)
