@@ -86,6 +86,10 @@ impl Crictl {
     }
 }
 
+/// How people find a pod's network.
+const NETWORK: &str =
+    r#"{{range .info.runtimeSpec.linux.namespaces}}{{if eq .type "network"}}{{.path}}{{end}}{{end}}"#;
+
 #[tokio::test]
 async fn crictl_does_all_that_it_can() {
     let test = "crictl_does_all_that_it_can";
@@ -101,6 +105,7 @@ async fn crictl_does_all_that_it_can() {
         (vec!["pods"], "Ready"),
         (vec!["ps"], "Running"),
         (vec!["inspectp", &pod], "SANDBOX_READY"),
+        (vec!["inspectp", "-o", "go-template", "--template", NETWORK, &pod], "/ns/net"),
         (vec!["inspect", &id], "CONTAINER_RUNNING"),
         (vec!["images"], "localhost/busybox"),
         (vec!["inspecti", IMAGE], "imageSpec"),

@@ -8,6 +8,7 @@
 
 pub mod any_authority;
 pub mod client;
+mod deadlines;
 pub mod server;
 mod service;
 

@@ -1,6 +1,7 @@
 //! Offers an implementation of the two traits on a unix socket, for crictl, critest or a foreign kubelet.
 
 use crate::any_authority;
+use crate::deadlines::Deadlines;
 use crate::v1::{image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer};
 use crate::{ImageService, RuntimeService};
 use std::future::Future;
@@ -27,6 +28,7 @@ pub async fn serve(
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     tonic::transport::Server::builder()
+        .layer(tower::layer::layer_fn(Deadlines::of))
         .add_service(runtime)
         .add_service(images)
         .serve_with_incoming_shutdown(any_authority::incoming(listener), shutdown)

@@ -36,8 +36,9 @@ impl HostFacts {
         Ok(Self {
             lowest_oom_score_adj: denied.then_some(own_score),
             unified_cgroups: hierarchies.is_unified(),
-            swap_limit: hierarchies.controller("memory").is_some_and(|root| {
-                hierarchies.is_unified() || root.join("memory.memsw.limit_in_bytes").exists()
+            swap_limit: hierarchies.controller("memory").is_some_and(|root| match hierarchies.is_unified() {
+                true => Path::new("/proc/swaps").exists() && counts_swap(root),
+                false => root.join("memory.memsw.limit_in_bytes").exists(),
             }),
             hugepage_limits: hierarchies.has("hugetlb"),
             apparmor: apparmor.is_ok_and(|text| text.starts_with('Y'))
@@ -61,6 +62,15 @@ fn permitted(status: &str) -> Vec<String> {
     super::spec::CAPABILITY_NAMES.iter().enumerate().filter_map(held).collect()
 }
 
+/// Whether cgroups of version 2 have a limit of swap. The uppermost has no limits at all, so one below it is asked; where
+/// none has limits of memory, they will have both.
+fn counts_swap(root: &Path) -> bool {
+    let below: Vec<_> =
+        std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let any = |name: &str| below.iter().any(|directory| directory.join(name).exists());
+    any("memory.swap.max") || !any("memory.max")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,5 +88,17 @@ mod tests {
         let denied = HostFacts { lowest_oom_score_adj: Some(0), ..HostFacts::default() };
         assert_eq!([-997, 0, 1000].map(|wanted| denied.allowed_oom_score_adj(wanted)), [0, 0, 1000]);
         assert_eq!(HostFacts::default().allowed_oom_score_adj(-997), -997);
+    }
+
+    #[test]
+    fn swap_is_limited_where_cgroups_have_the_file() {
+        let root = tempfile::tempdir().unwrap();
+        let slice = root.path().join("system.slice");
+        std::fs::create_dir(&slice).unwrap();
+        assert!(counts_swap(root.path()));
+        std::fs::write(slice.join("memory.max"), "").unwrap();
+        assert!(!counts_swap(root.path()));
+        std::fs::write(slice.join("memory.swap.max"), "").unwrap();
+        assert!(counts_swap(root.path()));
     }
 }

@@ -12,6 +12,7 @@ use knarr_cri::{
     v1::{self, MountPropagation},
 };
 use knarr_images::Mount as ImageMount;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -114,8 +115,12 @@ fn sub_directory(root: &Path, sub_path: &str) -> anyhow::Result<PathBuf> {
             Status::invalid_argument(format!("image_sub_path {sub_path:?} must not contain '..'")).into()
         );
     }
-    rootfs_file::locate(root, sub_path)
-        .map_err(|error| anyhow!("image_sub_path {sub_path:?} does not exist in the image: {error}"))
+    rootfs_file::locate(root, sub_path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            anyhow!("image_sub_path {sub_path:?} does not exist in the image: no such file or directory")
+        }
+        _ => anyhow!("image_sub_path {sub_path:?}: {error}"),
+    })
 }
 
 /// Key of an image volume's snapshot.

@@ -77,6 +77,7 @@ async fn info(core: &Arc<Core>, record: &ContainerRecord) -> HashMap<String, Str
     let info = serde_json::json!({
         "sandboxID": record.sandbox_id,
         "pid": record.pid,
+        "privileged": record.config.linux.as_ref().and_then(|linux| Some(linux.security_context.as_ref()?.privileged)),
         "snapshotKey": record.id,
         "config": record.config,
         "runtimeSpec": spec,

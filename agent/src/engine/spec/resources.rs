@@ -23,11 +23,14 @@ pub(crate) fn to_oci(from: &LinuxContainerResources, host: &HostFacts) -> Resour
         mems: from.cpuset_mems.clone(),
         ..Cpu::default()
     };
-    let swap =
-        (host.swap_limit && from.memory_swap_limit_in_bytes != 0).then_some(from.memory_swap_limit_in_bytes);
+    // Memory and swap together: no swap for who asks for memory alone.
+    let swap = match from.memory_swap_limit_in_bytes {
+        0 => from.memory_limit_in_bytes,
+        asked => asked,
+    };
     let memory = Memory {
         limit: (from.memory_limit_in_bytes != 0).then_some(from.memory_limit_in_bytes),
-        swap,
+        swap: (host.swap_limit && swap != 0).then_some(swap),
         ..Memory::default()
     };
     Resources {
@@ -67,7 +70,11 @@ pub(crate) fn merge(
             update.hugepage_limits.clone()
         },
         unified,
-        memory_swap_limit_in_bytes: number(update.memory_swap_limit_in_bytes, old.memory_swap_limit_in_bytes),
+        // The old one may be less than the new memory alone.
+        memory_swap_limit_in_bytes: match update.memory_limit_in_bytes {
+            0 => number(update.memory_swap_limit_in_bytes, old.memory_swap_limit_in_bytes),
+            _ => update.memory_swap_limit_in_bytes,
+        },
     }
 }
 

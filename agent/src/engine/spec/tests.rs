@@ -281,6 +281,24 @@ fn the_user_and_groups_are_numeric() {
 }
 
 #[test]
+fn who_asks_for_memory_alone_gets_no_swap() {
+    let host = HostFacts { swap_limit: true, ..HostFacts::default() };
+    let limits = |memory, swap| LinuxContainerResources {
+        memory_limit_in_bytes: memory,
+        memory_swap_limit_in_bytes: swap,
+        ..Default::default()
+    };
+    let swap =
+        |resources: &LinuxContainerResources| resources::to_oci(resources, &host).memory.and_then(|m| m.swap);
+    assert_eq!(
+        [(5, 0), (5, 7), (5, -1), (0, 0)].map(|(m, s)| swap(&limits(m, s))),
+        [Some(5), Some(7), Some(-1), None]
+    );
+    let merged = |update: &LinuxContainerResources| swap(&resources::merge(&limits(5, 7), update));
+    assert_eq!([(9, 0), (0, 8), (0, 0)].map(|(m, s)| merged(&limits(m, s))), [Some(9), Some(8), Some(7)]);
+}
+
+#[test]
 fn huge_pages_are_limited_where_the_kernel_can() {
     for can in [true, false] {
         let mut case = case();

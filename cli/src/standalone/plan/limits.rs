@@ -27,7 +27,10 @@ pub(in crate::standalone) fn resources(
         }
     }
     match limits.memory_swap.as_deref() {
-        None => {}
+        // As much swap as memory.
+        None | Some("0") => {
+            resources.memory_swap_limit_in_bytes = resources.memory_limit_in_bytes.saturating_mul(2);
+        }
         Some("-1") => resources.memory_swap_limit_in_bytes = -1,
         Some(swap) => resources.memory_swap_limit_in_bytes = sizes::named("memory-swap", swap)?,
     }
