@@ -4,15 +4,11 @@
 //! event raises the count of the first one; an object that produces too many is throttled, so that a broken pod
 //! cannot flood the API server. A node without a cluster writes them to its log.
 
-mod correlation;
-
 use crate::kubelet::pod::{self, Kind};
-use correlation::{Correlator, Verdict};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use knarr_api::event_correlation::{Correlator, Row, Said};
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +24,15 @@ pub enum Severity {
     Warning,
 }
 
+impl Severity {
+    fn word(self) -> &'static str {
+        match self {
+            Severity::Normal => "Normal",
+            Severity::Warning => "Warning",
+        }
+    }
+}
+
 /// Something that happened.
 #[derive(Debug, Clone)]
 pub(crate) struct Occurrence {
@@ -36,6 +41,18 @@ pub(crate) struct Occurrence {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
     pub(crate) at: Timestamp,
+}
+
+impl Occurrence {
+    fn said(&self) -> Said<'_> {
+        Said {
+            object: &self.object,
+            severity: self.severity.word(),
+            reason: self.reason,
+            message: &self.message,
+            at: self.at,
+        }
+    }
 }
 
 /// Takes events. Cheap to clone.
@@ -128,55 +145,32 @@ impl Writer {
         }
     }
 
-    async fn write(&mut self, mut occurrence: Occurrence) {
+    async fn write(&mut self, occurrence: Occurrence) {
         let object = occurrence.object.name.clone().unwrap_or_default();
         tracing::info!(object, reason = occurrence.reason, "{}", occurrence.message);
         let Some(client) = self.client.clone() else { return };
-        let verdict = self.correlator.judge(&mut occurrence);
-        let namespace = occurrence.object.namespace.clone().unwrap_or_else(|| "default".to_string());
-        let events: Api<Event> = Api::namespaced(client, &namespace);
-        let result = match verdict {
-            Verdict::Drop => return,
-            Verdict::Create => self.create(&events, &occurrence, &namespace).await,
-            Verdict::Repeat { name, count } => {
-                match repeat(&events, &name, count, &occurrence).await {
-                    // It has expired on the server.
-                    Err(kube::Error::Api(status)) if status.code == 404 => {
-                        self.create(&events, &occurrence, &namespace).await
-                    }
-                    result => result,
-                }
-            }
-        };
-        if let Err(error) = result {
+        let Some(row) = self.correlator.judge(occurrence.said()) else { return };
+        let namespace = occurrence.object.namespace.as_deref().unwrap_or("default");
+        let events: Api<Event> = Api::namespaced(client, namespace);
+        if let Err(error) = self.put(&events, &row, &occurrence).await {
             tracing::debug!(object, reason = occurrence.reason, "event not written: {error}");
         }
     }
 
-    async fn create(
-        &mut self,
-        events: &Api<Event>,
-        occurrence: &Occurrence,
-        namespace: &str,
-    ) -> Result<(), kube::Error> {
-        let event = event(occurrence, namespace, &self.node);
-        let name = event.metadata.name.clone().unwrap_or_default();
-        within_deadline(events.create(&PostParams::default(), &event)).await?;
-        self.correlator.created(occurrence, name);
-        Ok(())
+    async fn put(&self, events: &Api<Event>, row: &Row, occurrence: &Occurrence) -> Result<(), kube::Error> {
+        let said = occurrence.said();
+        if row.count > 1 {
+            let change = Patch::Strategic(row.change(said));
+            match within_deadline(events.patch(&row.name, &PatchParams::default(), &change)).await {
+                // It has expired on the server, or never came there.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                done => return done.map(drop),
+            }
+        }
+        let source = EventSource { component: Some("kubelet".into()), host: Some(self.node.clone()) };
+        let event = row.event(said, source);
+        within_deadline(events.create(&PostParams::default(), &event)).await.map(drop)
     }
-}
-
-async fn repeat(
-    events: &Api<Event>,
-    name: &str,
-    count: i32,
-    occurrence: &Occurrence,
-) -> Result<(), kube::Error> {
-    let patch = json!({
-        "count": count, "lastTimestamp": Time(occurrence.at), "message": occurrence.message,
-    });
-    within_deadline(events.patch(name, &PatchParams::default(), &Patch::Strategic(patch))).await.map(drop)
 }
 
 /// An API server that hangs must not hold back every later event.
@@ -185,27 +179,4 @@ async fn within_deadline<T>(call: impl Future<Output = Result<T, kube::Error>>) 
     tokio::time::timeout(deadline, call)
         .await
         .unwrap_or_else(|_| Err(kube::Error::Service("no answer within 10 s".into())))
-}
-
-fn event(occurrence: &Occurrence, namespace: &str, node: &str) -> Event {
-    let object = occurrence.object.name.as_deref().unwrap_or_default();
-    let time = Some(Time(occurrence.at));
-    Event {
-        metadata: ObjectMeta {
-            name: Some(format!("{object}.{:x}", occurrence.at.as_nanosecond())),
-            namespace: Some(namespace.to_string()),
-            ..Default::default()
-        },
-        involved_object: occurrence.object.clone(),
-        reason: Some(occurrence.reason.to_string()),
-        message: Some(occurrence.message.chars().take(1024).collect()),
-        source: Some(EventSource { component: Some("kubelet".into()), host: Some(node.to_string()) }),
-        first_timestamp: time.clone(),
-        last_timestamp: time,
-        count: Some(1),
-        type_: Some(format!("{:?}", occurrence.severity)),
-        reporting_component: Some("kubelet".into()),
-        reporting_instance: Some(node.to_string()),
-        ..Default::default()
-    }
 }

@@ -1,9 +1,10 @@
-//! Kubernetes object metadata, quantities, selectors, patches and kubeconfigs; no IO.
+//! Kubernetes object metadata, quantities, selectors, patches, kubeconfigs and the correlation of events; no IO.
 //!
 //! Objects are `serde_json::Value`s: what a client sent survives, whether or not this version knows the field. The
 //! modules here are functions over such values; what is particular about a kind comes from outside (a schema, a
 //! strategy).
 
+pub mod event_correlation;
 pub mod field_selector;
 pub mod kubeconfig;
 pub mod label_selector;

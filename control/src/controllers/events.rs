@@ -1,18 +1,15 @@
-//! Events as kubectl shows them: who did what to which object, with a count instead of repetitions.
+//! Events as kubectl shows them: who did what to which object, with a count instead of repetitions, and no floods
+//! (`knarr_api::event_correlation`).
 
 use super::runner::message_of;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use knarr_api::event_correlation::{Correlator, Row, Said};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
-use serde_json::json;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How many recent events are remembered for counting.
-const REMEMBERED: usize = 4096;
 /// Events of one component that are written at once. When there is a lot to tell, the news comes after the work.
 const WRITERS: usize = 8;
 
@@ -23,10 +20,13 @@ pub(crate) enum Severity {
     Warning,
 }
 
-/// Where an event went the first time, and how often it has been.
-struct Recorded {
-    name: String,
-    count: i32,
+impl Severity {
+    fn word(self) -> &'static str {
+        match self {
+            Severity::Normal => "Normal",
+            Severity::Warning => "Warning",
+        }
+    }
 }
 
 /// While it is held, one writer is left.
@@ -40,14 +40,14 @@ pub(crate) struct Hush {
 pub(crate) struct Recorder {
     client: Client,
     component: &'static str,
-    recorded: Arc<Mutex<HashMap<String, Recorded>>>,
+    correlator: Arc<Mutex<Correlator>>,
     turns: Arc<Semaphore>,
 }
 
 impl Recorder {
     /// A recorder for `component`, which events name as their source.
     pub(crate) fn new(client: Client, component: &'static str) -> Self {
-        Self { client, component, recorded: Arc::default(), turns: Arc::new(Semaphore::new(WRITERS)) }
+        Self { client, component, correlator: Arc::default(), turns: Arc::new(Semaphore::new(WRITERS)) }
     }
 
     /// Has the news stand back for more urgent work. Not while the writers are busy with what came before.
@@ -81,65 +81,34 @@ impl Recorder {
     async fn write(
         &self,
         reference: ObjectReference,
-        what: (Severity, &str, Timestamp),
+        (severity, reason, at): (Severity, &str, Timestamp),
         message: String,
     ) -> Result<(), kube::Error> {
-        let (severity, reason, now) = what;
-        let namespace = reference.namespace.clone().unwrap_or_else(|| "default".into());
-        let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
-        let key =
-            format!("{}/{:?}/{reason}/{message}", reference.uid.as_deref().unwrap_or_default(), severity);
-        if let Some((name, count)) = self.seen(&key) {
-            let again = json!({"count": count, "lastTimestamp": Time(now)});
-            if api.patch(&name, &PatchParams::default(), &Patch::Merge(again)).await.is_ok() {
-                return Ok(());
+        let said = Said { object: &reference, severity: severity.word(), reason, message: &message, at };
+        let Some(row) = self.correlator().judge(said) else { return Ok(()) };
+        let namespace = reference.namespace.as_deref().unwrap_or("default");
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        if row.count > 1 && change(&api, &row, said).await.is_ok() {
+            return Ok(());
+        }
+        let source = EventSource { component: Some(self.component.to_owned()), host: None };
+        match api.create(&PostParams::default(), &row.event(said, source)).await {
+            // Another writer was faster with another of the same.
+            Err(kube::Error::Api(status)) if status.code == 409 && row.count > 1 => {
+                change(&api, &row, said).await
             }
-        }
-        let event = self.event(reference, what, message);
-        let name = event.metadata.name.clone().unwrap_or_default();
-        api.create(&PostParams::default(), &event).await?;
-        self.remember(key, name);
-        Ok(())
-    }
-
-    fn event(
-        &self,
-        reference: ObjectReference,
-        (severity, reason, now): (Severity, &str, Timestamp),
-        message: String,
-    ) -> Event {
-        let name = format!("{}.{:x}", reference.name.as_deref().unwrap_or_default(), now.as_nanosecond());
-        let namespace = reference.namespace.clone().unwrap_or_else(|| "default".into());
-        Event {
-            metadata: ObjectMeta { name: Some(name), namespace: Some(namespace), ..ObjectMeta::default() },
-            involved_object: reference,
-            reason: Some(reason.to_owned()),
-            message: Some(message),
-            type_: Some(format!("{severity:?}")),
-            count: Some(1),
-            first_timestamp: Some(Time(now)),
-            last_timestamp: Some(Time(now)),
-            source: Some(EventSource { component: Some(self.component.to_owned()), host: None }),
-            reporting_component: Some(self.component.to_owned()),
-            ..Event::default()
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            created => created.map(drop),
         }
     }
 
-    /// The name of the same event's first record, and its new count.
-    fn seen(&self, key: &str) -> Option<(String, i32)> {
-        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = recorded.get_mut(key)?;
-        known.count += 1;
-        Some((known.name.clone(), known.count))
+    fn correlator(&self) -> MutexGuard<'_, Correlator> {
+        self.correlator.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn remember(&self, key: String, name: String) {
-        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        if recorded.len() >= REMEMBERED {
-            recorded.clear();
-        }
-        recorded.insert(key, Recorded { name, count: 1 });
-    }
+async fn change(api: &Api<Event>, row: &Row, said: Said<'_>) -> Result<(), kube::Error> {
+    api.patch(&row.name, &PatchParams::default(), &Patch::Merge(row.change(said))).await.map(drop)
 }
 
 /// The object as events name it.
