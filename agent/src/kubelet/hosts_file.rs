@@ -41,8 +41,47 @@ fn managed(pod: &Pod, ips: &[String], hostname: &str, domain: &str) -> String {
     text
 }
 
+/// What the kernel of the pod calls its machine: the host name, or with `setHostnameAsFQDN` the whole name that DNS has
+/// for it, where that fits. The error is the kubelet's.
+pub fn node_name(pod: &Pod, domain: &str) -> Result<String, String> {
+    const LONGEST: usize = 64;
+    let (spec, hostname) = (pod::spec(pod), hostname(pod));
+    let subdomain = spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty());
+    let Some(subdomain) = subdomain.filter(|_| spec.set_hostname_as_fqdn == Some(true)) else {
+        return Ok(hostname);
+    };
+    let name = format!("{hostname}.{subdomain}.{}.svc.{domain}", pod::namespace(pod));
+    if name.len() <= LONGEST {
+        return Ok(name);
+    }
+    Err(format!(
+        "failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long ({LONGEST} characters \
+         is the max, {} characters requested)",
+        name.len()
+    ))
+}
+
 /// The pod's host name: the spec's, else the pod's own name cut to what a label may hold.
 pub fn hostname(pod: &Pod) -> String {
     let wanted = pod::spec(pod).hostname.as_deref().filter(|name| !name.is_empty()).unwrap_or(pod::name(pod));
     wanted.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_machine_may_have_its_whole_name() {
+        let name = |subdomain: &str, whole: bool| {
+            let spec = json!({"containers": [], "hostname": "h", "subdomain": subdomain, "setHostnameAsFQDN": whole});
+            let pod = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec});
+            node_name(&serde_json::from_value(pod).unwrap(), "cluster.local")
+        };
+        assert_eq!(name("s", true).unwrap(), "h.s.n.svc.cluster.local");
+        assert_eq!([name("s", false), name("", true)], [Ok("h".into()), Ok("h".into())]);
+        let long = name(&"s".repeat(50), true).unwrap_err();
+        assert!(long.ends_with("is too long (64 characters is the max, 72 characters requested)"), "{long}");
+    }
 }

@@ -7,6 +7,7 @@ mod counts;
 mod grpc;
 mod verdict;
 
+use attempt::Refused;
 pub use counts::ProbeCounts;
 
 use crate::kubelet::events::Severity;
@@ -21,6 +22,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use verdict::{Counter, Verdict};
+
+/// How often one is asked that could not be, before it counts.
+const TRIES: usize = 3;
 
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -210,11 +214,17 @@ impl Task {
         loop {
             ticks.tick().await;
             // Its memory is needed while it lasts, and not by all probes all the time.
-            let outcome = Box::pin(self.attempt()).await;
+            let mut outcome = Box::pin(self.attempt()).await;
+            for _ in 1..TRIES {
+                if !matches!(outcome, Err(Refused::Errored(_))) {
+                    break;
+                }
+                outcome = Box::pin(self.attempt()).await;
+            }
             let succeeded = outcome.is_ok();
             self.host.probe_counts.count(&self.pod, &self.container, role, succeeded);
-            if let Err(reason) = &outcome {
-                let text = format!("{} probe failed: {reason}", role.name());
+            if let Err(refused) = &outcome {
+                let text = refused.told(role.name());
                 let recorder = &self.host.recorder;
                 recorder.container(&self.pod, &self.container, Severity::Warning, "Unhealthy", text);
             }
@@ -232,7 +242,7 @@ impl Task {
         }
     }
 
-    async fn attempt(&self) -> Result<(), String> {
+    async fn attempt(&self) -> Result<(), Refused> {
         let found = pod::find_container(&self.pod, &self.container);
         let probe = found.as_ref().and_then(|(_, container)| self.key.1.of(container));
         match (&found, probe) {

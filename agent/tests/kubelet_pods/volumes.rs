@@ -35,6 +35,31 @@ async fn volumes_follow_their_objects() {
     .await;
 }
 
+/// People put a link where the node's data would be, to a larger disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_behind_a_link() {
+    let home = tempfile::tempdir().unwrap();
+    let (disk, link) = (home.path().join("disk"), home.path().join("kubelet"));
+    std::fs::create_dir(&disk).unwrap();
+    std::os::unix::fs::symlink(&disk, &link).unwrap();
+    let settings = |kubelet: &mut knarr_agent::config::KubeletConfig| kubelet.root_dir = Some(link);
+    lab::with_settings(settings, async |lab| {
+        let mut container = shell("c", "sleep 1000");
+        container["volumeMounts"] = json!([{"name": "shared", "mountPath": "/shared"}]);
+        let volume = json!({"name": "shared", "emptyDir": {"medium": "Memory"}});
+        let spec =
+            json!({"terminationGracePeriodSeconds": 0, "containers": [container], "volumes": [volume]});
+        lab.write("p.json", pod("p", spec));
+        lab.pod_when("p", is_ready).await;
+        let pods = || std::fs::read_dir(disk.join("pods")).unwrap().count();
+        assert_eq!(pods(), 1);
+        lab.delete("p.json");
+        lab.gone("p").await;
+        eventually(async || (pods() == 0).then_some(())).await.unwrap();
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn volumes_have_their_modes_owners_and_kinds() {
     lab::with(async |lab| {

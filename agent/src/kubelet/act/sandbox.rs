@@ -21,7 +21,13 @@ pub(super) async fn config(host: &Host, pod: &Pod, attempt: u32) -> (PodSandboxC
     let sources = dns::DnsSources { host: &resolv_conf, cluster: &cluster, domain: &host.cluster_domain };
     let (dns, missing) = dns::resolv_conf(pod, sources);
     let first_id = host.user_namespaces.first_id(pod::uid(pod));
-    (sandbox_config(pod, attempt, &host.paths, dns, &host.cgroup_root, first_id), missing)
+    let mut config = sandbox_config(pod, attempt, &host.paths, dns, &host.cgroup_root, first_id);
+    // One that is too long was refused before there was a sandbox.
+    if let (false, Ok(name)) = (config.hostname.is_empty(), hosts_file::node_name(pod, &host.cluster_domain))
+    {
+        config.hostname = name;
+    }
+    (config, missing)
 }
 
 impl Batch {
@@ -50,6 +56,9 @@ impl Batch {
         if attempt > 0 {
             let text = "Pod sandbox changed, it will be killed and re-created.";
             host.recorder.pod(pod, Severity::Normal, "SandboxChanged", text);
+        }
+        if let Err(error) = hosts_file::node_name(pod, &host.cluster_domain) {
+            return self.sandbox_event(format!("Failed to create pod sandbox: {error}"));
         }
         if host.is_real() {
             self.prepare_directories().await?;

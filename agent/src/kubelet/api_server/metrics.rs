@@ -4,7 +4,7 @@
 use super::Shared;
 use super::prometheus::{CONTENT_TYPE, Exposition};
 use super::respond::{Body, Refusal, full, typed};
-use super::summary::{node_cpu_seconds, node_working_set};
+use super::summary::{node_cpu_seconds, node_swap, node_working_set};
 use super::summary_pods;
 use crate::kubelet::pod;
 use http::{Response, StatusCode};
@@ -22,11 +22,21 @@ struct Sample {
     started: Option<f64>,
 }
 
+/// The whole machine.
+struct Machine {
+    cpu_seconds: f64,
+    working_set: u64,
+    swap: u64,
+}
+
 pub(super) async fn resource(shared: &Shared) -> Result<Response<Body>, Refusal> {
     let samples = gather(shared).await?;
-    let node = tokio::task::spawn_blocking(|| (node_cpu_seconds(), node_working_set()));
-    let (cpu, memory) = node.await.map_err(Refusal::internal)?;
-    let body = full(render(&samples, cpu, memory));
+    let node = tokio::task::spawn_blocking(|| Machine {
+        cpu_seconds: node_cpu_seconds(),
+        working_set: node_working_set(),
+        swap: node_swap(),
+    });
+    let body = full(render(&samples, &node.await.map_err(Refusal::internal)?));
     Ok(typed(StatusCode::OK, CONTENT_TYPE, body))
 }
 
@@ -61,7 +71,7 @@ fn sample(stats: &v1::ContainerStats) -> Option<Sample> {
     })
 }
 
-fn render(samples: &[Sample], node_cpu: f64, node_memory: u64) -> String {
+fn render(samples: &[Sample], node: &Machine) -> String {
     let mut text = Exposition::default();
     let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Sample) -> Option<f64>| {
         text.family(name, kind, help);
@@ -80,9 +90,10 @@ fn render(samples: &[Sample], node_cpu: f64, node_memory: u64) -> String {
     let help = "Swap usage of the container in bytes";
     family("container_swap_usage_bytes", "gauge", help, &|sample| sample.swap.map(|swap| swap as f64));
     let help = "CPU time of the node in core-seconds";
-    text.single("node_cpu_usage_seconds_total", "counter", help, node_cpu);
+    text.single("node_cpu_usage_seconds_total", "counter", help, node.cpu_seconds);
     let help = "Working set of the node in bytes";
-    text.single("node_memory_working_set_bytes", "gauge", help, node_memory);
+    text.single("node_memory_working_set_bytes", "gauge", help, node.working_set);
+    text.single("node_swap_usage_bytes", "gauge", "Swap usage of the node in bytes", node.swap);
     pods(&mut text, samples);
     let help = "1 if there was an error while getting metrics, 0 otherwise";
     text.single("resource_scrape_error", "gauge", help, 0);
@@ -126,13 +137,15 @@ mod tests {
             swap: Some(4),
             started: Some(1.5),
         };
-        let text = render(&[sample("a", 1.5, 100), sample("b", 2.0, 50)], 10.0, 1000);
+        let node = Machine { cpu_seconds: 10.0, working_set: 1000, swap: 7 };
+        let text = render(&[sample("a", 1.5, 100), sample("b", 2.0, 50)], &node);
         assert!(
             text.contains("pod_cpu_usage_seconds_total{namespace=\"default\",pod=\"web\"} 3.5\n"),
             "{text}"
         );
         assert!(text.contains("pod_memory_working_set_bytes{namespace=\"default\",pod=\"web\"} 150\n"));
         assert!(text.contains("pod_swap_usage_bytes{namespace=\"default\",pod=\"web\"} 8\n"));
+        assert!(text.contains("node_swap_usage_bytes 7\n"), "{text}");
         let started = "container_start_time_seconds{container=\"a\",namespace=\"default\",pod=\"web\"} 1.5\n";
         assert!(text.contains(started), "{text}");
         assert!(text.contains(

@@ -124,6 +124,12 @@ pub(super) fn node_working_set() -> u64 {
     working_set(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default())
 }
 
+/// Swap in use. Blocks for a read of /proc.
+pub(super) fn node_swap() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    (kib(&meminfo, "SwapTotal:").saturating_sub(kib(&meminfo, "SwapFree:"))) << 10
+}
+
 /// The first line: user, nice, system, idle, iowait, irq, softirq, steal, ...
 fn cpu_seconds(stat: &str) -> f64 {
     let line = stat.lines().next().unwrap_or_default();
@@ -133,11 +139,13 @@ fn cpu_seconds(stat: &str) -> f64 {
 }
 
 fn working_set(meminfo: &str) -> u64 {
-    let kib = |name: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default()
-    };
-    kib("MemTotal:").saturating_sub(kib("MemAvailable:")) << 10
+    kib(meminfo, "MemTotal:").saturating_sub(kib(meminfo, "MemAvailable:")) << 10
+}
+
+/// One row of it.
+fn kib(meminfo: &str, name: &str) -> u64 {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

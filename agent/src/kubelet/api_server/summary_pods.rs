@@ -69,12 +69,24 @@ fn pod(stats: &v1::PodSandboxStats, known: &BTreeMap<&str, &Pod>, place: &Place)
         "startTime": status.and_then(|status| Some(status.start_time.as_ref()?.0.to_string())),
         "cpu": cpu,
         "memory": memory(linux.memory.as_ref()),
+        "swap": swap(&containers),
         "network": linux.network.as_ref().map(network),
         "volume": place.volumes.of(&metadata.uid),
         "ephemeral-storage": ephemeral,
         "process_stats": linux.process.as_ref().map(|process| json!({"process_count": number(&process.process_count)})),
         "containers": containers,
     }))
+}
+
+/// That of the containers together, where the kernel counts it.
+fn swap(containers: &[Value]) -> Value {
+    let counted = |one: &Value| {
+        let swap = one.get("swap")?;
+        Some((swap.get("time")?.clone(), swap.get("swapUsageBytes")?.as_u64()?))
+    };
+    let all: Vec<(Value, u64)> = containers.iter().filter_map(counted).collect();
+    let used = all.iter().map(|(_, used)| used).sum::<u64>();
+    all.first().map_or(Value::Null, |(time, _)| json!({"time": time, "swapUsageBytes": used}))
 }
 
 fn container(stats: &v1::ContainerStats, pod: Option<&Pod>, logs: &Path, place: &Place) -> Value {
@@ -219,6 +231,16 @@ fn logs_of(directory: &Path) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn swap_is_summed_up_where_it_is_counted() {
+        let one = |used: Value| json!({"swap": {"time": "t", "swapUsageBytes": used}});
+        assert_eq!(
+            swap(&[one(json!(2)), one(Value::Null), one(json!(3))]),
+            json!({"time": "t", "swapUsageBytes": 5})
+        );
+        assert_eq!(swap(&[one(Value::Null)]), Value::Null);
+    }
 
     #[test]
     fn the_default_link_comes_first_and_stands_for_the_whole() {

@@ -2,9 +2,10 @@
 
 use super::{grpc, seconds};
 use crate::kubelet::hooks::{absolute, port_number};
-use crate::kubelet::host::Host;
+use crate::kubelet::host::{Host, rpc_error};
 use crate::kubelet::http_call::{HttpCall, dial_error, headers};
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use knarr_cri::Code;
 use knarr_cri::v1::ExecSyncRequest;
 use std::time::Duration;
@@ -12,51 +13,86 @@ use std::time::Duration;
 /// Most bytes of output in a message.
 const OUTPUT_LIMIT: usize = 10 * 1024;
 
-/// Probes once; the error is what the event says after the colon.
+/// Why a probe did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The container is not well.
+    Failed(String),
+    /// It could not be asked.
+    Errored(String),
+}
+
+impl From<String> for Refused {
+    fn from(reason: String) -> Refused {
+        Refused::Failed(reason)
+    }
+}
+
+impl Refused {
+    /// As the event says it of the probe with this name.
+    pub(super) fn told(&self, probe: &str) -> String {
+        match self {
+            Refused::Failed(reason) => format!("{probe} probe failed: {reason}"),
+            Refused::Errored(reason) => {
+                format!("{probe} probe errored and resulted in unknown state: {reason}")
+            }
+        }
+    }
+}
+
+/// Probes once.
 pub(super) async fn attempt(
     host: &Host,
     container: &Container,
     probe: &Probe,
     container_id: &str,
     ip: &str,
-) -> Result<(), String> {
+) -> Result<(), Refused> {
     let timeout = seconds(probe.timeout_seconds, 1);
-    let port = |port| port_number(port, container).ok_or_else(|| "the port is unknown".to_string());
+    let port = |port| port_number(port, container).ok_or_else(|| Refused::Errored(no_port(port)));
     if let Some(exec) = &probe.exec {
         return exec_probe(host, container_id, exec.command.clone().unwrap_or_default(), timeout).await;
     }
     if let Some(get) = &probe.http_get {
-        return http_probe(get, port(&get.port)?, ip, timeout).await;
+        return Ok(http_probe(get, port(&get.port)?, ip, timeout).await?);
     }
     if let Some(tcp) = &probe.tcp_socket {
         let to = tcp.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(ip);
-        return tcp_probe(to, port(&tcp.port)?, timeout).await;
+        return Ok(tcp_probe(to, port(&tcp.port)?, timeout).await?);
     }
     if let Some(check) = &probe.grpc {
         let number = u16::try_from(check.port).map_err(|error| error.to_string())?;
-        return grpc::check(ip, number, check.service.as_deref().unwrap_or_default(), timeout).await;
+        return Ok(grpc::check(ip, number, check.service.as_deref().unwrap_or_default(), timeout).await?);
     }
-    Err("missing probe handler".to_string())
+    Err(Refused::Errored("missing probe handler".to_string()))
 }
 
-async fn exec_probe(host: &Host, id: &str, cmd: Vec<String>, timeout: Duration) -> Result<(), String> {
+/// What a kubelet says of a name that no port has, which it tries as a number.
+fn no_port(port: &IntOrString) -> String {
+    match port {
+        IntOrString::Int(number) => format!("invalid port number: {number}"),
+        IntOrString::String(name) => format!("strconv.Atoi: parsing {name:?}: invalid syntax"),
+    }
+}
+
+async fn exec_probe(host: &Host, id: &str, cmd: Vec<String>, timeout: Duration) -> Result<(), Refused> {
     let seconds = i64::try_from(timeout.as_secs()).unwrap_or(1);
     let words = cmd.join(" ");
     let request = ExecSyncRequest { container_id: id.to_string(), cmd, timeout: seconds };
     let answer =
         tokio::time::timeout(timeout + Duration::from_secs(5), host.runtime.exec_sync(request)).await;
-    let timed_out = || format!("command timed out: \"{words}\" timed out after {seconds}s");
+    let timed_out = || Refused::Failed(format!("command timed out: \"{words}\" timed out after {seconds}s"));
     let answer = match answer {
         Err(_) => return Err(timed_out()),
         Ok(Err(status)) if status.code() == Code::DeadlineExceeded => return Err(timed_out()),
-        Ok(Err(status)) => return Err(status.message().to_string()),
+        Ok(Err(status)) => return Err(Refused::Errored(rpc_error(&status))),
         Ok(Ok(answer)) => answer,
     };
     if answer.exit_code == 0 {
         return Ok(());
     }
     let output = [answer.stdout, answer.stderr].concat();
-    Err(String::from_utf8_lossy(&output[..output.len().min(OUTPUT_LIMIT)]).into_owned())
+    Err(String::from_utf8_lossy(&output[..output.len().min(OUTPUT_LIMIT)]).into_owned().into())
 }
 
 async fn http_probe(get: &HTTPGetAction, port: u16, ip: &str, timeout: Duration) -> Result<(), String> {
@@ -80,5 +116,19 @@ async fn tcp_probe(to: &str, port: u16, timeout: Duration) -> Result<(), String>
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(dial_error("tcp", &address, &error)),
         Err(_) => Err(format!("dial tcp {address}: i/o timeout")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_asked_is_told_apart() {
+        let name = Refused::Errored(no_port(&IntOrString::String("http".into())));
+        let text = "Readiness probe errored and resulted in unknown state: strconv.Atoi: parsing \"http\": invalid syntax";
+        assert_eq!(name.told("Readiness"), text);
+        assert_eq!(no_port(&IntOrString::Int(0)), "invalid port number: 0");
+        assert_eq!(Refused::from("no".to_owned()).told("Liveness"), "Liveness probe failed: no");
     }
 }

@@ -23,7 +23,8 @@ pub(super) fn mount_tmpfs(directory: &Path, size: Option<u64>) -> io::Result<()>
 
 /// Whether something is mounted on `directory`. Blocks.
 pub(in crate::kubelet) fn is_mounted(directory: &Path) -> io::Result<bool> {
-    Ok(mounts_below(directory)?.iter().any(|mount| mount.point == directory))
+    let place = as_in_table(directory);
+    Ok(mounts_below(directory)?.iter().any(|mount| mount.point == place))
 }
 
 /// Mounts on `target` what is at `source`. Blocks.
@@ -91,7 +92,17 @@ struct Mount {
 fn mounts_below(directory: &Path) -> io::Result<Vec<Mount>> {
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
     let mounts = table.lines().filter_map(mount_of);
-    Ok(mounts.filter(|mount| mount.point.starts_with(directory)).collect())
+    let place = as_in_table(directory);
+    Ok(mounts.filter(|mount| mount.point.starts_with(&place)).collect())
+}
+
+/// What the kernel calls a directory: the links on the way to it are followed (people put a link where the node's data
+/// would be, to another disk). It is not looked at itself: it may be a mount whose server does not answer.
+fn as_in_table(directory: &Path) -> PathBuf {
+    let parent = directory.parent().and_then(|parent| parent.canonicalize().ok());
+    parent
+        .zip(directory.file_name())
+        .map_or_else(|| directory.to_path_buf(), |(parent, name)| parent.join(name))
 }
 
 fn mount_of(line: &str) -> Option<Mount> {
@@ -109,6 +120,18 @@ fn unescape(field: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_behind_a_link_is_what_the_kernel_calls_it() {
+        let root = tempfile::tempdir().unwrap();
+        let real = root.path().canonicalize().unwrap().join("disk");
+        std::fs::create_dir(&real).unwrap();
+        let link = root.path().join("data");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert_eq!(as_in_table(&link.join("pods")), real.join("pods"));
+        assert_eq!(as_in_table(Path::new("/")), Path::new("/"));
+        assert_eq!(as_in_table(&root.path().join("none/below")), root.path().join("none/below"));
+    }
 
     #[test]
     fn mounts_of_other_machines_are_told_apart() {
