@@ -117,6 +117,9 @@ async fn kubectl_forwards_ports() {
         let script = "mkdir -p /tmp/w; echo served > /tmp/w/index.html; httpd -f -p 127.0.0.1:8080 -h /tmp/w";
         run(&lab, lab.container("c", &["sh", "-c", script])).await;
         let front = Front::start(&lab).await;
+        let listens = "until grep -q :1F90 /proc/net/tcp; do sleep 0.1; done";
+        let out = front.kubectl(KUBECTLS[0], &["exec", "p", "--", "sh", "-c", listens]).await;
+        assert_eq!(out.code, 0, "{out:?}");
         for kubectl in KUBECTLS {
             let bodies = front.forwarded(kubectl, 8080, 5).await;
             assert_eq!(bodies, vec!["served\n"; 5], "{kubectl}");
