@@ -71,6 +71,21 @@ fn a_claim_outlives_its_deletion_while_a_pod_has_it() {
 }
 
 #[test]
+fn a_namespace_says_what_keeps_it() {
+    let Some(lab) = Lab::new("namespace_kept") else { return };
+    let held = "apiVersion: v1\nkind: Namespace\nmetadata: {name: held}\n---\napiVersion: v1\nkind: ConfigMap\n\
+                metadata: {name: m, namespace: held, finalizers: [example.com/hold]}\n";
+    lab.create("held.yaml", held).ok();
+    lab.run("delete namespace held --wait=false").ok();
+    lab.until("the reason", "get namespace held -o jsonpath={.status.conditions[*].message}", |text| {
+        text.contains("Some resources are remaining: configmaps. has 1 resource instances")
+            && text.contains("has finalizers remaining: example.com/hold in 1 resource instances")
+    });
+    lab.run(r#"patch configmap m -n held --type=merge -p {"metadata":{"finalizers":null}}"#).ok();
+    lab.until("the namespace to go", "get namespace held", |text| text.contains("NotFound"));
+}
+
+#[test]
 fn endpoints_written_by_hand_become_slices() {
     let Some(lab) = Lab::new("endpoint_mirror") else { return };
     let text = "apiVersion: v1\nkind: Service\nmetadata: {name: db}\nspec: {ports: [{port: 5432}]}\n---\n\

@@ -1,11 +1,16 @@
-//! Namespace deletion: everything in it goes first, then its finalizer.
+//! Namespace deletion: everything in it goes first, the pods before the rest, then its finalizer. Its conditions say what
+//! keeps it.
 
-use super::dynamic;
+mod conditions;
+
+use super::dynamic::{self, Kind};
 use super::informer::{Key, Lister};
-use super::runner::{Next, Reconcile, ignore_not_found, is_not_found};
+use super::runner::{Next, Reconcile, ignore_not_found, is_not_found, message_of};
 use super::wiring::{Plane, Task, WORKERS, Wire};
+use conditions::Outcome;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use std::time::Duration;
@@ -27,13 +32,17 @@ pub(crate) struct Namespaces {
 }
 
 impl Reconcile for Namespaces {
-    /// Empties a terminating namespace and lets it go.
+    /// Empties a terminating namespace and lets it go, or says what keeps it.
     async fn reconcile(&self, key: Key) -> Result<Next, kube::Error> {
         let Some(namespace) = self.namespaces.get(&key) else { return Ok(Next::Wait) };
         if namespace.metadata.deletion_timestamp.is_none() {
             return Ok(Next::Wait);
         }
-        if self.delete_content(&key.name).await? > 0 {
+        let outcome = self.delete_content(&key.name).await;
+        let Some(namespace) = self.tell(Namespace::clone(&namespace), &outcome).await? else {
+            return Ok(Next::Wait);
+        };
+        if !outcome.is_empty() {
             return Ok(Next::After(LOOK_AGAIN));
         }
         self.finalize(&namespace).await?;
@@ -42,22 +51,86 @@ impl Reconcile for Namespaces {
 }
 
 impl Namespaces {
-    /// Asks for the deletion of all objects; answers how many are left.
-    async fn delete_content(&self, namespace: &str) -> Result<usize, kube::Error> {
-        let mut left = 0;
-        for kind in dynamic::deletable(&self.client).await?.into_iter().filter(|kind| kind.namespaced) {
-            let api = kind.api(&self.client, Some(namespace));
-            let objects = match api.list_metadata(&ListParams::default()).await {
-                Ok(list) => list.items,
-                Err(error) if is_not_found(&error) => continue,
-                Err(error) => return Err(error),
-            };
-            left += objects.len();
-            for object in objects.iter().filter(|object| object.metadata.deletion_timestamp.is_none()) {
-                ignore_not_found(api.delete(&object.name_any(), &DeleteParams::background()).await)?;
+    /// Asks for the deletion of all objects: first of the pods, which may need the others until they have ended.
+    async fn delete_content(&self, namespace: &str) -> Outcome {
+        let mut outcome = Outcome::default();
+        let kinds = match dynamic::deletable(&self.client).await {
+            Ok(kinds) => kinds,
+            Err(error) => {
+                outcome.unknown = Some(message_of(&error));
+                return outcome;
+            }
+        };
+        let is_pods = |kind: &Kind| kind.resource.group.is_empty() && kind.resource.plural == "pods";
+        let kinds = kinds.into_iter().filter(|kind| kind.namespaced);
+        let (pods, others): (Vec<Kind>, Vec<Kind>) = kinds.partition(is_pods);
+        for kinds in [pods, others] {
+            for kind in kinds {
+                if let Err(error) = self.delete_kind(&kind, namespace, &mut outcome).await {
+                    outcome.failures.push(message_of(&error));
+                }
+            }
+            if !outcome.is_empty() {
+                break;
             }
         }
-        Ok(left)
+        outcome
+    }
+
+    async fn delete_kind(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        outcome: &mut Outcome,
+    ) -> Result<(), kube::Error> {
+        let api = kind.api(&self.client, Some(namespace));
+        let objects = match api.list_metadata(&ListParams::default()).await {
+            Err(error) if is_not_found(&error) => return Ok(()),
+            list => list?.items,
+        };
+        let mut failure = None;
+        for object in objects {
+            let metadata = match object.metadata.deletion_timestamp {
+                Some(_) => object.metadata,
+                None => match api.delete(&object.name_any(), &DeleteParams::background()).await {
+                    Err(error) if is_not_found(&error) => continue,
+                    Err(error) => {
+                        failure = failure.or(Some(error));
+                        object.metadata
+                    }
+                    Ok(answer) => match answer.left() {
+                        Some(dying) => dying.metadata,
+                        None => continue,
+                    },
+                },
+            };
+            outcome.remains(&format!("{}.{}", kind.resource.plural, kind.resource.group), &metadata);
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Writes down what keeps a namespace, if anything does or did; gives its newest state, unless it is gone.
+    async fn tell(
+        &self,
+        mut namespace: Namespace,
+        outcome: &Outcome,
+    ) -> Result<Option<Namespace>, kube::Error> {
+        let status = namespace.status.get_or_insert_default();
+        let old = status.conditions.take().unwrap_or_default();
+        if outcome.is_empty() && old.is_empty() {
+            return Ok(Some(namespace));
+        }
+        let conditions = outcome.conditions(&old, Timestamp::now());
+        let same = conditions == old;
+        status.conditions = Some(conditions);
+        if same {
+            return Ok(Some(namespace));
+        }
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        match api.replace_status(&namespace.name_any(), &PostParams::default(), &namespace).await {
+            Err(error) if is_not_found(&error) => Ok(None),
+            written => written.map(Some),
+        }
     }
 
     /// Removes the `kubernetes` finalizer through the subresource that exists for it.
