@@ -44,11 +44,38 @@ impl Reconcile for CronJobs {
                 && job.owner_references().iter().any(|owner| Some(&owner.uid) == cron.metadata.uid.as_ref())
         });
         let plan = plan::plan(&cron, &jobs, Timestamp::now());
-        self.act(&cron, plan).await
+        if !plan.surprised {
+            return self.act(&cron, plan).await;
+        }
+        // What the copies do not agree about may be what this controller did a moment ago.
+        let Some((cron, jobs)) = self.look_again(&cron, jobs).await? else { return Ok(Next::Wait) };
+        self.act(&cron, plan::plan(&cron, &jobs, Timestamp::now())).await
     }
 }
 
 impl CronJobs {
+    /// The cron job as it is now, and of its active jobs those that no copy tells of yet.
+    async fn look_again(
+        &self,
+        cron: &CronJob,
+        mut jobs: Vec<Arc<Job>>,
+    ) -> Result<Option<(CronJob, Vec<Arc<Job>>)>, kube::Error> {
+        let api: Api<CronJob> = Api::namespaced(self.client.clone(), &cron.namespace().unwrap_or_default());
+        let present = api.get_opt(&cron.name_any()).await?;
+        let Some(cron) = present.filter(|present| present.metadata.uid == cron.metadata.uid) else {
+            return Ok(None);
+        };
+        let active = cron.status.iter().flat_map(|status| status.active.iter().flatten());
+        for one in active.filter(|one| one.uid.is_some()) {
+            if jobs.iter().any(|job| job.metadata.uid == one.uid) {
+                continue;
+            }
+            let found = self.api(&cron).get_opt(one.name.as_deref().unwrap_or_default()).await?;
+            jobs.extend(found.filter(|job| job.metadata.uid == one.uid).map(Arc::new));
+        }
+        Ok(Some((cron, jobs)))
+    }
+
     async fn act(&self, cron: &CronJob, mut plan: Plan) -> Result<Next, kube::Error> {
         for (severity, reason, message) in std::mem::take(&mut plan.events) {
             self.recorder.record(cron, severity, reason, message);

@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) delete: Vec<Arc<Job>>,
     pub(super) events: Vec<(Severity, &'static str, String)>,
     pub(super) next: Next,
+    /// There is a job that the status does not know, or the other way round.
+    pub(super) surprised: bool,
     scheduled: Option<Timestamp>,
 }
 
@@ -55,6 +57,7 @@ pub(super) fn plan(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) -> Plan {
         delete: Vec::new(),
         events: Vec::new(),
         next: Next::Wait,
+        surprised: false,
         scheduled: None,
     };
     take_stock(&mut plan, jobs);
@@ -88,6 +91,7 @@ fn take_stock(plan: &mut Plan, jobs: &[Arc<Job>]) {
                 let name = job.name_any();
                 let message = format!("Saw a job that the controller did not create or forgot: {name}");
                 plan.warn("UnexpectedJob", message);
+                plan.surprised = true;
             }
             _ => {}
         }
@@ -101,6 +105,7 @@ fn take_stock(plan: &mut Plan, jobs: &[Arc<Job>]) {
         if !exists {
             let name = one.name.clone().unwrap_or_default();
             plan.events.push((Severity::Normal, "MissingJob", format!("Active job went missing: {name}")));
+            plan.surprised = true;
         }
         exists
     });

@@ -24,6 +24,11 @@ pub(super) fn set(
     now: Timestamp,
 ) -> bool {
     let value = if holds { "True" } else { "False" };
+    let known = status.conditions.iter().flatten().any(|condition| condition.type_ == kind);
+    // A condition that never held is not worth saying.
+    if !holds && !known {
+        return false;
+    }
     let conditions = status.conditions.get_or_insert_default();
     if let Some(present) = conditions.iter().find(|condition| condition.type_ == kind)
         && present.status == value
@@ -41,8 +46,6 @@ pub(super) fn set(
     };
     match known.and_then(|at| conditions.get_mut(at)) {
         Some(present) => *present = condition,
-        // A condition that never held is not worth saying.
-        None if !holds => return false,
         None => conditions.push(condition),
     }
     true

@@ -116,3 +116,15 @@ fn histories_keep_the_newest() {
     assert_eq!(plan.status.active, None);
     assert_eq!(plan.status.last_successful_time, Some(Time(at("2026-01-01T00:06:00Z"))));
 }
+
+#[test]
+fn what_copies_disagree_about_is_looked_at_again() {
+    let served = |active: Value| json!({"lastScheduleTime": "2026-01-01T00:05:00Z", "active": active});
+    let now = at("2026-01-01T00:06:00Z");
+    let gone = plan(&cron(json!({}), served(json!([{"name": "c-1", "uid": "c-1"}]))), &[], now);
+    assert_eq!((reasons(&gone), gone.surprised), (vec!["MissingJob"], true));
+    let running = [job("c-1", None, "2026-01-01T00:05:00Z")];
+    let unknown = plan(&cron(json!({}), served(json!([]))), &running, now);
+    assert_eq!((reasons(&unknown), unknown.surprised), (vec!["UnexpectedJob"], true));
+    assert!(!plan(&cron(json!({}), served(json!([{"name": "c-1", "uid": "c-1"}]))), &running, now).surprised);
+}
