@@ -8,6 +8,7 @@ mod network;
 mod quantity;
 mod texts;
 mod urls;
+mod versions;
 
 use cel::common::types::Type;
 use cel::common::value::{CowVal, FromVal};
@@ -30,6 +31,7 @@ pub(super) fn extend(env: &mut Env) -> Result<(), DeclarationError> {
         quantity::extend,
         texts::extend,
         urls::extend,
+        versions::extend,
     ] {
         env.add_extension(extension)?;
     }
