@@ -7,10 +7,12 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::Frame;
+use hyper::body::{Frame, SizeHint};
 use knarr_api::Status;
 use serde::Serialize;
 use serde_json::Value;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 /// Content type of protobuf answers.
 pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
@@ -58,18 +60,46 @@ pub(crate) fn json_bytes(code: u16, bytes: impl Into<Bytes>) -> Answer {
     with_type(code, "application/json", full(bytes))
 }
 
+/// Encoded JSON that ends its line, as whatever Kubernetes encodes does.
+pub(crate) fn json_line(code: u16, bytes: impl Into<Bytes>) -> Answer {
+    with_type(code, "application/json", boxed(Line([bytes.into(), Bytes::from_static(b"\n")].into_iter())))
+}
+
+/// Bytes and what ends their line; none of them are copied.
+struct Line(std::array::IntoIter<Bytes, 2>);
+
+impl hyper::body::Body for Line {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(self.0.next().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.len() == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_slice().iter().map(|bytes| bytes.len() as u64).sum())
+    }
+}
+
 /// A value in the encoding that the client wants.
 pub(crate) fn value(code: u16, encoding: Encoding, value: &Value) -> Answer {
     match encoding {
-        Encoding::Json => json_bytes(code, value.to_string()),
+        Encoding::Json => json_line(code, value.to_string()),
         // Documents of discovery have no message: Go's clients read JSON where the answer says so.
         Encoding::Protobuf => match answers::encode(value) {
             Some(bytes) => with_type(code, PROTOBUF, full(bytes)),
-            None => json_bytes(code, value.to_string()),
+            None => json_line(code, value.to_string()),
         },
         Encoding::Yaml => match serde_saphyr::to_string(value) {
             Ok(text) => with_type(code, "application/yaml", full(text)),
-            Err(error) => json_bytes(500, Status::internal(error).to_json()),
+            Err(error) => json_line(500, Status::internal(error).to_json()),
         },
     }
 }
@@ -80,9 +110,7 @@ pub(crate) fn document(encoding: Encoding, document: &impl Serialize) -> Result<
         let text = serde_saphyr::to_string(document).map_err(Status::internal)?;
         return Ok(with_type(200, "application/yaml", full(text)));
     }
-    let mut text = serde_json::to_vec(document).map_err(Status::internal)?;
-    text.push(b'\n');
-    Ok(json_bytes(200, text))
+    Ok(json_line(200, serde_json::to_vec(document).map_err(Status::internal)?))
 }
 
 /// The same for people: one line for each field, always JSON.
@@ -98,7 +126,7 @@ pub(crate) fn text(code: u16, text: impl Into<Bytes>) -> Answer {
 /// A failure, or a success that is no object.
 pub(crate) fn status(encoding: Encoding, status: &Status) -> Answer {
     match encoding {
-        Encoding::Json => json_bytes(status.code, status.to_json()),
+        Encoding::Json => json_line(status.code, status.to_json()),
         other => value(status.code, other, &status.to_value()),
     }
 }
@@ -116,7 +144,7 @@ pub(crate) fn refuse(status: &Status, accept: &Accept) -> Answer {
 pub(crate) fn object(call: &Call, code: u16, bytes: Bytes) -> Result<Answer, Status> {
     let (encoding, shape) = call.accept.get(&call.resource)?;
     if (encoding, shape) == (Encoding::Json, Shape::Object) {
-        return Ok(json_bytes(code, bytes));
+        return Ok(json_line(code, bytes));
     }
     let object: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
     if let Shape::Metadata(Partial { list: true, .. }) = shape {

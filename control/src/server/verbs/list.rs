@@ -215,7 +215,7 @@ pub(super) fn revision(call: &Call) -> Result<Option<Revision>, Status> {
     call.query.get("resourceVersion").map(parse).transpose()
 }
 
-/// `{"kind":...,"items":[` one entry after the other `]}`, in pieces of about 64 KiB.
+/// `{"kind":...,"items":[` one entry after the other `]}` and the end of the line, in pieces of about 64 KiB.
 fn stream(call: &Call, entries: Vec<Arc<Entry>>, metadata: &Value) -> Answer {
     let resource = call.resource.clone();
     let head = format!(
@@ -261,7 +261,7 @@ impl Iterator for Pieces {
         }
         while self.pending.len() < CHUNK {
             let Some(entry) = self.entries.next() else {
-                self.pending.extend_from_slice(b"]}");
+                self.pending.extend_from_slice(b"]}\n");
                 self.done = true;
                 break;
             };
