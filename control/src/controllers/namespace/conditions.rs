@@ -5,6 +5,9 @@ use k8s_openapi::api::core::v1::NamespaceCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use std::collections::BTreeMap;
 
+/// Type of a condition, reason and words of the good news, and the bad news if there are any.
+type Finding = (&'static str, [&'static str; 2], Option<(&'static str, String)>);
+
 /// What one attempt to empty a namespace came to.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
@@ -32,8 +35,7 @@ impl Outcome {
         }
     }
 
-    /// Type, the good news, the bad news if there are any.
-    fn findings(&self) -> [(&'static str, [&'static str; 2], Option<(&'static str, String)>); 5] {
+    fn findings(&self) -> [Finding; 5] {
         let counted = |counts: &BTreeMap<String, usize>, word: &str| {
             let parts: Vec<String> = counts
                 .iter()
@@ -114,9 +116,11 @@ mod tests {
     fn what_keeps_a_namespace_is_said_and_taken_back() {
         let (first, later) =
             ("2026-01-01T00:00:00Z".parse().unwrap(), "2026-01-01T00:01:00Z".parse().unwrap());
-        let mut held = Outcome::default();
-        held.remaining = BTreeMap::from([("configmaps.".into(), 1), ("jobs.batch".into(), 2)]);
-        held.finalizers = BTreeMap::from([("example.com/hold".into(), 1)]);
+        let held = Outcome {
+            remaining: BTreeMap::from([("configmaps.".into(), 1), ("jobs.batch".into(), 2)]),
+            finalizers: BTreeMap::from([("example.com/hold".into(), 1)]),
+            ..Outcome::default()
+        };
         let conditions = held.conditions(&[], first);
         let said: Vec<String> = conditions
             .iter()
