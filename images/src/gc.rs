@@ -65,8 +65,12 @@ fn with_all_beneath(parts: &Parts, tops: impl IntoIterator<Item = Digest>) -> Re
     for top in tops {
         let mut next = Some(top);
         while let Some(chain) = next.take().filter(|chain| !layers.contains(chain)) {
-            next = parts.layers.record(&chain)?.and_then(|record| record.parent);
+            let record = parts.layers.record(&chain)?;
             layers.insert(chain);
+            if let Some(record) = record {
+                next = record.parent.filter(|_| record.beneath.is_empty());
+                layers.extend(record.beneath);
+            }
         }
     }
     Ok(layers)

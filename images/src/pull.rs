@@ -188,14 +188,28 @@ impl Work {
         Ok(bytes)
     }
 
+    /// The layers that are there, whole, in the store; nobody takes them away while the lease stands.
+    async fn present(&self, plan: &[LayerPlan]) -> Result<Vec<bool>> {
+        let (parts, plan) = (self.parts.clone(), plan.to_vec());
+        let is_here = move |layer: &LayerPlan| {
+            Ok(parts.layers.has(&layer.chain_id) && parts.content.stat(&layer.blob.digest)?.is_some())
+        };
+        blocking(move || plan.iter().map(is_here).collect()).await
+    }
+
     /// All layers; the first failure stops the others.
     async fn layers(&self, plan: &[LayerPlan]) -> Result<()> {
+        let present = self.present(plan).await?;
         let permits = Semaphore::new(parallelism(self.parts.options.parallel));
         let done: Vec<watch::Sender<bool>> = plan.iter().map(|_| watch::Sender::new(false)).collect();
         let mut order: Vec<usize> = (0..plan.len()).collect();
         order.sort_by_key(|index| std::cmp::Reverse(plan.get(*index).map(|layer| layer.blob.size)));
         let tasks = order.into_iter().filter_map(|index| {
             let (layer, finished) = (plan.get(index)?, done.get(index)?);
+            if present.get(index) == Some(&true) {
+                self.finish(layer, finished, true);
+                return None;
+            }
             let below = index.checked_sub(1).and_then(|below| done.get(below)).map(watch::Sender::subscribe);
             Some(self.layer(layer, &permits, below, finished))
         });
@@ -221,12 +235,14 @@ impl Work {
         if let Some((Some(stage), unpacked)) = unpacked {
             blocking(move || stage.commit(unpacked)).await?;
         }
-        finished.send_replace(true);
-        tell(
-            self.progress.as_ref(),
-            Progress::Done { layer: layer.blob.digest.to_string(), already_present },
-        );
+        self.finish(layer, finished, already_present);
         Ok(())
+    }
+
+    fn finish(&self, layer: &LayerPlan, finished: &watch::Sender<bool>, already_present: bool) {
+        finished.send_replace(true);
+        let layer = layer.blob.digest.to_string();
+        tell(self.progress.as_ref(), Progress::Done { layer, already_present });
     }
 
     /// None where both the blob and the unpacked layer are there already.

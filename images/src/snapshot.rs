@@ -46,6 +46,9 @@ pub(crate) trait Snapshotter: Debug + Send + Sync {
     /// The directory of a snapshot's own writes, as overlayfs keeps them, and the layer it stands on.
     fn writes(&self, key: &str) -> Result<(PathBuf, Option<Digest>)>;
 
+    /// The layer that a snapshot stands on; none where there is no such snapshot.
+    fn parent(&self, key: &str) -> Option<Digest>;
+
     /// Every snapshot and the layer it stands on.
     fn walk(&self) -> Result<Vec<(String, Option<Digest>)>>;
 
@@ -115,8 +118,8 @@ impl Shelf {
         wanted: &Record,
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<()> {
-        if self.record(key)?.is_none() {
-            self.create(key, wanted, fill)?;
+        if self.record(key)?.is_none() && self.create(key, wanted, fill)? {
+            return Ok(());
         }
         if self.expect(key)? == *wanted {
             return Ok(());
@@ -124,8 +127,9 @@ impl Shelf {
         Err(Error::invalid(format!("snapshot {key}: already exists with another parent or access")))
     }
 
-    /// Builds a snapshot's directory aside and then gives it its name, so that it is there whole or not at all.
-    fn create(&self, key: &str, record: &Record, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    /// Builds a snapshot's directory aside and then gives it its name, so that it is there whole or not at all. Not made
+    /// where somebody else has made it meanwhile.
+    fn create(&self, key: &str, record: &Record, fill: impl FnOnce(&Path) -> Result<()>) -> Result<bool> {
         let destination = self.path(key)?;
         let staging = tempfile::Builder::new().prefix("snapshot-").tempdir_in(&self.staging);
         let staging = staging.map_err(|e| Error::path("mkdir in", &self.staging, e))?;
@@ -137,10 +141,12 @@ impl Shelf {
             Ok(()) => {
                 // It has another name now; nothing is left to remove.
                 let _ = staging.keep();
-                Ok(())
+                Ok(true)
             }
             // Somebody else made it meanwhile; with another parent or access that is for the caller to notice.
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOTEMPTY.raw_os_error()) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOTEMPTY.raw_os_error()) => {
+                Ok(false)
+            }
             Err(error) => Err(Error::path("rename to", &destination, error)),
         }
     }

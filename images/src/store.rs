@@ -142,9 +142,13 @@ impl ImageStore {
 
     /// Removes a snapshot and what was written to it. Idempotent. Its files are deleted in the background.
     pub fn remove_snapshot(&self, key: &str) -> Result<()> {
+        let top = self.inner.snapshots.parent(key);
         self.inner.snapshots.remove(key)?;
         self.inner.empty_trash();
-        self.inner.unmount_unused()
+        match top.filter(|top| self.inner.layers.has(top)) {
+            Some(top) => self.inner.unmount_left(&top),
+            None => self.inner.unmount_unused(),
+        }
     }
 
     /// Takes off the mounts of layers that no snapshot stands on: one whose maker was killed may have mounted its layers

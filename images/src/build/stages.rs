@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn triggers_are_foreseen() {
-        let text = "FROM a AS files\nFROM b AS made\nONBUILD COPY --from=files x y\nFROM made\nFROM img\n";
+        let text = "FROM a AS first\nFROM b AS made\nONBUILD COPY --from=first x y\nFROM made\nFROM img\n";
         let mut graph = plan(text, Some("2")).unwrap();
         assert_eq!(graph.needed(), BTreeSet::from([0, 1, 2]));
         graph.target = 3;

@@ -26,7 +26,7 @@ const MAX_PIECE: usize = 128 << 10;
 pub(crate) type Body = UnsyncBoxBody<Bytes, Error>;
 type HttpsClient = Client<HttpsConnector<Connector>, Body>;
 
-/// The connections of one kind of TLS.
+/// The connections of one kind of TLS, or of none.
 #[derive(Debug, Clone)]
 struct Pool {
     client: HttpsClient,
@@ -44,7 +44,7 @@ pub(crate) struct Transport {
     patience: Patience,
     proxies: Proxies,
     /// Held only to look up or insert; never across a wait.
-    pools: Mutex<HashMap<TlsSettings, Pool>>,
+    pools: Mutex<HashMap<Option<TlsSettings>, Pool>>,
 }
 
 impl Transport {
@@ -64,7 +64,8 @@ impl Transport {
         mut request: Request<Body>,
         uploads: bool,
     ) -> Result<Response<Incoming>> {
-        let pool = self.pool(tls).await?;
+        let plain = request.uri().scheme() == Some(&http::uri::Scheme::HTTP);
+        let pool = self.pool(Some(tls).filter(|_| !plain)).await?;
         let target = request.uri().clone();
         let host = target.authority().map(ToString::to_string).unwrap_or_default();
         if let Some(proof) = pool.connector.authorization(&target) {
@@ -81,11 +82,13 @@ impl Transport {
         response.map_err(|error| unavailable(format!("{host}: {}", chain(&error))))
     }
 
-    async fn pool(&self, tls: &TlsSettings) -> Result<Pool> {
-        if let Some(pool) = lock(&self.pools).get(tls) {
+    async fn pool(&self, tls: Option<&TlsSettings>) -> Result<Pool> {
+        let key = tls.cloned();
+        if let Some(pool) = lock(&self.pools).get(&key) {
             return Ok(pool.clone());
         }
-        let settings = tls.clone();
+        // The system's roots are hundreds of files: plain HTTP does not wait for them.
+        let settings = key.clone().unwrap_or(TlsSettings { skip_verify: true, ..TlsSettings::default() });
         let config = tokio::task::spawn_blocking(move || client_config(&settings)).await;
         let config = config.map_err(|e| Error::new(ErrorKind::Io, format!("load certificates: {e}")))??;
         let mut tcp = HttpConnector::new();
@@ -103,7 +106,7 @@ impl Transport {
             .http1_max_buf_size(MAX_PIECE)
             .build(https);
         let pool = Pool { client, connector };
-        Ok(lock(&self.pools).entry(tls.clone()).or_insert(pool).clone())
+        Ok(lock(&self.pools).entry(key).or_insert(pool).clone())
     }
 }
 

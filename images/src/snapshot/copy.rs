@@ -64,6 +64,10 @@ impl Snapshotter for Copy {
         Err(Error::unsupported("telling what a container wrote, without overlayfs"))
     }
 
+    fn parent(&self, key: &str) -> Option<Digest> {
+        self.shelf.record(key).ok().flatten().and_then(|record| record.parent)
+    }
+
     fn walk(&self) -> Result<Vec<(String, Option<Digest>)>> {
         self.shelf.walk()
     }

@@ -32,6 +32,10 @@ use std::sync::{Arc, OnceLock};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LayerRecord {
     pub(crate) parent: Option<Digest>,
+    /// Every layer beneath, the topmost first, so that a stack of a hundred is known from one file; records of before
+    /// name their parent alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) beneath: Vec<Digest>,
     pub(crate) diff_id: Digest,
     /// Bytes and inodes of its files.
     pub(crate) bytes: u64,
@@ -86,6 +90,11 @@ impl Layers {
         }
     }
 
+    /// Whether a layer is there.
+    pub(crate) fn has(&self, chain: &Digest) -> bool {
+        self.path(chain).join(RECORD).exists()
+    }
+
     /// From this layer down, the topmost first.
     pub(crate) fn stack(&self, chain: Option<&Digest>) -> Result<Vec<Digest>> {
         let mut stack = Vec::new();
@@ -95,7 +104,8 @@ impl Layers {
             let record =
                 record.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("layer {chain}: not found")))?;
             stack.push(chain);
-            next = record.parent;
+            next = if record.beneath.is_empty() { record.parent } else { None };
+            stack.extend(record.beneath);
         }
         Ok(stack)
     }
@@ -128,10 +138,10 @@ impl Layers {
         Ok(files)
     }
 
-    /// Takes off the images that no snapshot stands on; containers that were started from them keep what they have.
-    /// The caller holds the store's lock exclusively: a snapshot comes to be under the shared one.
-    pub(crate) fn unmount_unused(&self, used: &HashSet<Digest>) -> Result<()> {
-        for chain in self.walk()?.iter().filter(|chain| !used.contains(chain)) {
+    /// Takes off those of the images that no snapshot stands on; containers that were started from them keep what they
+    /// have. The caller holds the store's lock exclusively: a snapshot comes to be under the shared one.
+    pub(crate) fn unmount_unused(&self, of: &[Digest], used: &HashSet<Digest>) -> Result<()> {
+        for chain in of.iter().filter(|chain| !used.contains(chain) && self.has(chain)) {
             let files = self.path(chain).join(FILES);
             if is_mounted(&files)? {
                 Mount::unmount(&files)?;
@@ -244,6 +254,7 @@ impl Stage {
         }
         let record = LayerRecord {
             parent: self.plan.parent.clone(),
+            beneath: self.layers.stack(self.plan.parent.as_ref())?,
             diff_id: self.plan.diff_id.clone(),
             bytes: unpacked.bytes,
             inodes: unpacked.inodes,

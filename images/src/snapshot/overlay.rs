@@ -24,17 +24,16 @@ impl Overlay {
         Ok(Self { shelf: Shelf::open(root)?, layers })
     }
 
-    fn mounts_of(&self, key: &str, record: &Record) -> Result<Vec<Mount>> {
+    fn mounts_of(&self, key: &str, record: &Record, lower: &[PathBuf]) -> Result<Vec<Mount>> {
         let directory = self.shelf.path(key)?;
         if !directory.join(WORK).exists() {
             // A copy of everything, from when the kernel refused.
             return Ok(vec![Mount::bind(&directory.join(UPPER), record.access == Access::ReadOnly)]);
         }
-        let lower = self.layers.roots(record.parent.as_ref())?;
         Ok(vec![match record.access {
             Access::ReadOnly if lower.is_empty() => Mount::bind(&directory.join(UPPER), true),
-            Access::ReadOnly => read_only(&lower),
-            Access::ReadWrite => writable(&lower, &directory, &[]),
+            Access::ReadOnly => read_only(lower),
+            Access::ReadWrite => writable(lower, &directory, &[]),
         }])
     }
 }
@@ -92,15 +91,17 @@ pub(crate) fn fill(directory: &Path, lower: &[PathBuf]) -> Result<()> {
 impl Snapshotter for Overlay {
     fn prepare(&self, key: &str, parent: Option<&Digest>, access: Access) -> Result<Vec<Mount>> {
         let wanted = Record { parent: parent.cloned(), access };
-        self.shelf.ensure(key, &wanted, |directory| fill(directory, &self.layers.roots(parent)?))?;
+        let lower = self.layers.roots(parent)?;
+        self.shelf.ensure(key, &wanted, |directory| fill(directory, &lower))?;
         if let Some(parent) = parent {
             self.layers.touch(parent)?;
         }
-        self.mounts_of(key, &wanted)
+        self.mounts_of(key, &wanted, &lower)
     }
 
     fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
-        self.mounts_of(key, &self.shelf.expect(key)?)
+        let record = self.shelf.expect(key)?;
+        self.mounts_of(key, &record, &self.layers.roots(record.parent.as_ref())?)
     }
 
     fn remove(&self, key: &str) -> Result<()> {
@@ -110,6 +111,10 @@ impl Snapshotter for Overlay {
     fn writes(&self, key: &str) -> Result<(PathBuf, Option<Digest>)> {
         let record = self.shelf.expect(key)?;
         Ok((self.shelf.path(key)?.join(UPPER), record.parent))
+    }
+
+    fn parent(&self, key: &str) -> Option<Digest> {
+        self.shelf.record(key).ok().flatten().and_then(|record| record.parent)
     }
 
     fn walk(&self) -> Result<Vec<(String, Option<Digest>)>> {

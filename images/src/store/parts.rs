@@ -3,6 +3,7 @@
 use crate::catalog::{Catalog, CatalogFile};
 use crate::content::{BlobDirectory, ContentStore};
 use crate::credentials::Credentials;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::gc::{Collected, collect, empty_trash, under_snapshots};
 use crate::lease::Leases;
@@ -129,13 +130,19 @@ impl Parts {
     /// Takes off the mounts of layers that no snapshot needs any more.
     pub(crate) fn unmount_unused(&self) -> Result<()> {
         let _alone = FileLock::exclusive(&self.lock)?;
-        self.layers.unmount_unused(&under_snapshots(self)?)
+        self.layers.unmount_unused(&self.layers.walk()?, &under_snapshots(self)?)
+    }
+
+    /// The same for what a snapshot stood on that was removed: nothing else can have become idle.
+    pub(crate) fn unmount_left(&self, top: &Digest) -> Result<()> {
+        let _alone = FileLock::exclusive(&self.lock)?;
+        self.layers.unmount_unused(&self.layers.stack(Some(top))?, &under_snapshots(self)?)
     }
 
     /// The same for all of them, for somebody who ends the machine's use of the store.
     pub(crate) fn unmount_all(&self) -> Result<()> {
         let _alone = FileLock::exclusive(&self.lock)?;
-        self.layers.unmount_unused(&HashSet::new())
+        self.layers.unmount_unused(&self.layers.walk()?, &HashSet::new())
     }
 
     /// Deletes what was taken away, behind the caller's back: unlinking 50,000 files takes a second. What is not
