@@ -1,6 +1,6 @@
 //! Docker's other names, led to what they are names of.
 
-use crate::args::{Container, Containers, Image, Word};
+use crate::args::{Builders, Container, Containers, Image, Word};
 use crate::settings::Settings;
 use crate::{image, standalone, system};
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ pub(crate) async fn run(settings: Settings, word: Word) -> anyhow::Result<ExitCo
         Word::Push(arguments) => Image::Push(arguments),
         Word::Rmi(arguments) => Image::Rm(arguments),
         Word::Tag(arguments) => Image::Tag(arguments),
-        Word::Build(arguments) => Image::Build(arguments),
+        Word::Build(arguments) | Word::Buildx(Builders::Build(arguments)) => Image::Build(arguments),
         Word::Save(arguments) => Image::Save(arguments),
         Word::Load(arguments) => Image::Load(arguments),
         Word::Import(arguments) => Image::Import(arguments),

@@ -314,3 +314,50 @@ fn what_is_here() {
     let refused = lab.0.knarr(&["network", "inspect", "mine"]).failed();
     assert!(refused.contains("network mine not found"), "{refused}");
 }
+
+/// As Docker's documentation writes them.
+#[test]
+fn templates_of_dockers_documentation() {
+    let lab = Lab::new();
+    let name = &*named("shown");
+    lab.run(&[
+        "-d",
+        "--name",
+        name,
+        "-l",
+        "com.example.kind=web",
+        "--network",
+        "none",
+        "base:1",
+        "sleep",
+        "600",
+    ])
+    .ok();
+    for (template, expected) in [
+        ("{{range $key, $value := .Config.Labels}}{{$key}}={{$value}}{{end}}", "com.example.kind=web"),
+        ("{{index .Config.Labels \"com.example.kind\"}}{{index .Config.Labels \"none\"}}", "web"),
+        (
+            "{{range $name, $net := .NetworkSettings.Networks}}{{$name}}:{{len $net.IPAddress}}{{end}}",
+            "none:0",
+        ),
+        ("{{join .Config.Cmd \"+\"}} {{(index .Config.Cmd 1)}}", "sleep+600 600"),
+        (
+            "{{if and .State.Running (eq .State.ExitCode 0)}}up{{else if .State.Dead}}dead{{else}}down{{end}}",
+            "up",
+        ),
+        ("{{with $s := .State}}{{$s.Status | upper | printf \"%-8s|\"}}{{end}}", "RUNNING |"),
+        ("{{range $i, $word := split .Config.Image \":\"}}{{if $i}}/{{end}}{{$word}}{{end}}", "base/1"),
+        (
+            "{{range $p, $to := .NetworkSettings.Ports}}{{$p}} {{(index $to 0).HostPort}}{{else}}none{{end}}",
+            "none",
+        ),
+    ] {
+        assert_eq!(lab.knarr(&["inspect", "-f", template, name]), format!("{expected}\n"), "{template}");
+    }
+    let table = "table {{.Names}}\t{{.Label \"com.example.kind\"}}\t{{title .State}}";
+    let listed = words(&lab.knarr(&["ps", "--filter", &format!("name={name}"), "--format", table]));
+    assert_eq!(listed, [vec!["NAMES", "KIND", "STATE"], vec![name, "web", "Running"]]);
+    let refused = lab.0.knarr(&["ps", "--format", "{{frob .Names}}"]).failed();
+    assert!(refused.contains("template parsing error: function \"frob\" not defined"), "{refused}");
+    lab.knarr(&["rm", "-f", name]);
+}

@@ -49,6 +49,19 @@ fn containers_know_each_other_by_name() {
     stays(&lab, &web, &["--network", "name=mine,alias=front"]);
     let address = field(&lab, &web, "{{.NetworkSettings.Networks.mine.IPAddress}}");
     assert!(hosts().contains(&format!("{address}\t{web} front\n")), "{}", hosts());
+    let part = field(
+        &lab,
+        &web,
+        "{{range $n, $e := .NetworkSettings.Networks}}{{$n}} {{$e.Gateway}} {{$e.MacAddress}}{{end}}",
+    );
+    let seen = lab.knarr(&[
+        "exec",
+        &web,
+        "sh",
+        "-c",
+        "echo mine $(ip route | awk '/default/ {print $3}') $(cat /sys/class/net/eth0/address)",
+    ]);
+    assert_eq!(part, seen.trim());
     lab.knarr(&["exec", &db, "sh", "-c", "echo 1.2.3.4 added >> /etc/hosts"]);
     let other = named("net-other");
     lab.knarr(&["rename", &web, &other]);

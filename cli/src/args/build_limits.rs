@@ -50,6 +50,11 @@ pub(crate) struct SameAnyway {
     force_rm: Option<String>,
     #[arg(long, hide = true)]
     compress: bool,
+    /// Nothing more can be told
+    #[arg(short = 'D', long, hide = true)]
+    debug: bool,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    disable_content_trust: Option<String>,
     #[arg(long, hide = true)]
     cache_from: Vec<String>,
     #[arg(long, hide = true)]

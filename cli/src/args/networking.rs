@@ -27,6 +27,9 @@ pub(crate) enum Network {
         /// json, or a template such as '{{.Driver}}'
         #[arg(short, long, value_name = "TEMPLATE")]
         format: Option<String>,
+        /// All is told anyway
+        #[arg(short, long, hide = true)]
+        verbose: bool,
         #[arg(required = true, value_name = "NETWORK")]
         names: Vec<String>,
     },
@@ -76,6 +79,15 @@ pub(crate) struct CreateNetwork {
     /// So it is anyway
     #[arg(long)]
     pub(crate) attachable: bool,
+    /// So it is anyway
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = ["true"])]
+    pub(crate) ipv4: Option<String>,
+    #[allow(missing_docs)]
+    #[arg(long, hide = true, value_parser = ["local"])]
+    pub(crate) scope: Option<String>,
+    #[allow(missing_docs)]
+    #[arg(long, hide = true, value_parser = ["default"])]
+    pub(crate) ipam_driver: Option<String>,
     #[allow(missing_docs)]
     pub(crate) name: String,
 }

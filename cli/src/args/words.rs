@@ -18,6 +18,9 @@ pub(crate) enum Word {
     Tag(Tag),
     /// Build an image from a Dockerfile (image build)
     Build(Box<Build>),
+    /// Docker's other name of build (buildx build, builder build)
+    #[command(subcommand, hide = true, alias = "builder")]
+    Buildx(Builders),
     /// Write images as an archive (image save)
     Save(Save),
     /// Read images from an archive (image load)
@@ -36,6 +39,14 @@ pub(crate) enum Word {
     Info(Shown),
     /// Versions of knarr and of what it runs
     Version(Shown),
+}
+
+/// `knarr buildx`: there is one builder, which needs no looking after.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Builders {
+    /// Build an image from a Dockerfile (image build)
+    #[command(alias = "b")]
+    Build(Box<Build>),
 }
 
 /// `knarr container`.

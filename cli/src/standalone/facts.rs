@@ -1,6 +1,7 @@
 //! Everything known about one container, for `ps`, `inspect` and their like.
 
 use super::health::Health;
+use super::networks::endpoint;
 use super::networks::record::Record;
 use super::restarts::{self, History};
 use super::{Standalone, is_left_over, places, plan, run, volumes};
@@ -149,6 +150,11 @@ impl Facts {
             words.split_first().map_or((Value::Null, &[][..]), |(first, rest)| (first.clone(), rest));
         let running = status.state() == ContainerState::ContainerRunning;
         let network = self.network();
+        let end = endpoint::of(settings, network, &status.id, (&self.address, &self.second_address));
+        let mut part = endpoint::shared(&end);
+        part["SandboxID"] = json!(if end["EndpointID"] == "" { "" } else { self.status.id.as_str() });
+        part["Ports"] = self.options["PortBindings"].clone();
+        part["Networks"] = json!({network: end});
         let mut document = json!({
             "Id": status.id,
             "Created": time(status.created_at),
@@ -162,6 +168,10 @@ impl Facts {
             },
             "Image": status.image_id,
             "LogPath": log_file,
+            "Platform": "linux",
+            "Driver": "overlay",
+            "ProcessLabel": "", "MountLabel": "", "AppArmorProfile": process["apparmorProfile"].as_str().unwrap_or(""),
+            "ExecIDs": Value::Null,
             "Name": format!("/{}", self.name),
             "RestartCount": self.history.count,
             "HostConfig": self.options,
@@ -172,12 +182,7 @@ impl Facts {
                 "Labels": plan::own_labels(&status.labels),
                 "StopSignal": status.stop_signal().as_str_name().trim_start_matches("SIGNAL_"),
             },
-            "NetworkSettings": {
-                "IPAddress": self.address,
-                "GlobalIPv6Address": self.second_address,
-                "Ports": self.options["PortBindings"],
-                "Networks": {network: {"IPAddress": self.address, "GlobalIPv6Address": self.second_address}},
-            },
+            "NetworkSettings": part,
         });
         // As Docker does it: there without a check is nothing at all.
         if let Some(health) = &self.health {

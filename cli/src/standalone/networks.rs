@@ -2,6 +2,7 @@
 //! each other by name (`names`).
 
 mod create;
+pub(crate) mod endpoint;
 pub(crate) mod names;
 pub(crate) mod record;
 pub(crate) mod remove;
@@ -31,7 +32,7 @@ pub(crate) async fn run(settings: &Settings, command: Command) -> anyhow::Result
         Command::Ls(arguments) => list(settings, &arguments).await,
         Command::Rm { names, force } => remove::run(settings, &names, force).await,
         Command::Prune { filter, force: _ } => remove::prune(settings, &filter).await,
-        Command::Inspect { format, names } => {
+        Command::Inspect { format, names, verbose: _ } => {
             let facts = ps::facts(settings).await?;
             let found = names.iter().map(|name| document(settings, name, &facts));
             let found = found.collect::<anyhow::Result<Vec<_>>>()?;
@@ -44,13 +45,13 @@ pub(crate) async fn run(settings: &Settings, command: Command) -> anyhow::Result
 }
 
 /// One of either kind.
-enum Known {
+pub(super) enum Known {
     BuiltIn(&'static str, &'static str),
     Made(Box<Record>),
 }
 
 impl Known {
-    fn all(settings: &Settings) -> anyhow::Result<Vec<Self>> {
+    pub(super) fn all(settings: &Settings) -> anyhow::Result<Vec<Self>> {
         let mut all: Vec<Self> =
             NETWORKS.into_iter().map(|(name, driver)| Self::BuiltIn(name, driver)).collect();
         all.extend(record::all(settings)?.into_iter().map(|record| Self::Made(Box::new(record))));
@@ -58,7 +59,7 @@ impl Known {
         Ok(all)
     }
 
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         match self {
             Self::BuiltIn(name, _) => name,
             Self::Made(record) => &record.name,
@@ -73,7 +74,7 @@ impl Known {
     }
 
     /// That of one that is always there is the same for as long as the settings are the same.
-    fn id(&self, settings: &Settings) -> String {
+    pub(super) fn id(&self, settings: &Settings) -> String {
         match self {
             Self::BuiltIn(name, _) => {
                 let known = format!("{} {name}", settings.node.run_network.bridge);
