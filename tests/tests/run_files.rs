@@ -165,6 +165,27 @@ fn volumes_outlive_containers() {
     lab.knarr(&["rm", "-f", c]);
     assert_eq!(lab.knarr(&["volume", "rm", "data"]), "data\n");
     assert!(lab.0.knarr(&["volume", "rm", "data"]).failed().contains("no such volume: data"));
+    let device = lab.0.path("device");
+    std::fs::create_dir(&device).unwrap();
+    std::fs::write(device.join("of-machine"), "x").unwrap();
+    let option = format!("device={}", device.display());
+    let bound = ["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", &option, "bound"];
+    assert_eq!((lab.knarr(&bound), lab.knarr(&bound)), ("bound\n".into(), "bound\n".into()));
+    let listed = lab.run(&["--rm", "-v", "bound:/srv", "base:2", "sh", "-c", "ls /srv; touch /srv/made"]);
+    assert_eq!(listed.ok(), "of-machine\n");
+    assert_eq!(lab.knarr(&["volume", "inspect", "-f", "{{.Options.o}}", "bound"]), "bind\n");
+    lab.run(&["-d", "--name", c, "-v", "bound:/d", "base:1", "sleep", "1000"]).ok();
+    assert!(lab.0.knarr(&["volume", "rm", "bound"]).failed().contains("volume is in use"));
+    lab.knarr(&["rm", "-f", c]);
+    lab.knarr(&["volume", "rm", "bound"]);
+    assert!(device.join("made").exists() && device.join("of-machine").exists(), "the directory stays");
+    lab.knarr(&[&bound[..8], &["lost"]].concat());
+    std::fs::remove_dir_all(&device).unwrap();
+    let refused = lab.run(&["--rm", "-v", "lost:/d", "base:1", "true"]);
+    assert!(refused.code == 125 && refused.err.contains("failed to mount local volume"), "{refused:?}");
+    let refused =
+        lab.0.knarr(&["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "memory"]).failed();
+    assert!(refused.contains("only o=bind of a directory is supported"), "{refused}");
     let relative = lab.0.path("relative");
     assert_eq!(lab.run(&["--rm", "-v", "./relative:/r", "base:1", "touch", "/r/x"]).code, 0);
     assert!(relative.join("x").exists(), "a missing directory is made");

@@ -5,16 +5,7 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Volume {
     /// Make a volume and print its name
-    Create {
-        /// NAME=VALUE
-        #[arg(long, value_name = "NAME=VALUE")]
-        label: Vec<String>,
-        /// local, which is the only one
-        #[arg(short, long, default_value = "local", value_parser = ["local"])]
-        driver: String,
-        #[allow(missing_docs)]
-        name: Option<String>,
-    },
+    Create(CreateVolume),
     /// List volumes
     #[command(visible_alias = "list")]
     Ls(LsVolumes),
@@ -47,6 +38,24 @@ pub(crate) enum Volume {
         #[arg(short, long)]
         force: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateVolume {
+    /// NAME=VALUE
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// local, which is the only one
+    #[arg(short, long, default_value = "local", value_parser = ["local"])]
+    pub(crate) driver: String,
+    /// type=none, o=bind, device=DIRECTORY: a directory of this machine
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) opt: Vec<String>,
+    #[allow(missing_docs)]
+    #[arg(long = "name", hide = true, value_name = "NAME", conflicts_with = "name")]
+    pub(crate) also_name: Option<String>,
+    #[allow(missing_docs)]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, Args)]

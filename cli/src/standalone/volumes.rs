@@ -1,15 +1,18 @@
 //! Named volumes: directories that outlive containers.
 //!
 //! ```text
-//! DATA_DIR/run-volumes/NAME/_data    the contents; a new volume begins with what the image has at its place
+//! DATA_DIR/run-volumes/NAME/_data    the contents; a new volume begins with what the image has at its place. A link, where
+//!                                    the volume stands for a directory of this machine (`options`)
 //! DATA_DIR/run-volumes/NAME/of       the container that it was made for, where it was given no name
 //! DATA_DIR/run-volumes/NAME/labels   its labels, one NAME=VALUE a line, where it has any
 //! ```
 
+mod options;
+
 use super::each::each;
 use super::plan::mounts::{At, Wish, check_name, volumes_from};
 use super::{Standalone, places, plan};
-use crate::args::{LsVolumes, Volume as Command};
+use crate::args::{CreateVolume, LsVolumes, Volume as Command};
 use crate::events::Journal;
 use crate::image::listed::parsed_bool;
 use crate::settings::Settings;
@@ -27,7 +30,7 @@ const DATA: &str = "_data";
 /// One of the volume commands.
 pub(super) async fn run(settings: &Settings, command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Create { label, driver: _, name } => create(settings, name, &label),
+        Command::Create(wanted) => create(settings, wanted),
         Command::Ls(arguments) => list(settings, &arguments).await,
         Command::Inspect { format, names } => inspect(settings, format.as_deref(), &names),
         Command::Rm { force, names } => {
@@ -51,20 +54,26 @@ pub(super) async fn run(settings: &Settings, command: Command) -> anyhow::Result
 
 /// The volume whose contents lie there.
 pub(crate) fn name_of(settings: &Settings, path: &Path) -> Option<String> {
-    let inside = path.strip_prefix(root(settings)).ok()?;
+    let Ok(inside) = path.strip_prefix(root(settings)) else {
+        return standing_for(settings, path).next();
+    };
     let (name, rest) = (inside.iter().next()?, inside.iter().nth(1)?);
     (rest == DATA).then(|| name.to_string_lossy().into_owned())
 }
 
-fn create(settings: &Settings, name: Option<String>, labels: &[String]) -> anyhow::Result<()> {
-    let name = match name {
+fn create(settings: &Settings, wanted: CreateVolume) -> anyhow::Result<()> {
+    let name = match wanted.name.or(wanted.also_name) {
         Some(name) => name,
         None => places::random()?,
     };
     check_name(&name)?;
-    make(settings, &name)?;
-    if !labels.is_empty() {
-        std::fs::write(directory(settings, &name).join("labels"), labels.join("\n"))?;
+    let options = options::parse(&wanted.opt)?;
+    match options::device(&options)? {
+        Some(device) => options::stand_for(&directory(settings, &name), &name, device, &options)?,
+        None => drop(make(settings, &name)?),
+    }
+    if !wanted.label.is_empty() {
+        std::fs::write(directory(settings, &name).join("labels"), wanted.label.join("\n"))?;
     }
     output::line(&name);
     Ok(())
@@ -165,7 +174,7 @@ pub(crate) fn document(settings: &Settings, name: &str) -> anyhow::Result<Value>
         "Labels": if labels.is_empty() { Value::Null } else { json!(labels) },
         "Mountpoint": directory.join(DATA),
         "Name": name,
-        "Options": Value::Null,
+        "Options": options::of(&directory),
         "Scope": "local",
     }))
 }
@@ -209,6 +218,12 @@ pub(crate) fn bytes(settings: &Settings, name: &str) -> u64 {
     total
 }
 
+/// The volumes that stand for this directory of the machine.
+fn standing_for(settings: &Settings, path: &Path) -> impl Iterator<Item = String> {
+    let stands = |name: &String| options::stands_for(&directory(settings, name).join(DATA), path);
+    all(settings).unwrap_or_default().into_iter().filter(stands).collect::<Vec<_>>().into_iter()
+}
+
 fn root(settings: &Settings) -> PathBuf {
     settings.node.data_dir.join("run-volumes")
 }
@@ -247,6 +262,7 @@ pub(crate) async fn in_use(settings: &Settings) -> anyhow::Result<BTreeSet<Strin
         let Ok(place) = Standalone::at(settings, place).await else { continue };
         for mount in place.status().await?.map(|status| status.mounts).unwrap_or_default() {
             let inside = Path::new(&mount.host_path).strip_prefix(&root).ok();
+            names.extend(standing_for(settings, Path::new(&mount.host_path)));
             names.extend(inside.and_then(|path| Some(path.iter().next()?.to_string_lossy().into_owned())));
         }
     }
@@ -364,6 +380,10 @@ fn host_path(source: &Path, make: bool) -> anyhow::Result<()> {
 /// Answers whether it is new, or still empty.
 fn make(settings: &Settings, name: &str) -> anyhow::Result<bool> {
     let data = directory(settings, name).join(DATA);
+    if data.is_symlink() {
+        // It has what the directory has that it stands for.
+        return options::expect(&data).map(|()| false);
+    }
     let new = !data.exists();
     std::fs::create_dir_all(&data).with_context(|| format!("mkdir {}", data.display()))?;
     if new {
