@@ -55,6 +55,9 @@ pub struct EngineConfig {
     /// Raise a negative `oom_score_adj` to our own, and lower rlimits to our own hard limits, where the host denies
     /// more (no CAP_SYS_RESOURCE). The runtime itself would fail, as runc does.
     pub clamp_denied_limits: bool,
+    /// Kubelets that ask are told to have systemd make the cgroups of pods (`cgroupDriver: systemd`). A pod whose parent is
+    /// a slice is systemd's either way.
+    pub systemd_cgroup: bool,
     /// Cgroup under which monitors live, relative to each hierarchy's root.
     pub monitor_cgroup: String,
     /// Directory of per-registry `hosts.toml` files, in containerd's layout.
@@ -328,6 +331,7 @@ impl Default for EngineConfig {
             metrics_listen: None,
             runtimes: BTreeMap::new(),
             clamp_denied_limits: true,
+            systemd_cgroup: false,
             monitor_cgroup: "/knarr-monitors".into(),
             registry_hosts_dir: "/etc/knarr/hosts.d".into(),
             on_exit: Vec::new(),

@@ -328,11 +328,15 @@ fn templates_of_dockers_documentation() {
         "com.example.kind=web",
         "--network",
         "none",
-        "base:1",
+        "--user",
+        "7:8",
+        "--entrypoint",
         "sleep",
+        "base:1",
         "600",
     ])
     .ok();
+    lab.knarr(&["update", "--memory", "64m", name]);
     for (template, expected) in [
         ("{{range $key, $value := .Config.Labels}}{{$key}}={{$value}}{{end}}", "com.example.kind=web"),
         ("{{index .Config.Labels \"com.example.kind\"}}{{index .Config.Labels \"none\"}}", "web"),
@@ -340,7 +344,8 @@ fn templates_of_dockers_documentation() {
             "{{range $name, $net := .NetworkSettings.Networks}}{{$name}}:{{len $net.IPAddress}}{{end}}",
             "none:0",
         ),
-        ("{{join .Config.Cmd \"+\"}} {{(index .Config.Cmd 1)}}", "sleep+600 600"),
+        ("{{join .Args \"+\"}} {{(index .Config.Cmd 0)}} {{.Config.Entrypoint}}", "600 600 [sleep]"),
+        ("{{.Config.User}} {{.HostConfig.Memory}} {{.HostConfig.MemorySwap}}", "7:8 67108864 134217728"),
         (
             "{{if and .State.Running (eq .State.ExitCode 0)}}up{{else if .State.Dead}}dead{{else}}down{{end}}",
             "up",

@@ -8,7 +8,9 @@ use knarr_tests::bundle::Bundle;
 use knarr_tests::effort::{effort, long};
 use serde_json::Value;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 /// What could pile up in the kernel under the name of a bundle.
@@ -44,6 +46,36 @@ fn one_after_the_other() {
         let (first, last) = (median(&times[..tenth]), median(&times[times.len() - tenth..]));
         assert!(last < first * 3, "the first took {first:?}, the last {last:?}");
     }
+}
+
+/// As an engine does that takes away what its last pod had.
+#[test]
+fn somebody_removes_the_parent_whenever_it_is_empty() {
+    let mut bundle = Bundle::shell("exit 3");
+    let parent = format!("knarr-tests/{}", bundle.id);
+    bundle.config["linux"]["cgroupsPath"] = format!("/{parent}/inner").into();
+    let trees: Vec<_> =
+        std::fs::read_dir("/sys/fs/cgroup").unwrap().map(|entry| entry.unwrap().path()).collect();
+    let remove = move || {
+        for tree in trees.iter().map(PathBuf::as_path).chain([Path::new("/sys/fs/cgroup")]) {
+            // It is there and empty, or not.
+            drop(std::fs::remove_dir(tree.join(&parent)));
+        }
+    };
+    let (done, waits) = std::sync::mpsc::channel::<()>();
+    let remover = std::thread::spawn(move || {
+        while waits.recv_timeout(Duration::from_micros(500)) == Err(RecvTimeoutError::Timeout) {
+            remove();
+        }
+        remove();
+    });
+    for run in 0..effort(40) {
+        let said = bundle.run();
+        assert_eq!((said.code, said.err.as_str()), (3, ""), "run {run}");
+    }
+    drop(done);
+    remover.join().unwrap();
+    bundle.assert_gone();
 }
 
 /// One container, its program replaced a hundred times by `exec`: the runtime keeps nothing per exec.

@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 /// Pods that name no parent live below this.
 const DEFAULT_PARENT: &str = "/knarr-pods";
 
+/// What the names of our scopes begin with.
+const SCOPE_PREFIX: &str = "knarr";
+
 /// Where the hierarchies are mounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Hierarchies {
@@ -140,13 +143,33 @@ impl Hierarchies {
     }
 }
 
-/// The parent for the containers of a pod: as CRI says, else one of our own.
+/// The parent for the containers of a pod: as CRI says, else one of our own. A slice of systemd's is named by its whole
+/// path or by the end of it.
 pub(crate) fn parent_of(requested: &str, sandbox_id: &str) -> String {
-    if requested.is_empty() {
-        format!("{DEFAULT_PARENT}/{sandbox_id}")
-    } else {
-        format!("/{}", requested.trim_matches('/'))
+    match slice(requested) {
+        Some(slice) => slice_path(slice),
+        None if requested.is_empty() => format!("{DEFAULT_PARENT}/{sandbox_id}"),
+        None => format!("/{}", requested.trim_matches('/')),
     }
+}
+
+/// The name of the slice that a group is: systemd rules it, and what is in it.
+pub(crate) fn slice(group: &str) -> Option<&str> {
+    let last = group.trim_end_matches('/').rsplit('/').next()?;
+    last.ends_with(".slice").then_some(last)
+}
+
+/// A slice is named by where it is: `a-b.slice` is inside `a.slice` (systemd.slice(5)).
+fn slice_path(slice: &str) -> String {
+    let name = slice.strip_suffix(".slice").unwrap_or(slice);
+    let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
+    ends.map(|end| format!("/{}.slice", name.get(..end).unwrap_or_default())).collect()
+}
+
+/// A name that leads somewhere: no part of it is empty. The root slice is no place for pods.
+pub(crate) fn is_slice_name(slice: &str) -> bool {
+    let name = slice.strip_suffix(".slice").unwrap_or(slice);
+    !name.contains(':') && name.split('-').all(|part| !part.is_empty())
 }
 
 /// The group above all pods that name no parent.
@@ -154,9 +177,20 @@ pub(crate) fn default_parent() -> &'static str {
     DEFAULT_PARENT
 }
 
-/// The group of a container.
+/// The group of a container: in a slice, a scope.
 pub(crate) fn container_path(parent: &str, container_id: &str) -> String {
-    format!("{}/{container_id}", parent.trim_end_matches('/'))
+    match slice(parent) {
+        Some(_) => format!("{parent}/{SCOPE_PREFIX}-{container_id}.scope"),
+        None => format!("{}/{container_id}", parent.trim_end_matches('/')),
+    }
+}
+
+/// The same as a runtime is told it: a path, or what it has to ask of systemd.
+pub(crate) fn cgroups_path(parent: &str, container_id: &str) -> String {
+    match slice(parent) {
+        Some(slice) => format!("{slice}:{SCOPE_PREFIX}:{container_id}"),
+        None => container_path(parent, container_id),
+    }
 }
 
 fn below(root: &Path, group: &str) -> PathBuf {
@@ -227,5 +261,19 @@ mod tests {
         assert_eq!(parent_of("kubepods/besteffort/pod1/", "x"), "/kubepods/besteffort/pod1");
         assert_eq!(parent_of("", "x"), "/knarr-pods/x");
         assert_eq!(container_path("/a/", "c"), "/a/c");
+        assert_eq!(cgroups_path("/a/", "c"), "/a/c");
+    }
+
+    #[test]
+    fn slices_lie_in_each_other_and_hold_scopes() {
+        let parent = "/kubepods.slice/kubepods-pod1.slice";
+        for requested in ["kubepods-pod1.slice", parent, "/kubepods-pod1.slice/"] {
+            assert_eq!(parent_of(requested, "x"), parent);
+        }
+        assert_eq!(parent_of("system.slice", "x"), "/system.slice");
+        assert_eq!(container_path(parent, "c"), format!("{parent}/knarr-c.scope"));
+        assert_eq!(cgroups_path(parent, "c"), "kubepods-pod1.slice:knarr:c");
+        assert_eq!(slice("/a.slice/b"), None);
+        assert!(is_slice_name("a-b.slice") && !is_slice_name("-.slice") && !is_slice_name("a--b.slice"));
     }
 }

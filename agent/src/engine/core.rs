@@ -79,12 +79,15 @@ impl Core {
     /// The runtime of a container's pod. A pod whose handler was taken out of the configuration gets the default one,
     /// which can still find nothing and say so.
     pub(crate) fn runtime_of(&self, sandbox_id: &str) -> anyhow::Result<OciRuntime> {
-        let handler = match self.registry.find_sandbox(sandbox_id) {
-            Ok(Some(sandbox)) => sandbox.record.with(|record| record.runtime_handler.clone()),
-            _ => String::new(),
+        let (handler, parent) = match self.registry.find_sandbox(sandbox_id) {
+            Ok(Some(sandbox)) => {
+                sandbox.record.with(|record| (record.runtime_handler.clone(), record.cgroup_parent.clone()))
+            }
+            _ => Default::default(),
         };
         let runtime = self.runtimes.get(&handler).or_else(|| self.runtimes.get(""));
-        runtime.cloned().ok_or_else(|| anyhow!("no runtime for {handler:?} is configured"))
+        let runtime = runtime.ok_or_else(|| anyhow!("no runtime for {handler:?} is configured"))?;
+        Ok(runtime.in_group(&parent))
     }
 
     /// The group of a container's processes.

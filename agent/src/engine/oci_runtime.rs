@@ -3,6 +3,7 @@
 //! Every call has a deadline and is killed when it passes, so a hung runtime holds up nobody but its own caller.
 //! Errors are the runtime's own last words, because people search for those.
 
+use super::cgroups;
 use super::failures::DeadlineExceeded;
 use anyhow::{Context, anyhow};
 use knarr_runtime::spec::{Features, Resources};
@@ -25,18 +26,26 @@ const START_DEADLINE: Duration = Duration::from_secs(120);
 pub(crate) struct OciRuntime {
     binary: PathBuf,
     root: PathBuf,
+    /// Its containers' cgroups are made by systemd.
+    by_systemd: bool,
     features: Arc<OnceCell<Features>>,
 }
 
 impl OciRuntime {
     pub(crate) fn new(binary: PathBuf, root: PathBuf) -> Self {
-        Self { binary, root, features: Arc::default() }
+        Self { binary, root, by_systemd: false, features: Arc::default() }
+    }
+
+    /// The same for the containers of a pod with this parent.
+    pub(crate) fn in_group(&self, parent: &str) -> Self {
+        Self { by_systemd: cgroups::slice(parent).is_some(), ..self.clone() }
     }
 
     /// The program and its global arguments, for the monitor.
     pub(crate) fn argv(&self) -> Vec<String> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        vec![text(&self.binary), "--root".into(), text(&self.root)]
+        let systemd = self.by_systemd.then(|| "--systemd-cgroup".to_owned());
+        [text(&self.binary), "--root".into(), text(&self.root)].into_iter().chain(systemd).collect()
     }
 
     /// Lets a created container run.
@@ -125,8 +134,7 @@ impl OciRuntime {
 
     async fn run(&self, arguments: &[&str], stdin: Option<Vec<u8>>) -> anyhow::Result<Vec<u8>> {
         let mut child = tokio::process::Command::new(&self.binary)
-            .arg("--root")
-            .arg(&self.root)
+            .args(self.argv().into_iter().skip(1))
             .args(arguments)
             .stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())

@@ -34,7 +34,7 @@ pub(crate) async fn start(core: &Core, sandbox: &SandboxRecord) -> anyhow::Resul
     let bundle = bundle(core, &sandbox.id);
     let binary = core.config.monitor_binary.clone().unwrap_or_else(|| sibling_binary("knarr-monitor"));
     make_bundle(&bundle, &spec(core, sandbox, &binary), pod_user::maps(sandbox).as_ref())?;
-    let runtime = core.runtime(&sandbox.runtime_handler)?;
+    let runtime = core.runtime(&sandbox.runtime_handler)?.in_group(&sandbox.cgroup_parent);
     let create = CreateContainer {
         id: sandbox.id.clone(),
         runtime: runtime.argv(),
@@ -165,7 +165,7 @@ fn spec(core: &Core, sandbox: &SandboxRecord, binary: &Path) -> Spec {
         mounts: vec![proc, bind],
         linux: Some(Linux {
             namespaces: new.into_iter().chain(joined).collect(),
-            cgroups_path: cgroups::container_path(&sandbox.cgroup_parent, &sandbox.id),
+            cgroups_path: cgroups::cgroups_path(&sandbox.cgroup_parent, &sandbox.id),
             uid_mappings: maps.iter().map(|maps| maps.uids.clone()).collect(),
             gid_mappings: maps.iter().map(|maps| maps.gids.clone()).collect(),
             ..Linux::default()

@@ -11,6 +11,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::marker::PhantomData;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static WRITES: AtomicU64 = AtomicU64::new(0);
 
 /// One directory of records of one type.
 #[derive(Debug)]
@@ -48,7 +51,9 @@ impl<T: Serialize + DeserializeOwned> RecordStore<T> {
 
     fn write(&self, id: &str, record: &T, synced: bool) -> anyhow::Result<()> {
         let path = self.path(id);
-        let temporary = self.directory.join(format!("{id}.tmp"));
+        // Of each write its own: an engine that is about to end may still write what its successor writes.
+        let number = WRITES.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.directory.join(format!("{id}.{}-{number}.tmp", std::process::id()));
         let write = || -> std::io::Result<()> {
             let mut file = std::fs::OpenOptions::new()
                 .write(true)

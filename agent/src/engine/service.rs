@@ -30,7 +30,10 @@ impl RuntimeService for Engine {
             .await
     }
     async fn runtime_config(&self, _: RuntimeConfigRequest) -> Result<RuntimeConfigResponse, Status> {
-        self.observed("RuntimeConfig", Subject::default(), async { Ok(runtime_config::call()) }).await
+        self.observed("RuntimeConfig", Subject::default(), async {
+            Ok(runtime_config::call(self.core.config.engine.systemd_cgroup))
+        })
+        .await
     }
     async fn update_runtime_config(
         &self,

@@ -9,7 +9,9 @@ use crate::settings::Settings;
 use anyhow::Context;
 use jiff::Timestamp;
 use knarr_agent::cri::RuntimeService;
-use knarr_agent::cri::v1::{ContainerState, ContainerStatus, ContainerStatusRequest};
+use knarr_agent::cri::v1::{
+    ContainerState, ContainerStatus, ContainerStatusRequest, LinuxContainerResources,
+};
 use knarr_agent::engine::additions::INIT;
 use knarr_images::ImageStore;
 use serde_json::{Value, json};
@@ -57,6 +59,8 @@ impl Facts {
         if let Some(policy) = restarts::changed(place.data_dir()) {
             options["RestartPolicy"] = policy;
         }
+        let resources = status.resources.as_ref().and_then(|resources| resources.linux.as_ref());
+        resources.into_iter().for_each(|resources| limits(&mut options, resources));
         Ok(Some(Self {
             name: place.name().to_owned(),
             paused: running && place.engine.is_paused(&container.id).await?,
@@ -184,6 +188,10 @@ impl Facts {
             },
             "NetworkSettings": part,
         });
+        // A container of before this was kept has what runs.
+        if let Ok(Value::Object(asked)) = serde_json::from_str(self.label(plan::ASKED_LABEL)) {
+            asked.into_iter().for_each(|(key, value)| document["Config"][key] = value);
+        }
         // As Docker does it: there without a check is nothing at all.
         if let Some(health) = &self.health {
             document["State"]["Health"] = json!(health);
@@ -224,6 +232,23 @@ impl Facts {
         let user = &self.spec["process"]["user"];
         format!("{}:{}", user["uid"].as_u64().unwrap_or(0), user["gid"].as_u64().unwrap_or(0))
     }
+}
+
+/// The limits as they are now, which may have been updated.
+fn limits(options: &mut Value, now: &LinuxContainerResources) {
+    options["Memory"] = json!(now.memory_limit_in_bytes);
+    options["MemorySwap"] = json!(now.memory_swap_limit_in_bytes);
+    options["CpuShares"] = json!(now.cpu_shares);
+    options["CpusetCpus"] = json!(now.cpuset_cpus);
+    options["CpusetMems"] = json!(now.cpuset_mems);
+    // --cpus is one number in Docker's words, and no quota.
+    let by_number = options["NanoCpus"].as_i64().is_some_and(|cpus| cpus > 0) && now.cpu_period > 0;
+    let (period, quota) = if by_number { (0, 0) } else { (now.cpu_period, now.cpu_quota) };
+    if by_number {
+        options["NanoCpus"] = json!(now.cpu_quota.saturating_mul(1_000_000_000) / now.cpu_period);
+    }
+    options["CpuPeriod"] = json!(period);
+    options["CpuQuota"] = json!(quota);
 }
 
 /// Docker writes the year 1 for what has not happened.

@@ -31,6 +31,8 @@ pub(super) const IMAGE_LABEL: &str = "io.knarr.run.image";
 pub(super) const COMMAND_LABEL: &str = "io.knarr.run.command";
 pub(super) const PORTS_LABEL: &str = "io.knarr.run.ports";
 pub(super) const OPTIONS_LABEL: &str = "io.knarr.run.options";
+/// User, entry point and command, in the words of the user or the image.
+pub(super) const ASKED_LABEL: &str = "io.knarr.run.asked";
 /// Seconds that `stop` waits.
 pub(super) const STOP_TIMEOUT_LABEL: &str = "io.knarr.run.stop-timeout";
 /// How its health is looked after, where it is.
@@ -68,6 +70,8 @@ pub(super) struct Known<'a> {
     pub(super) image_id: &'a str,
     /// The image's own entry point and command.
     pub(super) image: (Vec<String>, Vec<String>),
+    /// Whom the image names as its user.
+    pub(super) user: String,
     /// Ports that the image exposes, for --publish-all.
     pub(super) exposed: Vec<String>,
     /// The image's labels.
@@ -174,6 +178,22 @@ fn command(options: &CreateOptions, image: &(Vec<String>, Vec<String>)) -> (Vec<
     }
 }
 
+/// `Config` of `docker inspect`, as far as it is not the program's as it runs.
+fn asked(options: &CreateOptions, known: &Known<'_>) -> Value {
+    let (entrypoint, command) = match options.entrypoint.as_deref() {
+        None => (known.image.0.clone(), &known.image.1[..]),
+        Some("") => (Vec::new(), &known.image.1[..]),
+        Some(entrypoint) => (vec![entrypoint.to_owned()], &[][..]),
+    };
+    let command = if options.command.is_empty() { command } else { &options.command };
+    let or_null = |words: &[String]| if words.is_empty() { Value::Null } else { json!(words) };
+    json!({
+        "User": options.user.as_deref().unwrap_or(&known.user),
+        "Entrypoint": or_null(&entrypoint),
+        "Cmd": or_null(command),
+    })
+}
+
 fn labels(
     options: &CreateOptions,
     known: &Known<'_>,
@@ -191,6 +211,7 @@ fn labels(
     let ports = ports::of_bindings(&inspected["PortBindings"]);
     labels.insert(PORTS_LABEL.to_owned(), ports::shown(&ports));
     labels.insert(OPTIONS_LABEL.to_owned(), inspected.to_string());
+    labels.insert(ASKED_LABEL.to_owned(), asked(options, known).to_string());
     if let Some(check) = health::document(&options.health, &known.health)? {
         labels.insert(HEALTH_LABEL.to_owned(), check.to_string());
     }

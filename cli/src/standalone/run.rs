@@ -236,6 +236,7 @@ async fn make(
         directory: &place.place.directory,
         image_id: &image.id,
         image: (config.entrypoint().clone().unwrap_or_default(), config.cmd().clone().unwrap_or_default()),
+        user: config.user().clone().unwrap_or_default(),
         exposed: exposed(config.exposed_ports().clone().unwrap_or_default(), &options.expose),
         inherited: volumes::of_others(settings, &options.volumes_from).await?,
         volumes: config.volumes().clone().unwrap_or_default(),

@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// How long the kernel may take to let go of a cgroup whose processes have all died.
 const REMOVE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How often a cgroup is made that is taken away meanwhile.
+const TRIES: u32 = 32;
+
 /// Makes the directories. On version 2, controllers are handed down on the way.
 pub(crate) fn create(cgroups: &Cgroups) -> Result<()> {
     for directory in &cgroups.directories {
@@ -45,6 +48,17 @@ pub(crate) fn ensure_free(cgroups: &Cgroups) -> Result<()> {
 }
 
 fn create_one(directory: &Directory, unified: bool) -> Result<()> {
+    // Whoever removes those above it when they are empty may do so meanwhile.
+    for _ in 1..TRIES {
+        let made = make_one(directory, unified);
+        if made.is_ok() || directory.path.exists() {
+            return made;
+        }
+    }
+    make_one(directory, unified)
+}
+
+fn make_one(directory: &Directory, unified: bool) -> Result<()> {
     if !unified && make(directory, &directory.path)? {
         return Ok(());
     }
@@ -55,7 +69,9 @@ fn create_one(directory: &Directory, unified: bool) -> Result<()> {
             enable_controllers(&here)?;
         }
         here.push(name);
-        make(directory, &here)?;
+        if !make(directory, &here)? {
+            return Err(Error::new(Kind::Os, format!("mkdir({here:?}): {}", Errno::NOENT)));
+        }
     }
     Ok(())
 }

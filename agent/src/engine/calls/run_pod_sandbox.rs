@@ -80,7 +80,9 @@ fn new_record(core: &Core, request: RunPodSandboxRequest) -> Result<SandboxRecor
     let requested = config.linux.as_ref().map(|linux| linux.cgroup_parent.clone()).unwrap_or_default();
     let cgroup_parent = cgroups::parent_of(&requested, &id);
     let record = SandboxRecord {
-        owns_cgroup_parent: !core.hierarchies.exists(&cgroup_parent),
+        // A slice is systemd's.
+        owns_cgroup_parent: cgroups::slice(&cgroup_parent).is_none()
+            && !core.hierarchies.exists(&cgroup_parent),
         id,
         created_at: now(),
         boot_id: core.host.boot_id.clone(),
@@ -108,10 +110,8 @@ fn check(core: &Core, config: &PodSandboxConfig, handler: &str) -> Result<(), St
     if parent.split('/').any(|part| part == "..") {
         return Err(Status::invalid_argument(format!("cgroup_parent {parent:?} must not contain '..'")));
     }
-    if parent.ends_with(".slice") {
-        return Err(Status::invalid_argument(format!(
-            "cgroup_parent {parent:?} is a systemd slice: the systemd cgroup driver is not supported yet"
-        )));
+    if cgroups::slice(parent).is_some_and(|slice| !cgroups::is_slice_name(slice)) {
+        return Err(Status::invalid_argument(format!("cgroup_parent {parent:?}: invalid slice name")));
     }
     Ok(())
 }

@@ -2,7 +2,8 @@
 
 use knarr_cri::v1::{CgroupDriver, LinuxRuntimeConfiguration, RuntimeConfigResponse};
 
-pub(crate) fn call() -> RuntimeConfigResponse {
-    let linux = LinuxRuntimeConfiguration { cgroup_driver: CgroupDriver::Cgroupfs as i32 };
+pub(crate) fn call(systemd: bool) -> RuntimeConfigResponse {
+    let driver = if systemd { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs };
+    let linux = LinuxRuntimeConfiguration { cgroup_driver: driver as i32 };
     RuntimeConfigResponse { linux: Some(linux) }
 }

@@ -2,7 +2,7 @@
 
 use super::Input;
 
-/// cgroupfs form, relative to each hierarchy's root: `PARENT/CONTAINER_ID`.
+/// Relative to each hierarchy's root, `PARENT/CONTAINER_ID`; in a slice, `SLICE:knarr:CONTAINER_ID`.
 pub(super) fn path(input: &Input<'_>) -> String {
-    super::super::cgroups::container_path(&input.sandbox.cgroup_parent, input.id)
+    super::super::cgroups::cgroups_path(&input.sandbox.cgroup_parent, input.id)
 }

@@ -9,6 +9,7 @@ fn known() -> Known<'static> {
         directory: "one",
         image_id: "sha256:1",
         image: (vec!["entry".into()], vec!["cmd".into()]),
+        user: "www".into(),
         exposed: vec!["80/tcp".into()],
         health: health::OfImage::default(),
         inherited: Vec::new(),
@@ -25,6 +26,22 @@ fn known() -> Known<'static> {
 
 fn options() -> CreateOptions {
     CreateOptions { restart: "no".into(), network: "bridge".into(), image: "i".into(), ..Default::default() }
+}
+
+#[test]
+fn what_was_asked_for_is_told_in_its_own_words() {
+    for (entrypoint, command, expected) in [
+        (None, &[][..], json!({"User": "www", "Entrypoint": ["entry"], "Cmd": ["cmd"]})),
+        (None, &["x"], json!({"User": "www", "Entrypoint": ["entry"], "Cmd": ["x"]})),
+        (Some("e"), &[], json!({"User": "www", "Entrypoint": ["e"], "Cmd": null})),
+        (Some(""), &["x"], json!({"User": "www", "Entrypoint": null, "Cmd": ["x"]})),
+    ] {
+        let command = command.iter().map(|&word| word.to_owned()).collect();
+        let options = CreateOptions { entrypoint: entrypoint.map(Into::into), command, ..options() };
+        assert_eq!(asked(&options, &known()), expected);
+    }
+    let options = CreateOptions { user: Some("7:8".into()), ..options() };
+    assert_eq!(asked(&options, &known())["User"], "7:8");
 }
 
 #[test]
