@@ -153,6 +153,20 @@ async fn init_containers_and_probes_gate_readiness() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_whole_period_because_a_server_took_a_moment() {
+    lab::with(async |lab| {
+        let mut main = shell("main", "httpd -f -p 8080");
+        for probe in ["startupProbe", "readinessProbe"] {
+            main[probe] = json!({"tcpSocket": {"port": 8080}, "periodSeconds": 3600, "timeoutSeconds": 30});
+        }
+        let spec = json!({"terminationGracePeriodSeconds": 0, "containers": [main]});
+        lab.write("p.json", pod("p", spec));
+        lab.pod_when("p", is_ready).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_run_says_why() {
     lab::with(async |lab| {
         let missing = json!({"name": "c", "image": "127.0.0.1:1/nothing:1"});

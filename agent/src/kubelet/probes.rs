@@ -26,6 +26,12 @@ use verdict::{Counter, Verdict};
 /// How often one is asked that could not be, before it counts.
 const TRIES: usize = 3;
 
+/// After so long a kubelet that looks once a second has seen that a container runs, and probes it.
+const SEEN: Duration = Duration::from_secs(1);
+
+/// Between the first two of the attempts before that; then twice as long each time.
+const EARLY: Duration = Duration::from_millis(100);
+
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Role {
@@ -206,21 +212,14 @@ fn seconds(field: Option<i32>, default: u64) -> Duration {
 impl Task {
     async fn run(self) {
         let role = self.key.1;
-        let age = Duration::try_from(jiff::Timestamp::now().duration_since(self.since)).unwrap_or_default();
-        tokio::time::sleep(self.pace.delay.saturating_sub(age)).await;
+        tokio::time::sleep(self.pace.delay.saturating_sub(self.age())).await;
+        let mut early = self.age() < SEEN && self.answers_early().await;
         let mut ticks = tokio::time::interval(self.pace.period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut counter = Counter::new(self.pace.successes, self.pace.failures);
         loop {
             ticks.tick().await;
-            // Its memory is needed while it lasts, and not by all probes all the time.
-            let mut outcome = Box::pin(self.attempt()).await;
-            for _ in 1..TRIES {
-                if !matches!(outcome, Err(Refused::Errored(_))) {
-                    break;
-                }
-                outcome = Box::pin(self.attempt()).await;
-            }
+            let outcome = if std::mem::take(&mut early) { Ok(()) } else { self.outcome().await };
             let succeeded = outcome.is_ok();
             self.host.probe_counts.count(&self.pod, &self.container, role, succeeded);
             if let Err(refused) = &outcome {
@@ -240,6 +239,49 @@ impl Task {
                 return;
             }
         }
+    }
+
+    /// How long its container has run.
+    fn age(&self) -> Duration {
+        Duration::try_from(jiff::Timestamp::now().duration_since(self.since)).unwrap_or_default()
+    }
+
+    /// Whether the program answers within its first second, asked again and again so that nobody waits for a whole period
+    /// because a server took a moment to listen. That it does not yet is no failure: another kubelet would not have
+    /// looked. A success of the liveness probe changes nothing, and a command is not run for nothing.
+    async fn answers_early(&self) -> bool {
+        let mut pause = EARLY;
+        let asks = self.key.1 != Role::Liveness;
+        while asks && self.age() < SEEN {
+            if Box::pin(self.attempt()).await.is_ok() {
+                return true;
+            }
+            if self.is_command() {
+                break;
+            }
+            tokio::time::sleep(pause.min(SEEN.saturating_sub(self.age()))).await;
+            pause *= 2;
+        }
+        tokio::time::sleep(SEEN.saturating_sub(self.age())).await;
+        false
+    }
+
+    fn is_command(&self) -> bool {
+        let found = pod::find_container(&self.pod, &self.container);
+        let probe = found.as_ref().and_then(|(_, container)| self.key.1.of(container));
+        probe.is_some_and(|probe| probe.exec.is_some())
+    }
+
+    async fn outcome(&self) -> Result<(), Refused> {
+        // Its memory is needed while it lasts, and not by all probes all the time.
+        let mut outcome = Box::pin(self.attempt()).await;
+        for _ in 1..TRIES {
+            if !matches!(outcome, Err(Refused::Errored(_))) {
+                break;
+            }
+            outcome = Box::pin(self.attempt()).await;
+        }
+        outcome
     }
 
     async fn attempt(&self) -> Result<(), Refused> {
