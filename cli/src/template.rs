@@ -119,6 +119,7 @@ mod tests {
             ("{{$x}}", "undefined variable \"$x\""),
             ("{{(.Name}}", "unclosed left paren"),
             ("{{index .Args 7}}", "index out of range: 7"),
+            ("{{range 1000000000000}}{{end}}", "more than 1000000"),
             ("{{eq 1 \"a\"}}", "incompatible types"),
             ("{{end}}", "unexpected"),
             ("{{}}", "missing value"),

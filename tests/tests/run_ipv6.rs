@@ -46,7 +46,7 @@ fn a_port_is_published_in_both_families() {
             "PORTS='-p 8080:80'\n{SERVER}\
          GET 127.0.0.1:8080; GET 192.0.2.1:8080; GET [2001:db8::1]:8080\n\
          K port $WEB; K port $WEB 80; K ps --format '{{{{.Ports}}}}'\n\
-         K inspect -f '{{{{.NetworkSettings.GlobalIPv6Address}}}} {{{{json .NetworkSettings.Ports}}}}' $WEB\n\
+         K inspect -f '{{{{with .NetworkSettings}}}}{{{{.GlobalIPv6Address}}}}/{{{{.GlobalIPv6PrefixLen}}}} {{{{.IPv6Gateway}}}} {{{{json .Ports}}}}{{{{end}}}}' $WEB\n\
          K exec $WEB cat /etc/hosts | grep -c $WEB\n\
          K run --rm -p [::]:8080:80 base:1 true 2>&1 || echo $?\n\
          K stop -t 0 $WEB; K start $WEB; GET [2001:db8::1]:8080\n"
@@ -54,7 +54,7 @@ fn a_port_is_published_in_both_families() {
     );
     let expected = "web\nweb\nweb\n80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n0.0.0.0:8080\n[::]:8080\n\
          0.0.0.0:8080->80/tcp, [::]:8080->80/tcp\n\
-         fd00:77::2 {\"80/tcp\":[{\"HostIp\":\"0.0.0.0\",\"HostPort\":\"8080\"},{\"HostIp\":\"::\",\"HostPort\":\"8080\"}]}\n\
+         fd00:77::2/112 fd00:77::1 {\"80/tcp\":[{\"HostIp\":\"0.0.0.0\",\"HostPort\":\"8080\"},{\"HostIp\":\"::\",\"HostPort\":\"8080\"}]}\n\
          2\n\
          knarr: failed to setup network for sandbox: Bind for :::8080 failed: port is already allocated\n125\n\
          web\nweb\nweb\n";

@@ -12,6 +12,7 @@ pub(crate) use stats::{Usage, field, usage};
 
 use super::failures::Failures;
 use anyhow::Context;
+use knarr_runtime::slice;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -146,8 +147,8 @@ impl Hierarchies {
 /// The parent for the containers of a pod: as CRI says, else one of our own. A slice of systemd's is named by its whole
 /// path or by the end of it.
 pub(crate) fn parent_of(requested: &str, sandbox_id: &str) -> String {
-    match slice(requested) {
-        Some(slice) => slice_path(slice),
+    match slice(requested).and_then(slice::path) {
+        Some(path) => format!("/{}", path.display()),
         None if requested.is_empty() => format!("{DEFAULT_PARENT}/{sandbox_id}"),
         None => format!("/{}", requested.trim_matches('/')),
     }
@@ -159,17 +160,9 @@ pub(crate) fn slice(group: &str) -> Option<&str> {
     last.ends_with(".slice").then_some(last)
 }
 
-/// A slice is named by where it is: `a-b.slice` is inside `a.slice` (systemd.slice(5)).
-fn slice_path(slice: &str) -> String {
-    let name = slice.strip_suffix(".slice").unwrap_or(slice);
-    let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
-    ends.map(|end| format!("/{}.slice", name.get(..end).unwrap_or_default())).collect()
-}
-
-/// A name that leads somewhere: no part of it is empty. The root slice is no place for pods.
-pub(crate) fn is_slice_name(slice: &str) -> bool {
-    let name = slice.strip_suffix(".slice").unwrap_or(slice);
-    !name.contains(':') && name.split('-').all(|part| !part.is_empty())
+/// Pods can be in a slice of this name. The root slice is no place for them.
+pub(crate) fn takes_pods(slice: &str) -> bool {
+    slice::path(slice).is_some_and(|path| path.parent().is_some())
 }
 
 /// The group above all pods that name no parent.
@@ -274,6 +267,6 @@ mod tests {
         assert_eq!(container_path(parent, "c"), format!("{parent}/knarr-c.scope"));
         assert_eq!(cgroups_path(parent, "c"), "kubepods-pod1.slice:knarr:c");
         assert_eq!(slice("/a.slice/b"), None);
-        assert!(is_slice_name("a-b.slice") && !is_slice_name("-.slice") && !is_slice_name("a--b.slice"));
+        assert!(takes_pods("a-b.slice") && !takes_pods("-.slice") && !takes_pods("a--b.slice"));
     }
 }

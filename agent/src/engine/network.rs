@@ -12,9 +12,11 @@ mod inside;
 mod ledger;
 mod links;
 pub(crate) mod netlink;
-pub(crate) mod pod_range;
+pub mod pod_range;
 mod second_family;
 mod table;
+
+pub use links::hardware_address;
 
 use crate::config::Config;
 use anyhow::Context;

@@ -1,5 +1,6 @@
 //! How much the RUNs of a build may use, and what docker users write that is so here in any case.
 
+use super::Share;
 use clap::Args;
 
 /// How much each RUN may use.
@@ -14,27 +15,8 @@ pub(crate) struct BuildLimits {
     /// The cgroup below which RUNs have theirs
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<String>,
-    /// Memory limit of a RUN (512m, 2g, ...)
-    #[arg(short, long)]
-    pub(crate) memory: Option<String>,
-    /// Memory and swap together; -1 is any amount
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
-    pub(crate) memory_swap: Option<String>,
-    /// Weight among others for the CPU (1024)
-    #[arg(short, long, value_name = "N")]
-    pub(crate) cpu_shares: Option<i64>,
-    /// Microseconds over which --cpu-quota counts
-    #[arg(long, value_name = "N")]
-    pub(crate) cpu_period: Option<i64>,
-    /// Microseconds of CPU time in a period
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(crate) cpu_quota: Option<i64>,
-    /// CPUs that a RUN may use (0-3, 0,1)
-    #[arg(long, value_name = "LIST")]
-    pub(crate) cpuset_cpus: Option<String>,
-    /// Memory nodes that a RUN may use
-    #[arg(long, value_name = "LIST")]
-    pub(crate) cpuset_mems: Option<String>,
+    #[command(flatten)]
+    pub(crate) share: Share,
 }
 
 /// What docker users write, and what is so here in any case: nobody asks for it.

@@ -204,18 +204,28 @@ pub(crate) struct Health {
 /// What a container may use.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Limits {
-    /// Memory limit (512m, 2g, ...)
-    #[arg(short, long)]
-    pub(crate) memory: Option<String>,
-    /// Memory and swap together; -1 is any amount
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
-    pub(crate) memory_swap: Option<String>,
+    #[command(flatten)]
+    pub(crate) share: Share,
     /// Memory that is left to it when memory is short
     #[arg(long, value_name = "BYTES")]
     pub(crate) memory_reservation: Option<String>,
     /// CPU limit (1.5)
     #[arg(long)]
     pub(crate) cpus: Option<f64>,
+    /// Most processes; -1 is any number
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) pids_limit: Option<i64>,
+}
+
+/// The memory and the processors that a container, or a step of a build, may use.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Share {
+    /// Memory limit (512m, 2g, ...)
+    #[arg(short, long)]
+    pub(crate) memory: Option<String>,
+    /// Memory and swap together; -1 is any amount
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub(crate) memory_swap: Option<String>,
     /// Weight among others for the CPU (1024)
     #[arg(short, long, value_name = "N")]
     pub(crate) cpu_shares: Option<i64>,
@@ -231,7 +241,4 @@ pub(crate) struct Limits {
     /// Memory nodes it may use
     #[arg(long, value_name = "LIST")]
     pub(crate) cpuset_mems: Option<String>,
-    /// Most processes; -1 is any number
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(crate) pids_limit: Option<i64>,
 }

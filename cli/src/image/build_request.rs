@@ -132,6 +132,7 @@ fn read_ignore(file: &Path, context: &Path) -> anyhow::Result<String> {
 }
 
 fn limits(given: &BuildLimits) -> anyhow::Result<RunLimits> {
+    let share = &given.share;
     let size = |flag: &str, text: &Option<String>| match text.as_deref() {
         None => Ok(None),
         Some("-1") if flag == "memory-swap" => Ok(Some(-1)),
@@ -141,14 +142,14 @@ fn limits(given: &BuildLimits) -> anyhow::Result<RunLimits> {
     Ok(RunLimits {
         shm_size: positive(size("shm-size", &given.shm_size)?),
         ulimits: given.ulimit.iter().map(|text| ulimit(text)).collect::<anyhow::Result<_>>()?,
-        memory: size("memory", &given.memory)?,
+        memory: size("memory", &share.memory)?,
         // Without a limit of the memory it limits nothing.
-        memory_swap: size("memory-swap", &given.memory_swap)?.filter(|_| given.memory.is_some()),
-        cpu_shares: positive(given.cpu_shares),
-        cpu_period: positive(given.cpu_period),
-        cpu_quota: given.cpu_quota,
-        cpuset_cpus: given.cpuset_cpus.clone().unwrap_or_default(),
-        cpuset_mems: given.cpuset_mems.clone().unwrap_or_default(),
+        memory_swap: size("memory-swap", &share.memory_swap)?.filter(|_| share.memory.is_some()),
+        cpu_shares: positive(share.cpu_shares),
+        cpu_period: positive(share.cpu_period),
+        cpu_quota: share.cpu_quota,
+        cpuset_cpus: share.cpuset_cpus.clone().unwrap_or_default(),
+        cpuset_mems: share.cpuset_mems.clone().unwrap_or_default(),
         cgroup_parent: given.cgroup_parent.clone().unwrap_or_default(),
     })
 }

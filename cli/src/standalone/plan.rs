@@ -253,7 +253,7 @@ fn for_inspect(
         "ReadonlyRootfs": options.read_only,
         "SecurityOpt": options.security_opt,
         "Tmpfs": options.tmpfs,
-        "Memory": options.limits.memory.as_deref().and_then(|text| sizes::bytes(text).ok()).unwrap_or(0),
+        "Memory": options.limits.share.memory.as_deref().and_then(|text| sizes::bytes(text).ok()).unwrap_or(0),
         "NanoCpus": options.limits.cpus.map_or(0, |cpus| (cpus * 1e9) as i64),
         "PidsLimit": options.limits.pids_limit,
     })

@@ -3,7 +3,7 @@
 use super::functions;
 use super::parse::{Kind, Operand, Part, Pipeline};
 use super::shown::{is_true, shown};
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
 /// Objects whose names are data: one that is not there is no mistake.
@@ -18,6 +18,9 @@ const MAPS: [&str; 9] = [
     "Sysctls",
     "Volumes",
 ];
+
+/// Numbers that a range may go over: a slip of the pen must not take all memory.
+const LONGEST_RANGE: u64 = 1_000_000;
 
 /// How a part ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -184,7 +187,9 @@ fn items_of(value: Value) -> anyhow::Result<Vec<(Value, Value)>> {
         Value::Object(items) => items.into_iter().map(|(name, item)| (name.into(), item)).collect(),
         Value::Null => Vec::new(),
         Value::Number(number) => {
-            (0..number.as_u64().unwrap_or_default()).map(|at| (at.into(), at.into())).collect()
+            let count = number.as_u64().unwrap_or_default();
+            ensure!(count <= LONGEST_RANGE, "template: range over {count}: more than {LONGEST_RANGE}");
+            (0..count).map(|at| (at.into(), at.into())).collect()
         }
         other => bail!("template: range can't iterate over {}", shown(&other)),
     })

@@ -176,6 +176,9 @@ impl Correlator {
         if self.buckets.len() > REMEMBERED {
             self.buckets.retain(|_, bucket| seconds(bucket.updated, said.at) < BURST * REFILL_SECONDS);
         }
+        if self.buckets.len() > REMEMBERED {
+            self.buckets.clear();
+        }
         let uid = said.object.uid.clone().unwrap_or_default();
         let bucket = self.buckets.entry(uid).or_insert(Bucket { tokens: BURST, updated: said.at });
         bucket.tokens = (bucket.tokens + seconds(bucket.updated, said.at) / REFILL_SECONDS).min(BURST);
@@ -226,6 +229,18 @@ mod tests {
         let other = tell(&mut correlator, "b", 2).unwrap();
         assert_eq!(other.count, 1);
         assert_ne!(other.name, first.name);
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_there_is_room_for() {
+        let mut correlator = Correlator::default();
+        let at = Timestamp::from_second(0).unwrap();
+        for number in 0..3 * REMEMBERED {
+            let object = ObjectReference { uid: Some(number.to_string()), ..ObjectReference::default() };
+            correlator.judge(Said { object: &object, severity: "Normal", reason: "R", message: "m", at });
+        }
+        let most = [correlator.written.len(), correlator.similar.len(), correlator.buckets.len()];
+        assert!(most.iter().all(|count| *count <= REMEMBERED + 1), "{most:?}");
     }
 
     #[test]

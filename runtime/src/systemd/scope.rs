@@ -1,6 +1,7 @@
 //! Names: `slice:prefix:name` of `linux.cgroupsPath` as a unit, and where its cgroup is.
 
 use crate::error::{Error, Result};
+use crate::slice;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -41,23 +42,12 @@ impl Scope {
         Ok(scope)
     }
 
-    /// Below the root of systemd's tree: `a-b.slice` is inside `a.slice`.
+    /// Below the root of systemd's tree.
     pub(crate) fn path(&self) -> Result<PathBuf> {
-        let wrong = || Error::invalid(format!("linux.cgroupsPath: invalid slice name: {}", self.slice));
-        let name = self.slice.strip_suffix(".slice").ok_or_else(wrong)?;
-        let mut path = PathBuf::new();
-        if name != "-" {
-            let mut grown = String::new();
-            for part in name.split('-') {
-                if part.is_empty() || part.contains('/') {
-                    return Err(wrong());
-                }
-                grown = if grown.is_empty() { part.into() } else { format!("{grown}-{part}") };
-                path.push(format!("{grown}.slice"));
-            }
-        }
-        path.push(&self.unit);
-        Ok(path)
+        let slice = slice::path(&self.slice).ok_or_else(|| {
+            Error::invalid(format!("linux.cgroupsPath: invalid slice name: {}", self.slice))
+        })?;
+        Ok(slice.join(&self.unit))
     }
 }
 

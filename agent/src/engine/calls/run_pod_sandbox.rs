@@ -110,7 +110,7 @@ fn check(core: &Core, config: &PodSandboxConfig, handler: &str) -> Result<(), St
     if parent.split('/').any(|part| part == "..") {
         return Err(Status::invalid_argument(format!("cgroup_parent {parent:?} must not contain '..'")));
     }
-    if cgroups::slice(parent).is_some_and(|slice| !cgroups::is_slice_name(slice)) {
+    if cgroups::slice(parent).is_some_and(|slice| !cgroups::takes_pods(slice)) {
         return Err(Status::invalid_argument(format!("cgroup_parent {parent:?}: invalid slice name")));
     }
     Ok(())

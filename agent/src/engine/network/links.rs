@@ -55,8 +55,9 @@ pub(crate) struct PodLink {
 
 /// The hardware address that belongs to an IPv4 address: nobody's ARP cache is ever stale when an address is
 /// reused, and the bridge's does not change with its ports (its default is the lowest of theirs).
-fn hardware_address(address: Ipv4Addr) -> Vec<u8> {
-    [&[0x0a, 0x58], address.octets().as_slice()].concat()
+pub fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x0a, 0x58, a, b, c, d]
 }
 
 /// Index of the link, if it exists.
@@ -109,7 +110,7 @@ pub(crate) fn ensure_bridge(netlink: &mut Netlink, bridge: &Bridge) -> anyhow::R
 
 fn create_bridge(netlink: &mut Netlink, bridge: &Bridge) -> anyhow::Result<u32> {
     let own = bridge.addresses.first().map_or(Ipv4Addr::UNSPECIFIED, |(address, _)| *address);
-    let link = LinkBridge::new(&bridge.name).address(hardware_address(own)).mtu(bridge.mtu).build();
+    let link = LinkBridge::new(&bridge.name).address(hardware_address(own).to_vec()).mtu(bridge.mtu).build();
     match netlink.change(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL) {
         // Another process of ours was faster.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => {}
@@ -135,7 +136,7 @@ pub(crate) fn attach(netlink: &mut Netlink, bridge: u32, pod: &PodLink, netns: &
 fn create_pair(netlink: &mut Netlink, bridge: u32, pod: &PodLink, netns: &File) -> anyhow::Result<u32> {
     let peer = LinkMessageBuilder::<LinkUnspec>::new()
         .name(POD_LINK)
-        .address(hardware_address(pod.address))
+        .address(hardware_address(pod.address).to_vec())
         .mtu(pod.mtu)
         .setns_by_fd(netns.as_raw_fd())
         .build();

@@ -58,14 +58,17 @@ pub(crate) struct Second {
 
 /// Where pods get their addresses from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PodRange {
+pub struct PodRange {
     pub(crate) first: Cidr,
     pub(crate) second: Option<Cidr6>,
 }
 
 impl PodRange {
     /// Reads one range or two, in either order, as a kubelet gives them.
-    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// For what is no range, and for a second one with less room than the first.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
         let mut parts: Vec<&str> = text.split(',').map(str::trim).collect();
         parts.sort_by_key(|part| part.contains(':'));
         let (first, second) = match parts.as_slice() {
@@ -91,8 +94,13 @@ impl PodRange {
         })
     }
 
+    /// The bridge's own address with the length of its prefix.
+    pub fn gateway(self) -> (Ipv4Addr, u8) {
+        (self.first.gateway(), self.first.prefix())
+    }
+
     /// The bridge's own IPv6 address with the length of its prefix.
-    pub(crate) fn second_gateway(self) -> Option<(Ipv6Addr, u8)> {
+    pub fn second_gateway(self) -> Option<(Ipv6Addr, u8)> {
         self.second.map(|range| (range.address(1), range.prefix))
     }
 }

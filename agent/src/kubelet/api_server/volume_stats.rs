@@ -10,6 +10,7 @@ use crate::kubelet::paths::Paths;
 use crate::kubelet::pod;
 use crate::kubelet::pressure::tree;
 use crate::kubelet::references::{References, claim_name};
+use crate::kubelet::volumes::mounts::Table;
 use crate::kubelet::volumes::{self, Source};
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use knarr_cri::v1;
@@ -17,9 +18,6 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// File systems that are answered for by somebody else.
-const REMOTE: [&str; 8] = ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "glusterfs", "fuse"];
 
 /// The families of metrics: name, help, member of a volume's figures.
 const FAMILIES: [(&str, &str, &str); 6] = [
@@ -145,11 +143,11 @@ pub(super) async fn claimed(shared: &Shared, pods: &[Arc<Pod>]) -> Vec<Held> {
         let status = shared.runtime.container_status(request).await.ok().and_then(|answer| answer.status);
         found.extend(held_by(pod, label(labels::CONTAINER_NAME), &status.unwrap_or_default()));
     }
-    let mounts = tokio::fs::read_to_string("/proc/self/mountinfo").await.unwrap_or_default();
+    // What cannot be told apart is not asked.
+    let Ok(Ok(mounts)) = tokio::task::spawn_blocking(Table::read).await else { return Vec::new() };
     let mut seen = BTreeSet::new();
-    found.retain(|held| {
-        !is_remote(&mounts, &held.path) && seen.insert((held.uid.clone(), held.volume.clone()))
-    });
+    found
+        .retain(|held| !mounts.is_remote(&held.path) && seen.insert((held.uid.clone(), held.volume.clone())));
     found
 }
 
@@ -176,18 +174,6 @@ fn held_by(pod: &Pod, container: &str, status: &v1::ContainerStatus) -> Vec<Held
         })
     };
     found.volume_mounts.iter().flatten().filter_map(one).collect()
-}
-
-/// Whether the path is on a file system that somebody else answers for, by `/proc/self/mountinfo`.
-fn is_remote(mounts: &str, path: &Path) -> bool {
-    let of = |line: &str| {
-        let (before, after) = line.split_once(" - ")?;
-        let place = before.split(' ').nth(4)?.replace("\\040", " ");
-        path.starts_with(&place).then_some((place.len(), after.split(' ').next()?.to_owned()))
-    };
-    // The last of the longest is on top.
-    let kind = mounts.lines().filter_map(of).max_by_key(|(length, _)| *length).map(|(_, kind)| kind);
-    kind.is_some_and(|kind| REMOTE.contains(&kind.as_str()) || kind.starts_with("fuse."))
 }
 
 #[cfg(test)]
@@ -245,14 +231,5 @@ mod tests {
             "{text}"
         );
         assert_eq!(measure(&held).of("u")[0]["pvcRef"], json!({"name": "data", "namespace": "n"}));
-    }
-
-    #[test]
-    fn what_others_answer_for_is_not_asked() {
-        let mounts = "1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:9 / /a/my\\040share rw - nfs4 h:/e rw\n\
-                      3 1 0:8 / /f rw - fuse.sshfs s rw\n";
-        for (path, expected) in [("/a", false), ("/a/my share/x", true), ("/f", true), ("/ff", false)] {
-            assert_eq!(is_remote(mounts, Path::new(path)), expected, "{path}");
-        }
     }
 }

@@ -9,6 +9,9 @@ use std::time::Duration;
 /// For the server of a mount that goes.
 const FAREWELL: Duration = Duration::from_secs(10);
 
+/// File systems that another machine, or another program, answers for.
+const REMOTE: [&str; 8] = ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "glusterfs", "fuse"];
+
 /// Mounts a tmpfs on `directory` unless one is there; `size` in bytes, half of the memory where absent.
 pub(super) fn mount_tmpfs(directory: &Path, size: Option<u64>) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
@@ -84,16 +87,36 @@ fn detach_remote(point: PathBuf) -> io::Result<()> {
 
 struct Mount {
     point: PathBuf,
-    /// Of another machine.
+    /// Its server may not answer.
     remote: bool,
+}
+
+/// The kernel's table as it was.
+pub(in crate::kubelet) struct Table(Vec<Mount>);
+
+impl Table {
+    /// Blocks.
+    pub(in crate::kubelet) fn read() -> io::Result<Self> {
+        Ok(Self::parse(&std::fs::read_to_string("/proc/self/mountinfo")?))
+    }
+
+    fn parse(text: &str) -> Self {
+        Self(text.lines().filter_map(mount_of).collect())
+    }
+
+    /// Whether somebody else answers for what is at a path, which has no links.
+    pub(in crate::kubelet) fn is_remote(&self, path: &Path) -> bool {
+        let over = self.0.iter().filter(|mount| path.starts_with(&mount.point));
+        // The last of the longest is on top.
+        over.max_by_key(|mount| mount.point.as_os_str().len()).is_some_and(|mount| mount.remote)
+    }
 }
 
 /// Mounts at or below `directory`, from the kernel's table.
 fn mounts_below(directory: &Path) -> io::Result<Vec<Mount>> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let mounts = table.lines().filter_map(mount_of);
+    let Table(mounts) = Table::read()?;
     let place = as_in_table(directory);
-    Ok(mounts.filter(|mount| mount.point.starts_with(&place)).collect())
+    Ok(mounts.into_iter().filter(|mount| mount.point.starts_with(&place)).collect())
 }
 
 /// What the kernel calls a directory: the links on the way to it are followed (people put a link where the node's data
@@ -108,7 +131,8 @@ fn as_in_table(directory: &Path) -> PathBuf {
 fn mount_of(line: &str) -> Option<Mount> {
     let (places, kind) = line.split_once(" - ")?;
     let point = PathBuf::from(unescape(places.split(' ').nth(4)?));
-    Some(Mount { point, remote: kind.starts_with("nfs") })
+    let kind = kind.split(' ').next()?;
+    Some(Mount { point, remote: REMOTE.contains(&kind) || kind.starts_with("fuse.") })
 }
 
 /// The kernel writes space, tab, newline and backslash as octal.
@@ -141,5 +165,16 @@ mod tests {
         let own = "37 32 0:31 / /c rw shared:1 - tmpfs nfs rw";
         assert_eq!(of(own), Some((PathBuf::from("/c"), false)));
         assert_eq!(of("no table"), None);
+    }
+
+    #[test]
+    fn what_is_on_top_answers() {
+        let table = Table::parse(
+            "1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:9 / /a/my\\040share rw - nfs4 h:/e rw\n\
+             3 1 0:8 / /f rw - fuse.sshfs s rw\n",
+        );
+        for (path, expected) in [("/a", false), ("/a/my share/x", true), ("/f", true), ("/ff", false)] {
+            assert_eq!(table.is_remote(Path::new(path)), expected, "{path}");
+        }
     }
 }

@@ -3,7 +3,8 @@
 
 use super::Known;
 use crate::settings::Settings;
-use knarr_agent::engine::network::cidr::Cidr;
+use knarr_agent::engine::network::hardware_address;
+use knarr_agent::engine::network::pod_range::PodRange;
 use knarr_images::Digest;
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
@@ -16,21 +17,22 @@ pub(crate) fn of(
     (first, second): (&str, &str),
 ) -> Value {
     let known = Known::all(settings).unwrap_or_default().into_iter().find(|known| known.name() == network);
-    let range = known.as_ref().and_then(|known| range_of(settings, known));
     let address = first.parse::<Ipv4Addr>().ok();
-    let connected = range.filter(|_| address.is_some());
+    let range = known.as_ref().and_then(|known| range_of(settings, known)).filter(|_| address.is_some());
     let id = known.map(|known| known.id(settings)).unwrap_or_default();
+    let gateway = range.map(PodRange::gateway);
+    let second_gateway = range.and_then(PodRange::second_gateway).filter(|_| !second.is_empty());
     json!({
         "IPAMConfig": Value::Null, "Links": Value::Null, "Aliases": Value::Null, "DriverOpts": Value::Null,
         "MacAddress": address.map(link_address).unwrap_or_default(),
         "NetworkID": id,
-        "EndpointID": connected.map(|_| Digest::of(format!("{id} {container}").as_bytes()).hex().to_owned()).unwrap_or_default(),
-        "Gateway": connected.map(|range| range.gateway().to_string()).unwrap_or_default(),
+        "EndpointID": range.map(|_| Digest::of(format!("{id} {container}").as_bytes()).hex().to_owned()).unwrap_or_default(),
+        "Gateway": gateway.map(|(gateway, _)| gateway.to_string()).unwrap_or_default(),
         "IPAddress": first,
-        "IPPrefixLen": connected.map_or(0, Cidr::prefix),
-        "IPv6Gateway": "",
+        "IPPrefixLen": gateway.map_or(0, |(_, prefix)| prefix),
+        "IPv6Gateway": second_gateway.map(|(gateway, _)| gateway.to_string()).unwrap_or_default(),
         "GlobalIPv6Address": second,
-        "GlobalIPv6PrefixLen": if second.is_empty() { 0 } else { 64 },
+        "GlobalIPv6PrefixLen": second_gateway.map_or(0, |(_, prefix)| prefix),
     })
 }
 
@@ -52,18 +54,20 @@ pub(crate) fn shared(part: &Value) -> Value {
     shared
 }
 
-fn range_of(settings: &Settings, network: &Known) -> Option<Cidr> {
-    match network {
-        Known::BuiltIn("bridge", _) => Cidr::parse(&settings.node.run_network.pod_cidr).ok(),
-        Known::BuiltIn(..) => None,
-        Known::Made(record) => Cidr::parse(&record.subnet).ok(),
-    }
+fn range_of(settings: &Settings, network: &Known) -> Option<PodRange> {
+    let (first, second) = match network {
+        Known::BuiltIn("bridge", _) => {
+            (&settings.node.run_network.pod_cidr, &settings.node.run_network.pod_cidr_v6)
+        }
+        Known::BuiltIn(..) => return None,
+        Known::Made(record) => (&record.subnet, &record.second_subnet),
+    };
+    let both = second.iter().fold(first.clone(), |first, second| format!("{first},{second}"));
+    PodRange::parse(&both).ok()
 }
 
-/// The engine makes it of the address.
 fn link_address(address: Ipv4Addr) -> String {
-    let [a, b, c, d] = address.octets();
-    format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+    hardware_address(address).map(|byte| format!("{byte:02x}")).join(":")
 }
 
 #[cfg(test)]

@@ -14,19 +14,19 @@ pub(in crate::standalone) fn resources(
     oom_score_adj: Option<i64>,
 ) -> anyhow::Result<LinuxContainerResources> {
     let mut resources = LinuxContainerResources {
-        cpu_shares: limits.cpu_shares.unwrap_or(0),
-        cpuset_cpus: limits.cpuset_cpus.clone().unwrap_or_default(),
-        cpuset_mems: limits.cpuset_mems.clone().unwrap_or_default(),
+        cpu_shares: limits.share.cpu_shares.unwrap_or(0),
+        cpuset_cpus: limits.share.cpuset_cpus.clone().unwrap_or_default(),
+        cpuset_mems: limits.share.cpuset_mems.clone().unwrap_or_default(),
         oom_score_adj: oom_score_adj.unwrap_or(0),
         ..Default::default()
     };
-    if let Some(memory) = &limits.memory {
+    if let Some(memory) = &limits.share.memory {
         resources.memory_limit_in_bytes = sizes::named("memory", memory)?;
         if resources.memory_limit_in_bytes < 6 << 20 {
             bail!("Minimum memory limit allowed is 6MB");
         }
     }
-    match limits.memory_swap.as_deref() {
+    match limits.share.memory_swap.as_deref() {
         // As much swap as memory.
         None | Some("0") => {
             resources.memory_swap_limit_in_bytes = resources.memory_limit_in_bytes.saturating_mul(2);
@@ -34,7 +34,7 @@ pub(in crate::standalone) fn resources(
         Some("-1") => resources.memory_swap_limit_in_bytes = -1,
         Some(swap) => resources.memory_swap_limit_in_bytes = sizes::named("memory-swap", swap)?,
     }
-    if limits.memory.is_none() && limits.memory_swap.is_some() {
+    if limits.share.memory.is_none() && limits.share.memory_swap.is_some() {
         bail!("You should always set the Memory limit when using Memoryswap limit, see usage");
     }
     (resources.cpu_period, resources.cpu_quota) = cpu(limits)?;
@@ -42,7 +42,7 @@ pub(in crate::standalone) fn resources(
 }
 
 fn cpu(limits: &Limits) -> anyhow::Result<(i64, i64)> {
-    match (limits.cpus, limits.cpu_period, limits.cpu_quota) {
+    match (limits.cpus, limits.share.cpu_period, limits.share.cpu_quota) {
         (None, period, quota) => Ok((period.unwrap_or(0), quota.unwrap_or(0))),
         (Some(cpus), None, None) if (0.01..=4096.0).contains(&cpus) => {
             Ok((CPU_PERIOD, (cpus * CPU_PERIOD as f64) as i64))
@@ -93,6 +93,7 @@ pub(crate) fn ulimit(text: &str) -> anyhow::Result<(String, u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::Share;
 
     #[test]
     fn limits_of_processes() {
@@ -108,6 +109,13 @@ mod tests {
         let limits = Limits { cpus: Some(1.5), ..Limits::default() };
         let resources = resources(&limits, None).unwrap();
         assert_eq!((resources.cpu_period, resources.cpu_quota), (100_000, 150_000));
-        assert!(cpu(&Limits { cpus: Some(1.0), cpu_quota: Some(5), ..Limits::default() }).is_err());
+        assert!(
+            cpu(&Limits {
+                cpus: Some(1.0),
+                share: Share { cpu_quota: Some(5), ..Share::default() },
+                ..Limits::default()
+            })
+            .is_err()
+        );
     }
 }
