@@ -30,6 +30,18 @@ pub(crate) struct Wanted {
     pub(crate) properties: Vec<(String, Value)>,
 }
 
+/// systemd is the first process here: it says so itself, see `sd_booted(3)`.
+///
+/// # Errors
+/// It is not, in runc's words. Nothing must have been made by then: slices would stay.
+pub(crate) fn check_running() -> Result<()> {
+    let booted = std::fs::symlink_metadata("/run/systemd/system").is_ok_and(|found| found.is_dir());
+    let refused = || {
+        Error::new(Kind::Unsupported, "systemd not running on this host, cannot use systemd cgroups manager")
+    };
+    booted.then_some(()).ok_or_else(refused)
+}
+
 /// Makes the scope with one process in it, and waits until systemd has done so.
 pub(crate) fn start(scope: &Scope, id: &str, pid: Pid, wanted: &Wanted, unified: bool) -> Result<()> {
     let mut all = properties::of_scope(scope, id, pid.as_raw_nonzero().get() as u32, unified);

@@ -147,6 +147,10 @@ async fn what_cannot_be_meant_is_refused_by_name() {
     let mut slice = config.clone();
     slice.linux.as_mut().unwrap().cgroup_parent = "kubepods.slice".into();
     assert!(engine.run_pod(&slice).await.unwrap_err().message().contains("systemd"));
+    assert!(
+        !std::path::Path::new("/sys/fs/cgroup/memory/kubepods.slice").exists(),
+        "a slice that nobody owns"
+    );
     let none = RunPodSandboxRequest::default();
     assert_eq!(engine.runtime.run_pod_sandbox(none).await.unwrap_err().code(), Code::InvalidArgument);
     assert_eq!(engine.traces().pods, 0);

@@ -12,7 +12,7 @@ use crate::log::Log;
 use crate::plan::{HookKind, Host, Options, Plan, Step, rootfs_path};
 use crate::spec::{Hooks, NamespaceKind, Spec, parse};
 use crate::state::Status;
-use crate::{hooks, notify_socket, rootfs, sealed_exe, security_label, socket};
+use crate::{hooks, notify_socket, rootfs, sealed_exe, security_label, socket, systemd};
 use rustix::process::Pid;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -117,6 +117,9 @@ pub(super) fn launch(
 ) -> Result<Launched> {
     let id = super::container_id(arguments);
     crate::container::check_id(&id)?;
+    if global.systemd {
+        systemd::check_running()?;
+    }
     let activation = Activation::inherited();
     check_preserved(arguments, activation.count)?;
     let directory = global.root.join(&id);

@@ -69,6 +69,9 @@ fn restore(global: &Global, arguments: &Arguments) -> Result<u8> {
     let foreground =
         if detach { None } else { Some(Foreground::prepare(terminal, !arguments.has("no-subreaper"))?) };
     let (foreground, console) = super::foreground::console(foreground, console);
+    if global.systemd {
+        systemd::check_running()?;
+    }
     let plan = launch::plan(global, &bundle, &id, arguments, false)?;
     crate::container::check_free(&global.root, &id)?;
     control::ensure_free(&plan.cgroups)?;
