@@ -8,6 +8,9 @@
 mod alike;
 mod amounts;
 mod binding;
+mod company;
+mod crowd;
+mod crowding;
 mod cycle;
 pub(crate) mod daemon;
 mod filter;
@@ -32,8 +35,12 @@ use crate::controllers::pods;
 use crate::controllers::runner::message_of;
 use crate::controllers::wiring::{Plane, Task};
 use crate::server::Direct;
+use company::Company;
 use cycle::{Decision, Failure, Turn};
-use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::{Client, ResourceExt};
@@ -58,12 +65,19 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
     let (claims, volumes) = (plane.informer::<PersistentVolumeClaim>(), plane.informer::<PersistentVolume>());
     let (classes, namespaces) = (plane.informer::<StorageClass>(), plane.informer::<Namespace>());
     let storage = Storage { claims: claims.lister(), volumes: volumes.lister(), classes: classes.lister() };
+    let company = Company {
+        services: plane.informer::<Service>().lister(),
+        replication_controllers: plane.informer::<ReplicationController>().lister(),
+        replica_sets: plane.informer::<ReplicaSet>().lister(),
+        stateful_sets: plane.informer::<StatefulSet>().lister(),
+    };
     let (news, writer) = news::channel(plane.scheduler.clone(), plane.direct.clone());
     let shared = Shared {
         client: plane.scheduler.clone(),
         pods: pods.lister(),
         nodes: nodes.lister(),
         storage,
+        company,
         budgets: plane.informer::<PodDisruptionBudget>().lister(),
         packing: plane.options.packing,
         queue: Queue::new(),
@@ -102,6 +116,7 @@ struct Shared {
     pods: Lister<Pod>,
     nodes: Lister<Node>,
     storage: Storage,
+    company: Company,
     budgets: Lister<PodDisruptionBudget>,
     packing: Packing,
     queue: Queue,
@@ -172,6 +187,7 @@ impl Scheduler {
         shared.nodes.synced().await;
         shared.pods.synced().await;
         shared.storage.synced().await;
+        shared.company.synced().await;
         shared.budgets.synced().await;
         let mut turn = Turn::default();
         loop {
@@ -192,7 +208,8 @@ impl Scheduler {
         }
         let needs = self.shared.storage.needs(&pod);
         let known = needs.as_deref().map_err(String::as_str);
-        match cycle::decide(&pod, known, &snapshot, self.shared.packing, turn) {
+        let company = self.shared.company.of(&pod);
+        match cycle::decide(&pod, known, company.as_ref(), &snapshot, self.shared.packing, turn) {
             Decision::Node(node) => {
                 snapshot.assume(&key, &node, pod.clone());
                 drop(snapshot);

@@ -2,13 +2,16 @@
 //! but for the nodes that have changed since, each of which is looked at again. A set of a thousand replicas costs a
 //! thousand looks at one node, not at all of them.
 //!
-//! Only where a node's worth does not depend on others: nobody is to be near or away from anybody.
+//! Only where a node's worth does not depend on others: nobody is to be near or away from anybody. But for the usual wish
+//! about pods of one service or controller, whose crowd is kept up to date.
 
+use super::crowd::{Crowd, Spot};
 use super::cycle;
 use super::request::Request;
 use super::score::{self, Packing};
 use super::snapshot::{HostPort, NodeState, Snapshot};
 use k8s_openapi::api::core::v1::{Affinity, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -26,6 +29,7 @@ struct Likeness {
     amounts: [super::amounts::Amounts; 2],
     ports: Vec<HostPort>,
     images: Vec<Option<String>>,
+    company: Option<LabelSelector>,
 }
 
 impl Likeness {
@@ -39,11 +43,12 @@ impl Likeness {
             amounts: [request.requested.clone(), request.scored.clone()],
             ports: request.ports.clone(),
             images: request.spec.containers.iter().map(|container| container.image.clone()).collect(),
+            company: request.company.cloned(),
         }
     }
 }
 
-/// The best first: worth, pods on it, name.
+/// The best first: worth apart from the crowd, pods on it, name.
 type Rank = (Reverse<i64>, usize, String);
 
 /// What is known of the nodes for pods of one kind.
@@ -54,8 +59,10 @@ pub(super) struct Alike {
     /// Of the snapshot: how much of its history is taken into account.
     epoch: u64,
     seen: u64,
-    ranked: BTreeSet<Rank>,
-    ranks: HashMap<String, Rank>,
+    crowd: Option<Crowd>,
+    /// Nodes that are as crowded as each other, the best first.
+    ranked: BTreeMap<Spot, BTreeSet<Rank>>,
+    ranks: HashMap<String, (Spot, Rank)>,
     /// Worth of the best node when all were looked at.
     best: i64,
     /// Decisions for a worse node that are left.
@@ -80,12 +87,14 @@ impl Alike {
             packing,
             epoch: snapshot.epoch(),
             seen: snapshot.changes(),
-            ranked: BTreeSet::new(),
+            crowd: Crowd::of(request),
+            ranked: BTreeMap::new(),
             ranks: HashMap::new(),
             best: totals.iter().copied().max()?,
             left,
         };
-        nodes.iter().zip(totals).for_each(|(node, total)| alike.set(node, *total));
+        let worths = score::apart_from_spread(request, nodes, packing);
+        nodes.iter().zip(worths).for_each(|(node, worth)| alike.set(node, worth));
         Some(alike)
     }
 
@@ -96,33 +105,63 @@ impl Alike {
             return None;
         }
         for name in snapshot.changed_since(self.seen)? {
-            match snapshot.nodes.get(name) {
-                Some(node) if is_avoided(node) => return None,
-                Some(node) if cycle::refusal(request, node, snapshot).is_none() => {
-                    let total = score::totals(request, &[node], self.packing);
-                    self.set(node, total.first().copied()?);
-                }
-                _ => self.forget(name),
+            let node = snapshot.nodes.get(name);
+            if node.is_some_and(is_avoided) {
+                return None;
             }
+            self.look(request, name, node)?;
         }
         self.seen = snapshot.changes();
-        let (Reverse(worth), _, name) = self.ranked.first()?;
-        if *worth < self.best {
+        let (worth, name) = self.first()?;
+        if worth < self.best {
             self.left = self.left.checked_sub(1)?;
         }
-        Some(name.clone())
+        Some(name)
     }
 
-    fn set(&mut self, node: &NodeState, total: i64) {
+    /// A node has changed.
+    fn look(&mut self, request: &Request<'_>, name: &str, node: Option<&NodeState>) -> Option<()> {
+        if let Some(crowd) = &mut self.crowd {
+            crowd.look(request, name, node);
+        }
+        match node.filter(|node| cycle::refusal(request, node, request.snapshot).is_none()) {
+            Some(node) => {
+                let worth = score::apart_from_spread(request, &[node], self.packing);
+                self.set(node, worth.first().copied()?);
+            }
+            None => self.forget(name),
+        }
+        Some(())
+    }
+
+    /// The best node and its worth.
+    fn first(&self) -> Option<(i64, String)> {
+        let spots: Vec<&Spot> = self.ranked.keys().collect();
+        let scores = match &self.crowd {
+            Some(crowd) => crowd.scores(&spots, self.ranks.len()),
+            None => vec![0; spots.len()],
+        };
+        let firsts = self.ranked.values().zip(scores).filter_map(|(ranks, score)| {
+            let (Reverse(worth), pods, name) = ranks.first()?;
+            Some((Reverse(worth + score * score::WEIGHT_OF_SPREAD), pods, name))
+        });
+        firsts.min().map(|(Reverse(worth), _, name)| (worth, name.clone()))
+    }
+
+    fn set(&mut self, node: &NodeState, worth: i64) {
         self.forget(&node.name);
-        let rank = (Reverse(total), node.pods.len(), node.name.clone());
-        self.ranks.insert(node.name.clone(), rank.clone());
-        self.ranked.insert(rank);
+        let spot = self.crowd.as_ref().map(|crowd| crowd.spot(node)).unwrap_or_default();
+        let rank = (Reverse(worth), node.pods.len(), node.name.clone());
+        self.ranks.insert(node.name.clone(), (spot.clone(), rank.clone()));
+        self.ranked.entry(spot).or_default().insert(rank);
     }
 
     fn forget(&mut self, name: &str) {
-        if let Some(rank) = self.ranks.remove(name) {
-            self.ranked.remove(&rank);
+        let Some((spot, rank)) = self.ranks.remove(name) else { return };
+        let Some(ranked) = self.ranked.get_mut(&spot) else { return };
+        ranked.remove(&rank);
+        if ranked.is_empty() {
+            self.ranked.remove(&spot);
         }
     }
 }

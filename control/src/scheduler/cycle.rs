@@ -8,6 +8,7 @@ use super::snapshot::{NodeState, Snapshot};
 use super::volumes::Need;
 use crate::controllers::pods;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -41,10 +42,11 @@ pub(super) struct Turn {
     alike: Option<Alike>,
 }
 
-/// Decides where a pod goes; of equally good nodes the one with the fewest pods, then the first by name.
+/// Decides where a pod goes, `company` being what selects those of the same service or controller; of equally good nodes the one with the fewest pods, then the first by name.
 pub(super) fn decide(
     pod: &Pod,
     needs: Result<&[Need], &str>,
+    company: Option<&LabelSelector>,
     snapshot: &Snapshot,
     packing: Packing,
     turn: &mut Turn,
@@ -61,7 +63,7 @@ pub(super) fn decide(
             return Decision::None(Failure { message, hopeful: Vec::new(), nodes });
         }
     };
-    let request = Request::new(pod, spec, needs, snapshot);
+    let request = Request::new(pod, spec, needs, company, snapshot);
     if let Some(node) = nominated(&request, snapshot) {
         return Decision::Node(node);
     }
