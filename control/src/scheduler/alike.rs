@@ -9,14 +9,16 @@ use super::crowd::{Crowd, Spot};
 use super::cycle;
 use super::request::Request;
 use super::score::{self, Packing};
-use super::snapshot::{HostPort, NodeState, Snapshot};
+use super::snapshot::{HostPort, NodeState};
 use k8s_openapi::api::core::v1::{Affinity, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// A share of a sample of nodes may become worse than the best of it was; then another sample is taken.
 const SHARE: usize = 8;
+/// Kinds that are remembered. Each follows all changes when its next pod comes.
+const MOST_KINDS: usize = 16;
 
 /// All of a pod that decides where it goes.
 #[derive(Debug, PartialEq)]
@@ -51,6 +53,34 @@ impl Likeness {
 /// The best first: worth apart from the crowd, pods on it, name.
 type Rank = (Reverse<i64>, usize, String);
 
+/// What is known for pods of a few kinds, that of the last one first: sets of pods come into the queue side by side.
+#[derive(Debug, Default)]
+pub(super) struct Kinds(VecDeque<Alike>);
+
+impl Kinds {
+    /// The best node for a pod that is like one before it.
+    pub(super) fn next(&mut self, request: &Request<'_>) -> Option<String> {
+        if self.0.is_empty() || !is_plain(request) {
+            return None;
+        }
+        let like = Likeness::of(request);
+        let place = self.0.iter().position(|alike| alike.is_for(&like))?;
+        let mut alike = self.0.remove(place)?;
+        let found = alike.next(request);
+        if found.is_some() {
+            self.0.push_front(alike);
+        }
+        found
+    }
+
+    /// Remembers what was found out for a pod.
+    pub(super) fn remember(&mut self, alike: Option<Alike>) {
+        let Some(alike) = alike else { return };
+        self.0.push_front(alike);
+        self.0.truncate(MOST_KINDS);
+    }
+}
+
 /// What is known of the nodes for pods of one kind.
 #[derive(Debug)]
 pub(super) struct Alike {
@@ -75,10 +105,11 @@ impl Alike {
         request: &Request<'_>,
         nodes: &[&NodeState],
         totals: &[i64],
-        (snapshot, packing): (&Snapshot, Packing),
+        packing: Packing,
         all: bool,
     ) -> Option<Self> {
-        if !is_plain(request, snapshot) || nodes.iter().any(|node| is_avoided(node)) {
+        let snapshot = request.snapshot;
+        if !is_plain(request) || nodes.iter().any(|node| is_avoided(node)) {
             return None;
         }
         let left = if all { usize::MAX } else { nodes.len() / SHARE };
@@ -98,13 +129,22 @@ impl Alike {
         Some(alike)
     }
 
-    /// The best node for another pod, if it is like the one before.
-    pub(super) fn next(&mut self, request: &Request<'_>, snapshot: &Snapshot) -> Option<String> {
-        let same = self.epoch == snapshot.epoch() && is_plain(request, snapshot);
-        if !same || self.like != Likeness::of(request) {
+    /// Whether a pod is like those this is about.
+    fn is_for(&self, like: &Likeness) -> bool {
+        self.like == *like
+    }
+
+    /// The best node for another pod that is like the one before.
+    fn next(&mut self, request: &Request<'_>) -> Option<String> {
+        let snapshot = request.snapshot;
+        if self.epoch != snapshot.epoch() {
             return None;
         }
-        for name in snapshot.changed_since(self.seen)? {
+        let changed: BTreeSet<&String> = snapshot.changed_since(self.seen)?.iter().collect();
+        if changed.len() > snapshot.nodes.len() / 2 {
+            return None;
+        }
+        for name in changed {
             let node = snapshot.nodes.get(name);
             if node.is_some_and(is_avoided) {
                 return None;
@@ -167,11 +207,11 @@ impl Alike {
 }
 
 /// Whether each node can be judged for itself.
-fn is_plain(request: &Request<'_>, snapshot: &Snapshot) -> bool {
+fn is_plain(request: &Request<'_>) -> bool {
     let node = request.spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let wishes = node.is_some_and(|node| node.preferred_during_scheduling_ignored_during_execution.is_some());
     !wishes
-        && !snapshot.has_nominated()
+        && !request.snapshot.has_nominated()
         && request.needs.is_empty()
         && request.spec.topology_spread_constraints.as_ref().is_none_or(Vec::is_empty)
         && request.neighbours.are_nobody()

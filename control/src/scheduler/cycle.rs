@@ -1,6 +1,6 @@
 //! One decision: filter, score, choose; or say for how many nodes which reason held.
 
-use super::alike::Alike;
+use super::alike::{Alike, Kinds};
 use super::filter::{self, Refusal};
 use super::request::Request;
 use super::score::{self, Packing};
@@ -39,7 +39,7 @@ pub(super) struct Failure {
 pub(super) struct Turn {
     /// Where it begins to look, so that all nodes of a large cluster get their turn.
     begin: usize,
-    alike: Option<Alike>,
+    kinds: Kinds,
 }
 
 /// Decides where a pod goes, `company` being what selects those of the same service or controller; of equally good nodes the one with the fewest pods, then the first by name.
@@ -67,13 +67,13 @@ pub(super) fn decide(
     if let Some(node) = nominated(&request, snapshot) {
         return Decision::Node(node);
     }
-    if let Some(node) = turn.alike.as_mut().and_then(|alike| alike.next(&request, snapshot)) {
+    if let Some(node) = turn.kinds.next(&request) {
         return Decision::Node(node);
     }
     let (feasible, refusals) = sift(&request, snapshot, turn);
     let totals = score::totals(&request, &feasible, packing);
     let all = feasible.len() + refusals.len() == nodes;
-    turn.alike = Alike::of(&request, &feasible, &totals, (snapshot, packing), all);
+    turn.kinds.remember(Alike::of(&request, &feasible, &totals, packing, all));
     let best = feasible.iter().zip(totals).min_by_key(|(node, total)| (-total, node.pods.len(), &node.name));
     match best {
         Some((node, _)) => Decision::Node(node.name.clone()),
