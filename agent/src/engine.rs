@@ -40,6 +40,7 @@ mod record_store;
 mod records;
 mod recover;
 mod registry;
+mod relimit;
 mod rootfs_file;
 mod self_metrics;
 mod serve;

@@ -56,12 +56,14 @@ use anyhow::{Context, bail};
 use knarr_agent::config::{Config, EngineConfig};
 use knarr_agent::cri::v1::{
     Container, ContainerState, ContainerStatus, ContainerStatusRequest, ListContainersRequest,
-    ListPodSandboxRequest, PodSandbox, Signal, StartContainerRequest, StopContainerRequest,
+    ListPodSandboxRequest, PodSandbox, PodSandboxStatusRequest, Signal, StartContainerRequest,
+    StopContainerRequest,
 };
 use knarr_agent::cri::{RuntimeService, Status};
 use knarr_agent::engine::Engine;
 use knarr_agent::engine::monitors::{Monitors, UnixMonitors};
 use knarr_agent::kubelet::pod_cgroup;
+use network::Networks;
 use places::{Hold, Lock, Place};
 use restarts::History;
 use std::path::{Path, PathBuf};
@@ -97,7 +99,7 @@ pub(crate) async fn dispatch(settings: Settings, command: Command) -> anyhow::Re
         Command::Port { name, port } => done(port::run(&settings, &name, port.as_deref()).await),
         Command::Rename { name, new_name } => done(rename::run(&settings, &name, &new_name).await),
         Command::Stats(arguments) => done(stats::run(settings, arguments).await),
-        Command::Update(arguments) => done(update::run(settings, arguments).await),
+        Command::Update(arguments) => done(update::run(settings, *arguments).await),
         Command::Cp(arguments) => done(cp::run(settings, arguments).await),
         Command::Diff { name } => done(diff::run(&settings, &name).await),
         Command::Commit(arguments) => done(commit::run(settings, arguments).await),
@@ -115,6 +117,7 @@ pub(crate) struct Standalone {
     pub(crate) engine: Arc<Engine>,
     /// Its monitor (one at most).
     pub(crate) monitors: Arc<dyn Monitors>,
+    networks: Arc<Networks>,
     config: Arc<Config>,
     settings: Settings,
     /// The command that looks after its health.
@@ -142,11 +145,12 @@ impl Standalone {
         change(&mut config.engine);
         let config = Arc::new(config);
         let monitors: Arc<dyn Monitors> = Arc::new(UnixMonitors::new(config.clone()));
-        let network = network::of(settings, &place, &config)?;
-        let engine = Engine::start(config.clone(), image::open(settings)?, network, monitors.clone()).await?;
+        let networks = Arc::new(Networks::new(settings, &place));
+        let store = image::open(settings)?;
+        let engine = Engine::start(config.clone(), store, networks.clone(), monitors.clone()).await?;
         let journal = Journal::of(settings);
         let settings = settings.clone();
-        Ok(Self { place, engine, monitors, config, settings, health, lock, journal })
+        Ok(Self { place, engine, monitors, networks, config, settings, health, lock, journal })
     }
 
     /// Opens a container that exists.
@@ -236,7 +240,9 @@ impl Standalone {
     /// It has an address.
     pub(crate) async fn is_connected(&self) -> anyhow::Result<bool> {
         let Some(pod) = self.pod().await? else { return Ok(false) };
-        Ok(!run::addresses(self, &pod.id).await?.is_empty())
+        let request = PodSandboxStatusRequest { pod_sandbox_id: pod.id, verbose: false };
+        let status = self.engine.pod_sandbox_status(request).await?.status;
+        Ok(status.and_then(|status| status.network).is_some_and(|network| !network.ip.is_empty()))
     }
 
     /// Its address and ports are free for others, until it is started. It must not run.

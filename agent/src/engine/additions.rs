@@ -125,7 +125,8 @@ fn begin_with_reaper(program: &Path, spec: &mut Spec) {
     }
 }
 
-fn limit(additions: &Additions, resources: &mut Resources) {
+/// What of it is a limit.
+pub(crate) fn limit(additions: &Additions, resources: &mut Resources) {
     if additions.pids.is_some() {
         resources.pids = Some(Pids { limit: additions.pids });
     }

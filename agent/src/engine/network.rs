@@ -12,7 +12,9 @@ mod inside;
 mod ledger;
 mod links;
 pub(crate) mod netlink;
+pub mod part;
 pub mod pod_range;
+mod pool;
 mod second_family;
 mod table;
 
@@ -21,6 +23,7 @@ pub use links::hardware_address;
 use crate::config::Config;
 use anyhow::Context;
 use async_trait::async_trait;
+use knarr_cri::v1::{PortMapping, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::IpAddr;
@@ -59,6 +62,24 @@ pub struct HostPort {
     pub container_port: u16,
 }
 
+/// Those of CRI's that name a port of the host.
+pub fn host_ports(mappings: &[PortMapping]) -> Vec<HostPort> {
+    let convert = |mapping: &PortMapping| {
+        let host_port = u16::try_from(mapping.host_port).ok().filter(|&port| port > 0)?;
+        Some(HostPort {
+            protocol: match mapping.protocol() {
+                Protocol::Tcp => "tcp",
+                Protocol::Udp => "udp",
+                Protocol::Sctp => "sctp",
+            },
+            host_ip: mapping.host_ip.parse().ok(),
+            host_port,
+            container_port: u16::try_from(mapping.container_port).ok()?,
+        })
+    };
+    mappings.iter().filter_map(convert).collect()
+}
+
 /// A network that pods can be attached to.
 #[async_trait]
 pub trait PodNetwork: Send + Sync + 'static {
@@ -87,7 +108,7 @@ pub trait PodNetwork: Send + Sync + 'static {
 }
 
 /// All that a namespace without a link has: a loopback. Blocks.
-pub(crate) fn loopback_alone(netns: &Path) -> anyhow::Result<()> {
+pub fn loopback_alone(netns: &Path) -> anyhow::Result<()> {
     let namespace = File::open(netns).with_context(|| format!("open {}", netns.display()))?;
     inside::inside(&namespace, links::loopback_up)
 }

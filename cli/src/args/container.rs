@@ -72,7 +72,7 @@ pub(crate) enum Container {
     /// Show what running containers use
     Stats(Stats),
     /// Change the limits of containers
-    Update(Update),
+    Update(Box<Update>),
     /// Copy files between a container and this machine (CONTAINER:PATH, or - for a tar stream)
     Cp(Cp),
     /// Print which files a container has added (A), changed (C) or deleted (D)
@@ -193,7 +193,7 @@ pub(crate) struct Inspect {
     #[arg(short, long, value_name = "TEMPLATE")]
     pub(crate) format: Option<String>,
     /// container, image or volume [default: the first that has the name]
-    #[arg(long = "type", value_name = "TYPE", value_parser = ["container", "image", "volume"])]
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["container", "image", "network", "volume"])]
     pub(crate) kind: Option<String>,
     /// What containers take on disk too
     #[arg(short, long)]
@@ -227,6 +227,15 @@ pub(crate) struct Update {
     pub(crate) restart: Option<String>,
     #[command(flatten)]
     pub(crate) limits: Limits,
+    /// Weight among others for block devices (10 to 1000)
+    #[arg(long, value_name = "N")]
+    pub(crate) blkio_weight: Option<u16>,
+    /// Microseconds over which --cpu-rt-runtime counts
+    #[arg(long, value_name = "N")]
+    pub(crate) cpu_rt_period: Option<u64>,
+    /// Microseconds for its processes that ask for real time
+    #[arg(long, value_name = "N")]
+    pub(crate) cpu_rt_runtime: Option<i64>,
     #[arg(required = true, value_name = "CONTAINER")]
     pub(crate) names: Vec<String>,
 }

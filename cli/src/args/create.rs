@@ -92,7 +92,10 @@ pub(crate) struct CreateOptions {
     #[arg(short = 'P', long)]
     pub(crate) publish_all: bool,
     /// bridge, host, none, container:NAME, or one made by `network create`
-    #[arg(long, visible_alias = "net", default_value = "bridge")]
+    #[arg(long = "network", visible_alias = "net", value_name = "NETWORK")]
+    pub(crate) networks: Vec<String>,
+    /// The first of them, as `inspect` has it
+    #[arg(skip)]
     pub(crate) network: String,
     /// Host name of the container
     #[arg(short = 'h', long)]

@@ -1,7 +1,7 @@
 //! The command line of `knarr network`, and the options by which `run` and `create` take part in a network.
 
 use clap::{Args, Subcommand};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How a container takes part in a network that somebody made.
 #[derive(Debug, Clone, Default, Args)]
@@ -9,6 +9,15 @@ pub(crate) struct Networking {
     /// The address that it wants
     #[arg(long, value_name = "IP")]
     pub(crate) ip: Option<Ipv4Addr>,
+    /// The IPv6 address that it wants
+    #[arg(long, value_name = "IP")]
+    pub(crate) ip6: Option<Ipv6Addr>,
+    /// The address of its link
+    #[arg(long, value_name = "MAC")]
+    pub(crate) mac_address: Option<String>,
+    /// A name that it has for another container (NAME[:ALIAS])
+    #[arg(long, value_name = "NAME[:ALIAS]")]
+    pub(crate) link: Vec<String>,
     /// A further name for the others on its network
     #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
     pub(crate) network_alias: Vec<String>,
@@ -19,6 +28,10 @@ pub(crate) struct Networking {
 pub(crate) enum Network {
     /// Make a network and print its id
     Create(CreateNetwork),
+    /// Connect a container to a further network
+    Connect(ConnectNetwork),
+    /// Take a container out of a network
+    Disconnect(DisconnectNetwork),
     /// List networks
     #[command(visible_alias = "list")]
     Ls(LsNetworks),
@@ -54,6 +67,45 @@ pub(crate) enum Network {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ConnectNetwork {
+    /// The address that it wants
+    #[arg(long, value_name = "IP")]
+    pub(crate) ip: Option<Ipv4Addr>,
+    /// The IPv6 address that it wants
+    #[arg(long, value_name = "IP")]
+    pub(crate) ip6: Option<Ipv6Addr>,
+    /// A further name for the others on the network
+    #[arg(long, value_name = "NAME")]
+    pub(crate) alias: Vec<String>,
+    /// A name that it has for another container (NAME[:ALIAS])
+    #[arg(long, value_name = "NAME[:ALIAS]")]
+    pub(crate) link: Vec<String>,
+    /// The network of the highest leads to everything else
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub(crate) gw_priority: i32,
+    /// Docker's bridge driver knows none that is of use here
+    #[arg(long, hide = true)]
+    pub(crate) driver_opt: Vec<String>,
+    #[arg(long, hide = true)]
+    pub(crate) link_local_ip: Vec<IpAddr>,
+    #[allow(missing_docs)]
+    pub(crate) network: String,
+    #[allow(missing_docs)]
+    pub(crate) container: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DisconnectNetwork {
+    /// Also a container that is not there any more
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    #[allow(missing_docs)]
+    pub(crate) network: String,
+    #[allow(missing_docs)]
+    pub(crate) container: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct CreateNetwork {
     /// bridge, which is the only one
     #[arg(short, long, default_value = "bridge")]
@@ -61,13 +113,19 @@ pub(crate) struct CreateNetwork {
     /// Its range of addresses; one of each family at most
     #[arg(long, value_name = "CIDR")]
     pub(crate) subnet: Vec<String>,
-    /// This machine's address in it: the first of the range, which is the only one
+    /// This machine's address in it: the first of the range, where none is given
     #[arg(long, value_name = "IP")]
-    pub(crate) gateway: Vec<String>,
+    pub(crate) gateway: Vec<IpAddr>,
+    /// The part of the range that containers have addresses of
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) ip_range: Vec<String>,
+    /// An address that no container has (NAME=IP)
+    #[arg(long, value_name = "NAME=IP")]
+    pub(crate) aux_address: Vec<String>,
     /// Nothing leaves it
     #[arg(long)]
     pub(crate) internal: bool,
-    /// With a range of IPv6 addresses, which --subnet has to give
+    /// With IPv6 addresses too: of --subnet, or of a range of its own
     #[arg(long)]
     pub(crate) ipv6: bool,
     /// Set metadata (NAME=VALUE)

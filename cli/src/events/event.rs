@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 pub(crate) enum Kind {
     Container,
     Image,
+    Network,
     Volume,
 }
 
@@ -19,6 +20,7 @@ impl Kind {
         match self {
             Self::Container => "container",
             Self::Image => "image",
+            Self::Network => "network",
             Self::Volume => "volume",
         }
     }
@@ -59,7 +61,8 @@ pub(super) struct Actor {
 impl Event {
     /// Something that happened just now.
     pub(crate) fn now(kind: Kind, action: &str, id: &str, attributes: BTreeMap<String, String>) -> Self {
-        let repeated = |text: &str| if kind == Kind::Volume { String::new() } else { text.to_owned() };
+        let without = matches!(kind, Kind::Network | Kind::Volume);
+        let repeated = |text: &str| if without { String::new() } else { text.to_owned() };
         let image = (kind == Kind::Container).then(|| attributes.get("image").cloned()).flatten();
         Self {
             status: repeated(action),

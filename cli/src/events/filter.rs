@@ -49,7 +49,11 @@ fn holds(event: &Event, key: &str, value: &str) -> bool {
         "scope" => value == "local",
         // `exec_start: sh -c ls` is an exec_start, `health_status: healthy` a health_status.
         "event" => event.action == value || event.action.split(": ").next() == Some(value),
-        "container" | "volume" => named(key),
+        "container" => {
+            named(key)
+                || event.kind == "network" && attribute("container").is_some_and(|id| id.starts_with(value))
+        }
+        "network" | "volume" => named(key),
         "image" => {
             let without_tag = |name: &str| name.rsplit_once(':').map_or(name, |(name, _)| name).to_owned();
             let matches = |name: &str| name == value || without_tag(name) == value;
@@ -62,7 +66,7 @@ fn holds(event: &Event, key: &str, value: &str) -> bool {
             Some((name, wanted)) => attribute(name) == Some(wanted),
             None => attributes.contains_key(value),
         },
-        // There are no networks, plugins and daemons here that anything could happen to.
+        // There are no plugins and daemons here that anything could happen to.
         _ => false,
     }
 }

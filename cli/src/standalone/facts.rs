@@ -1,10 +1,10 @@
 //! Everything known about one container, for `ps`, `inspect` and their like.
 
 use super::health::Health;
-use super::networks::endpoint;
-use super::networks::record::Record;
+use super::network::{self, End};
+use super::networks::{Known, endpoint};
 use super::restarts::{self, History};
-use super::{Standalone, is_left_over, places, plan, run, volumes};
+use super::{Standalone, is_left_over, places, plan, shared, volumes};
 use crate::settings::Settings;
 use anyhow::Context;
 use jiff::Timestamp;
@@ -22,11 +22,11 @@ use std::path::Path;
 pub(crate) struct Facts {
     pub(crate) name: String,
     pub(crate) status: ContainerStatus,
+    /// Of its pod.
+    pub(crate) sandbox_id: String,
     pub(crate) paused: bool,
-    /// Empty without a network of its own.
-    pub(crate) address: String,
-    /// That of IPv6, the same.
-    second_address: String,
+    /// Its networks, the first of which it was made with.
+    pub(crate) ends: Vec<End>,
     /// How it was asked for, in the words of `docker inspect`'s HostConfig.
     pub(crate) options: Value,
     /// Its `config.json`.
@@ -53,7 +53,6 @@ impl Facts {
             true => Health::read(place.data_dir())?,
             false => None,
         };
-        let addresses = run::addresses(place, &container.pod_sandbox_id).await.unwrap_or_default();
         let options = status.labels.get(plan::OPTIONS_LABEL).map_or("{}", String::as_str);
         let mut options: Value = serde_json::from_str(options).unwrap_or_default();
         if let Some(policy) = restarts::changed(place.data_dir()) {
@@ -61,11 +60,16 @@ impl Facts {
         }
         let resources = status.resources.as_ref().and_then(|resources| resources.linux.as_ref());
         resources.into_iter().for_each(|resources| limits(&mut options, resources));
+        limits_beside(&mut options, &info["runtimeSpec"]["linux"]["resources"]);
         Ok(Some(Self {
             name: place.name().to_owned(),
+            sandbox_id: container.pod_sandbox_id.clone(),
             paused: running && place.engine.is_paused(&container.id).await?,
-            address: addresses.first().cloned().unwrap_or_default(),
-            second_address: addresses.get(1).cloned().unwrap_or_default(),
+            ends: match mode(&options) {
+                "host" | "none" => Vec::new(),
+                mode if shared::target(mode).is_some() => Vec::new(),
+                _ => network::of(&place.settings, &place.place, &container.pod_sandbox_id)?,
+            },
             options,
             spec: info["runtimeSpec"].clone(),
             pid: if running { info["pid"].as_i64().unwrap_or(0) } else { 0 },
@@ -120,17 +124,43 @@ impl Facts {
         self.pid
     }
 
-    /// The name of its network.
+    /// The network that it was made with.
     pub(crate) fn network(&self) -> &str {
-        match self.options["NetworkMode"].as_str() {
-            None | Some("default") => "bridge",
-            Some(name) => name,
+        mode(&self.options)
+    }
+
+    /// It has this network.
+    pub(crate) fn is_on(&self, network: &str) -> bool {
+        match network {
+            "host" | "none" => self.network() == network,
+            _ => self.ends.iter().any(|end| end.network() == network),
         }
     }
 
-    /// It has this network, which somebody made.
-    pub(crate) fn is_on(&self, network: &Record) -> bool {
-        self.network() == network.name
+    /// Names of its networks.
+    pub(crate) fn networks(&self) -> Vec<&str> {
+        match self.network() {
+            only @ ("host" | "none") => vec![only],
+            _ => self.ends.iter().map(End::network).collect(),
+        }
+    }
+
+    /// `NetworkSettings` of `docker inspect`.
+    fn network_settings(&self, settings: &Settings) -> Value {
+        let mut networks = json!({});
+        for end in &self.ends {
+            networks[end.network()] = endpoint::of(settings, &self.name, &self.status.id, end);
+        }
+        if let Some(known @ Known::BuiltIn("host" | "none", _)) = Known::named(self.network()) {
+            networks[self.network()] = endpoint::empty(&known.id(settings));
+        }
+        let first = self.ends.first().map(|end| networks[end.network()].clone());
+        let mut document = endpoint::shared(&first.unwrap_or_else(|| endpoint::empty("")));
+        let connected = self.ends.iter().any(|end| end.held.is_some());
+        document["SandboxID"] = json!(if connected { self.status.id.as_str() } else { "" });
+        document["Ports"] = self.options["PortBindings"].clone();
+        document["Networks"] = networks;
+        document
     }
 
     /// What the runtime mounts there.
@@ -153,12 +183,6 @@ impl Facts {
         let (path, args) =
             words.split_first().map_or((Value::Null, &[][..]), |(first, rest)| (first.clone(), rest));
         let running = status.state() == ContainerState::ContainerRunning;
-        let network = self.network();
-        let end = endpoint::of(settings, network, &status.id, (&self.address, &self.second_address));
-        let mut part = endpoint::shared(&end);
-        part["SandboxID"] = json!(if end["EndpointID"] == "" { "" } else { self.status.id.as_str() });
-        part["Ports"] = self.options["PortBindings"].clone();
-        part["Networks"] = json!({network: end});
         let mut document = json!({
             "Id": status.id,
             "Created": time(status.created_at),
@@ -186,7 +210,7 @@ impl Facts {
                 "Labels": plan::own_labels(&status.labels),
                 "StopSignal": status.stop_signal().as_str_name().trim_start_matches("SIGNAL_"),
             },
-            "NetworkSettings": part,
+            "NetworkSettings": self.network_settings(settings),
         });
         // A container of before this was kept has what runs.
         if let Ok(Value::Object(asked)) = serde_json::from_str(self.label(plan::ASKED_LABEL)) {
@@ -249,6 +273,22 @@ fn limits(options: &mut Value, now: &LinuxContainerResources) {
     }
     options["CpuPeriod"] = json!(period);
     options["CpuQuota"] = json!(quota);
+}
+
+/// The same of those that CRI has no words for.
+fn limits_beside(options: &mut Value, now: &Value) {
+    let pids = &now["pids"]["limit"];
+    options["PidsLimit"] = if pids.is_null() { options["PidsLimit"].clone() } else { pids.clone() };
+    options["MemoryReservation"] = json!(now["memory"]["reservation"].as_i64().unwrap_or(0));
+    options["MemorySwappiness"] = now["memory"]["swappiness"].clone();
+    options["BlkioWeight"] = json!(now["blockIO"]["weight"].as_u64().unwrap_or(0));
+}
+
+fn mode(options: &Value) -> &str {
+    match options["NetworkMode"].as_str() {
+        None | Some("default") => "bridge",
+        Some(name) => name,
+    }
 }
 
 /// Docker writes the year 1 for what has not happened.

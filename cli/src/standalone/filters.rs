@@ -81,7 +81,7 @@ impl Filter {
             "id" => like(&facts.status.id),
             "status" => facts.state() == value,
             "health" => facts.health.as_ref().map_or("none", |health| &health.status) == value,
-            "network" => facts.options["NetworkMode"].as_str().unwrap_or("bridge") == value,
+            "network" => facts.is_on(value) || facts.ends.iter().any(|end| end.has_id(value)),
             "publish" => publishes(facts.label(plan::PORTS_LABEL), value),
             "exited" => {
                 facts.state() == "exited"

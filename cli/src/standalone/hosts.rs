@@ -1,5 +1,10 @@
 //! A container's own `/etc/hosts`, in Docker's order.
 
+use super::Standalone;
+use super::facts::Facts;
+use super::network::{self, End};
+use super::networks::membership::{Membership, SHARED};
+use crate::settings::Settings;
 use anyhow::{Context, bail};
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -40,6 +45,60 @@ pub(super) fn text(names: &Names<'_>, host: &str) -> anyhow::Result<String> {
         let _ = writeln!(text, "{ip}\t{name}");
     }
     Ok(text)
+}
+
+/// Writes the container's `/etc/hosts`, if that is ours, with the addresses that it has now and the names of the others.
+pub(super) async fn write(place: &Standalone, sandbox_id: &str, hostname: &str) -> anyhow::Result<()> {
+    let (file, base) = place.hosts_files();
+    let Ok(base) = std::fs::read_to_string(base) else { return Ok(()) };
+    let ends = network::of(&place.settings, &place.place, sandbox_id)?;
+    let addresses: Vec<String> =
+        ends.iter().flat_map(End::addresses).map(|address| address.to_string()).collect();
+    let mut text = base + &own_lines(&addresses, hostname);
+    for end in &ends {
+        text += &linked(place, end).await?;
+    }
+    for names in network::names(&place.settings, place.data_dir())? {
+        text += &names.others(&place.place.directory)?;
+    }
+    std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))
+}
+
+/// Fails where a container that another one is to be linked to is not there.
+pub(super) async fn check_links(settings: &Settings, all: &[Membership]) -> anyhow::Result<()> {
+    for (other, _) in all.iter().flat_map(|membership| &membership.links) {
+        let found = Standalone::find(settings, other).await;
+        found.with_context(|| format!("could not get container for {other}"))?;
+    }
+    Ok(())
+}
+
+/// The lines of those it is linked to. On the bridge of all, where nothing else has a name, they have to run.
+async fn linked(place: &Standalone, end: &End) -> anyhow::Result<String> {
+    let mut lines = String::new();
+    for (other, alias) in &end.membership.links {
+        let facts = match Standalone::find(&place.settings, other).await {
+            Ok(other) => Facts::of(&other).await?,
+            Err(_) => None,
+        };
+        let network = &end.membership.network;
+        let same = |facts: &Facts| {
+            facts.ends.iter().find(|other| other.membership.network == *network).map(End::addresses)
+        };
+        let addresses = facts.as_ref().filter(|facts| facts.pid() != 0).and_then(same).unwrap_or_default();
+        let Some(facts) = facts.filter(|_| !addresses.is_empty()) else {
+            if network == SHARED {
+                bail!("Cannot link to a non running container: /{other} AS /{}/{alias}", place.name());
+            }
+            continue;
+        };
+        let id: String = facts.status.id.chars().take(12).collect();
+        for address in addresses {
+            // Writing to a String cannot fail.
+            let _ = writeln!(lines, "{address}\t{alias} {id} {}", facts.name);
+        }
+    }
+    Ok(lines)
 }
 
 /// The lines of the container's own addresses, which change with every start; none without a network of its own.

@@ -1,7 +1,7 @@
-//! `knarr inspect`: containers, images and volumes as JSON or through a template, in the words of `docker inspect`.
+//! `knarr inspect`: containers, images, networks and volumes as JSON or through a template, in the words of `docker inspect`.
 
 use super::facts::Facts;
-use super::{Standalone, places, volumes};
+use super::{Standalone, networks, places, ps, volumes};
 use crate::args::Inspect;
 use crate::image::{self, document};
 use crate::inspection;
@@ -23,11 +23,17 @@ async fn document(settings: &Settings, name: &str, arguments: &Inspect) -> anyho
     match arguments.kind.as_deref() {
         Some("container") => container(settings, name, arguments.size).await,
         Some("image") => of_image(settings, name),
+        Some("network") => networks::document(settings, name, &ps::facts(settings).await?),
         Some(_) => volumes::document(settings, name),
         None => match container(settings, name, arguments.size).await {
             Err(error) if is_missing(&error, name) => {
-                let other = of_image(settings, name).or_else(|_| volumes::document(settings, name));
-                other.map_err(|_| anyhow!("No such object: {name}"))
+                if let Ok(image) = of_image(settings, name) {
+                    return Ok(image);
+                }
+                let network = networks::document(settings, name, &ps::facts(settings).await?);
+                network
+                    .or_else(|_| volumes::document(settings, name))
+                    .map_err(|_| anyhow!("No such object: {name}"))
             }
             found => found,
         },

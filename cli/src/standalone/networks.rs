@@ -1,22 +1,28 @@
 //! `knarr network`: the three networks that are always there, and those that users make (`record`), on which containers know
 //! each other by name (`names`).
 
+mod connect;
 mod create;
 pub(crate) mod endpoint;
+pub(crate) mod membership;
 pub(crate) mod names;
 pub(crate) mod record;
 pub(crate) mod remove;
+pub(crate) mod wanted;
 
 use super::facts::Facts;
 use super::ps;
 use crate::args::{LsNetworks, Network as Command};
+use crate::events::{Event, Journal, Kind};
 use crate::settings::Settings;
 use crate::{output, template};
 use anyhow::{Context, bail};
 use knarr_agent::engine::network::cidr::Cidr;
+use knarr_agent::engine::network::pod_range::PodRange;
 use knarr_images::Digest;
 use record::Record;
 use serde_json::{Map, Value, json};
+use std::net::Ipv4Addr;
 
 /// Name and driver of each that is always there.
 const NETWORKS: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), ("none", "null")];
@@ -29,6 +35,8 @@ const COLUMNS: [(&str, &str); 4] =
 pub(crate) async fn run(settings: &Settings, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Create(wanted) => create::run(settings, &wanted).await,
+        Command::Connect(wanted) => connect::run(settings, &wanted).await,
+        Command::Disconnect(wanted) => connect::undo(settings, &wanted).await,
         Command::Ls(arguments) => list(settings, &arguments).await,
         Command::Rm { names, force } => remove::run(settings, &names, force).await,
         Command::Prune { filter, force: _ } => remove::prune(settings, &filter).await,
@@ -59,6 +67,28 @@ impl Known {
         Ok(all)
     }
 
+    /// The bridge of all who ask for nothing else.
+    pub(super) fn shared() -> Self {
+        Self::BuiltIn(NETWORKS[0].0, NETWORKS[0].1)
+    }
+
+    /// One that is always there.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        NETWORKS
+            .into_iter()
+            .find(|(known, _)| *known == name)
+            .map(|(name, driver)| Self::BuiltIn(name, driver))
+    }
+
+    /// By name, by id, or by the beginning of an id.
+    pub(super) fn find(settings: &Settings, wanted: &str) -> anyhow::Result<Self> {
+        let mut all = Self::all(settings)?;
+        let found = all.iter().position(|network| network.name() == wanted).or_else(|| {
+            all.iter().position(|network| wanted.len() >= 3 && network.id(settings).starts_with(wanted))
+        });
+        Ok(all.swap_remove(found.with_context(|| format!("network {wanted} not found"))?))
+    }
+
     pub(super) fn name(&self) -> &str {
         match self {
             Self::BuiltIn(name, _) => name,
@@ -82,6 +112,14 @@ impl Known {
             }
             Self::Made(record) => record.id.clone(),
         }
+    }
+
+    /// Something that happened to it.
+    fn tell(&self, settings: &Settings, action: &str, more: &[(&str, String)]) {
+        let own = [("name", self.name().to_owned()), ("type", self.driver().to_owned())];
+        let attributes = own.iter().chain(more).map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let event = Event::now(Kind::Network, action, &self.id(settings), attributes.collect());
+        Journal::of(settings).note(&event);
     }
 
     fn row(&self, settings: &Settings, whole: bool) -> Value {
@@ -111,7 +149,7 @@ impl Known {
             ("label", Self::Made(record)) => remove::has_label(record, value),
             ("label" | "dangling", Self::BuiltIn(..)) => false,
             ("dangling", Self::Made(record)) => {
-                let used = facts.iter().any(|facts| facts.is_on(record));
+                let used = facts.iter().any(|facts| facts.is_on(&record.name));
                 used != matches!(value, "true" | "1")
             }
             _ => bail!("invalid filter '{key}'"),
@@ -138,13 +176,8 @@ async fn list(settings: &Settings, arguments: &LsNetworks) -> anyhow::Result<()>
     template::print(&rows, arguments.format.as_deref(), &COLUMNS)
 }
 
-fn document(settings: &Settings, wanted: &str, facts: &[Facts]) -> anyhow::Result<Value> {
-    let all = Known::all(settings)?;
-    let found = all
-        .iter()
-        .find(|network| network.name() == wanted)
-        .or_else(|| all.iter().find(|network| wanted.len() >= 3 && network.id(settings).starts_with(wanted)));
-    let Some(network) = found else { bail!("network {wanted} not found") };
+pub(super) fn document(settings: &Settings, wanted: &str, facts: &[Facts]) -> anyhow::Result<Value> {
+    let network = &Known::find(settings, wanted)?;
     let mut document = json!({
         "Name": network.name(),
         "Id": network.id(settings),
@@ -155,7 +188,7 @@ fn document(settings: &Settings, wanted: &str, facts: &[Facts]) -> anyhow::Resul
         "Internal": false,
         "Attachable": false,
         "Ingress": false,
-        "Containers": members(network, facts),
+        "Containers": members(network, &network.id(settings), facts),
         "Options": {},
         "Labels": {},
     });
@@ -163,12 +196,18 @@ fn document(settings: &Settings, wanted: &str, facts: &[Facts]) -> anyhow::Resul
         Known::BuiltIn("bridge", _) => {
             let shared = &settings.node.run_network;
             let ranges = (shared.pod_cidr.as_str(), shared.pod_cidr_v6.as_deref());
-            describe(&mut document, ranges)?;
+            let gateway = Cidr::parse(ranges.0)?.gateway();
+            describe(&mut document, ranges, gateway)?;
             document["Options"] = json!({"com.docker.network.bridge.name": shared.bridge});
         }
         Known::BuiltIn(..) => {}
         Known::Made(record) => {
-            describe(&mut document, (&record.subnet, record.second_subnet.as_deref()))?;
+            describe(&mut document, (&record.subnet, record.second_subnet.as_deref()), record.gateway()?)?;
+            let first = &mut document["IPAM"]["Config"][0];
+            record.ip_range.iter().for_each(|range| first["IPRange"] = json!(range));
+            if !record.reserved.is_empty() {
+                first["AuxiliaryAddresses"] = json!(record.reserved);
+            }
             document["Created"] = json!(record.created.to_string());
             document["Internal"] = json!(record.internal);
             document["Options"] = json!(record.options);
@@ -178,25 +217,42 @@ fn document(settings: &Settings, wanted: &str, facts: &[Facts]) -> anyhow::Resul
     Ok(document)
 }
 
-fn describe(document: &mut Value, (first, second): (&str, Option<&str>)) -> anyhow::Result<()> {
-    let gateway = Cidr::parse(first)?.gateway();
+fn describe(
+    document: &mut Value,
+    (first, second): (&str, Option<&str>),
+    gateway: Ipv4Addr,
+) -> anyhow::Result<()> {
+    let both =
+        PodRange::parse(&second.iter().fold(first.to_owned(), |first, second| format!("{first},{second}")))?;
     let mut ranges = vec![json!({"Subnet": first, "Gateway": gateway})];
-    ranges.extend(second.map(|range| json!({"Subnet": range})));
+    let second = second.zip(both.second_gateway());
+    ranges.extend(second.map(|(range, (gateway, _))| json!({"Subnet": range, "Gateway": gateway})));
     document["EnableIPv6"] = json!(ranges.len() > 1);
     document["IPAM"]["Config"] = json!(ranges);
     Ok(())
 }
 
 /// The running containers that have it, by id.
-fn members(network: &Known, facts: &[Facts]) -> Map<String, Value> {
+fn members(network: &Known, id: &str, facts: &[Facts]) -> Map<String, Value> {
     let running = facts.iter().filter(|facts| matches!(facts.state(), "running" | "paused"));
-    let inside = running.filter(|facts| match network {
-        Known::Made(record) => facts.is_on(record),
-        Known::BuiltIn(name, _) => facts.network() == *name,
-    });
     let member = |facts: &Facts| {
-        let address = if facts.address.is_empty() { String::new() } else { format!("{}/32", facts.address) };
-        (facts.status.id.clone(), json!({"Name": facts.name, "IPv4Address": address}))
+        let end = facts.ends.iter().find(|end| end.network() == network.name());
+        if end.is_none() && !facts.is_on(network.name()) {
+            return None;
+        }
+        let held = end.and_then(|end| end.held.as_ref());
+        let first = held.map(|held| format!("{}/{}", held.address, held.gateway.1));
+        let second =
+            held.and_then(|held| held.second).map(|(address, (_, prefix))| format!("{address}/{prefix}"));
+        let container = facts.status.id.clone();
+        let document = json!({
+            "Name": facts.name,
+            "EndpointID": endpoint::endpoint_id(id, &container),
+            "MacAddress": held.map(endpoint::hardware).unwrap_or_default(),
+            "IPv4Address": first.unwrap_or_default(),
+            "IPv6Address": second.unwrap_or_default(),
+        });
+        Some((container, document))
     };
-    inside.map(member).collect()
+    running.filter_map(member).collect()
 }

@@ -13,7 +13,7 @@ pub(crate) mod sizes;
 pub(super) use names::is_built_in;
 
 use super::restarts;
-use crate::args::CreateOptions;
+use crate::args::{CreateOptions, Finer, Limits};
 use anyhow::bail;
 use knarr_agent::cri::v1::*;
 use knarr_agent::engine::additions::Additions;
@@ -260,6 +260,7 @@ fn for_inspect(
 }
 
 fn additions(options: &CreateOptions, mounts: &[Wish]) -> anyhow::Result<Additions> {
+    let beside = limits_beside(&options.limits)?;
     let limits = options.ulimit.iter().map(|text| limits::ulimit(text)).collect::<anyhow::Result<_>>()?;
     let named = |flag: &str, text: &Option<String>| match text {
         None => Ok(None),
@@ -274,15 +275,29 @@ fn additions(options: &CreateOptions, mounts: &[Wish]) -> anyhow::Result<Additio
         limits,
         shm_size: named("shm-size", &options.shm_size)?.and_then(|bytes| u64::try_from(bytes).ok()),
         groups: options.group_add.clone(),
-        pids: options.limits.pids_limit.map(|limit| if limit <= 0 { -1 } else { limit }),
-        memory_reservation: named("memory-reservation", &options.limits.memory_reservation)?,
         swappiness: options.memory_swappiness,
         init: options.init,
         bare_system_paths: options.security_opt.iter().any(|option| option == "systempaths=unconfined"),
-        ..Additions::default()
+        ..beside
     };
     finer::add(options, &mut additions)?;
     Ok(additions)
+}
+
+/// All limits that CRI has no words for, of a container that is there.
+pub(super) fn further_limits(limits: &Limits, finer: &Finer) -> anyhow::Result<Additions> {
+    let mut additions = limits_beside(limits)?;
+    finer::limit(finer, &mut additions)?;
+    Ok(additions)
+}
+
+fn limits_beside(limits: &Limits) -> anyhow::Result<Additions> {
+    let reservation = limits.memory_reservation.as_deref();
+    Ok(Additions {
+        pids: limits.pids_limit.map(|limit| if limit <= 0 { -1 } else { limit }),
+        memory_reservation: reservation.map(|text| sizes::named("memory-reservation", text)).transpose()?,
+        ..Additions::default()
+    })
 }
 
 /// Logs are files here, or nothing.

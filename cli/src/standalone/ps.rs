@@ -84,7 +84,7 @@ pub(crate) fn row(facts: &Facts, now: Timestamp, whole: bool) -> Value {
         "Ports": if running { facts.label(plan::PORTS_LABEL) } else { "" },
         "Names": facts.name,
         "Labels": labels.join(","),
-        "Networks": facts.options["NetworkMode"].as_str().unwrap_or_default(),
+        "Networks": facts.networks().join(","),
         "Size": "",
         "LocalVolumes": status.mounts.iter().filter(|mount| !plan::is_own(&mount.container_path)).count().to_string(),
         "Mounts": status.mounts.iter().map(|mount| mount.host_path.as_str()).collect::<Vec<_>>().join(","),

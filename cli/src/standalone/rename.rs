@@ -8,7 +8,7 @@ pub(crate) async fn run(settings: &Settings, name: &str, new_name: &str) -> anyh
     let place = Standalone::find(settings, name).await?;
     let new_name = new_name.trim_start_matches('/');
     places::rename(settings, &place.place, new_name).await?;
-    if let Some(names) = network::names(settings, place.data_dir())? {
+    for names in network::names(settings, place.data_dir())? {
         names.rename(&place.place.directory, new_name).await?;
     }
     place.tell("rename", &[("oldName", format!("/{}", place.name())), ("name", new_name.to_owned())]).await;

@@ -5,20 +5,19 @@
 
 use super::attach::{Manner, Outcome, join};
 use super::facts::Facts;
-use super::networks::record::{self, Membership};
+use super::networks::membership::{self, Membership};
+use super::networks::wanted;
 use super::plan::health::OfImage;
 use super::plan::{self, Known, Plan};
-use super::{Standalone, helper, hosts, network, places, publish, recipe, shared, terminal, volumes};
-use crate::args::{CreateOptions, Networking, Run};
+use super::{Standalone, helper, hosts, places, publish, recipe, shared, terminal, volumes};
+use crate::args::{CreateOptions, Run};
 use crate::events::{Journal, familiar};
 use crate::settings::Settings;
 use crate::{image, output};
 use anyhow::{Context, bail};
 use knarr_agent::config::EngineConfig;
 use knarr_agent::cri::RuntimeService;
-use knarr_agent::cri::v1::{
-    CreateContainerRequest, PodSandboxStatusRequest, PortMapping, RunPodSandboxRequest,
-};
+use knarr_agent::cri::v1::{CreateContainerRequest, PortMapping, RunPodSandboxRequest};
 use knarr_agent::engine::network::cidr::Cidr;
 use knarr_images::{Image, ImageStore};
 use std::io::Write;
@@ -121,13 +120,15 @@ async fn made(
     let store = image::open(settings)?;
     let image = image_of(&store, &Journal::of(settings), options).await?;
     store.verify(&image, &options.image)?;
+    let memberships = wanted::memberships(settings, options)?;
+    hosts::check_links(settings, &memberships).await?;
     let name = match &options.name {
         Some(name) => name.trim_start_matches('/').to_owned(),
         None => places::random()?,
     };
     let (place, lock) = places::reserve(settings, &name).await?;
-    if let Some(membership) = membership(settings, options)? {
-        record::join(&place.data_dir(settings), &membership)?;
+    if memberships != [Membership::of(None)] {
+        membership::keep(&place.data_dir(settings), &memberships)?;
     }
     let helper = helper(settings, &place, "ended")?;
     let change = |engine: &mut EngineConfig| {
@@ -159,30 +160,6 @@ async fn made(
         file.write_all(created.container_id.as_bytes())?;
     }
     Ok((place, created))
-}
-
-/// It becomes a word of a line of others' `/etc/hosts`.
-fn is_host_name(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
-}
-
-/// The container's part in a network that somebody made, where it asks for one.
-fn membership(settings: &Settings, options: &CreateOptions) -> anyhow::Result<Option<Membership>> {
-    let Networking { ip, network_alias, .. } = &options.networking;
-    if plan::is_built_in(&options.network) {
-        if ip.is_some() {
-            bail!("user specified IP address is supported on user defined networks only");
-        }
-        if !network_alias.is_empty() {
-            bail!("network-scoped alias is supported only for containers in user defined networks");
-        }
-        return Ok(None);
-    }
-    let found = record::expect(settings, &options.network)?;
-    if let Some(alias) = network_alias.iter().find(|alias| !is_host_name(alias)) {
-        bail!("invalid network alias {alias:?}");
-    }
-    Ok(Some(Membership { network: found.id, aliases: network_alias.clone(), address: *ip }))
 }
 
 async fn image_of(store: &ImageStore, journal: &Journal, options: &CreateOptions) -> anyhow::Result<Image> {
@@ -266,7 +243,7 @@ async fn make(
         let own = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
         let (hosts_file, base) = place.hosts_files();
         std::fs::write(base, hosts::text(&names, &own)?)?;
-        write_hosts(place, &addresses(place, &sandbox_id).await?, &sandbox.hostname)?;
+        hosts::write(place, &sandbox_id, &sandbox.hostname).await?;
         container.mounts.push(plan::hosts_mount(&hosts_file));
     }
     let request = CreateContainerRequest {
@@ -305,27 +282,6 @@ fn runtime_handler(settings: &Settings, name: Option<&str>) -> anyhow::Result<St
 fn chooses_ports(options: &CreateOptions) -> bool {
     let chosen = |ports: Vec<PortMapping>| ports.iter().any(|port| port.host_port == 0);
     options.publish_all || plan::ports::all(&options.publish).is_ok_and(chosen)
-}
-
-/// Writes the container's `/etc/hosts`, if that is ours, with the addresses that it has now.
-pub(super) fn write_hosts(place: &Standalone, addresses: &[String], hostname: &str) -> anyhow::Result<()> {
-    let (file, base) = place.hosts_files();
-    let Ok(base) = std::fs::read_to_string(base) else { return Ok(()) };
-    let others = match network::names(&place.settings, place.data_dir())? {
-        Some(names) => names.others(&place.place.directory)?,
-        None => String::new(),
-    };
-    let text = base + &hosts::own_lines(addresses, hostname) + &others;
-    std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))
-}
-
-/// Of the container in the bridge's network, that of IPv4 first; none in another.
-pub(super) async fn addresses(place: &Standalone, sandbox_id: &str) -> anyhow::Result<Vec<String>> {
-    let request = PodSandboxStatusRequest { pod_sandbox_id: sandbox_id.to_owned(), verbose: false };
-    let status = place.engine.pod_sandbox_status(request).await?.status;
-    let network = status.and_then(|status| status.network).unwrap_or_default();
-    let more = network.additional_ips.into_iter().map(|more| more.ip);
-    Ok(std::iter::once(network.ip).chain(more).filter(|address| !address.is_empty()).collect())
 }
 
 #[cfg(test)]

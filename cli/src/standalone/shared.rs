@@ -3,11 +3,11 @@
 //! They are those of the other's first process, so they are looked for anew at each start; the other one must run then.
 
 use super::facts::Facts;
-use super::networks::record;
+use super::networks::wanted;
 use super::{Standalone, plan};
 use crate::args::CreateOptions;
 use crate::settings::Settings;
-use anyhow::{Context, bail};
+use anyhow::bail;
 use knarr_agent::engine::additions::{Additions, Mount, NamespaceKind};
 use serde_json::Value;
 
@@ -25,39 +25,13 @@ pub(super) fn target(mode: &str) -> Option<&str> {
 
 /// The modes with ids in the place of names, which may become others'; networks that somebody made keep their names.
 pub(super) async fn by_id(settings: &Settings, options: &mut CreateOptions) -> anyhow::Result<()> {
-    split_network(options)?;
-    if !plan::is_built_in(&options.network) {
-        options.network = record::expect(settings, &options.network)?.name;
-    }
+    wanted::mode(settings, options)?;
     let CreateOptions { network, pid, ipc, .. } = options;
     for mode in [Some(network), pid.as_mut(), ipc.as_mut()].into_iter().flatten() {
         if let Some(name) = target(mode) {
             let other = Standalone::find(settings, name).await?.expect().await?;
             *mode = format!("container:{}", other.id);
         }
-    }
-    Ok(())
-}
-
-/// `--network name=NAME,alias=NAME,ip=IP`.
-fn split_network(options: &mut CreateOptions) -> anyhow::Result<()> {
-    if !options.network.contains('=') {
-        return Ok(());
-    }
-    let whole = std::mem::take(&mut options.network);
-    for field in whole.split(',') {
-        match field.split_once('=') {
-            Some(("name", name)) => name.clone_into(&mut options.network),
-            Some(("alias", name)) => options.networking.network_alias.push(name.to_owned()),
-            Some(("ip", address)) => {
-                let wrong = || format!("invalid argument \"{whole}\" for \"--network\" flag");
-                options.networking.ip = Some(address.parse().with_context(wrong)?);
-            }
-            _ => bail!("invalid field {field}"),
-        }
-    }
-    if options.network.is_empty() {
-        bail!("network name/id is not specified");
     }
     Ok(())
 }

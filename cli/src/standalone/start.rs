@@ -4,7 +4,7 @@ use super::attach::{Manner, created, join};
 use super::each::each;
 use super::facts::Facts;
 use super::restarts::History;
-use super::{Standalone, is_running, network, places, plan, publish, recipe, restarts, run};
+use super::{Standalone, hosts, is_running, network, places, plan, publish, recipe, restarts, run};
 use crate::args::Start;
 use crate::settings::Settings;
 use anyhow::{Context, bail};
@@ -88,8 +88,7 @@ pub(super) async fn connect(settings: &Settings, place: &Standalone, sandbox_id:
             place.engine.connect(sandbox_id).await?;
         }
     }
-    let addresses = run::addresses(place, sandbox_id).await?;
-    run::write_hosts(place, &addresses, &Facts::expect(place).await?.env("HOSTNAME"))
+    hosts::write(place, sandbox_id, &Facts::expect(place).await?.env("HOSTNAME")).await
 }
 
 async fn start_and_join(settings: &Settings, name: &str, manner: &Manner) -> anyhow::Result<ExitCode> {

@@ -1,21 +1,19 @@
-//! `knarr update`: other limits for containers, running or not started yet, and another restart policy.
+//! `knarr update`: other limits for containers, whether they run or not, and another restart policy.
 
 use super::each::each;
 use super::facts::Facts;
-use super::{Standalone, plan, restarts};
-use crate::args::Update;
+use super::{Standalone, plan, recipe, restarts};
+use crate::args::{Finer, Update};
 use crate::settings::Settings;
 use anyhow::bail;
-use knarr_agent::cri::RuntimeService;
-use knarr_agent::cri::v1::{LinuxContainerResources, UpdateContainerResourcesRequest};
+use knarr_agent::cri::v1::LinuxContainerResources;
+use knarr_agent::engine::additions::Additions;
 use serde_json::Value;
 
 /// Updates every one it can, then reports those it could not.
 pub(crate) async fn run(settings: Settings, arguments: Update) -> anyhow::Result<()> {
     let resources = plan::limits::resources(&arguments.limits, None)?;
-    if arguments.limits.pids_limit.is_some() || arguments.limits.memory_reservation.is_some() {
-        bail!("update: --pids-limit and --memory-reservation are not supported yet");
-    }
+    let more = more(&arguments)?;
     let policy = match &arguments.restart {
         Some(text) => {
             let (policy, name) = restarts::parse(text)?;
@@ -23,7 +21,7 @@ pub(crate) async fn run(settings: Settings, arguments: Update) -> anyhow::Result
         }
         None => None,
     };
-    let limited = resources != LinuxContainerResources::default();
+    let limited = resources != LinuxContainerResources::default() || more != Additions::default();
     if !limited && policy.is_none() {
         bail!("you must provide one or more flags when using this command");
     }
@@ -33,7 +31,7 @@ pub(crate) async fn run(settings: Settings, arguments: Update) -> anyhow::Result
             follow(&place, policy).await?;
         }
         if limited {
-            limit(&place, resources.clone()).await?;
+            limit(&place, resources.clone(), &more).await?;
         }
         place.tell("update", &[]).await;
         Ok(name.to_owned())
@@ -50,12 +48,33 @@ async fn follow(place: &Standalone, policy: &Value) -> anyhow::Result<()> {
     restarts::change(place.data_dir(), policy)
 }
 
-async fn limit(place: &Standalone, resources: LinuxContainerResources) -> anyhow::Result<()> {
-    let request = UpdateContainerResourcesRequest {
-        container_id: place.expect().await?.id,
-        linux: Some(resources),
-        ..Default::default()
+/// The limits that CRI has no words for.
+fn more(arguments: &Update) -> anyhow::Result<Additions> {
+    let finer = Finer {
+        blkio_weight: arguments.blkio_weight,
+        cpu_rt_period: arguments.cpu_rt_period,
+        cpu_rt_runtime: arguments.cpu_rt_runtime,
+        ..Finer::default()
     };
-    place.engine.update_container_resources(request).await?;
-    Ok(())
+    plan::further_limits(&arguments.limits, &finer)
+}
+
+/// Those it has not begun with are kept for the start that follows a reboot.
+async fn limit(
+    place: &Standalone,
+    resources: LinuxContainerResources,
+    more: &Additions,
+) -> anyhow::Result<()> {
+    place.engine.limit(&place.expect().await?.id, resources, more).await?;
+    if *more == Additions::default() {
+        return Ok(());
+    }
+    let mut kept = recipe::read(place.data_dir())?;
+    kept.pids = more.pids.or(kept.pids);
+    kept.memory_reservation = more.memory_reservation.or(kept.memory_reservation);
+    kept.realtime = (more.realtime.0.or(kept.realtime.0), more.realtime.1.or(kept.realtime.1));
+    if let Some(block_io) = &more.block_io {
+        kept.block_io.get_or_insert_default().weight = block_io.weight;
+    }
+    recipe::keep(place.data_dir(), &kept)
 }

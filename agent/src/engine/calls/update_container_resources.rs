@@ -6,7 +6,7 @@ use crate::engine::core::Core;
 use crate::engine::failures::status;
 use crate::engine::registry::Container;
 use crate::engine::spec::{merge_resources, oci_resources};
-use crate::engine::{blocking::blocking, bundle};
+use crate::engine::{blocking::blocking, relimit};
 use knarr_cri::Status;
 use knarr_cri::v1::{
     ContainerState, LinuxContainerResources, UpdateContainerResourcesRequest,
@@ -48,13 +48,5 @@ async fn rewrite(
 ) -> anyhow::Result<()> {
     let resources = oci_resources(merged, &core.host);
     let (core, id) = (core.clone(), container.id.clone());
-    blocking(move || {
-        let mut spec = bundle::read_spec(&core, &id)?;
-        if let Some(linux) = spec.linux.as_mut() {
-            let devices = linux.resources.take().map(|old| old.devices).unwrap_or_default();
-            linux.resources = Some(knarr_runtime::spec::Resources { devices, ..resources });
-        }
-        bundle::write_spec(&core, &id, &spec)
-    })
-    .await
+    blocking(move || relimit::write(&core, &id, &resources)).await
 }

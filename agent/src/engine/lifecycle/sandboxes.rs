@@ -3,12 +3,12 @@
 use super::{containers, leftovers};
 use crate::engine::core::Core;
 use crate::engine::failures::{DeadlineExceeded, Failures};
-use crate::engine::network::{self, HostPort, PodAttachment};
+use crate::engine::network::{self, PodAttachment};
 use crate::engine::records::{SandboxPhase, SandboxRecord};
 use crate::engine::registry::Sandbox;
 use crate::engine::{blocking::blocking, cgroups, events, pod_files, pod_init, pod_namespaces};
 use anyhow::Context;
-use knarr_cri::v1::{ContainerEventType, Protocol};
+use knarr_cri::v1::ContainerEventType;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,26 +80,9 @@ fn attachment(core: &Core, record: &SandboxRecord) -> PodAttachment {
         name: metadata.name,
         uid: metadata.uid,
         netns: core.paths.namespace(&record.id, "net"),
-        host_ports: host_ports(record),
+        host_ports: network::host_ports(&record.config.port_mappings),
         annotations: record.config.annotations.clone().into_iter().collect(),
     }
-}
-
-fn host_ports(record: &SandboxRecord) -> Vec<HostPort> {
-    let convert = |mapping: &knarr_cri::v1::PortMapping| {
-        let host_port = u16::try_from(mapping.host_port).ok().filter(|&port| port > 0)?;
-        Some(HostPort {
-            protocol: match mapping.protocol() {
-                Protocol::Tcp => "tcp",
-                Protocol::Udp => "udp",
-                Protocol::Sctp => "sctp",
-            },
-            host_ip: mapping.host_ip.parse().ok(),
-            host_port,
-            container_port: u16::try_from(mapping.container_port).ok()?,
-        })
-    };
-    record.config.port_mappings.iter().filter_map(convert).collect()
 }
 
 /// Takes a pod out of its network for a while; the gate is held by the caller.

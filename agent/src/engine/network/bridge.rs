@@ -8,10 +8,12 @@
 
 use super::cidr::Cidr;
 use super::inside::inside;
-use super::ledger::{Allocation, Ledger, LockedLedger, clash};
+use super::ledger::{Allocation, Claim, Ledger, LockedLedger, clash};
 use super::links::{self, Bridge, PodLink};
 use super::netlink::Netlink;
+use super::part::Part;
 use super::pod_range::{Cidr6, PodRange};
+use super::pool::Pool;
 use super::table::{self, Frame};
 use super::{PodAttachment, PodNetwork};
 use crate::config::Config;
@@ -47,8 +49,6 @@ struct Worker {
     configured_range: PodRange,
     /// None where services are another network's.
     services: Option<Cidr>,
-    /// The next pod's, where one is wanted.
-    address: Option<Ipv4Addr>,
     services_table: String,
     mtu: Option<u32>,
     /// Addresses whose pods this process is taking apart; never held while anything blocks.
@@ -64,8 +64,12 @@ pub struct Apart {
     pub internal: bool,
     /// Bridges that its pods have no way into either.
     pub others: Vec<String>,
-    /// The address that its next pod wants.
-    pub address: Option<Ipv4Addr>,
+    /// The bridge's own address, where it is not the first of the range.
+    pub gateway: Option<Ipv4Addr>,
+    /// The part of the range that addresses come from, where nobody asks for another one.
+    pub within: Option<Cidr>,
+    /// Addresses that are nobody's.
+    pub reserved: BTreeSet<IpAddr>,
 }
 
 impl BridgeNetwork {
@@ -112,13 +116,21 @@ impl BridgeNetwork {
                 None => Some(Cidr::parse(&network.service_cidr).context("network.service_cidr")?),
                 Some(_) => None,
             },
-            address: apart.and_then(|apart| apart.address),
             services_table: network.services_table(),
             mtu: network.mtu,
             departing: Mutex::default(),
             elements: Mutex::default(),
         };
         Ok(Arc::new(Self { worker: Arc::new(worker) }))
+    }
+
+    /// Attaches the pod by a link that it asks for; a second call puts right what has changed of that.
+    ///
+    /// # Errors
+    /// Where an address or a port is not to be had, and what the kernel refuses.
+    pub async fn join(&self, pod: &PodAttachment, part: &Part) -> anyhow::Result<Vec<IpAddr>> {
+        let (pod, part) = (pod.clone(), part.clone());
+        self.blocking(move |worker| worker.setup(&pod, &part)).await
     }
 
     /// Netlink and nft block, if only for milliseconds.
@@ -156,24 +168,31 @@ fn host_end(pod: &Allocation) -> String {
 }
 
 impl Worker {
-    fn setup(&self, pod: &PodAttachment) -> anyhow::Result<Vec<IpAddr>> {
+    fn setup(&self, pod: &PodAttachment, part: &Part) -> anyhow::Result<Vec<IpAddr>> {
         let netns = File::open(&pod.netns).with_context(|| format!("open {}", pod.netns.display()))?;
         let ledger = self.ledger.lock()?;
         self.finish_departures(&ledger)?;
-        let range = self.range(&ledger)?;
-        let allocation =
-            ledger.allocate(&pod.sandbox_id, &self.owner, range, self.address, &pod.host_ports)?;
+        let pool = self.pool(&ledger)?;
+        let claim =
+            Claim { sandbox_id: &pod.sandbox_id, owner: &self.owner, part, host_ports: &pod.host_ports };
+        let before = ledger.find(claim.sandbox_id)?;
+        let allocation = ledger.allocate(&claim, &pool)?;
         let mut netlink = Netlink::open().context("open a netlink socket")?;
         let (bridge, mtu) = self.ensure_bridge(&mut netlink, &ledger)?;
-        let empty = table::table(&self.frame, []);
-        self.change_rules(&ledger, &table::table(&self.frame, [&allocation]), &empty)?;
+        // What is as it was is written again all the same: the table may be gone.
+        let before = before.filter(|before| before.host_ports != allocation.host_ports);
+        let old = table::table(&self.frame, &before);
+        self.change_rules(&ledger, &table::table(&self.frame, [&allocation]), &old)?;
         drop(ledger);
         let link = PodLink {
             host_end: host_end(&allocation),
+            name: allocation.link.clone(),
             mtu,
+            hardware: allocation.hardware.unwrap_or_else(|| links::hardware_address(allocation.address)),
             address: allocation.address,
             gateway: allocation.gateway,
             second: allocation.second,
+            range: (!part.way_out).then_some(pool.range.first),
         };
         links::attach(&mut netlink, bridge, &link, &netns)?;
         inside(&netns, || links::configure_pod(&link))?;
@@ -299,6 +318,17 @@ impl Worker {
         Ok(ledger.assigned_range()?.unwrap_or(self.configured_range))
     }
 
+    fn pool(&self, ledger: &LockedLedger<'_>) -> anyhow::Result<Pool> {
+        let whole = Pool::from(self.range(ledger)?);
+        let Some(apart) = &self.frame.apart else { return Ok(whole) };
+        Ok(Pool {
+            gateway: apart.gateway.unwrap_or(whole.gateway),
+            within: apart.within.unwrap_or(whole.within),
+            reserved: apart.reserved.clone(),
+            ..whole
+        })
+    }
+
     /// A cluster that gives this node an IPv4 range only leaves its IPv6 range as it is configured; one that gives both
     /// needs a node that was told where the cluster's IPv6 ends.
     fn with_second(&self, range: PodRange) -> anyhow::Result<PodRange> {
@@ -334,9 +364,9 @@ impl Worker {
 
     /// The bridge keeps the gateways of all pods that live, also of those from an earlier range.
     fn ensure_bridge(&self, netlink: &mut Netlink, ledger: &LockedLedger<'_>) -> anyhow::Result<(u32, u32)> {
-        let range = self.range(ledger)?;
+        let Pool { range, gateway, .. } = self.pool(ledger)?;
         let mut addresses: BTreeSet<_> = ledger.all()?.iter().map(|pod| (pod.gateway, pod.prefix)).collect();
-        addresses.insert((range.first.gateway(), range.first.prefix()));
+        addresses.insert((gateway, range.first.prefix()));
         let second = ledger.all()?.into_iter().filter_map(|pod| pod.second);
         let mut second_addresses: BTreeSet<_> =
             second.map(|second| (second.gateway, second.prefix)).collect();
@@ -379,8 +409,7 @@ fn all_of(errors: Vec<anyhow::Error>) -> anyhow::Result<()> {
 #[async_trait]
 impl PodNetwork for BridgeNetwork {
     async fn setup(&self, pod: &PodAttachment) -> anyhow::Result<Vec<IpAddr>> {
-        let pod = pod.clone();
-        self.blocking(move |worker| worker.setup(&pod)).await
+        self.join(pod, &Part::default()).await
     }
 
     async fn teardown(&self, sandbox_id: &str) -> anyhow::Result<()> {

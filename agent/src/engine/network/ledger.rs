@@ -14,11 +14,13 @@
 //! ```
 
 use super::HostPort;
+use super::links::POD_LINK;
+use super::part::Part;
 use super::pod_range::{PodRange, Second};
+use super::pool::{Pool, Used};
 use anyhow::{Context, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
@@ -41,6 +43,25 @@ pub(crate) struct Allocation {
     /// Which of the networks that share the directory it belongs to; empty is the first.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) network: String,
+    /// Name of its link in the pod.
+    #[serde(default = "pod_link")]
+    pub(crate) link: String,
+    /// The hardware address of that, where one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hardware: Option<[u8; 6]>,
+}
+
+fn pod_link() -> String {
+    POD_LINK.to_owned()
+}
+
+/// What a sandbox asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claim<'a> {
+    pub(crate) sandbox_id: &'a str,
+    pub(crate) owner: &'a Path,
+    pub(crate) part: &'a Part,
+    pub(crate) host_ports: &'a [HostPort],
 }
 
 /// A host port, as it is written to disk.
@@ -93,6 +114,11 @@ impl Ledger {
         Self { network: network.to_owned(), ..self }
     }
 
+    /// What a sandbox has, without the lock: records appear whole.
+    pub(crate) fn find(&self, sandbox_id: &str) -> anyhow::Result<Option<Allocation>> {
+        read(&pod_file(&self.dir, sandbox_id)?)
+    }
+
     /// Waits for the lock; blocks.
     pub(crate) fn lock(&self) -> anyhow::Result<LockedLedger<'_>> {
         for dir in [PODS, LEAVING].map(|name| self.dir.join(name)) {
@@ -141,68 +167,63 @@ impl LockedLedger<'_> {
 
     /// The allocation of a sandbox.
     pub(crate) fn find(&self, sandbox_id: &str) -> anyhow::Result<Option<Allocation>> {
-        read(&self.pod_file(sandbox_id)?)
+        read(&pod_file(self.dir, sandbox_id)?)
     }
 
-    /// Gives a free address of `range` to the sandbox and writes it down; a second call answers the first one's.
-    pub(crate) fn allocate(
-        &self,
-        sandbox_id: &str,
-        owner: &Path,
-        range: PodRange,
-        wanted: Option<Ipv4Addr>,
-        host_ports: &[HostPort],
-    ) -> anyhow::Result<Allocation> {
-        if let Some(known) = self.find(sandbox_id)? {
-            return Ok(known);
+    /// Gives free addresses to the sandbox and writes them down; a second call answers the first one's, with other host
+    /// ports where these are others now.
+    pub(crate) fn allocate(&self, claim: &Claim<'_>, pool: &Pool) -> anyhow::Result<Allocation> {
+        let ports = claim.host_ports.iter().filter(|port| port.host_port != 0);
+        let host_ports: Vec<PortRecord> = ports.map(PortRecord::from).collect();
+        let known = self.find(claim.sandbox_id)?;
+        if let Some(known) = known.as_ref().filter(|known| known.host_ports == host_ports) {
+            return Ok(known.clone());
         }
-        let host_ports: Vec<PortRecord> =
-            host_ports.iter().filter(|port| port.host_port != 0).map(PortRecord::from).collect();
-        let pods = self.list(PODS)?;
+        let mut pods = self.list(PODS)?;
+        pods.retain(|pod| pod.sandbox_id != claim.sandbox_id);
         if let Some(taken) = host_ports.iter().find(|port| clash(pods.iter(), port).is_some()) {
             let ip = taken.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
             bail!("Bind for {ip}:{} failed: port is already allocated", taken.host_port);
         }
-        let held = pods.into_iter().chain(self.list(LEAVING)?);
-        let (used, used_second): (BTreeSet<Ipv4Addr>, BTreeSet<_>) =
-            held.map(|held| (held.address, held.second.map(|second| second.address))).unzip();
-        // A pod of an earlier range may have the same place in the IPv6 range, which stayed.
-        let is_free = |address: Ipv4Addr| {
-            let second = range.second_of(address).map(|second| second.address);
-            !used.contains(&address) && (second.is_none() || !used_second.contains(&second))
+        let allocation = match known {
+            Some(known) => Allocation { host_ports, ..known },
+            None => self.chosen(claim, pool, host_ports, pods)?,
         };
-        let address = match wanted {
-            None => range.first.pods_after(self.last()).find(|address| is_free(*address)),
-            Some(wanted) if !is_free(wanted) => bail!("Address already in use"),
-            Some(wanted) => {
-                ensure!(
-                    range.first.is_for_pods(wanted),
-                    "no configured subnet contains IP address {wanted} that a container may have"
-                );
-                Some(wanted)
-            }
-        };
-        let Some(address) = address else {
-            bail!("no free address in pod CIDR {range} ({} in use)", used.len())
-        };
-        let allocation = Allocation {
-            sandbox_id: sandbox_id.to_owned(),
-            owner: owner.to_owned(),
+        write(&pod_file(self.dir, claim.sandbox_id)?, &serde_json::to_vec(&allocation)?)?;
+        Ok(allocation)
+    }
+
+    fn chosen(
+        &self,
+        claim: &Claim<'_>,
+        pool: &Pool,
+        host_ports: Vec<PortRecord>,
+        pods: Vec<Allocation>,
+    ) -> anyhow::Result<Allocation> {
+        let mut used = Used::default();
+        for held in pods.into_iter().chain(self.list(LEAVING)?) {
+            used.first.insert(held.address);
+            used.second.extend(held.second.map(|second| second.address));
+        }
+        let (address, second) = pool.choose((claim.part.address, claim.part.second), self.last(), &used)?;
+        self.remember_last(address)?;
+        Ok(Allocation {
+            sandbox_id: claim.sandbox_id.to_owned(),
+            owner: claim.owner.to_owned(),
             address,
-            gateway: range.first.gateway(),
-            prefix: range.first.prefix(),
-            second: range.second_of(address),
+            gateway: pool.gateway,
+            prefix: pool.range.first.prefix(),
+            second,
             host_ports,
             network: self.network.to_owned(),
-        };
-        write(&self.pod_file(sandbox_id)?, &serde_json::to_vec(&allocation)?)?;
-        self.remember_last(address)?;
-        Ok(allocation)
+            link: claim.part.link.clone(),
+            hardware: claim.part.hardware,
+        })
     }
 
     /// The pod is gone, its address is not free yet. Unknown ones are fine.
     pub(crate) fn leave(&self, pod: &Allocation) -> anyhow::Result<()> {
-        let path = self.pod_file(&pod.sandbox_id)?;
+        let path = pod_file(self.dir, &pod.sandbox_id)?;
         absent_is_fine(fs::rename(&path, self.departed(pod)))
             .with_context(|| format!("move {} aside", path.display()))
     }
@@ -262,14 +283,14 @@ impl LockedLedger<'_> {
     fn last(&self) -> Option<Ipv4Addr> {
         fs::read_to_string(self.dir.join("last")).ok()?.trim().parse().ok()
     }
+}
 
-    /// The id becomes a file name, so it may not be a path.
-    fn pod_file(&self, sandbox_id: &str) -> anyhow::Result<PathBuf> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        let valid = !sandbox_id.is_empty() && sandbox_id.len() <= 255 && !sandbox_id.starts_with('.');
-        ensure!(valid && sandbox_id.bytes().all(plain), "invalid sandbox id: {sandbox_id:?}");
-        Ok(self.dir.join(PODS).join(sandbox_id))
-    }
+/// The id becomes a file name, so it may not be a path.
+fn pod_file(dir: &Path, sandbox_id: &str) -> anyhow::Result<PathBuf> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let valid = !sandbox_id.is_empty() && sandbox_id.len() <= 255 && !sandbox_id.starts_with('.');
+    ensure!(valid && sandbox_id.bytes().all(plain), "invalid sandbox id: {sandbox_id:?}");
+    Ok(dir.join(PODS).join(sandbox_id))
 }
 
 /// The pod that has the port, or one port for every address of the host.
@@ -321,7 +342,7 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     fn ledger() -> (tempfile::TempDir, Ledger) {
         let dir = tempfile::tempdir().unwrap();
@@ -333,13 +354,25 @@ mod tests {
         PodRange::parse("10.42.0.0/28").unwrap()
     }
 
+    fn take(
+        ledger: &LockedLedger<'_>,
+        sandbox_id: &str,
+        range: PodRange,
+        wanted: Option<Ipv4Addr>,
+        host_ports: &[HostPort],
+    ) -> anyhow::Result<Allocation> {
+        let part = Part { address: wanted, ..Part::default() };
+        let claim = Claim { sandbox_id, owner: Path::new("/x"), part: &part, host_ports };
+        ledger.allocate(&claim, &range.into())
+    }
+
     #[test]
     fn the_same_sandbox_has_the_same_address() {
         let (_dir, ledger) = ledger();
         let ledger = ledger.lock().unwrap();
-        let first = ledger.allocate("a", Path::new("/x"), range(), None, &[]).unwrap();
-        assert_eq!(ledger.allocate("a", Path::new("/x"), range(), None, &[]).unwrap(), first);
-        assert_ne!(ledger.allocate("b", Path::new("/x"), range(), None, &[]).unwrap().address, first.address);
+        let first = take(&ledger, "a", range(), None, &[]).unwrap();
+        assert_eq!(take(&ledger, "a", range(), None, &[]).unwrap(), first);
+        assert_ne!(take(&ledger, "b", range(), None, &[]).unwrap().address, first.address);
     }
 
     #[test]
@@ -352,15 +385,15 @@ mod tests {
             host_port: 80,
             container_port: 8080,
         };
-        let take = |id: &str, port: HostPort| ledger.allocate(id, Path::new("/x"), range(), None, &[port]);
-        let first = take("a", port("tcp", Some("127.0.0.1"))).unwrap();
-        take("b", port("udp", None)).unwrap();
-        take("c", port("tcp", Some("10.0.0.1"))).unwrap();
-        let error = take("d", port("tcp", None)).unwrap_err().to_string();
+        let with = |id: &str, port: HostPort| take(&ledger, id, range(), None, &[port]);
+        let first = with("a", port("tcp", Some("127.0.0.1"))).unwrap();
+        with("b", port("udp", None)).unwrap();
+        with("c", port("tcp", Some("10.0.0.1"))).unwrap();
+        let error = with("d", port("tcp", None)).unwrap_err().to_string();
         assert_eq!(error, "Bind for 0.0.0.0:80 failed: port is already allocated");
-        assert!(take("e", port("tcp", Some("127.0.0.1"))).is_err());
+        assert!(with("e", port("tcp", Some("127.0.0.1"))).is_err());
         ledger.leave(&first).unwrap();
-        take("e", port("tcp", Some("127.0.0.1"))).unwrap();
+        with("e", port("tcp", Some("127.0.0.1"))).unwrap();
     }
 
     #[test]
@@ -383,15 +416,11 @@ mod tests {
         let second = first.clone().of_network("second");
         let port = HostPort { protocol: "tcp", host_ip: None, host_port: 80, container_port: 80 };
         let other = PodRange::parse("10.50.0.0/24").unwrap();
-        first
-            .lock()
-            .unwrap()
-            .allocate("a", Path::new("/x"), range(), None, std::slice::from_ref(&port))
-            .unwrap();
+        take(&first.lock().unwrap(), "a", range(), None, std::slice::from_ref(&port)).unwrap();
         let ledger = second.lock().unwrap();
-        let error = ledger.allocate("b", Path::new("/x"), other, None, &[port]).unwrap_err().to_string();
+        let error = take(&ledger, "b", other, None, &[port]).unwrap_err().to_string();
         assert_eq!(error, "Bind for 0.0.0.0:80 failed: port is already allocated");
-        let found = ledger.allocate("b", Path::new("/x"), other, None, &[]).unwrap();
+        let found = take(&ledger, "b", other, None, &[]).unwrap();
         assert_eq!((found.address.to_string().as_str(), ledger.all().unwrap().len()), ("10.50.0.2", 1));
         ledger.clear().unwrap();
         drop(ledger);
@@ -402,13 +431,11 @@ mod tests {
     fn an_address_may_be_wanted() {
         let (_dir, ledger) = ledger();
         let ledger = ledger.lock().unwrap();
-        let take = |id: &str, wanted: &str| {
-            ledger.allocate(id, Path::new("/x"), range(), Some(wanted.parse().unwrap()), &[])
-        };
-        assert_eq!(take("a", "10.42.0.9").unwrap().address.to_string(), "10.42.0.9");
-        assert_eq!(take("b", "10.42.0.9").unwrap_err().to_string(), "Address already in use");
+        let asked = |id: &str, wanted: &str| take(&ledger, id, range(), Some(wanted.parse().unwrap()), &[]);
+        assert_eq!(asked("a", "10.42.0.9").unwrap().address.to_string(), "10.42.0.9");
+        assert_eq!(asked("b", "10.42.0.9").unwrap_err().to_string(), "Address already in use");
         for outside in ["10.42.0.0", "10.42.0.1", "10.42.0.15", "10.43.0.4"] {
-            let error = take("c", outside).unwrap_err().to_string();
+            let error = asked("c", outside).unwrap_err().to_string();
             assert!(error.starts_with("no configured subnet contains"), "{outside}: {error}");
         }
     }
@@ -418,9 +445,9 @@ mod tests {
         let (_dir, ledger) = ledger();
         let ledger = ledger.lock().unwrap();
         for n in 0..13 {
-            ledger.allocate(&format!("pod{n}"), Path::new("/x"), range(), None, &[]).unwrap();
+            take(&ledger, &format!("pod{n}"), range(), None, &[]).unwrap();
         }
-        let error = ledger.allocate("late", Path::new("/x"), range(), None, &[]).unwrap_err().to_string();
+        let error = take(&ledger, "late", range(), None, &[]).unwrap_err().to_string();
         assert_eq!(error, "no free address in pod CIDR 10.42.0.0/28 (13 in use)");
     }
 
@@ -429,21 +456,20 @@ mod tests {
         let (_dir, ledger) = ledger();
         let ledger = ledger.lock().unwrap();
         let tiny = PodRange::parse("10.42.0.0/30").unwrap();
-        let first = ledger.allocate("a", Path::new("/x"), tiny, None, &[]).unwrap();
+        let first = take(&ledger, "a", tiny, None, &[]).unwrap();
         ledger.leave(&first).unwrap();
         assert_eq!((ledger.all().unwrap(), ledger.leaving().unwrap()), (vec![], vec![first.clone()]));
-        assert!(ledger.allocate("b", Path::new("/x"), tiny, None, &[]).is_err());
+        assert!(take(&ledger, "b", tiny, None, &[]).is_err());
         ledger.release(&first).unwrap();
-        assert_eq!(ledger.allocate("b", Path::new("/x"), tiny, None, &[]).unwrap().address, first.address);
+        assert_eq!(take(&ledger, "b", tiny, None, &[]).unwrap().address, first.address);
     }
 
     #[test]
     fn a_second_address_is_unique_though_the_first_range_changed() {
         let (_dir, ledger) = ledger();
         let ledger = ledger.lock().unwrap();
-        let allocate = |id: &str, range: &str| {
-            ledger.allocate(id, Path::new("/x"), PodRange::parse(range).unwrap(), None, &[]).unwrap()
-        };
+        let allocate =
+            |id: &str, range: &str| take(&ledger, id, PodRange::parse(range).unwrap(), None, &[]).unwrap();
         let old = allocate("old", "10.42.0.0/24,fd00::/112");
         fs::remove_file(ledger.dir.join("last")).unwrap();
         let new = allocate("new", "10.42.7.0/24,fd00::/112");
@@ -456,10 +482,10 @@ mod tests {
     fn a_cut_record_is_no_record() {
         let (dir, ledger) = ledger();
         let ledger = ledger.lock().unwrap();
-        ledger.allocate("a", Path::new("/x"), range(), None, &[]).unwrap();
+        take(&ledger, "a", range(), None, &[]).unwrap();
         fs::write(dir.path().join("network/pods/a"), b"{\"sandbox").unwrap();
         assert_eq!(ledger.all().unwrap(), []);
-        ledger.allocate("a", Path::new("/x"), range(), None, &[]).unwrap();
+        take(&ledger, "a", range(), None, &[]).unwrap();
         assert_eq!(ledger.all().unwrap().len(), 1);
     }
 
@@ -482,7 +508,7 @@ mod tests {
             for (pod, arrives) in steps {
                 let id = format!("pod{pod}");
                 if arrives {
-                    match ledger.allocate(&id, Path::new("/x"), range(), None, &[]) {
+                    match take(&ledger, &id, range(), None, &[]) {
                         Ok(allocation) => { model.insert(id, allocation.address); }
                         Err(_) => prop_assert_eq!(model.len(), 13),
                     }

@@ -25,7 +25,7 @@ use std::os::fd::AsRawFd;
 
 /// The loopback link has this index in every network namespace.
 const LOOPBACK: u32 = 1;
-/// Name of a pod's link, as everyone expects it.
+/// Name of a pod's only link, as everyone expects it.
 pub(crate) const POD_LINK: &str = "eth0";
 
 /// What the bridge should be.
@@ -47,10 +47,15 @@ pub(crate) struct Bridge {
 pub(crate) struct PodLink {
     /// Name of the host's end.
     pub(crate) host_end: String,
+    /// Name of the other end.
+    pub(crate) name: String,
     pub(crate) mtu: u32,
+    pub(crate) hardware: [u8; 6],
     pub(crate) address: Ipv4Addr,
     pub(crate) gateway: Ipv4Addr,
     pub(crate) second: Option<Second>,
+    /// All that the link leads to, where it is not the way to everything.
+    pub(crate) range: Option<Cidr>,
 }
 
 /// The hardware address that belongs to an IPv4 address: nobody's ARP cache is ever stale when an address is
@@ -119,7 +124,7 @@ fn create_bridge(netlink: &mut Netlink, bridge: &Bridge) -> anyhow::Result<u32> 
     index_of(netlink, &bridge.name)?.with_context(|| format!("bridge {} vanished", bridge.name))
 }
 
-/// Makes the pod's veth pair: the host's end is a port of the bridge, the other end appears as `eth0` in `netns`.
+/// Makes the pod's veth pair: the host's end is a port of the bridge, the other end appears in `netns`.
 pub(crate) fn attach(netlink: &mut Netlink, bridge: u32, pod: &PodLink, netns: &File) -> anyhow::Result<()> {
     let index = match index_of(netlink, &pod.host_end)? {
         Some(index) => index,
@@ -135,12 +140,12 @@ pub(crate) fn attach(netlink: &mut Netlink, bridge: u32, pod: &PodLink, netns: &
 /// The host's end is born up; the pod's can't be (the kernel makes it first, and an end without a peer cannot open).
 fn create_pair(netlink: &mut Netlink, bridge: u32, pod: &PodLink, netns: &File) -> anyhow::Result<u32> {
     let peer = LinkMessageBuilder::<LinkUnspec>::new()
-        .name(POD_LINK)
-        .address(hardware_address(pod.address).to_vec())
+        .name(&pod.name)
+        .address(pod.hardware.to_vec())
         .mtu(pod.mtu)
         .setns_by_fd(netns.as_raw_fd())
         .build();
-    let pair = LinkVeth::new(&pod.host_end, POD_LINK)
+    let pair = LinkVeth::new(&pod.host_end, &pod.name)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .mtu(pod.mtu)
         .controller(bridge)
@@ -148,7 +153,7 @@ fn create_pair(netlink: &mut Netlink, bridge: u32, pod: &PodLink, netns: &File) 
         .build();
     netlink
         .change(RouteNetlinkMessage::NewLink(pair), NLM_F_CREATE | NLM_F_EXCL)
-        .with_context(|| format!("create veth pair {} and {POD_LINK}", pod.host_end))?;
+        .with_context(|| format!("create veth pair {} and {}", pod.host_end, pod.name))?;
     index_of(netlink, &pod.host_end)?.with_context(|| format!("link {} vanished", pod.host_end))
 }
 
@@ -163,11 +168,11 @@ pub(crate) fn loopback_up() -> anyhow::Result<()> {
 pub(crate) fn configure_pod(pod: &PodLink) -> anyhow::Result<()> {
     loopback_up()?;
     let mut netlink = Netlink::open().context("open a netlink socket in the pod")?;
-    let index = index_of(&mut netlink, POD_LINK)?.with_context(|| format!("the pod has no {POD_LINK}"))?;
+    let index = index_of(&mut netlink, &pod.name)?.with_context(|| format!("the pod has no {}", pod.name))?;
     let up = LinkMessageBuilder::<LinkUnspec>::default().index(index).up().build();
     netlink
         .change(RouteNetlinkMessage::SetLink(up), 0)
-        .with_context(|| format!("set up the pod's {POD_LINK}"))?;
+        .with_context(|| format!("set up the pod's {}", pod.name))?;
     addresses::set(&mut netlink, index, &BTreeSet::from([(pod.address, 32)]))
         .with_context(|| format!("give {} to the pod", pod.address))?;
     let to_gateway = RouteMessageBuilder::<Ipv4Addr>::new()
@@ -175,13 +180,18 @@ pub(crate) fn configure_pod(pod: &PodLink) -> anyhow::Result<()> {
         .output_interface(index)
         .scope(RouteScope::Link)
         .build();
-    let default = RouteMessageBuilder::<Ipv4Addr>::new().gateway(pod.gateway).output_interface(index).build();
-    for route in [to_gateway, default] {
+    let beyond = RouteMessageBuilder::<Ipv4Addr>::new().gateway(pod.gateway).output_interface(index);
+    let beyond = match pod.range {
+        None => beyond.build(),
+        Some(range) => beyond.destination_prefix(range.network(), range.prefix()).build(),
+    };
+    for route in [to_gateway, beyond] {
         netlink
             .change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)
             .context("add the pod's routes")?;
     }
-    pod.second.map_or(Ok(()), |second| second_family::configure_pod(&mut netlink, index, POD_LINK, &second))
+    let Some(second) = pod.second else { return Ok(()) };
+    second_family::configure_pod(&mut netlink, index, &pod.name, (&second, pod.range.is_none()))
 }
 
 /// Deletes a link; a missing one is fine. Deleting one end of a veth pair deletes both.

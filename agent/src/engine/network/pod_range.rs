@@ -7,7 +7,7 @@ use super::cidr::Cidr;
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A range of IPv6 addresses. The host bits are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,14 @@ pub(crate) struct Second {
     pub(crate) prefix: u8,
 }
 
+impl Second {
+    /// The first address of its range.
+    pub(crate) fn network(self) -> Ipv6Addr {
+        let host_bits = u128::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
+        Ipv6Addr::from(u128::from(self.gateway) & !host_bits)
+    }
+}
+
 /// Where pods get their addresses from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PodRange {
@@ -92,6 +100,20 @@ impl PodRange {
             gateway: range.address(1),
             prefix: range.prefix,
         })
+    }
+
+    /// The IPv6 side of a pod that wants this address; none where it is not of the range.
+    pub(crate) fn second_at(self, address: Ipv6Addr) -> Option<Second> {
+        let range = self.second.filter(|range| range.contains(address))?;
+        Some(Second { address, gateway: range.address(1), prefix: range.prefix })
+    }
+
+    /// Whether the address belongs to one of the ranges.
+    pub fn has(self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.first.contains(address),
+            IpAddr::V6(address) => self.second.is_some_and(|range| range.contains(address)),
+        }
     }
 
     /// The bridge's own address with the length of its prefix.

@@ -23,7 +23,7 @@ pub(crate) fn configure_pod(
     netlink: &mut Netlink,
     index: u32,
     link: &str,
-    pod: &Second,
+    (pod, way_out): (&Second, bool),
 ) -> anyhow::Result<()> {
     set_to(&Path::new(SETTINGS).join(link).join("disable_ipv6"), "0")?;
     addresses::set(netlink, index, &BTreeSet::from([(pod.address, 128)]))
@@ -33,8 +33,12 @@ pub(crate) fn configure_pod(
         .output_interface(index)
         .scope(RouteScope::Link)
         .build();
-    let default = RouteMessageBuilder::<Ipv6Addr>::new().gateway(pod.gateway).output_interface(index).build();
-    for route in [to_gateway, default] {
+    let beyond = RouteMessageBuilder::<Ipv6Addr>::new().gateway(pod.gateway).output_interface(index);
+    let beyond = match way_out {
+        true => beyond.build(),
+        false => beyond.destination_prefix(pod.network(), pod.prefix).build(),
+    };
+    for route in [to_gateway, beyond] {
         netlink
             .change(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)
             .context("add the pod's IPv6 routes")?;

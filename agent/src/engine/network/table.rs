@@ -198,6 +198,8 @@ mod tests {
             prefix: 24,
             second: None,
             network: String::new(),
+            link: "eth0".to_owned(),
+            hardware: None,
             host_ports: ports
                 .iter()
                 .map(|&(protocol, ip, host_port, container_port)| PortRecord {

@@ -1,5 +1,6 @@
 //! `knarr network create`: what is asked for is checked and written down; the first container makes the bridge.
 
+use super::Known;
 use super::record::{self, Record};
 use crate::args::CreateNetwork;
 use crate::output;
@@ -9,8 +10,10 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use knarr_agent::engine::network::bridge::BridgeNetwork;
 use knarr_agent::engine::network::cidr::Cidr;
+use knarr_agent::engine::network::pod_range::PodRange;
 use knarr_images::Digest;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 /// Makes it, and prints its id.
@@ -22,25 +25,35 @@ pub(super) async fn run(settings: &Settings, wanted: &CreateNetwork) -> anyhow::
         bail!("network with name {} already exists", wanted.name);
     }
     let (first, second) = subnets(wanted)?;
+    if first.is_none() && !(wanted.ip_range.is_empty() && wanted.gateway.is_empty()) && second.is_none() {
+        bail!("every ip-range or gateway must have a corresponding subnet");
+    }
     let subnet = range(settings, &known, first)?;
-    gateways(wanted, subnet)?;
     let created = Timestamp::now();
+    let id =
+        Digest::of(format!("{} {created} {}", wanted.name, std::process::id()).as_bytes()).hex().to_owned();
+    let second = second.or_else(|| wanted.ipv6.then(|| unique_local(&id)));
+    let both = PodRange::parse(
+        &second.iter().fold(subnet.to_string(), |first, second| format!("{first},{second}")),
+    )?;
     let record = Record {
         name: wanted.name.clone(),
-        id: Digest::of(format!("{} {created} {}", wanted.name, std::process::id()).as_bytes())
-            .hex()
-            .to_owned(),
+        id,
         created,
         subnet: subnet.to_string(),
-        second_subnet: second,
+        second_subnet: both.to_string().split_once(',').map(|(_, second)| second.to_owned()),
+        gateway: gateway(wanted, both)?,
+        ip_range: ip_range(wanted, subnet)?,
+        reserved: reserved(wanted, both)?,
         internal: wanted.internal,
         labels: pairs(&wanted.label),
         options: pairs(&wanted.opt),
     };
     bridge_is_free(settings, &known, &record.bridge())?;
     // Whatever is wrong with it is said now, not by the first container.
-    BridgeNetwork::apart(&record.config(settings), record.apart(settings, None))?;
+    BridgeNetwork::apart(&record.config(settings), record.apart(settings)?)?;
     record.keep(settings)?;
+    Known::Made(Box::new(record.clone())).tell(settings, "create", &[]);
     output::line(&record.id);
     Ok(())
 }
@@ -66,9 +79,6 @@ fn subnets(wanted: &CreateNetwork) -> anyhow::Result<(Option<Cidr>, Option<Strin
         wanted.subnet.iter().partition(|text| text.contains(':'));
     if first.len() > 1 || second.len() > 1 {
         bail!("bridge driver doesn't support multiple subnets");
-    }
-    if wanted.ipv6 && second.is_empty() {
-        bail!("--ipv6: a range of IPv6 addresses has to be given with --subnet");
     }
     let first = first.first().map(|text| Cidr::parse(text)).transpose()?;
     Ok((first, second.first().map(|text| (*text).clone())))
@@ -105,14 +115,60 @@ fn bridge_is_free(settings: &Settings, known: &[Record], bridge: &str) -> anyhow
     Ok(())
 }
 
-fn gateways(wanted: &CreateNetwork, subnet: Cidr) -> anyhow::Result<()> {
-    let own = subnet.gateway().to_string();
-    match wanted.gateway.iter().find(|address| !address.contains(':') && **address != own) {
-        Some(other) => {
-            bail!("--gateway {other}: the gateway of {subnet} is {own}, and no other one can be chosen")
+/// The bridge's own address, where it is not the first of the range.
+fn gateway(wanted: &CreateNetwork, both: PodRange) -> anyhow::Result<Option<Ipv4Addr>> {
+    let (first, _) = both.gateway();
+    let mut chosen = None;
+    for address in &wanted.gateway {
+        match address {
+            IpAddr::V4(own) if both.has(*address) => {
+                chosen = Some(*own).filter(|own| *own != first);
+            }
+            IpAddr::V6(own) if both.second_gateway().is_some_and(|(first, _)| first == *own) => {}
+            IpAddr::V6(_) if both.has(*address) => {
+                bail!("--gateway {address}: of IPv6 it is the first address, and no other one can be chosen")
+            }
+            _ => bail!("no matching subnet for gateway {address}"),
         }
-        None => Ok(()),
     }
+    Ok(chosen)
+}
+
+fn ip_range(wanted: &CreateNetwork, subnet: Cidr) -> anyhow::Result<Option<String>> {
+    let mut chosen = None;
+    for text in &wanted.ip_range {
+        if text.contains(':') {
+            bail!(
+                "--ip-range {text}: an IPv6 address has the place of its IPv4 address, so there is no range of their own"
+            );
+        }
+        let range = Cidr::parse(text)?;
+        if !subnet.holds(range) {
+            bail!("no matching subnet for range {text}");
+        }
+        chosen = Some(range.to_string());
+    }
+    Ok(chosen)
+}
+
+fn reserved(wanted: &CreateNetwork, both: PodRange) -> anyhow::Result<BTreeMap<String, IpAddr>> {
+    let mut reserved = BTreeMap::new();
+    for text in &wanted.aux_address {
+        let (name, address) = text.split_once('=').unwrap_or(("", text));
+        let address: IpAddr = address
+            .parse()
+            .with_context(|| format!("invalid argument \"{text}\" for \"--aux-address\" flag"))?;
+        if !both.has(address) {
+            bail!("no matching subnet for aux-address {address}");
+        }
+        reserved.insert(name.to_owned(), address);
+    }
+    Ok(reserved)
+}
+
+/// A range of its own, as RFC 4193 has it: its bits are the id's.
+fn unique_local(id: &str) -> String {
+    format!("fd{}:{}:{}::/64", &id[..2], &id[2..6], &id[6..10])
 }
 
 fn pairs(given: &[String]) -> BTreeMap<String, String> {

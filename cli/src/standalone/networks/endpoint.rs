@@ -1,42 +1,66 @@
-//! What `inspect` tells of a container's part in its network: Docker's fields, those that are known to be empty too, since
+//! What `inspect` tells of a container's part in a network: Docker's fields, those that are known to be empty too, since
 //! templates name them.
 
 use super::Known;
 use crate::settings::Settings;
-use knarr_agent::engine::network::hardware_address;
-use knarr_agent::engine::network::pod_range::PodRange;
+use crate::standalone::network::End;
+use knarr_agent::engine::network::part::Held;
 use knarr_images::Digest;
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
 
 /// One of `NetworkSettings.Networks`.
-pub(crate) fn of(
-    settings: &Settings,
-    network: &str,
-    container: &str,
-    (first, second): (&str, &str),
-) -> Value {
-    let known = Known::all(settings).unwrap_or_default().into_iter().find(|known| known.name() == network);
-    let address = first.parse::<Ipv4Addr>().ok();
-    let range = known.as_ref().and_then(|known| range_of(settings, known)).filter(|_| address.is_some());
-    let id = known.map(|known| known.id(settings)).unwrap_or_default();
-    let gateway = range.map(PodRange::gateway);
-    let second_gateway = range.and_then(PodRange::second_gateway).filter(|_| !second.is_empty());
+pub(crate) fn of(settings: &Settings, name: &str, container: &str, end: &End) -> Value {
+    let id = end.record.as_ref().map(|record| record.id.clone());
+    let id = id.unwrap_or_else(|| Known::shared().id(settings));
+    let mut document = empty(&id);
+    let wanted = &end.membership;
+    if !wanted.aliases.is_empty() {
+        document["Aliases"] = json!(wanted.aliases);
+    }
+    if !wanted.links.is_empty() {
+        let links = wanted.links.iter().map(|(other, alias)| format!("{other}:{alias}"));
+        document["Links"] = json!(links.collect::<Vec<_>>());
+    }
+    if wanted.address.is_some() || wanted.second.is_some() {
+        let mut config = json!({});
+        wanted.address.iter().for_each(|address| config["IPv4Address"] = json!(address));
+        wanted.second.iter().for_each(|address| config["IPv6Address"] = json!(address));
+        document["IPAMConfig"] = config;
+    }
+    if end.record.is_some() {
+        document["DNSNames"] = json!([&[name.to_owned()], &wanted.aliases[..]].concat());
+    }
+    document["GwPriority"] = json!(wanted.priority);
+    if let Some(held) = &end.held {
+        document["EndpointID"] = json!(endpoint_id(&id, container));
+        addresses(&mut document, held);
+    }
+    document
+}
+
+/// Of a network that it is not (yet) connected to, or that has no addresses.
+pub(crate) fn empty(id: &str) -> Value {
     json!({
         "IPAMConfig": Value::Null, "Links": Value::Null, "Aliases": Value::Null, "DriverOpts": Value::Null,
-        "MacAddress": address.map(link_address).unwrap_or_default(),
-        "NetworkID": id,
-        "EndpointID": range.map(|_| Digest::of(format!("{id} {container}").as_bytes()).hex().to_owned()).unwrap_or_default(),
-        "Gateway": gateway.map(|(gateway, _)| gateway.to_string()).unwrap_or_default(),
-        "IPAddress": first,
-        "IPPrefixLen": gateway.map_or(0, |(_, prefix)| prefix),
-        "IPv6Gateway": second_gateway.map(|(gateway, _)| gateway.to_string()).unwrap_or_default(),
-        "GlobalIPv6Address": second,
-        "GlobalIPv6PrefixLen": second_gateway.map_or(0, |(_, prefix)| prefix),
+        "GwPriority": 0, "NetworkID": id, "EndpointID": "", "Gateway": "", "IPAddress": "", "MacAddress": "",
+        "IPPrefixLen": 0, "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "DNSNames": Value::Null,
     })
 }
 
-/// What stands in `NetworkSettings` itself.
+fn addresses(document: &mut Value, held: &Held) {
+    let (gateway, prefix) = held.gateway;
+    document["Gateway"] = json!(gateway);
+    document["IPAddress"] = json!(held.address);
+    document["MacAddress"] = json!(hardware(held));
+    document["IPPrefixLen"] = json!(prefix);
+    if let Some((address, (gateway, prefix))) = held.second {
+        document["IPv6Gateway"] = json!(gateway);
+        document["GlobalIPv6Address"] = json!(address);
+        document["GlobalIPv6PrefixLen"] = json!(prefix);
+    }
+}
+
+/// What stands in `NetworkSettings` itself: of the bridge that all share.
 pub(crate) fn shared(part: &Value) -> Value {
     let mut shared = json!({"Bridge": "", "SandboxKey": "", "HairpinMode": false, "LinkLocalIPv6Address": "", "LinkLocalIPv6PrefixLen": 0});
     for name in [
@@ -54,28 +78,11 @@ pub(crate) fn shared(part: &Value) -> Value {
     shared
 }
 
-fn range_of(settings: &Settings, network: &Known) -> Option<PodRange> {
-    let (first, second) = match network {
-        Known::BuiltIn("bridge", _) => {
-            (&settings.node.run_network.pod_cidr, &settings.node.run_network.pod_cidr_v6)
-        }
-        Known::BuiltIn(..) => return None,
-        Known::Made(record) => (&record.subnet, &record.second_subnet),
-    };
-    let both = second.iter().fold(first.clone(), |first, second| format!("{first},{second}"));
-    PodRange::parse(&both).ok()
+pub(crate) fn endpoint_id(network: &str, container: &str) -> String {
+    Digest::of(format!("{network} {container}").as_bytes()).hex().to_owned()
 }
 
-fn link_address(address: Ipv4Addr) -> String {
-    hardware_address(address).map(|byte| format!("{byte:02x}")).join(":")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links_are_named_by_their_address() {
-        assert_eq!(link_address(Ipv4Addr::new(10, 41, 0, 7)), "0a:58:0a:29:00:07");
-    }
+/// The address of its link.
+pub(crate) fn hardware(held: &Held) -> String {
+    held.hardware.map(|byte| format!("{byte:02x}")).join(":")
 }

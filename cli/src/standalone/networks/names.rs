@@ -6,7 +6,8 @@
 //! DATA_DIR/networks/NAME/names/PLACE     the lines that others have for the container there
 //! ```
 
-use super::record::{Membership, Record};
+use super::membership::Membership;
+use super::record::Record;
 use crate::settings::Settings;
 use crate::standalone::places;
 use anyhow::Context;

@@ -4,7 +4,6 @@
 //! ```text
 //! DATA_DIR/networks/NAME/record      what it is, as JSON
 //! DATA_DIR/networks/NAME/names/...   who answers to which names (`names`)
-//! DATA_DIR/containers/PLACE/network  which of them a container has, and as whom
 //! ```
 
 use crate::settings::Settings;
@@ -17,8 +16,8 @@ use knarr_agent::engine::network::cidr::Cidr;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 /// What names of bridges begin with; twelve digits of the id follow, which the kernel has room for.
 const BRIDGE: &str = "br-";
@@ -33,18 +32,18 @@ pub(crate) struct Record {
     pub(crate) created: Timestamp,
     pub(crate) subnet: String,
     pub(crate) second_subnet: Option<String>,
+    /// The bridge's own address, where it is not the first one.
+    #[serde(default)]
+    pub(crate) gateway: Option<Ipv4Addr>,
+    /// Where addresses come from.
+    #[serde(default)]
+    pub(crate) ip_range: Option<String>,
+    /// Addresses that are nobody's, by names.
+    #[serde(default)]
+    pub(crate) reserved: BTreeMap<String, IpAddr>,
     pub(crate) internal: bool,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) options: BTreeMap<String, String>,
-}
-
-/// Which network a container has, and as whom.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Membership {
-    pub(crate) network: String,
-    pub(crate) aliases: Vec<String>,
-    /// The address that it wants.
-    pub(crate) address: Option<Ipv4Addr>,
 }
 
 impl Record {
@@ -69,9 +68,19 @@ impl Record {
     }
 
     /// What keeps it apart from others.
-    pub(crate) fn apart(&self, settings: &Settings, address: Option<Ipv4Addr>) -> Apart {
-        let others = vec![settings.node.run_network.bridge.clone()];
-        Apart { internal: self.internal, others, address }
+    pub(crate) fn apart(&self, settings: &Settings) -> anyhow::Result<Apart> {
+        Ok(Apart {
+            internal: self.internal,
+            others: vec![settings.node.run_network.bridge.clone()],
+            gateway: self.gateway,
+            within: self.ip_range.as_deref().map(Cidr::parse).transpose()?,
+            reserved: self.reserved.values().copied().collect(),
+        })
+    }
+
+    /// The bridge's own address.
+    pub(crate) fn gateway(&self) -> anyhow::Result<Ipv4Addr> {
+        Ok(self.gateway.unwrap_or(Cidr::parse(&self.subnet)?.gateway()))
     }
 
     pub(crate) fn directory(&self, settings: &Settings) -> PathBuf {
@@ -135,23 +144,6 @@ pub(crate) fn expect(settings: &Settings, wanted: &str) -> anyhow::Result<Record
 /// Held while networks are made or removed.
 pub(crate) async fn alone(settings: &Settings) -> anyhow::Result<places::Lock> {
     places::alone_with(settings, ".networks").await
-}
-
-/// Which network the container in this directory has, where that is one of these.
-pub(crate) fn of_container(directory: &Path) -> anyhow::Result<Option<Membership>> {
-    let file = directory.join("network");
-    match std::fs::read(&file) {
-        Ok(text) => serde_json::from_slice(&text).map(Some).with_context(|| format!("{}", file.display())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("read {}", file.display())),
-    }
-}
-
-/// Writes down that a container that is being made has it.
-pub(crate) fn join(directory: &Path, membership: &Membership) -> anyhow::Result<()> {
-    let file = directory.join("network");
-    std::fs::write(&file, serde_json::to_vec(membership)?)
-        .with_context(|| format!("write {}", file.display()))
 }
 
 /// Ranges of which the first that meets nothing is a new network's: Docker's own.

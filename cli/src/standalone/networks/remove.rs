@@ -1,11 +1,13 @@
 //! `knarr network rm` and `prune`: networks that nothing runs on go, with their bridges.
 
+use super::Known;
 use super::record::{self, Record};
 use crate::moment::moment;
 use crate::output;
 use crate::settings::Settings;
 use crate::standalone::facts::Facts;
-use crate::standalone::{network, plan, ps};
+use crate::standalone::network::{self, End};
+use crate::standalone::{plan, ps};
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 
@@ -27,15 +29,15 @@ pub(super) async fn run(settings: &Settings, names: &[String], force: bool) -> a
 }
 
 async fn remove(settings: &Settings, record: &Record, facts: &[Facts]) -> anyhow::Result<()> {
-    if facts
-        .iter()
-        .any(|facts| facts.state() != "created" && facts.is_on(record) && !facts.address.is_empty())
-    {
+    let mine = |end: &End| end.network() == record.name && end.held.is_some();
+    if facts.iter().any(|facts| facts.state() != "created" && facts.ends.iter().any(mine)) {
         bail!("error while removing network: network {} id {} has active endpoints", record.name, record.id);
     }
     network::take_apart(settings, record).await?;
     let directory = record.directory(settings);
-    std::fs::remove_dir_all(&directory).with_context(|| format!("remove {}", directory.display()))
+    std::fs::remove_dir_all(&directory).with_context(|| format!("remove {}", directory.display()))?;
+    Known::Made(Box::new(record.clone())).tell(settings, "destroy", &[]);
+    Ok(())
 }
 
 /// Removes those that no container has, ended or not.
@@ -44,7 +46,7 @@ pub(crate) async fn prune(settings: &Settings, filters: &[String]) -> anyhow::Re
     let facts = ps::facts(settings).await?;
     let mut removed = Vec::new();
     for record in record::all(settings)? {
-        let used = facts.iter().any(|facts| facts.is_on(&record));
+        let used = facts.iter().any(|facts| facts.is_on(&record.name));
         if !used && holds(filters, &record)? {
             remove(settings, &record, &facts).await?;
             removed.push(record.name);

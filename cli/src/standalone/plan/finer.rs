@@ -16,10 +16,9 @@ pub(super) fn add(options: &CreateOptions, to: &mut Additions) -> anyhow::Result
     let finer = &options.finer;
     refuse(finer)?;
     to.annotations = environment::pairs("annotation", &finer.annotation)?.into_iter().collect();
-    to.block_io = block_io(finer)?;
+    limit(finer, to)?;
     to.device_rules =
         finer.device_cgroup_rule.iter().map(|rule| device_rule(rule)).collect::<anyhow::Result<_>>()?;
-    to.realtime = (finer.cpu_rt_runtime, finer.cpu_rt_period);
     to.no_oom_kill = finer.oom_kill_disable;
     if options.network == "host" {
         // What has this machine's network has its name too, unless it is given one.
@@ -27,6 +26,13 @@ pub(super) fn add(options: &CreateOptions, to: &mut Additions) -> anyhow::Result
     }
     to.domainname = finer.domainname.clone().unwrap_or_default();
     to.namespaces = namespaces(options)?;
+    Ok(())
+}
+
+/// What of it is a limit.
+pub(super) fn limit(finer: &Finer, to: &mut Additions) -> anyhow::Result<()> {
+    to.block_io = block_io(finer)?;
+    to.realtime = (finer.cpu_rt_runtime, finer.cpu_rt_period);
     Ok(())
 }
 
