@@ -1,8 +1,8 @@
 //! The built-in pod network: one bridge, one veth pair per pod, addresses from the node's podCIDR.
 //!
 //! It acts; what should be is decided by `ledger` (who has which address), `table` (packet rules) and `links`
-//! (what a bridge and a pod's link look like). It holds no state: several processes may run one each on the same
-//! directory. What it changes on the host besides its own bridge, links and tables: `net.ipv4.ip_forward` becomes 1
+//! (what a bridge and a pod's link look like). It holds no state but what it has just seen: several processes may run one
+//! each on the same directory. What it changes on the host besides its own bridge, links and tables: `net.ipv4.ip_forward` becomes 1
 //! and `net.ipv4.conf.all.send_redirects` 0 (each other link's own setting stays in force); both stay so after
 //! `remove_all`, because others may have come to rely on them.
 
@@ -22,15 +22,19 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
 
 /// The kernel's limit for the name of a link.
 const LINK_NAME_BYTES: usize = 15;
 /// Where there is no default route to learn from.
 const ETHERNET_MTU: u32 = 1500;
+
+/// How long a bridge that was put right is taken to be: while many pods come, the kernel has one after the other look.
+const TRUSTED: Duration = Duration::from_secs(1);
 
 /// The built-in network of one node.
 #[derive(Debug)]
@@ -55,6 +59,16 @@ struct Worker {
     departing: Mutex<BTreeSet<Ipv4Addr>>,
     /// Kept open, because closing it waits for the kernel; held during one commit.
     elements: Mutex<Option<Elements>>,
+    /// Held while it is looked at.
+    seen: Mutex<Option<SeenBridge>>,
+}
+
+/// A bridge as it was put right.
+#[derive(Debug)]
+struct SeenBridge {
+    at: Instant,
+    index: u32,
+    bridge: Bridge,
 }
 
 /// What a network is that others' pods have no way into, but for published ports.
@@ -117,6 +131,7 @@ impl BridgeNetwork {
             mtu: network.mtu,
             departing: Mutex::default(),
             elements: Mutex::default(),
+            seen: Mutex::default(),
         };
         Ok(Arc::new(Self { worker: Arc::new(worker) }))
     }
@@ -164,7 +179,7 @@ impl Worker {
         let allocation =
             ledger.allocate(&pod.sandbox_id, &self.owner, range, self.address, &pod.host_ports)?;
         let mut netlink = Netlink::open().context("open a netlink socket")?;
-        let (bridge, mtu) = self.ensure_bridge(&mut netlink, &ledger)?;
+        let (bridge, mtu) = self.bridge(&mut netlink, &ledger)?;
         let empty = table::table(&self.frame, []);
         self.change_rules(&ledger, &table::table(&self.frame, [&allocation]), &empty)?;
         drop(ledger);
@@ -332,15 +347,36 @@ impl Worker {
             .context("write the table of the pod network")
     }
 
+    /// The bridge for one more pod, with its MTU: as it was seen a moment ago, else put right.
+    fn bridge(&self, netlink: &mut Netlink, ledger: &LockedLedger<'_>) -> anyhow::Result<(u32, u32)> {
+        let (addresses, second_addresses) = self.gateways(ledger)?;
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(SeenBridge { at, index, bridge }) = &*seen
+            && at.elapsed() < TRUSTED
+            && (&bridge.addresses, &bridge.second_addresses) == (&addresses, &second_addresses)
+            && netlink.index(&bridge.name).is_ok_and(|found| found == *index)
+        {
+            return Ok((*index, bridge.mtu));
+        }
+        drop(seen);
+        self.ensure_bridge(netlink, ledger)
+    }
+
     /// The bridge keeps the gateways of all pods that live, also of those from an earlier range.
-    fn ensure_bridge(&self, netlink: &mut Netlink, ledger: &LockedLedger<'_>) -> anyhow::Result<(u32, u32)> {
+    fn gateways(&self, ledger: &LockedLedger<'_>) -> anyhow::Result<Gateways> {
         let range = self.range(ledger)?;
-        let mut addresses: BTreeSet<_> = ledger.all()?.iter().map(|pod| (pod.gateway, pod.prefix)).collect();
+        let pods = ledger.all()?;
+        let mut addresses: BTreeSet<_> = pods.iter().map(|pod| (pod.gateway, pod.prefix)).collect();
         addresses.insert((range.first.gateway(), range.first.prefix()));
-        let second = ledger.all()?.into_iter().filter_map(|pod| pod.second);
+        let second = pods.into_iter().filter_map(|pod| pod.second);
         let mut second_addresses: BTreeSet<_> =
             second.map(|second| (second.gateway, second.prefix)).collect();
         second_addresses.extend(range.second_gateway());
+        Ok((addresses, second_addresses))
+    }
+
+    fn ensure_bridge(&self, netlink: &mut Netlink, ledger: &LockedLedger<'_>) -> anyhow::Result<(u32, u32)> {
+        let (addresses, second_addresses) = self.gateways(ledger)?;
         let mtu = match self.mtu {
             Some(mtu) => mtu,
             None => links::uplink_mtu(netlink).context("find the default route")?.unwrap_or(ETHERNET_MTU),
@@ -353,9 +389,14 @@ impl Worker {
         set_sysctl("net/ipv4/conf/all/send_redirects", "0")?;
         set_sysctl(&format!("net/ipv4/conf/{}/send_redirects", bridge.name), "0")?;
         set_sysctl(&format!("net/ipv4/conf/{}/route_localnet", bridge.name), "1")?;
+        let seen = SeenBridge { at: Instant::now(), index, bridge };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
         Ok((index, mtu))
     }
 }
+
+/// Own addresses of the bridge with the length of their prefix, in each family.
+type Gateways = (BTreeSet<(Ipv4Addr, u8)>, BTreeSet<(Ipv6Addr, u8)>);
 
 /// Writes only what differs: `/proc/sys` is read-only in many containers.
 fn set_sysctl(name: &str, value: &str) -> anyhow::Result<()> {
