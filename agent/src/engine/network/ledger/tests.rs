@@ -141,7 +141,7 @@ fn a_second_address_is_unique_though_the_first_range_changed() {
 #[test]
 fn a_cut_record_is_no_record() {
     let (dir, before) = ledger();
-    before.lock().unwrap().allocate("a", Path::new("/x"), range(), None, &[]).unwrap();
+    take(&before.lock().unwrap(), "a", range(), None, &[]).unwrap();
     fs::write(dir.path().join("network/pods/a"), b"{\"sandbox").unwrap();
     let after = Ledger::new(dir.path().join("network"));
     let ledger = after.lock().unwrap();
