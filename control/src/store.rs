@@ -112,6 +112,8 @@ pub struct ListQuery<'a> {
     pub after: Option<&'a str>,
     /// At most so many; all where absent.
     pub limit: Option<usize>,
+    /// How many there are from `after` on, where the page before told.
+    pub left: Option<usize>,
     /// The state at this revision; the newest where absent.
     pub revision: Option<Revision>,
     /// Only objects whose indexed field ([`index::field`]) has this value.

@@ -110,7 +110,8 @@ impl GarbageCollector {
     }
 
     async fn watch_kind(self: Arc<Self>, kind: Kind) {
-        let events = watcher(kind.metadata(&self.copies), watcher::Config::default()).default_backoff();
+        let events = watcher(kind.metadata(&self.copies), watcher::Config::default().streaming_lists())
+            .default_backoff();
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             match event {

@@ -208,7 +208,8 @@ impl<K: Watched> Informer<K> {
     /// Watches until the future is dropped; errors of the connection are retried with back-off.
     pub(crate) async fn run(self) {
         let handlers = std::mem::take(&mut *self.handlers.lock().unwrap_or_else(PoisonError::into_inner));
-        let events = watcher(self.api.clone(), watcher::Config::default()).default_backoff();
+        let events =
+            watcher(self.api.clone(), watcher::Config::default().streaming_lists()).default_backoff();
         let mut events = events.modify(forget_owners_of_fields).boxed();
         let mut listing = BTreeMap::new();
         loop {

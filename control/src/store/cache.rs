@@ -6,18 +6,25 @@
 use super::index::{self, Bell, Index};
 use super::{Entry, Event, EventKind, ListQuery, Page, Revision, StoreError, Watch, resource_prefix};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How much history one resource keeps: watchers that are further behind must list again.
 const MAX_EVENTS: usize = 1 << 16;
 /// Bytes of the values in one resource's history.
 const MAX_HISTORY_BYTES: usize = 16 << 20;
+/// The same while all of it is new: whoever has to list again in a burst of changes is even further behind afterwards.
+const MAX_BURST_BYTES: usize = 64 << 20;
+/// What is no older than this is new.
+const NEW: Duration = Duration::from_secs(30);
 
 /// All resources.
 #[derive(Debug)]
 pub struct Cache {
     shelves: RwLock<HashMap<Box<str>, Arc<Shelf>>>,
+    /// Whose history is longer than it is to stay.
+    swollen: Mutex<Vec<Arc<Shelf>>>,
     published: watch::Sender<Revision>,
     /// The revision at which this process began to remember.
     start: Revision,
@@ -36,6 +43,8 @@ struct State {
     objects: BTreeMap<Arc<str>, Arc<Entry>>,
     history: VecDeque<Arc<Event>>,
     history_bytes: usize,
+    /// Among those whose history is to be shortened.
+    swollen: bool,
     /// Every event after this revision is in `history`.
     floor: Revision,
     /// Of the resources that have one.
@@ -45,8 +54,12 @@ struct State {
 impl Cache {
     /// The state that was read from disk, as of `revision`.
     pub(super) fn new(revision: Revision, entries: impl IntoIterator<Item = Entry>) -> Self {
-        let cache =
-            Self { shelves: RwLock::default(), published: watch::Sender::new(revision), start: revision };
+        let cache = Self {
+            shelves: RwLock::default(),
+            swollen: Mutex::default(),
+            published: watch::Sender::new(revision),
+            start: revision,
+        };
         for entry in entries {
             let shelf = cache.shelf(&entry.key);
             let mut state = shelf.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -138,9 +151,18 @@ impl Cache {
     pub(super) fn publish(&self, events: Vec<Event>) {
         let Some(last) = events.last().map(Event::revision) else { return };
         let mut bells: HashMap<*const watch::Sender<Revision>, (Bell, Revision)> = HashMap::new();
+        self.shrink(Instant::now());
         for event in events {
             let (shelf, revision) = (self.shelf(&event.entry.key), event.revision());
-            let own = shelf.state.write().unwrap_or_else(PoisonError::into_inner).apply(event);
+            let (own, swells) = {
+                let mut state = shelf.state.write().unwrap_or_else(PoisonError::into_inner);
+                let own = state.apply(event);
+                let swollen = state.history_bytes > MAX_HISTORY_BYTES;
+                (own, swollen && !std::mem::replace(&mut state.swollen, true))
+            };
+            if swells {
+                self.swollen.lock().unwrap_or_else(PoisonError::into_inner).push(shelf.clone());
+            }
             for bell in own.into_iter().chain([shelf.changed.clone()]) {
                 bells.insert(Arc::as_ptr(&bell), (bell, revision));
             }
@@ -149,6 +171,16 @@ impl Cache {
         for (bell, revision) in bells.into_values() {
             bell.send_replace(revision);
         }
+    }
+
+    /// Lets histories that grew in a burst go back to what they may be, once that is over: also where nothing else changes.
+    fn shrink(&self, now: Instant) {
+        self.swollen.lock().unwrap_or_else(PoisonError::into_inner).retain(|shelf| {
+            let mut state = shelf.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.trim(now);
+            state.swollen = state.history_bytes > MAX_HISTORY_BYTES;
+            state.swollen
+        });
     }
 
     pub(super) fn compact(&self, revision: Revision) {
@@ -163,8 +195,14 @@ impl Cache {
 impl Shelf {
     fn new(name: &str, floor: Revision) -> Self {
         let index = index::field(name).map(|_| Index::default());
-        let state =
-            State { objects: BTreeMap::new(), history: VecDeque::new(), history_bytes: 0, floor, index };
+        let state = State {
+            objects: BTreeMap::new(),
+            history: VecDeque::new(),
+            history_bytes: 0,
+            swollen: false,
+            floor,
+            index,
+        };
         Self { state: RwLock::new(state), changed: Arc::new(watch::Sender::new(floor)) }
     }
 
@@ -196,6 +234,36 @@ fn check(from: Revision, floor: Revision) -> Result<(), StoreError> {
 fn after(history: &VecDeque<Arc<Event>>, from: Revision) -> impl Iterator<Item = &Arc<Event>> {
     let start = history.partition_point(|event| event.revision() <= from);
     history.range(start..)
+}
+
+/// A page, and how many follow it where that is wanted; `left` are all where that is known, so that nobody counts.
+fn cut(
+    mut entries: impl Iterator<Item = Arc<Entry>>,
+    limit: usize,
+    left: Option<usize>,
+    counts: bool,
+) -> (Vec<Arc<Entry>>, usize) {
+    let page: Vec<_> = entries.by_ref().take(limit).collect();
+    let remaining = match (counts, left) {
+        (false, _) => 0,
+        (true, None) => entries.count(),
+        (true, Some(left)) if entries.next().is_some() => left.saturating_sub(page.len()).max(1),
+        (true, Some(_)) => 0,
+    };
+    (page, remaining)
+}
+
+/// Two rows of entries as one, each in the order of keys.
+fn merged(
+    left: impl Iterator<Item = Arc<Entry>>,
+    right: Vec<Arc<Entry>>,
+) -> impl Iterator<Item = Arc<Entry>> {
+    let (mut left, mut right) = (left.peekable(), right.into_iter().peekable());
+    std::iter::from_fn(move || match (left.peek(), right.peek()) {
+        (Some(one), Some(other)) if one.key > other.key => right.next(),
+        (None, _) => right.next(),
+        _ => left.next(),
+    })
 }
 
 impl State {
@@ -235,19 +303,18 @@ impl State {
         let limit = query.limit.unwrap_or(usize::MAX);
         let Some(old) = old else {
             let revision = query.revision.unwrap_or_else(|| published.max(newest));
-            let mut rest = current;
-            let entries: Vec<_> = rest.by_ref().take(limit).cloned().collect();
-            let remaining = if query.limit.is_some() { rest.count() } else { 0 };
+            let whole = resource_prefix(query.prefix) == query.prefix && query.after.is_none();
+            let all = query.left.or(whole.then_some(self.objects.len()));
+            let (entries, remaining) = cut(current.cloned(), limit, all, query.limit.is_some());
             return Ok(Page { entries, revision, remaining });
         };
         self.check(old)?;
         let undone = self.undo_to(old);
         let unchanged = current.filter(|entry| !undone.contains_key(&entry.key)).cloned();
         let restored = undone.values().flatten().filter(|entry| wanted(&entry.key)).cloned();
-        let mut entries: Vec<Arc<Entry>> = unchanged.chain(restored).collect();
-        entries.sort_by(|left, right| left.key.cmp(&right.key));
-        let remaining = entries.len().saturating_sub(limit);
-        entries.truncate(limit);
+        let mut restored: Vec<Arc<Entry>> = restored.collect();
+        restored.sort_by(|left, right| left.key.cmp(&right.key));
+        let (entries, remaining) = cut(merged(unchanged, restored), limit, query.left, query.limit.is_some());
         Ok(Page { entries, revision: old, remaining })
     }
 
@@ -286,10 +353,22 @@ impl State {
         let floor = self.floor;
         let bells = self.index.as_mut().map(|index| index.apply(&event, floor)).unwrap_or_default();
         self.history.push_back(event);
-        while self.history.len() > MAX_EVENTS || self.history_bytes > MAX_HISTORY_BYTES {
-            self.forget_oldest();
+        // The clock is asked only where the answer could matter.
+        if self.history.len() > MAX_EVENTS || self.history_bytes > MAX_HISTORY_BYTES {
+            self.trim(Instant::now());
         }
         bells
+    }
+
+    fn trim(&mut self, now: Instant) {
+        while let Some(oldest) = self.history.front() {
+            let new = now.saturating_duration_since(oldest.at) < NEW;
+            let most = if new { MAX_BURST_BYTES } else { MAX_HISTORY_BYTES };
+            if self.history.len() <= MAX_EVENTS && self.history_bytes <= most {
+                return;
+            }
+            self.forget_oldest();
+        }
     }
 
     fn forget_oldest(&mut self) {
@@ -312,3 +391,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 /// An object that waits for its revision: encoded once, with a gap where `metadata.resourceVersion` goes.
 #[derive(Debug, Clone)]
@@ -224,13 +225,15 @@ pub struct Event {
     pub entry: Arc<Entry>,
     /// The state before.
     pub previous: Option<Arc<Entry>>,
+    /// When this process saw it.
+    pub(super) at: Instant,
     message: OnceLock<Bytes>,
 }
 
 impl Event {
     /// A change as the writer publishes it.
     pub fn new(kind: EventKind, entry: Arc<Entry>, previous: Option<Arc<Entry>>) -> Self {
-        Self { kind, entry, previous, message: OnceLock::new() }
+        Self { kind, entry, previous, at: Instant::now(), message: OnceLock::new() }
     }
 
     /// Of the write.

@@ -34,6 +34,9 @@ struct Continue {
     rv: Option<Revision>,
     /// The last key of the page before.
     after: String,
+    /// How many follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left: Option<usize>,
 }
 
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
@@ -108,21 +111,24 @@ pub(super) async fn select(
     let limit = call.query.number::<i64>("limit")?.filter(|limit| *limit > 0);
     let limit = limit.and_then(|limit| usize::try_from(limit).ok());
     let prefix = selection.prefix(call);
-    let (after, revision) = match call.query.get("continue") {
-        None => (None, revision),
+    let (after, revision, left) = match call.query.get("continue") {
+        None => (None, revision, None),
         Some(token) => {
             let token = read_token(token)?;
             if !matches!(call.query.get("resourceVersion"), None | Some("0")) {
                 let why = "specifying resource version is not allowed when using continue";
                 return Err(Status::bad_request(why));
             }
-            (Some(token.after).filter(|after| after.starts_with(&prefix)), token.rv)
+            let after = Some(token.after).filter(|after| after.starts_with(&prefix));
+            let left = token.left.filter(|_| after.is_some());
+            (after, token.rv, left)
         }
     };
     // With a selector the limit counts what it lets through, so the store cannot apply it.
     let at_store = limit.filter(|_| selection.is_everything());
     let indexed = selection.indexed(&prefix);
-    let query = ListQuery { prefix: &prefix, after: after.as_deref(), limit: at_store, revision, indexed };
+    let query =
+        ListQuery { prefix: &prefix, after: after.as_deref(), limit: at_store, left, revision, indexed };
     let page = match server.computed(call).await? {
         Some(entries) => Page { entries, revision: server.store.revision(), remaining: 0 },
         None => server.store.list(query).await.map_err(|error| expired(call, after.as_deref(), error))?,
@@ -140,7 +146,8 @@ fn cut(call: &Call, page: Page, limit: Option<usize>, selection: &Selection) -> 
     let entries: Vec<Arc<Entry>> = wanted.by_ref().take(limit.unwrap_or(usize::MAX)).collect();
     let more = page.remaining > 0 || wanted.next().is_some();
     if let Some(last) = entries.last().filter(|_| more) {
-        metadata["continue"] = write_token(Some(page.revision), last.key.to_string()).into();
+        let left = Some(page.remaining).filter(|left| everything && *left > 0);
+        metadata["continue"] = write_token(Some(page.revision), last.key.to_string(), left).into();
         if everything {
             metadata["remainingItemCount"] = page.remaining.into();
         }
@@ -148,8 +155,8 @@ fn cut(call: &Call, page: Page, limit: Option<usize>, selection: &Selection) -> 
     (entries, metadata)
 }
 
-fn write_token(rv: Option<Revision>, after: String) -> String {
-    let text = serde_json::to_vec(&Continue { v: 1, rv, after }).unwrap_or_default();
+fn write_token(rv: Option<Revision>, after: String, left: Option<usize>) -> String {
+    let text = serde_json::to_vec(&Continue { v: 1, rv, after, left }).unwrap_or_default();
     URL_SAFE_NO_PAD.encode(text)
 }
 
@@ -169,7 +176,7 @@ fn expired(call: &Call, after: Option<&str>, error: StoreError) -> Status {
         }
         (StoreError::Compacted { .. }, Some(after)) => {
             let mut status = Status::expired(INCONSISTENT);
-            status.go_on = Some(write_token(None, after.to_owned()));
+            status.go_on = Some(write_token(None, after.to_owned(), None));
             status
         }
         (other, _) => stored::refusal(&call.resource, "", other),
