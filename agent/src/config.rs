@@ -62,6 +62,8 @@ pub struct EngineConfig {
     pub monitor_cgroup: String,
     /// Directory of per-registry `hosts.toml` files, in containerd's layout.
     pub registry_hosts_dir: PathBuf,
+    /// Directories of files that describe devices (Container Device Interface); the last one that knows a device counts.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// Program and arguments that a monitor runs when a container has ended. Not a setting: single containers have
     /// nobody else to clean up after them.
     #[serde(skip)]
@@ -216,11 +218,13 @@ pub struct KubeletConfig {
     pub reserved_system_cpus: Option<String>,
     /// Most processes of one pod; as many as the node has where absent.
     pub pod_pids_limit: Option<u64>,
-    /// Seconds that pods get to end when the agent is told to (SIGTERM) because the machine goes down; 0 leaves them
-    /// running, which is right when only the agent is restarted.
+    /// Seconds that pods get to end when the machine goes down: when logind says so, which then waits for them; where there
+    /// is no logind, when the agent is told to end (SIGTERM). 0 leaves them running.
     pub shutdown_grace_period_seconds: u64,
     /// The part of them that is kept for critical pods.
     pub shutdown_grace_period_critical_pods_seconds: u64,
+    /// The socket of the system's message bus, over which logind is asked.
+    pub system_bus: PathBuf,
     /// Ask the cluster for the certificate of the kubelet API (somebody has to approve the request) instead of showing
     /// a self-signed one.
     pub server_tls_bootstrap: bool,
@@ -334,6 +338,7 @@ impl Default for EngineConfig {
             systemd_cgroup: false,
             monitor_cgroup: "/knarr-monitors".into(),
             registry_hosts_dir: "/etc/knarr/hosts.d".into(),
+            cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             on_exit: Vec::new(),
             volatile: false,
         }
@@ -415,6 +420,7 @@ impl Default for KubeletConfig {
             pod_pids_limit: None,
             shutdown_grace_period_seconds: 0,
             shutdown_grace_period_critical_pods_seconds: 0,
+            system_bus: "/run/dbus/system_bus_socket".into(),
             server_tls_bootstrap: false,
         }
     }

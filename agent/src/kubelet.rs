@@ -92,7 +92,7 @@ use pod_source::{Origin, cluster};
 use pods::{Inputs, Manager, Workers};
 use pressure::Guard;
 use probes::ProbeCounts;
-use shutdown::Grace;
+use shutdown::{Ending, Places};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,9 +142,7 @@ impl std::fmt::Debug for Parts {
 /// A running kubelet.
 pub struct Kubelet {
     workers: Workers,
-    client: Option<kube::Client>,
-    grace: Grace,
-    shutting_down: watch::Sender<bool>,
+    ending: Arc<Ending>,
     ready: watch::Receiver<bool>,
     pod_cidr: watch::Receiver<Option<String>>,
     shutdown: CancellationToken,
@@ -153,7 +151,7 @@ pub struct Kubelet {
 
 impl std::fmt::Debug for Kubelet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kubelet").field("grace", &self.grace).finish_non_exhaustive()
+        f.debug_struct("Kubelet").field("ending", &self.ending).finish_non_exhaustive()
     }
 }
 
@@ -173,9 +171,10 @@ impl Kubelet {
         let (set_ready, ready) = watch::channel(false);
         let (set_pod_cidr, pod_cidr) = watch::channel(None);
         let (conditions, pressure) = watch::channel(pressure::Conditions::default());
-        let (shutting_down, going) = watch::channel(false);
         let wrong = |error: String| anyhow::anyhow!("kubelet.{error}");
         let grace = parts.config.kubelet.shutdown_grace().map_err(wrong)?;
+        let ending = Ending::new(parts.workers.clone(), parts.client.clone(), grace);
+        let going = ending.going_down();
         let settings = parts.config.kubelet.pressure().map_err(wrong)?;
         let devices = Devices::load(&parts.config.kubelet_dir());
         let writer = NodeWriter {
@@ -215,16 +214,18 @@ impl Kubelet {
         };
         if !parts.imaginary {
             side_tasks(&parts, &host, (settings, conditions), &shutdown, &tasks);
+            let places = Places::usual(&parts.config.kubelet.system_bus);
+            tasks.spawn(shutdown.clone().run_until_cancelled_owned(ending.clone().guard(places)));
         }
         let (sources, events) = mpsc::unbounded_channel();
         let seen = (pod_cidr.clone(), host.node.clone());
         let origins = start_sources(&parts, local, sources, seen, &shutdown, &tasks)?;
-        let (workers, client) = (parts.workers.clone(), parts.client.clone());
+        let workers = parts.workers.clone();
         let manager = Manager::new(Arc::new(host), pleg, limits, origins, workers.clone());
         let inputs = Inputs { sources: events, changed: changes, shutdown: shutdown.clone() };
         tasks.spawn(manager.run(inputs));
         tasks.close();
-        Ok(Kubelet { workers, client, grace, shutting_down, ready, pod_cidr, shutdown, tasks })
+        Ok(Kubelet { workers, ending, ready, pod_cidr, shutdown, tasks })
     }
 
     /// Every pod of this node with its present status.
@@ -249,11 +250,8 @@ impl Kubelet {
     pub async fn shutdown(self, stop_pods: bool) -> anyhow::Result<()> {
         let stopped = if stop_pods {
             pods::stop_all(&self.workers, STOP_DEADLINE).await
-        } else if !self.grace.total.is_zero() {
-            self.shutting_down.send_replace(true);
-            shutdown::terminate(&self.workers, self.client.as_ref(), self.grace).await
         } else {
-            Ok(())
+            self.ending.with_agent().await
         };
         self.shutdown.cancel();
         self.tasks.wait().await;

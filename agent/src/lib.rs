@@ -7,6 +7,7 @@
 pub mod config;
 pub mod config_reference;
 mod data_lock;
+mod descriptors;
 pub mod dns;
 pub mod engine;
 pub mod kubelet;
@@ -23,6 +24,7 @@ mod script_file;
 mod scripted_api;
 mod service_watch;
 pub mod services;
+mod system_bus;
 
 /// For a program that is going to be an agent or an API server: it lives long and mostly waits.
 pub use engine::pods_changed;

@@ -126,6 +126,29 @@ async fn restart_policies_and_last_words() {
     .await;
 }
 
+/// An agent that died before the pod's hosts file was written left a pod whose containers could never be made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hosts_file_that_is_gone_is_written_for_the_next_container() {
+    lab::with(async |lab| {
+        let mut main = shell("c", "cat /etc/hosts; touch /v/go; while test -e /v/go; do sleep 0.1; done");
+        main["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+        let spec = json!({"terminationGracePeriodSeconds": 0, "containers": [main],
+            "hostAliases": [{"ip": "192.0.2.7", "hostnames": ["alias"]}],
+            "volumes": [{"name": "v", "emptyDir": {}}]});
+        lab.write("h.json", pod("h", spec));
+        let running = lab.pod_when("h", is_ready).await;
+        let directory = lab.path("data/kubelet/pods").join(running.metadata.uid.clone().unwrap());
+        let go = directory.join("volumes/kubernetes.io~empty-dir/v/go");
+        assert!(eventually(async || go.exists().then_some(())).await.is_some());
+        std::fs::remove_file(directory.join("etc-hosts")).unwrap();
+        std::fs::remove_file(go).unwrap();
+        let again = lab.pod_when("h", |pod| containers(pod)[0].restart_count == 1 && is_ready(pod)).await;
+        let says = async || Some(lab.log(&again, "c", 1)).filter(|log| log.contains("192.0.2.7\talias"));
+        assert!(eventually(says).await.is_some(), "{}", lab.log(&again, "c", 1));
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn init_containers_and_probes_gate_readiness() {
     lab::with(async |lab| {

@@ -60,7 +60,9 @@ fn manifests(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 fn documents(text: &str) -> anyhow::Result<Vec<DynamicObject>> {
-    let values: Vec<Option<serde_json::Value>> = serde_saphyr::from_multiple(text)?;
+    // `defaultMode: 0644` means what it means to kubectl.
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let values: Vec<Option<serde_json::Value>> = serde_saphyr::from_multiple_with_options(text, options)?;
     values.into_iter().flatten().map(|value| Ok(serde_json::from_value(value)?)).collect()
 }
 

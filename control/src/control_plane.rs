@@ -13,7 +13,7 @@ use crate::registry::Table;
 use crate::scheduler::Packing;
 use crate::server::audit::{Audit, AuditOptions};
 use crate::server::flow_control::FlowControl;
-use crate::server::{Kubelets, Server, ServiceAddresses, listener, tls};
+use crate::server::{Direct, Kubelets, Server, ServiceAddresses, listener, tls};
 use crate::store::{self, Store};
 use addresses::ServerNames;
 use anyhow::Context as _;
@@ -157,6 +157,7 @@ impl ControlPlane {
         tasks.spawn(addresses::renew(pki.clone(), names, certificate, stop.subscribe()));
         let clients = Clients {
             scheduler: own("kube-scheduler"),
+            direct: Direct::new(server.clone(), "kube-scheduler"),
             controllers: own("kube-controller-manager"),
             copies: client::for_copies(server.clone(), User::server(), "kube-controller-manager"),
         };

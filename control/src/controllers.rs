@@ -54,6 +54,7 @@ pub(crate) mod work_queue;
 pub(crate) use service_account::ROOT_CA;
 
 use crate::scheduler;
+use crate::server::Direct;
 use leader::{Chair, Pace};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -85,6 +86,8 @@ pub struct ControllerOptions {
 #[derive(Clone)]
 pub(crate) struct Clients {
     pub(crate) scheduler: kube::Client,
+    /// What the scheduler writes without requests, where it may.
+    pub(crate) direct: Option<Direct>,
     pub(crate) controllers: kube::Client,
     /// Lists and watches for both.
     pub(crate) copies: kube::Client,

@@ -8,10 +8,14 @@
 mod alike;
 mod amounts;
 mod binding;
+mod company;
+mod crowd;
+mod crowding;
 mod cycle;
 pub(crate) mod daemon;
 mod filter;
 mod neighbours;
+mod news;
 pub(crate) mod node_selector;
 mod preemption;
 mod queue;
@@ -25,16 +29,22 @@ mod volumes;
 
 pub use score::Packing;
 
-use crate::controllers::events::{Recorder, Severity};
+use crate::controllers::events::Severity;
 use crate::controllers::informer::{Key, Lister};
 use crate::controllers::pods;
 use crate::controllers::runner::message_of;
 use crate::controllers::wiring::{Plane, Task};
+use crate::server::Direct;
+use company::Company;
 use cycle::{Decision, Failure, Turn};
-use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::{Client, ResourceExt};
+use news::{News, Said};
 use preemption::Outcome;
 use queue::Queue;
 use snapshot::Snapshot;
@@ -55,17 +65,26 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
     let (claims, volumes) = (plane.informer::<PersistentVolumeClaim>(), plane.informer::<PersistentVolume>());
     let (classes, namespaces) = (plane.informer::<StorageClass>(), plane.informer::<Namespace>());
     let storage = Storage { claims: claims.lister(), volumes: volumes.lister(), classes: classes.lister() };
+    let company = Company {
+        services: plane.informer::<Service>().lister(),
+        replication_controllers: plane.informer::<ReplicationController>().lister(),
+        replica_sets: plane.informer::<ReplicaSet>().lister(),
+        stateful_sets: plane.informer::<StatefulSet>().lister(),
+    };
+    let (news, writer) = news::channel(plane.scheduler.clone(), plane.direct.clone());
     let shared = Shared {
         client: plane.scheduler.clone(),
         pods: pods.lister(),
         nodes: nodes.lister(),
         storage,
+        company,
         budgets: plane.informer::<PodDisruptionBudget>().lister(),
         packing: plane.options.packing,
         queue: Queue::new(),
         snapshot: Mutex::default(),
         claim_changed: watch::channel(()).0,
-        recorder: Recorder::new(plane.scheduler.clone(), NAME),
+        direct: plane.direct.clone(),
+        news,
         under_way: UnderWay::default(),
     };
     let scheduler = Scheduler { shared: Arc::new(shared) };
@@ -81,7 +100,9 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
     volumes.on_change(move |_, _| changed.storage_changed());
     let changed = scheduler.clone();
     classes.on_change(move |_, _| changed.storage_changed());
-    Box::pin(scheduler.run())
+    Box::pin(async move {
+        tokio::join!(scheduler.run(), writer.run());
+    })
 }
 
 /// The scheduler; cheap to clone.
@@ -95,6 +116,7 @@ struct Shared {
     pods: Lister<Pod>,
     nodes: Lister<Node>,
     storage: Storage,
+    company: Company,
     budgets: Lister<PodDisruptionBudget>,
     packing: Packing,
     queue: Queue,
@@ -102,7 +124,9 @@ struct Shared {
     snapshot: Mutex<Snapshot>,
     /// Whenever a claim, volume or class changes.
     claim_changed: watch::Sender<()>,
-    recorder: Recorder,
+    /// Writes without requests, where that may be.
+    direct: Option<Direct>,
+    news: News,
     under_way: UnderWay,
 }
 
@@ -163,6 +187,7 @@ impl Scheduler {
         shared.nodes.synced().await;
         shared.pods.synced().await;
         shared.storage.synced().await;
+        shared.company.synced().await;
         shared.budgets.synced().await;
         let mut turn = Turn::default();
         loop {
@@ -183,11 +208,12 @@ impl Scheduler {
         }
         let needs = self.shared.storage.needs(&pod);
         let known = needs.as_deref().map_err(String::as_str);
-        match cycle::decide(&pod, known, &snapshot, self.shared.packing, turn) {
+        let company = self.shared.company.of(&pod);
+        match cycle::decide(&pod, known, company.as_ref(), &snapshot, self.shared.packing, turn) {
             Decision::Node(node) => {
                 snapshot.assume(&key, &node, pod.clone());
                 drop(snapshot);
-                let binding = self.shared.under_way.begin(self.shared.queue.waiting(), &self.shared.recorder);
+                let binding = self.shared.under_way.begin(self.shared.queue.waiting(), &self.shared.news);
                 tokio::spawn(self.clone().bind(pod, node, needs.unwrap_or_default(), binding));
             }
             Decision::None(failure) => {
@@ -212,14 +238,16 @@ impl Scheduler {
         let key = Key::of(&*pod);
         let bound = match self.bind_claims(&needs, &node).await {
             Ok(()) => {
-                binding::bind(&self.shared.client, &pod, &node).await.map_err(|error| message_of(&error))
+                let Shared { client, direct, .. } = &*self.shared;
+                binding::bind(client, direct.as_ref(), &pod, &node).await
             }
             Err(message) => Err(message),
         };
         match bound {
             Ok(()) => {
-                let message = format!("Successfully assigned {}/{} to {node}", key.namespace, key.name);
-                self.shared.recorder.record(&*pod, Severity::Normal, "Scheduled", message);
+                let note = format!("Successfully assigned {}/{} to {node}", key.namespace, key.name);
+                let (severity, reason, action) = (Severity::Normal, "Scheduled", "Binding");
+                self.shared.news.tell(&pod, None, Said { severity, reason, action, note });
             }
             Err(error) => {
                 tracing::warn!(namespace = key.namespace, name = key.name, node, error, "bind");
@@ -257,7 +285,8 @@ impl Scheduler {
         if let Some((node, victims)) = victims {
             self.make_room(&pod, &node, &victims).await;
         }
-        self.shared.recorder.record(&*pod, Severity::Warning, "FailedScheduling", message.clone());
+        let (severity, reason, action) = (Severity::Warning, "FailedScheduling", "Scheduling");
+        self.shared.news.tell(&pod, None, Said { severity, reason, action, note: message.clone() });
         if let Err(error) = binding::mark_unschedulable(&self.shared.client, &pod, &message).await {
             tracing::warn!(
                 namespace = pod.namespace(),
@@ -273,8 +302,9 @@ impl Scheduler {
         let mut result = binding::nominate(client, pod, node).await;
         for victim in victims.iter().filter(|victim| victim.metadata.deletion_timestamp.is_none()) {
             result = result.and(binding::preempt(client, victim).await);
-            let message = format!("Preempted by pod {} on node {node}", pod.uid().unwrap_or_default());
-            self.shared.recorder.record(&**victim, Severity::Normal, "Preempted", message);
+            let note = format!("Preempted by pod {} on node {node}", pod.uid().unwrap_or_default());
+            let (severity, reason, action) = (Severity::Normal, "Preempted", "Preempting");
+            self.shared.news.tell(victim, Some(pod), Said { severity, reason, action, note });
         }
         if let Err(error) = result {
             tracing::warn!(

@@ -23,6 +23,7 @@ mod change;
 mod compress;
 mod computed;
 mod deadline;
+mod direct;
 mod documents;
 pub(crate) mod flow_control;
 mod go_json;
@@ -54,6 +55,7 @@ mod websocket;
 
 pub(crate) use answer::{Answer, Body, stream_of};
 pub(crate) use change::{refuse_invalid, schema_of};
+pub(crate) use direct::Direct;
 pub(crate) use kubelet::Kubelets;
 pub(crate) use metrics::Metrics;
 pub(crate) use object_meta::{now, timestamp};

@@ -17,6 +17,7 @@ mod compiled;
 mod embedded;
 mod entry;
 mod etcd;
+mod fields;
 pub(crate) mod index;
 mod owners;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use embedded::Embedded;
 pub(crate) use entry::write_frame;
 pub use entry::{Draft, Entry, Event, EventKind};
 pub use etcd::{EtcdTls, connect as connect_etcd};
+pub(crate) use fields::Fields;
 pub use watch::Watch;
 
 /// Counts writes over all keys; 0 is before the first.

@@ -122,6 +122,12 @@ impl From<knarr_sys::Error> for Error {
     }
 }
 
+impl From<crate::dbus::Malformed> for Error {
+    fn from(error: crate::dbus::Malformed) -> Self {
+        Error::new(Kind::Os, error.to_string())
+    }
+}
+
 /// Says what was being done.
 pub(crate) trait Context<T> {
     /// `what` runs only on failure.

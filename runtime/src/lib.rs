@@ -11,6 +11,7 @@
 //!    `masked_paths`, `terminal`), gives up its rights (`capabilities`, `user`, `seccomp`) and becomes the program.
 //! 7. `start` opens the gate at which the program waits; `exec`, `kill`, `delete`, `state` work from the record.
 
+pub mod dbus;
 pub mod slice;
 pub mod spec;
 pub mod state;

@@ -7,18 +7,17 @@
 
 mod annotations;
 mod bus;
-mod message;
 mod properties;
 mod scope;
 
 pub(crate) use annotations::properties as annotated;
-pub(crate) use message::Value;
+pub(crate) use properties::Value;
 pub(crate) use scope::Scope;
 
+use crate::dbus::Body;
 use crate::error::{Context, Error, Kind, Result};
 use crate::spec::Resources;
 use bus::Bus;
-use message::Body;
 use rustix::process::Pid;
 use serde::Serialize;
 

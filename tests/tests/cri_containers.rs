@@ -90,6 +90,11 @@ async fn devices_of_drivers_reach_the_containers_that_name_them() {
         "echo $ALL $ONE; grep -c Linux /driver; test -c /dev/example && echo x > /dev/example; echo $?";
     let answer = engine.exec(&id, script).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&answer.stdout), "all 1\n1\n0\n");
+    // As kubelets before 1.28 ask.
+    let mut annotated = container("annotated", &["sleep", "1000"]);
+    annotated.annotations.insert("cdi.k8s.io/plugin".into(), format!("{kind}=one"));
+    let id = engine.run(&pod, &config, annotated).await.unwrap();
+    assert_eq!(engine.output(&id, "echo $ALL $ONE").await, "all 1\n");
     let refused = engine.create(&pod, &config, with_device("other", "two")).await.unwrap_err();
     let text = format!("CDI device injection failed: unresolvable CDI devices {kind}=two");
     assert!(refused.message().contains(&text), "{refused}");

@@ -238,6 +238,8 @@ fn raw_volumes_are_devices(node: &Node, driver: &Driver, volumes: &Path) {
     let uid = get(node, &["pod", "raw-driver"])["metadata"]["uid"].as_str().expect("a uid").to_owned();
     let link = node.path("data/kubelet/pods").join(&uid).join("volumeDevices/kubernetes.io~csi/raw-driver");
     assert_eq!(std::fs::read_link(link).expect("a link"), devices.join("publish/raw-driver").join(&uid));
+    let mapped = std::fs::metadata(devices.join("raw-driver/dev").join(&uid)).expect("the device of the pod");
+    assert_eq!(std::os::unix::fs::MetadataExt::rdev(&mapped), number);
     assert!(
         devices.join("staging/raw-driver").is_dir() && devices.join("raw-driver/data/vol_data.json").exists()
     );

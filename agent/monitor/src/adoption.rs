@@ -169,6 +169,7 @@ impl Note {
             stdin: false,
             stdin_once: false,
             on_exit: self.on_exit.clone(),
+            started: false,
         }
     }
 }

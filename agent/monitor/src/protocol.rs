@@ -96,6 +96,9 @@ pub struct Create {
     /// Program and arguments to run when the container has ended and its exit is recorded; nothing where empty.
     #[serde(default)]
     pub on_exit: Vec<String>,
+    /// Run `runtime run` instead: it is started as well.
+    #[serde(default)]
+    pub started: bool,
 }
 
 /// A container to make from a checkpoint: it runs at once.

@@ -279,7 +279,9 @@ impl Monitor {
 }
 
 fn creation(request: &Create) -> Vec<String> {
-    vec!["create".into(), "--bundle".into(), request.bundle.display().to_string()]
+    let command: &[&str] = if request.started { &["run", "--detach"] } else { &["create"] };
+    let words = command.iter().copied().chain(["--bundle"]).map(str::to_owned);
+    words.chain([request.bundle.display().to_string()]).collect()
 }
 
 fn restoration(request: &Restore) -> Vec<String> {

@@ -110,7 +110,7 @@ fn describe(
         namespaces: &namespaces(core, sandbox, &security)?,
         localhost_seccomp: localhost_seccomp(&security)?.as_deref(),
     })?;
-    cdi::inject(&mut spec, &config.cdi_devices)?;
+    cdi::inject(&mut spec, config, &core.config.engine.cdi_spec_dirs)?;
     write_spec(core, id, &spec)?;
     Ok(ContainerRecord {
         id: id.to_owned(),
@@ -306,9 +306,14 @@ fn localhost_seccomp(security: &v1::LinuxContainerSecurityContext) -> anyhow::Re
         return Ok(None);
     }
     let Some(file) = spec::seccomp::localhost_file(security) else { return Ok(None) };
-    let text =
-        std::fs::read_to_string(&file).with_context(|| format!("cannot load seccomp profile {file:?}"))?;
-    Ok(Some(text))
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Ok(Some(text)),
+        // In Go's words, which people know.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            anyhow::bail!("cannot load seccomp profile {file:?}: open {file}: no such file or directory")
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot load seccomp profile {file:?}")),
+    }
 }
 
 /// `log_directory` and `log_path` joined; nothing is logged unless both are given.

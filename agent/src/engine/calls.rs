@@ -3,6 +3,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod checkpoint_container;
+pub(crate) mod checkpoint_pod;
 pub(crate) mod container_stats;
 pub(crate) mod container_status;
 pub(crate) mod create_container;
@@ -26,6 +27,7 @@ pub(crate) mod remove_container;
 pub(crate) mod remove_image;
 pub(crate) mod remove_pod_sandbox;
 pub(crate) mod reopen_container_log;
+pub(crate) mod restore_pod;
 pub(crate) mod run_pod_sandbox;
 pub(crate) mod runtime_config;
 pub(crate) mod start_container;

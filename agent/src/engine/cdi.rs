@@ -2,8 +2,8 @@
 //! files that vendors install.
 //!
 //! A device is named `vendor.com/class=name`. `/var/run/cdi` (written by drivers as they start) goes before `/etc/cdi`
-//! (written by the administrator at leisure). The files are read at each creation that asks for a device: drivers
-//! change them at any time.
+//! (written by the administrator at leisure), unless the configuration says otherwise. The files are read at each creation
+//! that asks for a device: drivers change them at any time. Kubelets before 1.28 ask in annotations.
 
 mod edits;
 mod file;
@@ -11,30 +11,51 @@ mod file;
 use edits::ContainerEdits;
 use file::CdiFile;
 use knarr_cri::Status;
-use knarr_cri::v1::CdiDevice;
+use knarr_cri::v1::ContainerConfig;
 use knarr_runtime::spec::Spec;
-use std::path::Path;
+use std::path::PathBuf;
 
-/// Where files are, the most important place first.
-const DIRECTORIES: [&str; 2] = ["/var/run/cdi", "/etc/cdi"];
+/// Annotations that name devices begin so.
+const ANNOTATION: &str = "cdi.k8s.io/";
 
-/// Gives a container the devices that CRI names. Blocking.
-pub(crate) fn inject(spec: &mut Spec, devices: &[CdiDevice]) -> Result<(), Status> {
+/// Gives a container the devices that its configuration names, from files of these directories, of which the last is the
+/// most important. Blocking.
+pub(crate) fn inject(
+    spec: &mut Spec,
+    config: &ContainerConfig,
+    directories: &[PathBuf],
+) -> Result<(), Status> {
+    let devices = wanted(config);
     if devices.is_empty() {
         return Ok(());
     }
-    let places: Vec<Vec<CdiFile>> =
-        DIRECTORIES.iter().map(|place| file::read_all(Path::new(place))).collect();
-    inject_from(spec, devices, &places)
+    let places: Vec<Vec<CdiFile>> = directories.iter().rev().map(|place| file::read_all(place)).collect();
+    inject_from(spec, &devices, &places)
 }
 
-fn inject_from(spec: &mut Spec, devices: &[CdiDevice], places: &[Vec<CdiFile>]) -> Result<(), Status> {
+/// Each device once: a kubelet may ask both ways.
+fn wanted(config: &ContainerConfig) -> Vec<&str> {
+    let asked = config.cdi_devices.iter().map(|device| device.name.as_str());
+    let mut annotations: Vec<_> =
+        config.annotations.iter().filter(|(key, _)| key.starts_with(ANNOTATION)).collect();
+    annotations.sort();
+    let annotated = annotations.into_iter().flat_map(|(_, names)| names.split(','));
+    let mut names = Vec::new();
+    for name in asked.chain(annotated) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn inject_from(spec: &mut Spec, devices: &[&str], places: &[Vec<CdiFile>]) -> Result<(), Status> {
     let mut found: Vec<(&CdiFile, &ContainerEdits)> = Vec::new();
     let mut missing = Vec::new();
     for device in devices {
-        match find(&device.name, places)? {
+        match find(device, places)? {
             Some(hit) => found.push(hit),
-            None => missing.push(device.name.as_str()),
+            None => missing.push(*device),
         }
     }
     if !missing.is_empty() {
@@ -100,9 +121,8 @@ mod tests {
     }
 
     fn ask(names: &[&str], places: &[Vec<CdiFile>]) -> Result<Vec<String>, Status> {
-        let devices: Vec<_> = names.iter().map(|&name| CdiDevice { name: name.into() }).collect();
         let mut spec = Spec { process: Some(Default::default()), ..Spec::default() };
-        inject_from(&mut spec, &devices, places)?;
+        inject_from(&mut spec, names, places)?;
         Ok(spec.process.unwrap().env)
     }
 
@@ -111,6 +131,16 @@ mod tests {
         let places = [vec![file("a", "run")], vec![file("a", "etc"), file("b", "etc")]];
         assert_eq!(ask(&["vendor.com/gpu=a"], &places).unwrap(), ["COMMON=run", "DEVICE=a"]);
         assert_eq!(ask(&["vendor.com/gpu=b"], &places).unwrap(), ["COMMON=etc", "DEVICE=b"]);
+    }
+
+    #[test]
+    fn devices_are_asked_for_in_two_ways_and_given_once() {
+        let device = |name: &str| knarr_cri::v1::CdiDevice { name: name.into() };
+        let mut config = ContainerConfig { cdi_devices: vec![device("v/c=a")], ..Default::default() };
+        config.annotations.insert("cdi.k8s.io/plugin_2".into(), "v/c=d".into());
+        config.annotations.insert("cdi.k8s.io/plugin_1".into(), "v/c=b,v/c=a".into());
+        config.annotations.insert("other".into(), "v/c=x".into());
+        assert_eq!(wanted(&config), ["v/c=a", "v/c=b", "v/c=d"]);
     }
 
     #[test]

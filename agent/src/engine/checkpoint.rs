@@ -15,6 +15,7 @@
 //! goes on. Processes are the OCI runtime's and criu's business: a host where those cannot says so in their words.
 
 pub(crate) mod documents;
+pub(crate) mod pod;
 pub(crate) mod source;
 pub(crate) mod take;
 

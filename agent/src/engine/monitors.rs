@@ -38,6 +38,8 @@ pub struct CreateContainer {
     pub stdin_once: bool,
     /// What the monitor runs when the container has ended; nothing where empty.
     pub on_exit: Vec<String>,
+    /// It is started as well, with the same call of the runtime.
+    pub started: bool,
     /// It goes on from a checkpoint: the runtime restores it, and it runs at once.
     pub restore: Option<Restore>,
 }

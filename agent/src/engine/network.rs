@@ -16,6 +16,7 @@ pub mod part;
 pub mod pod_range;
 mod pool;
 mod second_family;
+mod seen_bridge;
 mod table;
 
 pub use links::hardware_address;

@@ -44,6 +44,7 @@ pub(crate) async fn start(core: &Core, sandbox: &SandboxRecord) -> anyhow::Resul
         stdin: false,
         stdin_once: false,
         on_exit: Vec::new(),
+        started: true,
         restore: None,
     };
     let created = containers::create_process(core, &sandbox.id, create).await;
@@ -51,8 +52,7 @@ pub(crate) async fn start(core: &Core, sandbox: &SandboxRecord) -> anyhow::Resul
     let target = core.paths.namespace(&sandbox.id, "pid");
     std::fs::write(&target, "")?;
     let source = format!("/proc/{pid}/ns/pid");
-    mount::mount(Path::new(&source), &target, "", rustix::mount::MountFlags::BIND.bits().into(), None)?;
-    runtime.start(&sandbox.id).await.context("starting the pod's init")
+    Ok(mount::mount(Path::new(&source), &target, "", rustix::mount::MountFlags::BIND.bits().into(), None)?)
 }
 
 /// Stops the pod when its init ends: nothing can be started in its pid namespace any more, and a kubelet that sees

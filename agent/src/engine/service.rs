@@ -182,6 +182,18 @@ impl RuntimeService for Engine {
         })
         .await
     }
+    async fn checkpoint_pod(&self, request: CheckpointPodRequest) -> Result<CheckpointPodResponse, Status> {
+        self.observed("CheckpointPod", Subject::pod(&request.pod_sandbox_id), async {
+            detached(checkpoint_pod::call(self.core.clone(), request)).await
+        })
+        .await
+    }
+    async fn restore_pod(&self, request: RestorePodRequest) -> Result<RestorePodResponse, Status> {
+        self.observed("RestorePod", Subject::new_pod(request.config.as_ref()), async {
+            detached(restore_pod::call(self.core.clone(), request)).await
+        })
+        .await
+    }
     async fn reopen_container_log(
         &self,
         request: ReopenContainerLogRequest,

@@ -13,7 +13,7 @@ use knarr_cri::v1::{
     ContainerFilter, ContainerState, ContainerStateValue, ContainerStatusRequest, ListContainersRequest,
     ReopenContainerLogRequest,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -43,7 +43,7 @@ pub async fn run(runtime: Arc<dyn RuntimeService>, limits: Limits) {
             tracing::warn!("log rotation: {error}");
             continue;
         }
-        for (id, log) in &logs {
+        for (id, log) in &large(&logs, limits.size).await {
             if let Err(error) = rotate_if_large(&*runtime, id, log, limits).await {
                 tracing::warn!(container = id, "rotation of {}: {error}", log.display());
             }
@@ -57,7 +57,8 @@ async fn find(runtime: &dyn RuntimeService, logs: &mut BTreeMap<String, PathBuf>
     let filter = Some(ContainerFilter { state: Some(state), ..Default::default() });
     let listed = within(CALL_DEADLINE, runtime.list_containers(ListContainersRequest { filter })).await;
     let running = listed.map_err(|status| status.message().to_string())?.containers;
-    logs.retain(|id, _| running.iter().any(|container| container.id == *id));
+    let ids: BTreeSet<&str> = running.iter().map(|container| container.id.as_str()).collect();
+    logs.retain(|id, _| ids.contains(id.as_str()));
     for container in running {
         if logs.contains_key(&container.id) {
             continue;
@@ -71,6 +72,20 @@ async fn find(runtime: &dyn RuntimeService, logs: &mut BTreeMap<String, PathBuf>
         }
     }
     Ok(())
+}
+
+/// Those that are to be rotated: all looked at in one go.
+async fn large(logs: &BTreeMap<String, PathBuf>, size: u64) -> BTreeMap<String, PathBuf> {
+    let mut logs = logs.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        // What cannot be looked at is told when it is to be rotated.
+        logs.retain(|_, log| match std::fs::metadata(log) {
+            Ok(found) => found.len() >= size,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        });
+        logs
+    });
+    looked.await.unwrap_or_default()
 }
 
 async fn rotate_if_large(

@@ -100,6 +100,7 @@ impl Lab {
             stdin: false,
             stdin_once: false,
             on_exit: Vec::new(),
+            started: false,
             restore: None,
         }
     }

@@ -8,7 +8,7 @@ use knarr_api::event_correlation::{Correlator, Row, Said};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 /// Events of one component that are written at once. When there is a lot to tell, the news comes after the work.
 const WRITERS: usize = 8;
@@ -21,18 +21,12 @@ pub(crate) enum Severity {
 }
 
 impl Severity {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Severity::Normal => "Normal",
             Severity::Warning => "Warning",
         }
     }
-}
-
-/// While it is held, one writer is left.
-#[derive(Debug)]
-pub(crate) struct Hush {
-    _turns: OwnedSemaphorePermit,
 }
 
 /// Writes events for one component. Cheap to clone.
@@ -48,18 +42,6 @@ impl Recorder {
     /// A recorder for `component`, which events name as their source.
     pub(crate) fn new(client: Client, component: &'static str) -> Self {
         Self { client, component, correlator: Arc::default(), turns: Arc::new(Semaphore::new(WRITERS)) }
-    }
-
-    /// Has the news stand back for more urgent work. Not while the writers are busy with what came before.
-    pub(crate) fn hush(&self) -> Option<Hush> {
-        let all_but_one = u32::try_from(WRITERS - 1).unwrap_or(1);
-        self.turns.clone().try_acquire_many_owned(all_but_one).ok().map(|turns| Hush { _turns: turns })
-    }
-
-    /// Writers that could begin now.
-    #[cfg(test)]
-    pub(crate) fn writers(&self) -> usize {
-        self.turns.available_permits()
     }
 
     /// Records an event in the background: an event that cannot be written must never stop the work.

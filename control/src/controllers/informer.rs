@@ -134,14 +134,16 @@ impl<K> Lister<K> {
 
     /// Every object of one namespace.
     pub(crate) fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+        let mut found = Vec::new();
+        self.each_in_namespace(namespace, |object| found.push(object.clone()));
+        found
+    }
+
+    /// Shows every object of one namespace. The copy stands still meanwhile.
+    pub(crate) fn each_in_namespace(&self, namespace: &str, mut show: impl FnMut(&Arc<K>)) {
         let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
-        let from = Key::new(namespace, "");
-        objects
-            .by_key
-            .range(from..)
-            .take_while(|(key, _)| key.namespace == namespace)
-            .map(|(_, object)| object.clone())
-            .collect()
+        let found = objects.by_key.range(Key::new(namespace, "")..);
+        found.take_while(|(key, _)| key.namespace == namespace).for_each(|(_, object)| show(object));
     }
 
     /// The objects of a namespace that the controller `uid` has, or could take because nobody has them.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 mod attaching;
 mod leading;
+mod scheduling;
 mod typing;
 
 const DEADLINE: Duration = Duration::from_secs(120);

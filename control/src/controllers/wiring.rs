@@ -9,6 +9,7 @@ use super::pod_control::PodControl;
 use super::runner::{self, Reconcile};
 use super::work_queue::WorkQueue;
 use super::{Clients, ControllerOptions, ownership};
+use crate::server::Direct;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{Client, Resource, ResourceExt};
@@ -29,6 +30,8 @@ pub(crate) struct Plane {
     pub(crate) client: Client,
     /// Whose writes are the scheduler's.
     pub(crate) scheduler: Client,
+    /// The same without requests.
+    pub(crate) direct: Option<Direct>,
     pub(crate) options: ControllerOptions,
     /// What copies are made with.
     pub(crate) copies: Client,
@@ -39,8 +42,8 @@ pub(crate) struct Plane {
 impl Plane {
     /// No kind is watched yet.
     pub(crate) fn new(clients: Clients, options: ControllerOptions) -> Self {
-        let Clients { scheduler, controllers: client, copies } = clients;
-        Self { client, scheduler, copies, options, informers: HashMap::new(), watches: Vec::new() }
+        let Clients { scheduler, direct, controllers: client, copies } = clients;
+        Self { client, scheduler, direct, copies, options, informers: HashMap::new(), watches: Vec::new() }
     }
 
     /// The informer of a kind.

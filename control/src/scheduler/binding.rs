@@ -1,7 +1,9 @@
 //! Telling the API server: a binding, or why there is none.
 
-use crate::controllers::runner::ignore_not_found;
+use crate::controllers::informer::Key;
+use crate::controllers::runner::{ignore_not_found, message_of};
 use crate::controllers::volume_match::SELECTED_NODE;
+use crate::server::Direct;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -10,7 +12,22 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 /// Binds a pod to a node. A pod that is gone needs no node.
-pub(super) async fn bind(client: &Client, pod: &Pod, node: &str) -> Result<(), kube::Error> {
+pub(super) async fn bind(
+    client: &Client,
+    direct: Option<&Direct>,
+    pod: &Pod,
+    node: &str,
+) -> Result<(), String> {
+    let Some(direct) = direct else {
+        return post(client, pod, node).await.map_err(|error| message_of(&error));
+    };
+    match direct.bind(&Key::of(pod), pod.metadata.uid.as_deref().unwrap_or_default(), node).await {
+        Err(status) if status.code != 404 => Err(status.message),
+        _ => Ok(()),
+    }
+}
+
+async fn post(client: &Client, pod: &Pod, node: &str) -> Result<(), kube::Error> {
     let binding = json!({
         "apiVersion": "v1",
         "kind": "Binding",

@@ -1,6 +1,6 @@
 //! One decision: filter, score, choose; or say for how many nodes which reason held.
 
-use super::alike::Alike;
+use super::alike::{Alike, Kinds};
 use super::filter::{self, Refusal};
 use super::request::Request;
 use super::score::{self, Packing};
@@ -8,6 +8,7 @@ use super::snapshot::{NodeState, Snapshot};
 use super::volumes::Need;
 use crate::controllers::pods;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -38,13 +39,14 @@ pub(super) struct Failure {
 pub(super) struct Turn {
     /// Where it begins to look, so that all nodes of a large cluster get their turn.
     begin: usize,
-    alike: Option<Alike>,
+    kinds: Kinds,
 }
 
-/// Decides where a pod goes; of equally good nodes the one with the fewest pods, then the first by name.
+/// Decides where a pod goes, `company` being what selects those of the same service or controller; of equally good nodes the one with the fewest pods, then the first by name.
 pub(super) fn decide(
     pod: &Pod,
     needs: Result<&[Need], &str>,
+    company: Option<&LabelSelector>,
     snapshot: &Snapshot,
     packing: Packing,
     turn: &mut Turn,
@@ -61,17 +63,17 @@ pub(super) fn decide(
             return Decision::None(Failure { message, hopeful: Vec::new(), nodes });
         }
     };
-    let request = Request::new(pod, spec, needs, snapshot);
+    let request = Request::new(pod, spec, needs, company, snapshot);
     if let Some(node) = nominated(&request, snapshot) {
         return Decision::Node(node);
     }
-    if let Some(node) = turn.alike.as_mut().and_then(|alike| alike.next(&request, snapshot)) {
+    if let Some(node) = turn.kinds.next(&request) {
         return Decision::Node(node);
     }
     let (feasible, refusals) = sift(&request, snapshot, turn);
     let totals = score::totals(&request, &feasible, packing);
     let all = feasible.len() + refusals.len() == nodes;
-    turn.alike = Alike::of(&request, &feasible, &totals, (snapshot, packing), all);
+    turn.kinds.remember(Alike::of(&request, &feasible, &totals, packing, all));
     let best = feasible.iter().zip(totals).min_by_key(|(node, total)| (-total, node.pods.len(), &node.name));
     match best {
         Some((node, _)) => Decision::Node(node.name.clone()),

@@ -45,7 +45,7 @@ pub(super) fn find(
     budgets: &[Arc<PodDisruptionBudget>],
 ) -> Outcome {
     let Some(spec) = &pod.spec else { return Outcome::None(String::new()) };
-    let request = Request::new(pod, spec, needs, snapshot);
+    let request = Request::new(pod, spec, needs, None, snapshot);
     if spec.preemption_policy.as_deref() == Some("Never") {
         return Outcome::None("preemption: not eligible due to preemptionPolicy=Never.".to_owned());
     }
@@ -54,7 +54,7 @@ pub(super) fn find(
         return Outcome::None(message.to_owned());
     }
     let hopeful = failure.hopeful.iter().filter_map(|name| snapshot.nodes.get(name));
-    let candidates = hopeful.filter_map(|node| candidate(&request, node, snapshot, budgets)).take(MOST_TRIED);
+    let candidates = hopeful.filter_map(|node| candidate(&request, node, budgets)).take(MOST_TRIED);
     match candidates.min_by_key(Candidate::cost) {
         Some(best) => {
             let pods = best.victims.into_iter().map(|(_, placed)| placed.pod.clone()).collect();
@@ -77,7 +77,6 @@ fn is_under_way(request: &Request<'_>, snapshot: &Snapshot) -> bool {
 fn candidate(
     request: &Request<'_>,
     node: &NodeState,
-    snapshot: &Snapshot,
     budgets: &[Arc<PodDisruptionBudget>],
 ) -> Option<Candidate> {
     let mut state = node.clone();
@@ -91,12 +90,12 @@ fn candidate(
         return None;
     }
     lower.iter().for_each(|(key, _)| state.remove(key));
-    fits(request, &state, snapshot).then_some(())?;
+    fits(request, &state).then_some(())?;
     let mut victims = Vec::new();
     let mut broken_budgets = 0;
     for (breaks, (key, placed)) in in_order_of_return(lower, budgets) {
         state.place(key.clone(), placed.clone());
-        if !fits(request, &state, snapshot) {
+        if !fits(request, &state) {
             state.remove(&key);
             victims.push((key, placed));
             broken_budgets += usize::from(breaks);
@@ -107,8 +106,8 @@ fn candidate(
 }
 
 /// Whether the pod fits on the node as it would be then.
-fn fits(request: &Request<'_>, node: &NodeState, snapshot: &Snapshot) -> bool {
-    filter::refusal(&request.with(snapshot, node), node).is_none()
+fn fits(request: &Request<'_>, node: &NodeState) -> bool {
+    filter::refusal(&request.with(node), node).is_none()
 }
 
 /// Those whose end would break a budget come back first, then the important ones.

@@ -1,6 +1,7 @@
 //! A pod that wants a node, with everything about it that does not depend on the node read once.
 
 use super::amounts::Amounts;
+use super::crowding::Wishes;
 use super::neighbours::Neighbours;
 use super::requests;
 use super::snapshot::{self, HostPort, NodeState, Snapshot};
@@ -8,6 +9,7 @@ use super::spread::Spread;
 use super::volumes::Need;
 use crate::controllers::informer::Key;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 /// What one decision is about.
 pub(super) struct Request<'a> {
@@ -22,11 +24,22 @@ pub(super) struct Request<'a> {
     pub(super) needs: &'a [Need],
     pub(super) neighbours: Neighbours,
     pub(super) spread: Spread,
+    /// Pods of the same service or controller.
+    pub(super) company: Option<&'a LabelSelector>,
+    pub(super) wishes: Wishes,
+    /// The world it is judged in.
+    pub(super) snapshot: &'a Snapshot,
 }
 
 impl<'a> Request<'a> {
     /// Reads a pod against the world as it is.
-    pub(super) fn new(pod: &'a Pod, spec: &'a PodSpec, needs: &'a [Need], snapshot: &Snapshot) -> Self {
+    pub(super) fn new(
+        pod: &'a Pod,
+        spec: &'a PodSpec,
+        needs: &'a [Need],
+        company: Option<&'a LabelSelector>,
+        snapshot: &'a Snapshot,
+    ) -> Self {
         Self {
             pod,
             key: Key::of(pod),
@@ -39,11 +52,15 @@ impl<'a> Request<'a> {
             needs,
             neighbours: Neighbours::new(pod, snapshot, None),
             spread: Spread::new(pod, spec, snapshot, None),
+            company,
+            wishes: Wishes::of(pod, spec, company),
+            snapshot,
         }
     }
 
-    /// The same against a world in which one node is different.
-    pub(super) fn with(&self, snapshot: &Snapshot, changed: &NodeState) -> Self {
+    /// The same against a world in which one node is different; whether it fits there, not how well.
+    pub(super) fn with(&self, changed: &NodeState) -> Self {
+        let snapshot = self.snapshot;
         Self {
             pod: self.pod,
             key: self.key.clone(),
@@ -56,6 +73,9 @@ impl<'a> Request<'a> {
             needs: self.needs,
             neighbours: Neighbours::new(self.pod, snapshot, Some(changed)),
             spread: Spread::new(self.pod, self.spec, snapshot, Some(changed)),
+            company: self.company,
+            wishes: Wishes::default(),
+            snapshot,
         }
     }
 }

@@ -28,17 +28,28 @@ pub enum Packing {
 type Score = fn(&Request<'_>, &[&NodeState]) -> Vec<i64>;
 
 /// With Kubernetes' weights.
-const SCORES: [(Score, i64); 6] = [
+const SCORES: [(Score, i64); 5] = [
     (taints::score, 3),
     (affinity::score, 2),
-    (spread::score, 2),
     (neighbours::score, 2),
     (balanced::score, 1),
     (image::score, 1),
 ];
 
+/// The other one, which depends on where all the others are.
+pub(super) const WEIGHT_OF_SPREAD: i64 = 2;
+
 /// The sum for each node.
 pub(super) fn totals(request: &Request<'_>, nodes: &[&NodeState], packing: Packing) -> Vec<i64> {
+    let mut totals = apart_from_spread(request, nodes, packing);
+    for (total, value) in totals.iter_mut().zip(spread::score(request, nodes)) {
+        *total += value * WEIGHT_OF_SPREAD;
+    }
+    totals
+}
+
+/// The sum without what pods of the same kind have to say.
+pub(super) fn apart_from_spread(request: &Request<'_>, nodes: &[&NodeState], packing: Packing) -> Vec<i64> {
     let mut totals = allocated::score(request, nodes, packing);
     for (score, weight) in SCORES {
         for (total, value) in totals.iter_mut().zip(score(request, nodes)) {

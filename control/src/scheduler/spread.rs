@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 
 /// One constraint, counted.
 #[derive(Debug)]
-struct Constraint {
-    key: String,
-    most_skew: i64,
+pub(super) struct Constraint {
+    pub(super) key: String,
+    pub(super) most_skew: i64,
     least_domains: usize,
-    selector: Option<LabelSelector>,
+    pub(super) selector: Option<LabelSelector>,
     honors_affinity: bool,
     honors_taints: bool,
     /// Whether the pod counts among those it is spread with.
@@ -25,28 +25,24 @@ struct Constraint {
     zones: BTreeMap<String, i64>,
 }
 
-/// The constraints of a pod: those that must hold, and those that should.
+/// The constraints of a pod that must hold. Those that should are in [`super::crowding`].
 #[derive(Debug, Default)]
 pub(super) struct Spread {
     hard: Vec<Constraint>,
-    soft: Vec<Constraint>,
 }
 
 impl Spread {
     /// Counts the pods that matter.
     pub(super) fn new(pod: &Pod, spec: &PodSpec, snapshot: &Snapshot, changed: Option<&NodeState>) -> Self {
-        let all = spec.topology_spread_constraints.as_deref().unwrap_or_default();
-        let (hard, soft): (Vec<_>, Vec<_>) =
-            all.iter().partition(|constraint| constraint.when_unsatisfiable != "ScheduleAnyway");
-        let count = |constraints: Vec<&TopologySpreadConstraint>| {
-            let mut constraints: Vec<Constraint> =
-                constraints.into_iter().map(|constraint| Constraint::new(pod, constraint)).collect();
-            if !constraints.is_empty() {
-                count(pod, spec, &mut constraints, request::nodes(snapshot, changed));
-            }
-            constraints
-        };
-        Self { hard: count(hard), soft: count(soft) }
+        let all = spec.topology_spread_constraints.iter().flatten();
+        let mut hard: Vec<Constraint> = all
+            .filter(|constraint| constraint.when_unsatisfiable != "ScheduleAnyway")
+            .map(|constraint| Constraint::new(pod, constraint))
+            .collect();
+        if !hard.is_empty() {
+            count(pod, spec, &mut hard, request::nodes(snapshot, changed));
+        }
+        Self { hard }
     }
 
     /// Why a node will not do, and whether ending other pods could help.
@@ -66,27 +62,11 @@ impl Spread {
         }
         None
     }
-
-    /// Whether nodes differ in how well they do.
-    pub(super) fn has_wishes(&self) -> bool {
-        !self.soft.is_empty()
-    }
-
-    /// How crowded a node's zones are; less is better. Nothing for a node without the labels.
-    pub(super) fn crowding(&self, node: &NodeState) -> Option<f64> {
-        let labels = node.node.labels();
-        let of = |constraint: &Constraint| {
-            let pods = constraint.zones.get(labels.get(&constraint.key)?).copied().unwrap_or(0);
-            // Few zones weigh less: with many, one pod more means more.
-            let weight = ((constraint.zones.len() + 2) as f64).ln();
-            Some(pods as f64 * weight + (constraint.most_skew - 1) as f64)
-        };
-        self.soft.iter().map(of).sum()
-    }
 }
 
 impl Constraint {
-    fn new(pod: &Pod, constraint: &TopologySpreadConstraint) -> Self {
+    /// As the pod has it, not counted yet.
+    pub(super) fn new(pod: &Pod, constraint: &TopologySpreadConstraint) -> Self {
         let mut selector = constraint.label_selector.clone();
         add_keys(pod, &mut selector, constraint.match_label_keys.as_deref(), "In");
         let honors =
@@ -104,6 +84,20 @@ impl Constraint {
         }
     }
 
+    /// One that no pod names, about the pods of a service or a controller.
+    pub(super) fn usual(key: &str, most_skew: i64, selector: &LabelSelector) -> Self {
+        Self {
+            key: key.to_owned(),
+            most_skew,
+            least_domains: 1,
+            honors_affinity: true,
+            honors_taints: false,
+            counts_itself: true,
+            selector: Some(selector.clone()),
+            zones: BTreeMap::new(),
+        }
+    }
+
     /// Pods in the emptiest zone; nothing while there are fewer zones than there should be.
     fn least(&self) -> i64 {
         if self.zones.len() < self.least_domains {
@@ -113,11 +107,11 @@ impl Constraint {
         }
     }
 
-    fn includes(&self, pod: &Pod, spec: &PodSpec, node: &NodeState) -> bool {
+    /// Whether the pods of a node count.
+    pub(super) fn includes(&self, spec: &PodSpec, node: &NodeState) -> bool {
+        let tolerations = spec.tolerations.as_deref().unwrap_or_default();
         (!self.honors_affinity || affinity::matches(spec, node))
-            && (!self.honors_taints
-                || taints::untolerated(spec.tolerations.as_deref().unwrap_or_default(), node).is_none())
-            && pod.metadata.deletion_timestamp.is_none()
+            && (!self.honors_taints || taints::untolerated(tolerations, node).is_none())
     }
 }
 
@@ -134,7 +128,7 @@ fn count<'a>(
             continue;
         }
         for constraint in constraints.iter_mut() {
-            if !constraint.includes(pod, spec, node) {
+            if !constraint.includes(spec, node) {
                 continue;
             }
             let Some(zone) = labels.get(&constraint.key) else { continue };
@@ -148,7 +142,7 @@ fn count<'a>(
 }
 
 /// Living pods of the same namespace on a node that a selector selects.
-fn matching(pod: &Pod, selector: &LabelSelector, node: &NodeState) -> i64 {
+pub(super) fn matching(pod: &Pod, selector: &LabelSelector, node: &NodeState) -> i64 {
     let counts = |other: &Pod| {
         other.metadata.deletion_timestamp.is_none()
             && other.metadata.namespace == pod.metadata.namespace

@@ -1,7 +1,6 @@
-//! Bindings under way, and pods that wait for their turn. While there are many, events come after them: one writer is left
-//! to tell what has happened, and the others come back once the burst is over. Pods wait for nodes; nobody waits for news.
+//! Bindings under way, and pods that wait for their turn. While there are many, events come after them.
 
-use crate::controllers::events::{Hush, Recorder};
+use super::news::{Hush, News};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// So many are a burst; it is over when half of them are left.
@@ -30,12 +29,12 @@ impl UnderWay {
     }
 
     /// One more begins, with so many behind it.
-    pub(super) fn begin(&self, waiting: usize, events: &Recorder) -> Binding {
+    pub(super) fn begin(&self, waiting: usize, news: &News) -> Binding {
         let mut state = self.lock();
         state.count += 1;
         state.waiting = waiting;
         if state.count + waiting >= MANY && state.hush.is_none() {
-            state.hush = events.hush();
+            state.hush = Some(news.hush());
         }
         Binding(self.clone())
     }
@@ -56,28 +55,30 @@ impl Drop for Binding {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn events_stand_back_during_a_burst() {
+    #[test]
+    fn events_stand_back_during_a_burst() {
         let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| async {
             Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::empty()))
         });
-        let events = Recorder::new(kube::Client::new(nobody, "default"), "test");
-        let (under_way, all) = (UnderWay::default(), events.writers());
-        let mut bindings: Vec<Binding> = (1..MANY).map(|_| under_way.begin(0, &events)).collect();
-        assert_eq!(events.writers(), all, "a few are no burst");
-        bindings.push(under_way.begin(0, &events));
-        assert_eq!(events.writers(), 1);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _inside = runtime.enter();
+        let (news, _writer) = super::super::news::channel(kube::Client::new(nobody, "default"), None);
+        let under_way = UnderWay::default();
+        let mut bindings: Vec<Binding> = (1..MANY).map(|_| under_way.begin(0, &news)).collect();
+        assert!(!news.is_hushed(), "a few are no burst");
+        bindings.push(under_way.begin(0, &news));
+        assert!(news.is_hushed());
         bindings.truncate(MANY / 2 + 1);
-        assert_eq!(events.writers(), 1);
+        assert!(news.is_hushed());
         bindings.pop();
-        assert_eq!(events.writers(), all);
+        assert!(!news.is_hushed());
         bindings.clear();
-        let first = under_way.begin(MANY, &events);
-        assert_eq!(events.writers(), 1, "many wait");
-        let last = under_way.begin(0, &events);
+        let first = under_way.begin(MANY, &news);
+        assert!(news.is_hushed(), "many wait");
+        let last = under_way.begin(0, &news);
         drop((first, last));
-        assert_eq!(events.writers(), all);
-        drop(under_way.begin(MANY, &events));
-        assert_eq!(events.writers(), all, "none of those that waited came");
+        assert!(!news.is_hushed());
+        drop(under_way.begin(MANY, &news));
+        assert!(!news.is_hushed(), "none of those that waited came");
     }
 }

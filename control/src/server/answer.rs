@@ -172,6 +172,11 @@ pub(crate) fn shaped(call: &Call, shape: Shape, object: Value) -> Result<Value, 
     }
 }
 
+/// What stands before the metadata of an encoded PartialObjectMetadata; a brace ends it.
+pub(crate) fn metadata_head(version: &str) -> String {
+    format!(r#"{{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/{version}","metadata":"#)
+}
+
 /// PartialObjectMetadata of a version of `meta.k8s.io`.
 pub(crate) fn metadata_only(object: &Value, version: &str) -> Value {
     let api_version = format!("meta.k8s.io/{version}");

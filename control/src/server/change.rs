@@ -257,6 +257,27 @@ impl Server {
         Err(at.refusal(StoreError::Conflict))
     }
 
+    /// Changes a stored object in a way that asks neither its kind nor admission; nothing but its state decides.
+    pub(crate) async fn rewrite(
+        &self,
+        at: At<'_>,
+        dry_run: bool,
+        change: impl Fn(&Entry) -> Result<Draft, Status> + Send + Sync,
+    ) -> Result<(), Status> {
+        for _ in 0..MAX_ATTEMPTS {
+            let entry = self.entry(at).await?;
+            let draft = change(&entry)?;
+            if dry_run {
+                return Ok(());
+            }
+            match self.store.update(&at.key(), entry.revision, draft).await {
+                Err(StoreError::Conflict) => {}
+                other => return other.map(drop).map_err(|error| at.refusal(error)),
+            }
+        }
+        Err(at.refusal(StoreError::Conflict))
+    }
+
     async fn prepare(
         &self,
         resource: &Resource,

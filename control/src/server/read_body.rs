@@ -72,6 +72,8 @@ pub(crate) fn yaml(body: &[u8]) -> Result<Value, Status> {
     }
     let options = serde_saphyr::options! {
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPLAYED },
+        // `0644`, as in Kubernetes' own YAML.
+        legacy_octal_numbers: true,
     };
     serde_saphyr::from_slice_with_options(body, options)
         .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))

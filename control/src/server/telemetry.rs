@@ -3,7 +3,9 @@
 use super::Server;
 use super::query::Query;
 use super::route::Route;
+use crate::registry::Resource;
 use http::Method;
+use knarr_api::Status;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -60,6 +62,30 @@ impl Telemetry {
             subresource: subresource.unwrap_or_default(),
             code,
         };
+        self.add(labels, took);
+    }
+
+    /// Counts what was created without a request as one.
+    pub(super) fn count_created(
+        &self,
+        row: &Resource,
+        subresource: &'static str,
+        outcome: &Result<(), Status>,
+        took: Duration,
+    ) {
+        let labels = Labels {
+            verb: "create",
+            group: row.group.to_string(),
+            version: row.version.to_string(),
+            resource: row.plural.to_string(),
+            subresource: subresource.to_owned(),
+            code: outcome.as_ref().map_or_else(|status| status.code, |()| 201),
+        };
+        self.add(labels, took);
+    }
+
+    fn add(&self, labels: Labels, took: Duration) {
+        let verb = labels.verb;
         *self.requests.lock().unwrap_or_else(PoisonError::into_inner).entry(labels).or_default() += 1;
         if verb != "watch" {
             let mut durations = self.durations.lock().unwrap_or_else(PoisonError::into_inner);

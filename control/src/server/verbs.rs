@@ -1,6 +1,8 @@
 //! The verbs of the API, one file each, generic over the table of resources; and those subresources that are more
 //! than a part of their object.
 
+pub(super) use binding::bind;
+
 use super::answer::Answer;
 use super::change::Manner;
 use super::query::Query;

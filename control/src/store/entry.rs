@@ -1,8 +1,8 @@
 //! Stored objects and their changes, as encoded bytes that are made once and shared by everyone who reads them.
 
-use super::Revision;
+use super::{Fields, Revision, index};
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 pub struct Draft {
     head: Vec<u8>,
     tail: Vec<u8>,
+    /// What the store's index would have to decode it for.
+    indexed: Option<Box<str>>,
 }
 
 /// What stands before the revision.
@@ -22,29 +24,39 @@ impl Draft {
     pub fn of(object: &Value) -> Self {
         let empty = serde_json::Map::new();
         let fields = object.as_object().unwrap_or(&empty);
+        let metadata = fields.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
+        Self { indexed: index::value_of(object), ..Self::assemble(&by_name(fields), &by_name(metadata)) }
+    }
+
+    /// The same of an object that is encoded but for some of its fields; `indexed` is the value of the field that its kind is indexed by.
+    pub(crate) fn of_fields(object: &Fields<'_>, indexed: Option<&str>) -> Self {
+        let metadata = object.inner("metadata");
+        let (fields, metadata): (Vec<_>, Vec<_>) = (object.iter().collect(), metadata.iter().collect());
+        Self { indexed: indexed.map(Into::into), ..Self::assemble(&fields, &metadata) }
+    }
+
+    fn assemble<V: Serialize + ?Sized>(fields: &[(&str, &V)], metadata: &[(&str, &V)]) -> Self {
         let mut head = vec![b'{'];
-        for name in ["kind", "apiVersion"] {
-            if let Some(value) = fields.get(name) {
+        for wanted in ["kind", "apiVersion"] {
+            if let Some((name, value)) = fields.iter().find(|(name, _)| *name == wanted) {
                 field(&mut head, name, value);
                 head.push(b',');
             }
         }
         head.extend_from_slice(GAP);
         let mut tail = vec![b'"'];
-        let metadata = fields.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
         for (name, value) in metadata.iter().filter(|(name, _)| *name != "resourceVersion") {
             tail.push(b',');
             field(&mut tail, name, value);
         }
         tail.push(b'}');
-        for (name, value) in
-            fields.iter().filter(|(name, _)| !matches!(name.as_str(), "kind" | "apiVersion" | "metadata"))
-        {
+        let rest = fields.iter().filter(|(name, _)| !matches!(*name, "kind" | "apiVersion" | "metadata"));
+        for (name, value) in rest {
             tail.push(b',');
             field(&mut tail, name, value);
         }
         tail.push(b'}');
-        Self { head, tail }
+        Self { head, tail, indexed: None }
     }
 
     /// The object with its revision filled in.
@@ -66,7 +78,7 @@ impl Draft {
     pub(super) fn unsealed(bytes: &[u8]) -> Option<Self> {
         let at = bytes.windows(GAP.len()).position(|window| window == GAP)? + GAP.len();
         let (head, tail) = bytes.split_at_checked(at)?;
-        Some(Self { head: head.to_vec(), tail: tail.to_vec() })
+        Some(Self { head: head.to_vec(), tail: tail.to_vec(), indexed: None })
     }
 
     /// Encoded length without the revision.
@@ -80,7 +92,11 @@ impl Draft {
     }
 }
 
-fn field(out: &mut Vec<u8>, name: &str, value: &Value) {
+fn by_name(map: &serde_json::Map<String, Value>) -> Vec<(&str, &Value)> {
+    map.iter().map(|(name, value)| (name.as_str(), value)).collect()
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: &(impl Serialize + ?Sized)) {
     // Writing JSON values into memory cannot fail.
     let _ = serde_json::to_writer(&mut *out, name);
     out.push(b':');
@@ -104,6 +120,15 @@ impl Entry {
     /// An entry as read or written.
     pub fn new(key: Arc<str>, revision: Revision, value: Bytes) -> Self {
         Self { key, revision, value, labels: OnceLock::new(), fields: Mutex::default() }
+    }
+
+    /// The entry that a draft has become.
+    pub(super) fn of(key: Arc<str>, revision: Revision, draft: Draft) -> Self {
+        let entry = Self::new(key, revision, draft.seal(revision));
+        match draft.indexed {
+            Some(value) => Self { fields: Mutex::new(vec![(index::REMEMBERED.into(), value)]), ..entry },
+            None => entry,
+        }
     }
 
     /// The decoded object. Stored bytes are always valid JSON; anything else reads as null.
@@ -149,6 +174,11 @@ impl Entry {
             Some(span) => (&self.value[..span.start], &self.value[span.end..]),
             None => (&self.value, &[]),
         }
+    }
+
+    /// The metadata, encoded.
+    pub(crate) fn metadata(&self) -> Option<&[u8]> {
+        super::owners::metadata(&self.value)
     }
 
     /// `metadata.name`, from the key.

@@ -7,6 +7,7 @@
 
 use super::{Entry, Event, EventKind, Revision};
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -42,6 +43,15 @@ pub(super) struct Slot {
     pub(super) bell: Bell,
 }
 
+/// The name under which entries remember the value: that under which selectors of v1 ask for it, computed once for both.
+pub(super) const REMEMBERED: &str = "/v1:spec.nodeName";
+
+/// The value of the indexed field of an object that is about to be encoded, where its kind has one.
+pub(super) fn value_of(object: &Value) -> Option<Box<str>> {
+    let is_pod = object["kind"] == "Pod" && object["apiVersion"] == "v1";
+    is_pod.then(|| object.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or_default().into())
+}
+
 /// The value of the indexed field, read without decoding the rest.
 fn value(entry: &Entry) -> Box<str> {
     #[derive(Default, Deserialize)]
@@ -54,8 +64,7 @@ fn value(entry: &Entry) -> Box<str> {
         #[serde(default, rename = "nodeName")]
         node_name: String,
     }
-    // The name under which selectors of v1 ask for it: computed once for both.
-    entry.remembered("/v1:spec.nodeName", || {
+    entry.remembered(REMEMBERED, || {
         serde_json::from_slice::<Pod>(&entry.value).unwrap_or_default().spec.node_name
     })
 }

@@ -6,6 +6,12 @@ use std::ops::Range;
 const METADATA: &[u8] = br#""metadata":{"#;
 const FIELD: &[u8] = br#""managedFields":"#;
 
+/// The encoded metadata of an object. It is one that [`super::Draft`] encoded.
+pub(super) fn metadata(json: &[u8]) -> Option<&[u8]> {
+    let begin = json.windows(METADATA.len()).position(|window| window == METADATA)? + METADATA.len() - 1;
+    json.get(begin..end_of_value(json, begin)?)
+}
+
 /// The bytes to leave out, a comma among them; nothing where there are none. The object is one that [`super::Draft`]
 /// encoded: `metadata` comes before every other object, and nothing stands between a name and its value.
 pub(super) fn span(json: &[u8]) -> Option<Range<usize>> {
@@ -107,6 +113,10 @@ mod tests {
             expected["metadata"].as_object_mut().unwrap().remove("managedFields");
             expected["metadata"]["resourceVersion"] = "7".into();
             assert_eq!(without(&object), expected);
+            let bytes = Draft::of(&object).seal(7);
+            let mut whole: Value = serde_json::from_slice(super::metadata(&bytes).unwrap()).unwrap();
+            whole.as_object_mut().unwrap().remove("managedFields");
+            assert_eq!(whole, expected["metadata"]);
         }
     }
 

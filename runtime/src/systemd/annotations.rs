@@ -4,7 +4,7 @@
 //! `'text'`, `['a', 'b']`, `@as []`. Times are given in seconds (`TimeoutStopSec`) and told to systemd in
 //! microseconds (`TimeoutStopUSec`), which is the name it has on the bus.
 
-use super::message::Value;
+use super::properties::Value;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! A connection to systemd's manager: its private socket, else the bus it is on.
 
-use super::message::{self, Body, Incoming, Sort, Target};
+use crate::dbus::{self, Body, DAEMON, Incoming, Sort, Target};
 use crate::error::{Context, Error, Kind, Result};
 use crate::socket;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -15,11 +15,6 @@ const MANAGER: Target = Target {
     destination: "org.freedesktop.systemd1",
     path: "/org/freedesktop/systemd1",
     interface: "org.freedesktop.systemd1.Manager",
-};
-const DAEMON: Target = Target {
-    destination: "org.freedesktop.DBus",
-    path: "/org/freedesktop/DBus",
-    interface: "org.freedesktop.DBus",
 };
 
 /// An open connection.
@@ -92,7 +87,7 @@ impl Bus {
 
     fn call_to(&mut self, target: &Target, member: &str, body: &Body) -> Result<Incoming> {
         self.serial += 1;
-        self.send(&message::call(target, member, self.serial, body))?;
+        self.send(&dbus::call(target, member, self.serial, body))?;
         loop {
             let incoming = self.next()?;
             match incoming.sort {
@@ -116,7 +111,7 @@ impl Bus {
 
     fn remember(&mut self, incoming: &Incoming) -> Result<()> {
         if incoming.sort == Sort::Signal && incoming.member == "JobRemoved" {
-            self.removed.push(incoming.removed_job()?);
+            self.removed.push(removed_job(incoming)?);
         }
         Ok(())
     }
@@ -125,9 +120,9 @@ impl Bus {
         let mut head = [0_u8; 16];
         self.receive(&mut head)?;
         let mut whole = head.to_vec();
-        whole.resize(message::length(&head)?, 0);
+        whole.resize(dbus::length(&head)?, 0);
         self.receive(whole.get_mut(16..).unwrap_or_default())?;
-        message::parse(&whole)
+        Ok(dbus::parse(&whole)?)
     }
 
     fn send(&self, mut bytes: &[u8]) -> Result<()> {
@@ -173,6 +168,15 @@ fn places(user: bool) -> (PathBuf, PathBuf) {
     let runtime = std::env::var("XDG_RUNTIME_DIR").unwrap_or(own);
     let runtime = Path::new(&runtime);
     (runtime.join("systemd/private"), unix("DBUS_SESSION_BUS_ADDRESS").unwrap_or_else(|| runtime.join("bus")))
+}
+
+/// Job and result of `JobRemoved(u id, o job, s unit, s result)`.
+fn removed_job(signal: &Incoming) -> Result<(String, String)> {
+    let mut arguments = signal.arguments();
+    arguments.word()?;
+    let job = arguments.string()?;
+    arguments.string()?;
+    Ok((job, arguments.string()?))
 }
 
 fn refusal(incoming: &Incoming) -> Error {

@@ -1,11 +1,27 @@
 //! What systemd is told about a scope: where it belongs, and the limits in its own words.
 
-use super::message::Value;
 use super::scope::Scope;
 use crate::cgroups::v2;
 use crate::error::Result;
 use crate::scheduling::cpu_list;
 use crate::spec::{Cpu, Memory, Resources};
+use serde::Serialize;
+
+/// A value of a property.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) enum Value {
+    Boolean(bool),
+    Byte(u8),
+    Int(i32),
+    Word(u32),
+    Long(i64),
+    Number(u64),
+    Real(f64),
+    Text(String),
+    Texts(Vec<String>),
+    Numbers(Vec<u32>),
+    Bytes(Vec<u8>),
+}
 
 /// A property with its value.
 pub(super) type Property = (&'static str, Value);

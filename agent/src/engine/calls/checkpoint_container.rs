@@ -3,6 +3,7 @@
 use crate::engine::checkpoint::take::take;
 use crate::engine::core::Core;
 use crate::engine::failures::status;
+use crate::engine::registry::Container;
 use knarr_cri::Status;
 use knarr_cri::v1::{CheckpointContainerRequest, CheckpointContainerResponse, ContainerState};
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Where the caller leaves it to us: memory is written at the speed of a disk.
-const DEFAULT_DEADLINE: Duration = Duration::from_secs(600);
+pub(super) const DEFAULT_DEADLINE: Duration = Duration::from_secs(600);
 
 pub(crate) async fn call(
     core: Arc<Core>,
@@ -25,17 +26,23 @@ pub(crate) async fn call(
     };
     // Not the pod's: it may be stopped meanwhile, and its processes be killed; only removal waits.
     let _gate = container.gate.lock().await;
-    let state = container.record.with(|record| record.state());
-    if state != ContainerState::ContainerRunning {
-        return Err(Status::failed_precondition(format!(
-            "container {:?} is in {} state. only {} containers can be checkpointed",
-            container.id,
-            state.as_str_name(),
-            ContainerState::ContainerRunning.as_str_name()
-        )));
-    }
-    take(&core, &container, location, deadline).await.map_err(status)?;
+    check_running(&container)?;
+    take(&core, &[(container.clone(), location)], deadline).await.map_err(status)?;
     Ok(CheckpointContainerResponse {})
+}
+
+/// Only what runs can be written down.
+pub(super) fn check_running(container: &Container) -> Result<(), Status> {
+    let state = container.record.with(|record| record.state());
+    if state == ContainerState::ContainerRunning {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!(
+        "container {:?} is in {} state. only {} containers can be checkpointed",
+        container.id,
+        state.as_str_name(),
+        ContainerState::ContainerRunning.as_str_name()
+    )))
 }
 
 fn location(text: &str) -> Result<PathBuf, Status> {

@@ -14,11 +14,21 @@ use knarr_cri::v1::{
     PodSandboxState,
 };
 use knarr_images::Image;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) async fn call(
     core: Arc<Core>,
     request: CreateContainerRequest,
+) -> Result<CreateContainerResponse, Status> {
+    create(core, request, None).await
+}
+
+/// The same for a container that goes on from an archive, where there is one.
+pub(super) async fn create(
+    core: Arc<Core>,
+    request: CreateContainerRequest,
+    archive: Option<PathBuf>,
 ) -> Result<CreateContainerResponse, Status> {
     let config = request.config.ok_or_else(|| Status::invalid_argument("config is required"))?;
     check(&config)?;
@@ -33,7 +43,7 @@ pub(crate) async fn call(
     if let Err(owner) = core.registry.reserve(&name, &id) {
         return existing(&core, &owner, &name, &config);
     }
-    match make(&core, &id, pod, config).await {
+    match make(&core, &id, pod, config, archive).await {
         Ok(record) => {
             let container = core.registry.insert_container(record);
             events::tell(&core, &id, &container.sandbox_id, ContainerEventType::ContainerCreatedEvent);
@@ -52,9 +62,13 @@ async fn make(
     id: &str,
     pod: SandboxRecord,
     config: ContainerConfig,
+    archive: Option<PathBuf>,
 ) -> anyhow::Result<ContainerRecord> {
     let name = config.image.as_ref().map(|image| image.image.clone()).unwrap_or_default();
-    let checkpoint = source::lay_out(core, id, &name).await;
+    let checkpoint = match archive {
+        None => source::lay_out(core, id, &name).await,
+        Some(archive) => source::lay_out_archive(core, id, archive).await.map(Some),
+    };
     let (core, id) = (core.clone(), id.to_owned());
     blocking(move || {
         let mounts = config.mounts.len();

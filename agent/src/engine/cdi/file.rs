@@ -50,8 +50,9 @@ fn read(path: &Path) -> anyhow::Result<Option<CdiFile>> {
     }
     let size = std::fs::metadata(path)?.len();
     anyhow::ensure!(size <= LARGEST, "larger than {LARGEST} bytes");
-    // JSON is YAML.
-    Ok(Some(serde_saphyr::from_str(&std::fs::read_to_string(path)?)?))
+    // JSON is YAML; modes are written `0640`.
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    Ok(Some(serde_saphyr::from_str_with_options(&std::fs::read_to_string(path)?, options)?))
 }
 
 #[cfg(test)]
@@ -63,7 +64,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
         write("a.json", r#"{"kind": "v/a", "devices": [{"name": "0", "containerEdits": {}}]}"#);
-        write("b.yaml", "kind: v/b\ndevices:\n- name: x\n  containerEdits:\n    env: [A=B]\n");
+        let nodes = "deviceNodes: [{path: /dev/x, fileMode: 0640}]";
+        write(
+            "b.yaml",
+            &format!("kind: v/b\ndevices:\n- name: x\n  containerEdits:\n    env: [A=B]\n    {nodes}\n"),
+        );
         write("broken.json", "{");
         write("notes.txt", "kind: v/c");
         let kinds: Vec<_> = read_all(directory.path()).into_iter().map(|file| file.kind).collect();

@@ -29,14 +29,25 @@ pub(crate) async fn lay_out(core: &Arc<Core>, id: &str, name: &str) -> anyhow::R
     let (shared, own, wanted) = (core.clone(), id.to_owned(), name.to_owned());
     let found = blocking(move || {
         let Some(source) = find(&shared, &wanted)? else { return Ok(None) };
-        unpack(&shared, &own, &source).with_context(|| format!("unpacking of checkpoint {wanted} failed"))?;
-        let dump: ConfigDump = read_json(&shared.paths.checkpoint(&own).join(CONFIG))?;
-        Ok(Some(dump))
+        lay_out_source(&shared, &own, &source, &wanted).map(Some)
     });
     match found.await? {
         Some(dump) => base(core, &dump).await.map(Some),
         None => Ok(None),
     }
+}
+
+/// The same for an archive that has to be there.
+pub(crate) async fn lay_out_archive(core: &Arc<Core>, id: &str, archive: PathBuf) -> anyhow::Result<Image> {
+    let (shared, own) = (core.clone(), id.to_owned());
+    let name = archive.display().to_string();
+    let laid = blocking(move || lay_out_source(&shared, &own, &Source::Archive(archive), &name));
+    base(core, &laid.await?).await
+}
+
+fn lay_out_source(core: &Core, id: &str, source: &Source, name: &str) -> anyhow::Result<ConfigDump> {
+    unpack(core, id, source).with_context(|| format!("unpacking of checkpoint {name} failed"))?;
+    read_json(&core.paths.checkpoint(id).join(CONFIG))
 }
 
 fn find(core: &Core, name: &str) -> anyhow::Result<Option<Source>> {

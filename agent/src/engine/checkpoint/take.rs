@@ -1,5 +1,5 @@
-//! Taking a checkpoint: the container is frozen, its processes and its files are written down, it goes on, and all of it
-//! becomes one archive.
+//! Taking a checkpoint: the containers are frozen, their processes and their files are written down, they go on, and what
+//! there is of each becomes one archive.
 
 use super::documents::ConfigDump;
 use super::{CONFIG, IMAGES, LOG, SPEC, STATUS, TAKING, WRITTEN, make_private, remove};
@@ -16,49 +16,68 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Writes the archive of a running container, whose gate is held by the caller, to `location`, which appears whole or not
-/// at all.
-pub(crate) async fn take(
-    core: &Arc<Core>,
-    container: &Arc<Container>,
-    location: PathBuf,
-    deadline: Duration,
-) -> anyhow::Result<()> {
-    let work = core.paths.checkpoint(&format!("{}{TAKING}", container.id));
+/// A container that is to be written down, and where.
+pub(crate) type Wanted = (Arc<Container>, PathBuf);
+
+/// Writes the archives of running containers, whose gates are held by the caller. Each appears whole, and all of them or
+/// none; they are of one moment, for all containers are frozen before the first is written down.
+pub(crate) async fn take(core: &Arc<Core>, wanted: &[Wanted], deadline: Duration) -> anyhow::Result<()> {
     let mut failures = Failures::default();
-    let written = write_down(core, container, &work, deadline).await;
-    let directory = work.clone();
+    let written = write_down(core, wanted, deadline).await;
+    let archives: Vec<_> =
+        wanted.iter().map(|(container, location)| (work(core, container), location.clone())).collect();
+    let works: Vec<PathBuf> = archives.iter().map(|(work, _)| work.clone()).collect();
     let archived = match written {
-        Ok(()) => blocking(move || archive(&directory, &location)).await,
+        Ok(()) => blocking(move || archive_all(&archives)).await,
         Err(error) => Err(error),
     };
-    let dropped = blocking(move || Ok(remove(&work)?)).await;
-    failures.note(&format!("checkpointing container {:?} failed", container.id), archived);
+    let dropped = blocking(move || Ok(works.iter().try_for_each(|work| remove(work))?)).await;
+    failures.note(&what(wanted), archived);
     failures.note("removing the files of the checkpoint", dropped);
     failures.into_result()
 }
 
-/// The directory comes before the container is frozen: by it the next engine knows that it may be.
-async fn write_down(
-    core: &Arc<Core>,
-    container: &Arc<Container>,
-    work: &Path,
-    deadline: Duration,
-) -> anyhow::Result<()> {
-    let directory = work.to_owned();
-    blocking(move || {
-        remove(&directory)?;
-        make_private(&directory).with_context(|| format!("mkdir {}", directory.display()))
-    })
-    .await?;
-    let runtime = core.runtime_of(&container.sandbox_id)?;
-    runtime.pause(&container.id).await?;
-    let dumped = dump_frozen(core, container, &runtime, work, deadline).await;
-    let resumed = runtime.resume(&container.id).await;
+fn what(wanted: &[Wanted]) -> String {
+    match wanted {
+        [(container, _)] => format!("checkpointing container {:?} failed", container.id),
+        _ => "checkpointing containers failed".into(),
+    }
+}
+
+/// By its name the next engine knows that the container may be frozen.
+fn work(core: &Core, container: &Container) -> PathBuf {
+    core.paths.checkpoint(&format!("{}{TAKING}", container.id))
+}
+
+/// The directories come before anything is frozen.
+async fn write_down(core: &Arc<Core>, wanted: &[Wanted], deadline: Duration) -> anyhow::Result<()> {
+    let works: Vec<PathBuf> = wanted.iter().map(|(container, _)| work(core, container)).collect();
+    blocking(move || works.iter().try_for_each(|work| make_anew(work))).await?;
+    let Some((first, _)) = wanted.first() else { return Ok(()) };
+    let runtime = core.runtime_of(&first.sandbox_id)?;
+    let mut frozen = Vec::new();
     let mut failures = Failures::default();
-    failures.note("OCI runtime checkpoint failed", dumped);
-    failures.note("OCI runtime resume failed", resumed);
+    for (container, _) in wanted {
+        match runtime.pause(&container.id).await {
+            Ok(()) => frozen.push(container),
+            Err(error) => drop(failures.note::<()>("OCI runtime pause failed", Err(error))),
+        }
+    }
+    if frozen.len() == wanted.len() {
+        for container in &frozen {
+            let dumped = dump_frozen(core, container, &runtime, &work(core, container), deadline).await;
+            failures.note("OCI runtime checkpoint failed", dumped);
+        }
+    }
+    for container in frozen {
+        failures.note("OCI runtime resume failed", runtime.resume(&container.id).await);
+    }
     failures.into_result()
+}
+
+fn make_anew(work: &Path) -> anyhow::Result<()> {
+    remove(work)?;
+    make_private(work).with_context(|| format!("mkdir {}", work.display()))
 }
 
 async fn dump_frozen(
@@ -94,6 +113,14 @@ fn write_documents(core: &Core, container: &Container, work: &Path) -> anyhow::R
 fn write_json(path: &Path, document: &impl serde::Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_vec_pretty(document)?;
     std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}
+
+fn archive_all(wanted: &[(PathBuf, PathBuf)]) -> anyhow::Result<()> {
+    let archived = wanted.iter().try_for_each(|(work, location)| archive(work, location));
+    if archived.is_err() {
+        wanted.iter().for_each(|(_, location)| drop(std::fs::remove_file(location)));
+    }
+    archived
 }
 
 /// Only its owner may read it: it holds all that was in the container's memory.

@@ -74,6 +74,7 @@ async fn create_and_start(core: &Arc<Core>, container: &Arc<Container>) -> anyho
         stdin: record.config.stdin,
         stdin_once: record.config.stdin_once,
         on_exit: core.config.engine.on_exit.clone(),
+        started: false,
         restore: record.from_checkpoint.then(|| restore(core, &container.id)),
     };
     let verb = if record.from_checkpoint { "restore" } else { "create" };

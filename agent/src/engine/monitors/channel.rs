@@ -1,14 +1,13 @@
 //! One connection to a monitor: a request, then its answers, with the descriptors that come along.
 
+use crate::descriptors;
 use anyhow::{Context, bail};
-use knarr_monitor::protocol::{Answer, Envelope, MAX_DESCRIPTORS, Request, SOCKET, VERSION};
+use knarr_monitor::protocol::{Answer, Envelope, Request, SOCKET, VERSION};
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
 /// Longest answer, in bytes: an error text is at most a few KiB.
@@ -86,19 +85,7 @@ impl Channel {
 
     async fn receive(&mut self) -> io::Result<()> {
         let Self { stream, received, descriptors } = self;
-        let stream = &*stream;
-        let read = || {
-            // In here, and not in the future: one waits for the end of every container.
-            let mut buffer = [0; 4096];
-            let (count, with_it) = receive_with_descriptors(stream, &mut buffer)?;
-            received.extend_from_slice(buffer.get(..count).unwrap_or_default());
-            descriptors.extend(with_it);
-            Ok(count)
-        };
-        if stream.async_io(Interest::READABLE, read).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(())
+        descriptors::receive(stream, received, descriptors).await
     }
 }
 
@@ -107,18 +94,4 @@ async fn connect(directory: &Path) -> io::Result<UnixStream> {
     let directory =
         rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd())).await
-}
-
-fn receive_with_descriptors(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let received = rustix::net::recvmsg(stream, &mut [IoSliceMut::new(buffer)], &mut control, flags)?;
-    let mut descriptors = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(received) = message {
-            descriptors.extend(received);
-        }
-    }
-    Ok((received.bytes, descriptors))
 }

@@ -18,13 +18,13 @@ const PROGRAM: &str = "knarr-monitor";
 /// started when its pod has just been removed finds nothing to live in.
 pub(super) async fn launch(config: &Config, directory: &Path) -> anyhow::Result<()> {
     let program = program(config);
+    // It changes its directory itself: whoever asks for that here has our whole memory copied, by `fork`.
     let mut child = Command::new(&program)
         .arg("--directory")
         .arg(directory)
         .args(["--cgroup", &config.engine.monitor_cgroup])
         .env_clear()
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-        .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -94,6 +94,7 @@ impl Monitors for UnixMonitors {
             stdin: request.stdin,
             stdin_once: request.stdin_once,
             on_exit: request.on_exit,
+            started: request.started,
         };
         let request = match restore {
             Some(Restore { images, work }) => Request::Restore(protocol::Restore { container, images, work }),

@@ -1,8 +1,8 @@
 //! The built-in pod network: one bridge, one veth pair per pod, addresses from the node's podCIDR.
 //!
 //! It acts; what should be is decided by `ledger` (who has which address), `table` (packet rules) and `links`
-//! (what a bridge and a pod's link look like). It holds no state: several processes may run one each on the same
-//! directory. What it changes on the host besides its own bridge, links and tables: `net.ipv4.ip_forward` becomes 1
+//! (what a bridge and a pod's link look like). It holds no state but what it has just seen: several processes may run one
+//! each on the same directory. What it changes on the host besides its own bridge, links and tables: `net.ipv4.ip_forward` becomes 1
 //! and `net.ipv4.conf.all.send_redirects` 0 (each other link's own setting stays in force); both stay so after
 //! `remove_all`, because others may have come to rely on them.
 
@@ -14,6 +14,7 @@ use super::netlink::Netlink;
 use super::part::Part;
 use super::pod_range::{Cidr6, PodRange};
 use super::pool::Pool;
+use super::seen_bridge::{Gateways, SeenBridge};
 use super::table::{self, Frame};
 use super::{PodAttachment, PodNetwork};
 use crate::config::Config;
@@ -55,6 +56,7 @@ struct Worker {
     departing: Mutex<BTreeSet<Ipv4Addr>>,
     /// Kept open, because closing it waits for the kernel; held during one commit.
     elements: Mutex<Option<Elements>>,
+    seen: SeenBridge,
 }
 
 /// What a network is that others' pods have no way into, but for published ports.
@@ -120,6 +122,7 @@ impl BridgeNetwork {
             mtu: network.mtu,
             departing: Mutex::default(),
             elements: Mutex::default(),
+            seen: SeenBridge::default(),
         };
         Ok(Arc::new(Self { worker: Arc::new(worker) }))
     }
@@ -178,7 +181,7 @@ impl Worker {
         let before = ledger.find(claim.sandbox_id)?;
         let allocation = ledger.allocate(&claim, &pool)?;
         let mut netlink = Netlink::open().context("open a netlink socket")?;
-        let (bridge, mtu) = self.ensure_bridge(&mut netlink, &ledger)?;
+        let (bridge, mtu) = self.bridge(&mut netlink, &ledger)?;
         // What is as it was is written again all the same: the table may be gone.
         let before = before.filter(|before| before.host_ports != allocation.host_ports);
         let old = table::table(&self.frame, &before);
@@ -362,15 +365,29 @@ impl Worker {
             .context("write the table of the pod network")
     }
 
+    /// The bridge for one more pod, with its MTU: as it was seen a moment ago, else put right.
+    fn bridge(&self, netlink: &mut Netlink, ledger: &LockedLedger<'_>) -> anyhow::Result<(u32, u32)> {
+        match self.seen.still(netlink, &self.gateways(ledger)?) {
+            Some(seen) => Ok(seen),
+            None => self.ensure_bridge(netlink, ledger),
+        }
+    }
+
     /// The bridge keeps the gateways of all pods that live, also of those from an earlier range.
-    fn ensure_bridge(&self, netlink: &mut Netlink, ledger: &LockedLedger<'_>) -> anyhow::Result<(u32, u32)> {
+    fn gateways(&self, ledger: &LockedLedger<'_>) -> anyhow::Result<Gateways> {
         let Pool { range, gateway, .. } = self.pool(ledger)?;
-        let mut addresses: BTreeSet<_> = ledger.all()?.iter().map(|pod| (pod.gateway, pod.prefix)).collect();
+        let pods = ledger.all()?;
+        let mut addresses: BTreeSet<_> = pods.iter().map(|pod| (pod.gateway, pod.prefix)).collect();
         addresses.insert((gateway, range.first.prefix()));
-        let second = ledger.all()?.into_iter().filter_map(|pod| pod.second);
+        let second = pods.into_iter().filter_map(|pod| pod.second);
         let mut second_addresses: BTreeSet<_> =
             second.map(|second| (second.gateway, second.prefix)).collect();
         second_addresses.extend(range.second_gateway());
+        Ok((addresses, second_addresses))
+    }
+
+    fn ensure_bridge(&self, netlink: &mut Netlink, ledger: &LockedLedger<'_>) -> anyhow::Result<(u32, u32)> {
+        let (addresses, second_addresses) = self.gateways(ledger)?;
         let mtu = match self.mtu {
             Some(mtu) => mtu,
             None => links::uplink_mtu(netlink).context("find the default route")?.unwrap_or(ETHERNET_MTU),
@@ -383,6 +400,7 @@ impl Worker {
         set_sysctl("net/ipv4/conf/all/send_redirects", "0")?;
         set_sysctl(&format!("net/ipv4/conf/{}/send_redirects", bridge.name), "0")?;
         set_sysctl(&format!("net/ipv4/conf/{}/route_localnet", bridge.name), "1")?;
+        self.seen.remember(index, bridge);
         Ok((index, mtu))
     }
 }

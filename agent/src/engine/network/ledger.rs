@@ -1,17 +1,19 @@
 //! Which pod has which address and host ports: one small file per sandbox, the only truth of the built-in network.
 //!
-//! Several processes may share one directory (each `knarr run` is one), so there is no copy in memory: every change
-//! takes the lock, reads, decides and writes. An allocation is on disk before the kernel knows of it and leaves the
+//! Several processes may share one directory (each `knarr run` is one): every change takes the lock, reads what others have
+//! changed meanwhile (`known`), decides and writes. An allocation is on disk before the kernel knows of it and leaves the
 //! disk after the kernel forgot it; a crash in between leaves a record that garbage collection finds. Files are
 //! renamed into place; they are not synced, because what they describe ends with the kernel that runs now.
 //!
 //! ```text
-//! DIR/lock               held during every change
+//! DIR/lock               held during every change; counts them
 //! DIR/pod_cidr           the range assigned by a cluster, if any
 //! DIR/last               the address given last: the search for a free one starts behind it
 //! DIR/pods/SANDBOX_ID    the allocation, as JSON
 //! DIR/leaving/ADDRESS    the same, while the kernel still takes the link apart: the address is not free yet
 //! ```
+
+mod known;
 
 use super::HostPort;
 use super::links::POD_LINK;
@@ -19,12 +21,15 @@ use super::part::Part;
 use super::pod_range::{PodRange, Second};
 use super::pool::{Pool, Used};
 use anyhow::{Context, bail, ensure};
+use known::Known;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// What one sandbox has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +98,7 @@ const LEAVING: &str = "leaving";
 pub(crate) struct Ledger {
     dir: PathBuf,
     network: String,
+    known: Arc<Mutex<Known>>,
 }
 
 /// The directory while we hold its lock.
@@ -101,12 +107,13 @@ pub(crate) struct LockedLedger<'a> {
     dir: &'a Path,
     network: &'a str,
     /// Closing it releases the lock.
-    _lock: File,
+    lock: File,
+    known: RefCell<MutexGuard<'a, Known>>,
 }
 
 impl Ledger {
     pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir, network: String::new() }
+        Self { dir, network: String::new(), known: Arc::default() }
     }
 
     /// That of a further network, which shares the directory so that nobody's host ports are given away twice.
@@ -125,10 +132,16 @@ impl Ledger {
             fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         }
         let path = self.dir.join("lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        let lock = File::options().create(true).truncate(false).read(true).write(true).open(&path);
         let lock = lock.with_context(|| format!("open {}", path.display()))?;
         flock(&lock, FlockOperation::LockExclusive).with_context(|| format!("lock {}", path.display()))?;
-        Ok(LockedLedger { dir: &self.dir, network: &self.network, _lock: lock })
+        let mut known = self.known.lock().unwrap_or_else(|poisoned| {
+            let mut known = poisoned.into_inner();
+            *known = Known::default();
+            known
+        });
+        known.check(&self.dir, &lock).with_context(|| format!("look at {}", self.dir.display()))?;
+        Ok(LockedLedger { dir: &self.dir, network: &self.network, lock, known: RefCell::new(known) })
     }
 }
 
@@ -153,8 +166,17 @@ impl LockedLedger<'_> {
         Ok(read(&self.departed(pod))?.is_some_and(|found| found == *pod))
     }
 
-    /// A file that cannot be read (a power failure cut it) describes nothing that still exists.
     fn list(&self, kind: &str) -> anyhow::Result<Vec<Allocation>> {
+        if let Some(known) = self.known.borrow_mut().of(kind) {
+            return Ok(known.clone());
+        }
+        let found = self.read_all(kind)?;
+        *self.known.borrow_mut().of(kind) = Some(found.clone());
+        Ok(found)
+    }
+
+    /// A file that cannot be read (a power failure cut it) describes nothing that still exists.
+    fn read_all(&self, kind: &str) -> anyhow::Result<Vec<Allocation>> {
         let dir = self.dir.join(kind);
         let mut found = Vec::new();
         for entry in fs::read_dir(&dir).with_context(|| format!("read {}", dir.display()))? {
@@ -163,6 +185,22 @@ impl LockedLedger<'_> {
         }
         found.sort_by(|a: &Allocation, b| a.sandbox_id.cmp(&b.sandbox_id));
         Ok(found)
+    }
+
+    /// Changes the directory, and then what is known of it.
+    fn change(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<()>,
+        learn: impl FnOnce(&mut Known),
+    ) -> anyhow::Result<()> {
+        let mut known = self.known.borrow_mut();
+        known.count(&self.lock).context("count a change of the ledger")?;
+        let changed = work().and_then(|()| Ok(known.keep(self.dir)?));
+        match changed {
+            Ok(()) => learn(&mut known),
+            Err(_) => **known = Known::default(),
+        }
+        changed
     }
 
     /// The allocation of a sandbox.
@@ -189,7 +227,8 @@ impl LockedLedger<'_> {
             Some(known) => Allocation { host_ports, ..known },
             None => self.chosen(claim, pool, host_ports, pods)?,
         };
-        write(&pod_file(self.dir, claim.sandbox_id)?, &serde_json::to_vec(&allocation)?)?;
+        let (path, bytes) = (pod_file(self.dir, claim.sandbox_id)?, serde_json::to_vec(&allocation)?);
+        self.change(|| write(&path, &bytes), |known| add(known.of(PODS), &allocation))?;
         Ok(allocation)
     }
 
@@ -224,14 +263,23 @@ impl LockedLedger<'_> {
     /// The pod is gone, its address is not free yet. Unknown ones are fine.
     pub(crate) fn leave(&self, pod: &Allocation) -> anyhow::Result<()> {
         let path = pod_file(self.dir, &pod.sandbox_id)?;
-        absent_is_fine(fs::rename(&path, self.departed(pod)))
-            .with_context(|| format!("move {} aside", path.display()))
+        let rename = || {
+            absent_is_fine(fs::rename(&path, self.departed(pod)))
+                .with_context(|| format!("move {} aside", path.display()))
+        };
+        // Which file it was that moved, if any, is read again.
+        self.change(rename, |known| {
+            *known.of(LEAVING) = None;
+            remove(known.of(PODS), |known| known.sandbox_id == pod.sandbox_id);
+        })
     }
 
     /// The link is gone and the address is free; done twice is fine.
     pub(crate) fn release(&self, pod: &Allocation) -> anyhow::Result<()> {
         let path = self.departed(pod);
-        absent_is_fine(fs::remove_file(&path)).with_context(|| format!("remove {}", path.display()))
+        let unlink =
+            || absent_is_fine(fs::remove_file(&path)).with_context(|| format!("remove {}", path.display()));
+        self.change(unlink, |known| remove(known.of(LEAVING), |known| known.address == pod.address))
     }
 
     /// The range that `assign` wrote, if any.
@@ -312,6 +360,20 @@ fn meet(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
     one == other || any && one.is_ipv4() == other.is_ipv4()
 }
 
+fn add(known: &mut Option<Vec<Allocation>>, one: &Allocation) {
+    if let Some(known) = known {
+        known.retain(|other| other.sandbox_id != one.sandbox_id);
+        let place = known.partition_point(|other| other.sandbox_id < one.sandbox_id);
+        known.insert(place, one.clone());
+    }
+}
+
+fn remove(known: &mut Option<Vec<Allocation>>, gone: impl Fn(&Allocation) -> bool) {
+    if let Some(known) = known {
+        known.retain(|one| !gone(one));
+    }
+}
+
 fn absent_is_fine(result: std::io::Result<()>) -> std::io::Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -339,192 +401,4 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::{BTreeMap, BTreeSet};
-
-    fn ledger() -> (tempfile::TempDir, Ledger) {
-        let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::new(dir.path().join("network"));
-        (dir, ledger)
-    }
-
-    fn range() -> PodRange {
-        PodRange::parse("10.42.0.0/28").unwrap()
-    }
-
-    fn take(
-        ledger: &LockedLedger<'_>,
-        sandbox_id: &str,
-        range: PodRange,
-        wanted: Option<Ipv4Addr>,
-        host_ports: &[HostPort],
-    ) -> anyhow::Result<Allocation> {
-        let part = Part { address: wanted, ..Part::default() };
-        let claim = Claim { sandbox_id, owner: Path::new("/x"), part: &part, host_ports };
-        ledger.allocate(&claim, &range.into())
-    }
-
-    #[test]
-    fn the_same_sandbox_has_the_same_address() {
-        let (_dir, ledger) = ledger();
-        let ledger = ledger.lock().unwrap();
-        let first = take(&ledger, "a", range(), None, &[]).unwrap();
-        assert_eq!(take(&ledger, "a", range(), None, &[]).unwrap(), first);
-        assert_ne!(take(&ledger, "b", range(), None, &[]).unwrap().address, first.address);
-    }
-
-    #[test]
-    fn a_port_is_one_pods_until_it_leaves() {
-        let (_dir, ledger) = ledger();
-        let ledger = ledger.lock().unwrap();
-        let port = |protocol, ip: Option<&str>| HostPort {
-            protocol,
-            host_ip: ip.map(|ip| ip.parse().unwrap()),
-            host_port: 80,
-            container_port: 8080,
-        };
-        let with = |id: &str, port: HostPort| take(&ledger, id, range(), None, &[port]);
-        let first = with("a", port("tcp", Some("127.0.0.1"))).unwrap();
-        with("b", port("udp", None)).unwrap();
-        with("c", port("tcp", Some("10.0.0.1"))).unwrap();
-        let error = with("d", port("tcp", None)).unwrap_err().to_string();
-        assert_eq!(error, "Bind for 0.0.0.0:80 failed: port is already allocated");
-        assert!(with("e", port("tcp", Some("127.0.0.1"))).is_err());
-        ledger.leave(&first).unwrap();
-        with("e", port("tcp", Some("127.0.0.1"))).unwrap();
-    }
-
-    #[test]
-    fn any_address_is_any_of_its_family() {
-        let meets = |one: &str, other: &str| {
-            let ip = |text: &str| (!text.is_empty()).then(|| text.parse().unwrap());
-            meet(ip(one), ip(other)) && meet(ip(other), ip(one))
-        };
-        for (one, other) in [("", "::1"), ("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("::1", "::1"), ("", "")] {
-            assert!(meets(one, other), "{one} {other}");
-        }
-        for (one, other) in [("0.0.0.0", "::"), ("0.0.0.0", "::1"), ("::", "10.0.0.1"), ("::1", "::2")] {
-            assert!(!meets(one, other), "{one} {other}");
-        }
-    }
-
-    #[test]
-    fn networks_share_ports_and_nothing_else() {
-        let (_dir, first) = ledger();
-        let second = first.clone().of_network("second");
-        let port = HostPort { protocol: "tcp", host_ip: None, host_port: 80, container_port: 80 };
-        let other = PodRange::parse("10.50.0.0/24").unwrap();
-        take(&first.lock().unwrap(), "a", range(), None, std::slice::from_ref(&port)).unwrap();
-        let ledger = second.lock().unwrap();
-        let error = take(&ledger, "b", other, None, &[port]).unwrap_err().to_string();
-        assert_eq!(error, "Bind for 0.0.0.0:80 failed: port is already allocated");
-        let found = take(&ledger, "b", other, None, &[]).unwrap();
-        assert_eq!((found.address.to_string().as_str(), ledger.all().unwrap().len()), ("10.50.0.2", 1));
-        ledger.clear().unwrap();
-        drop(ledger);
-        assert_eq!(first.lock().unwrap().all().unwrap().len(), 1);
-    }
-
-    #[test]
-    fn an_address_may_be_wanted() {
-        let (_dir, ledger) = ledger();
-        let ledger = ledger.lock().unwrap();
-        let asked = |id: &str, wanted: &str| take(&ledger, id, range(), Some(wanted.parse().unwrap()), &[]);
-        assert_eq!(asked("a", "10.42.0.9").unwrap().address.to_string(), "10.42.0.9");
-        assert_eq!(asked("b", "10.42.0.9").unwrap_err().to_string(), "Address already in use");
-        for outside in ["10.42.0.0", "10.42.0.1", "10.42.0.15", "10.43.0.4"] {
-            let error = asked("c", outside).unwrap_err().to_string();
-            assert!(error.starts_with("no configured subnet contains"), "{outside}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_full_range_says_so() {
-        let (_dir, ledger) = ledger();
-        let ledger = ledger.lock().unwrap();
-        for n in 0..13 {
-            take(&ledger, &format!("pod{n}"), range(), None, &[]).unwrap();
-        }
-        let error = take(&ledger, "late", range(), None, &[]).unwrap_err().to_string();
-        assert_eq!(error, "no free address in pod CIDR 10.42.0.0/28 (13 in use)");
-    }
-
-    #[test]
-    fn an_address_is_not_free_before_its_link_is_gone() {
-        let (_dir, ledger) = ledger();
-        let ledger = ledger.lock().unwrap();
-        let tiny = PodRange::parse("10.42.0.0/30").unwrap();
-        let first = take(&ledger, "a", tiny, None, &[]).unwrap();
-        ledger.leave(&first).unwrap();
-        assert_eq!((ledger.all().unwrap(), ledger.leaving().unwrap()), (vec![], vec![first.clone()]));
-        assert!(take(&ledger, "b", tiny, None, &[]).is_err());
-        ledger.release(&first).unwrap();
-        assert_eq!(take(&ledger, "b", tiny, None, &[]).unwrap().address, first.address);
-    }
-
-    #[test]
-    fn a_second_address_is_unique_though_the_first_range_changed() {
-        let (_dir, ledger) = ledger();
-        let ledger = ledger.lock().unwrap();
-        let allocate =
-            |id: &str, range: &str| take(&ledger, id, PodRange::parse(range).unwrap(), None, &[]).unwrap();
-        let old = allocate("old", "10.42.0.0/24,fd00::/112");
-        fs::remove_file(ledger.dir.join("last")).unwrap();
-        let new = allocate("new", "10.42.7.0/24,fd00::/112");
-        assert_eq!(old.second.unwrap().address.to_string(), "fd00::2");
-        assert_eq!(new.second.unwrap().address.to_string(), "fd00::3");
-        assert_eq!(new.address.to_string(), "10.42.7.3");
-    }
-
-    #[test]
-    fn a_cut_record_is_no_record() {
-        let (dir, ledger) = ledger();
-        let ledger = ledger.lock().unwrap();
-        take(&ledger, "a", range(), None, &[]).unwrap();
-        fs::write(dir.path().join("network/pods/a"), b"{\"sandbox").unwrap();
-        assert_eq!(ledger.all().unwrap(), []);
-        take(&ledger, "a", range(), None, &[]).unwrap();
-        assert_eq!(ledger.all().unwrap().len(), 1);
-    }
-
-    #[test]
-    fn ids_are_not_paths() {
-        let (_dir, ledger) = ledger();
-        let ledger = ledger.lock().unwrap();
-        for bad in ["", "..", "../x", "a/b", ".hidden", "a b", &"x".repeat(256)] {
-            assert!(ledger.find(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn no_address_is_held_twice_or_lost(steps in proptest::collection::vec((0u8..20, any::<bool>()), 1..60)) {
-            let (_dir, ledger) = ledger();
-            let ledger = ledger.lock().unwrap();
-            let mut model: BTreeMap<String, Ipv4Addr> = BTreeMap::new();
-            for (pod, arrives) in steps {
-                let id = format!("pod{pod}");
-                if arrives {
-                    match take(&ledger, &id, range(), None, &[]) {
-                        Ok(allocation) => { model.insert(id, allocation.address); }
-                        Err(_) => prop_assert_eq!(model.len(), 13),
-                    }
-                } else {
-                    if let Some(pod) = ledger.find(&id).unwrap() {
-                        ledger.leave(&pod).unwrap();
-                        ledger.release(&pod).unwrap();
-                    }
-                    model.remove(&id);
-                }
-                let held: BTreeMap<_, _> =
-                    ledger.all().unwrap().into_iter().map(|a| (a.sandbox_id, a.address)).collect();
-                let distinct: BTreeSet<_> = held.values().collect();
-                prop_assert_eq!(distinct.len(), held.len());
-                prop_assert_eq!(&held, &model);
-            }
-        }
-    }
-}
+mod tests;

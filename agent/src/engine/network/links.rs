@@ -29,7 +29,7 @@ const LOOPBACK: u32 = 1;
 pub(crate) const POD_LINK: &str = "eth0";
 
 /// What the bridge should be.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bridge {
     pub(crate) name: String,
     pub(crate) mtu: u32,
@@ -126,19 +126,20 @@ fn create_bridge(netlink: &mut Netlink, bridge: &Bridge) -> anyhow::Result<u32> 
 
 /// Makes the pod's veth pair: the host's end is a port of the bridge, the other end appears in `netns`.
 pub(crate) fn attach(netlink: &mut Netlink, bridge: u32, pod: &PodLink, netns: &File) -> anyhow::Result<()> {
-    let index = match index_of(netlink, &pod.host_end)? {
-        Some(index) => index,
-        None => create_pair(netlink, bridge, pod, netns)?,
-    };
+    match create_pair(netlink, bridge, pod, netns) {
+        // Made before.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::EXIST) => {}
+        other => other.with_context(|| format!("create veth pair {} and {}", pod.host_end, pod.name))?,
+    }
     // A frame for the pod's own service address may have to leave by the port it came from (br_netfilter).
-    let hairpin = LinkBridgePort::new(index).hairpin(true).build();
+    let hairpin = LinkMessageBuilder::<LinkBridgePort>::default().name(pod.host_end.clone()).hairpin(true);
     netlink
-        .change(RouteNetlinkMessage::NewLink(hairpin), 0)
+        .change(RouteNetlinkMessage::NewLink(hairpin.build()), 0)
         .with_context(|| format!("set hairpin mode of {}", pod.host_end))
 }
 
 /// The host's end is born up; the pod's can't be (the kernel makes it first, and an end without a peer cannot open).
-fn create_pair(netlink: &mut Netlink, bridge: u32, pod: &PodLink, netns: &File) -> anyhow::Result<u32> {
+fn create_pair(netlink: &mut Netlink, bridge: u32, pod: &PodLink, netns: &File) -> io::Result<()> {
     let peer = LinkMessageBuilder::<LinkUnspec>::new()
         .name(&pod.name)
         .address(pod.hardware.to_vec())
@@ -151,24 +152,24 @@ fn create_pair(netlink: &mut Netlink, bridge: u32, pod: &PodLink, netns: &File) 
         .controller(bridge)
         .up()
         .build();
-    netlink
-        .change(RouteNetlinkMessage::NewLink(pair), NLM_F_CREATE | NLM_F_EXCL)
-        .with_context(|| format!("create veth pair {} and {}", pod.host_end, pod.name))?;
-    index_of(netlink, &pod.host_end)?.with_context(|| format!("link {} vanished", pod.host_end))
+    netlink.change(RouteNetlinkMessage::NewLink(pair), NLM_F_CREATE | NLM_F_EXCL)
 }
 
 /// Sets up the loopback link; runs inside the pod's namespace.
 pub(crate) fn loopback_up() -> anyhow::Result<()> {
-    let mut netlink = Netlink::open().context("open a netlink socket in the pod")?;
+    set_up_loopback(&mut Netlink::open().context("open a netlink socket in the pod")?)
+}
+
+fn set_up_loopback(netlink: &mut Netlink) -> anyhow::Result<()> {
     let up = LinkMessageBuilder::<LinkUnspec>::default().index(LOOPBACK).up().build();
     netlink.change(RouteNetlinkMessage::SetLink(up), 0).context("set up the pod's loopback")
 }
 
 /// Configures loopback, address and routes; runs inside the pod's namespace.
 pub(crate) fn configure_pod(pod: &PodLink) -> anyhow::Result<()> {
-    loopback_up()?;
     let mut netlink = Netlink::open().context("open a netlink socket in the pod")?;
-    let index = index_of(&mut netlink, &pod.name)?.with_context(|| format!("the pod has no {}", pod.name))?;
+    set_up_loopback(&mut netlink)?;
+    let index = netlink.index(&pod.name).with_context(|| format!("the pod's {}", pod.name))?;
     let up = LinkMessageBuilder::<LinkUnspec>::default().index(index).up().build();
     netlink
         .change(RouteNetlinkMessage::SetLink(up), 0)

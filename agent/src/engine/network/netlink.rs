@@ -44,6 +44,12 @@ impl Netlink {
         self.exchange(message, NLM_F_DUMP)
     }
 
+    /// Index of a link that is expected to be there. It takes no lock, as all requests do: while many pods come, each waits
+    /// for the others there.
+    pub(crate) fn index(&self, name: &str) -> io::Result<u32> {
+        Ok(rustix::net::netdevice::name_to_index(&self.socket, name)?)
+    }
+
     fn exchange(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();

@@ -5,7 +5,7 @@ use crate::kubelet::events::Severity;
 use crate::kubelet::host::{Host, rpc_error, within};
 use crate::kubelet::sandbox_config::sandbox_config;
 use crate::kubelet::volumes::{self, VolumeError, VolumeInputs};
-use crate::kubelet::{dns, hosts_file, observed, pod, references};
+use crate::kubelet::{dns, hosts_file, pod, references};
 use k8s_openapi::api::core::v1::Pod;
 use knarr_cri::v1::{PodSandboxConfig, RunPodSandboxRequest};
 use std::sync::Arc;
@@ -74,7 +74,6 @@ impl Batch {
         let runtime_handler = self.runtime_handler().await?;
         let request = RunPodSandboxRequest { config: Some(config), runtime_handler };
         match within(SANDBOX_DEADLINE, host.runtime.run_pod_sandbox(request)).await {
-            Ok(_) if host.is_real() => self.write_hosts().await,
             Ok(_) => Ok(()),
             Err(status) => {
                 self.sandbox_event(format!("Failed to create pod sandbox: {}", rpc_error(&status)))
@@ -119,23 +118,6 @@ impl Batch {
                 Ok(String::new())
             }
         }
-    }
-
-    async fn write_hosts(&self) -> Result<(), String> {
-        let observed = observed::observe(&*self.host.runtime, pod::uid(&self.pod)).await;
-        let observed = observed.map_err(|status| status.message().to_string())?;
-        let facts = self.host.facts(&self.pod, observed.ready_sandbox());
-        let node_hosts = tokio::fs::read_to_string("/etc/hosts").await.unwrap_or_default();
-        let hostname = hosts_file::hostname(&self.pod);
-        let text = hosts_file::hosts_file(
-            &self.pod,
-            &facts.pod_ips,
-            &hostname,
-            &self.host.cluster_domain,
-            &node_hosts,
-        );
-        let file = self.host.paths.hosts_file(pod::uid(&self.pod));
-        tokio::fs::write(&file, text).await.map_err(|error| format!("{}: {error}", file.display()))
     }
 }
 

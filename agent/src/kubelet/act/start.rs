@@ -9,7 +9,7 @@ use crate::kubelet::host::{CALL_DEADLINE, within};
 use crate::kubelet::images::{self, ImageFailure, PresentImage};
 use crate::kubelet::observed::Sandbox;
 use crate::kubelet::references::{self, References};
-use crate::kubelet::{hooks, pod, security};
+use crate::kubelet::{hooks, hosts_file, pod, security};
 use k8s_openapi::api::core::v1::Container;
 use knarr_cri::v1::{
     ContainerConfig, CreateContainerRequest, PodSandboxConfig, StartContainerRequest, StopContainerRequest,
@@ -122,6 +122,9 @@ impl Batch {
         let (host, pod) = (&self.host, &self.pod);
         security::check_non_root(pod, container, &image.user)?;
         let facts = host.facts(pod, Some(sandbox));
+        if host.is_real() {
+            self.write_hosts(&facts.pod_ips).await?;
+        }
         let links = pod::spec(pod).enable_service_links.unwrap_or(true);
         let services = env::service_variables(&host.all_services().await?, pod::namespace(pod), links);
         let sources = Sources { pod, facts: &facts, references, services: &services };
@@ -157,6 +160,20 @@ impl Batch {
             })
         };
         tokio::task::spawn_blocking(build).await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    /// For each container anew, as a kubelet does: it may never have been written, or be gone.
+    async fn write_hosts(&self, addresses: &[String]) -> Result<(), String> {
+        let pod = &self.pod;
+        let node_hosts = tokio::fs::read_to_string("/etc/hosts").await.unwrap_or_default();
+        let (hostname, domain) = (hosts_file::hostname(pod), &self.host.cluster_domain);
+        let text = hosts_file::hosts_file(pod, addresses, &hostname, domain, &node_hosts);
+        let file = self.host.paths.hosts_file(pod::uid(pod));
+        // Those who read it now never see half of it without need.
+        if tokio::fs::read_to_string(&file).await.is_ok_and(|found| found == text) {
+            return Ok(());
+        }
+        tokio::fs::write(&file, text).await.map_err(|error| format!("{}: {error}", file.display()))
     }
 
     /// Pulls what the container's image volumes show; the reference of each, by the volume's name.

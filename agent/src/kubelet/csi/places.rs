@@ -4,7 +4,9 @@
 use super::record::Record;
 use super::{PLUGIN, volume};
 use crate::kubelet::paths::Paths;
+use knarr_sys::mount;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// Of devices, among the places of drivers' volumes.
@@ -17,10 +19,19 @@ pub(super) struct Places {
     pub(super) record: PathBuf,
     /// What the driver makes for the pod.
     pub(super) target: PathBuf,
-    /// Leads there, where what the pod is shown is elsewhere.
-    pub(super) link: Option<PathBuf>,
+    /// Where a device is shown.
+    pub(super) shown: Option<Shown>,
     /// For the node.
     pub(super) staging: Staging,
+}
+
+/// Where else a pod's device is found, as a kubelet lays it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// In the pod's directory: leads to what the driver made.
+    pub(super) link: PathBuf,
+    /// Among all pods that have the device: the same, bound.
+    pub(super) map: PathBuf,
 }
 
 /// Where a volume is made ready for all pods of the node.
@@ -96,45 +107,68 @@ impl Places {
 
     fn of_files(root: &Path, place: PathBuf, driver: &str, handle: &str) -> Places {
         let staging = Staging::of_files(root, driver, handle);
-        Places { target: place.join("mount"), record: place, link: None, staging }
+        Places { target: place.join("mount"), record: place, shown: None, staging }
     }
 
     fn of_device(root: &Path, paths: &Paths, uid: &str, name: &str) -> Places {
         Places {
             record: device_record(paths, uid, name),
             target: root.join(DEVICES).join("publish").join(name).join(uid),
-            link: Some(paths.volume_device(uid, PLUGIN, name)),
+            shown: Some(Shown {
+                link: paths.volume_device(uid, PLUGIN, name),
+                map: root.join(DEVICES).join(name).join("dev").join(uid),
+            }),
             staging: Staging::of_device(root, name),
         }
     }
 
-    /// Shows the pod what the driver has made. Blocks.
+    /// Shows what the driver has made. Blocks.
     pub(super) fn show(&self) -> io::Result<()> {
-        let Some(link) = &self.link else { return Ok(()) };
+        let Some(Shown { link, map }) = &self.shown else { return Ok(()) };
+        make_parent(map)?;
+        if !is_device(map) {
+            std::fs::write(map, "")?;
+            mount::bind(&self.target, map, false)?;
+        }
+        make_parent(link)?;
         if std::fs::read_link(link).is_ok_and(|present| present == self.target) {
             return Ok(());
-        }
-        if let Some(parent) = link.parent() {
-            std::fs::create_dir_all(parent)?;
         }
         std::os::unix::fs::symlink(&self.target, link)
     }
 
-    /// Forgets it; each part may be gone. Blocks.
-    pub(super) fn remove(&self) -> io::Result<()> {
-        if let Some(link) = &self.link {
-            match std::fs::remove_file(link) {
+    /// Takes that back, before the driver takes its own; each part may be gone. Blocks.
+    pub(super) fn hide(&self) -> io::Result<()> {
+        let Some(Shown { link, map }) = &self.shown else { return Ok(()) };
+        mount::unmount_all(map)?;
+        for file in [map, link] {
+            match std::fs::remove_file(file) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
+        // Other pods' are in it.
+        let _others = map.parent().map(std::fs::remove_dir);
+        Ok(())
+    }
+
+    /// Forgets it; each part may be gone. Blocks.
+    pub(super) fn remove(&self) -> io::Result<()> {
         Record::remove(&self.record, &self.target)?;
-        if let (Some(_), Some(publish)) = (&self.link, self.target.parent()) {
-            // Other pods' links are in it.
+        if let (Some(_), Some(publish)) = (&self.shown, self.target.parent()) {
+            // Other pods' devices are in it.
             let _others = std::fs::remove_dir(publish);
         }
         Ok(())
     }
+}
+
+fn make_parent(file: &Path) -> io::Result<()> {
+    file.parent().map_or(Ok(()), std::fs::create_dir_all)
+}
+
+fn is_device(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|found| found.file_type().is_block_device())
 }
 
 /// Where it is known that a pod has a device: the place of the device itself is a link.
@@ -163,7 +197,9 @@ mod tests {
         assert_eq!(files.staging.target, at(&named));
         let device = Places::of_pod(root.path(), &paths, "u", &volume(true));
         assert_eq!(device.target, at("plugins/kubernetes.io/csi/volumeDevices/publish/pv/u"));
-        assert_eq!(device.link, Some(at("pods/u/volumeDevices/kubernetes.io~csi/pv")));
+        let shown = device.shown.clone().unwrap();
+        assert_eq!(shown.link, at("pods/u/volumeDevices/kubernetes.io~csi/pv"));
+        assert_eq!(shown.map, at("plugins/kubernetes.io/csi/volumeDevices/pv/dev/u"));
         assert_eq!(device.staging.target, at("plugins/kubernetes.io/csi/volumeDevices/staging/pv"));
         assert_eq!(device.staging.record, at("plugins/kubernetes.io/csi/volumeDevices/pv/data"));
         let record = Record::of(&volume(true), "n");
@@ -195,10 +231,15 @@ mod tests {
         record.write(&places.record).unwrap();
         record.write(&places.staging.record).unwrap();
         std::fs::create_dir_all(places.target.parent().unwrap()).unwrap();
-        std::fs::write(&places.target, "").unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let (device, number) = (rustix::fs::FileType::BlockDevice, rustix::fs::makedev(250, 77));
+        rustix::fs::mknodat(rustix::fs::CWD, &places.target, device, mode, number).unwrap();
         places.show().unwrap();
         places.show().unwrap();
+        let shown = places.shown.clone().unwrap();
+        assert!(is_device(&shown.link) && is_device(&shown.map));
         for _ in 0..2 {
+            places.hide().unwrap();
             places.remove().unwrap();
             places.staging.remove().unwrap();
         }

@@ -31,6 +31,8 @@ impl Csi {
         let _turn = self.turn(&record.volume_handle).await;
         let target_path = places.target.to_string_lossy().into_owned();
         let request = NodeUnpublishVolumeRequest { volume_id: record.volume_handle.clone(), target_path };
+        let shown = places.clone();
+        blocking(move || shown.hide()).await?;
         driver.unpublish(request).await?;
         let staging = places.staging.clone();
         blocking(move || places.remove()).await?;

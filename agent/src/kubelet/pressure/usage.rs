@@ -6,11 +6,14 @@ use crate::kubelet::paths::Paths;
 use crate::kubelet::pod;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use knarr_cri::RuntimeService;
-use knarr_cri::v1::{ContainerStats, ListContainerStatsRequest};
+use knarr_cri::v1::{ContainerStats, ContainerStatsFilter, ListContainerStatsRequest};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// So many are asked for one by one.
+const FEW_PODS: usize = 10;
 
 /// Bytes and inodes on a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,21 +73,24 @@ struct Walk {
 }
 
 impl Usages {
-    /// Asks and measures. Directories are walked for pods whose own limits depend on them, and for `all`.
+    /// Asks and measures: for pods whose own limits depend on it, and for `all` where one has to go. It is the dearest of
+    /// all that a node looks at, so nothing is measured that nobody compares.
     pub(super) async fn gather(
         runtime: &dyn RuntimeService,
         pods: &[Arc<Pod>],
         paths: &Paths,
         all: bool,
     ) -> Usages {
-        let request = ListContainerStatsRequest { filter: None };
-        let stats = within(CALL_DEADLINE, runtime.list_container_stats(request)).await;
         let mut usages = Usages::default();
-        for stats in stats.map(|answer| answer.stats).unwrap_or_default() {
-            usages.add(&stats);
+        let wanted: Vec<&Arc<Pod>> = pods.iter().filter(|pod| all || has_limits(pod)).collect();
+        for filter in filters(&wanted, all) {
+            let request = ListContainerStatsRequest { filter };
+            let stats = within(CALL_DEADLINE, runtime.list_container_stats(request)).await;
+            for stats in stats.map(|answer| answer.stats).unwrap_or_default() {
+                usages.add(&stats);
+            }
         }
-        let wanted = pods.iter().filter(|pod| all || has_limits(pod));
-        let walks: Vec<Walk> = wanted.map(|pod| walk(pod, paths)).collect();
+        let walks: Vec<Walk> = wanted.into_iter().map(|pod| walk(pod, paths)).collect();
         let measured =
             tokio::task::spawn_blocking(move || walks.into_iter().map(measure).collect::<Vec<_>>());
         for (uid, volumes, logs) in measured.await.unwrap_or_default() {
@@ -120,6 +126,18 @@ impl Usages {
         static NOTHING: std::sync::LazyLock<Usage> = std::sync::LazyLock::new(Usage::default);
         self.0.get(pod::uid(pod)).unwrap_or(&NOTHING)
     }
+}
+
+/// What to ask the runtime for: everything, or a few pods.
+fn filters(wanted: &[&Arc<Pod>], all: bool) -> Vec<Option<ContainerStatsFilter>> {
+    if all || wanted.len() > FEW_PODS {
+        return vec![None];
+    }
+    let of_pod = |pod: &&Arc<Pod>| {
+        let label_selector = [(labels::POD_UID.to_owned(), pod::uid(pod).to_owned())].into();
+        Some(ContainerStatsFilter { label_selector, ..Default::default() })
+    };
+    wanted.iter().map(of_pod).collect()
 }
 
 /// An emptyDir on the disk.

@@ -44,7 +44,7 @@ fn snapshot(nodes: Vec<Arc<Node>>, bound: Vec<Arc<Pod>>) -> Snapshot {
 
 fn decision(pod: &Pod, nodes: Vec<Arc<Node>>, bound: Vec<Arc<Pod>>) -> Decision {
     let snapshot = snapshot(nodes, bound);
-    decide(pod, Ok(&[]), &snapshot, Packing::default(), &mut Turn::default())
+    decide(pod, Ok(&[]), None, &snapshot, Packing::default(), &mut Turn::default())
 }
 
 fn refused(pod: &Pod, nodes: Vec<Arc<Node>>, bound: Vec<Arc<Pod>>) -> String {
@@ -192,13 +192,49 @@ fn pods_are_spread_over_zones() {
     assert_eq!(decision(&web("ScheduleAnyway"), two(), bound(3, "a")), to("b"));
 }
 
+fn company(app: &str) -> LabelSelector {
+    serde_json::from_value(json!({"matchLabels": {"app": app}})).unwrap()
+}
+
+#[test]
+fn pods_of_one_service_are_spread_where_nobody_says_otherwise() {
+    let hosts = || vec![node("a", "8", json!({})), node("b", "8", json!({}))];
+    let web = labelled("web", "web", None, json!({}));
+    let beside = |extra: Value| {
+        let big = pod("big", "4", json!({"spec": {"nodeName": "b"}}));
+        snapshot(hosts(), vec![labelled("w", "web", Some("a"), extra), big])
+    };
+    let decided = |pod: &Pod, company: Option<&LabelSelector>, all: &Snapshot| {
+        decide(pod, Ok(&[]), company, all, Packing::default(), &mut Turn::default())
+    };
+    assert_eq!(decided(&web, None, &beside(json!({}))), to("a"), "the emptier one");
+    assert_eq!(decided(&web, Some(&company("web")), &beside(json!({}))), to("b"));
+    let dying = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
+    assert_eq!(decided(&web, Some(&company("web")), &beside(dying)), to("a"), "it goes");
+    let elsewhere = json!({"metadata": {"namespace": "other"}});
+    assert_eq!(decided(&web, Some(&company("web")), &beside(elsewhere)), to("a"), "another namespace");
+    let own = json!({"spec": {"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone",
+        "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": {"app": "web"}}}]}});
+    let own = labelled("web", "web", None, own);
+    assert_eq!(decided(&own, Some(&company("web")), &beside(json!({}))), to("a"), "its own wish counts");
+    let zone = |name: &str, zone: &str| {
+        node(name, "8", json!({"metadata": {"labels": {"topology.kubernetes.io/zone": zone}}}))
+    };
+    let zones = vec![zone("a", "east"), zone("b", "east"), zone("c", "west")];
+    let bound =
+        vec![labelled("w", "web", Some("a"), json!({})), pod("x", "2", json!({"spec": {"nodeName": "c"}}))];
+    let all = snapshot(zones, bound);
+    assert_eq!(decided(&web, None, &all), to("b"));
+    assert_eq!(decided(&web, Some(&company("web")), &all), to("c"), "the other zone, though it is fuller");
+}
+
 #[test]
 fn packing_fills_the_fuller_node() {
     let nodes = vec![node("a", "4", json!({})), node("b", "4", json!({}))];
     let bound = vec![pod("x", "1", json!({"spec": {"nodeName": "b"}}))];
     let snapshot = snapshot(nodes, bound);
     let wanted = pod("p", "100m", json!({}));
-    let decided = |packing| decide(&wanted, Ok(&[]), &snapshot, packing, &mut Turn::default());
+    let decided = |packing| decide(&wanted, Ok(&[]), None, &snapshot, packing, &mut Turn::default());
     assert_eq!(decided(Packing::LeastAllocated), to("a"));
     assert_eq!(decided(Packing::MostAllocated), to("b"));
 }
@@ -207,8 +243,14 @@ fn packing_fills_the_fuller_node() {
 fn what_keeps_a_pod_from_every_node_is_said_once() {
     let snapshot = snapshot(vec![node("a", "4", json!({}))], vec![]);
     let missing = "persistentvolumeclaim \"data\" not found";
-    let decided =
-        decide(&pod("p", "1", json!({})), Err(missing), &snapshot, Packing::default(), &mut Turn::default());
+    let decided = decide(
+        &pod("p", "1", json!({})),
+        Err(missing),
+        None,
+        &snapshot,
+        Packing::default(),
+        &mut Turn::default(),
+    );
     let Decision::None(failure) = decided else { panic!("it fitted") };
     assert_eq!(failure.message, format!("0/1 nodes are available: {missing}."));
 }
@@ -218,7 +260,7 @@ fn room_is_kept_for_the_nominated() {
     let mut snapshot = snapshot(vec![node("a", "2", json!({}))], vec![]);
     let first = pod("first", "2", json!({"spec": {"priority": 10}, "status": {"nominatedNodeName": "a"}}));
     snapshot.nominate(&Key::of(&*first), Some("a"), &first);
-    let decided = |pod: &Pod| decide(pod, Ok(&[]), &snapshot, Packing::default(), &mut Turn::default());
+    let decided = |pod: &Pod| decide(pod, Ok(&[]), None, &snapshot, Packing::default(), &mut Turn::default());
     assert!(matches!(decided(&pod("second", "1", json!({}))), Decision::None(_)));
     assert_eq!(decided(&pod("higher", "1", json!({"spec": {"priority": 20}}))), to("a"));
     assert_eq!(decided(&first), to("a"));
@@ -235,7 +277,8 @@ fn many_pods_on_a_thousand_nodes() {
     let begin = std::time::Instant::now();
     for pod in &pods {
         let since = std::time::Instant::now();
-        let Decision::Node(node) = decide(pod, Ok(&[]), &snapshot, Packing::default(), &mut turn) else {
+        let Decision::Node(node) = decide(pod, Ok(&[]), None, &snapshot, Packing::default(), &mut turn)
+        else {
             panic!("no place for {:?}", pod.metadata.name)
         };
         snapshot.assume(&Key::of(&**pod), &node, pod.clone());
@@ -250,15 +293,27 @@ fn many_pods_on_a_thousand_nodes() {
 #[test]
 fn pods_that_are_alike_go_where_each_would_go_alone() {
     let nodes = || {
-        (0..130)
-            .map(|number| node(&format!("n{number:03}"), if number % 7 == 0 { "8" } else { "4" }, json!({})))
+        (0..90).map(|number| {
+            let cpu = if number % 7 == 0 { "8" } else { "4" };
+            let mut made = (*node(&format!("n{number:03}"), cpu, json!({}))).clone();
+            let labels = made.metadata.labels.as_mut().unwrap();
+            let zone = ["north", "east", "south"][number % 5 % 3].to_owned();
+            match number % 10 {
+                9 => drop(labels.remove("kubernetes.io/hostname")),
+                8 => {}
+                _ => drop(labels.insert("topology.kubernetes.io/zone".to_owned(), zone)),
+            }
+            Arc::new(made)
+        })
     };
-    let run = |batched: bool, sizes: &[&str]| {
-        let mut all = snapshot(nodes().take(90).collect(), vec![]);
+    let run = |batched: bool, sizes: &[&str], company: Option<&LabelSelector>| {
+        let mut all = snapshot(nodes().collect(), vec![]);
         let mut turn = Turn::default();
         let mut found = Vec::new();
         for number in 0..300 {
-            let one = pod(&format!("p{number}"), sizes[(number / 20) % sizes.len()], json!({}));
+            // First in rows, then side by side.
+            let size = sizes[(if number < 250 { number / 20 } else { number }) % sizes.len()];
+            let one = pod(&format!("p{number}"), size, json!({"metadata": {"labels": {"app": "web"}}}));
             if !batched {
                 turn = Turn::default();
             }
@@ -267,7 +322,10 @@ fn pods_that_are_alike_go_where_each_would_go_alone() {
                 all.set_node(node("n000", "64", json!({})));
                 all.remove_node("n002");
             }
-            let decision = decide(&one, Ok(&[]), &all, Packing::default(), &mut turn);
+            if number == 200 {
+                (0..50).for_each(|gone| all.pod_changed(&Key::new("default", &format!("p{gone}")), None));
+            }
+            let decision = decide(&one, Ok(&[]), company, &all, Packing::default(), &mut turn);
             if let Decision::Node(name) = &decision {
                 all.assume(&Key::of(&*one), name, one.clone());
             }
@@ -278,8 +336,12 @@ fn pods_that_are_alike_go_where_each_would_go_alone() {
         }
         found
     };
-    assert_eq!(run(true, &["100m"]), run(false, &["100m"]));
-    assert_eq!(run(true, &["1500m", "100m", "3"]), run(false, &["1500m", "100m", "3"]));
+    let company = company("web");
+    for company in [None, Some(&company)] {
+        for sizes in [&["100m"][..], &["1500m", "100m", "3"]] {
+            assert_eq!(run(true, sizes, company), run(false, sizes, company), "{company:?}");
+        }
+    }
 }
 
 #[test]
@@ -289,7 +351,7 @@ fn pods_that_are_alike_use_every_node_of_a_large_cluster() {
     let mut turn = Turn::default();
     for number in 0..500 {
         let one = pod(&format!("p{number}"), "1", json!({}));
-        let Decision::Node(name) = decide(&one, Ok(&[]), &all, Packing::default(), &mut turn) else {
+        let Decision::Node(name) = decide(&one, Ok(&[]), None, &all, Packing::default(), &mut turn) else {
             panic!()
         };
         all.assume(&Key::of(&*one), &name, one.clone());
@@ -302,7 +364,7 @@ fn pods_that_are_alike_use_every_node_of_a_large_cluster() {
     let mut taken = std::collections::HashSet::new();
     for number in 0..100 {
         let one = pod(&format!("shy{number}"), "100m", shy.clone());
-        let Decision::Node(name) = decide(&one, Ok(&[]), &all, Packing::default(), &mut turn) else {
+        let Decision::Node(name) = decide(&one, Ok(&[]), None, &all, Packing::default(), &mut turn) else {
             panic!()
         };
         all.assume(&Key::of(&*one), &name, one.clone());

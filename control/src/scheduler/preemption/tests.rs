@@ -43,7 +43,7 @@ fn outcome(wanted: &Pod, bound: &[Arc<Pod>], budgets: &[Arc<PodDisruptionBudget>
     let mut snapshot = Snapshot::default();
     ["a", "b"].iter().for_each(|name| snapshot.set_node(node(name)));
     bound.iter().for_each(|pod| snapshot.pod_changed(&Key::of(&**pod), Some(pod)));
-    let decided = cycle::decide(wanted, Ok(&[]), &snapshot, Packing::default(), &mut Turn::default());
+    let decided = cycle::decide(wanted, Ok(&[]), None, &snapshot, Packing::default(), &mut Turn::default());
     let Decision::None(failure) = decided else { return "it fitted".into() };
     match find(wanted, &[], &snapshot, &failure, budgets) {
         Outcome::Victims { node, pods } => {

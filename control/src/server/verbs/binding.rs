@@ -1,11 +1,12 @@
 //! POST pods/NAME/binding: the scheduler gives a pod its node. Once only.
 
-use super::super::change::{At, Manner, Part};
+use super::super::change::At;
 use super::super::{Call, Server, answer, object_meta, read_body};
 use crate::registry::Resource;
 use crate::server::Answer;
+use crate::store::{Draft, Entry, Fields};
 use knarr_api::{Status, meta};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
     let binding = read_body::object(call, ("", "v1", "Binding"))?;
@@ -39,71 +40,129 @@ async fn to_node(server: &Server, call: &Call, pods: &Resource, binding: Value) 
         return Err(Status::invalid("", "Binding", &name, vec![cause]));
     }
     let at = At { resource: pods, namespace: call.path.namespace(), name: &name };
-    let change = |old: &Value| bind(old, &binding, &node, at.name);
-    // A binding makes nobody the owner of a field.
-    let manner = Manner { writer: None, ..super::manner(call) };
-    server.modify(at, Part::Internal, &manner, change).await?;
+    let annotations = binding.pointer("/metadata/annotations").and_then(Value::as_object);
+    let wanted = Wanted { uid: meta::uid(&binding), node: &node, annotations };
+    server.rewrite(at, super::dry_run(call), |entry| bound(entry, &wanted, at.name)).await?;
     Ok(answer::status(call.accept.encoding(), &Status::success()))
 }
 
-fn bind(old: &Value, binding: &Value, node: &str, name: &str) -> Result<Value, Status> {
+/// The same for the scheduler of this process.
+pub(in crate::server) async fn bind(
+    server: &Server,
+    at: At<'_>,
+    uid: &str,
+    node: &str,
+) -> Result<(), Status> {
+    let wanted = Wanted { uid, node, annotations: None };
+    server.rewrite(at, false, |entry| bound(entry, &wanted, at.name)).await
+}
+
+/// What a binding says.
+struct Wanted<'a> {
+    /// Empty where any pod of the name will do.
+    uid: &'a str,
+    node: &'a str,
+    annotations: Option<&'a Map<String, Value>>,
+}
+
+/// The pod with its node. A binding makes nobody the owner of a field.
+fn bound(entry: &Entry, wanted: &Wanted<'_>, name: &str) -> Result<Draft, Status> {
+    let pod = Fields::read(&entry.value);
+    let [mut metadata, mut spec, mut status] = ["metadata", "spec", "status"].map(|part| pod.inner(part));
+    check(&metadata, &spec, wanted, name)?;
+    spec.set("nodeName", &wanted.node);
+    status.set("conditions", &scheduled(status.value("conditions")));
+    if let Some(new) = wanted.annotations {
+        let mut all = metadata.value("annotations").as_object().cloned().unwrap_or_default();
+        all.extend(new.clone());
+        metadata.set("annotations", &all);
+    }
+    let mut changed = Fields::read(&entry.value);
+    changed.set("metadata", &metadata);
+    changed.set("spec", &spec);
+    changed.set("status", &status);
+    Ok(Draft::of_fields(&changed, Some(wanted.node)))
+}
+
+fn check(metadata: &Fields<'_>, spec: &Fields<'_>, wanted: &Wanted<'_>, name: &str) -> Result<(), Status> {
     let refuse = |why: String| Err(Status::conflict("", "pods/binding", name, &why));
-    let uid = meta::uid(binding);
-    if !uid.is_empty() && uid != meta::uid(old) {
+    let found = metadata.value("uid");
+    let found = found.as_str().unwrap_or_default();
+    if !wanted.uid.is_empty() && wanted.uid != found {
+        let uid = wanted.uid;
         return refuse(format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            meta::uid(old)
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"
         ));
     }
-    if meta::deletion_timestamp(old).is_some() {
+    if metadata.has("deletionTimestamp") {
         return refuse(format!("pod {name} is being deleted, cannot be assigned to a host"));
     }
-    if let Some(assigned) = old["spec"]["nodeName"].as_str().filter(|assigned| !assigned.is_empty()) {
+    if let Some(assigned) = spec.value("nodeName").as_str().filter(|assigned| !assigned.is_empty()) {
         return refuse(format!("pod {name} is already assigned to node {assigned:?}"));
     }
-    if old.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty()) {
+    if spec.value("schedulingGates").as_array().is_some_and(|gates| !gates.is_empty()) {
         return refuse(format!("pod {name} has non-empty .spec.schedulingGates"));
     }
-    let mut new = old.clone();
-    new["spec"]["nodeName"] = node.into();
-    for (key, value) in
-        binding.pointer("/metadata/annotations").and_then(Value::as_object).into_iter().flatten()
-    {
-        new["metadata"]["annotations"][key.as_str()] = value.clone();
-    }
-    set_scheduled(&mut new);
-    Ok(new)
+    Ok(())
 }
 
 /// The condition PodScheduled becomes true.
-fn set_scheduled(pod: &mut Value) {
+fn scheduled(conditions: Value) -> Vec<Value> {
     let condition = json!({
         "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": object_meta::now(),
     });
-    let conditions = &mut pod["status"]["conditions"];
-    if !conditions.is_array() {
-        *conditions = json!([]);
-    }
-    if let Some(list) = conditions.as_array_mut() {
-        list.retain(|known| known["type"] != "PodScheduled");
-        list.push(condition);
-    }
+    let known = match conditions {
+        Value::Array(known) => known,
+        _ => Vec::new(),
+    };
+    known.into_iter().filter(|known| known["type"] != "PodScheduled").chain([condition]).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn entry(pod: &Value) -> Entry {
+        Entry::new("core/pods/n/p".into(), 7, Draft::of(pod).seal(7))
+    }
+
+    fn to<'a>(uid: &'a str, node: &'a str) -> Wanted<'a> {
+        Wanted { uid, node, annotations: None }
+    }
+
     #[test]
     fn a_pod_is_bound_once() {
-        let pod = json!({"metadata": {"name": "p", "uid": "u"}, "spec": {}, "status": {"phase": "Pending"}});
-        let bound = bind(&pod, &json!({}), "n", "p").unwrap();
-        assert_eq!(
-            (&bound["spec"]["nodeName"], &bound["status"]["conditions"][0]["status"]),
-            (&json!("n"), &json!("True"))
-        );
-        let again = bind(&bound, &json!({}), "m", "p").unwrap_err();
+        let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p", "uid": "u"},
+            "spec": {"x": 1.50}, "status": {"phase": "Pending", "conditions": [{"type": "PodScheduled",
+            "status": "False"}, {"type": "Other"}]}});
+        let draft = bound(&entry(&pod), &to("u", "n"), "p").unwrap();
+        let after = Entry::new("core/pods/n/p".into(), 8, draft.seal(8));
+        let object = after.object();
+        assert_eq!((&object["spec"], &object["kind"]), (&json!({"x": 1.5, "nodeName": "n"}), &json!("Pod")));
+        assert_eq!(object["metadata"], json!({"name": "p", "uid": "u", "resourceVersion": "8"}));
+        assert_eq!(object["status"]["phase"], "Pending");
+        let conditions = object["status"]["conditions"].as_array().unwrap();
+        assert_eq!((conditions.len(), &conditions[0]["type"]), (2, &json!("Other")));
+        assert_eq!(conditions[1]["status"], "True");
+        let again = bound(&after, &to("", "m"), "p").unwrap_err();
         assert!(again.message.ends_with(r#"pod p is already assigned to node "n""#), "{again}");
-        assert!(bind(&pod, &json!({"metadata": {"uid": "other"}}), "n", "p").is_err());
+        assert!(bound(&entry(&pod), &to("other", "n"), "p").is_err());
+    }
+
+    #[test]
+    fn a_binding_brings_its_annotations() {
+        let pod = json!({"metadata": {"annotations": {"a": "1", "b": "1"}}, "spec": {"schedulingGates": []}});
+        let new = json!({"b": "2"});
+        let wanted = Wanted { annotations: new.as_object(), ..to("", "n") };
+        let draft = bound(&entry(&pod), &wanted, "p").unwrap();
+        let object: Value = serde_json::from_slice(&draft.seal(8)).unwrap();
+        assert_eq!(object["metadata"]["annotations"], json!({"a": "1", "b": "2"}));
+        assert_eq!(object["status"]["conditions"][0]["type"], "PodScheduled");
+        for kept in [
+            json!({"spec": {"schedulingGates": [{"name": "g"}]}}),
+            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+        ] {
+            assert!(bound(&entry(&kept), &to("", "n"), "p").is_err(), "{kept}");
+        }
     }
 }

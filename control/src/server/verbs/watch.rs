@@ -284,8 +284,14 @@ impl Watcher {
     /// Appends one line in the shape the client wants. `event` is given where its own encoding can be used.
     fn tell(&mut self, lines: &mut Vec<u8>, kind: EventKind, entry: &Entry, event: Option<&Event>) {
         let resource = self.call.resource.clone();
-        let shared = event.filter(|_| resource.stored_as.is_none() || resource.custom.is_some());
+        let as_stored = resource.stored_as.is_none() || resource.custom.is_some();
+        let shared = event.filter(|_| as_stored);
         match (self.encoding, self.shape, shared) {
+            (Encoding::Json, Shape::Metadata(partial), _) if as_stored => {
+                let head = answer::metadata_head(partial.version);
+                let metadata = entry.metadata().unwrap_or(b"{}");
+                write_frame(lines, kind, &[head.as_bytes(), metadata, b"}"]);
+            }
             (Encoding::Protobuf, Shape::Object, Some(event)) => {
                 lines.extend_from_slice(&event.message(answers::event));
             }

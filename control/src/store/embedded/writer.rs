@@ -55,7 +55,7 @@ impl Change {
             (Self::Update(_, draft), Some(_)) => (EventKind::Modified, draft),
             (Self::Delete(_, draft), Some(_)) => (EventKind::Deleted, draft),
         };
-        let entry = Entry::new(key.clone(), revision, draft.seal(revision));
+        let entry = Entry::of(key.clone(), revision, draft);
         Ok(Event::new(kind, Arc::new(entry), current))
     }
 }

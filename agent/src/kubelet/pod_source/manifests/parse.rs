@@ -39,7 +39,9 @@ fn parse_from(source: &str, text: &str, file: &Path, node: &str) -> Result<Docum
     let values: Vec<Value> = if text.trim_start().starts_with('{') {
         vec![serde_json::from_str(text).map_err(|error| error.to_string())?]
     } else {
-        serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?
+        // `defaultMode: 0644` means what it means to everybody else who reads manifests.
+        let options = serde_saphyr::options! { legacy_octal_numbers: true };
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| error.to_string())?
     };
     let mut documents = Documents::default();
     for value in values.into_iter().filter(|value| !value.is_null()) {
@@ -188,6 +190,15 @@ mod tests {
         assert_eq!(parsed(text).unwrap(), documents, "the same text is the same pod");
         let edited = parsed(&text.replace("image: i", "image: j")).unwrap();
         assert_ne!(edited.pods[0].metadata.uid, documents.pods[0].metadata.uid);
+    }
+
+    #[test]
+    fn modes_are_octal_as_in_everybody_elses_yaml() {
+        let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: [{name: c, image: i}]\n  \
+                    volumes: [{name: v, secret: {secretName: s, defaultMode: 0400}}]\n";
+        let documents = parsed(text).unwrap();
+        let volumes = documents.pods[0].spec.as_ref().unwrap().volumes.as_ref().unwrap();
+        assert_eq!(volumes[0].secret.as_ref().unwrap().default_mode, Some(0o400));
     }
 
     #[test]

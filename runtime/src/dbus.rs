@@ -1,59 +1,72 @@
-//! D-Bus messages, as far as systemd needs them: writing calls, reading answers. Little endian, protocol version 1.
+//! D-Bus messages, as far as we need them: writing calls, reading answers. Little endian, protocol version 1.
+//!
+//! Bytes only: who speaks with whom, and how, is of those who do (here with systemd, in the node agent with logind).
 
-use crate::error::{Error, Kind, Result};
-use serde::Serialize;
+use std::fmt;
 
-/// A value of a property.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) enum Value {
-    Boolean(bool),
-    Byte(u8),
-    Int(i32),
-    Word(u32),
-    Long(i64),
-    Number(u64),
-    Real(f64),
-    Text(String),
-    Texts(Vec<String>),
-    Numbers(Vec<u32>),
-    Bytes(Vec<u8>),
+/// What came is no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("malformed D-Bus message")
+    }
 }
+
+impl std::error::Error for Malformed {}
+
+type Result<T> = std::result::Result<T, Malformed>;
+
+/// Where the bus itself answers.
+pub const DAEMON: Target = Target {
+    destination: "org.freedesktop.DBus",
+    path: "/org/freedesktop/DBus",
+    interface: "org.freedesktop.DBus",
+};
 
 /// The arguments of a call. Every value is aligned to its size, counted from the beginning.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Body {
+pub struct Body {
     signature: String,
     bytes: Vec<u8>,
 }
 
 impl Body {
-    pub(super) fn new(signature: &str) -> Self {
+    /// Nothing yet; `signature` says of what types the values will be.
+    pub fn new(signature: &str) -> Self {
         Body { signature: signature.into(), bytes: Vec::new() }
     }
 
-    pub(super) fn align(&mut self, to: usize) -> &mut Self {
+    /// Fills up to a multiple.
+    pub fn align(&mut self, to: usize) -> &mut Self {
         self.bytes.resize(self.bytes.len().next_multiple_of(to), 0);
         self
     }
 
-    pub(super) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+    /// Bytes as they are.
+    pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
         self.bytes.extend_from_slice(bytes);
         self
     }
 
-    pub(super) fn word(&mut self, value: u32) -> &mut Self {
+    /// `u`
+    pub fn word(&mut self, value: u32) -> &mut Self {
         self.align(4).raw(&value.to_le_bytes())
     }
 
-    pub(super) fn number(&mut self, value: u64) -> &mut Self {
+    /// `t`
+    pub fn number(&mut self, value: u64) -> &mut Self {
         self.align(8).raw(&value.to_le_bytes())
     }
 
-    pub(super) fn boolean(&mut self, value: bool) -> &mut Self {
+    /// `b`
+    pub fn boolean(&mut self, value: bool) -> &mut Self {
         self.word(value.into())
     }
 
-    pub(super) fn string(&mut self, text: &str) -> &mut Self {
+    /// `s` or `o`
+    pub fn string(&mut self, text: &str) -> &mut Self {
         self.word(text.len() as u32).raw(text.as_bytes()).raw(&[0])
     }
 
@@ -62,12 +75,12 @@ impl Body {
     }
 
     /// What follows is a value of this type.
-    pub(super) fn variant(&mut self, signature: &str) -> &mut Self {
+    pub fn variant(&mut self, signature: &str) -> &mut Self {
         self.signature(signature)
     }
 
     /// Its length counts from the first element, which may be padded.
-    pub(super) fn array(&mut self, alignment: usize, elements: impl FnOnce(&mut Body)) -> &mut Self {
+    pub fn array(&mut self, alignment: usize, elements: impl FnOnce(&mut Body)) -> &mut Self {
         self.word(0);
         let length_at = self.bytes.len() - 4;
         self.align(alignment);
@@ -80,20 +93,25 @@ impl Body {
         self
     }
 
-    pub(super) fn empty_array(&mut self, alignment: usize) -> &mut Self {
+    /// One without elements.
+    pub fn empty_array(&mut self, alignment: usize) -> &mut Self {
         self.array(alignment, |_| {})
     }
 }
 
 /// Whom a call is for.
-pub(super) struct Target {
-    pub(super) destination: &'static str,
-    pub(super) path: &'static str,
-    pub(super) interface: &'static str,
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// A name on the bus.
+    pub destination: &'static str,
+    /// One of its objects.
+    pub path: &'static str,
+    /// What the method belongs to.
+    pub interface: &'static str,
 }
 
 /// A method call, ready to be sent.
-pub(super) fn call(target: &Target, member: &str, serial: u32, body: &Body) -> Vec<u8> {
+pub fn call(target: &Target, member: &str, serial: u32, body: &Body) -> Vec<u8> {
     let mut message = Body::default();
     message.raw(&[b'l', 1, 0, 1]).word(body.bytes.len() as u32).word(serial);
     let fields =
@@ -112,22 +130,28 @@ pub(super) fn call(target: &Target, member: &str, serial: u32, body: &Body) -> V
 
 /// The kinds of message that come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sort {
+pub enum Sort {
+    /// The answer to a call.
     Return,
+    /// Its refusal.
     Error,
+    /// What somebody tells all.
     Signal,
+    /// Calls, and what is not known.
     Other,
 }
 
 /// A message that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Incoming {
-    pub(super) sort: Sort,
-    pub(super) reply_to: u32,
+pub struct Incoming {
+    /// Of which kind it is.
+    pub sort: Sort,
+    /// The number of the call that it answers.
+    pub reply_to: u32,
     /// Of a signal.
-    pub(super) member: String,
+    pub member: String,
     /// Of an error.
-    pub(super) error: String,
+    pub error: String,
     body: Vec<u8>,
 }
 
@@ -135,15 +159,21 @@ pub(super) struct Incoming {
 const MAX: usize = 1 << 20;
 
 /// How many bytes the message has that begins with these 16.
-pub(super) fn length(head: &[u8; 16]) -> Result<usize> {
+///
+/// # Errors
+/// They are not the beginning of one, or it is too long.
+pub fn length(head: &[u8; 16]) -> Result<usize> {
     let mut reader = Reader { bytes: head, at: 4 };
     let (body, _, fields) = (reader.word()?, reader.word()?, reader.word()?);
     let total = (16 + fields as usize).next_multiple_of(8).saturating_add(body as usize);
-    if head.first() != Some(&b'l') || total > MAX { Err(malformed()) } else { Ok(total) }
+    if head.first() != Some(&b'l') || total > MAX { Err(Malformed) } else { Ok(total) }
 }
 
 /// Reads a whole message.
-pub(super) fn parse(bytes: &[u8]) -> Result<Incoming> {
+///
+/// # Errors
+/// It is none.
+pub fn parse(bytes: &[u8]) -> Result<Incoming> {
     let sort = match bytes.get(1) {
         Some(2) => Sort::Return,
         Some(3) => Sort::Error,
@@ -165,7 +195,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Incoming> {
             (_, "s" | "o") => drop(reader.string()?),
             (_, "g") => drop(reader.signature()?),
             (_, "u") => drop(reader.word()?),
-            _ => return Err(malformed()),
+            _ => return Err(Malformed),
         }
     }
     incoming.body = bytes.get(end.next_multiple_of(8)..).unwrap_or_default().to_vec();
@@ -173,38 +203,36 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Incoming> {
 }
 
 impl Incoming {
+    /// Its arguments, from the first on.
+    pub fn arguments(&self) -> Reader<'_> {
+        Reader { bytes: &self.body, at: 0 }
+    }
+
     /// The first argument, a string or an object's path.
-    pub(super) fn first_string(&self) -> Result<String> {
-        Reader { bytes: &self.body, at: 0 }.string()
-    }
-
-    /// Job and result of `JobRemoved(u id, o job, s unit, s result)`.
-    pub(super) fn removed_job(&self) -> Result<(String, String)> {
-        let mut reader = Reader { bytes: &self.body, at: 0 };
-        reader.word()?;
-        let job = reader.string()?;
-        reader.string()?;
-        Ok((job, reader.string()?))
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn first_string(&self) -> Result<String> {
+        self.arguments().string()
     }
 }
 
-fn malformed() -> Error {
-    Error::new(Kind::Os, "malformed D-Bus message")
-}
-
-struct Reader<'a> {
+/// Reads values one after the other. Each error says that there is no such value.
+#[derive(Debug)]
+pub struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl Reader<'_> {
-    fn align(&mut self, to: usize) {
+    /// Goes on at a multiple: a structure begins at one of eight.
+    pub fn align(&mut self, to: usize) {
         self.at = self.at.next_multiple_of(to);
     }
 
     fn take(&mut self, length: usize) -> Result<&[u8]> {
-        let end = self.at.checked_add(length).ok_or_else(malformed)?;
-        let taken = self.bytes.get(self.at..end).ok_or_else(malformed)?;
+        let end = self.at.checked_add(length).ok_or(Malformed)?;
+        let taken = self.bytes.get(self.at..end).ok_or(Malformed)?;
         self.at = end;
         Ok(taken)
     }
@@ -213,9 +241,22 @@ impl Reader<'_> {
         self.take(1).map(|bytes| bytes.first().copied().unwrap_or_default())
     }
 
-    fn word(&mut self) -> Result<u32> {
+    /// `u`, or `b` as a number.
+    ///
+    /// # Errors
+    /// The arguments end before it.
+    pub fn word(&mut self) -> Result<u32> {
         self.align(4);
         self.take(4).map(|bytes| bytes.try_into().map(u32::from_le_bytes).unwrap_or_default())
+    }
+
+    /// `t`
+    ///
+    /// # Errors
+    /// The arguments end before it.
+    pub fn number(&mut self) -> Result<u64> {
+        self.align(8);
+        self.take(8).map(|bytes| bytes.try_into().map(u64::from_le_bytes).unwrap_or_default())
     }
 
     fn text(&mut self, length: usize) -> Result<String> {
@@ -224,12 +265,20 @@ impl Reader<'_> {
         Ok(text)
     }
 
-    fn string(&mut self) -> Result<String> {
+    /// `s` or `o`
+    ///
+    /// # Errors
+    /// The arguments end before it.
+    pub fn string(&mut self) -> Result<String> {
         let length = self.word()? as usize;
         self.text(length)
     }
 
-    fn signature(&mut self) -> Result<String> {
+    /// `g`, and what stands before the value of a variant.
+    ///
+    /// # Errors
+    /// The arguments end before it.
+    pub fn signature(&mut self) -> Result<String> {
         let length = self.byte()? as usize;
         self.text(length)
     }
@@ -272,14 +321,18 @@ mod tests {
         assert_eq!(length(&head).unwrap(), bytes.len());
         let incoming = parse(&bytes).unwrap();
         assert_eq!((incoming.sort, incoming.member.as_str()), (Sort::Other, "JobRemoved"));
-        assert_eq!(incoming.removed_job().unwrap(), ("/job/1".into(), "done".into()));
+        let mut arguments = incoming.arguments();
+        assert_eq!((arguments.word(), arguments.string()), (Ok(4), Ok("/job/1".into())));
+        assert_eq!((arguments.string(), arguments.string()), (Ok("x.scope".into()), Ok("done".into())));
+        assert_eq!(arguments.string(), Err(Malformed));
     }
 
     proptest::proptest! {
         #[test]
         fn nonsense_never_panics(bytes in proptest::collection::vec(0_u8.., 0..200)) {
             if let Ok(incoming) = parse(&bytes) {
-                let _ = (incoming.first_string(), incoming.removed_job());
+                let mut arguments = incoming.arguments();
+                let _ = (arguments.signature(), arguments.number(), arguments.word(), arguments.string());
             }
         }
     }
