@@ -27,7 +27,7 @@ use crate::args::Image as Command;
 use crate::events::{Journal, familiar};
 use crate::settings::Settings;
 use crate::standalone;
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use knarr_images::{Image, ImageStore, Options, login_files};
 
 pub(crate) use build::is_for;
@@ -81,4 +81,19 @@ pub(crate) fn find(store: &ImageStore, name: &str) -> anyhow::Result<Image> {
 /// Docker's words.
 fn no_such(name: &str) -> anyhow::Error {
     anyhow!("No such image: {}", familiar(name))
+}
+
+/// Fails where an image is for another platform than the one that is asked for.
+fn expect_platform(
+    store: &ImageStore,
+    image: &Image,
+    name: &str,
+    wanted: Option<&str>,
+) -> anyhow::Result<()> {
+    match wanted {
+        Some(wanted) if !is_for(store, image, wanted)? => bail!(
+            "image with reference {name} was found but does not provide the specified platform ({wanted})"
+        ),
+        _ => Ok(()),
+    }
 }

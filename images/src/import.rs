@@ -41,13 +41,19 @@ pub struct ImportConfig {
     pub changes: Vec<String>,
     /// What for.
     pub message: Option<String>,
+    /// What it is for; this machine's where absent.
+    pub platform: Option<Platform>,
 }
 
 /// Imports under a name, or under none. The same input always gives the same image.
 pub(crate) fn import(parts: &Parts, source: &Path, name: &str, config: &ImportConfig) -> Result<Image> {
     let tags = tags(name)?;
     let (file, blob, diff_id) = compress_layer(parts, source)?;
-    let config = changed(config_document(config, &diff_id, &Platform::host())?, &blob, config)?;
+    let config = changed(
+        config_document(config, &diff_id, &config.platform.clone().unwrap_or_else(Platform::host))?,
+        &blob,
+        config,
+    )?;
     let config_blob = Descriptor::of(media_type::OCI_CONFIG, &config);
     let manifest = Manifest::oci(config_blob.clone(), vec![blob.clone()], Default::default())?;
     let manifest_digest = Digest::of(&manifest);

@@ -207,6 +207,8 @@ fn a_container_is_made_with_several_networks() {
         let refused = lab.0.knarr(&[&["run", "--rm"], more, &["base:1", "true"]].concat()).failed();
         assert!(refused.contains(words), "{more:?}: {refused}");
     }
+    let some = lab.0.knarr(&["network", "inspect", "-f", "{{.Name}}", "one", "none-such"]);
+    assert_eq!((some.code, some.out.as_str()), (1, "one\n"), "{}", some.err);
     for (arguments, words) in [
         (
             &["connect", "host", &both][..],

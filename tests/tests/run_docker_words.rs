@@ -415,3 +415,25 @@ fn limits_may_change_in_any_state() {
     let refused = lab.0.knarr(&["update", "--blkio-weight", "5", &name]).failed();
     assert!(refused.contains("range of blkio weight is from 10 to 1000"), "{refused}");
 }
+
+#[test]
+fn images_are_for_a_platform() {
+    let lab = Lab::new();
+    let base = lab.0.path("base").to_string_lossy().into_owned();
+    lab.knarr(&["import", "--platform", "linux/s390x", &base, "other:1"]);
+    assert_eq!(lab.knarr(&["image", "inspect", "-f", "{{.Architecture}}", "other:1"]), "s390x\n");
+    let archive = lab.0.path("other.tar").to_string_lossy().into_owned();
+    lab.knarr(&["save", "--platform", "linux/s390x", "-o", &archive, "other:1"]);
+    for arguments in [
+        &["save", "--platform", "linux/arm64", "-o", "no.tar", "other:1"][..],
+        &["history", "--platform", "linux/arm64", "other:1"],
+        &["rmi", "--platform", "linux/arm64", "other:1"],
+        &["load", "--platform", "linux/arm64", "-i", &archive],
+        &["push", "--platform", "linux/arm64", "other:1"],
+    ] {
+        let refused = lab.0.knarr(arguments).failed();
+        assert!(refused.contains("does not provide the specified platform (linux/arm64)"), "{refused}");
+    }
+    assert!(lab.knarr(&["history", "--platform", "linux/s390x", "other:1"]).starts_with("IMAGE"));
+    lab.knarr(&["rmi", "--platform", "linux/s390x", "other:1"]);
+}

@@ -3,6 +3,7 @@
 //! an endless file stalls nobody.
 
 use anyhow::Context;
+use knarr_images::scoped_open;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -37,7 +38,7 @@ fn open(rootfs: &Path, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd>
     let root =
         rustix::fs::openat(CWD, rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(root, path.trim_start_matches('/'), flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    scoped_open(root, path.trim_start_matches('/'), flags, resolve)
 }
 
 #[cfg(test)]

@@ -91,6 +91,9 @@ pub(crate) struct Push {
     /// Print the image's name only
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// It has to be for this one: os/architecture[/variant]
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
     #[allow(missing_docs)]
     pub(crate) name: String,
     /// Under another name
@@ -148,6 +151,9 @@ pub(crate) struct RmImages {
     /// No image stands on another one here, so this changes nothing
     #[arg(long)]
     pub(crate) no_prune: bool,
+    /// It has to be for this one: os/architecture[/variant]
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) names: Vec<String>,
 }
@@ -160,6 +166,9 @@ pub(crate) struct Load {
     /// Nothing but the names is printed here anyway
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// It has to be for this one: os/architecture[/variant]
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -193,6 +202,9 @@ pub(crate) struct History {
     /// json, or a template such as '{{.CreatedBy}}' (after "table": with a header)
     #[arg(long, value_name = "TEMPLATE")]
     pub(crate) format: Option<String>,
+    /// It has to be for this one: os/architecture[/variant]
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
     #[allow(missing_docs)]
     pub(crate) name: String,
 }
@@ -205,6 +217,9 @@ pub(crate) struct Save {
     /// oci or docker
     #[arg(long, default_value = "docker")]
     pub(crate) format: String,
+    /// It has to be for this one: os/architecture[/variant]
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
     #[arg(required = true)]
     pub(crate) names: Vec<String>,
 }
@@ -236,6 +251,9 @@ pub(crate) struct Import {
     /// What for
     #[arg(short, long)]
     pub(crate) message: Option<String>,
+    /// What it is for: os/architecture[/variant] [default: this machine's]
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
     /// Push it under its name as well
     #[arg(long, requires = "name")]
     pub(crate) push: bool,

@@ -21,7 +21,9 @@ const COLUMNS: [(&str, &str); 5] = [
 
 /// Prints one row per step, the newest first.
 pub(crate) fn run(store: &ImageStore, arguments: &History) -> anyhow::Result<()> {
-    let found = store.inspect(&super::find(store, &arguments.name)?)?;
+    let image = super::find(store, &arguments.name)?;
+    super::expect_platform(store, &image, &arguments.name, arguments.platform.as_deref())?;
+    let found = store.inspect(&image)?;
     let sizes: Vec<u64> = found.layers.iter().map(|layer| layer.unpacked.0).collect();
     let steps = found.config["history"].as_array().map_or(&[][..], Vec::as_slice);
     let mut rows = rows(steps, &sizes, arguments);
@@ -76,8 +78,14 @@ mod tests {
     fn layers_belong_to_the_steps_that_made_them() {
         let history =
             [json!({"created_by": "COPY"}), json!({"created_by": "ENV", "empty_layer": true}), json!({})];
-        let arguments =
-            History { no_trunc: false, quiet: false, human: true, format: None, name: String::new() };
+        let arguments = History {
+            no_trunc: false,
+            quiet: false,
+            human: true,
+            format: None,
+            platform: None,
+            name: String::new(),
+        };
         let rows = rows(&history, &[1000, 2], &arguments);
         let shown: Vec<[&Value; 2]> = rows.iter().map(|row| [&row["CreatedBy"], &row["Size"]]).collect();
         assert_eq!(json!(shown), json!([["", "2B"], ["ENV", "0B"], ["COPY", "1kB"]]));

@@ -5,7 +5,7 @@ use crate::args::Import;
 use crate::events::{Journal, familiar};
 use crate::output;
 use anyhow::{Context, bail};
-use knarr_images::{ImageStore, ImportConfig};
+use knarr_images::{ImageStore, ImportConfig, Platform};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -45,6 +45,7 @@ fn config(arguments: &Import) -> anyhow::Result<ImportConfig> {
         labels: labels(&arguments.label)?,
         changes: arguments.change.clone(),
         message: arguments.message.clone(),
+        platform: arguments.platform.as_deref().map(Platform::parse).transpose()?,
         exposed_ports: arguments.expose.iter().map(|port| exposed(port)).collect::<Result<_, _>>()?,
     })
 }

@@ -17,6 +17,7 @@ pub(crate) fn run(store: &ImageStore, journal: &Journal, arguments: &Load) -> an
         }
     };
     for image in images {
+        super::expect_platform(store, &image, &image.id, arguments.platform.as_deref())?;
         journal.image("load", &image.id, &image.id);
         if image.tags.is_empty() {
             output::line(&format!("Loaded image ID: {}", image.id));

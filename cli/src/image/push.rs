@@ -13,6 +13,7 @@ pub(crate) async fn run(store: &ImageStore, journal: &Journal, arguments: Push) 
         return every_tag(store, journal, &arguments).await;
     }
     let image = super::find(store, &arguments.name)?;
+    super::expect_platform(store, &image, &arguments.name, arguments.platform.as_deref())?;
     let name = arguments.target.as_deref().unwrap_or(&arguments.name);
     one(store, journal, &image, name, arguments.quiet).await
 }

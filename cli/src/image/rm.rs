@@ -33,6 +33,10 @@ pub(crate) fn run(
                 continue;
             }
         };
+        if let Err(error) = super::expect_platform(store, &image, name, arguments.platform.as_deref()) {
+            failures.push(format!("{error:#}"));
+            continue;
+        }
         let users: Vec<&Use> = uses.iter().filter(|user| user.image_id == image.id).collect();
         let request = Removal { store, journal, image: &image, users: &users, force: arguments.force };
         if let Err(error) = request.perform(name) {

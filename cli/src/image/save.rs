@@ -13,6 +13,9 @@ pub(crate) fn run(store: &ImageStore, journal: &Journal, arguments: &Save) -> an
         "docker" | "docker-archive" => Format::Docker,
         other => bail!("--format {other}: not known; oci or docker"),
     };
+    for name in &arguments.names {
+        super::expect_platform(store, &super::find(store, name)?, name, arguments.platform.as_deref())?;
+    }
     let Some(file) = &arguments.output else {
         if std::io::stdout().is_terminal() {
             bail!("refusing to write an archive to a terminal; use --output FILE");

@@ -39,7 +39,7 @@ pub(crate) async fn run(settings: Settings, arguments: Cp) -> anyhow::Result<()>
     match (side(&arguments.source), side(&arguments.target)) {
         (Side::Container { name, path }, target @ (Side::Here(_) | Side::Stream)) => {
             let (_place, root) = root(&settings, &name).await?;
-            blocking(move || outwards(&root, &path, &target, follow, archive)).await
+            blocking(move || outwards((&root, &name), &path, &target, follow, archive)).await
         }
         (source @ (Side::Here(_) | Side::Stream), Side::Container { name, path }) => {
             let (_place, root) = root(&settings, &name).await?;
@@ -70,6 +70,8 @@ struct End {
     slash: bool,
     /// It was written with `/.` at its end.
     contents: bool,
+    /// Whose it is; none where it is this machine's.
+    container: Option<String>,
 }
 
 impl End {
@@ -79,6 +81,7 @@ impl End {
             path: Path::new("/").join(path),
             slash: path.ends_with('/'),
             contents: path.ends_with("/.") || path == ".",
+            container: None,
         })
     }
 
@@ -92,8 +95,14 @@ impl End {
     }
 }
 
-fn outwards(root: &Path, path: &str, target: &Side, follow: bool, archive: bool) -> anyhow::Result<()> {
-    let source = End::inside(root, path)?;
+fn outwards(
+    (root, name): (&Path, &str),
+    path: &str,
+    target: &Side,
+    follow: bool,
+    archive: bool,
+) -> anyhow::Result<()> {
+    let source = End { container: Some(name.to_owned()), ..End::inside(root, path)? };
     match target {
         Side::Here(target) => {
             let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -126,7 +135,10 @@ fn inwards(source: &Side, root: &Path, path: &str, follow: bool, archive: bool) 
 
 fn expect(end: &End, follow: bool, shown: &str) -> anyhow::Result<FileKind> {
     let follow = follow || end.slash || end.contents;
-    end.kind(follow)?.with_context(|| format!("Could not find the file {shown} in container"))
+    end.kind(follow)?.with_context(|| match &end.container {
+        Some(name) => format!("Could not find the file {shown} in container {name}"),
+        None => format!("lstat {shown}: no such file or directory"),
+    })
 }
 
 fn copy(source: &End, target: &End, follow: bool, owner: Option<(u32, u32)>) -> anyhow::Result<()> {

@@ -15,7 +15,7 @@ use super::ps;
 use crate::args::{LsNetworks, Network as Command};
 use crate::events::{Event, Journal, Kind};
 use crate::settings::Settings;
-use crate::{output, template};
+use crate::{inspection, output, template};
 use anyhow::{Context, bail};
 use knarr_agent::engine::network::cidr::Cidr;
 use knarr_agent::engine::network::pod_range::PodRange;
@@ -42,12 +42,8 @@ pub(crate) async fn run(settings: &Settings, command: Command) -> anyhow::Result
         Command::Prune { filter, force: _ } => remove::prune(settings, &filter).await,
         Command::Inspect { format, names, verbose: _ } => {
             let facts = ps::facts(settings).await?;
-            let found = names.iter().map(|name| document(settings, name, &facts));
-            let found = found.collect::<anyhow::Result<Vec<_>>>()?;
-            match format {
-                None => output::json(&found),
-                Some(_) => template::print(&found, format.as_deref(), &[]),
-            }
+            let found = names.iter().map(|name| document(settings, name, &facts)).collect();
+            inspection::print(found, format.as_deref())
         }
     }
 }

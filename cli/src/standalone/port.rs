@@ -24,7 +24,7 @@ pub(crate) async fn run(settings: &Settings, name: &str, port: Option<&str>) -> 
             output::line(&if wanted.is_some() { outside } else { format!("{inside} -> {outside}") });
         }
     }
-    match port {
+    match wanted {
         Some(port) if !found => bail!("no public port '{port}' published for {name}"),
         _ => Ok(()),
     }

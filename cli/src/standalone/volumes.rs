@@ -16,7 +16,7 @@ use crate::args::{CreateVolume, LsVolumes, Volume as Command};
 use crate::events::Journal;
 use crate::image::listed::parsed_bool;
 use crate::settings::Settings;
-use crate::{output, template};
+use crate::{inspection, output, template};
 use anyhow::{Context, bail};
 use knarr_agent::cri::v1::Mount;
 use knarr_images::{FileKind, Files};
@@ -36,8 +36,8 @@ pub(super) async fn run(settings: &Settings, command: Command) -> anyhow::Result
         Command::Rm { force, names } => {
             each(&names, async |name| {
                 expect(settings, name, force)?;
-                if in_use(settings).await?.contains(name) {
-                    bail!("remove {name}: volume is in use");
+                if let Some(users) = users(settings).await?.get(name) {
+                    bail!("remove {name}: volume is in use - [{}]", users.join(", "));
                 }
                 remove(settings, name)?;
                 Ok(name.to_owned())
@@ -151,11 +151,7 @@ fn labels(settings: &Settings, name: &str) -> BTreeMap<String, String> {
 }
 
 fn inspect(settings: &Settings, format: Option<&str>, names: &[String]) -> anyhow::Result<()> {
-    let found = names.iter().map(|name| document(settings, name)).collect::<anyhow::Result<Vec<_>>>()?;
-    match format {
-        None => output::json(&found),
-        Some(_) => template::print(&found, format, &[]),
-    }
+    inspection::print(names.iter().map(|name| document(settings, name)).collect(), format)
 }
 
 /// The object of `docker volume inspect`.
@@ -256,17 +252,25 @@ pub(crate) fn all(settings: &Settings) -> anyhow::Result<Vec<String>> {
 
 /// Names of the volumes that containers have mounted, running or not.
 pub(crate) async fn in_use(settings: &Settings) -> anyhow::Result<BTreeSet<String>> {
-    let mut names = BTreeSet::new();
+    Ok(users(settings).await?.into_keys().collect())
+}
+
+/// The same, with the ids of the containers.
+async fn users(settings: &Settings) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
+    let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let root = root(settings).canonicalize().unwrap_or_else(|_| root(settings));
     for place in places::all(settings)? {
         let Ok(place) = Standalone::at(settings, place).await else { continue };
-        for mount in place.status().await?.map(|status| status.mounts).unwrap_or_default() {
+        let status = place.status().await?.unwrap_or_default();
+        let mut names = BTreeSet::new();
+        for mount in &status.mounts {
             let inside = Path::new(&mount.host_path).strip_prefix(&root).ok();
             names.extend(standing_for(settings, Path::new(&mount.host_path)));
             names.extend(inside.and_then(|path| Some(path.iter().next()?.to_string_lossy().into_owned())));
         }
+        names.into_iter().for_each(|name| users.entry(name).or_default().push(status.id.clone()));
     }
-    Ok(names)
+    Ok(users)
 }
 
 /// Removes one; fine if it is gone.

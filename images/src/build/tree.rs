@@ -10,6 +10,7 @@ use crate::build::ignore::Ignore;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::layer::entry::TreePath;
+use crate::scoped_open::scoped_open;
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::fs::File;
@@ -173,7 +174,7 @@ impl Tree {
 
     fn open_at(&self, path: &TreePath, flags: OFlags, resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
         let resolve = resolve | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.root, path.as_bytes(), flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        scoped_open(&self.root, path.as_bytes(), flags, resolve)
     }
 
     /// Where a path really is, links followed inside the tree.

@@ -14,6 +14,7 @@ use crate::layer::entry::{Entry, Kind, Meta, TreePath};
 use crate::layer::limits::check_free_space;
 use crate::layer::removal::remove_at;
 use crate::layer::unpack::{LayerSink, Unpacked};
+use crate::scoped_open::scoped_open;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -286,8 +287,7 @@ impl DirectorySink {
         let Some((above, name)) = target.split() else { return Err(missing(Errno::NOENT)) };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let from = rustix::fs::openat2(&self.root, above.as_bytes(), flags, Mode::empty(), resolve)
-            .map_err(missing)?;
+        let from = scoped_open(&self.root, above.as_bytes(), flags, resolve).map_err(missing)?;
         let stat = rustix::fs::statat(&from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(missing)?;
         if is_whiteout(&stat) || FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return Err(missing(Errno::NOENT));
@@ -387,18 +387,10 @@ enum Made {
     Already(FileType),
 }
 
-/// Opens beneath a root, links resolved as inside a container. The kernel asks for another try when something
-/// above was renamed meanwhile.
+/// Opens beneath a root, links resolved as inside a container.
 pub(crate) fn open_in_root(root: impl AsFd, path: &TreePath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let mut tries = 0;
-    loop {
-        let flags = flags | OFlags::CLOEXEC;
-        match rustix::fs::openat2(&root, path.as_bytes(), flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN) if tries < 16 => tries += 1,
-            other => return other,
-        }
-    }
+    scoped_open(root, path.as_bytes(), flags, resolve)
 }
 
 /// Gives a directory its final look.

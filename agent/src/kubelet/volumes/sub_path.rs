@@ -4,6 +4,7 @@
 //! our look and the runtime's mount. The path is therefore resolved once, beneath the volume, by the kernel, and
 //! what was found is bound to a place that only the node can change; the runtime mounts that place.
 
+use knarr_images::scoped_open;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -37,7 +38,7 @@ fn prepare_target(target: &Path, directory: bool) -> io::Result<()> {
 fn open_beneath(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
     let root = rustix::fs::open(volume, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    match rustix::fs::openat2(&root, sub_path, flags, Mode::empty(), ResolveFlags::BENEATH) {
+    match scoped_open(&root, sub_path, flags, ResolveFlags::BENEATH) {
         Ok(found) => return Ok(found),
         Err(rustix::io::Errno::NOENT) => {}
         Err(errno) => return Err(errno.into()),
@@ -52,7 +53,7 @@ fn open_beneath(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
             Err(errno) => return Err(errno.into()),
         };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        current = rustix::fs::openat2(&current, part.as_os_str(), flags, Mode::empty(), resolve)?;
+        current = scoped_open(&current, part.as_os_str(), flags, resolve)?;
         if made {
             // The process's umask must not count.
             rustix::fs::chmod(format!("/proc/self/fd/{}", current.as_raw_fd()), mode)?;
