@@ -120,6 +120,100 @@ async fn a_counter_goes_on_counting_in_another_pod() {
     assert_eq!(std::fs::read_dir(engine.path("data/engine/checkpoints")).unwrap().count(), 0);
 }
 
+async fn checkpoint_pod(engine: &mut Engine, pod: &str, place: &str, ids: &[&str]) -> Result<(), Status> {
+    let request = CheckpointPodRequest {
+        pod_sandbox_id: pod.into(),
+        output_path: place.into(),
+        container_ids: ids.iter().map(|&id| id.to_owned()).collect(),
+        ..Default::default()
+    };
+    engine.runtime.checkpoint_pod(request).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_pod_goes_on_as_another_one() {
+    if !can_work("a_pod_goes_on_as_another_one") {
+        return;
+    }
+    let mut engine = Engine::start().await;
+    let (first, config, _) = counting(&mut engine).await;
+    engine.run(&first, &config, container("side", &["sh", "-c", COUNTER])).await.unwrap();
+    file_holds(&engine.path("logs/first/side.log"), "count 1\n");
+    let place = engine.path("pod").display().to_string();
+    checkpoint_pod(&mut engine, &first, &place, &[]).await.unwrap();
+    let mut written: Vec<_> = std::fs::read_dir(&place).unwrap().map(|e| e.unwrap().file_name()).collect();
+    written.sort();
+    assert_eq!(written, ["main.tar", "pod.dump", "side.tar"]);
+    let written_down = last_count(&engine.path("logs/first/main.log"));
+    until_beyond(&engine.path("logs/first/main.log"), written_down + 1);
+    engine.remove_pod(&first).await.unwrap();
+
+    let config = pod(&engine, "second");
+    let request = RestorePodRequest {
+        checkpoint_path: place,
+        config: Some(config.clone()),
+        container_configs: vec![container("side", &["sleep", "1"]), container("main", &["sleep", "1"])],
+        ..Default::default()
+    };
+    let answer = engine.runtime.restore_pod(request).await.unwrap().into_inner();
+    let names: Vec<_> = answer.restored_containers.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["main", "side"]);
+    for one in &answer.restored_containers {
+        assert_eq!(engine.status(&one.container_id).await.unwrap().state(), ContainerState::ContainerCreated);
+        let request = StartContainerRequest { container_id: one.container_id.clone() };
+        engine.runtime.start_container(request).await.unwrap();
+    }
+    until_beyond(&engine.path("logs/second/main.log"), written_down);
+    assert!(last_count(&engine.path("logs/second/side.log")) > 0);
+    engine.remove_pod(&answer.pod_sandbox_id).await.unwrap();
+    engine.leaves_nothing();
+}
+
+#[tokio::test]
+async fn a_pod_that_cannot_be_written_down_or_gone_on_as_is_refused_by_name() {
+    let mut engine = Engine::start().await;
+    let config = pod(&engine, "pod");
+    let first = engine.run_pod(&config).await.unwrap();
+    let place = engine.path("dump").display().to_string();
+    let none = checkpoint_pod(&mut engine, &first, &place, &[]).await.unwrap_err();
+    assert!(none.message().contains("has no running containers"), "{none}");
+    let id = engine.create(&first, &config, container("main", &["sleep", "1000"])).await.unwrap();
+    let created = checkpoint_pod(&mut engine, &first, &place, &[&id]).await.unwrap_err();
+    assert!(created.message().contains("is in CONTAINER_CREATED state"), "{created}");
+    let unknown = checkpoint_pod(&mut engine, "none", &place, &[]).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+    let relative = checkpoint_pod(&mut engine, &first, "dump", &[]).await.unwrap_err();
+    assert_eq!(relative.code(), Code::InvalidArgument);
+    assert!(!Path::new(&place).exists());
+
+    let restore = |place: &Path, containers| RestorePodRequest {
+        checkpoint_path: place.display().to_string(),
+        config: Some(pod(&engine, "again")),
+        container_configs: containers,
+        ..Default::default()
+    };
+    let directory = engine.path("made-up");
+    std::fs::create_dir(&directory).unwrap();
+    let requests = [restore(&directory, vec![])];
+    std::fs::write(directory.join("main.tar"), "nonsense").unwrap();
+    let also = [
+        restore(&directory, vec![container("other", &["true"])]),
+        restore(&directory, vec![container("main", &["true"])]),
+    ];
+    let refused = engine.runtime.restore_pod(requests[0].clone()).await.unwrap_err();
+    assert!(
+        refused.message().contains("failed to read") && refused.message().contains("pod.dump"),
+        "{refused}"
+    );
+    std::fs::write(directory.join("pod.dump"), r#"{"version": 1, "containers": ["main"]}"#).unwrap();
+    for (request, words) in also.into_iter().zip(["has no container \"other\"", "unpacking of checkpoint"]) {
+        let refused = engine.runtime.restore_pod(request).await.unwrap_err();
+        assert!(refused.message().contains(words), "{refused}");
+    }
+    engine.remove_pod(&first).await.unwrap();
+    engine.leaves_nothing();
+}
+
 #[tokio::test]
 async fn an_image_that_holds_a_checkpoint_is_gone_on_from() {
     if !can_work("an_image_that_holds_a_checkpoint_is_gone_on_from") {

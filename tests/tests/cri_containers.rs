@@ -94,7 +94,7 @@ async fn devices_of_drivers_reach_the_containers_that_name_them() {
     let mut annotated = container("annotated", &["sleep", "1000"]);
     annotated.annotations.insert("cdi.k8s.io/plugin".into(), format!("{kind}=one"));
     let id = engine.run(&pod, &config, annotated).await.unwrap();
-    assert_eq!(engine.output(&id, "echo $ALL $ONE").await, "all 1\n");
+    assert_eq!(engine.output(&id, "echo $ALL $ONE").await, "all 1");
     let refused = engine.create(&pod, &config, with_device("other", "two")).await.unwrap_err();
     let text = format!("CDI device injection failed: unresolvable CDI devices {kind}=two");
     assert!(refused.message().contains(&text), "{refused}");

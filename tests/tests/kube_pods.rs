@@ -13,6 +13,8 @@ mod exports;
 mod node;
 #[path = "kube_pods/pulls.rs"]
 mod pulls;
+#[path = "kube_pods/resizes.rs"]
+mod resizes;
 
 use knarr_tests::skip::skip;
 use node::{Node, terminated, waiting};
@@ -186,8 +188,9 @@ fn what_containers_are_given_and_what_pods_are_refused() {
     start_given(&node);
     names_and_addresses(&node);
     environment(&node);
-    resources_change_in_place(&node);
-    resizes_wait_for_room(&node);
+    resizes::resources_change_in_place(&node);
+    resizes::resizes_wait_for_room(&node);
+    resizes::a_restart_grows_the_pod_too(&node);
     usage_is_shown(&node);
     objects_reach_running_pods(&node);
     rejections_have_their_reasons(&node);
@@ -278,65 +281,6 @@ fn environment(node: &Node) {
         ["A=a", "B=a-$(NONE)-$(A)", "PASS=hidden", "LABEL=given", "NODE=node", "CPU=250", "P_KEY=one"];
     let log = node.says("given", |log| lines.iter().all(|line| log.lines().any(|found| found == *line)));
     assert!(!log.contains("GONE="), "{log}");
-}
-
-fn resources_change_in_place(node: &Node) {
-    let before = node.ready("given");
-    let patch = |cpu: &str| {
-        let resources =
-            json!({"limits": {"cpu": cpu, "memory": "48Mi"}, "requests": {"cpu": cpu, "memory": "48Mi"}});
-        json!({"spec": {"containers": [{"name": "c", "resources": resources}]}}).to_string()
-    };
-    node.k(&["patch", "pod", "given", "--subresource=resize", "-p", &patch("300m")]).ok();
-    let after = node.when("given", "it is resized", |pod| {
-        pod["status"]["containerStatuses"][0]["resources"]["limits"]
-            == json!({"cpu": "300m", "memory": "48Mi"})
-    });
-    let id = |pod: &Value| pod["status"]["containerStatuses"][0]["containerID"].clone();
-    assert_eq!(id(&after), id(&before), "no restart");
-    node.k(&["patch", "pod", "given", "--subresource=resize", "-p", &patch("1000")]).ok();
-    node.when("given", "it cannot be resized", |pod| {
-        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        conditions.iter().any(|c| c["type"] == "PodResizePending" && c["reason"] == "Infeasible")
-    });
-}
-
-/// What others have is waited for, and granted when they end.
-fn resizes_wait_for_room(node: &Node) {
-    let said = node.k(&["get", "node", "node", "-o", "jsonpath={.status.allocatable.cpu}"]).ok();
-    let milli = match said.strip_suffix('m') {
-        Some(milli) => milli.parse::<u32>(),
-        None => said.parse::<u32>().map(|whole| whole * 1000),
-    };
-    let milli = milli.expect("an amount");
-    let requests = |name: &str, cpu: u32| {
-        let mut spec = simple(node, "sleep 1000");
-        spec["nodeName"] = json!("node");
-        spec["containers"][0]["resources"] = json!({"requests": {"cpu": format!("{cpu}m")}});
-        node.pod(name, spec);
-        node.ready(name);
-    };
-    requests("grows", 100);
-    requests("greedy", milli - 700);
-    let patch = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "600m"}}}]}});
-    node.k(&["patch", "pod", "grows", "--subresource=resize", "-p", &patch.to_string()]).ok();
-    let pending = |pod: &Value| {
-        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        conditions.into_iter().find(|condition| condition["type"] == "PodResizePending").unwrap_or_default()
-    };
-    let allocated = |pod: &Value| pod["status"]["containerStatuses"][0]["allocatedResources"]["cpu"].clone();
-    let waits = node.when("grows", "its resize is deferred", |pod| pending(pod)["reason"] == "Deferred");
-    assert_eq!(allocated(&waits), "100m");
-    let message = pending(&waits)["message"].clone();
-    assert!(
-        message.as_str().is_some_and(|text| text.starts_with("Node didn't have enough resource: cpu")),
-        "{message}"
-    );
-    node.event("grows", "ResizeDeferred", "Node didn't have enough resource: cpu");
-    node.k(&["delete", "pod", "greedy"]).ok();
-    let granted = node.when("grows", "it is resized", |pod| allocated(pod) == "600m");
-    assert!(pending(&granted).is_null(), "{granted}");
-    node.k(&["delete", "pod", "grows"]).ok();
 }
 
 fn usage_is_shown(node: &Node) {

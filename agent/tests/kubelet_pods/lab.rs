@@ -72,6 +72,8 @@ impl Lab {
         config.kubelet.cgroup_root = format!("/knarr-test-{unique}-{number}");
         config.kubelet.manifests = Some(root.path().join("manifests"));
         config.kubelet.listen.set_port(0);
+        // This machine's own logind is not to wait for these pods.
+        config.kubelet.system_bus = root.path().join("bus");
         change(&mut config.kubelet);
         std::fs::create_dir_all(root.path().join("manifests")).unwrap();
         let images = ImageStore::open(&config.data_dir.join("images")).unwrap();

@@ -83,7 +83,7 @@ impl<'a> Second<'a> {
         let config = format!(
             "pod_logs_dir = \"{}/logs\"\nnode_name = \"second\"\n\
              [engine]\nmonitor_cgroup = \"/knarr-join-monitors-{n}\"\n\
-             [kubelet]\nnode_ip = \"{}\"\ncgroup_root = \"/knarr-join-{n}\"\n{extra}",
+             [kubelet]\nnode_ip = \"{}\"\ncgroup_root = \"/knarr-join-{n}\"\nsystem_bus = \"/nowhere\"\n{extra}",
             directory.path().display(),
             wire.address(),
         );

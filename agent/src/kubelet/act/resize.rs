@@ -43,7 +43,7 @@ impl Batch {
     }
 
     /// Writes the pod's own limits anew.
-    async fn resize_pod(&self) -> Result<(), String> {
+    pub(super) async fn resize_pod(&self) -> Result<(), String> {
         let (host, pod) = (self.host.clone(), self.pod.clone());
         let write = move || host.make_pod_cgroup(&pod);
         let written = tokio::task::spawn_blocking(write).await.map_err(|error| error.to_string())?;

@@ -91,6 +91,10 @@ impl Batch {
             resources.cpuset_cpus = host.cpus.of(pod::uid(pod), &container.name);
         }
         let log = Path::new(&sandbox_config.log_directory).join(&config.log_path);
+        // It may have been given other limits since the pod's were written; what stands against them is told by what follows.
+        if let Err(error) = self.resize_pod().await {
+            tracing::warn!(pod = pod::described(pod), "{error}");
+        }
         let id = self.create(container, sandbox, config, sandbox_config).await?;
         self.link_log(container, &id, &log).await;
         host.recorder.container(
