@@ -188,9 +188,10 @@ fn what_containers_are_given_and_what_pods_are_refused() {
     start_given(&node);
     names_and_addresses(&node);
     environment(&node);
+    resizes::a_restart_grows_the_pod_too(&node);
+    resizes::one_limit_grows_while_the_other_shrinks(&node);
     resizes::resources_change_in_place(&node);
     resizes::resizes_wait_for_room(&node);
-    resizes::a_restart_grows_the_pod_too(&node);
     usage_is_shown(&node);
     objects_reach_running_pods(&node);
     rejections_have_their_reasons(&node);

@@ -123,6 +123,12 @@ impl Host {
         pod_cgroup::create(self.hierarchies.as_deref().unwrap_or_default(), &cgroup, pod, limits)
     }
 
+    /// Raises the limits of the pod's cgroup, where they are to be higher. Blocks.
+    pub fn grow_pod_cgroup(&self, pod: &Pod) -> std::io::Result<()> {
+        let cgroup = pod_cgroup::path(&self.cgroup_root, pod);
+        pod_cgroup::grow(self.hierarchies.as_deref().unwrap_or_default(), &cgroup, pod)
+    }
+
     /// Name servers for pods.
     pub fn cluster_dns(&self) -> Vec<IpAddr> {
         if !self.name_servers.is_empty() {

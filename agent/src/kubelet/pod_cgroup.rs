@@ -148,6 +148,34 @@ fn create_v2(hierarchy: &Hierarchy, cgroup: &str, pod: &Pod) -> io::Result<()> {
     Ok(())
 }
 
+/// Raises the pod's limits where it is to have more than it has, before its containers grow. What is to be less waits for
+/// `create`, until they have shrunk: the kernel refuses a pod that has less than one of its containers.
+pub fn grow(hierarchies: &[Hierarchy], cgroup: &str, pod: &Pod) -> io::Result<()> {
+    let quota = resources::pod_limit(pod, "cpu").map(resources::cpu_quota);
+    let bytes = resources::pod_limit(pod, "memory").map(|milli| milli / 1000);
+    for hierarchy in hierarchies {
+        let directory = directory(hierarchy, cgroup);
+        let (cpu, memory, period) = match hierarchy.v2 {
+            true => ("cpu.max", "memory.max", format!(" {CPU_PERIOD_US}")),
+            false => ("cpu.cfs_quota_us", "memory.limit_in_bytes", String::new()),
+        };
+        for (file, wanted, rest) in [(cpu, quota, period), (memory, bytes, String::new())] {
+            let Some(wanted) = wanted.filter(|wanted| has_less(&directory.join(file), *wanted)) else {
+                continue;
+            };
+            write(&directory, file, format!("{wanted}{rest}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file holds a smaller limit; one that is not there, or says that there is none, does not.
+fn has_less(file: &Path, wanted: i64) -> bool {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let present = text.split_whitespace().next().and_then(|word| word.parse::<i64>().ok());
+    present.is_some_and(|present| (0..wanted).contains(&present))
+}
+
 /// Makes a cgroup of version 2 with every controller on its way; `None` where there are none.
 fn descend_v2(hierarchy: &Hierarchy, cgroup: &str) -> io::Result<Option<PathBuf>> {
     let available = std::fs::read_to_string(hierarchy.mount.join("cgroup.controllers"))?;
@@ -241,6 +269,35 @@ fn remove_tree(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pod_grows_and_does_not_shrink() {
+        let root = tempfile::tempdir().unwrap();
+        let limits = serde_json::json!({"limits": {"cpu": "200m", "memory": "64Mi"}});
+        let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {},
+            "spec": {"containers": [{"name": "c", "image": "i", "resources": limits}]}}))
+        .unwrap();
+        for (v2, cpu, memory) in
+            [(false, "cpu.cfs_quota_us", "memory.limit_in_bytes"), (true, "cpu.max", "memory.max")]
+        {
+            let mount = root.path().join(cpu);
+            std::fs::create_dir_all(mount.join("p")).unwrap();
+            let hierarchies = [Hierarchy { mount: mount.clone(), controllers: vec![], v2 }];
+            let rest = if v2 { " 100000" } else { "" };
+            for (before, after) in [
+                (["10000", "1048576"], ["20000", "67108864"]),
+                (["30000", "1048576"], ["30000", "67108864"]),
+                (["-1", "99999999999"], ["-1", "99999999999"]),
+                (["max", "max"], ["max", "max"]),
+            ] {
+                std::fs::write(mount.join("p").join(cpu), format!("{}{rest}", before[0])).unwrap();
+                std::fs::write(mount.join("p").join(memory), before[1]).unwrap();
+                grow(&hierarchies, "/p", &pod).unwrap();
+                let read = |file| std::fs::read_to_string(mount.join("p").join(file)).unwrap();
+                assert_eq!([read(cpu), read(memory)], [format!("{}{rest}", after[0]), after[1].to_owned()]);
+            }
+        }
+    }
 
     #[test]
     fn hierarchies_of_a_hybrid_machine() {

@@ -82,3 +82,21 @@ pub(crate) fn a_restart_grows_the_pod_too(node: &Node) {
     assert_eq!(after["status"]["containerStatuses"][0]["restartCount"], 1, "{after}");
     node.k(&["delete", "pod", "regrown"]).ok();
 }
+
+/// The pod's limits grow before those of its container and shrink after them, each for itself.
+pub(crate) fn one_limit_grows_while_the_other_shrinks(node: &Node) {
+    let resources = |cpu: &str, memory: &str| json!({"limits": {"cpu": cpu, "memory": memory}, "requests": {"cpu": "20m"}});
+    let mut spec = simple(node, "sleep 1000");
+    spec["containers"][0]["resources"] = resources("300m", "32Mi");
+    node.pod("turned", spec);
+    node.ready("turned");
+    for wanted in [resources("100m", "64Mi"), resources("200m", "32Mi")] {
+        let patch = json!({"spec": {"containers": [{"name": "c", "resources": wanted}]}});
+        node.k(&["patch", "pod", "turned", "--subresource=resize", "-p", &patch.to_string()]).ok();
+        let after = node.when("turned", "it is resized", |pod| {
+            pod["status"]["containerStatuses"][0]["resources"]["limits"] == wanted["limits"]
+        });
+        assert_eq!(after["status"]["containerStatuses"][0]["restartCount"], 0, "{after}");
+    }
+    node.k(&["delete", "pod", "turned"]).ok();
+}

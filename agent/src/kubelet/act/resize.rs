@@ -12,10 +12,6 @@ impl Batch {
     pub(super) async fn resize(&self, id: &str, name: &str) -> Result<(), String> {
         let Some((_, container)) = pod::find_container(&self.pod, name) else { return Ok(()) };
         let wanted = plan::wanted(&container);
-        let before = self.observed.containers.iter().find(|other| other.id == id);
-        let grows = before
-            .and_then(|before| before.granted)
-            .is_some_and(|before| wanted.memory > before.memory || wanted.cpu_quota > before.cpu_quota);
         let event = |severity, reason, text: String| {
             self.host.recorder.container(&self.pod, name, severity, reason, text);
         };
@@ -25,9 +21,7 @@ impl Batch {
             linux: Some(linux),
             ..Default::default()
         };
-        if grows {
-            self.resize_pod().await?;
-        }
+        self.grow_pod().await?;
         let updated = within(CALL_DEADLINE, self.host.runtime.update_container_resources(request)).await;
         if let Err(status) = updated {
             let text = format!("Error resizing container {name}: {}", status.message());
@@ -35,14 +29,19 @@ impl Batch {
             event(Severity::Warning, "ResizeError", text.clone());
             return Err(text);
         }
-        if !grows {
-            self.resize_pod().await?;
-        }
         event(Severity::Normal, "ResizeCompleted", format!("Container {name} was resized in place"));
-        Ok(())
+        self.resize_pod().await
     }
 
-    /// Writes the pod's own limits anew.
+    /// Before a container gets more, or starts with other limits than the one before it.
+    pub(super) async fn grow_pod(&self) -> Result<(), String> {
+        let (host, pod) = (self.host.clone(), self.pod.clone());
+        let grown = tokio::task::spawn_blocking(move || host.grow_pod_cgroup(&pod)).await;
+        grown.map_err(|error| error.to_string())?.map_err(|error| format!("pod cgroup: {error}"))
+    }
+
+    /// Writes the pod's own limits anew. While another container has more than that, the kernel may refuse it; that one's
+    /// turn comes.
     pub(super) async fn resize_pod(&self) -> Result<(), String> {
         let (host, pod) = (self.host.clone(), self.pod.clone());
         let write = move || host.make_pod_cgroup(&pod);

@@ -92,8 +92,12 @@ impl Batch {
         }
         let log = Path::new(&sandbox_config.log_directory).join(&config.log_path);
         // It may have been given other limits since the pod's were written; what stands against them is told by what follows.
-        if let Err(error) = self.resize_pod().await {
+        if let Err(error) = self.grow_pod().await {
             tracing::warn!(pod = pod::described(pod), "{error}");
+        }
+        if attempt > 0 {
+            // Refused while another container has more: then it is written with that one's own resize.
+            let _later = self.resize_pod().await;
         }
         let id = self.create(container, sandbox, config, sandbox_config).await?;
         self.link_log(container, &id, &log).await;
