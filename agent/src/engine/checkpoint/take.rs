@@ -15,6 +15,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tempfile::NamedTempFile;
 
 /// A container that is to be written down, and where.
 pub(crate) type Wanted = (Arc<Container>, PathBuf);
@@ -115,20 +116,66 @@ fn write_json(path: &Path, document: &impl serde::Serialize) -> anyhow::Result<(
     std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
 
+/// All are written before the first gets its name: where one cannot be written, what stood in their places stays.
 fn archive_all(wanted: &[(PathBuf, PathBuf)]) -> anyhow::Result<()> {
-    let archived = wanted.iter().try_for_each(|(work, location)| archive(work, location));
-    if archived.is_err() {
-        wanted.iter().for_each(|(_, location)| drop(std::fs::remove_file(location)));
+    let written =
+        wanted.iter().map(|(work, location)| archive(work, location)).collect::<Result<Vec<_>, _>>()?;
+    let mut placed = Vec::new();
+    for (file, (_, location)) in written.into_iter().zip(wanted) {
+        if let Err(error) = file.persist(location) {
+            placed.into_iter().for_each(|earlier: &PathBuf| drop(std::fs::remove_file(earlier)));
+            return Err(error).with_context(|| format!("writing {}", location.display()));
+        }
+        placed.push(location);
     }
-    archived
+    Ok(())
 }
 
 /// Only its owner may read it: it holds all that was in the container's memory.
-fn archive(work: &Path, location: &Path) -> anyhow::Result<()> {
+fn archive(work: &Path, location: &Path) -> anyhow::Result<NamedTempFile> {
     let directory = location.parent().unwrap_or(Path::new("/"));
     let place = || format!("writing {}", location.display());
-    let mut file = tempfile::NamedTempFile::new_in(directory).with_context(place)?;
+    let mut file = NamedTempFile::new_in(directory).with_context(place)?;
     Files::open(work)?.export(&mut file)?;
     file.as_file().sync_all().with_context(place)?;
-    file.persist(location).map(drop).with_context(place)
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Place {
+        root: tempfile::TempDir,
+        work: PathBuf,
+    }
+
+    fn place() -> Place {
+        let root = tempfile::tempdir().expect("a directory");
+        let work = root.path().join("work");
+        std::fs::create_dir(&work).expect("mkdir");
+        std::fs::write(work.join("dump"), "memory").expect("write");
+        Place { root, work }
+    }
+
+    #[test]
+    fn an_archive_that_fails_leaves_what_stood_in_the_places_of_all() {
+        let place = place();
+        let (kept, nowhere) = (place.root.path().join("kept"), place.root.path().join("missing/archive"));
+        std::fs::write(&kept, "older").expect("write");
+        archive_all(&[(place.work.clone(), kept.clone()), (place.work.clone(), nowhere)])
+            .expect_err("no directory");
+        assert_eq!(std::fs::read_to_string(&kept).expect("read"), "older");
+        assert_eq!(std::fs::read_dir(place.root.path()).expect("list").count(), 2, "nothing else is left");
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_taken_takes_back_the_others() {
+        let place = place();
+        let (first, directory) = (place.root.path().join("first"), place.root.path().join("directory"));
+        std::fs::create_dir(&directory).expect("mkdir");
+        archive_all(&[(place.work.clone(), first.clone()), (place.work.clone(), directory)])
+            .expect_err("a directory");
+        assert!(!first.exists());
+    }
 }
