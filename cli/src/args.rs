@@ -5,6 +5,7 @@ mod container;
 mod create;
 mod finer;
 mod image;
+mod later;
 mod networking;
 mod volume;
 mod words;
@@ -14,6 +15,7 @@ pub(crate) use container::*;
 pub(crate) use create::*;
 pub(crate) use finer::*;
 pub(crate) use image::*;
+pub(crate) use later::*;
 pub(crate) use networking::*;
 pub(crate) use volume::*;
 pub(crate) use words::*;
@@ -63,20 +65,20 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start a control plane and a node agent on this machine
-    Up(Up),
+    Up(Later<Up>),
     /// Stop every pod and remove what knarr made on this machine, except images and the store
     Down(Down),
     /// Start a control plane alone
-    Server(Server),
+    Server(Later<Server>),
     /// Start a node agent alone
-    Agent(Agent),
+    Agent(Later<Agent>),
     /// Start a CRI v1 server alone, for a foreign kubelet or crictl
     Engine(Engine),
     #[command(flatten)]
     Container(Container),
     /// Pull, push, list and make images
     #[command(subcommand)]
-    Image(Image),
+    Image(Later<Image>),
     #[command(flatten)]
     Word(Word),
     /// Authenticate to a registry
@@ -92,7 +94,7 @@ pub(crate) enum Command {
     },
     /// Make, list and delete the tokens by which nodes join
     #[command(subcommand)]
-    Token(Token),
+    Token(Later<Token>),
     /// Live view of pods and containers; with a name, the processes of one container
     Top {
         /// A container started by run
@@ -105,7 +107,7 @@ pub(crate) enum Command {
     Doctor,
     /// Make, list and remove networks of containers of run
     #[command(subcommand)]
-    Network(Network),
+    Network(Later<Network>),
     /// Print a completion script
     Completions {
         #[allow(missing_docs)]

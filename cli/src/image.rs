@@ -23,7 +23,7 @@ mod save;
 mod tag;
 mod tags;
 
-use crate::args::Image as Command;
+use crate::args::{Image as Command, Later};
 use crate::events::{Journal, familiar};
 use crate::settings::Settings;
 use crate::standalone;
@@ -51,7 +51,7 @@ pub(crate) async fn run(settings: Settings, command: Command) -> anyhow::Result<
         Command::Save(arguments) => save::run(&store, journal, &arguments),
         Command::Load(arguments) => load::run(&store, journal, &arguments),
         Command::Import(arguments) => import::run(&store, journal, arguments).await,
-        Command::Build(arguments) => build::run(&settings, &store, *arguments).await,
+        Command::Build(Later(arguments)) => build::run(&settings, &store, *arguments).await,
         Command::Prune(arguments) => prune::run(&store, journal, &arguments),
         Command::History(arguments) => history::run(&store, &arguments),
         Command::Tags { name } => tags::run(&store, &name).await,

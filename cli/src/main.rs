@@ -29,7 +29,7 @@ mod top;
 mod up;
 mod words;
 
-use args::{Arguments, Command};
+use args::{Arguments, Command, Later};
 use clap::Parser;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -83,21 +83,25 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 async fn dispatch(command: Command, settings: settings::Settings) -> anyhow::Result<ExitCode> {
     let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
     match command {
-        Command::Up(arguments) => done(at_rest::beside(up::run(settings, arguments)).await),
+        Command::Up(Later(arguments)) => done(at_rest::beside(up::run(settings, *arguments)).await),
         Command::Down(arguments) => done(down::run(settings, arguments).await),
-        Command::Server(arguments) => done(at_rest::beside(server_command::run(settings, arguments)).await),
-        Command::Agent(arguments) => done(at_rest::beside(agent_command::run(settings, arguments)).await),
+        Command::Server(Later(arguments)) => {
+            done(at_rest::beside(server_command::run(settings, *arguments)).await)
+        }
+        Command::Agent(Later(arguments)) => {
+            done(at_rest::beside(agent_command::run(settings, *arguments)).await)
+        }
         Command::Engine(arguments) => done(at_rest::beside(engine_command::run(settings, arguments)).await),
-        Command::Image(command) => done(image::run(settings, command).await),
+        Command::Image(Later(command)) => done(image::run(settings, *command).await),
         Command::Login(arguments) => done(login::run(&settings, arguments).await),
         Command::Logout { server } => done(login::forget(server).await),
         Command::Container(command) => standalone::dispatch(settings, command).await,
         Command::Word(word) => words::run(settings, word).await,
-        Command::Token(command) => done(token_command::run(&settings, command).await),
+        Command::Token(Later(command)) => done(token_command::run(&settings, *command).await),
         Command::Top { container: None, .. } => done(top::run(settings).await),
         Command::Top { container: Some(name), ps } => done(standalone::top::run(&settings, &name, &ps).await),
         Command::Doctor => done(doctor::run(settings)),
-        Command::Network(command) => done(standalone::networks::run(&settings, command).await),
+        Command::Network(Later(command)) => done(standalone::networks::run(&settings, *command).await),
         Command::Completions { shell } => done(completions::completions(shell)),
         Command::Man { directory } => done(completions::man_pages(&directory)),
     }

@@ -48,7 +48,7 @@ mod uses;
 pub(crate) mod volumes;
 mod wait;
 
-use crate::args::Container as Command;
+use crate::args::{Container as Command, Later};
 use crate::events::{self, Journal};
 use crate::image;
 use crate::settings::Settings;
@@ -79,8 +79,8 @@ const STOP_SECONDS: i64 = 10;
 pub(crate) async fn dispatch(settings: Settings, command: Command) -> anyhow::Result<ExitCode> {
     let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
     match command {
-        Command::Run(arguments) => run::run(settings, arguments).await,
-        Command::Create(arguments) => run::create(settings, arguments).await,
+        Command::Run(Later(arguments)) => run::run(settings, arguments).await,
+        Command::Create(Later(arguments)) => run::create(settings, arguments).await,
         Command::Start(arguments) => start::run(settings, arguments).await,
         Command::Ended { directory } => done(ended::run(settings, &directory).await),
         Command::Health { directory, watch, once } => health::run(settings, &directory, &watch, once).await,
@@ -99,13 +99,13 @@ pub(crate) async fn dispatch(settings: Settings, command: Command) -> anyhow::Re
         Command::Port { name, port } => done(port::run(&settings, &name, port.as_deref()).await),
         Command::Rename { name, new_name } => done(rename::run(&settings, &name, &new_name).await),
         Command::Stats(arguments) => done(stats::run(settings, arguments).await),
-        Command::Update(arguments) => done(update::run(settings, *arguments).await),
+        Command::Update(Later(arguments)) => done(update::run(settings, *arguments).await),
         Command::Cp(arguments) => done(cp::run(settings, arguments).await),
         Command::Diff { name } => done(diff::run(&settings, &name).await),
         Command::Commit(arguments) => done(commit::run(settings, arguments).await),
         Command::Export { output, name } => done(export::run(&settings, &name, output.as_deref()).await),
         Command::Rm(arguments) => done(rm::run(settings, arguments).await),
-        Command::Volume(command) => done(volumes::run(&settings, command).await),
+        Command::Volume(Later(command)) => done(volumes::run(&settings, *command).await),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Docker's other names, led to what they are names of.
 
-use crate::args::{Builders, Container, Containers, Image, Word};
+use crate::args::{Builders, Container, Containers, Image, Later, Word};
 use crate::settings::Settings;
 use crate::{image, standalone, system};
 use std::process::ExitCode;
@@ -8,8 +8,8 @@ use std::process::ExitCode;
 /// Runs the command that the word stands for.
 pub(crate) async fn run(settings: Settings, word: Word) -> anyhow::Result<ExitCode> {
     let command = match word {
-        Word::Container(command) => return container(settings, *command).await,
-        Word::System(command) => return done(system::run(settings, command).await),
+        Word::Container(Later(command)) => return container(settings, *command).await,
+        Word::System(Later(command)) => return done(system::run(settings, *command).await),
         Word::Info(arguments) => return done(system::info::run(&settings, &arguments).await),
         Word::Version(arguments) => return done(system::version::run(&settings, &arguments)),
         Word::Images(arguments) => Image::Ls(arguments),

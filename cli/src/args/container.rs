@@ -1,6 +1,6 @@
 //! The command line of single containers (`knarr run` and its companions), named as Docker's.
 
-use super::{CreateOptions, Limits, Volume};
+use super::{CreateOptions, Later, Limits, Volume};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use std::path::PathBuf;
 pub(crate) enum Container {
     /// Run one container, with no daemon
     #[command(disable_help_flag = true)]
-    Run(Box<Run>),
+    Run(Later<Run>),
     /// Make a container without starting it
     #[command(disable_help_flag = true)]
-    Create(Box<CreateOptions>),
+    Create(Later<CreateOptions>),
     /// Start containers that were made or have ended
     Start(Start),
     /// Stop containers and start them again
@@ -72,7 +72,7 @@ pub(crate) enum Container {
     /// Show what running containers use
     Stats(Stats),
     /// Change the limits of containers
-    Update(Box<Update>),
+    Update(Later<Update>),
     /// Copy files between a container and this machine (CONTAINER:PATH, or - for a tar stream)
     Cp(Cp),
     /// Print which files a container has added (A), changed (C) or deleted (D)
@@ -95,7 +95,7 @@ pub(crate) enum Container {
     Rm(Rm),
     /// Make, list and remove named volumes
     #[command(subcommand)]
-    Volume(Volume),
+    Volume(Later<Volume>),
 }
 
 /// Options of `knarr run`.

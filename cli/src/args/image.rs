@@ -1,6 +1,6 @@
 //! The command line of `knarr image`.
 
-use super::{BuildLimits, Output, SameAnyway};
+use super::{BuildLimits, Later, Output, SameAnyway};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -34,7 +34,7 @@ pub(crate) enum Image {
     /// Make an image of a directory or tar archive
     Import(Import),
     /// Build an image from a Dockerfile
-    Build(Box<Build>),
+    Build(Later<Build>),
     /// Remove images that no container uses
     Prune(PruneImages),
     /// Print how an image came to be, the newest step first

@@ -1,6 +1,8 @@
 //! Docker's other names for what there is: `knarr images` is `knarr image ls`, `knarr container rm` is `knarr rm`.
 
-use super::{Build, Container, Events, History, Import, Load, Ls, Ps, Pull, Push, RmImages, Save, Tag};
+use super::{
+    Build, Container, Events, History, Import, Later, Load, Ls, Ps, Pull, Push, RmImages, Save, Tag,
+};
 use clap::{Args, Subcommand};
 
 /// Short names of image commands, and groups of commands.
@@ -17,7 +19,7 @@ pub(crate) enum Word {
     /// Give an image another name (image tag)
     Tag(Tag),
     /// Build an image from a Dockerfile (image build)
-    Build(Box<Build>),
+    Build(Later<Build>),
     /// Docker's other name of build (buildx build, builder build)
     #[command(subcommand, hide = true, alias = "builder")]
     Buildx(Builders),
@@ -31,10 +33,10 @@ pub(crate) enum Word {
     History(History),
     /// The commands about single containers
     #[command(subcommand)]
-    Container(Box<Containers>),
+    Container(Later<Containers>),
     /// What knarr takes on disk, and what it is on
     #[command(subcommand)]
-    System(System),
+    System(Later<System>),
     /// What this machine and its knarr are
     Info(Shown),
     /// Versions of knarr and of what it runs
@@ -46,7 +48,7 @@ pub(crate) enum Word {
 pub(crate) enum Builders {
     /// Build an image from a Dockerfile (image build)
     #[command(alias = "b")]
-    Build(Box<Build>),
+    Build(Later<Build>),
 }
 
 /// `knarr container`.
