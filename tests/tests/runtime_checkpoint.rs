@@ -353,19 +353,56 @@ fn mistakes_are_told_before_anything_is_frozen() {
     assert_eq!(bundle.status(), "running");
 }
 
-#[test]
-fn what_cannot_be_restored_is_not_taken_down() {
-    let mut bundle = Bundle::shell("sleep 1000");
+/// Where they begin outside, if inside they begin at 0.
+fn with_users(script: &str, first: u32) -> Bundle {
+    let mut bundle = Bundle::shell(script);
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(bundle.path(), open).unwrap();
     std::fs::create_dir_all(bundle.rootfs().join("dev/pts")).unwrap();
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    std::os::unix::fs::chown(bundle.rootfs(), Some(first), Some(first)).unwrap();
+    let map = json!([{"containerID": 0, "hostID": first, "size": 65536}]);
     bundle.config["linux"]["uidMappings"] = map.clone();
     bundle.config["linux"]["gidMappings"] = map;
     bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    bundle
+}
+
+#[test]
+fn a_container_with_users_of_its_own_goes_on() {
+    if !can_work("a_container_with_users_of_its_own_goes_on") {
+        return;
+    }
+    let bundle = with_users(COUNTER, 100_000);
+    start(&bundle);
+    until_beyond(&bundle, 3);
+    checkpoint(&bundle, &[]);
+    bundle.assert_gone();
+    let stopped_at = count(&bundle);
+    restore(&bundle, &[]);
+    until_beyond(&bundle, stopped_at);
+    let said =
+        bundle.call_with("exec", &[], &["sh", "-c", "id -u; cat /proc/1/uid_map /proc/self/uid_map"]).ok();
+    assert_eq!(said.split_whitespace().collect::<Vec<_>>().join(" "), "0 0 100000 65536 0 100000 65536");
+    bundle.call("delete", &["--force"]).ok();
+    bundle.assert_gone();
+}
+
+#[test]
+fn what_cannot_be_restored_is_not_taken_down() {
+    let owner = with_users("sleep 1000", 0);
+    owner.start();
+    let state: Value = serde_json::from_str(&owner.call("state", &[]).ok()).unwrap();
+    let mut bundle = with_users("sleep 1000", 0);
+    let linux = bundle.config["linux"].as_object_mut().unwrap();
+    linux.retain(|key, _| !key.ends_with("idMappings"));
+    for namespace in linux["namespaces"].as_array_mut().unwrap() {
+        if namespace["type"] == "user" {
+            namespace["path"] = format!("/proc/{}/ns/user", state["pid"]).into();
+        }
+    }
     bundle.start();
     let images = images(&bundle);
     let error = bundle.call("checkpoint", &["--image-path", images.to_str().unwrap()]).failed();
-    assert!(error.contains("checkpoint of a container with a user namespace"), "{error}");
+    assert!(error.contains("checkpoint of a container in a user namespace that it has joined"), "{error}");
     assert_eq!(bundle.status(), "running");
 }

@@ -160,12 +160,12 @@ fn dump(
 
 /// What criu would only fail at half way.
 fn check_namespaces(spec: &Spec) -> Result<()> {
-    let has = |kind| spec.linux.iter().any(|linux| linux.namespaces.iter().any(|one| one.kind == kind));
-    if !has(NamespaceKind::Mount) {
+    let all = || spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    if !all().any(|one| one.kind == NamespaceKind::Mount) {
         return Err(Error::unsupported("checkpoint of a container without a mount namespace"));
     }
-    if has(NamespaceKind::User) {
-        return Err(Error::unsupported("checkpoint of a container with a user namespace"));
+    if all().any(|one| one.kind == NamespaceKind::User && !one.path.is_empty()) {
+        return Err(Error::unsupported("checkpoint of a container in a user namespace that it has joined"));
     }
     Ok(())
 }

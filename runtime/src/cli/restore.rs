@@ -12,6 +12,7 @@ use crate::container::Container;
 use crate::criu::message::Sort;
 use crate::criu::options::{self, Directories, Flags, Subject};
 use crate::criu::places::{self, Bound};
+use crate::criu::readers;
 use crate::criu::service::{Listener, Service};
 use crate::error::{Context, Error, Kind, Result};
 use crate::mounts::Propagation;
@@ -145,6 +146,9 @@ impl Job<'_> {
         console: Option<OwnedFd>,
         arguments: &Arguments,
     ) -> Result<Child> {
+        if let Some(group) = self.bundle.spec.linux.as_ref().and_then(readers::group) {
+            readers::admit(self.images, group)?;
+        }
         let (inherited, named) = self.inherited()?;
         let subject = Subject { spec: &self.bundle.spec, cgroups: &self.plan.cgroups, binds };
         let options = options::restore(self.flags, self.directories, &subject, root, &named)?;

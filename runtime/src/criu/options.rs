@@ -4,8 +4,9 @@ use super::message::Fields;
 use super::places::Bound;
 use crate::cgroups::Cgroups;
 use crate::error::{Error, Result};
+use crate::plan::rootfs::default_devices;
 use crate::safe_path::clean;
-use crate::spec::{Mount, NamespaceKind, Spec};
+use crate::spec::{Linux, Mount, NamespaceKind, Spec};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
@@ -219,8 +220,8 @@ pub(crate) fn restore(
     if !linux.masked_paths.is_empty() {
         external(&mut fields, "/dev/null", "/dev/null");
     }
-    for device in &linux.devices {
-        external(&mut fields, &device.path, &device.path);
+    for device in devices(&linux) {
+        external(&mut fields, &device, &device);
     }
     for directory in &subject.cgroups.directories {
         cgroup_root(&mut fields, directory);
@@ -294,8 +295,16 @@ fn external(fields: &mut Fields, inside: &str, outside: &str) {
 fn outside(subject: &Subject<'_>) -> Vec<String> {
     let binds = subject.binds.iter().map(|bound| text(&bound.inside));
     let cgroups = cgroup_binds(subject).into_iter().map(|(inside, _)| inside);
-    let devices = subject.spec.linux.iter().flat_map(|linux| linux.devices.iter().map(|d| d.path.clone()));
+    let devices = subject.spec.linux.iter().flat_map(devices);
     binds.chain(cgroups).chain(devices).collect()
+}
+
+/// Devices that may be mounts of the host's: with users of its own a container can have no nodes, and the nodes that every
+/// container has are mounts too.
+fn devices(linux: &Linux) -> Vec<String> {
+    let users = linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User);
+    let given = linux.devices.iter().map(|device| device.path.clone());
+    given.chain(default_devices().filter(|_| users)).collect()
 }
 
 fn text(path: &Path) -> String {

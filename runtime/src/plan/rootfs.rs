@@ -14,6 +14,11 @@ use std::path::{Path, PathBuf};
 const DEFAULT_DEVICES: &[(&str, u32, u32)] =
     &[("null", 1, 3), ("random", 1, 8), ("full", 1, 7), ("tty", 5, 0), ("zero", 1, 5), ("urandom", 1, 9)];
 
+/// Where those are.
+pub(crate) fn default_devices() -> impl Iterator<Item = String> {
+    DEFAULT_DEVICES.iter().map(|(name, ..)| format!("/dev/{name}"))
+}
+
 /// Links every container has. They point into the container's own procfs.
 const LINKS: &[(&str, &str)] = &[
     ("/dev/fd", "/proc/self/fd"),
