@@ -5,6 +5,7 @@ mod container;
 mod create;
 mod finer;
 mod image;
+mod manifest;
 mod networking;
 mod volume;
 mod words;
@@ -14,6 +15,7 @@ pub(crate) use container::*;
 pub(crate) use create::*;
 pub(crate) use finer::*;
 pub(crate) use image::*;
+pub(crate) use manifest::*;
 pub(crate) use networking::*;
 pub(crate) use volume::*;
 pub(crate) use words::*;
@@ -79,6 +81,9 @@ pub(crate) enum Command {
     Image(Image),
     #[command(flatten)]
     Word(Word),
+    /// Make and send lists of manifests, by which one name stands for images of several platforms
+    #[command(subcommand)]
+    Manifest(Manifests),
     /// Authenticate to a registry
     Login(Login),
     /// Forget the credentials for a registry

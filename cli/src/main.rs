@@ -15,6 +15,7 @@ mod inspection;
 mod instance;
 mod logging;
 mod login;
+mod manifest;
 mod moment;
 mod output;
 mod print_config;
@@ -89,6 +90,7 @@ async fn dispatch(command: Command, settings: settings::Settings) -> anyhow::Res
         Command::Agent(arguments) => done(at_rest::beside(agent_command::run(settings, arguments)).await),
         Command::Engine(arguments) => done(at_rest::beside(engine_command::run(settings, arguments)).await),
         Command::Image(command) => done(image::run(settings, command).await),
+        Command::Manifest(command) => done(manifest::run(&settings, command).await),
         Command::Login(arguments) => done(login::run(&settings, arguments).await),
         Command::Logout { server } => done(login::forget(server).await),
         Command::Container(command) => standalone::dispatch(settings, command).await,
