@@ -6,6 +6,7 @@ mod create;
 mod finer;
 mod image;
 mod later;
+mod manifest;
 mod networking;
 mod volume;
 mod words;
@@ -16,6 +17,7 @@ pub(crate) use create::*;
 pub(crate) use finer::*;
 pub(crate) use image::*;
 pub(crate) use later::*;
+pub(crate) use manifest::*;
 pub(crate) use networking::*;
 pub(crate) use volume::*;
 pub(crate) use words::*;
@@ -81,6 +83,9 @@ pub(crate) enum Command {
     Image(Later<Image>),
     #[command(flatten)]
     Word(Word),
+    /// Make and send lists of manifests, by which one name stands for images of several platforms
+    #[command(subcommand)]
+    Manifest(Later<Manifests>),
     /// Authenticate to a registry
     Login(Login),
     /// Forget the credentials for a registry

@@ -15,6 +15,7 @@ mod inspection;
 mod instance;
 mod logging;
 mod login;
+mod manifest;
 mod moment;
 mod output;
 mod print_config;
@@ -93,6 +94,7 @@ async fn dispatch(command: Command, settings: settings::Settings) -> anyhow::Res
         }
         Command::Engine(arguments) => done(at_rest::beside(engine_command::run(settings, arguments)).await),
         Command::Image(Later(command)) => done(image::run(settings, *command).await),
+        Command::Manifest(Later(command)) => done(manifest::run(&settings, *command).await),
         Command::Login(arguments) => done(login::run(&settings, arguments).await),
         Command::Logout { server } => done(login::forget(server).await),
         Command::Container(command) => standalone::dispatch(settings, command).await,

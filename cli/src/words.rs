@@ -18,6 +18,7 @@ pub(crate) async fn run(settings: Settings, word: Word) -> anyhow::Result<ExitCo
         Word::Rmi(arguments) => Image::Rm(arguments),
         Word::Tag(arguments) => Image::Tag(arguments),
         Word::Build(arguments) | Word::Buildx(Builders::Build(arguments)) => Image::Build(arguments),
+        Word::Buildx(Builders::Prune(_)) => return done(image::prune::builds(&settings)),
         Word::Save(arguments) => Image::Save(arguments),
         Word::Load(arguments) => Image::Load(arguments),
         Word::Import(arguments) => Image::Import(arguments),

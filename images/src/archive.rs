@@ -6,9 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
+mod layout;
 mod load;
 mod save;
 
+pub(crate) use layout::load_layout;
 pub(crate) use load::load;
 pub(crate) use save::save;
 

@@ -212,10 +212,14 @@ pub(crate) fn build(
     job::Job::new(parts, build, runner, listener)?.run()
 }
 
-/// Drops all results of steps, and the contents of cache mounts.
-pub(crate) fn forget(parts: &Parts) -> Result<()> {
+/// Drops all results of steps, and the contents of cache mounts. Answers how many bytes that gave back.
+pub(crate) fn forget(parts: &Parts) -> Result<u64> {
+    let mounts = parts.root.join("build/mounts");
     cache::Cache::open(&parts.root)?.forget(true)?;
-    crate::layer::removal::remove_path(&parts.root.join("build/mounts"))
+    let kept = crate::snapshot::usage::usage_of(&mounts).map_or(0, |(bytes, _)| bytes);
+    crate::layer::removal::remove_path(&mounts)?;
+    let ((), collected) = parts.update_and_collect(|_| Ok(()))?;
+    Ok(kept + collected.bytes)
 }
 
 fn platform_text(platform: &Platform) -> String {

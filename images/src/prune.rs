@@ -6,16 +6,18 @@ use crate::digest::Digest;
 use crate::error::Result;
 use crate::image::Image;
 use crate::store::parts::Parts;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Which images go. Pinned images and images under a snapshot always stay.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prune {
     /// Also images that still have a name; else only those without one.
     pub all: bool,
     /// Only images not pulled or used for this long.
     pub unused_for: Option<Duration>,
+    /// Only images with these ids.
+    pub only: Option<BTreeSet<String>>,
 }
 
 /// What went.
@@ -41,6 +43,7 @@ pub(crate) fn prune(parts: &Parts, options: &Prune) -> Result<Pruned> {
         let gone: Vec<Image> = catalog
             .images
             .iter()
+            .filter(|(id, _)| options.only.as_ref().is_none_or(|only| only.contains(id.as_str())))
             .filter(|(_, record)| goes(record))
             .map(|(id, record)| record.image(id))
             .collect();
@@ -73,8 +76,8 @@ mod tests {
             digests: Default::default(),
             signatures: Vec::new(),
         };
-        let all = Prune { all: true, unused_for: None };
-        let old = Prune { all: true, unused_for: Some(Duration::from_secs(60)) };
+        let all = Prune { all: true, ..Prune::default() };
+        let old = Prune { all: true, unused_for: Some(Duration::from_secs(60)), ..Prune::default() };
         let used = HashSet::from([Digest::of(b"top")]);
         let none = HashSet::new();
         let hour = Duration::from_secs(3600);

@@ -19,7 +19,7 @@ use crate::platform::Platform;
 use crate::policy::signature::Signature;
 use crate::reference::Reference;
 use crate::registry::client::RegistryClient;
-use crate::registry::download::download;
+use crate::registry::download::{document, download};
 use crate::registry::{Registry, Resolved};
 use crate::snapshot::layers::Stage;
 use crate::store::parts::Parts;
@@ -176,16 +176,8 @@ impl Work {
         if let Some(bytes) = stored.await? {
             return Ok(bytes);
         }
-        let collected = std::sync::Mutex::new(Vec::new());
-        let keep = |bytes: Bytes| {
-            collected.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend_from_slice(&bytes);
-            std::future::ready(Ok(()))
-        };
         let patience = self.parts.transport.patience();
-        download(self.registry.as_ref(), &self.reference, descriptor, 0, patience, keep).await?;
-        let bytes = Bytes::from(collected.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
-        descriptor.digest.verify(&Digest::of(&bytes), "config")?;
-        Ok(bytes)
+        document(self.registry.as_ref(), &self.reference, descriptor, "config", patience).await
     }
 
     /// The layers that are there, whole, in the store; nobody takes them away while the lease stands.

@@ -4,7 +4,7 @@
 //! line beside a running agent). Nothing is listed that is not whole on disk. Methods that are not `async` block on
 //! the disk: call them from a thread that may.
 
-use crate::archive::{Format, load, save};
+use crate::archive::{Format, load, load_layout, save};
 use crate::build::runner::Runner;
 use crate::build::{Build, Listener};
 use crate::catalog::Catalog;
@@ -23,6 +23,7 @@ use crate::options::Options;
 use crate::platform::Platform;
 use crate::prune::{Prune, Pruned, prune};
 use crate::reference::Reference;
+use crate::remote::Remote;
 use crate::snapshot::Access;
 use crate::written;
 use parts::Parts;
@@ -250,8 +251,8 @@ impl ImageStore {
         crate::build::build(&self.inner, build, runner, listener)
     }
 
-    /// Forgets what builds keep to be faster next time; the layers go with the next collection.
-    pub fn forget_builds(&self) -> Result<()> {
+    /// Forgets what builds keep to be faster next time. Answers how many bytes that gave back.
+    pub fn forget_builds(&self) -> Result<u64> {
         crate::build::forget(&self.inner)
     }
 
@@ -288,6 +289,22 @@ impl ImageStore {
         crate::push::copy(self.inner.clone(), from, to).await
     }
 
+    /// What a name stands for in its registry, as documents.
+    pub async fn look(&self, name: &str, credentials: Option<Credentials>) -> Result<Remote> {
+        crate::remote::look(self.inner.clone(), name, credentials).await
+    }
+
+    /// Sends an index of manifests that the repository has. Answers its digest.
+    pub async fn put_index(
+        &self,
+        name: &str,
+        media_type: &str,
+        text: String,
+        credentials: Option<Credentials>,
+    ) -> Result<String> {
+        crate::remote::put_index(self.inner.clone(), name, media_type, text, credentials).await
+    }
+
     /// Tags of a repository in its registry.
     pub async fn list_tags(&self, name: &str, credentials: Option<Credentials>) -> Result<Vec<String>> {
         use crate::registry::Registry;
@@ -318,9 +335,15 @@ impl ImageStore {
     }
 
     /// Reads an archive of either format, plain or compressed, and answers the images that were in it, under the
-    /// names that they had there.
-    pub fn load(&self, reader: &mut dyn std::io::Read) -> Result<Vec<Image>> {
-        load(&self.inner, reader)
+    /// names that they had there; only those for a platform, where one is named.
+    pub fn load(&self, reader: &mut dyn std::io::Read, platform: Option<&Platform>) -> Result<Vec<Image>> {
+        load(&self.inner, reader, platform)
+    }
+
+    /// Reads one image out of a directory in the OCI image layout: by its tag or digest there; else `latest`, or the only
+    /// one. It has no name here.
+    pub fn load_layout(&self, directory: &Path, wanted: Option<&str>, platform: &Platform) -> Result<Image> {
+        load_layout(&self.inner, directory, wanted, platform)
     }
 
     /// Removes images that nobody uses, and whatever nothing refers to any more.

@@ -165,7 +165,9 @@ fn the_life_of_a_container_in_the_background() {
     assert!(lab.0.knarr(&["inspect", c]).failed().contains(&format!("No such object: {c}")));
     let missing = lab.0.knarr(&["container", "inspect", c]).failed();
     assert!(missing.contains(&format!("No such container: {c}")), "{missing}");
-    assert_eq!(lab.knarr(&["rm", "-f", c]), format!("{c}\n"), "gone is what was wanted");
+    let gone = lab.0.knarr(&["rm", "-f", c]);
+    assert_eq!((gone.code, gone.out.as_str()), (0, ""), "gone is what was wanted");
+    assert_eq!(gone.err, format!("knarr: No such container: {c}\n"));
 }
 
 #[test]

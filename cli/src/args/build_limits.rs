@@ -19,6 +19,14 @@ pub(crate) struct BuildLimits {
     pub(crate) share: Share,
 }
 
+/// Docker's older kind of signatures, which nobody asks for here: what has to be signed is said in the policy.
+#[derive(Debug, Args)]
+#[allow(dead_code)]
+pub(crate) struct NotaryTrust {
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    disable_content_trust: Option<String>,
+}
+
 /// What docker users write, and what is so here in any case: nobody asks for it.
 #[derive(Debug, Args)]
 #[allow(dead_code)]

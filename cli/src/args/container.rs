@@ -344,6 +344,9 @@ pub(crate) struct Exec {
     /// With all capabilities
     #[arg(long)]
     pub(crate) privileged: bool,
+    /// Keys that end this command, and with it the process
+    #[arg(long, value_name = "KEYS")]
+    pub(crate) detach_keys: Option<String>,
     #[allow(missing_docs)]
     pub(crate) name: String,
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]

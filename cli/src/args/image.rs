@@ -1,6 +1,6 @@
 //! The command line of `knarr image`.
 
-use super::{BuildLimits, Later, Output, SameAnyway};
+use super::{BuildLimits, Later, NotaryTrust, Output, SameAnyway};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -79,6 +79,8 @@ pub(crate) struct Pull {
     pub(crate) platform: Option<String>,
     #[arg(long, value_enum, default_value = "text")]
     pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) trust: NotaryTrust,
     #[allow(missing_docs)]
     pub(crate) name: String,
 }
@@ -94,6 +96,8 @@ pub(crate) struct Push {
     /// It has to be for this one: os/architecture[/variant]
     #[arg(long)]
     pub(crate) platform: Option<String>,
+    #[command(flatten)]
+    pub(crate) trust: NotaryTrust,
     #[allow(missing_docs)]
     pub(crate) name: String,
     /// Under another name
@@ -131,6 +135,9 @@ pub(crate) struct InspectImages {
     /// json, or a template such as '{{.Config.Cmd}}'
     #[arg(short, long, value_name = "TEMPLATE")]
     pub(crate) format: Option<String>,
+    /// It has to be for this one: os/architecture[/variant]
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) names: Vec<String>,
 }
@@ -179,9 +186,9 @@ pub(crate) struct PruneImages {
     /// Only those not pulled or used for so long: 30m, 72h, 7d
     #[arg(long, value_name = "DURATION")]
     pub(crate) until: Option<String>,
-    /// until=DURATION, as Docker spells it
-    #[arg(long, value_name = "until=DURATION", conflicts_with = "until")]
-    pub(crate) filter: Option<String>,
+    /// until=DURATION, dangling=BOOL, label=NAME[=VALUE], label!=NAME[=VALUE]
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
     /// Nothing is asked for here, so this changes nothing
     #[arg(short, long)]
     pub(crate) force: bool,
@@ -292,7 +299,7 @@ pub(crate) struct Build {
     /// For RUN --mount=type=ssh: an agent's socket [default: $SSH_AUTH_SOCK]
     #[arg(long, value_name = "default|ID[=SOCKET]", num_args = 0..=1, default_missing_value = "default")]
     pub(crate) ssh: Vec<String>,
-    /// Another name for FROM and --from: a directory, or docker-image://NAME
+    /// Another name for FROM and --from: a directory, docker-image://NAME, or oci-layout://DIRECTORY[:TAG][@DIGEST]
     #[arg(long, value_name = "NAME=PLACE")]
     pub(crate) build_context: Vec<String>,
     /// A line of the /etc/hosts of RUN (NAME:IP)

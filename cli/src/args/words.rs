@@ -49,6 +49,24 @@ pub(crate) enum Builders {
     /// Build an image from a Dockerfile (image build)
     #[command(alias = "b")]
     Build(Later<Build>),
+    /// Forget what builds keep to be faster next time
+    Prune(PruneBuilds),
+}
+
+/// What builds keep is of use together, so it goes together.
+#[derive(Debug, Args)]
+#[allow(dead_code)]
+pub(crate) struct PruneBuilds {
+    /// It all goes anyway
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Nothing is asked for here, so this changes nothing
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    #[arg(short, long, hide = true)]
+    pub(crate) verbose: bool,
+    #[arg(long, hide = true)]
+    pub(crate) builder: Option<String>,
 }
 
 /// `knarr container`.

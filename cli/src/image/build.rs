@@ -31,7 +31,7 @@ pub(crate) async fn run(
     if arguments.push && arguments.tag.is_empty() {
         bail!("tag is needed when pushing to registry");
     }
-    let request = build_request::of(&arguments, aside.path())?;
+    let request = build_request::of(store, &arguments, aside.path())?;
     if let Some(platforms) = several(&request)? {
         return for_several(settings, store, &arguments, (&request, &outputs), &platforms).await;
     }

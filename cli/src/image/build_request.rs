@@ -3,7 +3,7 @@
 use crate::args::{Build as Arguments, BuildLimits};
 use crate::standalone::plan::{limits::ulimit, sizes};
 use anyhow::{Context, anyhow, bail, ensure};
-use knarr_images::{BuildContext, BuildRequest, Files, Network, RunLimits};
+use knarr_images::{BuildContext, BuildRequest, Files, Image, ImageStore, Network, Platform, RunLimits};
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,7 +11,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// Reads everything that a build needs; `aside` is an empty directory for a context that comes as an archive.
-pub(super) fn of(arguments: &Arguments, aside: &Path) -> anyhow::Result<BuildRequest> {
+pub(super) fn of(store: &ImageStore, arguments: &Arguments, aside: &Path) -> anyhow::Result<BuildRequest> {
     let from_stdin = arguments.context == Path::new("-");
     let context = if from_stdin { aside.to_owned() } else { arguments.context.clone() };
     check_context(&context)?;
@@ -45,7 +45,7 @@ pub(super) fn of(arguments: &Arguments, aside: &Path) -> anyhow::Result<BuildReq
         contexts: arguments
             .build_context
             .iter()
-            .map(|text| context_of(text))
+            .map(|text| context_of(text, |place| layout(store, place, arguments.platform.as_deref())))
             .collect::<anyhow::Result<_>>()?,
         hosts: arguments.add_host.iter().map(|text| host(text)).collect::<anyhow::Result<_>>()?,
         no_cache_stages: arguments.no_cache_filter.iter().map(|name| name.to_ascii_lowercase()).collect(),
@@ -65,7 +65,7 @@ pub(super) fn of(arguments: &Arguments, aside: &Path) -> anyhow::Result<BuildReq
             other => bail!("--network {other}: not known; host or none"),
         },
         source_date_epoch: epoch
-            .map(|text| text.parse().with_context(|| format!("SOURCE_DATE_EPOCH {text:?}: not seconds")))
+            .map(|text| text.parse().map_err(|_| anyhow!("invalid SOURCE_DATE_EPOCH: {text}")))
             .transpose()?,
     })
 }
@@ -233,16 +233,38 @@ fn agent(text: &str) -> anyhow::Result<(String, PathBuf)> {
     Ok((id.to_owned(), path))
 }
 
-/// `NAME=DIRECTORY`, `NAME=docker-image://IMAGE`.
-fn context_of(text: &str) -> anyhow::Result<(String, BuildContext)> {
+/// `NAME=DIRECTORY`, `NAME=docker-image://IMAGE`, `NAME=oci-layout://DIRECTORY[:TAG][@DIGEST]`.
+fn context_of(
+    text: &str,
+    layout: impl FnOnce(&str) -> anyhow::Result<Image>,
+) -> anyhow::Result<(String, BuildContext)> {
     let (name, place) =
         text.split_once('=').with_context(|| format!("invalid context value: {text}, expected key=value"))?;
     if let Some(image) = place.strip_prefix("docker-image:") {
         let image = image.trim_start_matches('/');
         return Ok((name.to_owned(), BuildContext::Image(image.to_owned())));
     }
+    if let Some(place) = place.strip_prefix("oci-layout:") {
+        let image = layout(place.strip_prefix("//").unwrap_or(place));
+        let image = image.with_context(|| format!("--build-context {text}"))?;
+        return Ok((name.to_owned(), BuildContext::Image(image.id)));
+    }
     check_context(Path::new(place)).with_context(|| format!("--build-context {text}"))?;
     Ok((name.to_owned(), BuildContext::Directory(std::path::absolute(place)?)))
+}
+
+/// Takes the image in. A tag has neither a slash nor a colon.
+fn layout(store: &ImageStore, place: &str, platform: Option<&str>) -> anyhow::Result<Image> {
+    let (rest, digest) = place.split_once('@').map_or((place, None), |(rest, digest)| (rest, Some(digest)));
+    let (directory, tag) = match rest.rsplit_once(':') {
+        Some((directory, tag)) if !tag.contains('/') => (directory, Some(tag)),
+        _ => (rest, None),
+    };
+    let platform = match platform {
+        Some(text) if !text.contains(',') => Platform::parse(text)?,
+        _ => Platform::host(),
+    };
+    Ok(store.load_layout(Path::new(directory), digest.or(tag), &platform)?)
 }
 
 /// `NAME:IP` or `NAME=IP`.
@@ -281,10 +303,14 @@ mod tests {
 
     #[test]
     fn names_and_hosts() {
+        let context_of = |text| context_of(text, |place| bail!("no layout {place}"));
         let (name, place) = context_of("base=docker-image://alpine:3").unwrap();
         assert_eq!((name.as_str(), place), ("base", BuildContext::Image("alpine:3".into())));
         assert_eq!(context_of("src=/").unwrap().1, BuildContext::Directory("/".into()));
         assert!(context_of("src").is_err() && context_of("src=/no/such/place").is_err());
+        assert!(
+            format!("{:#}", context_of("a=oci-layout:///b:c@d").unwrap_err()).contains("no layout /b:c@d")
+        );
         assert_eq!(host("a:1.2.3.4").unwrap(), ("a".into(), "1.2.3.4".into()));
         assert_eq!(host("a=[::1]").unwrap(), ("a".into(), "::1".into()));
         assert!(host("a").is_err() && host("a:b").is_err() && host(":1.2.3.4").is_err());

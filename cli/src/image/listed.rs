@@ -31,6 +31,12 @@ impl Listed {
         })
     }
 
+    /// `NAME`, or `NAME=VALUE`.
+    pub(crate) fn has_label(&self, text: &str) -> bool {
+        let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+        self.labels[name].as_str().is_some_and(|known| value.is_none_or(|value| value == known))
+    }
+
     /// A row for each name of it.
     pub(crate) fn rows(&self, look: &Look) -> Vec<Value> {
         let mut rows = Vec::new();
@@ -147,11 +153,7 @@ impl Look {
             listed.retain(|listed| listed.image.tags.is_empty() == wanted);
         }
         for text in self.values("label") {
-            let (name, value) =
-                text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
-            listed.retain(|listed| {
-                listed.labels[name].as_str().is_some_and(|known| value.is_none_or(|value| value == known))
-            });
+            listed.retain(|listed| listed.has_label(text));
         }
         Ok(())
     }

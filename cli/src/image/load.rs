@@ -5,19 +5,19 @@ use crate::args::Load;
 use crate::events::Journal;
 use crate::output;
 use anyhow::Context;
-use knarr_images::ImageStore;
+use knarr_images::{ImageStore, Platform};
 
 /// Reads a file or stdin and prints what was in it.
 pub(crate) fn run(store: &ImageStore, journal: &Journal, arguments: &Load) -> anyhow::Result<()> {
+    let platform = arguments.platform.as_deref().map(Platform::parse).transpose()?;
     let images = match &arguments.input {
-        None => store.load(&mut std::io::stdin().lock())?,
+        None => store.load(&mut std::io::stdin().lock(), platform.as_ref())?,
         Some(file) => {
             let mut opened = std::fs::File::open(file).with_context(|| format!("open {}", file.display()))?;
-            store.load(&mut opened)?
+            store.load(&mut opened, platform.as_ref())?
         }
     };
     for image in images {
-        super::expect_platform(store, &image, &image.id, arguments.platform.as_deref())?;
         journal.image("load", &image.id, &image.id);
         if image.tags.is_empty() {
             output::line(&format!("Loaded image ID: {}", image.id));

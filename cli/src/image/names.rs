@@ -13,6 +13,12 @@ pub(crate) fn short(name: &str) -> &str {
     rest.strip_prefix("library/").filter(|rest| !rest.contains('/')).unwrap_or(rest)
 }
 
+/// The short name without its tag.
+pub(crate) fn repository(name: &str) -> anyhow::Result<String> {
+    let whole = whole(name)?;
+    Ok(split(short(&whole)).0.to_owned())
+}
+
 /// `NAME:TAG` or `NAME@DIGEST` in its two parts.
 pub(crate) fn split(name: &str) -> (&str, &str) {
     if let Some(parts) = name.split_once('@') {

@@ -1,10 +1,14 @@
 //! `knarr image prune`: images that no container uses.
 
+use super::listed::{self, parsed_bool};
 use super::names;
 use crate::args::PruneImages;
 use crate::events::Journal;
+use crate::moment::moment;
 use crate::output;
+use crate::settings::Settings;
 use anyhow::{Context, bail};
+use jiff::Timestamp;
 use knarr_images::{ImageStore, Prune, Pruned};
 use std::time::Duration;
 
@@ -16,23 +20,24 @@ pub(crate) fn run(store: &ImageStore, journal: &Journal, arguments: &PruneImages
     Ok(())
 }
 
+/// Forgets what builds keep and says how much that gave back.
+pub(crate) fn builds(settings: &Settings) -> anyhow::Result<()> {
+    let freed = super::open(settings)?.forget_builds()?;
+    output::line(&format!("Total reclaimed space: {}", output::size(freed)));
+    Ok(())
+}
+
 /// Removes them and prints which.
 pub(crate) fn prune(
     store: &ImageStore,
     journal: &Journal,
     arguments: &PruneImages,
 ) -> anyhow::Result<Pruned> {
-    let (all, until) = (arguments.all, arguments.until.as_deref());
-    let filter = arguments
-        .filter
-        .as_deref()
-        .map(|text| text.strip_prefix("until=").with_context(|| format!("--filter {text}: until=DURATION")))
-        .transpose()?;
-    let unused_for = until.or(filter).map(duration).transpose()?;
-    if all && unused_for.is_none() {
-        store.forget_builds()?;
-    }
-    let pruned = store.prune(&Prune { all, unused_for })?;
+    let wanted = wanted(store, arguments)?;
+    let everything = wanted == Prune { all: true, ..Prune::default() };
+    let forgotten = if everything { store.forget_builds()? } else { 0 };
+    let mut pruned = store.prune(&wanted)?;
+    pruned.bytes += forgotten;
     if !pruned.images.is_empty() {
         output::line("Deleted Images:");
     }
@@ -48,6 +53,40 @@ pub(crate) fn prune(
         output::line("");
     }
     Ok(pruned)
+}
+
+/// Every filter has to hold; `until` is about the last use here, which is what makes an image old.
+fn wanted(store: &ImageStore, arguments: &PruneImages) -> anyhow::Result<Prune> {
+    let mut wanted = Prune { all: arguments.all, ..Prune::default() };
+    wanted.unused_for = arguments.until.as_deref().map(duration).transpose()?;
+    let mut labels = Vec::new();
+    for text in &arguments.filter {
+        let (key, value) =
+            text.split_once('=').context("invalid argument: bad format of filter (expected name=value)")?;
+        match key {
+            "until" => {
+                wanted.unused_for = Some(duration(value).or_else(|wrong| age(value).map_err(|_| wrong))?)
+            }
+            "dangling" => {
+                let dangling = parsed_bool(value);
+                wanted.all |= !dangling.with_context(|| format!("invalid filter '{text}'"))?;
+            }
+            "label" | "label!" => labels.push((value, key == "label")),
+            _ => bail!("invalid filter '{key}'"),
+        }
+    }
+    if !labels.is_empty() {
+        let mut listed = listed::all(store)?;
+        listed.retain(|one| labels.iter().all(|(label, has)| one.has_label(label) == *has));
+        wanted.only = Some(listed.into_iter().map(|one| one.image.id).collect());
+    }
+    Ok(wanted)
+}
+
+/// How long ago a time was.
+fn age(text: &str) -> anyhow::Result<Duration> {
+    let now = Timestamp::now();
+    Ok(now.duration_since(moment(text, now)?).try_into()?)
 }
 
 /// `1h30m`, `72h`, `7d`: numbers with s, m, h or d.

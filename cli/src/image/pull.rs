@@ -58,9 +58,8 @@ pub(crate) async fn pull(
     platform: Option<String>,
     quiet: bool,
 ) -> anyhow::Result<Image> {
-    let (sender, shown) = progress::show();
-    let sender = (!quiet).then_some(sender);
-    let pull = Pull { reference: name.to_owned(), credentials: None, platform, progress: sender };
+    let (sender, shown) = progress::show(quiet);
+    let pull = Pull { reference: name.to_owned(), credentials: None, platform, progress: Some(sender) };
     let image = store.pull(pull).await;
     shown.await?;
     let image = image?;

@@ -12,7 +12,9 @@ pub(crate) async fn run(store: &ImageStore, journal: &Journal, arguments: Push) 
     if arguments.all_tags {
         return every_tag(store, journal, &arguments).await;
     }
-    let image = super::find(store, &arguments.name)?;
+    let Some(image) = store.find(&arguments.name)? else {
+        bail!("An image does not exist locally with the tag: {}", names::repository(&arguments.name)?);
+    };
     super::expect_platform(store, &image, &arguments.name, arguments.platform.as_deref())?;
     let name = arguments.target.as_deref().unwrap_or(&arguments.name);
     one(store, journal, &image, name, arguments.quiet).await
@@ -65,9 +67,8 @@ pub(crate) async fn push(
     name: &str,
     quiet: bool,
 ) -> anyhow::Result<String> {
-    let (sender, shown) = progress::show();
-    let sender = (!quiet).then_some(sender);
-    let digest = store.push(image, name, None, sender).await;
+    let (sender, shown) = progress::show(quiet);
+    let digest = store.push(image, name, None, Some(sender)).await;
     shown.await?;
     let digest = digest?;
     let full = familiar(name);

@@ -21,6 +21,7 @@ pub(crate) async fn run(settings: Settings, arguments: Exec) -> anyhow::Result<E
         bail!("container {} is paused, unpause the container before exec", arguments.name);
     }
     let detach = arguments.detach;
+    let keys = terminal::keys(arguments.detach_keys.as_deref().unwrap_or_default())?;
     terminal::check(arguments.interactive && arguments.tty && !detach)?;
     let _raw = if arguments.tty && !detach { terminal::RawMode::enter()? } else { None };
     let options = ExecOptions {
@@ -45,7 +46,7 @@ pub(crate) async fn run(settings: Settings, arguments: Exec) -> anyhow::Result<E
     match place.engine.exec_with(&container.id, options).await {
         Ok(session) => {
             place.tell_of(&container, &format!("exec_start: {words}"), std::slice::from_ref(&id));
-            let code = serve(&place, session).await?;
+            let Some(code) = serve(&place, session, keys).await? else { bail!("read escape sequence") };
             place.tell_of(&container, "exec_die", &[id, ("exitCode", code.to_string())]);
             Ok(ExitCode::from(code))
         }
@@ -53,9 +54,11 @@ pub(crate) async fn run(settings: Settings, arguments: Exec) -> anyhow::Result<E
     }
 }
 
-async fn serve(place: &Standalone, mut session: ExecSession) -> anyhow::Result<u8> {
+/// Its exit status; none where the keys were typed.
+async fn serve(place: &Standalone, mut session: ExecSession, keys: Vec<u8>) -> anyhow::Result<Option<u8>> {
+    let (leave, mut left) = oneshot::channel();
     if let Some(stdin) = session.stdin.take() {
-        tokio::spawn(feed(stdin));
+        tokio::spawn(feed(stdin, keys, leave));
     }
     let stdout = tokio::spawn(copy(session.stdout.try_clone()?, tokio::io::stdout()));
     let stderr = session.stderr.take().map(|stderr| tokio::spawn(copy(stderr, tokio::io::stderr())));
@@ -64,6 +67,7 @@ async fn serve(place: &Standalone, mut session: ExecSession) -> anyhow::Result<u
     let exit = loop {
         tokio::select! {
             exit = &mut session.exit => break exit,
+            Ok(()) = &mut left => return Ok(None),
             Some((columns, rows)) = changed.recv() => place.engine.resize_exec(&session, columns, rows)?,
         }
     };
@@ -73,14 +77,12 @@ async fn serve(place: &Standalone, mut session: ExecSession) -> anyhow::Result<u
         stderr.await??;
     }
     let exit = exit?.map_err(|error| anyhow!(error))?;
-    Ok(exit.code.clamp(0, 255) as u8)
+    Ok(Some(exit.code.clamp(0, 255) as u8))
 }
 
-async fn feed(stdin: OwnedFd) -> anyhow::Result<()> {
-    let (keys, mut typed) = channel(4);
-    // Nobody leaves an exec: it dies with its session.
-    let (stay, _never) = oneshot::channel();
-    terminal::forward_stdin(keys, Vec::new(), stay);
+async fn feed(stdin: OwnedFd, keys: Vec<u8>, leave: oneshot::Sender<()>) -> anyhow::Result<()> {
+    let (keyboard, mut typed) = channel(4);
+    terminal::forward_stdin(keyboard, keys, leave);
     let mut stdin = blocking_file(stdin)?;
     while let Some(bytes) = typed.recv().await {
         stdin.write_all(&bytes).await?;

@@ -168,6 +168,11 @@ impl Facts {
         self.spec["mounts"].as_array()?.iter().find(|mount| mount["destination"] == target)
     }
 
+    /// The file of this machine that it has there.
+    fn source_of(&self, target: &str) -> &str {
+        self.mount_at(target).and_then(|mount| mount["source"].as_str()).unwrap_or_default()
+    }
+
     /// Places where the runtime mounted something: what it made for that is not the container's doing.
     pub(crate) fn mount_points(&self) -> Vec<std::path::PathBuf> {
         let mounts = self.spec["mounts"].as_array();
@@ -196,6 +201,9 @@ impl Facts {
             },
             "Image": status.image_id,
             "LogPath": log_file,
+            "ResolvConfPath": self.source_of("/etc/resolv.conf"),
+            "HostnamePath": self.source_of("/etc/hostname"),
+            "HostsPath": self.source_of("/etc/hosts"),
             "Platform": "linux",
             "Driver": "overlay",
             "ProcessLabel": "", "MountLabel": "", "AppArmorProfile": process["apparmorProfile"].as_str().unwrap_or(""),

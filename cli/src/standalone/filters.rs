@@ -2,7 +2,7 @@
 //! to be there.
 
 use super::facts::Facts;
-use super::{places, plan};
+use super::{places, plan, ps};
 use crate::image::names;
 use anyhow::{Context, bail};
 use regex::Regex;
@@ -11,6 +11,9 @@ const KEYS: [&str; 12] = [
     "name", "id", "label", "status", "exited", "ancestor", "volume", "health", "network", "publish",
     "before", "since",
 ];
+
+const STATES: &[&str] = &["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+const HEALTHS: &[&str] = &["none", "starting", "healthy", "unhealthy"];
 
 /// All conditions of one command.
 #[derive(Debug)]
@@ -66,6 +69,14 @@ impl Filter {
         if !KEYS.contains(&key) {
             bail!("invalid filter '{key}'");
         }
+        let states = match key {
+            "status" => STATES,
+            "health" => HEALTHS,
+            _ => &[value],
+        };
+        if !states.contains(&value) || (key == "exited" && value.parse::<i32>().is_err()) {
+            bail!("invalid filter '{text}'");
+        }
         let pattern = match key {
             "name" | "id" => Some(Regex::new(value).with_context(|| format!("invalid filter '{text}'"))?),
             _ => None,
@@ -89,8 +100,9 @@ impl Filter {
             }
             "ancestor" => is_image(facts.image(), &facts.status.image_id, value),
             "volume" => facts.status.mounts.iter().any(|mount| {
-                let volume = mount.host_path.strip_suffix("/_data").and_then(|path| path.rsplit('/').next());
-                mount.container_path == value || mount.host_path == value || volume == Some(value)
+                mount.container_path == value
+                    || mount.host_path == value
+                    || ps::volume(&mount.host_path) == Some(value)
             }),
             _ => match value.split_once('=') {
                 Some((name, wanted)) => facts.status.labels.get(name).is_some_and(|known| known == wanted),

@@ -1,8 +1,10 @@
 //! `docker run` options as CRI messages: pure, and strict about what it does not understand.
 
+mod cpuset;
 pub(super) mod environment;
 mod finer;
 pub(super) mod health;
+mod inspected;
 pub(crate) mod limits;
 pub(super) mod mounts;
 mod names;
@@ -18,7 +20,7 @@ use anyhow::bail;
 use knarr_agent::cri::v1::*;
 use knarr_agent::engine::additions::Additions;
 use mounts::Wish;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -102,8 +104,9 @@ pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result
     if options.publish_all {
         ports.extend(ports::all(&known.exposed)?);
     }
-    if network != NamespaceMode::Pod && !ports.is_empty() {
-        bail!("--publish: the container has no network of its own to publish from");
+    if network != NamespaceMode::Pod {
+        // There is nothing of its own to publish from; who asks for that is told by whoever asked us.
+        ports.clear();
     }
     ports::choose_free(&mut ports)?;
     let ports = ports::for_families(ports, known.second_family)?;
@@ -146,7 +149,12 @@ pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result
             user_specified_image: options.image.clone(),
             ..Default::default()
         }),
-        labels: labels(options, known, &shown.join(" "), for_inspect(options, &ports, policy, &policy_name))?,
+        labels: labels(
+            options,
+            known,
+            &shown_command(&shown),
+            inspected::host_config(options, &ports, (policy, &policy_name)),
+        )?,
         command,
         args,
         working_dir: options.workdir.clone().unwrap_or_default(),
@@ -167,6 +175,16 @@ pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result
     Ok(Plan { sandbox, container, additions, mounts })
 }
 
+/// As Docker shows a command: what has spaces is quoted.
+fn shown_command(words: &[String]) -> String {
+    let (program, arguments) = words.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
+    let shown = arguments.iter().map(|word| match word.contains(' ') {
+        true => format!("'{word}'"),
+        false => word.clone(),
+    });
+    [program.to_owned()].into_iter().chain(shown).collect::<Vec<_>>().join(" ")
+}
+
 /// Entry point and arguments as CRI takes them. An entry point of the user's drops the image's command; an empty one
 /// drops the image's entry point too.
 fn command(options: &CreateOptions, image: &(Vec<String>, Vec<String>)) -> (Vec<String>, Vec<String>) {
@@ -176,22 +194,6 @@ fn command(options: &CreateOptions, image: &(Vec<String>, Vec<String>)) -> (Vec<
         Some("") => (options.command.clone(), Vec::new()),
         Some(entrypoint) => (vec![entrypoint.to_owned()], options.command.clone()),
     }
-}
-
-/// `Config` of `docker inspect`, as far as it is not the program's as it runs.
-fn asked(options: &CreateOptions, known: &Known<'_>) -> Value {
-    let (entrypoint, command) = match options.entrypoint.as_deref() {
-        None => (known.image.0.clone(), &known.image.1[..]),
-        Some("") => (Vec::new(), &known.image.1[..]),
-        Some(entrypoint) => (vec![entrypoint.to_owned()], &[][..]),
-    };
-    let command = if options.command.is_empty() { command } else { &options.command };
-    let or_null = |words: &[String]| if words.is_empty() { Value::Null } else { json!(words) };
-    json!({
-        "User": options.user.as_deref().unwrap_or(&known.user),
-        "Entrypoint": or_null(&entrypoint),
-        "Cmd": or_null(command),
-    })
 }
 
 fn labels(
@@ -204,6 +206,9 @@ fn labels(
     let mut labels: HashMap<String, String> = own_labels(&known.labels).into_iter().collect();
     for text in environment::lines_of(&options.label_file, "label-file")?.iter().chain(&options.label) {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        if name.is_empty() {
+            bail!("invalid argument {text:?} for \"-l, --label\" flag: invalid label '{text}': empty name");
+        }
         labels.insert(name.to_owned(), value.to_owned());
     }
     labels.insert(IMAGE_LABEL.to_owned(), options.image.clone());
@@ -211,7 +216,7 @@ fn labels(
     let ports = ports::of_bindings(&inspected["PortBindings"]);
     labels.insert(PORTS_LABEL.to_owned(), ports::shown(&ports));
     labels.insert(OPTIONS_LABEL.to_owned(), inspected.to_string());
-    labels.insert(ASKED_LABEL.to_owned(), asked(options, known).to_string());
+    labels.insert(ASKED_LABEL.to_owned(), inspected::config(options, known).to_string());
     if let Some(check) = health::document(&options.health, &known.health)? {
         labels.insert(HEALTH_LABEL.to_owned(), check.to_string());
     }
@@ -222,41 +227,6 @@ fn labels(
         labels.insert(AUTO_REMOVE_LABEL.to_owned(), "true".to_owned());
     }
     Ok(labels)
-}
-
-/// `HostConfig` of `docker inspect`, as far as it was asked for.
-fn for_inspect(
-    options: &CreateOptions,
-    ports: &[PortMapping],
-    policy: restarts::Policy,
-    policy_name: &str,
-) -> Value {
-    json!({
-        "Binds": options.volume,
-        "VolumesFrom": options.volumes_from,
-        "NetworkMode": options.network,
-        "PidMode": options.pid.as_deref().unwrap_or_default(),
-        "IpcMode": options.ipc.as_deref().unwrap_or("private"),
-        "UTSMode": options.finer.uts.as_deref().unwrap_or_default(),
-        "CgroupParent": options.finer.cgroup_parent.as_deref().unwrap_or_default(),
-        "PortBindings": ports::bindings(ports),
-        "LogConfig": {"Type": log_driver(options).unwrap_or_default(), "Config": {}},
-        "RestartPolicy": restarts::document(policy, policy_name),
-        "Init": options.init,
-        "AutoRemove": options.rm,
-        "CapAdd": options.cap_add,
-        "CapDrop": options.cap_drop,
-        "Dns": options.dns,
-        "ExtraHosts": options.add_host,
-        "GroupAdd": options.group_add,
-        "Privileged": options.privileged,
-        "ReadonlyRootfs": options.read_only,
-        "SecurityOpt": options.security_opt,
-        "Tmpfs": options.tmpfs,
-        "Memory": options.limits.share.memory.as_deref().and_then(|text| sizes::bytes(text).ok()).unwrap_or(0),
-        "NanoCpus": options.limits.cpus.map_or(0, |cpus| (cpus * 1e9) as i64),
-        "PidsLimit": options.limits.pids_limit,
-    })
 }
 
 fn additions(options: &CreateOptions, mounts: &[Wish]) -> anyhow::Result<Additions> {
@@ -273,7 +243,9 @@ fn additions(options: &CreateOptions, mounts: &[Wish]) -> anyhow::Result<Additio
     let mut additions = Additions {
         tmpfs: tmpfs.collect(),
         limits,
-        shm_size: named("shm-size", &options.shm_size)?.and_then(|bytes| u64::try_from(bytes).ok()),
+        // None is as much as anybody has.
+        shm_size: named("shm-size", &options.shm_size.clone().filter(|text| text != "0"))?
+            .and_then(|bytes| u64::try_from(bytes).ok()),
         groups: options.group_add.clone(),
         swappiness: options.memory_swappiness,
         init: options.init,

@@ -71,6 +71,8 @@ pub(crate) fn row(facts: &Facts, now: Timestamp, whole: bool) -> Value {
     let status = &facts.status;
     let running = status.state() == ContainerState::ContainerRunning;
     let command = facts.label(plan::COMMAND_LABEL);
+    let mounts = status.mounts.iter().filter(|mount| !plan::is_own(&mount.container_path));
+    let mounts: Vec<&str> = mounts.map(|mount| mount.host_path.as_str()).collect();
     let labels = plan::own_labels(&status.labels);
     let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     json!({
@@ -86,9 +88,23 @@ pub(crate) fn row(facts: &Facts, now: Timestamp, whole: bool) -> Value {
         "Labels": labels.join(","),
         "Networks": facts.networks().join(","),
         "Size": "",
-        "LocalVolumes": status.mounts.iter().filter(|mount| !plan::is_own(&mount.container_path)).count().to_string(),
-        "Mounts": status.mounts.iter().map(|mount| mount.host_path.as_str()).collect::<Vec<_>>().join(","),
+        "LocalVolumes": mounts.iter().filter(|path| volume(path).is_some()).count().to_string(),
+        "Mounts": mounts.iter().map(|path| mount(path, whole)).collect::<Vec<_>>().join(","),
     })
+}
+
+/// The name of the volume whose files lie there, if it is one.
+pub(super) fn volume(path: &str) -> Option<&str> {
+    path.strip_suffix("/_data").and_then(|directory| directory.rsplit('/').next())
+}
+
+/// A volume by its name, a directory by its path; at most fifteen characters, unless it is to be whole.
+fn mount(path: &str, whole: bool) -> String {
+    let name = volume(path).unwrap_or(path);
+    match name.char_indices().nth(14) {
+        Some((cut, _)) if !whole && name.chars().nth(15).is_some() => format!("{}…", &name[..cut]),
+        _ => name.to_owned(),
+    }
 }
 
 /// What it wrote, and that with its image.

@@ -41,10 +41,10 @@ pub(super) fn parse(text: &str) -> anyhow::Result<(Policy, String)> {
         "no" => Policy::No,
         "always" | "unless-stopped" => Policy::Always,
         "on-failure" => {
-            let count = count.unwrap_or("0").parse();
-            Policy::OnFailure(
-                count.context("invalid restart policy format: maximum retry count must be an integer")?,
-            )
+            let Ok(count) = count.unwrap_or("0").parse() else {
+                bail!("invalid restart policy format: maximum retry count must be an integer")
+            };
+            Policy::OnFailure(count)
         }
         other => bail!(
             "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"

@@ -3,6 +3,7 @@
 use super::each::each;
 use super::{Standalone, is_running, places};
 use crate::args::Rm;
+use crate::output;
 use crate::settings::Settings;
 use anyhow::bail;
 
@@ -11,9 +12,12 @@ pub(crate) async fn run(settings: Settings, arguments: Rm) -> anyhow::Result<()>
     each(&arguments.names, async |name| {
         let missing = |error: &anyhow::Error| error.to_string() == places::no_such(name).to_string();
         match remove(&settings, name, &arguments).await {
-            // Wanted gone, and gone.
-            Err(error) if arguments.force && missing(&error) => Ok(name.to_owned()),
-            result => result.map(|()| name.to_owned()),
+            // Wanted gone, and gone: Docker says so, and fails not.
+            Err(error) if arguments.force && missing(&error) => {
+                output::complain(&format!("knarr: {error}"));
+                Ok(None)
+            }
+            result => result.map(|()| Some(name.to_owned())),
         }
     })
     .await

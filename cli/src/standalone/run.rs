@@ -38,8 +38,17 @@ pub(crate) async fn create(settings: Settings, options: Box<CreateOptions>) -> a
     Ok(or_complain(only_made(&settings, options).await))
 }
 
+/// The host's network has all its ports open; whoever names some is told that.
+fn warn(options: &CreateOptions) {
+    let published = options.publish_all || !options.publish.is_empty();
+    if published && options.networks.first().is_some_and(|name| name == "host") {
+        output::complain("WARNING: Published ports are discarded when using host network mode");
+    }
+}
+
 /// Its ports are claimed when it is started, as Docker does it.
 async fn only_made(settings: &Settings, mut options: Box<CreateOptions>) -> anyhow::Result<ExitCode> {
+    warn(&options);
     shared::by_id(settings, &mut options).await?;
     let (place, created) = made(settings, &options, true).await?;
     place.disconnect().await?;
@@ -70,6 +79,7 @@ fn failure_code(text: &str) -> u8 {
 async fn started(settings: &Settings, mut arguments: Box<Run>) -> anyhow::Result<ExitCode> {
     let manner = Manner::new(&arguments.terminal, arguments.options.interactive)?
         .only(&arguments.options.attach, arguments.detach)?;
+    warn(&arguments.options);
     shared::by_id(settings, &mut arguments.options).await?;
     let (place, created) = made(settings, &arguments.options, arguments.detach).await?;
     let ended = match arguments.detach {

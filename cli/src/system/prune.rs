@@ -16,13 +16,9 @@ pub(crate) async fn run(settings: &Settings, arguments: &PruneAll) -> anyhow::Re
     if arguments.volumes {
         freed += volumes::prune(settings, false, &labels).await?;
     }
-    // Images have no labels that could spare them: what is asked for by label leaves them alone.
-    if labels.is_empty() {
-        let until = arguments.filter.iter().find_map(|text| text.strip_prefix("until="));
-        let images =
-            PruneImages { all: arguments.all, until: until.map(str::to_owned), filter: None, force: true };
-        freed += prune_images(&image::open(settings)?, &Journal::of(settings), &images)?.bytes;
-    }
+    let images =
+        PruneImages { all: arguments.all, until: None, filter: arguments.filter.clone(), force: true };
+    freed += prune_images(&image::open(settings)?, &Journal::of(settings), &images)?.bytes;
     output::line(&format!("Total reclaimed space: {}", output::size(freed)));
     Ok(())
 }

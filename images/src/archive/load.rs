@@ -27,10 +27,11 @@ const MAX_MEMBERS: usize = 10_000;
 /// The free space is looked at once per so many bytes.
 const SPACE_CHECK: u64 = 64 << 20;
 /// An index in an index in an index.
-const MAX_DEPTH: usize = 3;
+pub(super) const MAX_DEPTH: usize = 3;
 
-pub(crate) fn load(parts: &Parts, reader: &mut dyn Read) -> Result<Vec<Image>> {
-    let mut loading = Loading::new(parts)?;
+/// Where a platform is asked for, an archive of several has the image for it; of one for another, nothing is kept.
+pub(crate) fn load(parts: &Parts, reader: &mut dyn Read, platform: Option<&Platform>) -> Result<Vec<Image>> {
+    let mut loading = Loading::new(parts, platform)?;
     let limits = Limits::default();
     let mut archive = TarReader::new(BufReader::with_capacity(256 << 10, expand(reader, limits)?), limits);
     while let Some(entry) = archive.next()? {
@@ -47,7 +48,7 @@ pub(crate) fn load(parts: &Parts, reader: &mut dyn Read) -> Result<Vec<Image>> {
     }
 }
 
-struct Loading<'a> {
+pub(super) struct Loading<'a> {
     parts: &'a Parts,
     index: Option<Vec<u8>>,
     docker: Option<Vec<DockerImage>>,
@@ -56,10 +57,11 @@ struct Loading<'a> {
     /// `docker save` links layers that it has already written.
     links: HashMap<String, String>,
     lease: Lease,
+    platform: Option<&'a Platform>,
 }
 
 impl<'a> Loading<'a> {
-    fn new(parts: &'a Parts) -> Result<Self> {
+    pub(super) fn new(parts: &'a Parts, platform: Option<&'a Platform>) -> Result<Self> {
         Ok(Self {
             parts,
             index: None,
@@ -67,6 +69,7 @@ impl<'a> Loading<'a> {
             members: HashMap::new(),
             links: HashMap::new(),
             lease: parts.leases.take(std::iter::empty())?,
+            platform,
         })
     }
 
@@ -97,7 +100,7 @@ impl<'a> Loading<'a> {
     }
 
     /// Keeps a member as a blob.
-    fn keep(&mut self, name: &str, size: u64, content: &mut dyn BufRead) -> Result<()> {
+    pub(super) fn keep(&mut self, name: &str, size: u64, content: &mut dyn BufRead) -> Result<()> {
         let promised = name.strip_prefix("blobs/sha256/").map(|hex| Digest::parse(&format!("sha256:{hex}")));
         let failed = |e| Error::io("create a file in the store", e);
         let file = self.parts.temporary_file()?;
@@ -170,10 +173,11 @@ impl<'a> Loading<'a> {
     /// Follows indexes to the manifest for this machine.
     fn manifest_of(&self, digest: &Digest) -> Result<Digest> {
         let mut digest = digest.clone();
+        let wanted = self.platform.cloned().unwrap_or_else(Platform::host);
         for _ in 0..MAX_DEPTH {
             match Document::parse(&read_bytes(self.parts, &digest, MAX_MANIFEST)?, None)? {
                 Document::Manifest(_) => return Ok(digest),
-                Document::Index(index) => digest = Platform::host().choose(&index.manifests)?.digest.clone(),
+                Document::Index(index) => digest = wanted.choose(&index.manifests)?.digest.clone(),
             }
         }
         Err(Error::invalid("archive: too many nested indexes"))
@@ -210,9 +214,31 @@ impl<'a> Loading<'a> {
         Ok(Descriptor { media_type, ..blob.clone() })
     }
 
-    fn install(&mut self, manifest: &Manifest, digest: Digest, names: BTreeSet<String>) -> Result<Image> {
+    /// Docker's refusal; an image that does not say what it is for is for any.
+    fn fits(&self, config: &[u8], names: &BTreeSet<String>) -> Result<()> {
+        let Some(wanted) = self.platform else { return Ok(()) };
+        let own: Platform = serde_json::from_slice(config).unwrap_or_default();
+        if own.architecture.is_empty() || (own.os == wanted.os && own.architecture == wanted.architecture) {
+            return Ok(());
+        }
+        let name = names.first().cloned().unwrap_or_else(|| Digest::of(config).to_string());
+        Err(Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "image with reference {name} was found but does not provide the specified platform ({wanted})"
+            ),
+        ))
+    }
+
+    pub(super) fn install(
+        &mut self,
+        manifest: &Manifest,
+        digest: Digest,
+        names: BTreeSet<String>,
+    ) -> Result<Image> {
         manifest.check_layers()?;
         let config = read_bytes(self.parts, &manifest.config.digest, MAX_CONFIG)?;
+        self.fits(&config, &names)?;
         let plan = ConfigCore::parse(&config, manifest)?;
         let tags: BTreeSet<String> = names
             .iter()
@@ -242,7 +268,7 @@ fn annotated_name(annotations: &BTreeMap<String, String>) -> Option<String> {
     whole.or(short).cloned()
 }
 
-fn bounded(content: &mut dyn BufRead, limit: u64) -> Result<Vec<u8>> {
+pub(super) fn bounded(content: &mut dyn BufRead, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     content.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", e))?;
     if bytes.len() as u64 > limit {

@@ -9,7 +9,7 @@ use std::io::{BufRead, Read, Result};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
-const PIECE: usize = 256 << 10;
+const PIECE: usize = 128 << 10;
 const PIECES: usize = 6;
 
 /// The consumer's side.

@@ -12,11 +12,10 @@ use crate::policy::key::PublicKey;
 use crate::policy::keyless::{Evidence, Text, Trust};
 use crate::reference::Reference;
 use crate::registry::Registry;
-use crate::registry::download::download;
+use crate::registry::download::document;
 use crate::registry::retry::Patience;
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
-use std::sync::{Mutex, PoisonError};
 
 const ANNOTATION: &str = "dev.cosignproject.cosign/signature";
 const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
@@ -168,13 +167,7 @@ pub(crate) async fn text_of(
     if layer.size > most {
         return Err(Error::invalid(format!("{name}: a signed text of {} bytes", layer.size)));
     }
-    let collected = Mutex::new(Vec::new());
-    let keep = |bytes: bytes::Bytes| {
-        collected.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes);
-        std::future::ready(Ok(()))
-    };
-    download(registry, name, layer, 0, patience, keep).await?;
-    let bytes = collected.into_inner().unwrap_or_else(PoisonError::into_inner);
-    layer.digest.verify(&Digest::of(&bytes), "signed text")?;
-    String::from_utf8(bytes).map_err(|_| Error::invalid(format!("{name}: a signed text is not UTF-8")))
+    let bytes = document(registry, name, layer, "signed text", patience).await?;
+    String::from_utf8(bytes.to_vec())
+        .map_err(|_| Error::invalid(format!("{name}: a signed text is not UTF-8")))
 }

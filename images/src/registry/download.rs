@@ -3,6 +3,7 @@
 //! A transfer that breaks is resumed where it stopped; one that stalls is cut off and resumed the same way. More
 //! bytes than promised end it at once, before they cost anything.
 
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use std::sync::{Mutex, PoisonError};
 use tokio::time::Instant;
 
 /// Fetches a blob from `offset` to its end and hands every piece to `deliver`, which may refuse by an error.
@@ -60,6 +62,25 @@ where
         attempts.again(broken, None).await?;
     }
     Ok(())
+}
+
+/// The whole of a small blob, its digest compared.
+pub(crate) async fn document(
+    registry: &dyn Registry,
+    reference: &Reference,
+    blob: &Descriptor,
+    what: &str,
+    patience: Patience,
+) -> Result<Bytes> {
+    let collected = Mutex::new(Vec::new());
+    let keep = |bytes: Bytes| {
+        collected.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes);
+        std::future::ready(Ok(()))
+    };
+    download(registry, reference, blob, 0, patience, keep).await?;
+    let bytes = Bytes::from(collected.into_inner().unwrap_or_else(PoisonError::into_inner));
+    blob.digest.verify(&Digest::of(&bytes), what)?;
+    Ok(bytes)
 }
 
 /// A response's body as a stream, with its first bytes left out and a limit on how slow it may be.

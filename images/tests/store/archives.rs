@@ -17,7 +17,7 @@ fn what_is_saved_loads_again() {
         here.store.save(&names, format, &mut again).unwrap();
         assert!(archive == again, "the same images, the same bytes");
         let there = Store::new();
-        let loaded = there.store.load(&mut &archive[..]).unwrap();
+        let loaded = there.store.load(&mut &archive[..], None).unwrap();
         assert_eq!(loaded.len(), 1);
         assert_eq!(loaded[0].id, image.id, "{format:?}");
         assert_eq!(loaded[0].tags, names);
@@ -32,7 +32,7 @@ fn what_is_saved_loads_again() {
 fn archives_that_are_none() {
     let store = Store::new();
     for bytes in [&b""[..], b"no tar at all", &[0; 1024]] {
-        assert!(store.store.load(&mut &bytes[..]).is_err());
+        assert!(store.store.load(&mut &bytes[..], None).is_err());
     }
     let mut builder = tar::Builder::new(Vec::new());
     let mut member = |name: &str, data: &[u8]| {
@@ -43,7 +43,7 @@ fn archives_that_are_none() {
     member("index.json", br#"{"schemaVersion":2,"manifests":[]}"#);
     member(&format!("blobs/sha256/{}", "a".repeat(64)), b"not what it says");
     let archive = builder.into_inner().unwrap();
-    let error = store.store.load(&mut &archive[..]).unwrap_err();
+    let error = store.store.load(&mut &archive[..], None).unwrap_err();
     assert!(error.to_string().contains("digest is"), "{error}");
     assert_eq!(store.store.list().unwrap(), []);
     assert_eq!(store.names("staging"), [""; 0]);
@@ -90,7 +90,7 @@ fn members_that_lead_outside_are_only_names() {
             all.push((name, link, b""));
         }
         all.push(("manifest.json", None, named.as_bytes()));
-        let loaded = there.store.load(&mut &members(&all)[..]).unwrap();
+        let loaded = there.store.load(&mut &members(&all)[..], None).unwrap();
         let mounts = there.store.view("v", &loaded[0]).unwrap();
         there.with_mount(&mounts, |root| {
             let inside =
@@ -108,7 +108,7 @@ fn members_that_lead_outside_are_only_names() {
         ("c.json", None, config.as_bytes()),
         ("manifest.json", None, named.as_bytes()),
     ];
-    let error = there.store.load(&mut &members(&all)[..]).unwrap_err();
+    let error = there.store.load(&mut &members(&all)[..], None).unwrap_err();
     assert!(error.to_string().contains("has no member"), "{error}");
     assert_eq!(std::fs::read_to_string(&secret).unwrap(), "secret");
     assert_eq!(std::fs::read_dir(victim.path()).unwrap().count(), 1);
@@ -121,7 +121,7 @@ fn documents_without_an_end_are_refused() {
     for name in ["index.json", "manifest.json"] {
         let archive = members(&[(name, None, &vec![b' '; 5 << 20])]);
         for bytes in [archive.clone(), crate::fake_registry::gzip(&archive)] {
-            let error = there.store.load(&mut &bytes[..]).unwrap_err();
+            let error = there.store.load(&mut &bytes[..], None).unwrap_err();
             assert!(error.to_string().contains("larger than 4194304 bytes"), "{error}");
         }
     }

@@ -20,10 +20,10 @@ pub(super) async fn run(settings: &Settings, names: &[String], force: bool) -> a
         let _alone = record::alone(settings).await?;
         match record::find(settings, name)? {
             Some(record) => remove(settings, &record, &ps::facts(settings).await?).await?,
-            None if force => {}
+            None if force => return Ok(None),
             None => bail!("network {name} not found"),
         }
-        Ok(name.to_owned())
+        Ok(Some(name.to_owned()))
     })
     .await
 }

@@ -1,6 +1,6 @@
 //! `--memory`, `--cpus`, `--ulimit` and their like.
 
-use super::sizes;
+use super::{cpuset, sizes};
 use crate::args::Limits;
 use anyhow::{Context, bail};
 use knarr_agent::cri::v1::LinuxContainerResources;
@@ -34,24 +34,42 @@ pub(in crate::standalone) fn resources(
         Some("-1") => resources.memory_swap_limit_in_bytes = -1,
         Some(swap) => resources.memory_swap_limit_in_bytes = sizes::named("memory-swap", swap)?,
     }
+    let (swap, memory) = (resources.memory_swap_limit_in_bytes, resources.memory_limit_in_bytes);
+    if memory > 0 && (1..memory).contains(&swap) {
+        bail!("Minimum memoryswap limit should be larger than memory limit, see usage");
+    }
     if limits.share.memory.is_none() && limits.share.memory_swap.is_some() {
         bail!("You should always set the Memory limit when using Memoryswap limit, see usage");
     }
     (resources.cpu_period, resources.cpu_quota) = cpu(limits)?;
+    cpuset::check(&limits.share)?;
+    if let Some(score) = oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
+        bail!("Invalid value {score}, range for oom score adj is [-1000, 1000]");
+    }
     Ok(resources)
 }
 
 fn cpu(limits: &Limits) -> anyhow::Result<(i64, i64)> {
     match (limits.cpus, limits.share.cpu_period, limits.share.cpu_quota) {
         (None, period, quota) => Ok((period.unwrap_or(0), quota.unwrap_or(0))),
-        (Some(cpus), None, None) if (0.01..=4096.0).contains(&cpus) => {
+        (Some(0.0), None, None) => Ok((0, 0)),
+        (Some(cpus), None, None) => {
+            let most = processors();
+            if !(0.01..=most as f64).contains(&cpus) {
+                bail!("range of CPUs is from 0.01 to {most}.00, as there are only {most} CPUs available");
+            }
             Ok((CPU_PERIOD, (cpus * CPU_PERIOD as f64) as i64))
         }
-        (Some(cpus), None, None) => bail!("--cpus {cpus}: from 0.01 to the number of CPUs"),
         (Some(_), _, _) => {
             bail!("Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set.")
         }
     }
+}
+
+/// Those that this process may run on, as Docker counts them.
+fn processors() -> u32 {
+    let allowed = rustix::thread::sched_getaffinity(None);
+    allowed.map_or(u32::MAX, |allowed| allowed.count())
 }
 
 /// `nofile=1024[:2048]`; -1 is no limit.

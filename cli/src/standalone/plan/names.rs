@@ -23,8 +23,14 @@ pub(super) fn network_mode(name: &str) -> NamespaceMode {
     }
 }
 
-/// What cannot be had together with the network of another container.
+/// What nobody can have, and what cannot be had together with the network of another container.
 pub(super) fn check(options: &CreateOptions) -> anyhow::Result<()> {
+    if let Some(wrong) = options.dns.iter().find(|text| text.parse::<IpAddr>().is_err()) {
+        bail!(
+            "invalid argument {wrong:?} for \"--dns\" flag: IP address is not correctly formatted: {wrong}"
+        );
+    }
+    super::ports::check_exposed(&options.expose)?;
     if shared::target(&options.network).is_none() {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 pub(in crate::standalone) fn all(texts: &[String]) -> anyhow::Result<Vec<PortMapping>> {
     let mut all = Vec::new();
     for text in texts {
-        all.extend(published(text).with_context(|| format!("--publish {text}"))?);
+        all.extend(published(text)?);
     }
     Ok(all)
 }
@@ -20,7 +20,7 @@ fn published(text: &str) -> anyhow::Result<Vec<PortMapping>> {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
         "sctp" => Protocol::Sctp,
-        other => bail!("invalid proto: {other}"),
+        _ => bail!("invalid proto: {protocol}"),
     };
     let (host_ip, ports) = match ports.strip_prefix('[').and_then(|rest| rest.split_once("]:")) {
         Some((ip, ports)) => (ip, ports),
@@ -37,13 +37,13 @@ fn published(text: &str) -> anyhow::Result<Vec<PortMapping>> {
         }
     };
     let (host, container) = ports.split_once(':').unwrap_or(("", ports));
-    let containers = range(container).with_context(|| format!("Invalid containerPort: {container}"))?;
+    let containers = range(container).with_context(|| format!("invalid containerPort: {container}"))?;
     let hosts: Vec<u16> = match host {
-        "" => vec![0; containers.len()],
-        host => range(host).with_context(|| format!("Invalid hostPort: {host}"))?.collect(),
+        "" | "0" => vec![0; containers.len()],
+        host => range(host).with_context(|| format!("invalid hostPort: {host}"))?.collect(),
     };
     if hosts.len() != containers.len() {
-        bail!("Invalid ranges specified for container and host Ports: {container} and {host}");
+        bail!("invalid ranges specified for container and host Ports: {container} and {host}");
     }
     let mapping = |(host, container): (u16, u16)| PortMapping {
         protocol: protocol as i32,
@@ -54,13 +54,25 @@ fn published(text: &str) -> anyhow::Result<Vec<PortMapping>> {
     Ok(hosts.into_iter().zip(containers).map(mapping).collect())
 }
 
-fn range(text: &str) -> anyhow::Result<std::ops::RangeInclusive<u16>> {
+fn range(text: &str) -> Option<std::ops::RangeInclusive<u16>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last): (u16, u16) = (first.parse()?, last.parse()?);
-    if first == 0 || last < first {
-        bail!("{text}: not a range of ports");
+    let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+    (first > 0 && first <= last).then_some(first..=last)
+}
+
+/// `--expose`: fails for what is no port or range of them.
+pub(in crate::standalone) fn check_exposed(texts: &[String]) -> anyhow::Result<()> {
+    for text in texts {
+        let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        if ports.contains(':') {
+            bail!("invalid port format for --expose: {text}");
+        }
+        if range(ports).is_none() || !["tcp", "udp", "sctp"].contains(&protocol.to_ascii_lowercase().as_str())
+        {
+            bail!("invalid range format for --expose: {text}");
+        }
     }
-    Ok(first..=last)
+    Ok(())
 }
 
 /// Takes a port that nobody listens at, for each that was not named.
@@ -185,23 +197,24 @@ mod tests {
         assert_eq!(one("8080:80"), (String::new(), 8080, 80, "80/tcp".into()));
         assert_eq!(one("80"), (String::new(), 0, 80, "80/tcp".into()));
         assert_eq!(one("127.0.0.1::80"), ("127.0.0.1".into(), 0, 80, "80/tcp".into()));
+        assert_eq!(one("127.0.0.1:0:80"), ("127.0.0.1".into(), 0, 80, "80/tcp".into()));
         assert_eq!(one("[::1]:8080:80"), ("::1".into(), 8080, 80, "80/tcp".into()));
         assert_eq!(one("[0::0]::80/udp"), ("::".into(), 0, 80, "80/udp".into()));
         let ranges = published("3000-3002:4000-4002").unwrap();
         assert_eq!((ranges.len(), ranges[2].host_port, ranges[2].container_port), (3, 3002, 4002));
-        for wrong in [
-            "80:http",
-            "0:80",
-            "80:80/icmp",
-            "nowhere:80:80",
-            "1-2:3",
-            "70000",
-            "[::1:80:80",
-            "[x]:80:80",
-            "",
-        ] {
+        for wrong in
+            ["80:http", "80:80/icmp", "nowhere:80:80", "1-2:3", "70000", "[::1:80:80", "[x]:80:80", ""]
+        {
             assert!(published(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn ports_are_exposed_like_docker() {
+        let check = |text: &str| check_exposed(&[text.to_owned()]).map_err(|error| error.to_string());
+        assert!(check("80").is_ok() && check("80-90/udp").is_ok());
+        assert_eq!(check("x"), Err("invalid range format for --expose: x".to_owned()));
+        assert_eq!(check("1:2"), Err("invalid port format for --expose: 1:2".to_owned()));
     }
 
     #[test]

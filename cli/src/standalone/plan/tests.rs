@@ -69,6 +69,8 @@ fn labels_tell_what_ps_shows() {
     let plan = plan(&CreateOptions { rm: true, publish_all: true, ..options() }, &known()).unwrap();
     let labels = &plan.container.labels;
     assert_eq!(labels[COMMAND_LABEL], "entry cmd");
+    let words = ["sh -x", "-c", "echo a", "b"].map(str::to_owned);
+    assert_eq!(shown_command(&words), "sh -x -c 'echo a' b");
     assert!(labels[PORTS_LABEL].ends_with("->80/tcp") && labels.contains_key(AUTO_REMOVE_LABEL));
     assert_eq!(own_labels(labels), [("of-image".to_owned(), "1".to_owned())].into());
 }
@@ -79,7 +81,7 @@ fn what_cannot_be_is_refused() {
     let both = CreateOptions { restart: "always".into(), rm: true, ..options() };
     assert!(refused(both).contains("cannot specify both --restart and --rm"));
     let published = CreateOptions { network: "none".into(), publish: vec!["1:1".into()], ..options() };
-    assert!(refused(published).contains("--publish"));
+    assert_eq!(plan(&published, &known()).unwrap().sandbox.port_mappings, []);
     let twice = vec!["/a:/x".to_owned(), "/b:/x".to_owned()];
     assert!(refused(CreateOptions { volume: twice, ..options() }).contains("Duplicate mount point: /x"));
 }
