@@ -84,10 +84,12 @@ async fn lead(client: &Client, holder: Option<&str>) -> anyhow::Result<()> {
 async fn make_nodes(client: &Client, count: usize) -> anyhow::Result<()> {
     let api: Api<Node> = Api::all(client.clone());
     let amounts = json!({"cpu": "32", "memory": "256Gi", "pods": "110"});
+    // Nobody renews a lease for them, and they are not to be given up in the middle of it.
+    let ready = json!({"type": "Ready", "status": "True", "lastHeartbeatTime": "2100-01-01T00:00:00Z"});
     let make = |number: usize| {
         let node = json!({
             "metadata": {"name": format!("node-{number:05}"), "labels": {"kubernetes.io/os": "linux"}},
-            "status": {"capacity": amounts, "allocatable": amounts, "conditions": [{"type": "Ready", "status": "True"}]},
+            "status": {"capacity": amounts, "allocatable": amounts, "conditions": [ready]},
         });
         let api = api.clone();
         async move {

@@ -48,6 +48,9 @@ pub(crate) enum Operation {
     Connect,
 }
 
+/// Group, version and kind.
+pub(crate) type Kind<'a> = (&'a str, &'a str, &'a str);
+
 /// One write, as far as admission must know.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Write<'a> {
@@ -57,6 +60,8 @@ pub(crate) struct Write<'a> {
     /// What the client wrote, where `resource` is another version of it.
     pub(crate) sent: Option<&'a Resource>,
     pub(crate) subresource: &'a str,
+    /// Of the object, where a subresource takes another one than its resource: a Scale, a Binding, an Eviction.
+    pub(crate) kind: Option<Kind<'a>>,
     pub(crate) namespace: &'a str,
     pub(crate) name: &'a str,
     /// The state before; `None` for a new object.
@@ -72,6 +77,11 @@ impl<'a> Write<'a> {
 }
 
 impl Write<'_> {
+    /// What kind of object is written.
+    fn kind(&self) -> Kind<'_> {
+        self.kind.unwrap_or((&self.resource.group, &self.resource.version, &self.resource.kind))
+    }
+
     /// Whether it is about the objects of this resource themselves.
     fn is(&self, group: &str, plural: &str) -> bool {
         self.subresource.is_empty() && self.resource.group == group && self.resource.plural == plural
@@ -113,9 +123,30 @@ impl Server {
         mutating_policies::again(self, write, object, round, changed).await
     }
 
+    /// The same for what is sent to a subresource that takes an object of its own: filled in, then asked about.
+    pub(crate) async fn admit_sent(
+        &self,
+        write: Write<'_>,
+        object: &mut Value,
+    ) -> Result<Vec<String>, Status> {
+        self.mutate(write, object).await?;
+        self.admit(write, object).await
+    }
+
+    /// Whether anybody but the server itself might have a say in a write: a policy in force or a webhook.
+    pub(crate) async fn is_judged(&self) -> Result<bool, Status> {
+        for prefix in JUDGES {
+            let query = ListQuery { prefix, limit: Some(1), ..ListQuery::default() };
+            if !self.store.list(query).await.map_err(Status::internal)?.entries.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// What comes back from outside is checked and completed like what comes from a client.
     fn read_again(&self, write: Write<'_>, object: &mut Value) -> Result<(), Status> {
-        let changed = complete(write.resource, std::mem::take(object), Strictness::Ignore);
+        let changed = complete(write, std::mem::take(object), Strictness::Ignore);
         *object = changed.map_err(|error| Status::internal(format!("changed by a webhook: {error}")))?;
         Ok(())
     }
@@ -148,20 +179,27 @@ impl Server {
 }
 
 /// An object that something else than its writer changed: its types are checked and its defaults filled in again.
-fn complete(
-    resource: &Resource,
-    object: Value,
-    strictness: Strictness,
-) -> Result<Value, schema::DecodeError> {
-    let (version, kind) = (&*resource.version, &*resource.kind);
-    let decoded = match &resource.schema {
+fn complete(write: Write<'_>, object: Value, strictness: Strictness) -> Result<Value, schema::DecodeError> {
+    let (resource, (group, version, kind)) = (write.resource, write.kind());
+    let own = write.kind.is_none();
+    let decoded = match resource.schema.as_ref().filter(|_| own) {
         Some(custom) => schema::decode_custom(version, kind, custom, object, Vec::new(), strictness),
-        None => schema::decode(&resource.group, version, kind, object, Vec::new(), strictness),
+        None => schema::decode(group, version, kind, object, Vec::new(), strictness),
     };
     let mut object = decoded?.object;
-    resource.strategy.default(&mut object);
+    if own {
+        resource.strategy.default(&mut object);
+    }
     Ok(object)
 }
+
+/// Below these are those who have a say in writes.
+const JUDGES: [&str; 4] = [
+    "admissionregistration.k8s.io/mutatingadmissionpolicybindings/",
+    "admissionregistration.k8s.io/mutatingwebhookconfigurations/",
+    "admissionregistration.k8s.io/validatingadmissionpolicybindings/",
+    "admissionregistration.k8s.io/validatingwebhookconfigurations/",
+];
 
 /// The groups of containers of a pod, in the order Kubernetes names them in messages.
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];

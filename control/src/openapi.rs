@@ -7,6 +7,7 @@
 mod definitions;
 mod gnostic;
 mod json;
+mod parameters;
 mod paths;
 mod v2;
 

@@ -239,9 +239,10 @@ impl Scheduler {
         let bound = match self.bind_claims(&needs, &node).await {
             Ok(()) => {
                 let Shared { client, direct, .. } = &*self.shared;
-                binding::bind(client, direct.as_ref(), &pod, &node).await
+                let bound = binding::bind(client, direct.as_ref(), &pod, &node).await;
+                bound.map_err(|error| format!("running Bind plugin \"DefaultBinder\": {error}"))
             }
-            Err(message) => Err(message),
+            Err(error) => Err(format!("running PreBind plugin \"VolumeBinding\": {error}")),
         };
         match bound {
             Ok(()) => {
@@ -254,6 +255,7 @@ impl Scheduler {
                 self.snapshot().forget(&key);
                 self.shared.queue.park(key.clone(), priority(&pod));
                 self.shared.queue.wake(&key);
+                self.tell_why(&pod, "SchedulerError", error).await;
             }
         }
     }
@@ -285,9 +287,14 @@ impl Scheduler {
         if let Some((node, victims)) = victims {
             self.make_room(&pod, &node, &victims).await;
         }
+        self.tell_why(&pod, "Unschedulable", message).await;
+    }
+
+    /// Tells why a pod has no node: in an event, and in its condition.
+    async fn tell_why(&self, pod: &Pod, why: &str, message: String) {
         let (severity, reason, action) = (Severity::Warning, "FailedScheduling", "Scheduling");
-        self.shared.news.tell(&pod, None, Said { severity, reason, action, note: message.clone() });
-        if let Err(error) = binding::mark_unschedulable(&self.shared.client, &pod, &message).await {
+        self.shared.news.tell(pod, None, Said { severity, reason, action, note: message.clone() });
+        if let Err(error) = binding::mark_waiting(&self.shared.client, pod, (why, &message)).await {
             tracing::warn!(
                 namespace = pod.namespace(),
                 name = pod.name_any(),

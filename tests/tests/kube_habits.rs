@@ -196,3 +196,46 @@ fn what_can_never_be_is_said() {
             && text.contains("Kubelet never posted node status.")
     });
 }
+
+/// A node that nobody is, a pod for it, and a policy that does not let pods go there.
+const FORBIDDEN_NODE: &str = r#"
+apiVersion: v1
+kind: Node
+metadata: {name: quiet}
+status:
+  allocatable: {cpu: "4", memory: 8Gi, pods: "10"}
+  conditions: [{type: Ready, status: "True", lastHeartbeatTime: "2100-01-01T00:00:00Z"}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: quiet}
+spec:
+  matchConstraints:
+    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods/binding]}]
+  validations: [{expression: object.target.name != 'quiet', message: let it rest}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: quiet}
+spec: {policyName: quiet, validationActions: [Deny]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: guest}
+spec: {containers: [{name: c, image: "example.com/i:1"}]}
+"#;
+
+#[test]
+fn a_binding_that_is_refused_is_told_and_tried_again() {
+    let Some(lab) = Lab::new("refused_binding") else { return };
+    lab.with("create", FORBIDDEN_NODE).ok();
+    let refused = "running Bind plugin \"DefaultBinder\": pods \"guest\" is forbidden: ValidatingAdmissionPolicy \
+                   'quiet' with binding 'quiet' denied request: let it rest";
+    lab.until("the event", "get events --field-selector=reason=FailedScheduling", |out| out.contains(refused));
+    let condition = "get pod guest -o jsonpath={.status.conditions[?(@.type==\"PodScheduled\")]}";
+    lab.until("the condition", condition, |out| out.contains("\"reason\":\"SchedulerError\""));
+    lab.run("delete validatingadmissionpolicybinding quiet").ok();
+    lab.until("a node", "get pod guest -o jsonpath={.spec.nodeName}", |out| out == "quiet");
+    let scheduled = "get events --field-selector=reason=Scheduled -o yaml --show-managed-fields";
+    lab.until("the owner of the event", scheduled, |out| out.contains("apiVersion: events.k8s.io/v1"));
+}

@@ -262,7 +262,7 @@ impl Status {
         serde_json::to_value(Told::of(self)).unwrap_or_default()
     }
 
-    /// The text of it, in one line.
+    /// The text of it, in one line with its end.
     pub fn to_json(&self) -> String {
         let mut text = serde_json::to_string(&Told::of(self)).unwrap_or_default();
         text.push('\n');

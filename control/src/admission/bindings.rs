@@ -151,13 +151,16 @@ async fn params(
 /// What expressions can use about the request itself.
 pub(super) fn request(write: Write<'_>) -> Value {
     let (resource, sent) = (write.resource, write.sent.unwrap_or(write.resource));
+    let (group, version, kind) = write.kind();
+    let (sent_group, sent_version, sent_kind) =
+        write.kind.unwrap_or((&sent.group, &sent.version, &sent.kind));
     let mut request = json!({
-        "kind": {"group": resource.group, "version": resource.version, "kind": resource.kind},
+        "kind": {"group": group, "version": version, "kind": kind},
         "resource": {"group": resource.group, "version": resource.version, "resource": resource.plural},
         "subResource": write.subresource, "name": write.name, "namespace": write.namespace,
         "operation": write.operation.as_str(), "dryRun": write.dry_run,
         "userInfo": {"username": write.user.name, "uid": write.user.uid, "groups": write.user.groups},
-        "requestKind": {"group": sent.group, "version": sent.version, "kind": sent.kind},
+        "requestKind": {"group": sent_group, "version": sent_version, "kind": sent_kind},
         "requestResource": {"group": sent.group, "version": sent.version, "resource": sent.plural},
         "requestSubResource": write.subresource,
     });

@@ -59,8 +59,10 @@ fn covering(server: &Server, write: Write<'_>, constraints: &Value, rules: &str)
     if rules.is_empty() || fields::text(constraints, "/matchPolicy") == "Exact" {
         return None;
     }
-    let others = versions::others(server, write).into_iter();
-    others.into_iter().find(|other| named(Write { resource: other, ..write })).map(Lens::of)
+    let mut others = versions::others(server, write).into_iter();
+    let found = others.find(|other| named(Write { resource: other, ..write }))?;
+    // What a subresource takes is the same in every version.
+    Some(if write.kind.is_some() { Lens::default() } else { Lens::of(found) })
 }
 
 /// The namespace a write is in; of a write of a namespace, that namespace.
@@ -130,6 +132,7 @@ mod tests {
             resource: &pods,
             sent: None,
             subresource,
+            kind: None,
             namespace: "n",
             name: "p",
             old: None,

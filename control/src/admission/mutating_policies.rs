@@ -8,7 +8,7 @@ use super::matching::namespace_object;
 use super::{Operation, Write};
 use crate::expressions::{Expression, Variables, compose};
 use crate::registry::fields;
-use crate::schema::{DecodeError, Strictness};
+use crate::schema::{DecodeError, Strictness, patch_schema};
 use crate::server::{Server, schema_of};
 use knarr_api::patch::{apply, json};
 use knarr_api::{Status, StatusCause};
@@ -154,20 +154,22 @@ fn changed(
         }
         let patched = json::apply(object, &operations).map_err(|error| format!("JSONPath: {error}"))?;
         let internal = |error: DecodeError| Fault::Refused(Status::internal(error.detail()));
-        return super::complete(resource, patched, Strictness::Strict).map_err(internal);
+        return super::complete(write, patched, Strictness::Strict).map_err(internal);
     }
     let expression = Expression::compile_patch(fields::text(mutation, "/applyConfiguration/expression"))?;
     let mut part = expression.object(variables)?;
     for field in ["apiVersion", "kind"] {
         part[field] = object[field].clone();
     }
-    let undeclared = resource.schema.is_none();
-    let merged = apply::overlay(object, &part, schema_of(resource), undeclared)
+    let (group, version, kind) = write.kind();
+    let own = write.kind.is_none();
+    let schema = if own { schema_of(resource) } else { patch_schema(group, version, kind) };
+    let merged = apply::overlay(object, &part, schema, !own || resource.schema.is_none())
         .map_err(|why| format!("error applying patch: {why}"))?;
     let unreadable = |error: DecodeError| {
         format!("error applying patch: failed to convert patch object to typed object: {}", error.detail())
     };
-    Ok(super::complete(resource, merged, Strictness::Ignore).map_err(unreadable)?)
+    Ok(super::complete(write, merged, Strictness::Ignore).map_err(unreadable)?)
 }
 
 /// A patch whose tests fail changes nothing, and that is no error. Tests come first, as everybody writes them: one that

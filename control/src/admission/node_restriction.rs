@@ -16,6 +16,7 @@ pub(super) async fn check(server: &Server, write: Write<'_>, object: &Value) -> 
     };
     let why = match (&*write.resource.group, &*write.resource.plural) {
         ("", "nodes") => node_fault(node, write, object),
+        ("", "pods") if write.subresource == "eviction" => server.eviction_fault(node, write).await?,
         ("", "pods") => pod_fault(node, write, object),
         ("coordination.k8s.io", "leases") => lease_fault(node, write),
         ("storage.k8s.io", "csinodes") if write.name != node => {
@@ -94,6 +95,13 @@ fn lease_fault(node: &str, write: Write<'_>) -> Option<String> {
 }
 
 impl Server {
+    /// A node evicts what it runs.
+    async fn eviction_fault(&self, node: &str, write: Write<'_>) -> Result<Option<String>, Status> {
+        let found = self.object_at(&format!("core/pods/{}/{}", write.namespace, write.name)).await?;
+        let own = found.is_none_or(|pod| fields::text(&pod, "/spec/nodeName") == node);
+        Ok((!own).then(|| format!("node {node:?} can only evict pods with spec.nodeName set to itself")))
+    }
+
     /// A token must be bound to a pod that this node runs as that account.
     async fn check_token_of_node(&self, node: &str, write: Write<'_>, request: &Value) -> Result<(), Status> {
         if write.subresource != "token" {
@@ -129,6 +137,7 @@ mod tests {
             resource,
             sent: None,
             subresource: "",
+            kind: None,
             namespace: "n",
             name,
             old: None,

@@ -93,6 +93,10 @@ async fn ask_and_patch(
     let (as_seen, shown) = Seen::instead(&seen, write, object);
     let verdict = ask(server, as_seen, hook, shown).await?;
     let Some(operations) = verdict.patch else { return Ok(false) };
+    if write.operation == Operation::Delete {
+        let why = "attempted to modify the object, which is not supported for this operation";
+        return Err(Status::internal(format!("admission webhook {:?} {why}", name(hook))));
+    }
     let patched = patch::json::apply(shown, &operations)
         .map_err(|error| failure(hook, &format!("the patch does not apply: {error}")))?;
     if !patched.is_object() || meta::name(&patched) != meta::name(object) || patched["kind"] != object["kind"]

@@ -4,12 +4,14 @@
 //! queues, so they never block. After a lost watch the new list is compared with the copy, so a handler sees the
 //! difference and nothing twice.
 
-use super::ownership;
 use super::runner::message_of;
+use super::{ownership, pods};
 use futures_util::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -62,24 +64,30 @@ fn forget_owners_of_fields<K: Resource<DynamicType = ()>>(object: &mut K) {
     }
 }
 
-/// The copy itself, with an index by controller: an owner asks for its own at every change of one of them.
+/// The copy itself, with an index by controller: an owner asks for its own at every change of one of them; and with one of
+/// pods by node, whose pods are looked at every few seconds while it is not heard of.
 struct Objects<K> {
     by_key: BTreeMap<Key, Arc<K>>,
     /// By namespace and uid of the controller; the uid is empty for those that have none.
     by_controller: BTreeMap<(String, String), BTreeMap<Key, Arc<K>>>,
+    /// A node has few, so they stand in no order.
+    by_node: BTreeMap<String, Vec<Arc<K>>>,
 }
 
 impl<K> Default for Objects<K> {
     fn default() -> Self {
-        Self { by_key: BTreeMap::new(), by_controller: BTreeMap::new() }
+        Self { by_key: BTreeMap::new(), by_controller: BTreeMap::new(), by_node: BTreeMap::new() }
     }
 }
 
-impl<K: Resource<DynamicType = ()>> Objects<K> {
+impl<K: Resource<DynamicType = ()> + 'static> Objects<K> {
     fn insert(&mut self, key: Key, object: Arc<K>) -> Option<Arc<K>> {
         let before = self.remove(&key);
         let own = self.by_controller.entry(controller(&*object)).or_default();
         own.insert(key.clone(), object.clone());
+        if let Some(node) = node(&*object) {
+            self.by_node.entry(node.to_owned()).or_default().push(object.clone());
+        }
         self.by_key.insert(key, object);
         before
     }
@@ -93,8 +101,26 @@ impl<K: Resource<DynamicType = ()>> Objects<K> {
                 self.by_controller.remove(&owner);
             }
         }
+        if let Some(node) = node(&*object) {
+            self.leave(node, &object);
+        }
         Some(object)
     }
+}
+
+impl<K> Objects<K> {
+    fn leave(&mut self, node: &str, object: &Arc<K>) {
+        let Some(pods) = self.by_node.get_mut(node) else { return };
+        pods.retain(|pod| !Arc::ptr_eq(pod, object));
+        if pods.is_empty() {
+            self.by_node.remove(node);
+        }
+    }
+}
+
+/// The node of a pod; other kinds have none.
+fn node<K: 'static>(object: &K) -> Option<&str> {
+    (object as &dyn Any).downcast_ref::<Pod>().and_then(pods::node_of)
 }
 
 fn controller<K: Resource<DynamicType = ()>>(object: &K) -> (String, String) {
@@ -126,10 +152,10 @@ impl<K> Lister<K> {
         self.objects.read().unwrap_or_else(PoisonError::into_inner).by_key.values().cloned().collect()
     }
 
-    /// The objects that are wanted, in the order of keys.
-    pub(crate) fn those(&self, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+    /// The pods of one node, in no order.
+    pub(crate) fn on_node(&self, node: &str) -> Vec<Arc<K>> {
         let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
-        objects.by_key.values().filter(|object| wanted(object)).cloned().collect()
+        objects.by_node.get(node).cloned().unwrap_or_default()
     }
 
     /// Every object of one namespace.
@@ -265,7 +291,7 @@ impl<K: Watched> Informer<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::{Event, Pod};
+    use k8s_openapi::api::core::v1::Event;
     use serde_json::{Value, json};
 
     fn kept<K: Watched + serde::Serialize>(kind: &str) -> Value {
@@ -276,6 +302,28 @@ mod tests {
         let mut object: K = serde_json::from_value(object).unwrap();
         forget_owners_of_fields(&mut object);
         serde_json::to_value(&object).unwrap()["metadata"]["managedFields"].clone()
+    }
+
+    #[test]
+    fn pods_are_found_by_their_node() {
+        let pod = |name: &str, node: &str| -> Arc<Pod> {
+            let spec = json!({"nodeName": node, "containers": []});
+            Arc::new(serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap())
+        };
+        let mut objects = Objects::default();
+        for (name, node) in [("a", "n"), ("b", "n"), ("c", ""), ("a", "n"), ("b", "m")] {
+            objects.insert(Key::new("", name), pod(name, node));
+        }
+        let found = |objects: &Objects<Pod>, node: &str| -> Vec<String> {
+            let pods = objects.by_node.get(node).into_iter().flatten();
+            pods.filter_map(|pod| pod.metadata.name.clone()).collect()
+        };
+        assert_eq!(
+            (found(&objects, "n"), found(&objects, "m")),
+            (vec!["a".to_owned()], vec!["b".to_owned()])
+        );
+        objects.remove(&Key::new("", "a"));
+        assert_eq!(objects.by_node.keys().collect::<Vec<_>>(), ["m"]);
     }
 
     #[test]

@@ -178,8 +178,7 @@ impl NodeLifecycle {
     }
 
     fn pods_on(&self, node: &Node) -> Vec<Arc<Pod>> {
-        let name = node.name_any();
-        self.pods.those(|pod| pods::node_of(pod) == Some(name.as_str()))
+        self.pods.on_node(&node.name_any())
     }
 
     async fn patch_node(&self, node: &Node, patch: serde_json::Value) -> Result<(), kube::Error> {

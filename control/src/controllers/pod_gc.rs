@@ -7,7 +7,6 @@ use super::wiring::{Plane, Task, Wire};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A node that has just disappeared may be on its way back (deleted and registered again).
@@ -20,9 +19,7 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
     let all = pods.clone();
     wire.woken_by::<Node>(move |old, new, queue| {
         if let (Some(node), None) = (old, new) {
-            let name = node.name_any();
-            let of_node = |pod: &&Arc<Pod>| pods::node_of(pod) == Some(name.as_str());
-            all.all().iter().filter(of_node).for_each(|pod| queue.add(Key::of(&**pod)));
+            all.on_node(&node.name_any()).iter().for_each(|pod| queue.add(Key::of(&**pod)));
         }
     });
     let controller = PodGc { client: wire.client(), pods, nodes: wire.reads() };

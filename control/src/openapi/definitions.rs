@@ -143,7 +143,7 @@ pub(super) fn list(row: &Resource) -> Option<(String, Value)> {
             "apiVersion": {"type": "string", "description": "Group and version of this list."},
             "items": {
                 "type": "array", "items": {"$ref": format!("{REFERENCE}{item}")},
-                "description": format!("The {} of the list.", row.plural),
+                "description": format!("List of {}.", row.plural),
             },
             "kind": {"type": "string", "description": "Kind of this list."},
             "metadata": {

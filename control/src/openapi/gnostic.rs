@@ -90,6 +90,7 @@ fn parameter_item(out: &mut Message, parameter: &Value) {
             out.nested(kind, |out| {
                 out.flag(1, parameter.get("required"));
                 out.text(2, parameter.get("in"));
+                out.text(3, parameter.get("description"));
                 out.text(4, parameter.get("name"));
                 out.text(type_number, parameter.get("type"));
             });

@@ -2,23 +2,11 @@
 //! them: which kind a path has, that it validates fields, that it has a dry run.
 
 use super::definitions::definition_name;
+use super::parameters::{self, DELETE, LIST, WRITE};
 use crate::registry::{Resource, Subresource};
 use crate::schema::kinds::{self, REFERENCE};
 use serde_json::{Map, Value, json};
 
-/// What every writing request takes.
-const WRITE: [&str; 3] = ["dryRun", "fieldManager", "fieldValidation"];
-const LIST: [&str; 8] = [
-    "allowWatchBookmarks",
-    "continue",
-    "fieldSelector",
-    "labelSelector",
-    "limit",
-    "resourceVersion",
-    "timeoutSeconds",
-    "watch",
-];
-const DELETE: [&str; 3] = ["dryRun", "gracePeriodSeconds", "propagationPolicy"];
 const PATCHES: [&str; 4] = [
     "application/apply-patch+yaml",
     "application/json-patch+json",
@@ -42,11 +30,11 @@ pub(super) fn of(row: &Resource) -> Map<String, Value> {
         let everywhere = operation("list", row, &LIST, None, &format!("{}List", row.kind), "get");
         paths.insert(format!("{root}/{}", row.plural), json!({"get": everywhere}));
     }
-    insert(paths, &collection, collection_operations(row), row.namespaced, false);
-    insert(paths, &item, item_operations(row), row.namespaced, true);
+    insert(paths, &collection, collection_operations(row), (row, false));
+    insert(paths, &item, item_operations(row), (row, true));
     for subresource in &row.subresources {
         let path = format!("{item}/{}", subresource.name);
-        insert(paths, &path, subresource_operations(row, subresource), row.namespaced, true);
+        insert(paths, &path, subresource_operations(row, subresource), (row, true));
     }
     all
 }
@@ -55,19 +43,17 @@ fn insert(
     paths: &mut Map<String, Value>,
     path: &str,
     operations: Map<String, Value>,
-    namespaced: bool,
-    named: bool,
+    (row, named): (&Resource, bool),
 ) {
     if operations.is_empty() {
         return;
     }
     let mut entry = operations;
-    let in_path =
-        |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}});
-    let mut parameters = Vec::new();
-    parameters.extend(named.then(|| in_path("name")));
-    parameters.extend(namespaced.then(|| in_path("namespace")));
-    entry.insert("parameters".to_owned(), parameters.into());
+    let Resource { kind, namespaced, .. } = row;
+    let mut all = Vec::new();
+    all.extend(named.then(|| parameters::in_path("name", &format!("The name of the {kind}."))));
+    all.extend(namespaced.then(|| parameters::in_path("namespace", "The namespace it is in.")));
+    entry.insert("parameters".to_owned(), all.into());
     paths.insert(path.to_owned(), Value::Object(entry));
 }
 
@@ -157,7 +143,7 @@ fn operation_of(
     let list = if answer == kind { "" } else { "List" };
     let reference = |suffix: &str| json!({"$ref": format!("{REFERENCE}{}{suffix}", definition_name(group, version, kind))});
     let mut operation = json!({
-        "parameters": parameters.iter().map(|name| parameter(name)).collect::<Vec<_>>(),
+        "parameters": parameters.iter().map(|name| parameters::in_query(name)).collect::<Vec<_>>(),
         "responses": {"200": {
             "description": "OK",
             "content": {"application/json": {"schema": reference(list)}},
@@ -178,13 +164,4 @@ fn operation_of(
         operation["requestBody"] = json!({"content": content, "required": true});
     }
     operation
-}
-
-fn parameter(name: &str) -> Value {
-    let kind = match name {
-        "limit" | "timeoutSeconds" | "gracePeriodSeconds" => "integer",
-        "watch" | "allowWatchBookmarks" => "boolean",
-        _ => "string",
-    };
-    json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}})
 }

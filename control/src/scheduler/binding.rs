@@ -5,7 +5,7 @@ use crate::controllers::runner::{ignore_not_found, message_of};
 use crate::controllers::volume_match::SELECTED_NODE;
 use crate::server::Direct;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
@@ -41,14 +41,20 @@ async fn post(client: &Client, pod: &Pod, node: &str) -> Result<(), kube::Error>
 }
 
 /// Condition PodScheduled=False, unless it says so already.
-pub(super) async fn mark_unschedulable(client: &Client, pod: &Pod, message: &str) -> Result<(), kube::Error> {
+pub(super) async fn mark_waiting(
+    client: &Client,
+    pod: &Pod,
+    (reason, message): (&str, &str),
+) -> Result<(), kube::Error> {
     let old = crate::controllers::pods::condition(pod, "PodScheduled");
-    if old.is_some_and(|old| old.status == "False" && old.message.as_deref() == Some(message)) {
+    let says =
+        |old: &PodCondition| (old.reason.as_deref(), old.message.as_deref()) == (Some(reason), Some(message));
+    if old.is_some_and(|old| old.status == "False" && says(old)) {
         return Ok(());
     }
     let since = old.filter(|old| old.status == "False").and_then(|old| old.last_transition_time.clone());
     let condition = json!({
-        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+        "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
         "lastTransitionTime": since.unwrap_or(Time(Timestamp::now())),
     });
     let patch =

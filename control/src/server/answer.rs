@@ -99,7 +99,7 @@ pub(crate) fn value(code: u16, encoding: Encoding, value: &Value) -> Answer {
         },
         Encoding::Yaml => match serde_saphyr::to_string(value) {
             Ok(text) => with_type(code, "application/yaml", full(text)),
-            Err(error) => json_line(500, Status::internal(error).to_json()),
+            Err(error) => json_bytes(500, Status::internal(error).to_json()),
         },
     }
 }
@@ -126,7 +126,7 @@ pub(crate) fn text(code: u16, text: impl Into<Bytes>) -> Answer {
 /// A failure, or a success that is no object.
 pub(crate) fn status(encoding: Encoding, status: &Status) -> Answer {
     match encoding {
-        Encoding::Json => json_line(status.code, status.to_json()),
+        Encoding::Json => json_bytes(status.code, status.to_json()),
         other => value(status.code, other, &status.to_value()),
     }
 }

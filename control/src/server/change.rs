@@ -25,8 +25,10 @@ pub(crate) enum Part {
     Status,
     /// What has a path of its own: `ephemeralcontainers`, `resize`, `approval`.
     Named(&'static str),
-    /// What the verb itself decides (binding, finalize).
+    /// What the verb itself decides, and nobody has a say in.
     Internal,
+    /// What keeps a namespace.
+    Finalizers,
     /// The marks of a dying object.
     Deletion,
 }
@@ -37,6 +39,7 @@ impl Part {
         match self {
             Self::Status => "status",
             Self::Named(name) => name,
+            Self::Finalizers => "finalize",
             Self::Main | Self::Internal | Self::Deletion => "",
         }
     }
@@ -103,6 +106,7 @@ impl<'a> At<'a> {
             resource,
             sent: None,
             subresource: part.subresource(),
+            kind: None,
             namespace,
             name,
             old,
@@ -220,7 +224,7 @@ impl Server {
             let old = stored::decode(at.resource, &entry);
             let mut new = change(&old)?;
             check_preconditions(at, &old, &new)?;
-            if !matches!(part, Part::Deletion | Part::Internal) {
+            if !matches!(part, Part::Deletion | Part::Internal | Part::Finalizers) {
                 refuse_invalid(at.resource, &old, object_meta::resurrections(&new, &old))?;
             }
             if part != Part::Deletion {
@@ -230,7 +234,7 @@ impl Server {
             let by = manner.by.as_ref().filter(|_| part != Part::Internal);
             let write = by.map(|user| at.write(user, operation, part, Some(&old)));
             let write = write.map(|write| Write { dry_run: manner.dry_run, ..write });
-            if let Some(write) = write.filter(|_| part != Part::Deletion) {
+            if let Some(write) = write {
                 self.mutate(write, &mut new).await?;
             }
             let _addresses = self.prepare(at.resource, part, &mut new, &old).await?;
@@ -300,7 +304,7 @@ impl Server {
                 refuse_invalid(resource, new, causes)?;
                 return Ok(None);
             }
-            Part::Internal | Part::Deletion => return Ok(None),
+            Part::Internal | Part::Finalizers | Part::Deletion => return Ok(None),
         }
         let mut causes = object_meta::validate_update(new, old);
         causes.extend(match part {

@@ -20,9 +20,14 @@ pub(crate) struct Direct {
 }
 
 impl Direct {
-    /// With the rights of the server itself; `agent` is whom owners of fields name. Nothing where requests are audited.
+    /// Nobody asks whether it may; `agent` is whom owners of fields name, and after whom policies and webhooks know the
+    /// user. Nothing where requests are audited.
     pub(crate) fn new(server: Arc<Server>, agent: &'static str) -> Option<Self> {
-        server.audit.is_none().then(|| Self { server, user: User::server(), agent })
+        server.audit.is_none().then(|| Self {
+            server,
+            user: User::new(format!("system:{agent}"), &[]),
+            agent,
+        })
     }
 
     /// Gives a pod its node.
@@ -30,15 +35,16 @@ impl Direct {
         let began = Instant::now();
         let resource = self.server.table.find("", "v1", "pods").ok_or_else(Status::no_such_resource)?;
         let at = At { resource: &resource, namespace: &pod.namespace, name: &pod.name };
-        let bound = verbs::bind(&self.server, at, uid, node).await;
+        let bound = verbs::bind(&self.server, &self.user, at, uid, node).await;
         self.server.telemetry.count_created(&resource, "binding", &bound, began.elapsed());
         bound
     }
 
-    /// Creates an event.
+    /// Creates an event of `events.k8s.io`.
     pub(crate) async fn tell(&self, namespace: &str, event: Value) -> Result<(), Status> {
         let began = Instant::now();
-        let resource = self.server.table.find("", "v1", "events").ok_or_else(Status::no_such_resource)?;
+        let resource =
+            self.server.table.find("events.k8s.io", "v1", "events").ok_or_else(Status::no_such_resource)?;
         let writer = Writer {
             manager: self.agent.to_owned(),
             api_version: resource.api_version(),

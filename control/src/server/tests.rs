@@ -23,6 +23,7 @@ mod protobuf;
 mod recorded;
 mod semantics;
 mod streams;
+mod subresources;
 mod turns;
 mod watches;
 mod websockets;

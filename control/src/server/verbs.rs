@@ -8,6 +8,7 @@ use super::change::Manner;
 use super::query::Query;
 use super::route::ResourcePath;
 use super::{BoxError, Call, Server, collect};
+use crate::admission::{Kind, Operation, Write};
 use bytes::Bytes;
 use http::Method;
 use knarr_api::Status;
@@ -153,6 +154,22 @@ fn check(call: &Call, verb: &str) -> Result<(), Status> {
         (true, _) => Ok(()),
         (false, true) => Err(Status::method_not_allowed(&resource.group, &resource.plural, verb)),
         (false, false) => Err(Status::no_such_resource()),
+    }
+}
+
+/// What admission must know of an object of another kind that is sent to a subresource.
+fn write_of<'a>(call: &'a Call, operation: Operation, kind: Kind<'a>) -> Write<'a> {
+    Write {
+        user: &call.user,
+        operation,
+        resource: &call.resource,
+        sent: None,
+        subresource: call.path.subresource(),
+        kind: Some(kind),
+        namespace: call.path.namespace(),
+        name: call.path.name(),
+        old: None,
+        dry_run: dry_run(call),
     }
 }
 

@@ -40,10 +40,10 @@ impl Row {
         let namespace = regarding.namespace.clone().unwrap_or_else(|| "default".to_owned());
         let note: String = said.note.chars().take(LONGEST).collect();
         let mut event = json!({
-            "apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": namespace},
-            "involvedObject": regarding, "reason": said.reason, "message": note, "type": said.severity.word(),
-            "action": said.action, "eventTime": MicroTime(at), "source": {}, "firstTimestamp": null,
-            "lastTimestamp": null, "reportingComponent": NAME, "reportingInstance": instance,
+            "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": name, "namespace": namespace},
+            "regarding": regarding, "reason": said.reason, "note": note, "type": said.severity.word(),
+            "action": said.action, "eventTime": MicroTime(at), "reportingController": NAME,
+            "reportingInstance": instance,
         });
         if let Some(related) = related {
             event["related"] = json!(related);
@@ -139,9 +139,9 @@ mod tests {
         let mut series = Series::default();
         let first = series.judge(told("1", "a", 0), "i").unwrap();
         assert_eq!(first.change(), None);
-        assert_eq!((first.event()["message"].as_str(), first.event()["series"].is_null()), (Some("a"), true));
+        assert_eq!((first.event()["note"].as_str(), first.event()["series"].is_null()), (Some("a"), true));
         let second = series.judge(told("1", "b", 60), "i").unwrap();
-        assert_eq!((second.name(), &second.event()["message"]), (first.name(), &json!("a")));
+        assert_eq!((second.name(), &second.event()["note"]), (first.name(), &json!("a")));
         let expected = json!({"series": {"count": 2, "lastObservedTime": "1970-01-01T00:01:00.000000Z"}});
         assert_eq!(second.change(), Some(expected));
         assert!(series.judge(told("1", "c", 120), "i").is_none(), "only counted");

@@ -295,3 +295,21 @@ fn apply_creates_merges_owns_and_conflicts() {
         422
     );
 }
+
+#[test]
+fn an_answer_is_one_line() {
+    let lab = lab();
+    for (method, path) in [
+        ("GET", "/api/v1/namespaces/default"),
+        ("GET", "/api/v1/namespaces/none"),
+        ("GET", "/api/v1/namespaces"),
+        ("GET", "/api"),
+        ("POST", "/api/v1/namespaces"),
+        ("GET", "/nothing"),
+    ] {
+        let (_, body) = lab.send(User::server(), method, path, "application/json", Vec::new()).into_parts();
+        let bytes = lab.runtime.block_on(body.collect()).unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&bytes);
+        assert_eq!(text.find('\n'), Some(text.len() - 1), "{path}: {text:?}");
+    }
+}

@@ -2,32 +2,41 @@
 
 use super::super::change::At;
 use super::super::{Call, Server, answer, object_meta, read_body};
+use crate::admission::{Kind, Operation, Write};
+use crate::authn::User;
 use crate::registry::Resource;
 use crate::server::Answer;
 use crate::store::{Draft, Entry, Fields};
 use knarr_api::{Status, meta};
 use serde_json::{Map, Value, json};
 
+const KIND: Kind<'_> = ("", "v1", "Binding");
+
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
-    let binding = read_body::object(call, ("", "v1", "Binding"))?;
+    let mut binding = read_body::object(call, KIND)?;
     if meta::name(&binding) != call.path.name() && !meta::name(&binding).is_empty() {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
-    to_node(server, call, &call.resource, binding).await
+    meta::set(&mut binding, "name", call.path.name());
+    to_node(server, call, &call.resource, binding, super::write_of(call, Operation::Create, KIND)).await
 }
 
 /// POST of a Binding to its own collection, as the first schedulers did it.
 pub(super) async fn run_named(server: &Server, call: &Call) -> Result<Answer, Status> {
-    let binding = read_body::object(call, ("", "v1", "Binding"))?;
+    let binding = read_body::object(call, KIND)?;
     let pods = server.table.find("", "v1", "pods").ok_or_else(Status::no_such_resource)?;
-    to_node(server, call, &pods, binding).await
+    to_node(server, call, &pods, binding, super::write_of(call, Operation::Create, KIND)).await
 }
 
-async fn to_node(server: &Server, call: &Call, pods: &Resource, binding: Value) -> Result<Answer, Status> {
-    let name = match call.path.name() {
-        "" => meta::name(&binding).to_owned(),
-        name => name.to_owned(),
-    };
+async fn to_node(
+    server: &Server,
+    call: &Call,
+    pods: &Resource,
+    mut binding: Value,
+    write: Write<'_>,
+) -> Result<Answer, Status> {
+    let name = meta::name(&binding).to_owned();
+    let warnings = server.admit_sent(Write { name: &name, ..write }, &mut binding).await?;
     let node = binding.pointer("/target/name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let kind = binding.pointer("/target/kind").and_then(Value::as_str).unwrap_or_default();
     if node.is_empty() || !matches!(kind, "" | "Node") {
@@ -43,18 +52,56 @@ async fn to_node(server: &Server, call: &Call, pods: &Resource, binding: Value) 
     let annotations = binding.pointer("/metadata/annotations").and_then(Value::as_object);
     let wanted = Wanted { uid: meta::uid(&binding), node: &node, annotations };
     server.rewrite(at, super::dry_run(call), |entry| bound(entry, &wanted, at.name)).await?;
-    Ok(answer::status(call.accept.encoding(), &Status::success()))
+    let mut answer = answer::status(call.accept.encoding(), &Status::success());
+    answer::warn(&mut answer, &warnings);
+    Ok(answer)
 }
 
 /// The same for the scheduler of this process.
 pub(in crate::server) async fn bind(
     server: &Server,
+    user: &User,
     at: At<'_>,
     uid: &str,
     node: &str,
 ) -> Result<(), Status> {
+    if server.is_judged().await? {
+        return bind_as_admitted(server, user, at, uid, node).await;
+    }
     let wanted = Wanted { uid, node, annotations: None };
     server.rewrite(at, false, |entry| bound(entry, &wanted, at.name)).await
+}
+
+/// The same where policies or webhooks may have a say in it.
+async fn bind_as_admitted(
+    server: &Server,
+    user: &User,
+    at: At<'_>,
+    uid: &str,
+    node: &str,
+) -> Result<(), Status> {
+    let At { resource, namespace, name } = at;
+    let mut binding = json!({
+        "kind": "Binding", "apiVersion": "v1", "metadata": {"name": name, "namespace": namespace, "uid": uid},
+        "target": {"kind": "Node", "name": node},
+    });
+    let write = Write {
+        user,
+        operation: Operation::Create,
+        resource,
+        sent: None,
+        subresource: "binding",
+        kind: Some(KIND),
+        namespace,
+        name,
+        old: None,
+        dry_run: false,
+    };
+    server.admit_sent(write, &mut binding).await?;
+    let node = binding.pointer("/target/name").and_then(Value::as_str).unwrap_or(node);
+    let annotations = binding.pointer("/metadata/annotations").and_then(Value::as_object);
+    let wanted = Wanted { uid, node, annotations };
+    server.rewrite(at, false, |entry| bound(entry, &wanted, name)).await
 }
 
 /// What a binding says.

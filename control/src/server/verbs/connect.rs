@@ -5,7 +5,6 @@
 use super::super::change::At;
 use super::super::query::percent_encode;
 use super::super::{Body, Call, Server, answer, stored, websocket};
-use crate::admission::{Operation, Write};
 use crate::server::Answer;
 use crate::server::kubelet::connect_plainly;
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header};
@@ -19,6 +18,7 @@ use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+mod admission;
 mod html;
 mod links;
 mod log_options;
@@ -48,6 +48,7 @@ enum Link {
 }
 
 pub(super) async fn run(server: &Server, call: Call, upgrade: OnUpgrade) -> Result<Answer, Status> {
+    admission::ask(server, &call).await?;
     let backend = match (&*call.resource.plural, call.path.subresource()) {
         ("pods", "proxy") => target::pod(server, &call).await?,
         ("services", "proxy") => target::service(server, &call).await?,
@@ -58,7 +59,6 @@ pub(super) async fn run(server: &Server, call: Call, upgrade: OnUpgrade) -> Resu
         },
         _ => return Err(Status::no_such_resource()),
     };
-    admit(server, &call).await?;
     if let Some(redirect) = to_the_root(&call)? {
         return Ok(redirect);
     }
@@ -136,38 +136,6 @@ impl Backend {
     fn host(&self) -> String {
         SocketAddr::new(self.address, self.port).to_string()
     }
-}
-
-/// Policies and webhooks have a say in who gets into a pod.
-async fn admit(server: &Server, call: &Call) -> Result<(), Status> {
-    if call.path.subresource() == "log" {
-        return Ok(());
-    }
-    let write = Write {
-        user: &call.user,
-        operation: Operation::Connect,
-        resource: &call.resource,
-        sent: None,
-        subresource: call.path.subresource(),
-        namespace: call.path.namespace(),
-        name: call.path.name(),
-        old: None,
-        dry_run: false,
-    };
-    let texts = |name: &str| call.query.all(name).map(str::to_owned).collect::<Vec<String>>();
-    let mut options = serde_json::json!({
-        "apiVersion": "v1", "stdin": call.query.flag("stdin"), "stdout": call.query.flag("stdout"),
-        "stderr": call.query.flag("stderr"), "tty": call.query.flag("tty"),
-        "container": call.query.get("container").unwrap_or_default(), "command": texts("command"),
-    });
-    options["kind"] = match call.path.subresource() {
-        "exec" => "PodExecOptions",
-        "attach" => "PodAttachOptions",
-        "portforward" => "PodPortForwardOptions",
-        _ => "PodProxyOptions",
-    }
-    .into();
-    server.admit(write, &options).await.map(drop)
 }
 
 async fn pod(server: &Server, call: &Call, name: &str) -> Result<Value, Status> {

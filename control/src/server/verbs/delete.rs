@@ -8,7 +8,7 @@ use crate::server::Answer;
 use jiff::{SignedDuration, Timestamp};
 use knarr_api::{Status, StatusCause, meta};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
@@ -156,6 +156,33 @@ pub(super) async fn delete(
         Ok(next_step(at.resource, old, options, Timestamp::now()))
     };
     server.modify(at, Part::Deletion, manner, change).await
+}
+
+/// Deletes a pod, saying on it that it is evicted.
+pub(super) async fn evict(
+    server: &Server,
+    at: At<'_>,
+    options: &Options,
+    manner: &Manner,
+) -> Result<Written, Status> {
+    let change = |old: &Value| {
+        options.check_preconditions(at, old)?;
+        Ok(next_step(at.resource, &disrupted(old), options, Timestamp::now()))
+    };
+    server.modify(at, Part::Deletion, manner, change).await
+}
+
+/// The pod with the condition of who is evicted.
+fn disrupted(pod: &Value) -> Value {
+    let mut new = pod.clone();
+    let known = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    let before = known.clone().find(|one| one["type"] == "DisruptionTarget" && one["status"] == "True");
+    let since = before.map_or_else(|| object_meta::now().into(), |one| one["lastTransitionTime"].clone());
+    let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": since});
+    let others = known.filter(|one| one["type"] != "DisruptionTarget").cloned();
+    new["status"]["conditions"] = others.chain([condition]).collect();
+    new
 }
 
 /// The object after one DELETE: marked, its grace shortened, or finished.

@@ -6,34 +6,44 @@
 use super::super::change::{At, Manner, Part};
 use super::super::{Call, Server, answer, object_meta, read_body, stored};
 use super::delete::{self, Options};
+use crate::admission::{Kind, Operation};
 use crate::registry::Resource;
 use crate::server::Answer;
 use crate::store::ListQuery;
 use knarr_api::{LabelSelector, Status, meta};
 use serde_json::{Value, json};
 
+const KIND: Kind<'_> = ("policy", "v1", "Eviction");
 const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
 /// When a refused client should try again, seconds.
 const RETRY: u32 = 10;
 
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
-    let eviction = read_body::object_of(call, ("policy", "v1", "Eviction"), &["policy/v1beta1"])?;
+    let mut eviction = read_body::object_of(call, KIND, &["policy/v1beta1"])?;
     if meta::name(&eviction) != call.path.name() && !meta::name(&eviction).is_empty() {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
+    meta::set(&mut eviction, "name", call.path.name());
     let at = At { resource: &call.resource, namespace: call.path.namespace(), name: call.path.name() };
+    let mut write = super::write_of(call, Operation::Create, KIND);
+    let asked = Options::from_object(eviction.get("deleteOptions").unwrap_or(&json!({})))?;
+    write.dry_run |= asked.is_dry_run();
+    let warnings = server.admit_sent(write, &mut eviction).await?;
     let options = Options::from_object(eviction.get("deleteOptions").unwrap_or(&json!({})))?;
     options.check()?;
-    let dry_run = super::dry_run(call) || options.is_dry_run();
+    let dry_run = write.dry_run || options.is_dry_run();
     let pod = stored::decode(at.resource, &*server.entry(at).await?);
     if disrupts(&pod)
         && let Some(budget) = budget_of(server, at, &pod).await?
     {
         take(server, at, &pod, &budget, dry_run).await?;
     }
-    let manner = Manner { dry_run, writer: None, by: Some(call.user.clone()) };
-    delete::delete(server, at, &options, &manner).await?;
-    Ok(answer::status(call.accept.encoding(), &Status::success()))
+    // Who has a say in evictions was asked; it is no deletion to them.
+    let manner = Manner { dry_run, writer: None, by: None };
+    delete::evict(server, at, &options, &manner).await?;
+    let mut answer = answer::status(call.accept.encoding(), &Status::success());
+    answer::warn(&mut answer, &warnings);
+    Ok(answer)
 }
 
 /// A pod that has ended, has not begun or is going anyway disturbs nobody.

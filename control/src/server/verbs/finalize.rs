@@ -21,6 +21,6 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
             object.pointer("/spec/finalizers").cloned().unwrap_or_else(|| serde_json::json!([]));
         Ok(new)
     };
-    let written = server.modify(at, Part::Internal, &super::manner(call), change).await?;
+    let written = server.modify(at, Part::Finalizers, &super::manner(call), change).await?;
     super::create::finish(call, written, &[])
 }

@@ -1,17 +1,22 @@
 //! `/scale`: the number of replicas of any kind that has one, as an `autoscaling/v1 Scale`.
 
-use super::super::change::{At, Manner, Part, schema_of};
+use super::super::change::{At, Part, schema_of};
 use super::super::{Call, Server, answer, object_meta, read_body, stored};
 use super::patch::{APPLY, Patch};
+use crate::admission::{Kind, Operation, Write};
 use crate::registry::{Resource, ScalePaths, columns};
 use crate::server::Answer;
 use knarr_api::patch::apply::{self, Window, Writer};
 use knarr_api::{LabelSelector, Status, StatusCause, meta};
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// apiVersion of what is shown.
 const SHOWN_AS: &str = "autoscaling/v1";
+const KIND: Kind<'_> = ("autoscaling", "v1", "Scale");
+/// Attempts at a change between which somebody else keeps writing.
+const MOST_ATTEMPTS: usize = 64;
 
 pub(super) async fn run(server: &Server, call: &Call, verb: &str) -> Result<Answer, Status> {
     let at = At { resource: &call.resource, namespace: call.path.namespace(), name: call.path.name() };
@@ -47,36 +52,56 @@ fn scale_row(resource: &Resource) -> Resource {
 type Changed = Result<(bytes::Bytes, Vec<String>), Status>;
 
 async fn replace(server: &Server, shown: &Call, at: At<'_>) -> Changed {
-    let scale = read_body::object(shown, ("autoscaling", "v1", "Scale"))?;
+    let scale = read_body::object(shown, KIND)?;
     let (mut scale, warnings) = read_body::checked(shown, scale)?;
     object_meta::place(&mut scale, at.resource, at.namespace)?;
     object_meta::require_name(&scale, at.name)?;
     object_meta::check_name(&mut scale, at.name)?;
-    Ok((change(server, shown, at, |_| Ok(scale.clone())).await?, warnings))
+    change(server, shown, at, |_| Ok((scale.clone(), warnings.clone())), |old, new| scaled(at, old, new))
+        .await
 }
 
 async fn patch(server: &Server, shown: &Call, at: At<'_>) -> Changed {
-    let (patch, warnings) = (Patch::read(shown)?, Mutex::new(Vec::new()));
-    let scale = |old: &Value| {
-        let (scale, found) = patch.checked(shown, &scale_of(at.resource, old))?;
-        *warnings.lock().unwrap_or_else(PoisonError::into_inner) = found;
-        Ok(scale)
-    };
-    let bytes = change(server, shown, at, scale).await?;
-    Ok((bytes, warnings.into_inner().unwrap_or_else(PoisonError::into_inner)))
+    let patch = Patch::read(shown)?;
+    let scale = |old: &Value| patch.checked(shown, &scale_of(at.resource, old));
+    change(server, shown, at, scale, |old, new| scaled(at, old, new)).await
 }
 
+/// Changes the object by its Scale, which is what policies and webhooks see: `scale` is the wanted one, and `finish` makes
+/// the object of the one that came of it. All again when somebody else wrote in between.
 async fn change(
     server: &Server,
-    call: &Call,
+    shown: &Call,
     at: At<'_>,
-    scale: impl Fn(&Value) -> Result<Value, Status> + Send + Sync,
-) -> Result<bytes::Bytes, Status> {
-    let change = |old: &Value| scaled(at, old, &scale(old)?);
-    let mut manner = super::manner(call);
-    // The field belongs to the object, under the name it has there.
-    manner.writer = manner.writer.map(|writer| Writer { api_version: at.resource.api_version(), ..writer });
-    Ok(server.modify(at, Part::Main, &manner, change).await?.bytes)
+    scale: impl Fn(&Value) -> Result<(Value, Vec<String>), Status>,
+    finish: impl Fn(&Value, &Value) -> Result<Value, Status> + Send + Sync,
+) -> Changed {
+    let mut manner = super::manner(shown);
+    manner.by = None;
+    // The field belongs to the object, under the name it has there; who applies says himself what is whose.
+    let writer = manner.writer.filter(|_| read_body::content_type(shown) != APPLY);
+    manner.writer = writer.map(|writer| Writer { api_version: at.resource.api_version(), ..writer });
+    let mut attempt = 0;
+    loop {
+        let old = stored::decode(at.resource, &*server.entry(at).await?);
+        let (mut wanted, mut warnings) = scale(&old)?;
+        let before = scale_of(at.resource, &old);
+        let write = super::write_of(shown, Operation::Update, KIND);
+        let write = Write { resource: at.resource, old: Some(&before), ..write };
+        warnings.extend(server.admit_sent(write, &mut wanted).await?);
+        let moved = AtomicBool::new(false);
+        let finish = |now: &Value| {
+            moved.store(meta::resource_version(now) != meta::resource_version(&old), Ordering::Relaxed);
+            if moved.load(Ordering::Relaxed) {
+                return Err(Status::modified(&at.resource.group, &at.resource.plural, at.name));
+            }
+            finish(now, &wanted)
+        };
+        match server.modify(at, Part::Main, &manner, finish).await {
+            Err(_) if moved.load(Ordering::Relaxed) && attempt < MOST_ATTEMPTS => attempt += 1,
+            written => return Ok((written?.bytes, warnings)),
+        }
+    }
 }
 
 /// Server-side apply of a Scale: the number is owned like any other field of the object.
@@ -90,17 +115,19 @@ async fn apply(server: &Server, shown: &Call, at: At<'_>) -> Changed {
         shown_as: SHOWN_AS,
     };
     let force = shown.query.flag("force");
-    let change = |old: &Value| {
+    let merged = |old: &Value| {
         let mut live = scale_of(at.resource, old);
         window.show_owners(old, &mut live);
         let merged = apply::apply(&live, &config, &writer, force, schema_of(&shown.resource))
             .map_err(|conflict| Status::apply_conflict(conflict.message, conflict.causes))?;
-        let mut new = scaled(at, old, &merged)?;
-        window.take_owners(&mut new, &merged);
+        Ok((merged, warnings.clone()))
+    };
+    let finish = |old: &Value, merged: &Value| {
+        let mut new = scaled(at, old, merged)?;
+        window.take_owners(&mut new, merged);
         Ok(new)
     };
-    let manner = Manner { writer: None, ..super::manner(shown) };
-    Ok((server.modify(at, Part::Main, &manner, change).await?.bytes, warnings))
+    change(server, shown, at, merged, finish).await
 }
 
 /// The object with as many replicas as the Scale says, if it is the one that the Scale is of.

@@ -2,7 +2,7 @@
 
 use super::super::change::At;
 use super::super::{Call, Server, answer, object_meta, read_body, stored};
-use crate::admission::{Operation, Write};
+use crate::admission::Operation;
 use crate::authn::service_account::{Claims, Holder, ISSUER, Reference};
 use crate::server::Answer;
 use jiff::Timestamp;
@@ -15,10 +15,11 @@ const MIN_SECONDS: i64 = 600;
 const MAX_SECONDS: i64 = 1 << 32;
 
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
-    let mut request = read_body::object(call, ("authentication.k8s.io", "v1", "TokenRequest"))?;
+    const KIND: (&str, &str, &str) = ("authentication.k8s.io", "v1", "TokenRequest");
+    let mut request = read_body::object(call, KIND)?;
     let at = At { resource: &call.resource, namespace: call.path.namespace(), name: call.path.name() };
     let account = stored::decode(at.resource, &*server.entry(at).await?);
-    server.admit(write_of(call), &request).await?;
+    server.admit_sent(super::write_of(call, Operation::Create, KIND), &mut request).await?;
     let spec = &request["spec"];
     let seconds = spec["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
     if seconds < MIN_SECONDS {
@@ -45,21 +46,6 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     }
     request["metadata"] = json!({"name": at.name, "namespace": at.namespace, "uid": meta::uid(&account), "creationTimestamp": object_meta::now()});
     answer::object(call, 201, request.to_string().into())
-}
-
-/// What admission must know of the request.
-fn write_of(call: &Call) -> Write<'_> {
-    Write {
-        user: &call.user,
-        operation: Operation::Create,
-        resource: &call.resource,
-        sent: None,
-        subresource: "token",
-        namespace: call.path.namespace(),
-        name: call.path.name(),
-        old: None,
-        dry_run: false,
-    }
 }
 
 /// The object that the token dies with. It must be there, and a pod must run as this account.
