@@ -7,6 +7,7 @@ pub(crate) mod act;
 pub(crate) mod cgroup;
 pub(crate) mod copy_up;
 mod locked;
+pub(crate) mod long_options;
 pub(crate) mod options;
 mod proc_guard;
 pub(crate) mod source;

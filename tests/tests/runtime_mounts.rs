@@ -117,3 +117,36 @@ fn mistakes_are_named_and_change_nothing() {
     assert!(mounts(&bundle, "add", &json!([])).failed().contains("container does not exist"));
     bundle.assert_gone();
 }
+
+/// Engines mount volumes and images of their own as overlays, whose layers have long paths.
+#[test]
+fn options_may_be_longer_than_one_call_takes() {
+    let mut bundle = Bundle::shell(
+        "cat /over/0 /over/1 /over/2; touch /over/new 2>&1; grep ' /over ' /proc/self/mountinfo",
+    );
+    let layers: Vec<String> = (0..3)
+        .map(|number| {
+            let layer = bundle.path().join(format!("{number}{}", "x".repeat(200)));
+            std::fs::create_dir(&layer).unwrap();
+            std::fs::write(layer.join(number.to_string()), format!("layer {number}\n")).unwrap();
+            layer.to_str().unwrap().to_owned()
+        })
+        .collect();
+    let options = [format!("lowerdir={}", layers.join(":")), "nosuid".to_owned(), "noatime".to_owned()];
+    let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    bundle.config["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"destination": "/over", "type": "overlay", "source": "overlay", "options": options}));
+    let out = bundle.run();
+    for text in
+        ["layer 0\nlayer 1\nlayer 2\n", "Read-only file system", "nosuid", "noatime", " - overlay overlay "]
+    {
+        assert!(out.out.contains(text), "{text}: {out:?}");
+    }
+    assert_eq!(out.out.matches(" /over ").count(), 1, "nothing is left of how it was made: {out:?}");
+    assert_eq!(std::fs::read_to_string("/proc/self/mountinfo").unwrap(), before, "the host sees nothing");
+    let plan = bundle.command(&["plan", "--bundle", bundle.path().to_str().unwrap()]).output().unwrap();
+    let plan = String::from_utf8(plan.stdout).unwrap();
+    assert!(plan.contains("mount(\"overlay\", \"lowerdir="), "{plan}");
+}

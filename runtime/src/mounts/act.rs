@@ -1,6 +1,6 @@
 //! Making one planned mount inside the root.
 
-use super::{Attributes, MountPlan, Source, cgroup, copy_up, locked, proc_guard, source};
+use super::{Attributes, MountPlan, Source, cgroup, copy_up, locked, long_options, proc_guard, source};
 use crate::cgroups::View;
 use crate::error::{Context, Error, Result};
 use crate::safe_path;
@@ -64,13 +64,26 @@ fn new(
     let data = if keeps_mode { with_mode_of(&target, data)? } else { data.to_string() };
     // Written to first, made read-only afterwards.
     let first = if plan.tmpcopyup { 0 } else { plan.attributes.set };
-    let tree = source::new_labelled(fs_type, from, &data, first, label)?;
+    let tree = made((fs_type, from, &data), first, label, &target)?;
     if plan.tmpcopyup {
         copy_up(&target, &tree).context(|| "tmpcopyup")?;
         mount::set_attributes(&tree, changes(plan.attributes), false)?;
     }
     finish(plan, &tree)?;
     Ok(mount::move_to_fd(&tree, &target)?)
+}
+
+fn made(
+    (fs_type, from, data): (&str, &str, &str),
+    attributes: u64,
+    label: &str,
+    target: &OwnedFd,
+) -> Result<OwnedFd> {
+    if !long_options::are_in(data) {
+        return Ok(source::new_labelled(fs_type, from, data, attributes, label)?);
+    }
+    let context = if label.is_empty() { String::new() } else { format!(",context=\"{label}\"") };
+    Ok(long_options::new((fs_type, from, &format!("{data}{context}")), attributes, target)?)
 }
 
 fn attach(plan: &MountPlan, tree: &OwnedFd, target: &OwnedFd) -> Result<()> {

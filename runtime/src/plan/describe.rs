@@ -1,7 +1,7 @@
 //! Each step as a person reads it: the kernel operation and why it is done.
 
 use super::{HookKind, Side, Step};
-use crate::mounts::{MountPlan, Source};
+use crate::mounts::{MountPlan, Source, long_options};
 use serde::Serialize;
 
 /// A step in words.
@@ -377,6 +377,10 @@ fn mount(plan: &MountPlan) -> String {
                 destination.to_string()
             )
         }
+        Source::New { fs_type, data, .. } if long_options::are_in(data) => format!(
+            "mount({fs_type:?}, {data:?}), open_tree(OPEN_TREE_CLONE), mount_setattr({attributes}), move_mount({:?})",
+            destination.to_string()
+        ),
         Source::New { fs_type, data, .. } => {
             format!(
                 "fsopen({fs_type:?}), fsconfig({data:?}), fsmount({attributes}), move_mount({:?})",
