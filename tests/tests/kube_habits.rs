@@ -231,7 +231,9 @@ fn a_binding_that_is_refused_is_told_and_tried_again() {
     lab.with("create", FORBIDDEN_NODE).ok();
     let refused = "running Bind plugin \"DefaultBinder\": pods \"guest\" is forbidden: ValidatingAdmissionPolicy \
                    'quiet' with binding 'quiet' denied request: let it rest";
-    lab.until("the event", "get events --field-selector=reason=FailedScheduling", |out| out.contains(refused));
+    lab.until("the event", "get events --field-selector=reason=FailedScheduling", |out| {
+        out.contains(refused)
+    });
     let condition = "get pod guest -o jsonpath={.status.conditions[?(@.type==\"PodScheduled\")]}";
     lab.until("the condition", condition, |out| out.contains("\"reason\":\"SchedulerError\""));
     lab.run("delete validatingadmissionpolicybinding quiet").ok();
