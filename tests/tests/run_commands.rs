@@ -134,7 +134,7 @@ fn the_life_of_a_container_in_the_background() {
         listed.lines().next().unwrap().split("   ").map(str::trim).filter(|s| !s.is_empty()).collect();
     assert_eq!(header, ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]);
     assert!(
-        listed.contains("base:1") && listed.contains("\"sh -c echo one; ech…\"") && listed.contains("Up "),
+        listed.contains("base:1") && listed.contains("\"sh -c 'echo one; ec…\"") && listed.contains("Up "),
         "{listed}"
     );
     assert_eq!(lab.knarr(&["ps", "-q"]).trim(), &id[..12]);

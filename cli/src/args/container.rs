@@ -290,7 +290,7 @@ pub(crate) struct Logs {
     #[arg(long)]
     pub(crate) details: bool,
     /// Only the last lines (a number, or all)
-    #[arg(short = 'n', long, default_value = "all")]
+    #[arg(short = 'n', long, default_value = "all", allow_negative_numbers = true)]
     pub(crate) tail: String,
     /// Only lines since a time (2026-01-31T12:00:00Z) or for a time (10m)
     #[arg(long, value_name = "TIME")]

@@ -171,11 +171,23 @@ pub(crate) struct CreateOptions {
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     pub(crate) help: Option<bool>,
-    #[allow(missing_docs)]
+    /// The image, and what to run instead of its command: what follows the image is no option of ours
+    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
+    words: Vec<String>,
+    #[arg(skip)]
     pub(crate) image: String,
-    /// Instead of the image's command
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(skip)]
     pub(crate) command: Vec<String>,
+}
+
+impl CreateOptions {
+    /// Tells the image from the command. The grammar takes both together: only so does nothing behind the image's name
+    /// look like an option.
+    pub(crate) fn tell_words(&mut self) {
+        let mut words = std::mem::take(&mut self.words).into_iter();
+        self.image = words.next().unwrap_or_default();
+        self.command = words.collect();
+    }
 }
 
 /// How it is found out whether the container works.

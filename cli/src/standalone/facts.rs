@@ -273,8 +273,10 @@ fn limits(options: &mut Value, now: &LinuxContainerResources) {
     options["CpuShares"] = json!(now.cpu_shares);
     options["CpusetCpus"] = json!(now.cpuset_cpus);
     options["CpusetMems"] = json!(now.cpuset_mems);
-    // --cpus is one number in Docker's words, and no quota.
-    let by_number = options["NanoCpus"].as_i64().is_some_and(|cpus| cpus > 0) && now.cpu_period > 0;
+    // --cpus is one number in Docker's words, and no quota. It is a quota of a period that few name themselves.
+    let named = options["CpuPeriod"] == plan::limits::CPU_PERIOD;
+    let asked = options["NanoCpus"].as_i64().is_some_and(|cpus| cpus > 0) && now.cpu_period > 0;
+    let by_number = asked || (now.cpu_quota > 0 && now.cpu_period == plan::limits::CPU_PERIOD && !named);
     let (period, quota) = if by_number { (0, 0) } else { (now.cpu_period, now.cpu_quota) };
     if by_number {
         options["NanoCpus"] = json!(now.cpu_quota.saturating_mul(1_000_000_000) / now.cpu_period);

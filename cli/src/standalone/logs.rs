@@ -66,7 +66,8 @@ impl Wanted {
     fn new(arguments: &Logs, now: Timestamp) -> anyhow::Result<Self> {
         let tail = match arguments.tail.as_str() {
             "all" | "-1" => None,
-            number => Some(number.parse().with_context(|| format!("--tail {number}: a number, or all"))?),
+            // As Docker has it: what is no number of lines is all of them.
+            number => number.parse().ok(),
         };
         let time = |flag: &str, text: &Option<String>| match text {
             None => Ok(None),

@@ -27,21 +27,23 @@ use std::process::ExitCode;
 const CLAIMS: usize = 3;
 
 /// Runs the container; errors of ours end with 125 to 127.
-pub(crate) async fn run(settings: Settings, arguments: Box<Run>) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(settings: Settings, mut arguments: Box<Run>) -> anyhow::Result<ExitCode> {
+    arguments.options.tell_words();
     let CreateOptions { interactive, tty, .. } = arguments.options;
     terminal::check(interactive && tty && !arguments.detach)?;
     Ok(or_complain(started(&settings, arguments).await))
 }
 
 /// Makes the container and prints its id.
-pub(crate) async fn create(settings: Settings, options: Box<CreateOptions>) -> anyhow::Result<ExitCode> {
+pub(crate) async fn create(settings: Settings, mut options: Box<CreateOptions>) -> anyhow::Result<ExitCode> {
+    options.tell_words();
     Ok(or_complain(only_made(&settings, options).await))
 }
 
 /// The host's network has all its ports open; whoever names some is told that.
 fn warn(options: &CreateOptions) {
     let published = options.publish_all || !options.publish.is_empty();
-    if published && options.networks.first().is_some_and(|name| name == "host") {
+    if published && options.networks.last().is_some_and(|name| name == "host") {
         output::complain("WARNING: Published ports are discarded when using host network mode");
     }
 }

@@ -8,7 +8,7 @@ use knarr_monitor::protocol::{Answer, Container, Request};
 use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Pieces on their way in each direction; a piece is one read.
 const QUEUE: usize = 16;
@@ -25,13 +25,21 @@ pub(super) async fn start(mut channel: Channel, container_id: &str) -> anyhow::R
     let (stdin, stdin_queue) = mpsc::channel(QUEUE);
     let (resize, resize_queue) = mpsc::channel(QUEUE);
     let (output_queue, output) = mpsc::channel(QUEUE);
-    tokio::spawn(pump_input(write, stdin_queue, resize_queue, output_queue.downgrade()));
-    tokio::spawn(pump_output(read, ahead, output_queue));
+    let (ended, input) = oneshot::channel();
+    tokio::spawn(pump_input(write, stdin_queue, resize_queue, output_queue.downgrade(), ended));
+    tokio::spawn(pump_output(read, ahead, output_queue, input));
     Ok(AttachSession { stdin, output, resize })
 }
 
-/// Ends with the container's output; the receiver then sees the end of its channel.
-async fn pump_output(mut read: OwnedReadHalf, ahead: Vec<u8>, queue: mpsc::Sender<AttachOutput>) {
+/// Ends with the container's output; the receiver then sees the end of its channel. Whoever has ended its input and listens
+/// no more has left.
+async fn pump_output(
+    mut read: OwnedReadHalf,
+    ahead: Vec<u8>,
+    queue: mpsc::Sender<AttachOutput>,
+    mut input: oneshot::Receiver<OwnedWriteHalf>,
+) {
+    let (mut kept, mut sends) = (None, true);
     let mut decoder = Decoder::default();
     decoder.push(&ahead);
     let mut buffer = vec![0; 16 << 10];
@@ -45,20 +53,29 @@ async fn pump_output(mut read: OwnedReadHalf, ahead: Vec<u8>, queue: mpsc::Sende
             // A client that only sends input has dropped its receiver: its output is read and thrown away.
             let _ = queue.send(piece).await;
         }
-        match read.read(&mut buffer).await {
-            Ok(0) | Err(_) => return,
-            Ok(count) => decoder.push(buffer.get(..count).unwrap_or_default()),
+        tokio::select! {
+            arrived = read.read(&mut buffer) => match arrived {
+                Ok(0) | Err(_) => return,
+                Ok(count) => decoder.push(buffer.get(..count).unwrap_or_default()),
+            },
+            ended = &mut input, if sends => {
+                sends = false;
+                kept = ended.ok();
+            }
+            () = queue.closed(), if kept.is_some() => return,
         }
     }
 }
 
 /// Ends when the client has dropped both senders, or the container has ended. A client that ends its input while it
-/// still listens says so to the container; one that drops everything has just left.
+/// still listens says so to the container, and its side of the stream stays open: closing it would look like leaving. One
+/// that drops everything has just left.
 async fn pump_input(
     mut write: OwnedWriteHalf,
     mut stdin: mpsc::Receiver<Vec<u8>>,
     mut resize: mpsc::Receiver<(u16, u16)>,
     output: mpsc::WeakSender<AttachOutput>,
+    ended: oneshot::Sender<OwnedWriteHalf>,
 ) {
     let (mut stdin_open, mut resize_open) = (true, true);
     while stdin_open || resize_open {
@@ -81,6 +98,8 @@ async fn pump_input(
             return;
         }
     }
+    // Where the output has ended too, nobody keeps it.
+    let _over = ended.send(write);
 }
 
 /// An empty frame says that no more will come.

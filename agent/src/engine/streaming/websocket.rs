@@ -36,18 +36,20 @@ pub(super) fn message(base64: bool, channel: u8, data: &[u8]) -> Message {
     Message::Binary(bytes.freeze())
 }
 
-/// The channel's byte and the data of a message that has come; `None` for messages of another kind, and nonsense.
+/// The channel's byte and the data of a message that has come; `None` for messages without data, and nonsense. Clients
+/// send text as text (Python's does) and anything else as binary: it is the same to us.
 pub(super) fn payload(message: Message, base64: bool) -> Option<Bytes> {
-    match message {
-        Message::Binary(bytes) => Some(bytes),
-        Message::Text(text) if base64 => {
-            let (channel, data) = text.as_str().split_at_checked(1)?;
-            let mut bytes = vec![channel.bytes().next()?.checked_sub(b'0')?];
-            STANDARD.decode_vec(data, &mut bytes).ok()?;
-            Some(bytes.into())
-        }
-        _ => None,
+    if !(message.is_binary() || message.is_text()) {
+        return None;
     }
+    let data = message.into_data();
+    if !base64 {
+        return Some(data);
+    }
+    let (channel, data) = data.split_first()?;
+    let mut bytes = vec![channel.checked_sub(b'0')?];
+    STANDARD.decode_vec(data, &mut bytes).ok()?;
+    Some(bytes.into())
 }
 
 #[cfg(test)]
@@ -60,7 +62,8 @@ mod tests {
             let sent = message(base64, 9, b"data");
             assert_eq!(payload(sent, base64).unwrap(), &b"\x09data"[..]);
         }
-        assert_eq!(payload(Message::text("1aGk="), false), None);
+        assert_eq!(payload(Message::text("\0ls"), false).unwrap(), &b"\0ls"[..]);
+        assert_eq!(payload(Message::Ping(Bytes::new()), false), None);
         assert_eq!(payload(Message::text("/aGk="), true), None);
         assert_eq!(payload(Message::text(""), true), None);
     }

@@ -33,6 +33,9 @@ pub(super) fn config(options: &CreateOptions, known: &Known<'_>) -> Value {
         "OnBuild": Value::Null,
         "Volumes": set(&known.volumes),
     });
+    if let Some(signal) = &options.stop_signal {
+        document["StopSignal"] = json!(signal);
+    }
     if let ports @ Value::Object(_) = set(&known.exposed) {
         document["ExposedPorts"] = ports;
     }
@@ -122,6 +125,7 @@ fn resources(options: &CreateOptions) -> Map<String, Value> {
     });
     object(json!({
         "Memory": bytes(&share.memory).unwrap_or(0),
+        "CpuPeriod": share.cpu_period.unwrap_or(0),
         "NanoCpus": options.limits.cpus.map_or(0, |cpus| (cpus * 1e9) as i64),
         "PidsLimit": options.limits.pids_limit,
         "ShmSize": bytes(&options.shm_size).unwrap_or(SHM_SIZE),

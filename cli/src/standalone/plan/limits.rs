@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use knarr_agent::cri::v1::LinuxContainerResources;
 
 /// CFS period in microseconds, as Docker and the kubelet use it.
-const CPU_PERIOD: i64 = 100_000;
+pub(in crate::standalone) const CPU_PERIOD: i64 = 100_000;
 
 /// The limits that CRI has words for.
 pub(in crate::standalone) fn resources(
