@@ -9,7 +9,7 @@
 
 use crate::authn::User;
 use crate::registry::Resource;
-use crate::schema::{self, Strictness};
+use crate::schema::{self, Strictness, Written};
 use crate::server::Server;
 use crate::store::ListQuery;
 use knarr_api::Status;
@@ -155,8 +155,12 @@ fn complete(
 ) -> Result<Value, schema::DecodeError> {
     let (version, kind) = (&*resource.version, &*resource.kind);
     let decoded = match &resource.schema {
-        Some(custom) => schema::decode_custom(version, kind, custom, object, Vec::new(), strictness),
-        None => schema::decode(&resource.group, version, kind, object, Vec::new(), strictness),
+        Some(custom) => {
+            schema::decode_custom(version, kind, custom, object, Written::Faults(Vec::new()), strictness)
+        }
+        None => {
+            schema::decode(&resource.group, version, kind, object, Written::Faults(Vec::new()), strictness)
+        }
     };
     let mut object = decoded?.object;
     resource.strategy.default(&mut object);
