@@ -9,7 +9,7 @@
 
 use crate::authn::User;
 use crate::registry::Resource;
-use crate::schema::{self, Strictness};
+use crate::schema::{self, Strictness, Written};
 use crate::server::Server;
 use crate::store::ListQuery;
 use knarr_api::Status;
@@ -183,8 +183,10 @@ fn complete(write: Write<'_>, object: Value, strictness: Strictness) -> Result<V
     let (resource, (group, version, kind)) = (write.resource, write.kind());
     let own = write.kind.is_none();
     let decoded = match resource.schema.as_ref().filter(|_| own) {
-        Some(custom) => schema::decode_custom(version, kind, custom, object, Vec::new(), strictness),
-        None => schema::decode(group, version, kind, object, Vec::new(), strictness),
+        Some(custom) => {
+            schema::decode_custom(version, kind, custom, object, Written::Faults(Vec::new()), strictness)
+        }
+        None => schema::decode(group, version, kind, object, Written::Faults(Vec::new()), strictness),
     };
     let mut object = decoded?.object;
     if own {

@@ -172,7 +172,10 @@ fn write(rows: &[Arc<Resource>], sink: &mut impl Sink) -> serde_json::Result<()>
     for row in rows {
         let more = [definitions::custom(row, &written), definitions::list(row)];
         for (name, schema) in more.into_iter().flatten() {
-            sink.definition(&name, schema)?;
+            // Some lists have been described with the kinds of their group.
+            if written.insert(name.clone()) {
+                sink.definition(&name, schema)?;
+            }
         }
     }
     for row in rows {
@@ -241,6 +244,12 @@ mod tests {
         let spec = &document["definitions"]["io.k8s.api.core.v1.Pod"]["properties"]["spec"];
         assert_eq!(spec["$ref"], "#/definitions/io.k8s.api.core.v1.PodSpec");
         assert!(spec.get("allOf").is_none());
+    }
+
+    #[test]
+    fn every_definition_is_there_once() {
+        let bytes = Documents::default().v2_document(&Table::builtin(), false).unwrap();
+        assert_eq!(crate::schema::duplicate_fields(&bytes), Vec::<String>::new());
     }
 
     fn collect(value: &Value, references: &mut Vec<String>) {

@@ -15,7 +15,7 @@ pub(crate) mod structural;
 pub(crate) mod types;
 
 pub use decode::{DecodeError, Decoded, Strictness, decode, decode_custom};
-pub use duplicates::duplicate_fields;
+pub use duplicates::{Written, duplicate_fields};
 pub use patch::patch_schema;
 
 pub(crate) use facts::{Fact, fact, is_atomic, sibling as embedded, wire_layout};

@@ -52,6 +52,7 @@ mod turn;
 mod verbs;
 mod versions;
 mod websocket;
+mod yaml;
 
 pub(crate) use answer::{Answer, Body, stream_of};
 pub(crate) use change::{refuse_invalid, schema_of};

@@ -57,7 +57,20 @@ fn sandbox_labels(pod: &Pod) -> HashMap<String, String> {
 
 fn sysctls(pod: &Pod) -> HashMap<String, String> {
     let list = pod::spec(pod).security_context.as_ref().and_then(|context| context.sysctls.as_ref());
-    list.into_iter().flatten().map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect()
+    list.into_iter().flatten().map(|sysctl| (dotted(&sysctl.name), sysctl.value.clone())).collect()
+}
+
+/// A name that is written as a path, `net/ipv4/conf/eth0.1/x`, in the form that runtimes know.
+fn dotted(name: &str) -> String {
+    if name.find(['.', '/']).is_none_or(|at| name[at..].starts_with('.')) {
+        return name.to_owned();
+    }
+    let swapped = name.chars().map(|letter| match letter {
+        '/' => '.',
+        '.' => '/',
+        other => other,
+    });
+    swapped.collect()
 }
 
 fn port_mappings(pod: &Pod) -> Vec<PortMapping> {
@@ -90,5 +103,22 @@ fn pod_resources(pod: &Pod) -> LinuxContainerResources {
         cpu_quota: resources::pod_limit(pod, "cpu").map_or(0, resources::cpu_quota),
         memory_limit_in_bytes: resources::pod_limit(pod, "memory").map_or(0, |milli| milli / 1000),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_sysctls_are_dotted() {
+        for (name, expected) in [
+            ("kernel/shm_rmid_forced", "kernel.shm_rmid_forced"),
+            ("net/ipv4/conf/eth0.1/x", "net.ipv4.conf.eth0/1.x"),
+            ("net.ipv4.conf.eth0/1.x", "net.ipv4.conf.eth0/1.x"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(dotted(name), expected);
+        }
     }
 }

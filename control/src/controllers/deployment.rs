@@ -99,6 +99,7 @@ impl Deployments {
                 Claim::Owned => owned.push(set),
                 Claim::Adopt if deployment.metadata.deletion_timestamp.is_none() => {
                     self.set_owner(&set, json!([ownership::controlled_by(deployment)])).await?;
+                    owned.push(set);
                 }
                 Claim::Release => self.set_owner(&set, json!([{"$patch": "delete", "uid": uid}])).await?,
                 Claim::Adopt | Claim::Foreign => {}

@@ -97,7 +97,7 @@ impl Reconcile for EndpointSlices {
         for family in FAMILIES {
             let of_family = existing.iter().filter(|slice| slice.address_type == family).cloned().collect();
             let wanted = match wanted_families.contains(&family) {
-                true => wanted(&service, &pods, family),
+                true => at_least_one(wanted(&service, &pods, family)),
                 false => Vec::new(),
             };
             self.apply(&service, of_family, wanted, family).await?;
@@ -216,6 +216,11 @@ pub(crate) fn wanted(service: &Service, pods: &[Arc<Pod>], family: &str) -> Vec<
         }
     }
     by_ports.into_iter().flat_map(split).collect()
+}
+
+/// A service that no pod stands behind has one slice that says so.
+fn at_least_one(wanted: Vec<Wanted>) -> Vec<Wanted> {
+    if wanted.is_empty() { vec![Wanted { ports: Vec::new(), endpoints: Vec::new() }] } else { wanted }
 }
 
 fn split(wanted: Wanted) -> Vec<Wanted> {
@@ -339,6 +344,14 @@ mod tests {
             .map(|endpoint| endpoint.conditions.as_ref().unwrap().ready.unwrap())
             .collect();
         assert_eq!(ready, [true, false]);
+    }
+
+    #[test]
+    fn a_service_without_pods_has_a_slice_that_says_so() {
+        let slices = at_least_one(wanted(&service(json!({"port": 80})), &[], "IPv4"));
+        assert_eq!(slices, [Wanted { ports: Vec::new(), endpoints: Vec::new() }]);
+        let pods = [pod("a", "web", "True", "Running")];
+        assert_eq!(at_least_one(wanted(&service(json!({"port": 80})), &pods, "IPv4")).len(), 1);
     }
 
     #[test]

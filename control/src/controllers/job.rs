@@ -31,6 +31,11 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
     let mut wire = Wire::new("job", plane);
     let jobs = wire.keys::<Job>();
     let control = wire.pods::<Job>("job-controller", |job| job.spec.as_ref()?.selector.clone());
+    wire.woken_by::<Pod>(|_, new, queue| {
+        if let Some(pod) = new.filter(|pod| is_nobodys(pod)) {
+            queue.add(Key::new(&pod.namespace().unwrap_or_default(), &pod.name_any()));
+        }
+    });
     let controller = Jobs { client: wire.client(), jobs, control };
     wire.run(WORKERS, controller)
 }
@@ -93,18 +98,29 @@ impl Jobs {
         Ok(Next::Wait)
     }
 
-    /// Pods of a job of this name that is gone: nobody will count them.
+    /// Pods of a job of this name that is gone, and those that have been let go: nobody will count them.
     async fn release_orphans(&self, key: &Key, job: Option<&Job>) -> Result<(), kube::Error> {
         let uid = job.and_then(|job| job.metadata.uid.as_deref());
         for pod in self.control.pods.in_namespace(&key.namespace) {
             let orphan = ownership::controller_of(&pod.metadata).is_some_and(|owner| {
                 owner.kind == "Job" && owner.name == key.name && Some(owner.uid.as_str()) != uid
             });
-            if orphan && tracking::is_tracked(&pod) {
+            if orphan && tracking::is_tracked(&pod) || is_nobodys(&pod) && !self.is_wanted(&pod) {
                 self.release(&pod).await?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a job will take a pod that has no controller.
+    fn is_wanted(&self, pod: &Pod) -> bool {
+        let takes = |job: &Arc<Job>| {
+            let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+            job.metadata.deletion_timestamp.is_none()
+                && selector.is_some_and(|selector| ownership::selects(selector, pod.metadata.labels.as_ref()))
+        };
+        let namespace = pod.namespace().unwrap_or_default();
+        pod.metadata.deletion_timestamp.is_none() && self.jobs.in_namespace(&namespace).iter().any(takes)
     }
 
     async fn release(&self, pod: &Pod) -> Result<(), kube::Error> {
@@ -114,6 +130,11 @@ impl Jobs {
         }});
         self.control.patch(pod, patch).await
     }
+}
+
+/// Whether a pod is to be counted by a job and belongs to none.
+fn is_nobodys(pod: &Pod) -> bool {
+    tracking::is_tracked(pod) && ownership::controller_of(&pod.metadata).is_none()
 }
 
 /// Pods by number, shared.

@@ -2,7 +2,7 @@
 //! itself.
 
 use super::informer::{Key, Lister, Watched};
-use super::runner::{Next, Reconcile};
+use super::runner::{Next, Reconcile, is_not_found};
 use super::status;
 use super::wiring::{Plane, Task, Wire};
 use crate::quota::{self, Amounts};
@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +72,13 @@ impl Reconcile for Quotas {
             let objects = self.objects(row, &key.namespace).await?;
             quota::add(&mut used, &quota::usage(&value, row, &objects));
         }
+        for name in uncounted(&object, &self.rows) {
+            let count = self.custom(name, &key.namespace).await?;
+            quota::add(
+                &mut used,
+                &quota::amounts(Some(&json!({format!("count/{name}"): count.to_string()}))),
+            );
+        }
         let status = status_of(&object, &used);
         if object.status.as_ref() != Some(&status) {
             let written = ResourceQuota { status: Some(status), ..(*object).clone() };
@@ -85,12 +92,48 @@ impl Quotas {
     async fn objects(&self, row: &Resource, namespace: &str) -> Result<Vec<Value>, kube::Error> {
         let root = if row.group.is_empty() { "/api" } else { "/apis" };
         let path = format!("{root}/{}/namespaces/{namespace}/{}", row.api_version(), row.plural);
+        let mut list = self.get(path).await?;
+        Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
+    }
+
+    /// How many custom resources there are of a definition; none where there is no such definition.
+    async fn custom(&self, definition: &str, namespace: &str) -> Result<usize, kube::Error> {
+        let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{definition}");
+        let found = match self.get(path).await {
+            Err(error) if is_not_found(&error) => return Ok(0),
+            other => other?,
+        };
+        let Some(objects) = path_of(&found, namespace) else { return Ok(0) };
+        match self.get(objects).await {
+            // It is going, or not served yet.
+            Err(error) if is_not_found(&error) => Ok(0),
+            other => Ok(other?["items"].as_array().map_or(0, Vec::len)),
+        }
+    }
+
+    async fn get(&self, path: String) -> Result<Value, kube::Error> {
         let request = http::Request::get(path)
             .body(Vec::new())
             .map_err(|error| kube::Error::BuildRequest(kube::core::request::Error::BuildRequest(error)))?;
-        let mut list: Value = self.client.request(request).await?;
-        Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
+        self.client.request(request).await
     }
+}
+
+/// `PLURAL.GROUP` of each constrained count of a kind that is not among the rows.
+fn uncounted<'a>(object: &'a ResourceQuota, rows: &[Arc<Resource>]) -> Vec<&'a str> {
+    let hard = object.spec.iter().flat_map(|spec| spec.hard.iter().flatten());
+    let counted = hard.filter_map(|(name, _)| name.strip_prefix("count/")).filter(|name| name.contains('.'));
+    let known = |name: &str| rows.iter().any(|row| name.split_once('.') == Some((&*row.plural, &*row.group)));
+    counted.filter(|name| !known(name)).collect()
+}
+
+/// Where the objects of a definition are listed, if they are in namespaces.
+fn path_of(definition: &Value, namespace: &str) -> Option<String> {
+    let spec = definition.get("spec").filter(|spec| spec["scope"] == "Namespaced")?;
+    let version = spec["versions"].as_array()?.iter().find(|version| version["served"] == true)?;
+    let (group, version, plural) =
+        (spec["group"].as_str()?, version["name"].as_str()?, spec.pointer("/names/plural")?.as_str()?);
+    Some(format!("/apis/{group}/{version}/namespaces/{namespace}/{plural}"))
 }
 
 /// Everything that is constrained, with zero where nothing is used.
@@ -105,7 +148,20 @@ fn status_of(object: &ResourceQuota, used: &Amounts) -> ResourceQuotaStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    #[test]
+    fn counts_of_custom_resources_are_found_by_their_definition() {
+        let hard =
+            json!({"count/foos.example.com": "1", "count/jobs.batch": "1", "count/pods": "2", "pods": "1"});
+        let quota = serde_json::from_value(json!({"spec": {"hard": hard}})).unwrap();
+        assert_eq!(uncounted(&quota, &Table::builtin().all()), ["foos.example.com"]);
+        let versions = json!([{"name": "v1", "served": false}, {"name": "v2", "served": true}]);
+        let mut definition = json!({"spec": {"scope": "Namespaced", "group": "example.com", "versions": versions,
+            "names": {"plural": "foos"}}});
+        assert_eq!(path_of(&definition, "n").as_deref(), Some("/apis/example.com/v2/namespaces/n/foos"));
+        definition["spec"]["scope"] = "Cluster".into();
+        assert_eq!(path_of(&definition, "n"), None);
+    }
 
     #[test]
     fn what_is_constrained_is_shown_even_where_nothing_is_used() {

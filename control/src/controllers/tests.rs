@@ -14,6 +14,7 @@ use std::time::Duration;
 
 mod attaching;
 mod leading;
+mod letting_go;
 mod scheduling;
 mod typing;
 

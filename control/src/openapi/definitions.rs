@@ -117,8 +117,7 @@ pub(super) fn custom(row: &Resource, written: &BTreeSet<String>) -> Option<(Stri
     if !schema["properties"].is_object() {
         schema["properties"] = json!({});
     }
-    schema["properties"]["apiVersion"] =
-        json!({"type": "string", "description": "Group and version of this object."});
+    schema["properties"]["apiVersion"] = json!({"type": "string", "description": "APIVersion defines which group and version this object is of."});
     schema["properties"]["kind"] = json!({"type": "string", "description": "Kind of this object."});
     let meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
     if written.contains(meta) {

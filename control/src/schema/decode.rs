@@ -5,6 +5,7 @@
 
 mod restore;
 
+use super::duplicates::Written;
 use super::types::{self, ObjectType, Type};
 use super::{go_types, structural};
 use jiff::Timestamp;
@@ -60,23 +61,23 @@ const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 /// Longest object path that is followed: no type of Kubernetes is that deep, but a hostile body is.
 const DEEPEST: usize = 128;
 
-/// Checks `object` against the schema of its kind. `duplicates` are the messages of fields that occurred twice in the
-/// body (see `duplicate_fields`); they are judged like unknown ones. A kind without a schema passes unchanged.
+/// Checks `object` against the schema of its kind. Fields that occur twice in what was written are judged like unknown
+/// ones. A kind without a schema passes unchanged.
 pub fn decode(
     group: &str,
     version: &str,
     kind: &str,
     object: Value,
-    duplicates: Vec<String>,
+    written: Written<'_>,
     strictness: Strictness,
 ) -> Result<Decoded, DecodeError> {
     let wanted = Wanted { kind, version };
     let mut object = object;
-    let mut walk = Walk { unknown: duplicates, ..Walk::default() };
+    let mut walk = Walk::default();
     if let Some(root) = types::of_kind(group, version, kind) {
         walk.object(&mut object, &root).map_err(|fault| wanted.fault(fault, walk.restored.take()))?;
     }
-    wanted.judged(object, walk.unknown, strictness)
+    wanted.judged(object, written.with(walk.unknown), strictness)
 }
 
 /// The same for a custom resource: unknown fields are those that its structural `schema` does not have; metadata is that
@@ -86,7 +87,7 @@ pub fn decode_custom(
     kind: &str,
     schema: &Value,
     object: Value,
-    duplicates: Vec<String>,
+    written: Written<'_>,
     strictness: Strictness,
 ) -> Result<Decoded, DecodeError> {
     let wanted = Wanted { kind, version };
@@ -94,7 +95,7 @@ pub fn decode_custom(
     let mut walk = Walk {
         path: "metadata".to_owned(),
         names: vec!["metadata".into()],
-        unknown: duplicates,
+        unknown: written.faults(),
         ..Walk::default()
     };
     // Every kind brings the type of its metadata along.

@@ -1,16 +1,13 @@
 //! Request bodies: JSON, YAML or protobuf, decoded into one JSON object whose apiVersion and kind are what the path
 //! demands.
 
-use super::{Call, go_json};
-use crate::schema::{self, Strictness};
+use super::{Call, go_json, yaml};
+use crate::schema::{self, Strictness, Written};
 use http::header;
 use knarr_api::Status;
 use serde_json::Value;
 
 const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
-
-/// What aliases may unfold to, YAML events: enough for repeated labels, too little to keep the server busy.
-const MAX_REPLAYED: usize = 10_000;
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +40,7 @@ pub(crate) fn any(call: &Call) -> Result<Option<Value>, Status> {
     }
     let object = match format(call)? {
         Format::Json => json(&call.body)?,
-        Format::Yaml => yaml(&call.body)?,
+        Format::Yaml => yaml::read(&call.body)?,
         Format::Protobuf => protobuf(&call.body)?,
     };
     if object.is_object() {
@@ -62,21 +59,6 @@ fn json(body: &[u8]) -> Result<Value, Status> {
         let fault = go_json::fault(body, &error);
         Status::bad_request(format!("couldn't get version/kind; json parse error: {fault}"))
     })
-}
-
-/// YAML (and so JSON as well).
-pub(crate) fn yaml(body: &[u8]) -> Result<Value, Status> {
-    // What says it is YAML is mostly JSON, which is much faster to read.
-    if let Ok(object) = serde_json::from_slice(body) {
-        return Ok(object);
-    }
-    let options = serde_saphyr::options! {
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPLAYED },
-        // `0644`, as in Kubernetes' own YAML.
-        legacy_octal_numbers: true,
-    };
-    serde_saphyr::from_slice_with_options(body, options)
-        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))
 }
 
 fn protobuf(body: &[u8]) -> Result<Value, Status> {
@@ -161,16 +143,28 @@ pub(crate) fn judged(
     object: Value,
     strictness: Strictness,
 ) -> Result<(Value, Vec<String>), schema::DecodeError> {
-    let sent_json = matches!(
-        content_type(call),
-        "" | "application/json" | "application/merge-patch+json" | "application/strategic-merge-patch+json"
-    );
-    let duplicates = if sent_json { schema::duplicate_fields(&call.body) } else { Vec::new() };
+    let written = written(call, strictness);
     let resource = &call.resource;
     let (version, kind) = (&*resource.version, &*resource.kind);
     let decoded = match &resource.schema {
-        Some(custom) => schema::decode_custom(version, kind, custom, object, duplicates, strictness),
-        None => schema::decode(&resource.group, version, kind, object, duplicates, strictness),
+        Some(custom) => schema::decode_custom(version, kind, custom, object, written, strictness),
+        None => schema::decode(&resource.group, version, kind, object, written, strictness),
     };
     decoded.map(|decoded| (decoded.object, decoded.warnings))
+}
+
+/// What the body of the request says more than once: that of a patch is not the object itself.
+fn written(call: &Call, strictness: Strictness) -> Written<'_> {
+    match content_type(call) {
+        "" | "application/json" => Written::Json(&call.body),
+        "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
+            Written::Faults(schema::duplicate_fields(&call.body))
+        }
+        "application/yaml" => {
+            let lines = yaml::duplicates(&call.body);
+            let all = || vec![yaml::complaint(&lines)];
+            Written::Faults(if strictness == Strictness::Strict && !lines.is_empty() { all() } else { lines })
+        }
+        _ => Written::Faults(Vec::new()),
+    }
 }

@@ -46,6 +46,8 @@ pub(crate) fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Resul
         Method::PATCH if named => Ok("patch"),
         Method::DELETE if named => Ok("delete"),
         Method::DELETE => Ok("deletecollection"),
+        // Only what is behind a proxy may know it; as a verb it has no name.
+        Method::OPTIONS if path.subresource() == "proxy" => Ok(""),
         _ => Err(Status::unknown_method()),
     }
 }

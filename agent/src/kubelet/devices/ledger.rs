@@ -62,6 +62,10 @@ impl Ledger {
         let mut reusable: Ids = Ids::new();
         for (kind, container) in pod::containers(pod) {
             for (resource, count) in wanted(container) {
+                // What no plugin has ever offered is counted by who wrote it into the node's status, not here.
+                if !self.offered.contains_key(&resource) {
+                    continue;
+                }
                 let taken = self.choose(&resource, count, &given, &reusable)?;
                 let left = reusable.entry(resource.clone()).or_default();
                 left.retain(|id| !taken.contains(id));
@@ -130,6 +134,13 @@ mod tests {
         serde_json::from_value(json!({"metadata": {"name": uid, "uid": uid},
             "spec": {"initContainers": init, "containers": main}}))
         .unwrap()
+    }
+
+    #[test]
+    fn a_resource_that_no_plugin_offers_is_not_ours_to_give() {
+        let asking = pod("p", vec![], vec![container("c", 2)]);
+        assert_eq!(Ledger::default().reserve(&asking), Ok(false));
+        assert!(books(1, 0).reserve(&asking).is_err());
     }
 
     fn books(healthy: usize, sick: usize) -> Ledger {

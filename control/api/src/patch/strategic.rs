@@ -118,7 +118,8 @@ fn merge_value(old: Option<Value>, patch: &Value, field: &PatchField) -> Result<
 
 fn merge_list(old: Vec<Value>, patch: &[Value], field: &PatchField) -> Result<Value> {
     if patch.iter().any(Value::is_object) || old.iter().any(Value::is_object) {
-        return merge_objects(old, patch, field).map(Value::Array);
+        let merged = merge_objects(old.clone(), patch, field)?;
+        return Ok(Value::Array(order::arrange(merged, &old, patch, field.merge_key.as_deref())));
     }
     let mut merged: Vec<Value> = Vec::with_capacity(old.len() + patch.len());
     for item in old.iter().chain(patch) {
@@ -126,7 +127,7 @@ fn merge_list(old: Vec<Value>, patch: &[Value], field: &PatchField) -> Result<Va
             merged.push(item.clone());
         }
     }
-    Ok(Value::Array(merged))
+    Ok(Value::Array(order::arrange(merged, &old, patch, None)))
 }
 
 fn merge_objects(mut old: Vec<Value>, patch: &[Value], field: &PatchField) -> Result<Vec<Value>> {

@@ -1,7 +1,7 @@
 //! What must hold for every row, whatever its kind.
 
 use super::*;
-use crate::schema::{Strictness, decode, kinds};
+use crate::schema::{Strictness, Written, decode, kinds};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -28,7 +28,14 @@ fn defaults_fit_the_schema() {
             json!({"apiVersion": row.api_version(), "kind": row.kind, "metadata": {"name": "x"}});
         row.strategy.prepare_create(&mut object);
         row.strategy.default(&mut object);
-        let decoded = decode(&row.group, &row.version, &row.kind, object, Vec::new(), Strictness::Strict);
+        let decoded = decode(
+            &row.group,
+            &row.version,
+            &row.kind,
+            object,
+            Written::Faults(Vec::new()),
+            Strictness::Strict,
+        );
         assert!(decoded.is_ok(), "{row:?}: {decoded:?}");
     }
 }
@@ -79,7 +86,7 @@ proptest! {
     fn strategies_take_anything_and_settle_at_once(object in any_object(), other in any_object()) {
         for row in rows() {
             // The schema comes first, as it does in the server.
-            let Ok(decoded) = decode(&row.group, &row.version, &row.kind, object.clone(), Vec::new(), Strictness::Ignore) else { continue };
+            let Ok(decoded) = decode(&row.group, &row.version, &row.kind, object.clone(), Written::Faults(Vec::new()), Strictness::Ignore) else { continue };
             let mut object = decoded.object;
             row.strategy.default(&mut object);
             let once = object.clone();

@@ -9,7 +9,7 @@ fn pod(spec: Value) -> Value {
 }
 
 fn refuse(object: Value) -> String {
-    decode("", "v1", "Pod", object, Vec::new(), Strictness::Strict).unwrap_err().to_string()
+    decode("", "v1", "Pod", object, Written::Faults(Vec::new()), Strictness::Strict).unwrap_err().to_string()
 }
 
 #[test]
@@ -56,7 +56,8 @@ fn what_a_strategic_patch_made_is_refused_in_other_words() {
         (pod(json!({"securityContext": true})), "cannot restore struct from: bool"),
         (pod(json!({"hostNetwork": {"a": 1}})), "cannot convert map[string]interface {} to bool"),
     ] {
-        let error = decode("", "v1", "Pod", object, Vec::new(), Strictness::Strict).unwrap_err();
+        let error =
+            decode("", "v1", "Pod", object, Written::Faults(Vec::new()), Strictness::Strict).unwrap_err();
         assert_eq!(error.restored(), words);
     }
 }
@@ -69,11 +70,27 @@ fn unknown_fields_are_refused_or_dropped() {
         "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: \
          unknown field \"spec.containers[0].bar\", unknown field \"spec.foo\""
     );
-    let decoded = decode("", "v1", "Pod", object.clone(), Vec::new(), Strictness::Warn).unwrap();
+    let decoded =
+        decode("", "v1", "Pod", object.clone(), Written::Faults(Vec::new()), Strictness::Warn).unwrap();
     assert_eq!(decoded.object, pod(json!({"containers": [{"name": "c"}]})));
     assert_eq!(decoded.warnings.len(), 2);
-    let silent = decode("", "v1", "Pod", object, Vec::new(), Strictness::Ignore).unwrap();
+    let silent = decode("", "v1", "Pod", object, Written::Faults(Vec::new()), Strictness::Ignore).unwrap();
     assert!(silent.warnings.is_empty());
+}
+
+#[test]
+fn faults_are_named_in_the_order_in_which_they_were_written() {
+    let written =
+        br#"{"spec": {"zoo": 1, "nodeName": "a", "nodeName": "b", "bar": 2}, "apiVersion": "v1", "ape": 3}"#;
+    let object: Value = serde_json::from_slice(written).unwrap();
+    let decoded = decode("", "v1", "Pod", object, Written::Json(written), Strictness::Warn).unwrap();
+    let expected = [
+        "unknown field \"spec.zoo\"",
+        "duplicate field \"spec.nodeName\"",
+        "unknown field \"spec.bar\"",
+        "unknown field \"ape\"",
+    ];
+    assert_eq!(decoded.warnings, expected);
 }
 
 #[test]
@@ -81,7 +98,8 @@ fn values_get_their_canonical_form() {
     let object = json!({"metadata": {"name": "p", "creationTimestamp": null}, "spec": {
         "containers": [{"resources": {"limits": {"cpu": 0.5, "memory": "1024Mi"}}}]},
         "status": {"startTime": "2026-01-01T02:00:00+02:00"}});
-    let decoded = decode("", "v1", "Pod", object, Vec::new(), Strictness::Strict).unwrap().object;
+    let decoded =
+        decode("", "v1", "Pod", object, Written::Faults(Vec::new()), Strictness::Strict).unwrap().object;
     assert_eq!(
         decoded["spec"]["containers"][0]["resources"]["limits"],
         json!({"cpu": "500m", "memory": "1Gi"})
@@ -90,15 +108,22 @@ fn values_get_their_canonical_form() {
     assert_eq!(decoded["metadata"], json!({"name": "p"}));
     let lease = json!({"spec": {"renewTime": "2026-01-01T00:00:00.5Z"}});
     let decoded =
-        decode("coordination.k8s.io", "v1", "Lease", lease, Vec::new(), Strictness::Strict).unwrap();
+        decode("coordination.k8s.io", "v1", "Lease", lease, Written::Faults(Vec::new()), Strictness::Strict)
+            .unwrap();
     assert_eq!(decoded.object["spec"]["renewTime"], "2026-01-01T00:00:00.500000Z");
 }
 
 #[test]
 fn kinds_without_a_schema_pass() {
     let object = json!({"spec": {"anything": 1}});
-    let decoded =
-        decode("stable.example.com", "v1", "CronTab", object.clone(), Vec::new(), Strictness::Strict);
+    let decoded = decode(
+        "stable.example.com",
+        "v1",
+        "CronTab",
+        object.clone(),
+        Written::Faults(Vec::new()),
+        Strictness::Strict,
+    );
     assert_eq!(decoded.unwrap().object, object);
 }
 
@@ -130,8 +155,8 @@ fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn what_was_decoded_once_decodes_unchanged(object in any_json()) {
-        if let Ok(first) = decode("", "v1", "Pod", object, Vec::new(), Strictness::Warn) {
-            let again = decode("", "v1", "Pod", first.object.clone(), Vec::new(), Strictness::Strict);
+        if let Ok(first) = decode("", "v1", "Pod", object, Written::Faults(Vec::new()), Strictness::Warn) {
+            let again = decode("", "v1", "Pod", first.object.clone(), Written::Faults(Vec::new()), Strictness::Strict);
             prop_assert_eq!(again.map(|decoded| decoded.object), Ok(first.object));
         }
     }

@@ -83,7 +83,7 @@ pub(super) fn decoded(content_type: &str, body: &Bytes) -> Option<Value> {
     }
     match content_type.split(';').next().unwrap_or_default().trim() {
         "application/vnd.kubernetes.protobuf" => crate::protobuf::decode(body).ok(),
-        "application/yaml" | "application/apply-patch+yaml" => super::super::read_body::yaml(body).ok(),
+        "application/yaml" | "application/apply-patch+yaml" => super::super::yaml::read(body).ok(),
         _ => serde_json::from_slice(body).ok(),
     }
 }

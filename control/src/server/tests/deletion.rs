@@ -124,3 +124,31 @@ fn evictions_respect_disruption_budgets() {
     assert_eq!(lab.post(&format!("{PODS}/p/eviction"), &eviction).code, 201);
     assert_eq!(lab.get(&format!("{PODS}/p")).code, 404);
 }
+
+#[test]
+fn pods_of_jobs_and_replication_controllers_stay_unless_the_client_says_otherwise() {
+    let lab = lab();
+    let template =
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let job = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
+    for (path, spec, warns) in [
+        ("/apis/batch/v1/namespaces/default/jobs", json!({"template": job}), true),
+        ("/api/v1/namespaces/default/replicationcontrollers", json!({"template": template}), false),
+    ] {
+        for (policy, finalizers) in
+            [(json!({}), Some(json!(["orphan"]))), (json!({"propagationPolicy": "Background"}), None)]
+        {
+            assert_eq!(lab.post(path, &json!({"metadata": {"name": "x"}, "spec": spec})).code, 201);
+            let gone = lab.delete(&format!("{path}/x"), &policy);
+            assert_eq!(gone.code, 200, "{gone:?}");
+            assert_eq!(gone.headers.contains_key(http::header::WARNING), warns && finalizers.is_some());
+            let left = lab.get(&format!("{path}/x"));
+            assert_eq!(left.body.pointer("/metadata/finalizers"), finalizers.as_ref());
+            if finalizers.is_some() {
+                let freed =
+                    lab.patch(&format!("{path}/x"), "merge", &json!({"metadata": {"finalizers": null}}));
+                assert_eq!(freed.code, 200, "{freed:?}");
+            }
+        }
+    }
+}

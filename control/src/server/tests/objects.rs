@@ -87,6 +87,42 @@ fn bodies_that_are_no_objects_are_refused() {
 }
 
 #[test]
+fn fields_with_several_values_in_yaml_are_judged_as_the_client_asks() {
+    let lab = lab();
+    let body = |name: &str| {
+        let start = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n");
+        format!("{start}data:\n  a: x\n  a: z\n").into_bytes()
+    };
+    let warning = r#"299 - "line 6: key \"a\" already set in map""#;
+    let apply = |name: &str, more: &str| {
+        let path = format!("{CONFIG_MAPS}/{name}?fieldManager=m{more}");
+        lab.read(lab.send(User::server(), "PATCH", &path, "application/apply-patch+yaml", body(name)))
+    };
+    let create = |name: &str, more: &str| {
+        let path = format!("{CONFIG_MAPS}?{more}");
+        lab.read(lab.send(User::server(), "POST", &path, "application/yaml", body(name)))
+    };
+    for made in [apply("a", ""), create("b", "")] {
+        assert_eq!((made.code, made.at("/data/a")), (201, &json!("z")), "{made:?}");
+        assert_eq!(made.headers[header::WARNING].to_str().unwrap(), warning);
+    }
+    let said = "yaml: unmarshal errors:\n  line 6: key \"a\" already set in map";
+    for (refused, words) in [
+        (
+            apply("c", "&fieldValidation=Strict"),
+            "error strict decoding YAML: error converting YAML to JSON: ",
+        ),
+        (create("c", "fieldValidation=Strict"), "strict decoding error: "),
+    ] {
+        assert_eq!(refused.code, 400);
+        assert!(refused.text("/message").ends_with(&format!("{words}{said}")), "{refused:?}");
+    }
+    for silent in [apply("d", "&fieldValidation=Ignore"), create("e", "fieldValidation=Ignore")] {
+        assert_eq!((silent.code, silent.headers.get(header::WARNING)), (201, None));
+    }
+}
+
+#[test]
 fn unknown_fields_are_judged_as_the_client_asks() {
     let lab = lab();
     let object = |name: &str| json!({"metadata": {"name": name}, "foo": 1});

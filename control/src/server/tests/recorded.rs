@@ -32,9 +32,13 @@ impl Case {
         let mut expected = self.causes.clone();
         expected.sort();
         let warnings = answer.headers.get_all(http::header::WARNING).iter();
-        let warnings: Vec<String> = warnings.map(|value| unquoted(value.to_str().unwrap())).collect();
+        let mut warnings: Vec<String> = warnings.map(|value| unquoted(value.to_str().unwrap())).collect();
+        let mut warned = self.warnings.clone();
+        // They come in the order of the text, which the recording did not keep.
+        warnings.sort();
+        warned.sort();
         let found = (answer.code, causes, warnings);
-        let recorded = (self.code, expected, self.warnings.clone());
+        let recorded = (self.code, expected, warned);
         (found != recorded).then(|| format!("{}\n   recorded {recorded:?}\n   answered {found:?}", self.name))
     }
 

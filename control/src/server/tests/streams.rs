@@ -76,6 +76,9 @@ fn requests_to_a_pod_are_passed_on() {
     assert!(text.contains(&format!("host: 127.0.0.1:{port}\r\n")), "{text}");
     let echoed = lab.get(&format!("{PODS}/http:p:{port}/proxy/logs/"));
     assert!(echoed.body.as_str().unwrap().starts_with("GET /logs/ HTTP/1.1\r\n"), "{echoed:?}");
+    let options = lab.call("OPTIONS", &format!("{PODS}/p:{port}/proxy/x"), "", &Value::Null);
+    assert!(options.body.as_str().unwrap().starts_with("OPTIONS /x HTTP/1.1\r\n"), "{options:?}");
+    assert_eq!(lab.call("OPTIONS", &format!("{PODS}/p"), "", &Value::Null).code, 405);
     let root = lab.get(&format!("{PODS}/p:{port}/proxy?a=b"));
     assert_eq!(root.code, 301, "{root:?}");
     assert_eq!(root.headers["location"], format!("{PODS}/p:{port}/proxy/?a=b"));

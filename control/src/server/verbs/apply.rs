@@ -2,7 +2,7 @@
 //! created if it is not there.
 
 use super::super::change::{At, Manner, Written, schema_of};
-use super::super::{Call, Server, go_json, object_meta, read_body};
+use super::super::{Call, Server, go_json, object_meta, read_body, yaml};
 use super::update::part;
 use crate::registry::Resource;
 use crate::schema::Strictness;
@@ -59,7 +59,7 @@ async fn attempt(
                 return Err(Status::conflict(&resource.group, &resource.plural, at.name, &why));
             }
             // Who makes an object says what it is called.
-            object_meta::require_name(&read_body::yaml(&call.body)?, at.name)?;
+            object_meta::require_name(&yaml::read(&call.body)?, at.name)?;
             server.insert(resource, at.namespace, merged(&Value::Null)?, manner).await
         }
         other => other,
@@ -69,7 +69,7 @@ async fn attempt(
 /// The configuration: YAML or JSON of the kind that the path names, checked against its schema.
 pub(super) fn configuration(call: &Call) -> Result<(Value, Vec<String>), Status> {
     let resource = &call.resource;
-    let mut config = read_body::yaml(&call.body)?;
+    let mut config = yaml::read(&call.body)?;
     if config.is_null() {
         config = json!({});
     }
@@ -111,7 +111,23 @@ pub(super) fn configuration(call: &Call) -> Result<(Value, Vec<String>), Status>
     let mut faults: Vec<String> =
         undeclared.iter().map(|path| format!(".{path}: field not declared in schema")).collect();
     faults.extend(apply::ambiguities(&config, schema_of(resource)));
-    if faults.is_empty() { Ok((config, unknown)) } else { Err(untyped(resource, &named, &faults)) }
+    if !faults.is_empty() {
+        return Err(untyped(resource, &named, &faults));
+    }
+    Ok((config, said_twice(call)?.into_iter().chain(unknown).collect()))
+}
+
+/// The warnings of fields that have several values.
+fn said_twice(call: &Call) -> Result<Vec<String>, Status> {
+    match (call.query.get("fieldValidation"), yaml::duplicates(&call.body)) {
+        (Some("Ignore"), _) => Ok(Vec::new()),
+        (Some("Strict"), lines) if !lines.is_empty() => {
+            let complaint = yaml::complaint(&lines);
+            let words = "error strict decoding YAML: error converting YAML to JSON:";
+            Err(Status::bad_request(format!("{words} {complaint}")))
+        }
+        (_, lines) => Ok(lines),
+    }
 }
 
 /// The configuration cannot be taken apart into fields that are owned.
@@ -134,7 +150,7 @@ fn note_for_kubectl(call: &Call, writer: &Writer, object: &mut Value) -> Result<
     if !kubectl || meta::annotation(object, LAST_APPLIED).is_none() {
         return Ok(());
     }
-    let mut sent = read_body::yaml(&call.body)?;
+    let mut sent = yaml::read(&call.body)?;
     if let Some(annotations) = sent.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
         annotations.remove(LAST_APPLIED);
     }

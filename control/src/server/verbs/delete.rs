@@ -84,10 +84,16 @@ impl Options {
         super::options::refuse("DeleteOptions", faults)
     }
 
-    fn finalizer(&self) -> Option<&'static str> {
+    /// Whether they leave it to the kind, or to a finalizer, what becomes of the dependents.
+    fn are_silent(&self) -> bool {
+        self.propagation_policy.is_none() && self.orphan_dependents.is_none()
+    }
+
+    fn finalizer(&self, resource: &Resource, old: &Value) -> Option<&'static str> {
         match (self.propagation_policy.as_deref(), self.orphan_dependents) {
             (Some("Orphan"), _) | (None, Some(true)) => Some(ORPHAN),
             (Some("Foreground"), _) => Some(FOREGROUND),
+            (None, None) if orphans(resource) && !meta::finalizers(old).any(is_policy) => Some(ORPHAN),
             _ => None,
         }
     }
@@ -111,6 +117,21 @@ impl Options {
     }
 }
 
+/// Kinds whose dependents stay, unless the client says otherwise: so it was when they were first there.
+const ORPHANING: [(&str, &str); 2] = [("", "replicationcontrollers"), ("batch", "jobs")];
+
+fn orphans(resource: &Resource) -> bool {
+    ORPHANING.contains(&(&*resource.group, &*resource.plural))
+}
+
+fn is_policy(finalizer: &str) -> bool {
+    matches!(finalizer, FOREGROUND | ORPHAN)
+}
+
+/// Said to who deletes a job without a word about its pods.
+const PODS_STAY: &str = "child pods are preserved by default when jobs are deleted; \
+    set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+
 /// Kinds of which a client is shown what it has deleted; of others it is told that they are gone.
 const TOLD_WHOLE: [(&str, &str); 11] = [
     ("", "persistentvolumeclaims"),
@@ -132,6 +153,14 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     let dry_run = super::dry_run(call) || options.is_dry_run();
     let manner = Manner { dry_run, writer: None, by: Some(call.user.clone()) };
     let written = delete(server, at, &options, &manner).await?;
+    let mut answer = told(call, at, written)?;
+    if options.are_silent() && at.resource.group == "batch" && at.resource.plural == "jobs" {
+        answer::warn(&mut answer, &[PODS_STAY.to_owned()]);
+    }
+    Ok(answer)
+}
+
+fn told(call: &Call, at: At<'_>, written: Written) -> Result<Answer, Status> {
     let row = (&*at.resource.group, &*at.resource.plural);
     if !written.deleted || TOLD_WHOLE.contains(&row) {
         return answer::object(call, 200, written.bytes);
@@ -188,9 +217,8 @@ fn disrupted(pod: &Value) -> Value {
 /// The object after one DELETE: marked, its grace shortened, or finished.
 fn next_step(resource: &Resource, old: &Value, options: &Options, now: Timestamp) -> Value {
     let mut new = old.clone();
-    if let Some(finalizer) = options.finalizer() {
-        let others =
-            meta::finalizers(old).filter(|name| !matches!(*name, FOREGROUND | ORPHAN)).map(str::to_owned);
+    if let Some(finalizer) = options.finalizer(resource, old) {
+        let others = meta::finalizers(old).filter(|name| !is_policy(name)).map(str::to_owned);
         let all = others.chain([finalizer.to_owned()]).collect();
         meta::set_finalizers(&mut new, all);
     }

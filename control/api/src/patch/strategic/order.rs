@@ -1,5 +1,5 @@
-//! `$setElementOrder/FIELD`: the order that the client wants for a merged list. Elements that the client does not
-//! know stay where they stood relative to the ones it does.
+//! The order of a merged list: that of the patch, or the one that it wants by `$setElementOrder/FIELD`. Elements that the
+//! client does not know stay where they stood relative to the ones it does; what is new comes before them.
 
 use super::{Result, SET_ORDER, malformed};
 use serde_json::{Map, Value};
@@ -15,12 +15,17 @@ pub(super) fn set(
     let wanted = wanted.as_array().ok_or_else(|| malformed(format!("{SET_ORDER}{name} must be a list")))?;
     let Some(Value::Array(list)) = object.get_mut(name) else { return Ok(()) };
     let before = before.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    *list = arrange(std::mem::take(list), before, wanted, key);
+    Ok(())
+}
+
+/// The elements of `list`, which is `before` with the elements of `wanted` merged in.
+pub(super) fn arrange(list: Vec<Value>, before: &[Value], wanted: &[Value], key: Option<&str>) -> Vec<Value> {
     let (mut named, mut others): (Vec<Value>, Vec<Value>) =
-        std::mem::take(list).into_iter().partition(|item| index(wanted, item, key).is_some());
+        list.into_iter().partition(|item| index(wanted, item, key).is_some());
     named.sort_by_key(|item| index(wanted, item, key));
     others.sort_by_key(|item| index(before, item, key));
-    *list = interleave(others, named, before, key);
-    Ok(())
+    interleave(others, named, before, key)
 }
 
 fn index(list: &[Value], item: &Value, key: Option<&str>) -> Option<usize> {

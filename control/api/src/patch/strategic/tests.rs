@@ -40,8 +40,8 @@ fn lists_with_a_merge_key_are_merged() {
         json!({"containers": [{"name": "a", "image": "x", "env": [{"name": "E", "value": "1"}]}, {"name": "b"}]}),
         json!({"containers": [{"name": "a", "image": "y", "env": [{"name": "F", "value": "2"}]}, {"name": "c"}]}),
         json!({"containers": [
-            {"name": "a", "image": "y", "env": [{"name": "E", "value": "1"}, {"name": "F", "value": "2"}]},
-            {"name": "b"}, {"name": "c"}]}),
+            {"name": "a", "image": "y", "env": [{"name": "F", "value": "2"}, {"name": "E", "value": "1"}]},
+            {"name": "c"}, {"name": "b"}]}),
     );
 }
 
@@ -105,6 +105,16 @@ fn the_wanted_order_is_kept_around_elements_of_others() {
         json!({"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}, {"name": "new"}], "containers": [{"name": "new"}]}),
         json!({"containers": [{"name": "sidecar"}, {"name": "b"}, {"name": "a"}, {"name": "new"}]}),
     );
+}
+
+#[test]
+fn new_elements_come_before_those_that_the_patch_does_not_name() {
+    check(
+        json!({"containers": [{"name": "a"}, {"name": "b"}]}),
+        json!({"containers": [{"name": "new"}]}),
+        json!({"containers": [{"name": "new"}, {"name": "a"}, {"name": "b"}]}),
+    );
+    check(json!({"finalizers": ["a"]}), json!({"finalizers": ["b"]}), json!({"finalizers": ["b", "a"]}));
 }
 
 #[test]
