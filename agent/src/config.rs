@@ -88,7 +88,8 @@ pub struct NetworkConfig {
     pub pod_cidr_v6: Option<String>,
     /// Packets leaving for anything outside this range take the node's address.
     pub cluster_cidr: String,
-    /// The same for IPv6; the pods' own range where absent.
+    /// The same for IPv6; the pods' own range where absent. A control plane with this and without `pod_cidr_v6` gives each
+    /// node a part of it.
     pub cluster_cidr_v6: Option<String>,
     /// Service addresses.
     pub service_cidr: String,
@@ -113,6 +114,15 @@ impl NetworkConfig {
         match &self.service_cidr_v6 {
             Some(second) => format!("{},{second}", self.service_cidr),
             None => self.service_cidr.clone(),
+        }
+    }
+
+    /// The ranges of pods, as a control plane gives nodes their parts of. A node that has an IPv6 range of its own is given
+    /// none.
+    pub fn cluster_cidrs(&self) -> String {
+        match self.cluster_cidr_v6.as_ref().filter(|_| self.pod_cidr_v6.is_none()) {
+            Some(second) => format!("{},{second}", self.cluster_cidr),
+            None => self.cluster_cidr.clone(),
         }
     }
 

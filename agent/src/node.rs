@@ -219,7 +219,7 @@ async fn serve_names(
 ) {
     while !shutdown.is_cancelled() {
         let range = pod_cidr.borrow_and_update().clone().unwrap_or_else(|| config.network.pod_cidr.clone());
-        let listen = match Cidr::parse(&range) {
+        let listen = match Cidr::parse(range.split(',').next().unwrap_or_default()) {
             Ok(range) => vec![SocketAddr::new(range.gateway().into(), DNS_PORT)],
             Err(error) => return tracing::error!("cluster DNS: {error:#}"),
         };

@@ -83,7 +83,7 @@ pub(crate) async fn start_control_plane(
         etcd_tls,
         audit: audit(&options.audit),
         service_cidr: settings.node.network.service_cidrs(),
-        cluster_cidr: settings.node.network.cluster_cidr.clone(),
+        cluster_cidr: settings.node.network.cluster_cidrs(),
         ..knarr_control::Options::default()
     })
     .await

@@ -87,6 +87,11 @@ impl Write<'_> {
         self.subresource.is_empty() && self.resource.group == group && self.resource.plural == plural
     }
 
+    /// Whether a pod that runs is to have other resources.
+    fn resizes(&self) -> bool {
+        self.subresource == "resize" && self.resource.group.is_empty() && self.resource.plural == "pods"
+    }
+
     /// Whether a new object of this resource is made.
     fn creates(&self, group: &str, plural: &str) -> bool {
         self.operation == Operation::Create && self.is(group, plural)

@@ -18,7 +18,7 @@ ip -6 route add default via 2001:db8::fe
     cat config.toml
     printf '%s\n' '[network]' "bridge = \"kns$NUMBER\"" "table = \"kns$NUMBER\"" 'pod_cidr = "10.151.0.0/24"' \
         'cluster_cidr = "10.151.0.0/24"' 'service_cidr = "10.197.0.0/24"' \
-        'pod_cidr_v6 = "fd00:42::/112"' 'service_cidr_v6 = "fd00:96::/112"'
+        "$SECOND" 'service_cidr_v6 = "fd00:96::/112"'
 } >six.toml
 K() { "$KNARR" --config six.toml --data-dir "$PWD/data" --state-dir "$PWD/state" "$@"; }
 k() { kubectl --kubeconfig data/admin.kubeconfig "$@"; }
@@ -51,13 +51,15 @@ of() { k get service $1 -o "jsonpath={.spec.$2}"; }
 GET() { SOON k exec client -- busybox timeout 5 wget -qO- "http://$1/"; }
 "#;
 
-fn said(script: &str) -> String {
+/// `second` is the setting from which pods have addresses of version 6.
+fn said(second: &str, script: &str) -> String {
     let lab = ImageLab::new();
     let mut command = Command::new("unshare");
     let script = format!("{UPLINK}{SETUP}{OBJECTS}{script}");
     command.args(["-n", "-m", "--propagation", "private", "/bin/bash", "-c", &script]);
     let number = (std::process::id() % 1000).to_string();
     command.current_dir(lab.path("")).env("KNARR", bins::find("knarr")).env("NUMBER", number);
+    command.env("SECOND", second);
     bins::run(&mut command).ok()
 }
 
@@ -67,6 +69,7 @@ fn services_are_reached_in_both_families() {
         return skip("kube_ipv6", "no kubectl on PATH");
     }
     let out = said(
+        "pod_cidr_v6 = \"fd00:42::/112\"",
         r#"
 k get pod web -o 'jsonpath={.status.podIPs[*].ip}' | sed 's/[0-9]* fd/ fd/; s/::.*/::/'; echo
 for name in both six four; do of $name ipFamilyPolicy; echo " $(of $name ipFamilies)"; done
@@ -84,5 +87,25 @@ k create service clusterip more --tcp=80 --dry-run=server -o 'jsonpath={.spec.ip
     let expected = "10.151.0. fd00:42::\nPreferDualStack [\"IPv4\",\"IPv6\"]\nSingleStack [\"IPv6\"]\n\
         SingleStack [\"IPv4\"]\n[\"10.197.0.\",\"fd00:96::\"]\nhello\nhello\nhello\nhello\nhello\nhello\nhello\n\
         IPv4\nIPv6\n1\n[\"IPv4\"]\n[\"IPv4\"]\n[\"IPv4\"]\n";
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn a_cluster_gives_its_nodes_ranges_of_both_families() {
+    if Command::new("kubectl").args(["version", "--client"]).output().is_err() {
+        return skip("kube_ipv6", "no kubectl on PATH");
+    }
+    let out = said(
+        "cluster_cidr_v6 = \"fd00:42::/48\"",
+        r#"
+k get node node -o 'jsonpath={.spec.podCIDR} {.spec.podCIDRs}'; echo
+k get pod web -o 'jsonpath={.status.podIPs[*].ip}' | sed 's/[0-9]* fd/ fd/; s/::.*/::/'; echo
+of both ipFamilies; echo
+GET "$(of both 'clusterIPs[0]')"; GET "[$(of both 'clusterIPs[1]')]"; GET both
+GET "[$(k get pod web -o 'jsonpath={.status.podIPs[1].ip}')]"
+"#,
+    );
+    let expected = "10.151.0.0/24 [\"10.151.0.0/24\",\"fd00:42::/64\"]\n10.151.0. fd00:42::\n[\"IPv4\",\"IPv6\"]\n\
+        hello\nhello\nhello\nhello\n";
     assert_eq!(out, expected);
 }

@@ -180,9 +180,9 @@ pub fn rpc_error(status: &Status) -> String {
     format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
 }
 
-/// The first usable address of a range, which is the gateway's.
+/// The first usable address of the first range, which is the gateway's.
 fn first_address(cidr: &str) -> Option<IpAddr> {
-    let (address, length) = cidr.split_once('/')?;
+    let (address, length) = cidr.split(',').next()?.split_once('/')?;
     let address: Ipv4Addr = address.parse().ok()?;
     let host_bits = 32_u32.checked_sub(length.parse().ok()?)?;
     let mask = u32::MAX.checked_shl(host_bits).unwrap_or(0);

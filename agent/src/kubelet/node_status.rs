@@ -243,16 +243,20 @@ impl NodeWriter {
     }
 
     async fn take_pod_cidr(&self, node: Option<&Node>) {
-        let cidr = node.and_then(|node| node.spec.as_ref()).and_then(|spec| spec.pod_cidr.clone());
-        let Some(cidr) = cidr.filter(|cidr| !cidr.is_empty()) else { return };
-        if self.pod_cidr.borrow().as_ref() == Some(&cidr) {
+        let Some(given) = node.and_then(given_ranges) else { return };
+        if self.pod_cidr.borrow().as_ref() == Some(&given) {
             return;
         }
-        let network_config = Some(NetworkConfig { pod_cidr: cidr.clone() });
-        let request = UpdateRuntimeConfigRequest { runtime_config: Some(RuntimeConfig { network_config }) };
-        match within(CALL_DEADLINE, self.runtime.update_runtime_config(request)).await {
-            Ok(_) => drop(self.pod_cidr.send_replace(Some(cidr))),
-            Err(status) => tracing::warn!("podCIDR {cidr}: {}", status.message()),
+        // A runtime that wants no second family takes the first.
+        let first = given.split(',').next().unwrap_or_default();
+        for cidr in if first == given { vec![first] } else { vec![&given, first] } {
+            let network_config = Some(NetworkConfig { pod_cidr: cidr.to_owned() });
+            let request =
+                UpdateRuntimeConfigRequest { runtime_config: Some(RuntimeConfig { network_config }) };
+            match within(CALL_DEADLINE, self.runtime.update_runtime_config(request)).await {
+                Ok(_) => return drop(self.pod_cidr.send_replace(Some(given.clone()))),
+                Err(status) => tracing::warn!("podCIDR {cidr}: {}", status.message()),
+            }
         }
     }
 
@@ -303,6 +307,15 @@ fn same(a: &NodeStatus, b: &NodeStatus) -> bool {
         status
     };
     still(a) == still(b)
+}
+
+/// The ranges that the cluster gives the pods of a node, IPv4 first, as runtimes are told them.
+fn given_ranges(node: &Node) -> Option<String> {
+    let spec = node.spec.as_ref()?;
+    let mut all: Vec<&str> = spec.pod_cidrs.iter().flatten().map(String::as_str).collect();
+    all.sort_by_key(|cidr| cidr.contains(':'));
+    let all = all.join(",");
+    if all.is_empty() { spec.pod_cidr.clone().filter(|cidr| !cidr.is_empty()) } else { Some(all) }
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ fn fill_resources(container: &mut Value, field: &str, defaults: &Amounts) -> Vec
 
 /// Refuses what is outside a range; every fault is named.
 pub(super) async fn check(server: &Server, write: Write<'_>, object: &Value) -> Result<(), Status> {
-    let pod = write.is("", "pods") && write.operation == Operation::Create;
+    let pod = write.creates("", "pods") || write.resizes();
     let claim = write.is("", "persistentvolumeclaims") && write.operation != Operation::Delete;
     if !pod && !claim || meta::deletion_timestamp(object).is_some() {
         return Ok(());

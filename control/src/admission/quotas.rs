@@ -51,12 +51,12 @@ impl Server {
     }
 }
 
-/// New objects count, and those that can come to hold more than before.
+/// New objects count, and those that can come to hold more than before; pods also by their resources alone.
 fn counts(write: Write<'_>) -> bool {
     let grows = ["pods", "services", "persistentvolumeclaims"].iter().any(|plural| write.is("", plural));
-    write.resource.namespaced
-        && write.subresource.is_empty()
-        && (write.operation == Operation::Create || write.operation == Operation::Update && grows)
+    let whole = write.subresource.is_empty()
+        && (write.operation == Operation::Create || write.operation == Operation::Update && grows);
+    write.resource.namespaced && (whole || write.resizes())
 }
 
 /// Why a quota has no room for the object among those that are there.

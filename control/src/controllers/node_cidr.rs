@@ -1,4 +1,5 @@
-//! Every node gets its own range of pod addresses, cut from the cluster's.
+//! Every node gets its own range of pod addresses, cut from the cluster's; where the cluster has one of each family, one
+//! of each, at the same place of both.
 //!
 //! Which range is whose is remembered here, from what the API tells and from what was given and is not told yet: a
 //! thousand nodes that come at once are served without a look at all of them for each.
@@ -11,7 +12,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Woken by its nodes.
@@ -25,7 +26,9 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
             told.lock().hear(&node.name_any(), new.and_then(|node| cidr_of(node)), new.is_some());
         }
     });
-    let controller = NodeCidrs { client: wire.client(), nodes: wire.keys(), ranges, cluster_cidr, node_mask };
+    let (cluster_cidr, second) = families(&cluster_cidr);
+    let client = wire.client();
+    let controller = NodeCidrs { client, nodes: wire.keys(), ranges, cluster_cidr, second, node_mask };
     wire.run(1, controller)
 }
 
@@ -88,6 +91,8 @@ struct NodeCidrs {
     nodes: Lister<Node>,
     ranges: Arc<Shared>,
     cluster_cidr: String,
+    /// The cluster's addresses of version 6, if it has any.
+    second: Option<String>,
     node_mask: u8,
 }
 
@@ -105,7 +110,9 @@ impl Reconcile for NodeCidrs {
             }
             return Ok(Next::Wait);
         };
-        let patch = json!({"spec": {"podCIDR": free, "podCIDRs": [free]}});
+        let second = self.second.as_deref().and_then(|second| beside(&free, &self.cluster_cidr, second));
+        let both: Vec<&String> = [&free].into_iter().chain(&second).collect();
+        let patch = json!({"spec": {"podCIDR": free, "podCIDRs": both}});
         let api: Api<Node> = Api::all(self.client.clone());
         match api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await {
             Err(error) if is_not_found(&error) => self.ranges.lock().forget(&key.name),
@@ -135,9 +142,55 @@ fn first_free(cluster: &str, mask: u8, taken: &BTreeSet<String>, from: u64) -> O
     })
 }
 
+/// The parts of `10.42.0.0/16,fd00:42::/48`, in either order.
+fn families(clusters: &str) -> (String, Option<String>) {
+    let (mut second, mut first): (Vec<&str>, Vec<&str>) =
+        clusters.split(',').map(str::trim).partition(|part| part.contains(':'));
+    (first.pop().unwrap_or_default().to_owned(), second.pop().map(str::to_owned))
+}
+
+/// The range of the family beside, at the place that `given` has in `cluster`: a /64, as Kubernetes cuts them, where that
+/// leaves 256 of them, else 65,536 ranges of what there is. None where it has no such place.
+fn beside(given: &str, cluster: &str, second: &str) -> Option<String> {
+    let four = |text: &str| -> Option<(u32, u8)> {
+        let (address, length) = text.split_once('/')?;
+        Some((address.parse::<Ipv4Addr>().ok()?.into(), length.parse().ok()?))
+    };
+    let ((given, mask), (base, length)) = (four(given)?, four(cluster)?);
+    let base = base & u32::MAX.checked_shl(32_u32.checked_sub(length.into())?).unwrap_or(0);
+    let index = u128::from(given.checked_sub(base)? >> 32_u8.checked_sub(mask)?.min(31));
+    let (address, length) = second.split_once('/')?;
+    let (address, length): (Ipv6Addr, u8) = (address.parse().ok()?, length.parse().ok()?);
+    let mask = if length <= 56 { 64 } else { (length + 16).min(112) };
+    if length > mask || index >> (mask - length) != 0 {
+        return None;
+    }
+    let base = u128::from(address) & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+    Some(format!("{}/{mask}", Ipv6Addr::from(base | index << (128 - mask))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_second_range_is_at_the_place_of_the_first() {
+        let both = ("10.42.0.0/16".to_owned(), Some("fd00:42::/48".to_owned()));
+        assert_eq!(families("10.42.0.0/16,fd00:42::/48"), both);
+        assert_eq!(families("fd00:42::/48, 10.42.0.0/16"), both);
+        assert_eq!(families("10.42.0.0/16").1, None);
+        for (given, second, expected) in [
+            ("10.42.0.0/24", "fd00:42::/48", Some("fd00:42::/64")),
+            ("10.42.7.0/24", "fd00:42::/48", Some("fd00:42:0:7::/64")),
+            ("10.42.255.0/24", "fd00:42::/56", Some("fd00:42:0:ff::/64")),
+            ("10.42.3.0/24", "fd00:42::/64", Some("fd00:42:0:0:3::/80")),
+            ("10.42.3.0/24", "fd00:42::/112", None),
+            ("10.41.0.0/24", "fd00:42::/48", None),
+            ("10.42.1.0/24", "nonsense", None),
+        ] {
+            assert_eq!(beside(given, "10.42.0.0/16", second).as_deref(), expected, "{given} {second}");
+        }
+    }
 
     #[test]
     fn a_node_is_given_one_range_only() {

@@ -235,7 +235,7 @@ impl PodNetwork for CniNetwork {
     }
 
     async fn set_pod_cidr(&self, pod_cidr: &str) -> anyhow::Result<()> {
-        super::cidr::Cidr::parse(pod_cidr)?;
+        super::pod_range::PodRange::parse(pod_cidr)?;
         *self.pod_cidr.lock().unwrap_or_else(PoisonError::into_inner) = Some(pod_cidr.to_owned());
         Ok(())
     }

@@ -238,3 +238,34 @@ fn leases_are_made_by_put_and_config_maps_are_not() {
     let map = json!({"metadata": {"name": "m"}});
     assert_eq!(lab.put(&format!("{CONFIG_MAPS}/m"), &map).code, 404);
 }
+
+#[test]
+fn a_pod_grows_only_as_far_as_ranges_and_quotas_allow() {
+    let lab = lab();
+    let mut small = pod("p");
+    small["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"cpu": "500m"}, "limits": {"cpu": "600m"}});
+    assert_eq!(lab.post(PODS, &small).code, 201);
+    let quota = json!({"metadata": {"name": "most"}, "spec": {"hard": {"requests.cpu": "1"}}});
+    assert_eq!(lab.post("/api/v1/namespaces/default/resourcequotas", &quota).code, 201);
+    let limit = json!({"type": "Container", "max": {"cpu": "3"}});
+    let range = json!({"metadata": {"name": "range"}, "spec": {"limits": [limit]}});
+    assert_eq!(lab.post("/api/v1/namespaces/default/limitranges", &range).code, 201);
+    let resize = |request: &str, limit: &str| {
+        let resources = json!({"requests": {"cpu": request}, "limits": {"cpu": limit}});
+        let patch = json!({"spec": {"containers": [{"name": "c", "resources": resources}]}});
+        lab.patch(&format!("{PODS}/p/resize"), "strategic-merge", &patch)
+    };
+    let refused = resize("800m", "4").refusal();
+    assert_eq!(refused.0, 403);
+    assert!(refused.1.contains("maximum cpu usage per Container is 3, but limit is 4"), "{refused:?}");
+    let refused = resize("2", "2").refusal();
+    let why = "exceeded quota: most, requested: requests.cpu=1500m, used: requests.cpu=500m, limited: requests.cpu=1";
+    assert!(refused.1.ends_with(why), "{refused:?}");
+    let grown = resize("800m", "2");
+    assert_eq!(
+        (grown.code, grown.text("/spec/containers/0/resources/requests/cpu")),
+        (200, "800m".into()),
+        "{grown:?}"
+    );
+}

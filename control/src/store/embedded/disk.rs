@@ -14,9 +14,8 @@ const REVISION: &str = "revision";
 const FORMAT: &str = "format";
 /// Raised when the tables change their meaning; older numbers must stay readable.
 const FORMAT_NUMBER: u64 = 1;
-/// Reads come from our own cache; redb needs the upper pages of its tree, and in half of this what one batch writes: what
-/// does not fit is written early, and read again for the next object on the same page.
-const PAGE_CACHE_BYTES: usize = 16 << 20;
+/// Reads come from our own cache; redb needs the upper pages of its tree, and in half of this what one batch writes.
+const PAGE_CACHE_BYTES: usize = 4 << 20;
 
 /// The open file.
 #[derive(Debug)]

@@ -37,7 +37,8 @@ pub(crate) fn runtime_config(pod: &PodAttachment, pod_cidr: Option<&str>) -> Map
         config.insert("bandwidth".to_owned(), bandwidth);
     }
     if let Some(pod_cidr) = pod_cidr {
-        config.insert("ipRanges".to_owned(), json!([[{"subnet": pod_cidr}]]));
+        let ranges = pod_cidr.split(',').map(|subnet| json!([{"subnet": subnet.trim()}]));
+        config.insert("ipRanges".to_owned(), ranges.collect());
     }
     config.insert("io.kubernetes.cri.pod-annotations".to_owned(), json!(pod.annotations));
     config
