@@ -7,6 +7,7 @@ mod finer;
 mod image;
 mod manifest;
 mod networking;
+pub(crate) mod switches;
 mod volume;
 mod words;
 

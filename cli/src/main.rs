@@ -31,7 +31,6 @@ mod up;
 mod words;
 
 use args::{Arguments, Command};
-use clap::Parser;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -41,7 +40,8 @@ const ARENAS: u8 = 2;
 const IDLE_THREADS: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let arguments = match args::switches::parse(&words) {
         Ok(arguments) => arguments,
         Err(error) => return misunderstood(&error),
     };

@@ -1,6 +1,7 @@
 //! The plan as a whole.
 
 use super::*;
+use serde_json::json;
 
 fn known() -> Known<'static> {
     Known {
@@ -38,10 +39,13 @@ fn what_was_asked_for_is_told_in_its_own_words() {
     ] {
         let command = command.iter().map(|&word| word.to_owned()).collect();
         let options = CreateOptions { entrypoint: entrypoint.map(Into::into), command, ..options() };
-        assert_eq!(asked(&options, &known()), expected);
+        let told = inspected::config(&options, &known());
+        for (name, value) in expected.as_object().unwrap() {
+            assert_eq!(told[name], *value, "{name} of {options:?}");
+        }
     }
     let options = CreateOptions { user: Some("7:8".into()), ..options() };
-    assert_eq!(asked(&options, &known())["User"], "7:8");
+    assert_eq!(inspected::config(&options, &known())["User"], "7:8");
 }
 
 #[test]
