@@ -173,7 +173,7 @@ pub(crate) struct CreateOptions {
     pub(crate) help: Option<bool>,
     /// The image, and what to run instead of its command: what follows the image is no option of ours
     #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
-    words: Vec<String>,
+    pub(crate) words: Vec<String>,
     #[arg(skip)]
     pub(crate) image: String,
     #[arg(skip)]

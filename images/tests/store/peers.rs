@@ -86,7 +86,7 @@ async fn theirs_here() {
         let to = format!("{transport}:{}:example.com/theirs:1", path.display());
         run("skopeo", &["copy", &format!("oci:{image}"), &to]);
         let store = Store::new();
-        let loaded = store.store.load(&mut std::fs::File::open(&path).unwrap()).unwrap();
+        let loaded = store.store.load(&mut std::fs::File::open(&path).unwrap(), None).unwrap();
         assert_eq!(loaded[0].tags, ["example.com/theirs:1"], "{transport}");
         let mounts = store.store.view("v", &loaded[0]).unwrap();
         store.with_mount(&mounts, |root| assert!(root.join("keep").exists() && !root.join("d/old").exists()));

@@ -40,8 +40,8 @@ fn what_was_asked_for_is_told_in_its_own_words() {
         let command = command.iter().map(|&word| word.to_owned()).collect();
         let options = CreateOptions { entrypoint: entrypoint.map(Into::into), command, ..options() };
         let told = inspected::config(&options, &known());
-        for (name, value) in expected.as_object().unwrap() {
-            assert_eq!(told[name], *value, "{name} of {options:?}");
+        for (member, expected) in expected.as_object().unwrap() {
+            assert_eq!(&told[member], expected, "{member}");
         }
     }
     let options = CreateOptions { user: Some("7:8".into()), ..options() };
