@@ -31,6 +31,7 @@ mod up;
 mod words;
 
 use args::{Arguments, Command};
+use clap::Parser;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -41,7 +42,8 @@ const IDLE_THREADS: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    let arguments = match args::switches::parse(&words) {
+    let read = Arguments::try_parse_from(&words);
+    let arguments = match read.or_else(|refused| args::switches::again(&words, refused)) {
         Ok(arguments) => arguments,
         Err(error) => return misunderstood(&error),
     };

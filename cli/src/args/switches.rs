@@ -5,15 +5,15 @@
 
 use super::Arguments;
 use clap::error::ErrorKind;
-use clap::{ArgAction, Command, CommandFactory, Error, FromArgMatches, Parser};
+use clap::{ArgAction, Command, CommandFactory, Error, FromArgMatches};
 use std::ffi::OsString;
 
-/// Understands a command line.
-pub(crate) fn parse(words: &[OsString]) -> Result<Arguments, Error> {
-    Arguments::try_parse_from(words).or_else(|refused| match refused.kind() {
+/// Reads again what was refused.
+pub(crate) fn again(words: &[OsString], refused: Error) -> Result<Arguments, Error> {
+    match refused.kind() {
         ErrorKind::TooManyValues | ErrorKind::UnknownArgument => with_values(words).map_err(|_| refused),
         _ => Err(refused),
-    })
+    }
 }
 
 fn with_values(words: &[OsString]) -> Result<Arguments, Error> {
@@ -50,28 +50,31 @@ fn truth(text: &str) -> Result<bool, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Command as Parsed, Container, Run};
+    use clap::Parser;
 
-    fn run(words: &[&str]) -> Result<Run, ErrorKind> {
+    fn run(words: &[&str]) -> Result<String, ErrorKind> {
         let words: Vec<OsString> = ["knarr", "run"].iter().chain(words).map(OsString::from).collect();
-        match parse(&words).map_err(|error| error.kind())?.command {
-            Parsed::Container(Container::Run(mut run)) => {
-                run.options.tell_words();
-                Ok(*run)
-            }
-            other => panic!("{other:?}"),
-        }
+        let parsed = Arguments::try_parse_from(&words).or_else(|refused| again(&words, refused));
+        parsed.map(|arguments| format!("{arguments:?}")).map_err(|error| error.kind())
     }
 
     #[test]
     fn switches_take_values() {
         let found = run(&["--rm=false", "-it=0", "--read-only=true", "-d", "image", "--init=false"]).unwrap();
-        let options = &found.options;
-        assert!(!options.rm && options.interactive && !options.tty && options.read_only && found.detach);
-        assert_eq!((options.image.as_str(), options.command.join(" ")), ("image", "--init=false".to_owned()));
-        assert!(!options.init && !options.privileged);
+        for said in [
+            "rm: false",
+            "interactive: true",
+            "tty: false",
+            "read_only: true",
+            "detach: true",
+            "init: false",
+            "privileged: false",
+            r#"words: ["image", "--init=false"]"#,
+        ] {
+            assert!(found.contains(said), "{said}: {found}");
+        }
         assert_eq!(run(&["--rm=perhaps", "image"]).unwrap_err(), ErrorKind::TooManyValues);
         assert_eq!(run(&["--nothing", "image"]).unwrap_err(), ErrorKind::UnknownArgument);
-        assert!(run(&["--rm", "true"]).unwrap().options.image == "true");
+        assert!(run(&["--rm", "true"]).unwrap().contains(r#"words: ["true"]"#));
     }
 }
