@@ -8,6 +8,7 @@ mod image;
 mod later;
 mod manifest;
 mod networking;
+pub(crate) mod switches;
 mod volume;
 mod words;
 

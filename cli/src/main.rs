@@ -41,7 +41,9 @@ const ARENAS: u8 = 2;
 const IDLE_THREADS: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let read = Arguments::try_parse_from(&words);
+    let arguments = match read.or_else(|refused| args::switches::again(&words, refused)) {
         Ok(arguments) => arguments,
         Err(error) => return misunderstood(&error),
     };

@@ -7,12 +7,12 @@ use knarr_tests::bins::{self, Said};
 use knarr_tests::run_lab::{Lab, named};
 use std::process::Command;
 
-/// Runs a script in which `K` is knarr on the lab's store.
+/// Runs a script in which `K` is knarr on the lab's store; `$KNARR` is the same as a process of its own in the background.
 fn script(lab: &Lab, script: &str) -> Said {
     let knarr = lab.0.command(&[]);
     let words = [knarr.get_program()].into_iter().chain(knarr.get_args());
     let words: Vec<String> = words.map(|word| word.to_string_lossy().into_owned()).collect();
-    let text = format!("K() {{ {} \"$@\"; }}\n{script}", words.join(" "));
+    let text = format!("KNARR='{}'\nK() {{ $KNARR \"$@\"; }}\n{script}", words.join(" "));
     bins::run(Command::new("sh").arg("-c").arg(text).current_dir(lab.0.path("")))
 }
 
@@ -123,4 +123,34 @@ fn inspect_has_the_members_that_templates_name() {
     assert_eq!(told("{{.HostConfig.NanoCpus}} {{.HostConfig.CpuQuota}}"), "500000000 0\n");
     lab.knarr(&["rm", "-f", c]);
     lab.knarr(&["volume", "rm", volume]);
+}
+
+/// A signal that asks for an end reaches the container whose output is shown, and its exit status is the answer.
+#[test]
+fn signals_are_passed_on_to_a_container_without_input() {
+    let lab = Lab::new();
+    let c = named("passed");
+    let said = script(
+        &lab,
+        &format!(
+            "W='trap \"echo got; exit 7\" TERM; while :; do echo tick; sleep 0.1; done'
+             $KNARR run --rm --name {c} --network none base:1 sh -c \"$W\" >out 2>err &
+             until grep -q tick out; do :; done
+             kill -TERM $!; wait $!; echo $?; tail -n 1 out; cat err
+             K run --rm -d --name {c} --network none base:1 sh -c \"$W\" >/dev/null
+             $KNARR attach --no-stdin {c} >out2 2>err2 &
+             until grep -q tick out2; do :; done
+             kill -TERM $!; wait $!; echo $?; tail -n 1 out2; cat err2"
+        ),
+    );
+    assert_eq!(said.ok(), "7\ngot\n7\ngot\n");
+}
+
+#[test]
+fn switches_take_values() {
+    let lab = Lab::new();
+    let run = |more: &[&str]| lab.run(&[&["--rm=true", "--privileged=false", "-it=false"], more].concat());
+    assert_eq!(run(&["base:1", "echo", "--rm=false"]).ok(), "--rm=false\n");
+    assert!(run(&["--read-only=true", "base:1", "touch", "/x"]).failed().contains("Read-only file system"));
+    assert_eq!(lab.run(&["--rm=perhaps", "base:1", "true"]).code, 125);
 }

@@ -123,8 +123,8 @@ pub(crate) struct CreateOptions {
     #[arg(long, value_name = "BYTES")]
     pub(crate) shm_size: Option<String>,
     /// How willingly the kernel swaps the container out (0 to 100)
-    #[arg(long, value_name = "N")]
-    pub(crate) memory_swappiness: Option<u64>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) memory_swappiness: Option<i64>,
     /// How willingly the kernel kills the container when memory is short (-1000 to 1000)
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) oom_score_adj: Option<i64>,
@@ -159,7 +159,7 @@ pub(crate) struct CreateOptions {
     #[arg(long, value_name = "SIGNAL")]
     pub(crate) stop_signal: Option<String>,
     /// Seconds after that until it is killed
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) stop_timeout: Option<i64>,
     /// Instead of the image's entry point; empty: none
     #[arg(long)]
@@ -225,7 +225,7 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "BYTES")]
     pub(crate) memory_reservation: Option<String>,
     /// CPU limit (1.5)
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) cpus: Option<f64>,
     /// Most processes; -1 is any number
     #[arg(long, value_name = "N", allow_negative_numbers = true)]

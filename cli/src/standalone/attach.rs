@@ -117,18 +117,19 @@ pub(super) async fn join(
     if start {
         place.begin(&created.container_id).await?;
     }
-    let (detach, mut detached) = oneshot::channel();
+    let (detach, detached) = oneshot::channel();
+    let detached = terminal::told(detached);
     let keys = if created.tty { manner.keys.clone() } else { Vec::new() };
     let stdin = manner.stdin.then_some((keys, detach));
     let shown = (manner.stdout, manner.stderr);
     let printed = tokio::spawn(pump(session, stdin, created.tty, shown));
     let exit = place.monitors.wait(&created.sandbox_id, &created.container_id);
-    tokio::pin!(exit);
+    tokio::pin!(exit, detached);
     let mut asked = 0;
     let exit = loop {
         tokio::select! {
             exit = &mut exit => break exit?,
-            Ok(()) = &mut detached => {
+            () = &mut detached => {
                 output::complain("read escape sequence");
                 return Ok(Outcome::Detached);
             }

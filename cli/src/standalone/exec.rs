@@ -56,7 +56,9 @@ pub(crate) async fn run(settings: Settings, arguments: Exec) -> anyhow::Result<E
 
 /// Its exit status; none where the keys were typed.
 async fn serve(place: &Standalone, mut session: ExecSession, keys: Vec<u8>) -> anyhow::Result<Option<u8>> {
-    let (leave, mut left) = oneshot::channel();
+    let (leave, left) = oneshot::channel();
+    let left = terminal::told(left);
+    tokio::pin!(left);
     if let Some(stdin) = session.stdin.take() {
         tokio::spawn(feed(stdin, keys, leave));
     }
@@ -67,7 +69,7 @@ async fn serve(place: &Standalone, mut session: ExecSession, keys: Vec<u8>) -> a
     let exit = loop {
         tokio::select! {
             exit = &mut session.exit => break exit,
-            Ok(()) = &mut left => return Ok(None),
+            () = &mut left => return Ok(None),
             Some((columns, rows)) = changed.recv() => place.engine.resize_exec(&session, columns, rows)?,
         }
     };

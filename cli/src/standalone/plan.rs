@@ -16,7 +16,7 @@ pub(super) use names::is_built_in;
 
 use super::restarts;
 use crate::args::{CreateOptions, Finer, Limits};
-use anyhow::bail;
+use anyhow::{Context, bail};
 use knarr_agent::cri::v1::*;
 use knarr_agent::engine::additions::Additions;
 use mounts::Wish;
@@ -247,7 +247,7 @@ fn additions(options: &CreateOptions, mounts: &[Wish]) -> anyhow::Result<Additio
         shm_size: named("shm-size", &options.shm_size.clone().filter(|text| text != "0"))?
             .and_then(|bytes| u64::try_from(bytes).ok()),
         groups: options.group_add.clone(),
-        swappiness: options.memory_swappiness,
+        swappiness: limits::swappiness(options.memory_swappiness)?,
         init: options.init,
         bare_system_paths: options.security_opt.iter().any(|option| option == "systempaths=unconfined"),
         ..beside
@@ -272,8 +272,21 @@ fn limits_beside(limits: &Limits) -> anyhow::Result<Additions> {
     })
 }
 
+/// Docker's, of the drivers that are files.
+const LOG_OPTIONS: [&str; 8] =
+    ["max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"];
+
 /// Logs are files here, or nothing.
 fn log_driver(options: &CreateOptions) -> anyhow::Result<&str> {
+    let names = options.log_opt.iter().map(|text| text.split_once('=').unwrap_or((text, "")));
+    for (name, value) in names {
+        if !LOG_OPTIONS.contains(&name) {
+            bail!("unknown log opt '{name}' for json-file log driver");
+        }
+        if name == "max-size" && value != "-1" {
+            sizes::bytes(value).context("failed to initialize logging driver")?;
+        }
+    }
     match options.log_driver.as_deref() {
         None | Some("") => Ok("json-file"),
         Some(known @ ("json-file" | "local" | "none")) => Ok(known),

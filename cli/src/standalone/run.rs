@@ -19,7 +19,7 @@ use knarr_agent::config::EngineConfig;
 use knarr_agent::cri::RuntimeService;
 use knarr_agent::cri::v1::{CreateContainerRequest, PortMapping, RunPodSandboxRequest};
 use knarr_agent::engine::network::cidr::Cidr;
-use knarr_images::{Image, ImageStore};
+use knarr_images::{Image, ImageStore, Reference};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -134,7 +134,7 @@ async fn made(
     store.verify(&image, &options.image)?;
     let memberships = wanted::memberships(settings, options)?;
     hosts::check_links(settings, &memberships).await?;
-    let name = match &options.name {
+    let name = match options.name.as_ref().filter(|name| !name.is_empty()) {
         Some(name) => name.trim_start_matches('/').to_owned(),
         None => places::random()?,
     };
@@ -174,8 +174,22 @@ async fn made(
     Ok((place, created))
 }
 
+/// Fails, in Docker's words, for what can name no image.
+fn check_reference(name: &str) -> anyhow::Result<()> {
+    let Err(error) = Reference::parse(name) else { return Ok(()) };
+    if !error.to_string().contains("must be lowercase") {
+        bail!("invalid reference format");
+    }
+    let path = name.rsplit_once(':').map_or(name, |(path, _)| path);
+    let library = if path.contains('/') { "" } else { "library/" };
+    bail!("invalid reference format: repository name ({library}{path}) must be lowercase")
+}
+
 async fn image_of(store: &ImageStore, journal: &Journal, options: &CreateOptions) -> anyhow::Result<Image> {
     let found = store.find(&options.image)?;
+    if found.is_none() {
+        check_reference(&options.image)?;
+    }
     let wanted = options.platform.as_deref();
     let other = match (&found, wanted) {
         (Some(image), Some(wanted)) if !image::is_for(store, image, wanted)? => Some(format!(

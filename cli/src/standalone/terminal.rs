@@ -78,6 +78,13 @@ pub(super) fn forward_stdin(typed: Sender<Vec<u8>>, keys: Vec<u8>, detach: onesh
     });
 }
 
+/// Ends when that is told; never, where nobody is left to tell it.
+pub(super) async fn told(detached: oneshot::Receiver<()>) {
+    if detached.await.is_err() {
+        std::future::pending().await
+    }
+}
+
 /// Looks for keys in what is typed.
 #[derive(Debug)]
 struct Sequence {

@@ -20,7 +20,8 @@ pub(in crate::standalone) fn resources(
         oom_score_adj: oom_score_adj.unwrap_or(0),
         ..Default::default()
     };
-    if let Some(memory) = &limits.share.memory {
+    // None is as much as there is.
+    if let Some(memory) = limits.share.memory.as_ref().filter(|text| *text != "0") {
         resources.memory_limit_in_bytes = sizes::named("memory", memory)?;
         if resources.memory_limit_in_bytes < 6 << 20 {
             bail!("Minimum memory limit allowed is 6MB");
@@ -33,6 +34,11 @@ pub(in crate::standalone) fn resources(
         }
         Some("-1") => resources.memory_swap_limit_in_bytes = -1,
         Some(swap) => resources.memory_swap_limit_in_bytes = sizes::named("memory-swap", swap)?,
+    }
+    let reserved = limits.memory_reservation.as_deref().and_then(|text| sizes::bytes(text).ok());
+    let memory = resources.memory_limit_in_bytes;
+    if memory > 0 && reserved.is_some_and(|reserved| reserved > memory) {
+        bail!("Minimum memory limit can not be less than memory reservation limit, see usage");
     }
     let (swap, memory) = (resources.memory_swap_limit_in_bytes, resources.memory_limit_in_bytes);
     if memory > 0 && (1..memory).contains(&swap) {
@@ -63,6 +69,15 @@ fn cpu(limits: &Limits) -> anyhow::Result<(i64, i64)> {
         (Some(_), _, _) => {
             bail!("Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set.")
         }
+    }
+}
+
+/// `--memory-swappiness`; -1 is the kernel's own.
+pub(super) fn swappiness(wanted: Option<i64>) -> anyhow::Result<Option<u64>> {
+    match wanted.filter(|wanted| *wanted != -1) {
+        None => Ok(None),
+        Some(known @ 0..=100) => Ok(Some(known.unsigned_abs())),
+        Some(other) => bail!("invalid value: {other}. Valid memory swappiness range is 0-100"),
     }
 }
 

@@ -88,7 +88,7 @@ impl Wish {
     }
 }
 
-/// `[SOURCE:]TARGET[:OPTIONS]`. A source with a slash is a path (a relative one starts here), else a volume's name.
+/// `[SOURCE:]TARGET[:OPTIONS]`. A source that begins with a slash or a point is a path, else a volume's name.
 fn volume(text: &str) -> anyhow::Result<Wish> {
     let fields: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match fields[..] {
@@ -113,7 +113,7 @@ fn volume(text: &str) -> anyhow::Result<Wish> {
     if fields.len() == 1 {
         return Ok(Wish::Volume { name: None, fill, at });
     }
-    if source.contains('/') || source == "." || source == ".." {
+    if source.starts_with(['/', '.']) {
         return Ok(Wish::Path { source: std::path::absolute(source)?, make: true, at });
     }
     check_name(source)?;
