@@ -169,6 +169,9 @@ fn write(rows: &[Arc<Resource>], sink: &mut impl Sink) -> serde_json::Result<()>
             }
         }
     }
+    if rows.iter().any(|row| row.schema.is_some()) {
+        metadata(&mut written, &names, sink)?;
+    }
     for row in rows {
         let more = [definitions::custom(row, &written), definitions::list(row)];
         for (name, schema) in more.into_iter().flatten() {
@@ -181,6 +184,22 @@ fn write(rows: &[Arc<Resource>], sink: &mut impl Sink) -> serde_json::Result<()>
     for row in rows {
         for (path, item) in paths::of(row) {
             sink.path(&path, item)?;
+        }
+    }
+    Ok(())
+}
+
+/// The type of every object's metadata, which custom resources do not bring along.
+fn metadata(
+    written: &mut BTreeSet<String>,
+    names: &definitions::Names,
+    sink: &mut impl Sink,
+) -> serde_json::Result<()> {
+    let any = kinds::find("", "v1", "ConfigMap").map(kinds::Kind::definitions).unwrap_or_default();
+    let general = any.into_iter().filter(|(name, _)| name.starts_with("io.k8s.apimachinery."));
+    for (name, schema) in general {
+        if written.insert(name.clone()) {
+            sink.definition(&name, definitions::publish(&name, schema, names))?;
         }
     }
     Ok(())

@@ -122,7 +122,7 @@ pub(super) fn custom(row: &Resource, written: &BTreeSet<String>) -> Option<(Stri
     let meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
     if written.contains(meta) {
         schema["properties"]["metadata"] = json!({
-            "allOf": [{"$ref": format!("{REFERENCE}{meta}")}], "description": "Standard metadata of an object.",
+            "allOf": [{"$ref": format!("{REFERENCE}{meta}")}], "description": "Standard object's metadata.",
         });
     }
     Some((name, schema))
