@@ -11,6 +11,8 @@ use std::process::Command;
 
 /// A node in a network namespace of its own, for the host would have to forward IPv6 otherwise.
 const SETUP: &str = r#"
+# Each lab has a number of its own, by which its things are called.
+NUMBER=$(sed -n 's|^cgroup_root = "/knarr-lab-pods-\([0-9]*\)"$|\1|p' config.toml)
 ip route add default via 192.0.2.254
 ip -6 route add default via 2001:db8::fe
 {
@@ -57,9 +59,7 @@ fn said(second: &str, script: &str) -> String {
     let mut command = Command::new("unshare");
     let script = format!("{UPLINK}{SETUP}{OBJECTS}{script}");
     command.args(["-n", "-m", "--propagation", "private", "/bin/bash", "-c", &script]);
-    let number = (std::process::id() % 1000).to_string();
-    command.current_dir(lab.path("")).env("KNARR", bins::find("knarr")).env("NUMBER", number);
-    command.env("SECOND", second);
+    command.current_dir(lab.path("")).env("KNARR", bins::find("knarr")).env("SECOND", second);
     bins::run(&mut command).ok()
 }
 
