@@ -41,24 +41,12 @@ fn host_path(mount: &v1::Mount, mountinfo: &LazyLock<String>) -> anyhow::Result<
             Status::invalid_argument(format!("host_path {:?} is not absolute", mount.host_path)).into()
         );
     }
-    let source = existing(Path::new(&mount.host_path))?;
+    let source = std::fs::canonicalize(&mount.host_path)
+        .with_context(|| format!("failed to stat {:?}", mount.host_path))?;
     if mount.propagation() != MountPropagation::PropagationPrivate {
         check_propagation(&source, mount.propagation(), mountinfo)?;
     }
     Ok(ResolvedMount { request: mount.clone(), source })
-}
-
-/// Where the path leads. What is not there becomes a directory, as callers know it from other engines: whoever wants it
-/// to be there already has looked before.
-fn existing(path: &Path) -> anyhow::Result<PathBuf> {
-    match std::fs::canonicalize(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(path).with_context(|| format!("failed to mkdir {path:?}"))?;
-            std::fs::canonicalize(path)
-        }
-        other => other,
-    }
-    .with_context(|| format!("failed to stat {path:?}"))
 }
 
 /// Mounts can only travel over a mount that lets them.
@@ -181,14 +169,11 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_host_path_becomes_a_directory() {
-        let base = tempfile::tempdir().unwrap();
-        let place = base.path().join("a/b");
-        let mount = v1::Mount { host_path: place.display().to_string(), ..Default::default() };
-        let resolved = host_path(&mount, &LazyLock::new(String::new)).unwrap();
-        assert!(resolved.source.ends_with("a/b") && place.is_dir());
-        std::os::unix::fs::symlink("nowhere", base.path().join("link")).unwrap();
-        let error = existing(&base.path().join("link")).unwrap_err();
-        assert!(format!("{error:#}").starts_with("failed to mkdir"), "{error:#}");
+    fn a_missing_host_path_is_an_error() {
+        let mount = v1::Mount { host_path: "/no/such/path".into(), ..Default::default() };
+        assert!(
+            format!("{:#}", host_path(&mount, &LazyLock::new(String::new)).unwrap_err())
+                .contains("/no/such/path")
+        );
     }
 }

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A reconcile that kept its thread for longer than this is a costly one.
+/// A reconcile that kept a processor for longer than this is a costly one.
 const COSTLY: Duration = Duration::from_millis(5);
 /// So many times as long as it took, a costly key rests: it has a tenth of a processor at most.
 const REST: u32 = 9;

@@ -15,7 +15,12 @@ pub(super) fn check(given: &str, kind: &str) -> Result<(), String> {
         _ => Err(format!("hostPath type check failed: {} is not {what}", given)),
     };
     match kind {
-        "" => Ok(()),
+        // Nothing is asked of it. What is not there becomes a directory, as other engines make it for their kubelets; ours
+        // refuses such a mount, as CRI has it.
+        "" => match std::fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => made(path, make_directory(path)),
+            _ => Ok(()),
+        },
         "Directory" => expect(Metadata::is_dir, "a directory"),
         "File" => expect(Metadata::is_file, "a file"),
         "Socket" => expect(|metadata| metadata.file_type().is_socket(), "a socket file"),
@@ -41,5 +46,23 @@ fn make_file(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o644).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_without_a_type_is_there_afterwards() {
+        let root = tempfile::tempdir().unwrap();
+        let place = |name: &str| root.path().join(name).display().to_string();
+        check(&place("a/b"), "").unwrap();
+        assert!(Path::new(&place("a/b")).is_dir());
+        std::fs::write(place("file"), "kept").unwrap();
+        check(&place("file"), "").unwrap();
+        assert_eq!(std::fs::read_to_string(place("file")).unwrap(), "kept");
+        assert!(check(&place("none"), "Directory").unwrap_err().contains("is not a directory"));
+        assert!(!Path::new(&place("none")).exists());
     }
 }
