@@ -338,6 +338,20 @@ async fn a_call_whose_client_goes_away_is_done_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_same_call_made_by_many_at_once_makes_one_pod() {
+    lab::with(async |lab| {
+        for round in 0..10 {
+            let config = lab.pod(&format!("many-{round}"));
+            let calls = (0..8).map(|_| lab.run_pod(config.clone()));
+            let ids: std::collections::BTreeSet<String> =
+                futures_util::future::join_all(calls).await.into_iter().map(Result::unwrap).collect();
+            assert_eq!(ids.len(), 1, "{ids:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pod_whose_shared_init_dies_is_not_ready() {
     lab::with(async |lab| {
         let mut config = lab.pod("init");

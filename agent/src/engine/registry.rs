@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tokio::sync::watch;
+use tokio::sync::{OwnedRwLockWriteGuard, watch};
 use tokio_util::sync::CancellationToken;
 
 /// A record with its writer's lock.
@@ -124,6 +124,18 @@ struct Entries {
     names: BTreeMap<String, String>,
 }
 
+impl Entries {
+    fn reserve(&mut self, name: &str, id: &str) -> Result<(), String> {
+        match self.names.get(name) {
+            Some(owner) if owner != id => Err(owner.clone()),
+            _ => {
+                self.names.insert(name.to_owned(), id.to_owned());
+                Ok(())
+            }
+        }
+    }
+}
+
 /// The lock inside is held for single look-ups and insertions only.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -154,13 +166,7 @@ impl Registry {
 
     /// Takes `name` for `id`, or answers whose it is.
     pub(crate) fn reserve(&self, name: &str, id: &str) -> Result<(), String> {
-        self.write(|entries| match entries.names.get(name) {
-            Some(owner) if owner != id => Err(owner.clone()),
-            _ => {
-                entries.names.insert(name.to_owned(), id.to_owned());
-                Ok(())
-            }
-        })
+        self.write(|entries| entries.reserve(name, id))
     }
 
     /// Frees the names of `id`.
@@ -168,15 +174,34 @@ impl Registry {
         self.write(|entries| entries.names.retain(|_, owner| owner != id));
     }
 
+    /// A new sandbox under its name, or whose the name is. Who finds either finds the gate held by the caller.
+    pub(crate) async fn begin_sandbox(
+        &self,
+        record: SandboxRecord,
+    ) -> Result<(Arc<Sandbox>, OwnedRwLockWriteGuard<()>), String> {
+        let name = record.name_key();
+        let sandbox = self.new_sandbox(record);
+        let gate = sandbox.gate.clone().write_owned().await;
+        self.write(|entries| {
+            entries.reserve(&name, &sandbox.id)?;
+            entries.sandboxes.insert(sandbox.id.clone(), sandbox.clone());
+            Ok((sandbox, gate))
+        })
+    }
+
     pub(crate) fn insert_sandbox(&self, record: SandboxRecord) -> Arc<Sandbox> {
-        let sandbox = Arc::new(Sandbox {
+        let sandbox = self.new_sandbox(record);
+        self.write(|entries| entries.sandboxes.insert(sandbox.id.clone(), sandbox.clone()));
+        sandbox
+    }
+
+    fn new_sandbox(&self, record: SandboxRecord) -> Arc<Sandbox> {
+        Arc::new(Sandbox {
             id: record.id.clone(),
             gate: Arc::default(),
             leftovers: Leftovers::default(),
             record: Arc::new(Cell::new(&record.id.clone(), record, self.sandbox_records.clone())),
-        });
-        self.write(|entries| entries.sandboxes.insert(sandbox.id.clone(), sandbox.clone()));
-        sandbox
+        })
     }
 
     pub(crate) fn insert_container(&self, record: ContainerRecord) -> Arc<Container> {

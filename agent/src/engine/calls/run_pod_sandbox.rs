@@ -20,11 +20,10 @@ pub(crate) async fn call(
 ) -> Result<RunPodSandboxResponse, Status> {
     let record = new_record(&core, request)?;
     let id = record.id.clone();
-    if let Err(owner) = core.registry.reserve(&record.name_key(), &id) {
-        return existing(&core, &owner, &record).await;
-    }
-    let sandbox = core.registry.insert_sandbox(record.clone());
-    let _gate = sandbox.gate.clone().write_owned().await;
+    let (sandbox, _gate) = match core.registry.begin_sandbox(record.clone()).await {
+        Ok(begun) => begun,
+        Err(owner) => return existing(&core, &owner, &record).await,
+    };
     match start(&core, &sandbox).await {
         Ok(()) => Ok(RunPodSandboxResponse { pod_sandbox_id: id }),
         Err(error) => {
