@@ -17,6 +17,14 @@ pub(crate) struct Options {
     pub(crate) data: Vec<String>,
 }
 
+impl Options {
+    /// What is left and means nothing for a bind mount: its file system exists and keeps its own settings.
+    pub(crate) fn foreign_to_bind(&self) -> Vec<&str> {
+        let passes = |word: &str| SUPERBLOCK.contains(&word) || CALLERS.contains(&word);
+        self.data.iter().map(String::as_str).filter(|word| !passes(word)).collect()
+    }
+}
+
 /// Words for this mount alone, each set or cleared by name, as `MS_*` of mount(2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Flags {
@@ -118,6 +126,9 @@ const SUPERBLOCK: &[&str] = &[
     "sync",
 ];
 
+/// Requests to the caller (a label, other owners), which some pass on when they have fulfilled them.
+const CALLERS: &[&str] = &["z", "Z", "U"];
+
 /// Words that mean "as it is".
 const NOTHING: &[&str] = &["defaults", "remount", "acl", "noacl"];
 
@@ -137,7 +148,7 @@ fn parse_one(option: &str, parsed: &mut Options) {
         "tmpcopyup" => parsed.tmpcopyup = true,
         "idmap" => parsed.idmap = Some(IdmapOption::ThisMount),
         "ridmap" => parsed.idmap = Some(IdmapOption::Recursive),
-        _ if NOTHING.contains(&option) => {}
+        _ if option.is_empty() || NOTHING.contains(&option) => {}
         _ if flag(option, &mut parsed.flags) => {}
         _ if option
             .strip_prefix('r')
@@ -248,6 +259,16 @@ mod tests {
         assert_eq!(options.recursive_attributes.set, attr::RDONLY | attr::NOSUID);
         assert_eq!(options.propagation, [Propagation { flag: libc::MS_PRIVATE, recursive: true }]);
         assert_eq!(options.data, ["size=64k", "mode=1777"]);
+    }
+
+    #[test]
+    fn a_bind_mount_refuses_only_what_its_file_system_would_have_to_do() {
+        let foreign = |words: &[&str]| {
+            let words: Vec<_> = words.iter().map(ToString::to_string).collect();
+            parse(&words).foreign_to_bind().join(" ")
+        };
+        assert_eq!(foreign(&["bind", "", "z", "U", "sync", "dirsync", "defaults", "ro"]), "");
+        assert_eq!(foreign(&["rbind", "Z", "size=64k", "foo"]), "size=64k foo");
     }
 
     #[test]

@@ -118,10 +118,10 @@ fn source(
 ) -> std::result::Result<Source, String> {
     let maps = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
     if options.bind || mount.fs_type == "bind" {
-        if !options.data.is_empty() {
+        let foreign = options.foreign_to_bind();
+        if !foreign.is_empty() {
             return Err(format!(
-                "bind mounts cannot have any filesystem-specific options applied: {:?}",
-                options.data
+                "bind mounts cannot have any filesystem-specific options applied: {foreign:?}"
             ));
         }
         return Ok(Source::Bind {
