@@ -6,7 +6,7 @@
 
 use crate::error::{Context, Result};
 use crate::spec::{Linux, NamespaceKind};
-use rustix::fs::{Dir, FileType, Gid, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Gid, Mode, OFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -42,13 +42,25 @@ pub(crate) fn admit(images: &Path, group: u32) -> Result<()> {
 fn admit_one(directory: &OwnedFd, group: u32) -> rustix::io::Result<()> {
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
-        if entry.file_type() == FileType::RegularFile {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if is_file(directory, &entry)? {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let file = rustix::fs::openat(directory, entry.file_name(), flags, Mode::empty())?;
             open_to(file.as_fd(), group, Mode::RGRP)?;
         }
     }
     open_to(directory.as_fd(), group, Mode::RGRP | Mode::XGRP)
+}
+
+/// Not every file system tells in its directories what an entry is.
+fn is_file(directory: &OwnedFd, entry: &DirEntry) -> rustix::io::Result<bool> {
+    let kind = match entry.file_type() {
+        FileType::Unknown => {
+            let stat = rustix::fs::statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+            FileType::from_raw_mode(stat.st_mode)
+        }
+        told => told,
+    };
+    Ok(kind == FileType::RegularFile)
 }
 
 fn open_to(file: BorrowedFd<'_>, group: u32, rights: Mode) -> rustix::io::Result<()> {
