@@ -369,8 +369,12 @@ fn limits_of_the_disk_are_kept(node: &Node) {
 }
 
 fn static_pods_have_mirrors(node: &Node) {
-    let mut spec = simple(node, "sleep 1000");
-    spec["terminationGracePeriodSeconds"] = json!(3);
+    let mut spec = simple(node, "trap 'sleep 1; touch /last/word; exit' TERM; sleep 1000 & wait");
+    spec["terminationGracePeriodSeconds"] = json!(30);
+    let last = node.path("last");
+    std::fs::create_dir_all(&last).expect("a directory");
+    spec["volumes"] = json!([{"name": "last", "hostPath": {"path": last}}]);
+    spec["containers"][0]["volumeMounts"] = json!([{"name": "last", "mountPath": "/last"}]);
     let manifest = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "static"}, "spec": spec});
     let file = node.path("manifests").join("static.json");
     std::fs::write(node.path("manifests").join("broken.yaml"), "kind: [").expect("a manifest");
@@ -390,8 +394,10 @@ fn static_pods_have_mirrors(node: &Node) {
     node.when("static-node", "another container runs", |pod| {
         id(pod) != id(&first) && pod["status"]["containerStatuses"][0]["ready"] == true
     });
+    std::fs::remove_file(last.join("word")).expect("the first one's last word");
     std::fs::remove_file(&file).expect("a manifest");
     node.gone("static-node");
+    assert!(last.join("word").exists(), "a mirror stays until its pod has ended");
 }
 
 fn kubectl_reaches_into_pods(node: &Node) {
