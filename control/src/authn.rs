@@ -4,7 +4,8 @@
 use crate::store::Store;
 use jiff::Timestamp;
 use knarr_api::Status;
-use std::collections::HashMap;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 pub mod bootstrap_token;
@@ -22,7 +23,7 @@ pub const AUTHENTICATED: &str = "system:authenticated";
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
 
 /// Who sends a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
     /// `kubernetes-admin`, `system:node:NAME`, `system:serviceaccount:NAMESPACE:NAME`
     pub name: String,
@@ -30,18 +31,20 @@ pub struct User {
     pub groups: Vec<String>,
     /// Of a service account.
     pub uid: String,
+    /// What else the credential says, such as the pod that a token is bound to.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl User {
     /// A user who proved who they are.
     pub fn new(name: impl Into<String>, groups: &[&str]) -> Self {
         let groups = groups.iter().chain(&[AUTHENTICATED]).map(|group| (*group).to_owned()).collect();
-        Self { name: name.into(), groups, uid: String::new() }
+        Self { name: name.into(), groups, ..Self::default() }
     }
 
     /// Nobody in particular.
     pub fn anonymous() -> Self {
-        Self { name: "system:anonymous".into(), groups: vec![UNAUTHENTICATED.into()], uid: String::new() }
+        Self { name: "system:anonymous".into(), groups: vec![UNAUTHENTICATED.into()], ..Self::default() }
     }
 
     /// The agent of a node.
@@ -52,6 +55,18 @@ impl User {
     /// The parts of the server that are clients of its own API.
     pub fn server() -> Self {
         Self::new("system:apiserver", &[MASTERS])
+    }
+
+    /// As reviews and the audit log tell of them.
+    pub(crate) fn info(&self) -> Value {
+        let mut info = json!({"username": self.name, "groups": self.groups});
+        if !self.uid.is_empty() {
+            info["uid"] = json!(self.uid);
+        }
+        if !self.extra.is_empty() {
+            info["extra"] = json!(self.extra);
+        }
+        info
     }
 
     /// Whether the user belongs to `group`.

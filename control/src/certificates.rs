@@ -149,6 +149,7 @@ fn requester(request: &Value) -> User {
         name: fields::text(request, "/spec/username").to_owned(),
         groups: groups.collect(),
         uid: fields::text(request, "/spec/uid").to_owned(),
+        ..User::default()
     }
 }
 

@@ -39,6 +39,7 @@ fn how_containers_begin_run_and_end() {
     init_containers_fail(&node);
     hooks_run(&node);
     probes_decide(&node);
+    ends::redirects_to_others_are_told(&node);
     ends::conditions_that_hold_have_no_reason(&node);
     ends::deleted_pods_end_in_a_final_phase(&node);
     restarts_back_off(&node);
@@ -81,7 +82,8 @@ fn start_lifecycle(node: &Node) {
     bad_hook["containers"][0]["lifecycle"] =
         json!({"postStart": {"exec": {"command": ["sh", "-c", "exit 4"]}}});
     node.pod("bad-hook", bad_hook);
-    let mut probed = simple(node, "mkdir /w; echo ok > /w/ready; touch /live; httpd -f -p 8080 -h /w");
+    let mut probed =
+        simple(node, "mkdir -p /w/ready; echo ok > /w/ready/index.html; touch /live; httpd -f -p 8080 -h /w");
     let container = &mut probed["containers"][0];
     container["ports"] = json!([{"name": "http", "containerPort": 8080}]);
     container["startupProbe"] = json!({"tcpSocket": {"port": "http"}, "periodSeconds": 1, "timeoutSeconds": 30, "failureThreshold": 60});
@@ -90,6 +92,7 @@ fn start_lifecycle(node: &Node) {
     container["livenessProbe"] = json!({"exec": {"command": ["test", "-e", "/live"]}, "periodSeconds": 1,
         "timeoutSeconds": 30, "failureThreshold": 1});
     node.pod("probed", probed);
+    ends::start_redirected(node);
     node.pod("crash", simple(node, "echo run; exit 2"));
     let mut no_command = simple(node, "");
     no_command["containers"][0]["command"] = json!(["/not/there"]);
@@ -139,7 +142,8 @@ fn hooks_run(node: &Node) {
 
 fn probes_decide(node: &Node) {
     node.ready("probed");
-    node.k(&["exec", "probed", "--", "rm", "/w/ready"]).ok();
+    // Asked for a folder, the server says that its name ends with a slash: only there it is missed.
+    node.k(&["exec", "probed", "--", "rm", "/w/ready/index.html"]).ok();
     node.when("probed", "it is not ready", |pod| pod["status"]["containerStatuses"][0]["ready"] == false);
     node.event("probed", "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 404");
     node.k(&["exec", "probed", "--", "rm", "/live"]).ok();
@@ -369,8 +373,12 @@ fn limits_of_the_disk_are_kept(node: &Node) {
 }
 
 fn static_pods_have_mirrors(node: &Node) {
-    let mut spec = simple(node, "sleep 1000");
-    spec["terminationGracePeriodSeconds"] = json!(3);
+    let mut spec = simple(node, "trap 'sleep 1; touch /last/word; exit' TERM; sleep 1000 & wait");
+    spec["terminationGracePeriodSeconds"] = json!(30);
+    let last = node.path("last");
+    std::fs::create_dir_all(&last).expect("a directory");
+    spec["volumes"] = json!([{"name": "last", "hostPath": {"path": last}}]);
+    spec["containers"][0]["volumeMounts"] = json!([{"name": "last", "mountPath": "/last"}]);
     let manifest = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "static"}, "spec": spec});
     let file = node.path("manifests").join("static.json");
     std::fs::write(node.path("manifests").join("broken.yaml"), "kind: [").expect("a manifest");
@@ -390,8 +398,10 @@ fn static_pods_have_mirrors(node: &Node) {
     node.when("static-node", "another container runs", |pod| {
         id(pod) != id(&first) && pod["status"]["containerStatuses"][0]["ready"] == true
     });
+    std::fs::remove_file(last.join("word")).expect("the first one's last word");
     std::fs::remove_file(&file).expect("a manifest");
     node.gone("static-node");
+    assert!(last.join("word").exists(), "a mirror stays until its pod has ended");
 }
 
 fn kubectl_reaches_into_pods(node: &Node) {

@@ -21,7 +21,7 @@ pub struct NodeLimits {
 }
 
 /// Every reason of a refusal.
-pub const REASONS: [&str; 9] = [
+pub const REASONS: [&str; 10] = [
     "NodeShutdown",
     "OutOfcpu",
     "OutOfmemory",
@@ -31,6 +31,7 @@ pub const REASONS: [&str; 9] = [
     "NodePorts",
     "Evicted",
     "SysctlForbidden",
+    "PodOSNotSupported",
 ];
 
 /// Sysctls that are confined to the pod's own namespaces and can harm nobody else.
@@ -103,6 +104,16 @@ pub fn allows_sysctls(pod: &Pod, unsafe_ones: &[String]) -> Result<(), Rejection
     Ok(())
 }
 
+/// A pod that says for which operating system it is made runs on that one only.
+fn is_for_this_system(pod: &Pod) -> Result<(), Rejection> {
+    match pod::spec(pod).os.as_ref().is_none_or(|os| os.name == "linux") {
+        true => Ok(()),
+        false => {
+            Err(reject("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"))
+        }
+    }
+}
+
 /// `status.reason` and `status.message` of a refusal.
 pub type Rejection = (String, String);
 
@@ -136,7 +147,7 @@ pub fn admit(pod: &Pod, others: &[&Pod], node: &NodeLimits) -> Result<(), Reject
         let text = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
         return Err(reject("NodePorts", text));
     }
-    Ok(())
+    is_for_this_system(pod)
 }
 
 fn reject(reason: &str, message: &str) -> Rejection {
@@ -243,6 +254,9 @@ mod tests {
         assert_eq!(reason(&port, &[&port]), Err("NodePorts".into()));
         let picky = pod(json!({"nodeSelector": {"disk": "hdd"}, "containers": []}));
         assert_eq!(reason(&picky, &[]), Err("NodeAffinity".into()));
+        let foreign = |os: &str| pod(json!({"os": {"name": os}, "containers": []}));
+        assert_eq!(reason(&foreign("linux"), &[]), Ok(()));
+        assert_eq!(reason(&foreign("windows"), &[]), Err("PodOSNotSupported".into()));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One HTTP request to a container, for probes and hooks: no proxy, no pool, no certificate check (the kubelet's
-//! rule: it talks to an address, not to a name), at most 10 KiB of the answer.
+//! rule: it talks to an address, not to a name), at most 10 KiB of the answer. Redirects within the host are followed.
 
+mod redirect;
 mod tls;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -12,6 +13,8 @@ use tokio::net::TcpStream;
 
 /// Most bytes of an answer that are read.
 const MAX_BODY: usize = 10 * 1024;
+/// Most redirects that one request follows.
+const REDIRECTS: usize = 10;
 
 /// Where to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,13 @@ pub struct HttpCall {
     pub headers: Vec<(String, String)>,
 }
 
+/// One answer, as far as anybody looks at it.
+struct Answer {
+    status: StatusCode,
+    location: Option<String>,
+    body: String,
+}
+
 /// The request that a list of headers of the API asks for.
 pub fn headers(list: Option<&Vec<HTTPHeader>>) -> Vec<(String, String)> {
     list.into_iter().flatten().map(|header| (header.name.clone(), header.value.clone())).collect()
@@ -36,8 +46,11 @@ pub fn headers(list: Option<&Vec<HTTPHeader>>) -> Vec<(String, String)> {
 impl HttpCall {
     /// `scheme://host:port/path`, as messages show it.
     pub fn url(&self) -> String {
-        let scheme = if self.https { "https" } else { "http" };
-        format!("{scheme}://{}{}", self.authority(), self.path)
+        format!("{}://{}{}", self.scheme(), self.authority(), self.path)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.https { "https" } else { "http" }
     }
 
     fn authority(&self) -> String {
@@ -50,16 +63,33 @@ impl HttpCall {
 
     /// Status and beginning of the body; the error is a sentence in Go's words.
     pub async fn get(&self, timeout: Duration) -> Result<(StatusCode, String), String> {
-        let failed = |error: String| format!("Get \"{}\": {error}", self.url());
-        match tokio::time::timeout(timeout, self.exchange()).await {
-            Ok(result) => result.map_err(failed),
-            Err(_) => Err(failed(
+        match tokio::time::timeout(timeout, self.follow()).await {
+            Ok(result) => result,
+            Err(_) => Err(self.failed(
                 "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_string(),
             )),
         }
     }
 
-    async fn exchange(&self) -> Result<(StatusCode, String), String> {
+    fn failed(&self, error: String) -> String {
+        format!("Get \"{}\": {error}", self.url())
+    }
+
+    /// The answer of where redirects lead to.
+    async fn follow(&self) -> Result<(StatusCode, String), String> {
+        let mut call = self.clone();
+        for _ in 0..REDIRECTS {
+            let answer = call.exchange().await.map_err(|error| call.failed(error))?;
+            let next = redirect::next(&call, answer.status.as_u16(), answer.location.as_deref());
+            match next.map_err(|error| call.failed(error))? {
+                Some(next) => call = next,
+                None => return Ok((answer.status, answer.body)),
+            }
+        }
+        Err(call.failed(format!("stopped after {REDIRECTS} redirects")))
+    }
+
+    async fn exchange(&self) -> Result<Answer, String> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
         let stream = stream.map_err(|error| dial_error("tcp", &self.authority(), &error))?;
         if self.https {
@@ -70,7 +100,7 @@ impl HttpCall {
         }
     }
 
-    async fn talk<T>(&self, stream: T) -> Result<(StatusCode, String), String>
+    async fn talk<T>(&self, stream: T) -> Result<Answer, String>
     where
         T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
@@ -84,6 +114,8 @@ impl HttpCall {
         *request.headers_mut() = self.header_map()?;
         let answer = sender.send_request(request).await.map_err(text)?;
         let status = answer.status();
+        let location = answer.headers().get(http::header::LOCATION);
+        let location = location.and_then(|value| value.to_str().ok()).map(str::to_string);
         let mut body = answer.into_body();
         let mut bytes = Vec::new();
         while bytes.len() < MAX_BODY {
@@ -95,7 +127,7 @@ impl HttpCall {
         }
         drop(driver);
         bytes.truncate(MAX_BODY);
-        Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
+        Ok(Answer { status, location, body: String::from_utf8_lossy(&bytes).into_owned() })
     }
 
     fn header_map(&self) -> Result<HeaderMap, String> {

@@ -312,7 +312,9 @@ impl Manager {
         }
         let statics = self.wanted.values().filter(|wanted| wanted.origin != Origin::Cluster);
         let statics: Vec<Arc<Pod>> = statics.map(|wanted| wanted.pod.clone()).collect();
-        for (uid, target) in self.mirrors.reconcile(&statics) {
+        let leaving = |pod: &Arc<Pod>| pod::is_static(pod) && !self.wanted.contains_key(pod::uid(pod));
+        let ending: Vec<Arc<Pod>> = self.workers.pods().into_iter().filter(leaving).collect();
+        for (uid, target) in self.mirrors.reconcile(&statics, &ending) {
             if let Some(worker) = self.workers.get(&uid) {
                 worker.send(Command::Mirror(target));
             }

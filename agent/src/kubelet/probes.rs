@@ -7,7 +7,7 @@ mod counts;
 mod grpc;
 mod verdict;
 
-use attempt::Refused;
+use attempt::{Passed, Refused};
 pub use counts::ProbeCounts;
 
 use crate::kubelet::events::Severity;
@@ -219,14 +219,10 @@ impl Task {
         let mut counter = Counter::new(self.pace.successes, self.pace.failures);
         loop {
             ticks.tick().await;
-            let outcome = if std::mem::take(&mut early) { Ok(()) } else { self.outcome().await };
+            let outcome = if std::mem::take(&mut early) { Ok(None) } else { self.outcome().await };
             let succeeded = outcome.is_ok();
             self.host.probe_counts.count(&self.pod, &self.container, role, succeeded);
-            if let Err(refused) = &outcome {
-                let text = refused.told(role.name());
-                let recorder = &self.host.recorder;
-                recorder.container(&self.pod, &self.container, Severity::Warning, "Unhealthy", text);
-            }
+            self.tell_of(&outcome);
             let Some(verdict) = counter.count(outcome.is_ok()) else { continue };
             self.tell(verdict);
             let over = match role {
@@ -272,7 +268,18 @@ impl Task {
         probe.is_some_and(|probe| probe.exec.is_some())
     }
 
-    async fn outcome(&self) -> Result<(), Refused> {
+    /// A failure, and a success that is doubtful, are events.
+    fn tell_of(&self, outcome: &Result<Passed, Refused>) {
+        let probe = self.key.1.name();
+        let (reason, text) = match outcome {
+            Ok(None) => return,
+            Ok(Some(warning)) => ("ProbeWarning", format!("{probe} probe warning: {warning}")),
+            Err(refused) => ("Unhealthy", refused.told(probe)),
+        };
+        self.host.recorder.container(&self.pod, &self.container, Severity::Warning, reason, text);
+    }
+
+    async fn outcome(&self) -> Result<Passed, Refused> {
         // Its memory is needed while it lasts, and not by all probes all the time.
         let mut outcome = Box::pin(self.attempt()).await;
         for _ in 1..TRIES {
@@ -284,7 +291,7 @@ impl Task {
         outcome
     }
 
-    async fn attempt(&self) -> Result<(), Refused> {
+    async fn attempt(&self) -> Result<Passed, Refused> {
         let found = pod::find_container(&self.pod, &self.container);
         let probe = found.as_ref().and_then(|(_, container)| self.key.1.of(container));
         match (&found, probe) {
@@ -292,7 +299,7 @@ impl Task {
                 attempt::attempt(&self.host, container, probe, &self.key.0, &self.ip).await
             }
             // It was started for one that has it, and its pod stays as it was.
-            _ => Ok(()),
+            _ => Ok(None),
         }
     }
 

@@ -164,6 +164,9 @@ pub(super) fn request(write: Write<'_>) -> Value {
         "requestResource": {"group": sent.group, "version": sent.version, "resource": sent.plural},
         "requestSubResource": write.subresource,
     });
+    if !write.user.extra.is_empty() {
+        request["userInfo"]["extra"] = json!(write.user.extra);
+    }
     let options = match write.operation {
         Operation::Create => "CreateOptions",
         Operation::Update => "UpdateOptions",

@@ -21,6 +21,9 @@ use serde_json::{Value, json};
 /// Who issues the tokens, and whom they are for unless another audience is asked for.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
+/// How what a token says beside its account is called in `userInfo.extra`.
+const EXTRA: &str = "authentication.kubernetes.io/";
+
 /// Signs and verifies.
 pub(crate) struct Issuer {
     key: EcdsaKeyPair,
@@ -153,15 +156,40 @@ impl Claims {
     pub(crate) async fn user(&self, store: &dyn Store) -> Option<User> {
         let bound = &self.kubernetes;
         let namespace = &bound.namespace;
-        is_alive(store, &format!("core/serviceaccounts/{namespace}/"), &bound.serviceaccount).await?;
+        living(store, &format!("core/serviceaccounts/{namespace}/"), &bound.serviceaccount).await?;
+        let mut told = vec![("credential-id", format!("JTI={}", self.jti))];
         match &bound.holder {
             None => {}
-            Some(Holder::Pod(pod)) => is_alive(store, &format!("core/pods/{namespace}/"), pod).await?,
-            Some(Holder::Secret(one)) => is_alive(store, &format!("core/secrets/{namespace}/"), one).await?,
-            Some(Holder::Node(node)) => is_alive(store, "core/nodes/", node).await?,
+            Some(Holder::Pod(pod)) => {
+                let found = living(store, &format!("core/pods/{namespace}/"), pod).await?;
+                told.extend([("pod-name", pod.name.clone()), ("pod-uid", pod.uid.clone())]);
+                told.extend(node_of(&found, store).await);
+            }
+            Some(Holder::Secret(one)) => {
+                living(store, &format!("core/secrets/{namespace}/"), one).await?;
+            }
+            Some(Holder::Node(node)) => {
+                living(store, "core/nodes/", node).await?;
+                told.extend([("node-name", node.name.clone()), ("node-uid", node.uid.clone())]);
+            }
         }
-        Some(User { uid: bound.serviceaccount.uid.clone(), ..user(namespace, &bound.serviceaccount.name) })
+        let extra = told.into_iter().map(|(key, value)| (format!("{EXTRA}{key}"), vec![value]));
+        Some(User {
+            uid: bound.serviceaccount.uid.clone(),
+            extra: extra.collect(),
+            ..user(namespace, &bound.serviceaccount.name)
+        })
     }
+}
+
+/// The node where a pod runs.
+async fn node_of(pod: &Value, store: &dyn Store) -> Vec<(&'static str, String)> {
+    let Some(name) = pod["spec"]["nodeName"].as_str() else { return Vec::new() };
+    let mut told = vec![("node-name", name.to_owned())];
+    if let Ok(Some(node)) = store.get(&format!("core/nodes/{name}")).await {
+        told.push(("node-uid", meta::uid(&node.object()).to_owned()));
+    }
+    told
 }
 
 /// The user that an account is.
@@ -172,12 +200,14 @@ pub(crate) fn user(namespace: &str, name: &str) -> User {
         AUTHENTICATED.to_owned(),
     ];
     let name = format!("system:serviceaccount:{namespace}:{name}");
-    User { name, groups: groups.into(), uid: String::new() }
+    User { name, groups: groups.into(), ..User::default() }
 }
 
-async fn is_alive(store: &dyn Store, prefix: &str, reference: &Reference) -> Option<()> {
+/// What a token is bound to, if it is still there.
+async fn living(store: &dyn Store, prefix: &str, reference: &Reference) -> Option<Value> {
     let entry = store.get(&format!("{prefix}{}", reference.name)).await.ok()??;
-    (meta::uid(&entry.object()) == reference.uid).then_some(())
+    let object = entry.object();
+    (meta::uid(&object) == reference.uid).then_some(object)
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub(super) fn policy(policy: &Value, operations: Option<&[&str]>, faults: &mut F
     }
     let params = policy.pointer("/spec/paramKind").filter(|kind| !kind.is_null()).map(|_| Kind::Any);
     let scope = |named: Option<&BTreeMap<String, Kind>>| policies::scope(Kind::Any, params.as_ref(), named);
-    conditions(fields::list(policy, "/spec/matchConditions"), &scope(None), faults);
+    conditions(fields::list(policy, "/spec/matchConditions"), "spec.matchConditions", &scope(None), faults);
     let mut named = BTreeMap::new();
     let compile = if operations.is_some() { Expression::compile_patch } else { Expression::compile };
     for (index, variable) in fields::list(policy, "/spec/variables").iter().enumerate() {
@@ -88,9 +88,8 @@ fn is_identifier(name: &str) -> bool {
     starts && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-fn conditions(conditions: &[Value], scope: &Scope, faults: &mut Faults) {
+pub(super) fn conditions(conditions: &[Value], path: &str, scope: &Scope, faults: &mut Faults) {
     let how = Use { compile: Expression::compile, scope, gives: "bool" };
-    let path = "spec.matchConditions";
     if conditions.len() > MOST_CONDITIONS {
         faults.too_many(path, conditions.len(), MOST_CONDITIONS);
     }
@@ -163,7 +162,7 @@ fn matching(constraints: &Value, path: &str, operations: Option<&[&str]>, faults
     }
 }
 
-fn rule(rule: &Value, path: &str, faults: &mut Faults) {
+pub(super) fn rule(rule: &Value, path: &str, faults: &mut Faults) {
     let lists = [
         ("operations", "operations"),
         ("apiGroups", "API groups"),

@@ -36,6 +36,7 @@ fn review() -> serde_json::Value {
         "status": {"type": "object", "properties": {"userInfo": {"type": "object", "properties": {
             "username": {"type": "string"}, "uid": {"type": "string"},
             "groups": {"type": "array", "items": {"type": "string"}},
+            "extra": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}},
         }}}},
     }})
 }

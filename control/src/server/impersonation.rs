@@ -60,7 +60,11 @@ impl Wanted {
         if !groups.iter().any(|group| group == AUTHENTICATED || group == UNAUTHENTICATED) {
             groups.push(standing.to_owned());
         }
-        User { name: self.user, groups, uid: self.uid }
+        let mut user = User { name: self.user, groups, uid: self.uid, ..User::default() };
+        for (key, value) in self.extra {
+            user.extra.entry(key).or_default().push(value);
+        }
+        user
     }
 }
 
@@ -124,6 +128,9 @@ mod tests {
             ["system:serviceaccounts", "system:serviceaccounts:n", AUTHENTICATED]
         );
         assert_eq!(user(&[(USER, "system:anonymous")]).groups, [UNAUTHENTICATED]);
+        let languages = "impersonate-extra-known%2flanguages";
+        let extra = user(&[(USER, "bob"), (languages, "python"), (languages, "go")]).info()["extra"].clone();
+        assert_eq!(extra, serde_json::json!({"known/languages": ["python", "go"]}));
         assert!(Wanted::read(&headers(&[("accept", "x")])).unwrap().is_none());
         assert_eq!(Wanted::read(&headers(&[(GROUP, "dev")])).unwrap_err().code, 500);
     }

@@ -1,7 +1,24 @@
 //! How pods end and how that is told: phases, conditions and back-offs as a kubelet writes them.
 
 use crate::node::{Node, waiting};
+use crate::simple;
 use serde_json::json;
+
+/// A pod whose probe is sent to another host.
+pub(crate) fn start_redirected(node: &Node) {
+    let answer = r"HTTP/1.0 302 Found\r\nLocation: http://0.0.0.0/\r\nContent-Length: 5\r\n\r\nthere";
+    let mut pod = simple(node, &format!("while :; do printf '{answer}' | nc -l -p 8080; done"));
+    pod["containers"][0]["readinessProbe"] = json!({"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1,
+        "timeoutSeconds": 30, "failureThreshold": 1000});
+    node.pod("redirected", pod);
+}
+
+/// Another host is not asked, and the container counts as well.
+pub(crate) fn redirects_to_others_are_told(node: &Node) {
+    node.ready("redirected");
+    let text = "Readiness probe warning: Probe terminated redirects, Response body: there";
+    node.event("redirected", "ProbeWarning", text);
+}
 
 /// What cannot be executed is tried again as what keeps ending is.
 pub(crate) fn what_cannot_start_backs_off(node: &Node) {

@@ -85,17 +85,27 @@ impl Mirrors {
         self.of(pod).filter(|mirror| Self::fits(mirror, pod)).map(|mirror| mirror.target.clone())
     }
 
-    /// Makes missing mirrors and deletes wrong ones; answers which workers (by uid) have a new mirror.
-    pub(super) fn reconcile(&mut self, statics: &[Arc<Pod>]) -> Vec<(String, Option<Target>)> {
+    /// Mirrors of nothing that is wanted or still there.
+    fn wrong(&self, statics: &[Arc<Pod>], ending: &[Arc<Pod>]) -> Vec<Target> {
+        let shows = |mirror: &Mirror, pod: &Pod| {
+            let target = &mirror.target;
+            (pod::namespace(pod), pod::name(pod)) == (&target.namespace, &target.name)
+                && Self::fits(mirror, pod)
+        };
+        let right = |mirror: &Mirror| statics.iter().chain(ending).any(|pod| shows(mirror, pod));
+        self.seen.values().filter(|mirror| !right(mirror)).map(|mirror| mirror.target.clone()).collect()
+    }
+
+    /// Makes missing mirrors and deletes wrong ones; answers which workers (by uid) have a new mirror. A static pod that
+    /// is `ending` is shown until nothing of it runs.
+    pub(super) fn reconcile(
+        &mut self,
+        statics: &[Arc<Pod>],
+        ending: &[Arc<Pod>],
+    ) -> Vec<(String, Option<Target>)> {
         let Some(client) = self.client.clone() else { return Vec::new() };
-        for mirror in self.seen.values() {
-            let name = (&mirror.target.namespace, &mirror.target.name);
-            let wanted = statics.iter().any(|pod| {
-                (pod::namespace(pod), pod::name(pod)) == (name.0, name.1) && Self::fits(mirror, pod)
-            });
-            if !wanted {
-                tokio::spawn(delete(client.clone(), mirror.target.clone()));
-            }
+        for target in self.wrong(statics, ending) {
+            tokio::spawn(delete(client.clone(), target));
         }
         for pod in statics.iter().filter(|pod| self.of(pod).is_none()) {
             if let Some(owner) = self.owner() {

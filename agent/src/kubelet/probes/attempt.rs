@@ -40,6 +40,9 @@ impl Refused {
     }
 }
 
+/// A success; what must be told of it although it is one.
+pub(super) type Passed = Option<String>;
+
 /// Probes once.
 pub(super) async fn attempt(
     host: &Host,
@@ -47,22 +50,25 @@ pub(super) async fn attempt(
     probe: &Probe,
     container_id: &str,
     ip: &str,
-) -> Result<(), Refused> {
+) -> Result<Passed, Refused> {
     let timeout = seconds(probe.timeout_seconds, 1);
     let port = |port| port_number(port, container).ok_or_else(|| Refused::Errored(no_port(port)));
     if let Some(exec) = &probe.exec {
-        return exec_probe(host, container_id, exec.command.clone().unwrap_or_default(), timeout).await;
+        let command = exec.command.clone().unwrap_or_default();
+        return exec_probe(host, container_id, command, timeout).await.map(|()| None);
     }
     if let Some(get) = &probe.http_get {
         return Ok(http_probe(get, port(&get.port)?, ip, timeout).await?);
     }
     if let Some(tcp) = &probe.tcp_socket {
         let to = tcp.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(ip);
-        return Ok(tcp_probe(to, port(&tcp.port)?, timeout).await?);
+        tcp_probe(to, port(&tcp.port)?, timeout).await?;
+        return Ok(None);
     }
     if let Some(check) = &probe.grpc {
         let number = u16::try_from(check.port).map_err(|error| error.to_string())?;
-        return Ok(grpc::check(ip, number, check.service.as_deref().unwrap_or_default(), timeout).await?);
+        grpc::check(ip, number, check.service.as_deref().unwrap_or_default(), timeout).await?;
+        return Ok(None);
     }
     Err(Refused::Errored("missing probe handler".to_string()))
 }
@@ -95,7 +101,7 @@ async fn exec_probe(host: &Host, id: &str, cmd: Vec<String>, timeout: Duration) 
     Err(String::from_utf8_lossy(&output[..output.len().min(OUTPUT_LIMIT)]).into_owned().into())
 }
 
-async fn http_probe(get: &HTTPGetAction, port: u16, ip: &str, timeout: Duration) -> Result<(), String> {
+async fn http_probe(get: &HTTPGetAction, port: u16, ip: &str, timeout: Duration) -> Result<Passed, String> {
     let call = HttpCall {
         https: get.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
         host: get.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| ip.to_string()),
@@ -103,11 +109,12 @@ async fn http_probe(get: &HTTPGetAction, port: u16, ip: &str, timeout: Duration)
         path: absolute(get.path.as_deref()),
         headers: headers(get.http_headers.as_ref()),
     };
-    let (status, _) = call.get(timeout).await?;
-    if (200..400).contains(&status.as_u16()) {
-        return Ok(());
+    let (status, body) = call.get(timeout).await?;
+    match status.as_u16() {
+        200..300 => Ok(None),
+        300..400 => Ok(Some(format!("Probe terminated redirects, Response body: {body}"))),
+        other => Err(format!("HTTP probe failed with statuscode: {other}")),
     }
-    Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
 }
 
 async fn tcp_probe(to: &str, port: u16, timeout: Duration) -> Result<(), String> {

@@ -27,7 +27,10 @@ pub(super) fn set_up(
         }
         other => return Err(format!("unknown storage medium \"{other}\"")),
     };
-    let permissions = |mode| std::fs::set_permissions(directory, std::fs::Permissions::from_mode(mode));
+    // Everybody may write into memory, and remove only what is theirs: so the kernel makes it, and a kubelet leaves it.
+    let sticky = if source.medium.as_deref() == Some("Memory") { 0o1000 } else { 0 };
+    let permissions =
+        |mode: u32| std::fs::set_permissions(directory, std::fs::Permissions::from_mode(mode | sticky));
     let owned = result.and_then(|()| match group {
         // setgid, so that what containers create belongs to the group too.
         Some(group) => chown(directory, None, Some(group)).and_then(|()| permissions(0o2777)),
