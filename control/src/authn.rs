@@ -4,10 +4,12 @@
 use crate::store::Store;
 use jiff::Timestamp;
 use knarr_api::Status;
-use std::collections::HashMap;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 pub mod bootstrap_token;
+pub(crate) mod front_proxy;
 pub(crate) mod service_account;
 
 use service_account::{ISSUER, Issuer};
@@ -30,18 +32,21 @@ pub struct User {
     pub groups: Vec<String>,
     /// Of a service account.
     pub uid: String,
+    /// What else is known about them, for those who decide: `scopes`, the pod of a token.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl User {
     /// A user who proved who they are.
     pub fn new(name: impl Into<String>, groups: &[&str]) -> Self {
         let groups = groups.iter().chain(&[AUTHENTICATED]).map(|group| (*group).to_owned()).collect();
-        Self { name: name.into(), groups, uid: String::new() }
+        Self { name: name.into(), groups, uid: String::new(), extra: BTreeMap::new() }
     }
 
     /// Nobody in particular.
     pub fn anonymous() -> Self {
-        Self { name: "system:anonymous".into(), groups: vec![UNAUTHENTICATED.into()], uid: String::new() }
+        let groups = vec![UNAUTHENTICATED.into()];
+        Self { groups, ..Self::new("system:anonymous", &[]) }
     }
 
     /// The agent of a node.
@@ -52,6 +57,18 @@ impl User {
     /// The parts of the server that are clients of its own API.
     pub fn server() -> Self {
         Self::new("system:apiserver", &[MASTERS])
+    }
+
+    /// The user as reviews, policies and webhooks are told; what is not known is left out.
+    pub(crate) fn info(&self) -> Value {
+        let mut info = json!({"username": self.name, "groups": self.groups});
+        if !self.uid.is_empty() {
+            info["uid"] = json!(self.uid);
+        }
+        if !self.extra.is_empty() {
+            info["extra"] = json!(self.extra);
+        }
+        info
     }
 
     /// Whether the user belongs to `group`.

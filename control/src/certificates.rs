@@ -19,6 +19,7 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -149,6 +150,7 @@ fn requester(request: &Value) -> User {
         name: fields::text(request, "/spec/username").to_owned(),
         groups: groups.collect(),
         uid: fields::text(request, "/spec/uid").to_owned(),
+        extra: BTreeMap::new(),
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn fill_in(write: Write<'_>, request: &mut Value) {
     let Some(spec) = fields::child(request, "spec") else { return };
     fields::set(spec, "username", json!(write.user.name));
     fields::set(spec, "groups", json!(write.user.groups));
-    fields::set(spec, "extra", Value::Null);
+    fields::set(spec, "extra", write.user.info()["extra"].clone());
     fields::set(spec, "uid", json!(write.user.uid));
     if let Some(spec) = spec.as_object_mut() {
         spec.retain(|name, value| !(value.is_null() || name == "uid" && value == ""));

@@ -74,7 +74,7 @@ fn accept(object: &Value, id: &str, secret: &str, now: Timestamp) -> Option<User
     let extra = extra.split(',').map(str::trim).filter(|group| group.starts_with("system:bootstrappers:"));
     let groups = ["system:bootstrappers"].into_iter().chain(extra).chain([AUTHENTICATED]);
     let groups = groups.map(str::to_owned).collect();
-    Some(User { name: format!("system:bootstrap:{id}"), groups, uid: String::new() })
+    Some(User { groups, ..User::new(format!("system:bootstrap:{id}"), &[]) })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use super::{AUTHENTICATED, User};
 use crate::pki::Pki;
 use crate::random;
+use crate::registry::fields;
 use crate::store::Store;
 use anyhow::Context as _;
 use base64::Engine as _;
@@ -17,6 +18,7 @@ use ring::signature::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Who issues the tokens, and whom they are for unless another audience is asked for.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -154,13 +156,25 @@ impl Claims {
         let bound = &self.kubernetes;
         let namespace = &bound.namespace;
         is_alive(store, &format!("core/serviceaccounts/{namespace}/"), &bound.serviceaccount).await?;
+        let mut extra = BTreeMap::from([known("credential-id", format!("JTI={}", self.jti))]);
         match &bound.holder {
             None => {}
-            Some(Holder::Pod(pod)) => is_alive(store, &format!("core/pods/{namespace}/"), pod).await?,
-            Some(Holder::Secret(one)) => is_alive(store, &format!("core/secrets/{namespace}/"), one).await?,
-            Some(Holder::Node(node)) => is_alive(store, "core/nodes/", node).await?,
+            Some(Holder::Pod(pod)) => {
+                let found = is_alive(store, &format!("core/pods/{namespace}/"), pod).await?;
+                extra.extend([known("pod-name", pod.name.clone()), known("pod-uid", pod.uid.clone())]);
+                let node = fields::text(&found, "/spec/nodeName");
+                extra.extend((!node.is_empty()).then(|| known("node-name", node.to_owned())));
+            }
+            Some(Holder::Secret(one)) => {
+                is_alive(store, &format!("core/secrets/{namespace}/"), one).await?;
+            }
+            Some(Holder::Node(node)) => {
+                is_alive(store, "core/nodes/", node).await?;
+                extra.extend([known("node-name", node.name.clone()), known("node-uid", node.uid.clone())]);
+            }
         }
-        Some(User { uid: bound.serviceaccount.uid.clone(), ..user(namespace, &bound.serviceaccount.name) })
+        let uid = bound.serviceaccount.uid.clone();
+        Some(User { uid, extra, ..user(namespace, &bound.serviceaccount.name) })
     }
 }
 
@@ -172,12 +186,17 @@ pub(crate) fn user(namespace: &str, name: &str) -> User {
         AUTHENTICATED.to_owned(),
     ];
     let name = format!("system:serviceaccount:{namespace}:{name}");
-    User { name, groups: groups.into(), uid: String::new() }
+    User { groups: groups.into(), ..User::new(name, &[]) }
 }
 
-async fn is_alive(store: &dyn Store, prefix: &str, reference: &Reference) -> Option<()> {
-    let entry = store.get(&format!("{prefix}{}", reference.name)).await.ok()??;
-    (meta::uid(&entry.object()) == reference.uid).then_some(())
+/// What is known about the user of a token, by the name under which others look for it.
+fn known(what: &str, value: String) -> (String, Vec<String>) {
+    (format!("authentication.kubernetes.io/{what}"), vec![value])
+}
+
+async fn is_alive(store: &dyn Store, prefix: &str, reference: &Reference) -> Option<Value> {
+    let object = store.get(&format!("{prefix}{}", reference.name)).await.ok()??.object();
+    (meta::uid(&object) == reference.uid).then_some(object)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::authn::{AUTHENTICATED, UNAUTHENTICATED, User};
 use crate::authz::Attributes;
 use http::HeaderMap;
 use knarr_api::Status;
+use std::collections::BTreeMap;
 
 const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";
@@ -60,7 +61,11 @@ impl Wanted {
         if !groups.iter().any(|group| group == AUTHENTICATED || group == UNAUTHENTICATED) {
             groups.push(standing.to_owned());
         }
-        User { name: self.user, groups, uid: self.uid }
+        let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (key, value) in self.extra {
+            extra.entry(key).or_default().push(value);
+        }
+        User { name: self.user, groups, uid: self.uid, extra }
     }
 }
 

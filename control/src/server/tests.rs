@@ -84,6 +84,7 @@ fn server_on(
         audit: audit.map(|options| Arc::new(Audit::open(options).unwrap())),
         store,
         table: Table::builtin(),
+        aggregation: Aggregation::new(pki).unwrap(),
         openapi: crate::openapi::Documents::default(),
         tokens: Tokens::new(crate::authn::service_account::Issuer::open(pki).unwrap()),
         addresses: ServiceAddresses::new("10.96.0.0/16").unwrap(),

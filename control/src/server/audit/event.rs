@@ -20,7 +20,7 @@ pub(super) fn of(trail: &Trail, about: &About, stage: Stage, outcome: Option<Out
     let mut event = json!({
         "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": format!("{:?}", about.level),
         "auditID": trail.id, "stage": format!("{stage:?}"), "requestURI": trail.uri, "verb": about.verb,
-        "user": trail.user.get().map_or_else(|| json!({}), user),
+        "user": trail.user.get().map_or_else(|| json!({}), User::info),
         "sourceIPs": trail.sources, "userAgent": trail.agent,
         "requestReceivedTimestamp": micros(trail.received), "stageTimestamp": micros(Timestamp::now()),
     });
@@ -28,7 +28,7 @@ pub(super) fn of(trail: &Trail, about: &About, stage: Stage, outcome: Option<Out
         event["objectRef"] = object_ref(path);
     }
     if let Some(impersonated) = trail.impersonated.get() {
-        event["impersonatedUser"] = user(impersonated);
+        event["impersonatedUser"] = impersonated.info();
     }
     if stage != Stage::RequestReceived && about.level >= Level::Request {
         let sent = trail.body.get().and_then(|body| decoded(&trail.content_type, body));
@@ -86,14 +86,6 @@ pub(super) fn decoded(content_type: &str, body: &Bytes) -> Option<Value> {
         "application/yaml" | "application/apply-patch+yaml" => super::super::yaml::read(body).ok(),
         _ => serde_json::from_slice(body).ok(),
     }
-}
-
-fn user(user: &User) -> Value {
-    let mut told = json!({"username": user.name, "groups": user.groups});
-    if !user.uid.is_empty() {
-        told["uid"] = user.uid.as_str().into();
-    }
-    told
 }
 
 fn object_ref(path: &super::ResourcePath) -> Value {

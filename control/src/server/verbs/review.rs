@@ -21,7 +21,7 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     review["status"] = match &*resource.kind {
         "SelfSubjectReview" => {
             review["metadata"]["creationTimestamp"] = object_meta::now().into();
-            json!({"userInfo": user_info(&call.user)})
+            json!({"userInfo": call.user.info()})
         }
         "SelfSubjectAccessReview" => access(server, &call.user, &spec).await,
         "SubjectAccessReview" | "LocalSubjectAccessReview" => access(server, &subject(&spec), &spec).await,
@@ -75,18 +75,10 @@ fn check(kind: &str, spec: &Value, namespace: &str) -> Result<(), Status> {
     Err(Status::invalid("authorization.k8s.io", "", "", faults.into_iter().map(cause).collect()))
 }
 
-fn user_info(user: &User) -> Value {
-    let mut info = json!({"username": user.name, "groups": user.groups});
-    if !user.uid.is_empty() {
-        info["uid"] = json!(user.uid);
-    }
-    info
-}
-
 fn subject(spec: &Value) -> User {
     let groups = spec["groups"].as_array().into_iter().flatten();
     let groups = groups.filter_map(|group| group.as_str().map(str::to_owned)).collect();
-    User { name: spec["user"].as_str().unwrap_or_default().to_owned(), groups, uid: String::new() }
+    User { groups, ..User::new(spec["user"].as_str().unwrap_or_default(), &[]) }
 }
 
 async fn access(server: &Server, user: &User, spec: &Value) -> Value {
@@ -133,7 +125,7 @@ async fn token(server: &Server, spec: &Value) -> Value {
     let token = spec["token"].as_str().unwrap_or_default();
     match server.tokens.user(token, &audiences, &*server.store).await {
         Some((user, audiences)) => {
-            json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
+            json!({"authenticated": true, "user": user.info(), "audiences": audiences})
         }
         None => json!({"authenticated": false, "error": "invalid bearer token"}),
     }
