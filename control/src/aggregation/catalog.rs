@@ -14,9 +14,9 @@ pub(crate) struct Foreign {
     pub(crate) group_priority: i64,
     pub(crate) version_priority: i64,
     /// An `APIResourceList`; absent where it never answered.
-    listing: Option<Arc<Value>>,
+    pub(crate) listing: Option<Arc<Value>>,
     /// Whether it answered when it was asked last.
-    is_fresh: bool,
+    pub(crate) is_fresh: bool,
 }
 
 impl Aggregation {
