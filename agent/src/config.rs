@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Taint;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -166,6 +166,9 @@ pub struct KubeletConfig {
     pub manifest_url_headers: Vec<String>,
     /// Address that the node reports and that pods see as `status.hostIP`; found by the default route where absent.
     pub node_ip: Option<IpAddr>,
+    /// Its IPv6 address beside that, where pods have both families: other nodes reach the pods' IPv6 side by it. Found
+    /// by the default route where absent.
+    pub node_ip_v6: Option<Ipv6Addr>,
     /// Labels that the node gives itself.
     pub node_labels: BTreeMap<String, String>,
     /// Taints that a new node registers with, as `KEY=VALUE:EFFECT` or `KEY:EFFECT`.
@@ -398,6 +401,7 @@ impl Default for KubeletConfig {
             manifest_url: None,
             manifest_url_headers: Vec::new(),
             node_ip: None,
+            node_ip_v6: None,
             node_labels: BTreeMap::new(),
             register_with_taints: Vec::new(),
             client_ca_file: None,

@@ -4,36 +4,68 @@
 //! What the kernel should have is computed from all Node objects (pure); what it has is asked of it, by the mark that
 //! our routes bear, so that a start after a crash leaves no route of a node that went. Node objects are the word of
 //! nodes: a range counts only inside the cluster's own and outside this node's, and the oldest node that claims it has
-//! it. The routes stay when the agent stops, because its pods do.
+//! it. The routes stay when the agent stops, because its pods do. Each family has its own ranges, behind the address of
+//! that family by which a node is reached.
+
+mod family;
+mod kernel;
 
 use crate::config::Config;
 use crate::engine::network::cidr::Cidr;
-use crate::engine::network::netlink::Netlink;
+use crate::engine::network::pod_range::Cidr6;
 use anyhow::Context;
+use family::Range;
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::reflector::store;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client};
-use rtnetlink::RouteMessageBuilder;
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rustix::io::Errno;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// The mark of our routes (`proto 75` in `ip route`).
-const MARK: RouteProtocol = RouteProtocol::Other(75);
 /// How often we look whether somebody took our routes away.
 const INSPECTION: Duration = Duration::from_secs(60);
 
 /// Ranges of pods, and the nodes behind which they are.
-type Routes = BTreeMap<Cidr, Ipv4Addr>;
+type Routes<R> = BTreeMap<R, <R as Range>::Address>;
+
+/// The cluster's ranges of pods.
+#[derive(Debug, Clone, Copy)]
+struct Cluster {
+    first: Cidr,
+    second: Option<Cidr6>,
+}
+
+/// The routes of both families.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Both {
+    first: Routes<Cidr>,
+    second: Routes<Cidr6>,
+}
+
+impl Cluster {
+    fn of(config: &Config) -> anyhow::Result<Self> {
+        let network = &config.network;
+        let first = Cidr::parse(&network.cluster_cidr).context("network.cluster_cidr")?;
+        let second = network.second_cluster().as_deref().map(Cidr6::parse).transpose();
+        Ok(Self { first, second: second.context("network.cluster_cidr_v6")? })
+    }
+
+    fn plan(self, nodes: &[Arc<Node>], own: &str) -> Both {
+        let second = self.second.map(|range| plan(nodes, own, range)).unwrap_or_default();
+        Both { first: plan(nodes, own, self.first), second }
+    }
+
+    /// Makes the kernel's routes these; goes on after errors. Blocks.
+    fn write(self, wanted: &Both) -> anyhow::Result<()> {
+        let first = kernel::write(&wanted.first, self.first);
+        let second = self.second.map_or(Ok(()), |range| kernel::write(&wanted.second, range));
+        first.and(second)
+    }
+}
 
 /// With a network plugin, routes are the plugin's business.
 pub(crate) fn wanted(config: &Config) -> bool {
@@ -45,7 +77,7 @@ pub(crate) fn remove(config: &Config) -> anyhow::Result<()> {
     if !wanted(config) {
         return Ok(());
     }
-    write(&Routes::new(), Cidr::parse(&config.network.cluster_cidr).context("network.cluster_cidr")?)
+    Cluster::of(config)?.write(&Both::default())
 }
 
 /// Keeps the routes true until `shutdown`.
@@ -55,7 +87,7 @@ pub(crate) async fn run(
     own: String,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let cluster = Cidr::parse(&config.network.cluster_cidr).context("network.cluster_cidr")?;
+    let cluster = Cluster::of(&config)?;
     let (nodes, writer) = store::<Node>();
     let (notify, mut changed) = watch::channel(());
     let events =
@@ -84,14 +116,14 @@ pub(crate) async fn run(
     };
     let keep = async {
         nodes.wait_until_ready().await.context("the watch of nodes ended")?;
-        let (mut told, mut complaint) = (Routes::new(), String::new());
+        let (mut told, mut complaint) = (Both::default(), String::new());
         loop {
-            let routes = plan(&nodes.state(), &own, cluster);
+            let routes = cluster.plan(&nodes.state(), &own);
             if routes != told {
                 tracing::info!(?routes, "routes to the pods of other nodes");
                 told.clone_from(&routes);
             }
-            let written = tokio::task::spawn_blocking(move || write(&routes, cluster)).await;
+            let written = tokio::task::spawn_blocking(move || cluster.write(&routes)).await;
             if let Err(error) = written.context("the thread that sets routes panicked")? {
                 let text = format!("{error:#}");
                 if text != complaint {
@@ -116,18 +148,17 @@ fn is_forbidden(error: &watcher::Error) -> bool {
 }
 
 /// Which range lies behind which node.
-fn plan(nodes: &[Arc<Node>], own: &str, cluster: Cidr) -> Routes {
+fn plan<R: Range>(nodes: &[Arc<Node>], own: &str, cluster: R) -> Routes<R> {
     let mut by_age: Vec<&Arc<Node>> = nodes.iter().collect();
     by_age.sort_by_key(|node| (node.metadata.creation_timestamp.clone(), node.metadata.name.clone()));
     let is_own = |node: &Node| node.metadata.name.as_deref() == Some(own);
-    let mut taken: Vec<Cidr> =
-        nodes.iter().filter(|node| is_own(node)).flat_map(|node| ranges(node)).collect();
-    let mut routes = Routes::new();
+    let mut taken: Vec<R> = nodes.iter().filter(|node| is_own(node)).flat_map(|node| ranges(node)).collect();
+    let mut routes = Routes::<R>::new();
     for node in by_age.into_iter().filter(|node| !is_own(node)) {
-        let Some(address) = address(node) else { continue };
-        for range in ranges(node) {
-            let inside = cluster.contains(range.network()) && range.prefix() > cluster.prefix();
-            if inside && !range.contains(address) && !taken.iter().any(|other| overlap(*other, range)) {
+        let Some(address) = address::<R>(node) else { continue };
+        for range in ranges::<R>(node) {
+            let inside = cluster.covers(range.network()) && range.length() > cluster.length();
+            if inside && !range.covers(address) && !taken.iter().any(|other| overlap(*other, range)) {
                 taken.push(range);
                 routes.insert(range, address);
             }
@@ -136,100 +167,38 @@ fn plan(nodes: &[Arc<Node>], own: &str, cluster: Cidr) -> Routes {
     routes
 }
 
-fn overlap(a: Cidr, b: Cidr) -> bool {
-    a.contains(b.network()) || b.contains(a.network())
+fn overlap<R: Range>(a: R, b: R) -> bool {
+    a.covers(b.network()) || b.covers(a.network())
 }
 
-fn ranges(node: &Node) -> Vec<Cidr> {
+fn ranges<R: Range>(node: &Node) -> Vec<R> {
     let Some(spec) = &node.spec else { return Vec::new() };
     let listed = spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr);
-    let mut ranges: Vec<Cidr> = listed.filter_map(|text| Cidr::parse(text).ok()).collect();
+    let mut ranges: Vec<R> = listed.filter_map(|text| R::read(text)).collect();
     ranges.sort_unstable();
     ranges.dedup();
     ranges
 }
 
-fn address(node: &Node) -> Option<Ipv4Addr> {
+fn address<R: Range>(node: &Node) -> Option<R::Address> {
     let addresses = node.status.as_ref()?.addresses.as_ref()?;
     let internal = addresses.iter().filter(|address| address.type_ == "InternalIP");
     internal.filter_map(|address| address.address.parse().ok()).next()
-}
-
-/// Adds and replaces what is wanted, and removes what bears our mark and is not; goes on after errors. Blocks.
-fn write(wanted: &Routes, cluster: Cidr) -> anyhow::Result<()> {
-    let mut netlink = Netlink::open().context("open a netlink socket")?;
-    let mut errors = Vec::new();
-    let present = present(&mut netlink, cluster)?;
-    for (range, gateway) in wanted.iter().filter(|(range, gateway)| present.get(*range) != Some(*gateway)) {
-        let route = RouteNetlinkMessage::NewRoute(message(*range, *gateway));
-        if let Err(error) = netlink.change(route, NLM_F_CREATE | NLM_F_REPLACE) {
-            errors.push(match Errno::from_io_error(&error) {
-                Some(Errno::NETUNREACH) => {
-                    format!("{range}: the node {gateway} is not on a link of this one")
-                }
-                _ => format!("{range} via {gateway}: {error}"),
-            });
-        }
-    }
-    for (range, gateway) in present.iter().filter(|(range, _)| !wanted.contains_key(*range)) {
-        let route = RouteNetlinkMessage::DelRoute(message(*range, *gateway));
-        match netlink.change(route, 0) {
-            Err(error) if Errno::from_io_error(&error) != Some(Errno::SRCH) => {
-                errors.push(format!("{range}: {error}"));
-            }
-            _ => {}
-        }
-    }
-    anyhow::ensure!(errors.is_empty(), "routes to the pods of other nodes: {}", errors.join("; "));
-    Ok(())
-}
-
-fn message(range: Cidr, gateway: Ipv4Addr) -> RouteMessage {
-    let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(range.network(), range.prefix());
-    route.gateway(gateway).protocol(MARK).build()
-}
-
-/// Our routes as the kernel has them; those of another agent's cluster are not ours.
-fn present(netlink: &mut Netlink, cluster: Cidr) -> anyhow::Result<Routes> {
-    let mut question = RouteMessageBuilder::<Ipv4Addr>::new().build();
-    question.header.address_family = AddressFamily::Inet;
-    let answers = netlink.list(RouteNetlinkMessage::GetRoute(question)).context("list routes")?;
-    let ours = answers.into_iter().filter_map(|answer| match answer {
-        RouteNetlinkMessage::NewRoute(route) if route.header.protocol == MARK => read(&route),
-        _ => None,
-    });
-    Ok(ours.filter(|(range, _)| cluster.contains(range.network())).collect())
-}
-
-fn read(route: &RouteMessage) -> Option<(Cidr, Ipv4Addr)> {
-    let address =
-        |wanted: fn(&RouteAttribute) -> Option<&RouteAddress>| match route.attributes.iter().find_map(wanted)
-        {
-            Some(RouteAddress::Inet(address)) => Some(*address),
-            _ => None,
-        };
-    let network = address(|attribute| match attribute {
-        RouteAttribute::Destination(address) => Some(address),
-        _ => None,
-    })?;
-    let gateway = address(|attribute| match attribute {
-        RouteAttribute::Gateway(address) => Some(address),
-        _ => None,
-    })?;
-    let range = Cidr::parse(&format!("{network}/{}", route.header.destination_prefix_length)).ok()?;
-    Some((range, gateway))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn node(name: &str, age: u32, range: &str, address: &str) -> Arc<Node> {
+        let (ranges, addresses): (Vec<&str>, Vec<&str>) =
+            (range.split(',').collect(), address.split(',').collect());
+        let mut told = vec![json!({"type": "Hostname", "address": name})];
+        told.extend(addresses.iter().map(|address| json!({"type": "InternalIP", "address": address})));
         let value = json!({"metadata": {"name": name, "creationTimestamp": format!("2026-01-01T00:00:{age:02}Z")},
-            "spec": {"podCIDR": range, "podCIDRs": [range]},
-            "status": {"addresses": [{"type": "Hostname", "address": name},
-                {"type": "InternalIP", "address": address}]}});
+            "spec": {"podCIDR": ranges[0], "podCIDRs": ranges}, "status": {"addresses": told}});
         Arc::new(serde_json::from_value(value).unwrap())
     }
 
@@ -249,13 +218,22 @@ mod tests {
         let routes = plan(&nodes, "own", Cidr::parse("10.42.0.0/16").unwrap());
         let expected = [("10.42.1.0/24", [192, 0, 2, 2]), ("10.42.2.0/24", [192, 0, 2, 3])]
             .map(|(range, address)| (Cidr::parse(range).unwrap(), Ipv4Addr::from(address)));
-        assert_eq!(routes, Routes::from(expected));
-        assert_eq!(plan(&[], "own", Cidr::parse("10.42.0.0/16").unwrap()), Routes::new());
+        assert_eq!(routes, Routes::<Cidr>::from(expected));
+        assert_eq!(plan(&[], "own", Cidr::parse("10.42.0.0/16").unwrap()), Routes::<Cidr>::new());
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
-        let (range, gateway) = (Cidr::parse("10.42.1.0/24").unwrap(), Ipv4Addr::new(192, 0, 2, 2));
-        assert_eq!(read(&message(range, gateway)), Some((range, gateway)));
+    fn each_family_goes_its_own_way() {
+        let nodes = [
+            node("own", 1, "10.42.0.0/24,fd00:42::/64", "192.0.2.1,2001:db8::1"),
+            node("both", 2, "10.42.1.0/24,fd00:42:0:1::/64", "192.0.2.2,2001:db8::2"),
+            node("old", 3, "10.42.2.0/24,fd00:42:0:2::/64", "192.0.2.3"),
+            node("thief", 4, "10.42.3.0/24,fd00:42:0:1::/80", "192.0.2.4,2001:db8::4"),
+        ];
+        let routes = plan(&nodes, "own", Cidr6::parse("fd00:42::/48").unwrap());
+        let expected =
+            (Cidr6::parse("fd00:42:0:1::/64").unwrap(), "2001:db8::2".parse::<Ipv6Addr>().unwrap());
+        assert_eq!(routes, Routes::<Cidr6>::from([expected]));
+        assert_eq!(plan(&nodes, "own", Cidr::parse("10.42.0.0/16").unwrap()).len(), 3);
     }
 }

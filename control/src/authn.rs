@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 pub mod bootstrap_token;
+pub(crate) mod front_proxy;
 pub(crate) mod service_account;
 
 use service_account::{ISSUER, Issuer};

@@ -1,5 +1,6 @@
 //! The whole control plane as one value: started, used through its client and its kubeconfig, shut down.
 
+use crate::aggregation::{self, Aggregation};
 use crate::authn::service_account::Issuer;
 use crate::authn::{MASTERS, Tokens, User};
 use crate::authz::rbac::Rbac;
@@ -101,7 +102,10 @@ impl ControlPlane {
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let store = open_store(&options).await?;
         let directory = options.data_dir.join("pki");
-        let pki = tokio::task::spawn_blocking(move || Pki::open(&directory)).await??;
+        let open = move || {
+            anyhow::Ok((Pki::open(&directory)?, Aggregation::new(&Pki::open_front_proxy(&directory)?)?))
+        };
+        let (pki, aggregation) = tokio::task::spawn_blocking(open).await??;
         let listener = TcpListener::bind(options.listen)
             .await
             .with_context(|| format!("listen on {}", options.listen))?;
@@ -129,6 +133,7 @@ impl ControlPlane {
             audit,
             store,
             table,
+            aggregation,
             openapi: Documents::default(),
             tokens,
             rbac,
@@ -146,7 +151,8 @@ impl ControlPlane {
         let client = client::in_process(server.clone(), User::server(), "knarr");
         let own = |agent| client::in_process(server.clone(), User::server(), agent);
         extensions::load(&server, &client).await.context("load custom resource definitions")?;
-        let config = Arc::new(tls::server(pki.ca_pem(), certificate.clone())?);
+        let trusted = [pki.ca_pem(), server.aggregation.ca_pem()].concat();
+        let config = Arc::new(tls::server(&trusted, certificate.clone())?);
         let ca_pem = pki.ca_pem().to_owned();
         let mut tasks = JoinSet::new();
         tasks.spawn(listener::serve(server.clone(), listener, config, stop.subscribe()));
@@ -171,6 +177,7 @@ impl ControlPlane {
             identity: identity(&pki, advertise, shared)?,
             shared,
         };
+        tasks.spawn(aggregation::run(server.clone(), client.clone(), stop.subscribe()));
         tasks.spawn(extensions::run(server.clone(), client.clone(), stop.subscribe()));
         tasks.spawn(controllers::run_all(clients, controllers, stop.subscribe()));
         Ok(Self { server, client, kubeconfig, ca_pem, address, stop, tasks })

@@ -3,6 +3,7 @@
 //! Two forms exist. The plain one takes a request per group version; the aggregated one says all in two answers and
 //! exists in two versions, of which older clients (kubectl up to 1.29) know only `v2beta1`.
 
+use crate::aggregation::catalog::Foreign;
 use crate::registry::{Resource, Subresource, Table};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,72 +17,115 @@ use std::sync::Arc;
 
 mod documents;
 
-/// Groups in the order in which clients prefer them when a name is ambiguous; groups that are not listed (those of
-/// custom resources) follow by name.
-const GROUP_ORDER: [&str; 19] = [
-    "",
-    "apiregistration.k8s.io",
-    "apps",
-    "events.k8s.io",
-    "authentication.k8s.io",
-    "authorization.k8s.io",
-    "autoscaling",
-    "batch",
-    "certificates.k8s.io",
-    "networking.k8s.io",
-    "policy",
-    "rbac.authorization.k8s.io",
-    "storage.k8s.io",
-    "admissionregistration.k8s.io",
-    "apiextensions.k8s.io",
-    "scheduling.k8s.io",
-    "coordination.k8s.io",
-    "node.k8s.io",
-    "discovery.k8s.io",
+/// Groups and how much clients prefer them when a name is ambiguous, as Kubernetes has it.
+const PRIORITIES: [(&str, i64); 22] = [
+    ("", 18_000),
+    // What says who serves what comes first of all named groups.
+    ("apiregistration.k8s.io", 17_900),
+    ("apps", 17_800),
+    ("events.k8s.io", 17_750),
+    ("authentication.k8s.io", 17_700),
+    ("authorization.k8s.io", 17_600),
+    ("autoscaling", 17_500),
+    ("batch", 17_400),
+    ("certificates.k8s.io", 17_300),
+    ("networking.k8s.io", 17_200),
+    ("policy", 17_100),
+    ("rbac.authorization.k8s.io", 17_000),
+    ("storage.k8s.io", 16_800),
+    ("admissionregistration.k8s.io", 16_700),
+    ("apiextensions.k8s.io", 16_700),
+    ("scheduling.k8s.io", 16_600),
+    ("coordination.k8s.io", 16_500),
+    ("node.k8s.io", 16_300),
+    ("discovery.k8s.io", 16_200),
+    ("flowcontrol.apiserver.k8s.io", 16_100),
+    ("internal.apiserver.k8s.io", 16_000),
+    ("metrics.k8s.io", 100),
 ];
+/// Of groups of custom resources.
+const CUSTOM: i64 = 1000;
 
-/// One group with its versions, the preferred one first, and the rows of each.
+/// How much a group of ours is preferred.
+pub(crate) fn group_priority(group: &str) -> i64 {
+    PRIORITIES.iter().find(|(name, _)| *name == group).map_or(CUSTOM, |(_, priority)| *priority)
+}
+
+/// How much a version of ours is preferred in its group.
+pub(crate) fn version_priority(group: &str, version: &str) -> i64 {
+    match (group, version) {
+        ("", _) => 1,
+        ("autoscaling", "v2") => 30,
+        _ if group_priority(group) == CUSTOM => 100,
+        _ if version_rank(version).0 == 3 => 15,
+        _ => 9,
+    }
+}
+
+/// Everything that discovery tells of: our own rows, and what other servers serve, which comes in their place.
+pub(crate) struct Served<'a> {
+    pub(crate) table: &'a Table,
+    pub(crate) foreign: Vec<Foreign>,
+}
+
+/// One group with its versions, the preferred one first.
 struct Group {
     name: String,
-    versions: Vec<(String, Vec<Arc<Resource>>)>,
+    priority: i64,
+    versions: Vec<ServedVersion>,
+}
+
+/// One version of a group, with its rows or whoever else serves it.
+struct ServedVersion {
+    name: String,
+    rows: Vec<Arc<Resource>>,
+    foreign: Option<Foreign>,
+}
+
+impl ServedVersion {
+    fn rank(&self, group: &str) -> (i64, (u8, u64, u64)) {
+        let own = || version_priority(group, &self.name);
+        let priority = self.foreign.as_ref().map_or_else(own, |foreign| foreign.version_priority);
+        (priority, version_rank(&self.name))
+    }
 }
 
 /// `GET /api`: the versions of the core group.
-pub fn legacy_api(table: &Table) -> documents::Versions {
-    let versions = groups(table)
+pub(crate) fn legacy_api(served: &Served<'_>) -> documents::Versions {
+    let versions = groups(served)
         .into_iter()
         .filter(|group| group.name.is_empty())
         .flat_map(|group| group.versions)
-        .map(|(version, _)| version)
+        .map(|version| version.name)
         .collect();
     documents::Versions { kind: "APIVersions", versions, server_addresses: [] }
 }
 
 /// `v1`, `apps/v1`, ...: every group version, preferred ones first.
-pub fn api_versions(table: &Table) -> Vec<String> {
+pub(crate) fn api_versions(served: &Served<'_>) -> Vec<String> {
     let versions = |group: Group| {
         let name = group.name;
-        group.versions.into_iter().map(move |(version, _)| group_version(&name, &version))
+        group.versions.into_iter().map(move |version| group_version(&name, &version.name))
     };
-    groups(table).into_iter().flat_map(versions).collect()
+    groups(served).into_iter().flat_map(versions).collect()
 }
 
 /// `GET /apis`: every group but the core one.
-pub fn group_list(table: &Table) -> documents::Groups {
-    let listed = groups(table).iter().filter(|group| !group.name.is_empty()).map(group_entry).collect();
+pub(crate) fn group_list(served: &Served<'_>) -> documents::Groups {
+    let listed = groups(served).iter().filter(|group| !group.name.is_empty()).map(group_entry).collect();
     documents::Groups { kind: "APIGroupList", api_version: "v1", groups: listed }
 }
 
 /// `GET /apis/GROUP`: one group.
-pub fn group(table: &Table, name: &str) -> Option<documents::Group> {
-    let found = groups(table).into_iter().find(|group| group.name == name)?;
+pub(crate) fn group(served: &Served<'_>, name: &str) -> Option<documents::Group> {
+    let found = groups(served).into_iter().find(|group| group.name == name)?;
     Some(documents::Group { kind: Some("APIGroup"), api_version: Some("v1"), ..group_entry(&found) })
 }
 
 fn group_entry(group: &Group) -> documents::Group {
-    let entry = |(version, _): &(String, _)| Version {
-        group_version: group_version(&group.name, version),
-        version: version.clone(),
+    let entry = |version: &ServedVersion| Version {
+        group_version: group_version(&group.name, &version.name),
+        version: version.name.clone(),
     };
     let versions: Vec<Version> = group.versions.iter().map(entry).collect();
     let preferred_version = versions.first().cloned();
@@ -89,7 +133,7 @@ fn group_entry(group: &Group) -> documents::Group {
 }
 
 /// `GET /api/v1`, `GET /apis/GROUP/VERSION`: the resources of one group version.
-pub fn resource_list(table: &Table, group: &str, version: &str) -> Option<documents::Resources> {
+pub(crate) fn resource_list(table: &Table, group: &str, version: &str) -> Option<documents::Resources> {
     let rows = rows_of(table, group, version);
     if rows.is_empty() {
         return None;
@@ -150,8 +194,8 @@ fn storage_version_hash(row: &Resource) -> Option<String> {
 }
 
 /// `GET /api` (`core`) or `GET /apis` in the aggregated form, in version `v2` or `v2beta1`.
-pub fn aggregated(table: &Table, version: &str, core: bool) -> Aggregated {
-    let groups = groups(table).into_iter().filter(|group| group.name.is_empty() == core);
+pub(crate) fn aggregated(served: &Served<'_>, version: &str, core: bool) -> Aggregated {
+    let groups = groups(served).into_iter().filter(|group| group.name.is_empty() == core);
     Aggregated {
         kind: "APIGroupDiscoveryList",
         api_version: format!("apidiscovery.k8s.io/{version}"),
@@ -161,10 +205,13 @@ pub fn aggregated(table: &Table, version: &str, core: bool) -> Aggregated {
 }
 
 fn aggregated_group(group: Group) -> AggregatedGroup {
-    let version = |(version, rows): (String, Vec<Arc<Resource>>)| AggregatedVersion {
-        version,
-        resources: rows.iter().map(|row| aggregated_resource(row)).collect(),
-        freshness: "Current",
+    let version = |version: ServedVersion| match &version.foreign {
+        Some(foreign) => AggregatedVersion::Foreign(foreign.aggregated()),
+        None => AggregatedVersion::Own {
+            resources: version.rows.iter().map(|row| aggregated_resource(row)).collect(),
+            version: version.name,
+            freshness: "Current",
+        },
     };
     let versions = group.versions.into_iter().map(version).collect();
     AggregatedGroup { metadata: Named { name: group.name }, versions }
@@ -209,24 +256,33 @@ fn rows_of(table: &Table, group: &str, version: &str) -> Vec<Arc<Resource>> {
     table.all().into_iter().filter(|row| row.group == group && row.version == version).collect()
 }
 
-fn groups(table: &Table) -> Vec<Group> {
-    let mut by_group: BTreeMap<String, BTreeMap<String, Vec<Arc<Resource>>>> = BTreeMap::new();
-    for row in table.all() {
+fn groups(served: &Served<'_>) -> Vec<Group> {
+    let mut by_group: BTreeMap<String, BTreeMap<String, ServedVersion>> = BTreeMap::new();
+    let empty = |name: &str| ServedVersion { name: name.to_owned(), rows: Vec::new(), foreign: None };
+    for row in served.table.all() {
         let versions = by_group.entry(row.group.to_string()).or_default();
-        versions.entry(row.version.to_string()).or_default().push(row);
+        versions.entry(row.version.to_string()).or_insert_with(|| empty(&row.version)).rows.push(row);
     }
-    let mut groups: Vec<Group> = by_group
-        .into_iter()
-        .map(|(name, versions)| {
-            let mut versions: Vec<_> = versions.into_iter().collect();
-            versions.sort_by_key(|(version, _)| std::cmp::Reverse(version_rank(version)));
-            Group { name, versions }
-        })
-        .collect();
-    groups.sort_by_key(|group| {
-        GROUP_ORDER.iter().position(|listed| *listed == group.name).unwrap_or(GROUP_ORDER.len())
-    });
+    for foreign in &served.foreign {
+        let versions = by_group.entry(foreign.group.clone()).or_default();
+        let version = versions.entry(foreign.version.clone()).or_insert_with(|| empty(&foreign.version));
+        version.foreign = Some(foreign.clone());
+    }
+    let mut groups: Vec<Group> =
+        by_group.into_iter().map(|(name, versions)| group_of(name, versions)).collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.priority));
     groups
+}
+
+fn group_of(name: String, versions: BTreeMap<String, ServedVersion>) -> Group {
+    let mut versions: Vec<ServedVersion> = versions.into_values().collect();
+    versions.sort_by_key(|version| std::cmp::Reverse(version.rank(&name)));
+    let own = |version: &ServedVersion| match &version.foreign {
+        Some(foreign) => foreign.group_priority,
+        None => group_priority(&name),
+    };
+    let priority = versions.iter().map(own).max().unwrap_or(CUSTOM);
+    Group { name, priority, versions }
 }
 
 /// Orders versions as Kubernetes does: stable before beta before alpha before anything else, higher numbers first.
@@ -275,13 +331,44 @@ mod tests {
     #[test]
     fn the_core_group_is_apart() {
         let table = Table::builtin();
-        assert_eq!(told(legacy_api(&table))["versions"], json!(["v1"]));
-        assert_eq!(aggregated(&table, "v2beta1", true).items.len(), 1);
-        assert_eq!(aggregated(&table, "v2", false).api_version, "apidiscovery.k8s.io/v2");
-        assert!(group_list(&table).groups.iter().all(|group| !group.name.is_empty()));
+        let served = Served { table: &table, foreign: Vec::new() };
+        assert_eq!(told(legacy_api(&served))["versions"], json!(["v1"]));
+        assert_eq!(aggregated(&served, "v2beta1", true).items.len(), 1);
+        assert_eq!(aggregated(&served, "v2", false).api_version, "apidiscovery.k8s.io/v2");
+        assert!(group_list(&served).groups.iter().all(|group| !group.name.is_empty()));
         let apps = r#"{"kind":"APIGroup","apiVersion":"v1","name":"apps","versions":[{"groupVersion":"apps/v1","version":"v1"}],"preferredVersion":{"groupVersion":"apps/v1","version":"v1"}}"#;
-        assert_eq!(serde_json::to_string(&group(&table, "apps")).unwrap(), apps);
-        assert_eq!(api_versions(&table)[..3], ["v1", "apiregistration.k8s.io/v1", "apps/v1"]);
+        assert_eq!(serde_json::to_string(&group(&served, "apps")).unwrap(), apps);
+        assert_eq!(api_versions(&served)[..3], ["v1", "apiregistration.k8s.io/v1", "apps/v1"]);
+    }
+
+    #[test]
+    fn what_others_serve_stands_among_our_own() {
+        let table = Table::builtin();
+        let mut foreign = vec![crate::aggregation::catalog::example()];
+        foreign.push(Foreign {
+            group: "apps".into(),
+            version: "v9".into(),
+            version_priority: 20,
+            ..foreign[0].clone()
+        });
+        let served = Served { table: &table, foreign };
+        let apps = told(group(&served, "apps").unwrap());
+        assert_eq!(apps["preferredVersion"]["version"], "v9");
+        let names: Vec<String> = group_list(&served)
+            .groups
+            .into_iter()
+            .map(|group| told(group)["name"].as_str().unwrap().to_owned())
+            .collect();
+        let at = |name: &str| names.iter().position(|found| found == name).unwrap();
+        assert!(
+            at("discovery.k8s.io") < at("wardle.example.com")
+                && at("wardle.example.com") < at("metrics.k8s.io")
+        );
+        let all = told(aggregated(&served, "v2", false));
+        assert_eq!(
+            all["items"][at("wardle.example.com")]["versions"][0]["resources"][0]["resource"],
+            "flunders"
+        );
     }
 
     #[test]

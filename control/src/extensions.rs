@@ -3,6 +3,7 @@
 //! A definition is established when its rows are in the table; its status says so. One that is deleted stays, by its
 //! finalizer, until every object of its kind is gone, for nobody could delete them afterwards.
 
+use crate::aggregation::local;
 use crate::registry::{Table, custom};
 use crate::server::Server;
 use futures_util::{StreamExt, pin_mut};
@@ -56,15 +57,17 @@ async fn follow(server: &Server, client: &Client) {
             Some(Ok(Event::Apply(definition) | Event::InitApply(definition))) => {
                 if definition.metadata.deletion_timestamp.is_some() {
                     leaving.insert(definition.name_any(), definition);
-                } else if let Err(error) = establish(&server.table, client, &definition).await {
+                } else if let Err(error) = establish(server, client, &definition).await {
                     tracing::warn!(definition = definition.name_any(), %error, "custom resource definition");
                 }
             }
             Some(Ok(Event::Delete(definition))) => {
                 leaving.remove(&definition.name_any());
                 remove(&server.table, &as_value(&definition));
+                local::sync(server, client).await;
             }
-            Some(Ok(Event::Init | Event::InitDone)) => {}
+            Some(Ok(Event::InitDone)) => local::sync(server, client).await,
+            Some(Ok(Event::Init)) => {}
             Some(Err(error)) => tracing::warn!(%error, "watching custom resource definitions"),
             None => return,
         }
@@ -73,11 +76,12 @@ async fn follow(server: &Server, client: &Client) {
 }
 
 /// Serves the kind and says so in the status.
-async fn establish(table: &Table, client: &Client, definition: &DynamicObject) -> Result<(), kube::Error> {
-    let value = as_value(definition);
+async fn establish(server: &Server, client: &Client, definition: &DynamicObject) -> Result<(), kube::Error> {
+    let (table, value) = (&server.table, as_value(definition));
     let accepted = conflict(table, &value).is_none();
     if accepted {
         add(table, &value);
+        local::sync(server, client).await;
     }
     let status = status(&value, conflict(table, &value));
     if value.get("status") == Some(&status) {

@@ -5,6 +5,7 @@
 //! writer makes it durable and publishes it to every watcher. `scheduler` and `controllers` are clients like any other.
 
 pub(crate) mod admission;
+pub(crate) mod aggregation;
 pub mod authn;
 pub mod authz;
 pub mod backup;
@@ -25,6 +26,7 @@ pub mod registry;
 mod scheduler;
 pub mod schema;
 pub(crate) mod server;
+mod service_target;
 pub mod store;
 mod webhook;
 

@@ -11,6 +11,7 @@ mod parameters;
 mod paths;
 mod v2;
 
+use crate::aggregation::openapi::Foreign;
 use crate::registry::{Resource, Table};
 use crate::schema::kinds;
 use bytes::Bytes;
@@ -77,19 +78,30 @@ impl Documents {
     ///
     /// # Errors
     /// That of the encoder.
-    pub fn v2_document(&self, table: &Table, protobuf: bool) -> serde_json::Result<Bytes> {
-        let rows = table.all();
-        let (path, hash) = (if protobuf { "v2 protobuf" } else { "v2" }, hash(&rows));
+    pub(crate) fn v2_document(
+        &self,
+        table: &Table,
+        foreign: &[Foreign],
+        protobuf: bool,
+    ) -> serde_json::Result<Bytes> {
+        let mut rows = table.all();
+        rows.retain(|row| {
+            let prefix = format!("/{}/", document_path(&row.group, &row.version));
+            !foreign.iter().any(|foreign| foreign.prefixes.contains(&prefix))
+        });
+        let mut hash = hash(&rows);
+        foreign.iter().for_each(|foreign| hash.push_str(&format!("{:?}", foreign.digest)));
+        let path = if protobuf { "v2 protobuf" } else { "v2" };
         if let Some(found) = self.take(path, &hash) {
             return Ok(found);
         }
         let bytes = if protobuf {
             let mut document = gnostic::Document::default();
-            write(&rows, &mut document)?;
+            write_all(&rows, foreign, &mut document)?;
             Bytes::from(document.finish())
         } else {
             let mut document = json::Document::v2();
-            write(&rows, &mut document)?;
+            write_all(&rows, foreign, &mut document)?;
             Bytes::from(document.finish())
         };
         self.keep(path, hash, bytes.clone());
@@ -153,9 +165,30 @@ fn hash(rows: &[Arc<Resource>]) -> String {
 trait Sink {
     fn definition(&mut self, name: &str, schema: Value) -> serde_json::Result<()>;
     fn path(&mut self, path: &str, item: Value) -> serde_json::Result<()>;
+    /// A path as it stands in a document of the second version.
+    fn ready_path(&mut self, path: &str, item: &Value) -> serde_json::Result<()>;
 }
 
-fn write(rows: &[Arc<Resource>], sink: &mut impl Sink) -> serde_json::Result<()> {
+/// Our own and what others serve; a definition that both have is ours.
+fn write_all(rows: &[Arc<Resource>], foreign: &[Foreign], sink: &mut impl Sink) -> serde_json::Result<()> {
+    let mut written = write(rows, sink)?;
+    let entries = |value: &'_ Value| value.as_object().cloned().unwrap_or_default();
+    for Foreign { prefixes, document, .. } in foreign {
+        for (name, schema) in entries(&document["definitions"]) {
+            if written.insert(name.clone()) {
+                sink.definition(&name, schema)?;
+            }
+        }
+        let own = |path: &str| prefixes.iter().any(|prefix| path.starts_with(prefix.as_str()));
+        for (path, item) in entries(&document["paths"]).iter().filter(|(path, _)| own(path)) {
+            sink.ready_path(path, item)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives the names of all definitions.
+fn write(rows: &[Arc<Resource>], sink: &mut impl Sink) -> serde_json::Result<BTreeSet<String>> {
     let kinds: Vec<&kinds::Kind> = described_kinds(rows)
         .into_iter()
         .filter_map(|(group, version, kind)| kinds::find(group, version, kind))
@@ -186,7 +219,7 @@ fn write(rows: &[Arc<Resource>], sink: &mut impl Sink) -> serde_json::Result<()>
             sink.path(&path, item)?;
         }
     }
-    Ok(())
+    Ok(written)
 }
 
 /// The type of every object's metadata, which custom resources do not bring along.
@@ -252,7 +285,7 @@ mod tests {
 
     #[test]
     fn the_older_form_refers_to_its_own_definitions() {
-        let bytes = Documents::default().v2_document(&Table::builtin(), false).unwrap();
+        let bytes = Documents::default().v2_document(&Table::builtin(), &[], false).unwrap();
         let document: Value = serde_json::from_slice(&bytes).unwrap();
         let mut references = Vec::new();
         collect(&document, &mut references);
@@ -267,7 +300,7 @@ mod tests {
 
     #[test]
     fn every_definition_is_there_once() {
-        let bytes = Documents::default().v2_document(&Table::builtin(), false).unwrap();
+        let bytes = Documents::default().v2_document(&Table::builtin(), &[], false).unwrap();
         assert_eq!(crate::schema::duplicate_fields(&bytes), Vec::<String>::new());
     }
 

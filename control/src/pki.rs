@@ -66,10 +66,20 @@ impl std::fmt::Debug for Identity {
 impl Pki {
     /// Reads the CA of `directory`, or makes one.
     pub fn open(directory: &Path) -> anyhow::Result<Self> {
+        Self::authority(directory, "ca")
+    }
+
+    /// The authority beside it that signs those who may speak for others, and nobody else.
+    pub fn open_front_proxy(directory: &Path) -> anyhow::Result<Self> {
+        Self::authority(directory, "front-proxy-ca")
+    }
+
+    fn authority(directory: &Path, name: &str) -> anyhow::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let (certificate, key) = (directory.join("ca.crt"), directory.join("ca.key"));
+        let (certificate, key) =
+            (directory.join(format!("{name}.crt")), directory.join(format!("{name}.key")));
         if !key.exists() {
-            let ca = new_authority()?;
+            let ca = new_authority(name)?;
             // The key last: it is what says that the authority exists.
             write_private(&certificate, &ca.certificate)?;
             write_private(&key, &ca.key)?;
@@ -153,12 +163,12 @@ impl Pki {
     }
 }
 
-fn new_authority() -> anyhow::Result<Identity> {
+fn new_authority(name: &str) -> anyhow::Result<Identity> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name = DistinguishedName::new();
     // Distinct even between two clusters on one machine: clients find the issuer by its name.
     let suffix = crate::random::suffix(8);
-    params.distinguished_name.push(DnType::CommonName, format!("knarr-ca-{suffix}"));
+    params.distinguished_name.push(DnType::CommonName, format!("knarr-{name}-{suffix}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages =
         vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

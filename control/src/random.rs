@@ -38,6 +38,12 @@ pub(crate) fn below(bound: u64) -> u64 {
     u64::from_le_bytes(bytes()) % bound.max(1)
 }
 
+/// One of several, whichever; nothing of none.
+pub(crate) fn one_of<T>(mut several: Vec<T>) -> Option<T> {
+    let chosen = usize::try_from(below(several.len() as u64)).unwrap_or(0);
+    (chosen < several.len()).then(|| several.swap_remove(chosen))
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,6 +3,8 @@
 //! A request passes authentication, authorization and a deadline; then either a document (discovery, OpenAPI, health)
 //! answers it, or one of the generic verbs runs over the row of its resource. Every refusal is a [`Status`].
 
+use crate::aggregation::{self, Aggregation, Remote};
+use crate::authn::front_proxy::{self, Vouches};
 use crate::authn::{Tokens, User};
 use crate::authz::rbac::Rbac;
 use crate::authz::{self, Attributes};
@@ -13,7 +15,7 @@ use http::{HeaderMap, Method, Request, header};
 use http_body_util::{BodyExt as _, Limited};
 use knarr_api::{FieldSelector, Status};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 mod answer;
@@ -26,6 +28,7 @@ mod deadline;
 mod direct;
 mod documents;
 pub(crate) mod flow_control;
+mod forward;
 mod go_json;
 mod health;
 mod impersonation;
@@ -54,9 +57,10 @@ mod versions;
 mod websocket;
 mod yaml;
 
-pub(crate) use answer::{Answer, Body, stream_of};
+pub(crate) use answer::{Answer, Body, full, stream_of};
 pub(crate) use change::{refuse_invalid, schema_of};
 pub(crate) use direct::Direct;
+pub(crate) use forward::{forward, passed as forwarded};
 pub(crate) use kubelet::Kubelets;
 pub(crate) use metrics::Metrics;
 pub(crate) use object_meta::{now, timestamp};
@@ -81,6 +85,8 @@ const MAX_BODY: usize = 3 << 20;
 pub(crate) struct Server {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) table: Table,
+    /// Other servers behind this one.
+    pub(crate) aggregation: Aggregation,
     pub(crate) openapi: crate::openapi::Documents,
     pub(crate) tokens: Tokens,
     pub(crate) rbac: Arc<Rbac>,
@@ -99,6 +105,10 @@ pub(crate) struct Server {
 /// The user that the transport knows (client certificate, client in this process).
 #[derive(Debug, Clone)]
 pub(crate) struct TransportUser(pub(crate) User);
+
+/// The other end has shown a certificate of the authority for servers that vouch for users, and may do so or not.
+#[derive(Debug, Clone)]
+pub(crate) struct FrontProxy(pub(crate) Option<Vouches>);
 
 /// Says of a request from a client in this process that it wants objects without the owners of their fields.
 #[derive(Debug, Clone, Copy)]
@@ -160,15 +170,19 @@ impl Server {
         let route = Route::parse(parts.uri.path())?;
         websocket::bearer::claim(&mut parts.headers)?;
         let query = Query::parse(parts.uri.query().unwrap_or_default());
-        let verb = match &route {
-            Route::Path(_) => parts.method.as_str().to_ascii_lowercase(),
-            Route::Resource(path) => verbs::verb(&parts.method, path, &query)?.to_owned(),
-        };
+        let remote = self.aggregation.serving(parts.uri.path());
+        let verb = verb_of(&parts.method, &route, &query, remote.is_some())?;
         let limit = match &route {
-            Route::Resource(path) if verbs::is_long(&verb, path.subresource()) => deadline::LONGEST,
+            route if is_long(&verb, route) => deadline::LONGEST,
             _ => deadline::of(&query)?,
         };
         let user = self.identify(&parts, trail, &verb, &route).await?;
+        if let Some(remote) = remote {
+            *streams = true;
+            let is_long = is_long(&verb, &route) || parts.headers.contains_key(header::UPGRADE);
+            let limit = (!is_long).then_some(limit);
+            return self.pass_on((&remote, &route, &verb, limit), user, parts, body, upgrade).await;
+        }
         let path = match route {
             Route::Path(path) => {
                 self.authorize(&user, &Attributes::Path { verb: &verb, path: &path }).await?;
@@ -208,6 +222,41 @@ impl Server {
         tokio::time::timeout(limit, work).await.map_err(|_| late())?
     }
 
+    /// Lets another server answer, if the user may ask. Without a `limit` the answer may take as long as it wants to begin.
+    async fn pass_on<B>(
+        &self,
+        (remote, route, verb, limit): (&Remote, &Route, &str, Option<Duration>),
+        user: User,
+        parts: http::request::Parts,
+        body: B,
+        upgrade: hyper::upgrade::OnUpgrade,
+    ) -> Result<Answer, Status>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let fields = FieldSelector::default();
+        let attributes = match route {
+            Route::Path(path) => Attributes::Path { verb, path },
+            Route::Resource(path) => path.attributes(verb, &fields),
+        };
+        self.authorize(&user, &attributes).await?;
+        let _place = match limit {
+            Some(_) => Some(self.flow_control.enter(&user, &attributes).await?),
+            None => None,
+        };
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let body = body.map_err(Into::into).boxed_unsync();
+        let passed =
+            aggregation::Passed { method: parts.method, path, headers: parts.headers, body, upgrade };
+        let answered = aggregation::pass(self, remote, &user, passed);
+        let late = || Status::timeout("Timeout: request did not complete within the allotted timeout");
+        match limit {
+            Some(limit) => tokio::time::timeout(limit, answered).await.map_err(|_| late()),
+            None => Ok(answered.await),
+        }
+    }
+
     /// Whom a request is made for: its sender, or the one the sender may act as.
     async fn identify(
         &self,
@@ -235,6 +284,9 @@ impl Server {
     fn placed(&self, path: &ResourcePath) -> Result<Arc<crate::registry::Resource>, Status> {
         let found = self.table.find(&path.group, &path.version, &path.plural);
         let resource = found.ok_or_else(Status::no_such_resource)?;
+        if path.rest.is_some() && path.subresource() != "proxy" {
+            return Err(Status::no_such_resource());
+        }
         let misplaced = if resource.namespaced {
             path.name.is_some() && path.namespace.is_none()
         } else {
@@ -247,11 +299,18 @@ impl Server {
         if let Some(user) = parts.extensions.get::<TransportUser>() {
             return Ok(user.0.clone());
         }
+        let vouches = parts.extensions.get::<FrontProxy>();
+        if let Some(user) = vouches.and_then(|proxy| proxy.0).and_then(|_| front_proxy::user(&parts.headers))
+        {
+            return Ok(user);
+        }
         match parts.headers.get(header::AUTHORIZATION) {
             Some(value) => {
                 let value = value.to_str().map_err(|_| Status::unauthorized())?;
                 self.tokens.authenticate(value, &*self.store).await
             }
+            // A certificate that says nothing about its owner proves nothing.
+            None if vouches.is_some() => Err(Status::unauthorized()),
             None => Ok(User::anonymous()),
         }
     }
@@ -266,6 +325,22 @@ impl Server {
             || authz::node::allows(&*self.store, user, attributes).await
             || self.rbac.allows(user, attributes)
     }
+}
+
+/// The verb of a request; those for others may have methods that we do not know.
+fn verb_of(method: &Method, route: &Route, query: &Query, is_foreign: bool) -> Result<String, Status> {
+    let plain = || method.as_str().to_ascii_lowercase();
+    match route {
+        Route::Path(_) => Ok(plain()),
+        Route::Resource(path) => match verbs::verb(method, path, query) {
+            Err(_) if is_foreign => Ok(plain()),
+            verb => verb.map(str::to_owned),
+        },
+    }
+}
+
+fn is_long(verb: &str, route: &Route) -> bool {
+    matches!(route, Route::Resource(path) if verbs::is_long(verb, path.subresource()))
 }
 
 /// The whole body, if it is not too long.

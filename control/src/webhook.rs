@@ -1,8 +1,10 @@
 //! The connection to a webhook: HTTPS to a URL, or to a ready endpoint of a service of the cluster. The certificate
 //! is verified, by the CA of the configuration or by those of the system.
 
+use crate::random;
 use crate::registry::fields;
 use crate::server::{Server, tls};
+use crate::service_target::{Fault, Service};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -64,33 +66,19 @@ fn of_url(url: &str) -> Result<Target, String> {
     Ok(Target { name: host.clone(), host, port: uri.port_u16().unwrap_or(443), path })
 }
 
-/// A ready endpoint: the way through the service's address needs a node agent on this machine.
-async fn of_service(server: &Server, service: &Value) -> Result<Target, String> {
-    let (namespace, name) = (fields::text(service, "/namespace"), fields::text(service, "/name"));
-    let port = fields::int(service, "/port").unwrap_or(443);
-    let found = server.object_at(&format!("core/services/{namespace}/{name}")).await;
-    let found = found.map_err(|status| status.message)?;
-    let object = found.ok_or_else(|| format!("service {name:?} not found"))?;
-    let mut ports = fields::list(&object, "/spec/ports").iter();
-    let wanted = ports.find(|one| fields::int(one, "/port") == Some(port));
-    let wanted = wanted.ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
-    let prefix = format!("discovery.k8s.io/endpointslices/{namespace}/");
-    let mut slices = server.objects_below(&prefix).await.map_err(|status| status.message)?;
-    slices.retain(|slice| knarr_api::meta::label(slice, "kubernetes.io/service-name") == Some(name));
-    let endpoint = slices.iter().find_map(|slice| endpoint(slice, fields::text(wanted, "/name")));
-    let (host, port) = endpoint.ok_or_else(|| format!("no endpoints available for service {name:?}"))?;
-    let path = fields::text(service, "/path");
-    let path = format!("/{}", path.trim_start_matches('/'));
-    Ok(Target { host, port, name: format!("{name}.{namespace}.svc"), path })
-}
-
-fn endpoint(slice: &Value, port: &str) -> Option<(String, u16)> {
-    let ready = |endpoint: &&Value| endpoint["conditions"]["ready"] != false;
-    let endpoint = fields::list(slice, "/endpoints").iter().find(ready)?;
-    let mut ports = fields::list(slice, "/ports").iter();
-    let port = ports.find(|one| fields::text(one, "/name") == port)?;
-    let number = u16::try_from(fields::int(port, "/port")?).ok()?;
-    Some((fields::text(endpoint, "/addresses/0").to_owned(), number))
+/// A ready endpoint of a service.
+async fn of_service(server: &Server, reference: &Value) -> Result<Target, String> {
+    let service = Service::of(reference);
+    let (name, port) = (&service.name, service.port);
+    let targets = service.targets(server).await.map_err(|fault| match fault {
+        Fault::Access(why) => why,
+        Fault::NoService => format!("service {name:?} not found"),
+        Fault::NoPort => format!("no service port {port} found for service {name:?}"),
+        Fault::NoEndpoints | Fault::NoneReady(_) => format!("no endpoints available for service {name:?}"),
+    })?;
+    let (host, port) = random::one_of(targets).unwrap_or_default();
+    let path = format!("/{}", fields::text(reference, "/path").trim_start_matches('/'));
+    Ok(Target { host, port, name: service.dns_name(), path })
 }
 
 async fn send(config: &Value, target: &Target, review: &Value) -> Result<Value, String> {
@@ -99,11 +87,11 @@ async fn send(config: &Value, target: &Target, review: &Value) -> Result<Value, 
         encoded => Some(STANDARD.decode(encoded).map_err(|error| format!("caBundle: {error}"))?),
     };
     let config = tls::client(bundle.as_deref()).map_err(|error| format!("{error:#}"))?;
-    let text = |error: std::io::Error| error.to_string();
     let stream = TcpStream::connect((target.host.as_str(), target.port)).await;
     let stream = stream.map_err(|error| format!("dial tcp {}:{}: {error}", target.host, target.port))?;
     let name = ServerName::try_from(target.name.clone()).map_err(|error| error.to_string())?;
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(text)?;
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    let stream = stream.map_err(|error| tls::told(&error))?;
     exchange(TokioIo::new(stream), target, review).await
 }
 
@@ -138,16 +126,11 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
-    fn urls_and_endpoints() {
+    fn urls() {
         let target = of_url("https://[::1]:8443/deny?a=b").unwrap();
         assert_eq!((&*target.host, target.port, &*target.path), ("::1", 8443, "/deny?a=b"));
         assert!(of_url("http://a/").is_err() && of_url("nonsense").is_err());
-        let slice = json!({"ports": [{"name": "https", "port": 8443}],
-            "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": false}}, {"addresses": ["10.0.0.2"], "conditions": {"ready": true}}]});
-        assert_eq!(endpoint(&slice, "https"), Some(("10.0.0.2".to_owned(), 8443)));
-        assert_eq!(endpoint(&slice, "other"), None);
     }
 }

@@ -159,7 +159,7 @@ pub(super) fn request(write: Write<'_>) -> Value {
         "resource": {"group": resource.group, "version": resource.version, "resource": resource.plural},
         "subResource": write.subresource, "name": write.name, "namespace": write.namespace,
         "operation": write.operation.as_str(), "dryRun": write.dry_run,
-        "userInfo": {"username": write.user.name, "uid": write.user.uid, "groups": write.user.groups},
+        "userInfo": write.user.info(),
         "requestKind": {"group": sent_group, "version": sent_version, "kind": sent_kind},
         "requestResource": {"group": sent.group, "version": sent.version, "resource": sent.plural},
         "requestSubResource": write.subresource,

@@ -2,15 +2,35 @@
 //! garbage collection.
 
 use super::metadata::Metadata;
+use crate::registry::fields;
 use kube::api::DynamicObject;
 use kube::discovery::{ApiCapabilities, ApiResource, Discovery, Scope, verbs};
 use kube::{Api, Client};
+use serde_json::Value;
 
 /// A kind and where its objects live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kind {
     pub(crate) resource: ApiResource,
     pub(crate) namespaced: bool,
+}
+
+/// Group versions whose server does not answer, so that nobody knows what there is of them.
+pub(crate) async fn silent(client: &Client) -> Result<Vec<String>, kube::Error> {
+    const ACCEPT: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let request = http::Request::get("/apis").header(http::header::ACCEPT, ACCEPT).body(Vec::new());
+    let request = request
+        .map_err(|error| kube::Error::BuildRequest(kube::core::request::Error::BuildRequest(error)))?;
+    let told: Value = client.request(request).await?;
+    let mut silent = Vec::new();
+    for group in fields::list(&told, "/items") {
+        let versions = fields::list(group, "/versions").iter();
+        for version in versions.filter(|version| version["freshness"] == "Stale") {
+            let (group, version) = (fields::text(group, "/metadata/name"), fields::text(version, "/version"));
+            silent.push(format!("{group}/{version}"));
+        }
+    }
+    Ok(silent)
 }
 
 /// Kinds that can be listed and deleted, one version each. All groups in two requests, so that none goes away between

@@ -110,19 +110,35 @@ impl GarbageCollector {
     }
 
     async fn watch_kind(self: Arc<Self>, kind: Kind) {
-        let events = watcher(kind.metadata(&self.copies), watcher::Config::default().streaming_lists())
-            .default_backoff();
+        // Not every server knows how to begin a watch with a list.
+        if self.watch_as(&kind, watcher::Config::default().streaming_lists()).await.is_err() {
+            // It ends only by such a refusal, which cannot be the answer here.
+            let _ = self.watch_as(&kind, watcher::Config::default()).await;
+        }
+    }
+
+    /// Watches until the server refuses to do so in this way.
+    async fn watch_as(&self, kind: &Kind, config: watcher::Config) -> Result<(), Refused> {
+        let streams = config.initial_list_strategy == watcher::InitialListStrategy::StreamingList;
+        let events = watcher(kind.metadata(&self.copies), config).default_backoff();
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             match event {
+                Err(
+                    watcher::Error::WatchStartFailed(kube::Error::Api(status))
+                    | watcher::Error::InitialListFailed(kube::Error::Api(status)),
+                ) if streams && matches!(status.code, 400 | 422) => {
+                    return Err(Refused);
+                }
                 Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
-                    self.seen(&kind, &object)
+                    self.seen(kind, &object)
                 }
                 Ok(watcher::Event::Delete(object)) => self.gone(&object),
                 Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
                 Err(error) => tracing::debug!(kind = kind.resource.kind, error = message_of(&error), "watch"),
             }
         }
+        Ok(())
     }
 
     fn seen(&self, kind: &Kind, object: &Metadata<DynamicObject>) {
@@ -230,6 +246,9 @@ enum Owner {
     WaitsForDependents,
     Gone,
 }
+
+/// A server does not know this kind of watch.
+struct Refused;
 
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 

@@ -54,13 +54,20 @@ impl Namespaces {
     /// Asks for the deletion of all objects: first of the pods, which may need the others until they have ended.
     async fn delete_content(&self, namespace: &str) -> Outcome {
         let mut outcome = Outcome::default();
-        let kinds = match dynamic::deletable(&self.client).await {
-            Ok(kinds) => kinds,
+        let found = async {
+            let silent = dynamic::silent(&self.client).await?;
+            Ok((silent, dynamic::deletable(&self.client).await?))
+        };
+        let (silent, mut kinds) = match found.await {
+            Ok(found) => found,
             Err(error) => {
+                let error: kube::Error = error;
                 outcome.unknown = Some(message_of(&error));
                 return outcome;
             }
         };
+        kinds.retain(|kind| !silent.contains(&kind.resource.api_version));
+        outcome.unknown = conditions::silent(&silent);
         let is_pods = |kind: &Kind| kind.resource.group.is_empty() && kind.resource.plural == "pods";
         let kinds = kinds.into_iter().filter(|kind| kind.namespaced);
         let (pods, others): (Vec<Kind>, Vec<Kind>) = kinds.partition(is_pods);
@@ -70,7 +77,7 @@ impl Namespaces {
                     outcome.failures.push(message_of(&error));
                 }
             }
-            if !outcome.is_empty() {
+            if outcome.has_content() {
                 break;
             }
         }

@@ -100,15 +100,26 @@ impl Quotas {
     async fn custom(&self, definition: &str, namespace: &str) -> Result<usize, kube::Error> {
         let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{definition}");
         let found = match self.get(path).await {
-            Err(error) if is_not_found(&error) => return Ok(0),
-            other => other?,
+            Err(error) if is_not_found(&error) => self.foreign(definition, namespace).await?,
+            other => path_of(&other?, namespace),
         };
-        let Some(objects) = path_of(&found, namespace) else { return Ok(0) };
+        let Some(objects) = found else { return Ok(0) };
         match self.get(objects).await {
             // It is going, or not served yet.
             Err(error) if is_not_found(&error) => Ok(0),
             other => Ok(other?["items"].as_array().map_or(0, Vec::len)),
         }
+    }
+
+    /// Where the objects of a resource are listed that has no definition here: another server may have it.
+    async fn foreign(&self, name: &str, namespace: &str) -> Result<Option<String>, kube::Error> {
+        let Some((plural, group)) = name.split_once('.') else { return Ok(None) };
+        let found = match self.get(format!("/apis/{group}")).await {
+            Err(error) if is_not_found(&error) => return Ok(None),
+            other => other?,
+        };
+        let version = found["preferredVersion"]["groupVersion"].as_str();
+        Ok(version.map(|version| format!("/apis/{version}/namespaces/{namespace}/{plural}")))
     }
 
     async fn get(&self, path: String) -> Result<Value, kube::Error> {

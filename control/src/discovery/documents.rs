@@ -2,12 +2,13 @@
 //! `kubectl get --raw` prints, and scripts search it for several fields at once.
 
 use serde::Serialize;
+use serde_json::Value;
 use std::borrow::Cow;
 
 /// `GET /api`
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Versions {
+pub(crate) struct Versions {
     pub(super) kind: &'static str,
     pub(super) versions: Vec<String>,
     #[serde(rename = "serverAddressByClientCIDRs")]
@@ -17,7 +18,7 @@ pub struct Versions {
 /// `GET /apis`
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Groups {
+pub(crate) struct Groups {
     pub(super) kind: &'static str,
     pub(super) api_version: &'static str,
     pub(super) groups: Vec<Group>,
@@ -26,7 +27,7 @@ pub struct Groups {
 /// `GET /apis/GROUP`, and an entry of the list, which says no kind.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Group {
+pub(crate) struct Group {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) kind: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,7 +48,7 @@ pub(super) struct Version {
 /// `GET /api/v1`, `GET /apis/GROUP/VERSION`
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Resources {
+pub(crate) struct Resources {
     pub(super) kind: &'static str,
     /// The core group is older than this field.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,7 +82,7 @@ pub(super) struct Entry {
 /// `GET /api` and `GET /apis` in the aggregated form.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Aggregated {
+pub(crate) struct Aggregated {
     pub(super) kind: &'static str,
     pub(super) api_version: String,
     pub(super) metadata: Named,
@@ -101,11 +102,12 @@ pub(super) struct AggregatedGroup {
     pub(super) versions: Vec<AggregatedVersion>,
 }
 
+/// Our own, or as another server tells it.
 #[derive(Debug, Serialize)]
-pub(super) struct AggregatedVersion {
-    pub(super) version: String,
-    pub(super) resources: Vec<AggregatedResource>,
-    pub(super) freshness: &'static str,
+#[serde(untagged)]
+pub(super) enum AggregatedVersion {
+    Own { version: String, resources: Vec<AggregatedResource>, freshness: &'static str },
+    Foreign(Value),
 }
 
 #[derive(Debug, Serialize)]

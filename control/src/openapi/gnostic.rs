@@ -33,8 +33,11 @@ impl Sink for Document {
     }
 
     fn path(&mut self, path: &str, item: Value) -> serde_json::Result<()> {
-        let item = v2::path_item(item);
-        self.paths.named(2, path, |out| path_item(out, &item));
+        self.ready_path(path, &v2::path_item(item))
+    }
+
+    fn ready_path(&mut self, path: &str, item: &Value) -> serde_json::Result<()> {
+        self.paths.named(2, path, |out| path_item(out, item));
         Ok(())
     }
 }

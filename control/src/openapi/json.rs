@@ -42,6 +42,10 @@ impl Sink for Document {
         let item = if self.is_v2 { v2::path_item(item) } else { item };
         entry(&mut self.paths, path, &item)
     }
+
+    fn ready_path(&mut self, path: &str, item: &Value) -> serde_json::Result<()> {
+        entry(&mut self.paths, path, item)
+    }
 }
 
 fn entry(out: &mut Vec<u8>, name: &str, value: &Value) -> serde_json::Result<()> {

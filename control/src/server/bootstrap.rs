@@ -4,6 +4,8 @@
 use super::Server;
 use super::change::Manner;
 use super::flow_control::defaults;
+use crate::aggregation::local;
+use crate::authn::front_proxy;
 use crate::registry::Resource;
 use crate::store::{Draft, StoreError};
 use futures_util::future::try_join_all;
@@ -38,19 +40,44 @@ impl Server {
         let info = self.cluster_info(advertised, ca_pem);
         let service = self.kubernetes_service(advertised);
         let authentication = self.authentication(ca_pem);
-        let rest = async { tokio::try_join!(self.system_priorities(), service, info, self.flows()) };
+        let services = self.api_services();
+        let rest =
+            async { tokio::try_join!(self.system_priorities(), service, info, self.flows(), services) };
         tokio::try_join!(roles, bindings, authentication, rest).map(drop)
     }
 
-    /// The CA of clients, for add-ons that serve an API of their own.
+    /// Who serves which of our own groups: we do.
+    async fn api_services(&self) -> Result<(), Status> {
+        let row = self.row("apiregistration.k8s.io", "v1", "apiservices")?;
+        let objects = local::builtin(&self.table.all());
+        try_join_all(objects.into_iter().map(|object| self.ensure(&row, "", object))).await.map(drop)
+    }
+
+    /// The CA of clients, and that of servers which vouch for users, for add-ons that serve an API of their own.
     async fn authentication(&self, ca_pem: &str) -> Result<(), Status> {
         const NAMESPACE: &str = "kube-system";
         let maps = self.row("", "v1", "configmaps")?;
         let role = self.row(RBAC, "v1", "roles")?;
         let binding = self.row(RBAC, "v1", "rolebindings")?;
         let name = system_roles::AUTHENTICATION;
-        let map = json!({"metadata": {"name": name}, "data": {"client-ca-file": ca_pem}});
-        let map = self.put(&maps, NAMESPACE, map);
+        let map = json!({"metadata": {"name": name}, "data": {
+            "client-ca-file": ca_pem, "requestheader-client-ca-file": self.aggregation.ca_pem(),
+            "requestheader-allowed-names": json!([front_proxy::NAME]).to_string(),
+            "requestheader-username-headers": json!([front_proxy::USER]).to_string(),
+            "requestheader-group-headers": json!([front_proxy::GROUP]).to_string(),
+            "requestheader-extra-headers-prefix": json!([front_proxy::EXTRA]).to_string(),
+        }});
+        let map = self.amend(&maps, NAMESPACE, map, |found, wanted| {
+            // Another server of the same store may have an authority of its own.
+            let others = ["client-ca-file", "requestheader-client-ca-file"]
+                .map(|key| (key, found["data"][key].as_str().unwrap_or_default().to_owned()));
+            found["data"] = wanted["data"].clone();
+            for (key, others) in others {
+                let own = wanted["data"][key].as_str().unwrap_or_default();
+                let all = if others.contains(own.trim()) { others } else { format!("{others}{own}") };
+                found["data"][key] = all.into();
+            }
+        });
         let role = self.keep(&role, NAMESPACE, system_roles::authentication_reader());
         let binding = self.keep(&binding, NAMESPACE, system_roles::authentication_readers());
         tokio::try_join!(map, role, binding).map(drop)

@@ -6,7 +6,7 @@ use super::health;
 use super::negotiate::{Accept, Encoding};
 use super::query::Query;
 use crate::authn::service_account::ISSUER;
-use crate::discovery;
+use crate::discovery::{self, Served};
 use http::{Method, header};
 use knarr_api::Status;
 use serde::Serialize;
@@ -46,8 +46,10 @@ pub(crate) async fn answer(
         ["api", version] => {
             answer::document(said, &found(discovery::resource_list(&server.table, "", version))?)?
         }
-        ["apis", group, ..] if !server.table.has_group(group) => missing(),
-        ["apis", group] => answer::document(said, &found(discovery::group(&server.table, group))?)?,
+        ["apis", group, ..] if !server.table.has_group(group) && !server.aggregation.has_group(group) => {
+            missing()
+        }
+        ["apis", group] => answer::document(said, &found(discovery::group(&served(server), group))?)?,
         ["apis", group, version] => {
             answer::document(said, &found(discovery::resource_list(&server.table, group, version))?)?
         }
@@ -55,6 +57,11 @@ pub(crate) async fn answer(
         [] => answer::spread(&json!({"paths": root_paths(server)}))?,
         _ => missing(),
     })
+}
+
+/// Everything that discovery tells of.
+fn served(server: &Server) -> Served<'_> {
+    Served { table: &server.table, foreign: server.aggregation.catalog() }
 }
 
 /// What is no path of ours.
@@ -128,7 +135,7 @@ fn root_paths(server: &Server) -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
-    let group_versions = discovery::api_versions(&server.table).into_iter();
+    let group_versions = discovery::api_versions(&served(server)).into_iter();
     paths.extend(
         group_versions
             .map(|name| if name.contains('/') { format!("/apis/{name}") } else { format!("/api/{name}") }),
@@ -150,7 +157,7 @@ fn groups(server: &Server, core: bool, accept: &Accept) -> Result<Answer, Status
         };
         for (version, content_type) in [("v2", AGGREGATED_V2), ("v2beta1", AGGREGATED_V2_BETA)] {
             if wants(version) {
-                let document = discovery::aggregated(&server.table, version, core);
+                let document = discovery::aggregated(&served(server), version, core);
                 let document = serde_json::to_vec(&document).map_err(Status::internal)?;
                 let mut answer = answer::with_type(200, content_type, answer::full(document));
                 answer.headers_mut().insert(header::VARY, header::HeaderValue::from_static("Accept"));
@@ -162,16 +169,16 @@ fn groups(server: &Server, core: bool, accept: &Accept) -> Result<Answer, Status
         }
     }
     if core {
-        answer::document(accept.encoding(), &discovery::legacy_api(&server.table))
+        answer::document(accept.encoding(), &discovery::legacy_api(&served(server)))
     } else {
-        answer::document(accept.encoding(), &discovery::group_list(&server.table))
+        answer::document(accept.encoding(), &discovery::group_list(&served(server)))
     }
 }
 
 /// The index, or the document of one group version. Making a document takes a while: not on a worker thread.
 async fn openapi_v2(server: &Arc<Server>, protobuf: bool) -> Result<Answer, Status> {
-    let server = server.clone();
-    let make = move || server.openapi.v2_document(&server.table, protobuf);
+    let (server, foreign) = (server.clone(), server.aggregation.documents(server).await);
+    let make = move || server.openapi.v2_document(&server.table, &foreign, protobuf);
     let made =
         tokio::task::spawn_blocking(make).await.map_err(Status::internal)?.map_err(Status::internal)?;
     let kind = if protobuf {
@@ -185,7 +192,15 @@ async fn openapi_v2(server: &Arc<Server>, protobuf: bool) -> Result<Answer, Stat
 async fn openapi(server: &Arc<Server>, rest: &[&str], accept: &Accept) -> Result<Answer, Status> {
     match rest {
         ["v2"] => openapi_v2(server, accept.header.contains("openapi.spec.v2@v1.0+protobuf")).await,
-        ["v3"] => Ok(answer::value(200, Encoding::Json, &server.openapi.v3_index(&server.table))),
+        ["v3"] => {
+            let mut index = server.openapi.v3_index(&server.table);
+            server.aggregation.add_documents(&mut index);
+            Ok(answer::value(200, Encoding::Json, &index))
+        }
+        ["v3", path @ ..] if let Some(remote) = server.aggregation.serving(&path.join("/")) => {
+            let document = remote.document(server).await;
+            document.map(|bytes| answer::json_bytes(200, bytes)).map_err(Status::unavailable)
+        }
         ["v3", path @ ..] => {
             let (server, path) = (server.clone(), path.join("/"));
             let make = move || server.openapi.v3_document(&server.table, &path);

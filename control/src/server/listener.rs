@@ -3,7 +3,7 @@
 
 use super::answer::Answer;
 use super::audit::Peer;
-use super::{Server, TransportUser, stopped};
+use super::{FrontProxy, Server, TransportUser, stopped};
 use crate::authn::User;
 use http::{HeaderValue, Request, Version, header};
 use hyper::body::{Body, Incoming};
@@ -76,12 +76,16 @@ async fn connection(
         Ok(Err(error)) => return tracing::debug!("TLS handshake: {error}"),
         Err(_) => return tracing::debug!("TLS handshake: timeout"),
     };
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let user = certificate.and_then(|certificate| User::from_certificate(certificate));
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let vouches = server.aggregation.vouches(chain);
+    let user = chain.first().filter(|_| vouches.is_none()).and_then(|one| User::from_certificate(one));
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         if let Some(user) = &user {
             request.extensions_mut().insert(TransportUser(user.clone()));
+        }
+        if let Some(vouches) = vouches {
+            request.extensions_mut().insert(FrontProxy(vouches));
         }
         let (server, version) = (server.clone(), request.version());
         async move { Ok::<_, Infallible>(delimited(version, server.handle(request).await)) }

@@ -66,9 +66,6 @@ impl ResourcePath {
                 self.rest = (!more.is_empty()).then(|| more.join("/"));
             }
         }
-        if self.rest.is_some() && self.subresource() != "proxy" {
-            return Err(Status::no_such_resource());
-        }
         Ok(())
     }
 

@@ -84,6 +84,8 @@ fn server_on(
         audit: audit.map(|options| Arc::new(Audit::open(options).unwrap())),
         store,
         table: Table::builtin(),
+        aggregation: Aggregation::new(&Pki::open_front_proxy(tempfile::tempdir().unwrap().path()).unwrap())
+            .unwrap(),
         openapi: crate::openapi::Documents::default(),
         tokens: Tokens::new(crate::authn::service_account::Issuer::open(pki).unwrap()),
         addresses: ServiceAddresses::new("10.96.0.0/16").unwrap(),

@@ -8,10 +8,12 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -53,14 +55,9 @@ fn certified_key(identity: &Identity) -> anyhow::Result<CertifiedKey> {
     Ok(CertifiedKey::from_der(chain, key, &provider())?)
 }
 
-/// The server's side: HTTP/2 and 1.1; a client certificate is verified against the CA if one is shown.
+/// The server's side: HTTP/2 and 1.1; a client certificate is verified against the CAs if one is shown.
 pub(crate) fn server(ca_pem: &str, certificate: Arc<ServerCertificate>) -> anyhow::Result<ServerConfig> {
-    let mut roots = RootCertStore::empty();
-    for root in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-        roots.add(root?)?;
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-    let verifier = verifier.allow_unauthenticated().build()?;
+    let verifier = client_verifier(ca_pem)?;
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(certificate);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -85,6 +82,33 @@ fn unverified() -> anyhow::Result<ConfigBuilder<ClientConfig, WantsClientCert>> 
 
 /// The way to a webhook: its certificate is verified by the CAs of `bundle` (PEM), or by those of the system.
 pub(crate) fn client(bundle: Option<&[u8]>) -> anyhow::Result<ClientConfig> {
+    Ok(verified(bundle)?.with_no_client_auth())
+}
+
+/// The way to another API server, which is shown who we are; verified like a webhook, or not at all.
+pub(crate) fn front_proxy(
+    identity: &Identity,
+    bundle: Option<&[u8]>,
+    verifies: bool,
+) -> anyhow::Result<ClientConfig> {
+    let (chain, key) = parts(identity)?;
+    let builder = if verifies { verified(bundle)? } else { unverified()? };
+    let mut config = builder.with_client_auth_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Verifies certificates of clients by the authority of `ca_pem`.
+pub(crate) fn client_verifier(ca_pem: &str) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
+        roots.add(root?)?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    Ok(builder.allow_unauthenticated().build()?)
+}
+
+fn verified(bundle: Option<&[u8]>) -> anyhow::Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
     let mut roots = RootCertStore::empty();
     match bundle {
         Some(pem) => {
@@ -98,7 +122,21 @@ pub(crate) fn client(bundle: Option<&[u8]>) -> anyhow::Result<ClientConfig> {
         }
     }
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    Ok(builder.with_root_certificates(roots))
+}
+
+/// Why a handshake failed, in the words that people know from programs in Go.
+pub(crate) fn told(error: &std::io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "tls: failed to verify certificate: x509: certificate signed by unknown authority".to_owned()
+        }
+        Some(rustls::Error::InvalidCertificate(CertificateError::Expired)) => {
+            "tls: failed to verify certificate: x509: certificate has expired or is not yet valid".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Accepts whatever certificate the other side shows, but not a forged handshake.

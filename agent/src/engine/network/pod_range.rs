@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A range of IPv6 addresses. The host bits are zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cidr6 {
     network: Ipv6Addr,
     prefix: u8,
@@ -28,6 +28,16 @@ impl Cidr6 {
         let host_bits = u128::MAX.checked_shr(prefix.into()).unwrap_or(0);
         ensure!(u128::from(network) & host_bits == 0, "invalid CIDR address: {text}: host bits are set");
         Ok(Self { network, prefix })
+    }
+
+    /// The address with all host bits zero.
+    pub(crate) fn network(self) -> Ipv6Addr {
+        self.network
+    }
+
+    /// Number of bits that all addresses share.
+    pub(crate) fn prefix(self) -> u8 {
+        self.prefix
     }
 
     /// Whether the address belongs to this range.

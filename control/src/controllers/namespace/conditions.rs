@@ -21,10 +21,23 @@ pub(super) struct Outcome {
     pub(super) finalizers: BTreeMap<String, usize>,
 }
 
+/// That nobody knows what there is of these group versions.
+pub(super) fn silent(versions: &[String]) -> Option<String> {
+    let stale = |version: &String| format!("{version}: stale GroupVersion discovery: {version}");
+    let all: Vec<String> = versions.iter().map(stale).collect();
+    let why = format!("unable to retrieve the complete list of server APIs: {}", all.join(", "));
+    (!all.is_empty()).then_some(why)
+}
+
 impl Outcome {
     /// Whether the namespace is empty, as far as can be known.
     pub(super) fn is_empty(&self) -> bool {
-        self.unknown.is_none() && self.failures.is_empty() && self.remaining.is_empty()
+        self.unknown.is_none() && !self.has_content()
+    }
+
+    /// Whether something is known to be there, or may be.
+    pub(super) fn has_content(&self) -> bool {
+        !(self.failures.is_empty() && self.remaining.is_empty())
     }
 
     /// One more object is still there.

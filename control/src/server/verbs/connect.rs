@@ -4,19 +4,16 @@
 
 use super::super::change::At;
 use super::super::query::percent_encode;
-use super::super::{Body, Call, Server, answer, stored, websocket};
+use super::super::{Call, Server, answer, forward, stored, websocket};
 use crate::server::Answer;
 use crate::server::kubelet::connect_plainly;
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http::{HeaderName, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use knarr_api::Status;
 use links::Links;
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 mod admission;
 mod html;
@@ -86,21 +83,22 @@ async fn reach(
     upgrade: Option<OnUpgrade>,
 ) -> Result<Answer, Status> {
     let request = outgoing(call, backend)?;
-    let links = (call.path.subresource() == "proxy").then(|| links(call, backend));
-    match backend.link {
+    let answer = match backend.link {
         Link::Plain => {
             let stream = connect_plainly(backend.address, backend.port).await?;
-            forward(stream, request, links, upgrade).await
+            forward(stream, request, upgrade).await
         }
         Link::Tls => {
             let stream = server.kubelets.connect_service(backend.address, backend.port).await?;
-            forward(stream, request, links, upgrade).await
+            forward(stream, request, upgrade).await
         }
         Link::Agent => {
             let stream = server.kubelets.connect(backend.address, backend.port).await?;
-            forward(stream, request, links, upgrade).await
+            forward(stream, request, upgrade).await
         }
-    }
+    }?;
+    let is_page = call.path.subresource() == "proxy" && answer.status() != StatusCode::SWITCHING_PROTOCOLS;
+    Ok(if is_page { page::through_proxy(answer, links(call, backend)) } else { answer })
 }
 
 /// Relative links of the target's first page are right only below `.../proxy/`.
@@ -260,63 +258,4 @@ fn outgoing(call: &Call, backend: &Backend) -> Result<Request<Full<bytes::Bytes>
     let host = backend.host().parse().map_err(Status::internal)?;
     request.headers_mut().insert(header::HOST, host);
     Ok(request)
-}
-
-/// Sends the request and passes the answer back; after 101 both directions are bytes until either side ends.
-async fn forward<S>(
-    stream: S,
-    request: Request<Full<bytes::Bytes>>,
-    links: Option<Links>,
-    upgrade: Option<OnUpgrade>,
-) -> Result<Answer, Status>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let failed = |error: hyper::Error| Status::internal(format!("error dialing backend: {error}"));
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!("connection to a node: {error}");
-        }
-    });
-    let mut response = sender.send_request(request).await.map_err(failed)?;
-    if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (response.status(), upgrade) {
-        let backend = hyper::upgrade::on(&mut response);
-        tokio::spawn(splice(backend, upgrade));
-        let mut answer = Response::new(answer::full(bytes::Bytes::new()));
-        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        *answer.headers_mut() = response.headers().clone();
-        return Ok(answer);
-    }
-    Ok(passed(response, links))
-}
-
-fn passed(response: Response<Incoming>, links: Option<Links>) -> Answer {
-    let (parts, body) = response.into_parts();
-    let body: Body = body.map_err(Into::into).boxed_unsync();
-    let mut answer = Response::new(body);
-    *answer.status_mut() = parts.status;
-    *answer.headers_mut() = end_to_end(&parts.headers);
-    match links {
-        Some(links) => page::through_proxy(answer, links),
-        None => answer,
-    }
-}
-
-fn end_to_end(headers: &HeaderMap) -> HeaderMap {
-    let hop = [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE];
-    let kept = headers.iter().filter(|(name, _)| !hop.contains(name));
-    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-async fn splice(backend: OnUpgrade, client: OnUpgrade) {
-    let (backend, client) = match tokio::try_join!(backend, client) {
-        Ok(both) => both,
-        Err(error) => return tracing::debug!("upgrade: {error}"),
-    };
-    let (mut backend, mut client) = (TokioIo::new(backend), TokioIo::new(client));
-    if let Err(error) = tokio::io::copy_bidirectional(&mut backend, &mut client).await {
-        tracing::debug!("upgraded connection: {error}");
-    }
 }
