@@ -97,6 +97,17 @@ impl std::fmt::Debug for ControlPlane {
     }
 }
 
+/// Who does what within, by the names that Kubernetes gives its components.
+fn clients(server: &Arc<Server>) -> Clients {
+    let own = |agent| client::in_process(server.clone(), User::server(), agent);
+    Clients {
+        scheduler: own("kube-scheduler"),
+        direct: Direct::new(server.clone(), "kube-scheduler"),
+        controllers: own("kube-controller-manager"),
+        copies: client::for_copies(server.clone(), User::server(), "kube-controller-manager"),
+    }
+}
+
 impl ControlPlane {
     /// Opens the store, serves HTTPS, starts scheduler and controllers. Returns when the server is ready.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
@@ -149,7 +160,6 @@ impl ControlPlane {
         let url = format!("https://{}", SocketAddr::new(reachable(address.ip()), address.port()));
         pki::write_private(&kubeconfig, &admin_kubeconfig(&url, pki.ca_pem(), &admin))?;
         let client = client::in_process(server.clone(), User::server(), "knarr");
-        let own = |agent| client::in_process(server.clone(), User::server(), agent);
         extensions::load(&server, &client).await.context("load custom resource definitions")?;
         let trusted = [pki.ca_pem(), server.aggregation.ca_pem()].concat();
         let config = Arc::new(tls::server(&trusted, certificate.clone())?);
@@ -161,12 +171,6 @@ impl ControlPlane {
         let certificates = certificates::run(server.clone(), client.clone(), pki.clone(), stop.subscribe());
         tasks.spawn(certificates);
         tasks.spawn(addresses::renew(pki.clone(), names, certificate, stop.subscribe()));
-        let clients = Clients {
-            scheduler: own("kube-scheduler"),
-            direct: Direct::new(server.clone(), "kube-scheduler"),
-            controllers: own("kube-controller-manager"),
-            copies: client::for_copies(server.clone(), User::server(), "kube-controller-manager"),
-        };
         let controllers = ControllerOptions {
             cluster_cidr: options.cluster_cidr,
             service_cidr: options.service_cidr,
@@ -179,7 +183,7 @@ impl ControlPlane {
         };
         tasks.spawn(aggregation::run(server.clone(), client.clone(), stop.subscribe()));
         tasks.spawn(extensions::run(server.clone(), client.clone(), stop.subscribe()));
-        tasks.spawn(controllers::run_all(clients, controllers, stop.subscribe()));
+        tasks.spawn(controllers::run_all(clients(&server), controllers, stop.subscribe()));
         Ok(Self { server, client, kubeconfig, ca_pem, address, stop, tasks })
     }
 
