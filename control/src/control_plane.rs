@@ -149,7 +149,6 @@ impl ControlPlane {
         let url = format!("https://{}", SocketAddr::new(reachable(address.ip()), address.port()));
         pki::write_private(&kubeconfig, &admin_kubeconfig(&url, pki.ca_pem(), &admin))?;
         let client = client::in_process(server.clone(), User::server(), "knarr");
-        let own = |agent| client::in_process(server.clone(), User::server(), agent);
         extensions::load(&server, &client).await.context("load custom resource definitions")?;
         let trusted = [pki.ca_pem(), server.aggregation.ca_pem()].concat();
         let config = Arc::new(tls::server(&trusted, certificate.clone())?);
@@ -161,12 +160,7 @@ impl ControlPlane {
         let certificates = certificates::run(server.clone(), client.clone(), pki.clone(), stop.subscribe());
         tasks.spawn(certificates);
         tasks.spawn(addresses::renew(pki.clone(), names, certificate, stop.subscribe()));
-        let clients = Clients {
-            scheduler: own("kube-scheduler"),
-            direct: Direct::new(server.clone(), "kube-scheduler"),
-            controllers: own("kube-controller-manager"),
-            copies: client::for_copies(server.clone(), User::server(), "kube-controller-manager"),
-        };
+        let clients = clients(&server);
         let controllers = ControllerOptions {
             cluster_cidr: options.cluster_cidr,
             service_cidr: options.service_cidr,
@@ -218,6 +212,17 @@ impl ControlPlane {
         let store = self.server.store.clone();
         tokio::task::spawn_blocking(move || store.close()).await?;
         Ok(())
+    }
+}
+
+/// The clients of scheduler and controllers.
+fn clients(server: &Arc<Server>) -> Clients {
+    let own = |agent| client::in_process(server.clone(), User::server(), agent);
+    Clients {
+        scheduler: own("kube-scheduler"),
+        direct: Direct::new(server.clone(), "kube-scheduler"),
+        controllers: own("kube-controller-manager"),
+        copies: client::for_copies(server.clone(), User::server(), "kube-controller-manager"),
     }
 }
 
