@@ -67,6 +67,8 @@ pub(crate) struct Write<'a> {
     /// The state before; `None` for a new object.
     pub(crate) old: Option<&'a Value>,
     pub(crate) dry_run: bool,
+    /// How the client wanted it done: `CreateOptions` and their like, without the kind.
+    pub(crate) options: Option<&'a Value>,
 }
 
 impl<'a> Write<'a> {

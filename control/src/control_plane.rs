@@ -97,17 +97,6 @@ impl std::fmt::Debug for ControlPlane {
     }
 }
 
-/// Who does what within, by the names that Kubernetes gives its components.
-fn clients(server: &Arc<Server>) -> Clients {
-    let own = |agent| client::in_process(server.clone(), User::server(), agent);
-    Clients {
-        scheduler: own("kube-scheduler"),
-        direct: Direct::new(server.clone(), "kube-scheduler"),
-        controllers: own("kube-controller-manager"),
-        copies: client::for_copies(server.clone(), User::server(), "kube-controller-manager"),
-    }
-}
-
 impl ControlPlane {
     /// Opens the store, serves HTTPS, starts scheduler and controllers. Returns when the server is ready.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
@@ -222,6 +211,17 @@ impl ControlPlane {
         let store = self.server.store.clone();
         tokio::task::spawn_blocking(move || store.close()).await?;
         Ok(())
+    }
+}
+
+/// The clients of scheduler and controllers.
+fn clients(server: &Arc<Server>) -> Clients {
+    let own = |agent| client::in_process(server.clone(), User::server(), agent);
+    Clients {
+        scheduler: own("kube-scheduler"),
+        direct: Direct::new(server.clone(), "kube-scheduler"),
+        controllers: own("kube-controller-manager"),
+        copies: client::for_copies(server.clone(), User::server(), "kube-controller-manager"),
     }
 }
 

@@ -3,6 +3,8 @@
 //! Numbers that are whole become CEL integers, as in a schema that says `integer`. A missing field is an error of the
 //! expression, which authors avoid with `has()`. Expressions that make objects (`Object{...}`) are in [`patches`].
 
+pub(crate) mod cost;
+pub(crate) mod estimate;
 mod known;
 mod library;
 pub(crate) mod patches;
@@ -13,7 +15,7 @@ pub(crate) use library::authorizer::{Authorizer, Judge, Objects};
 
 use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString};
 use cel::common::value::Val;
-use cel::{Context, Env, ExecutionError, Program, Value as Cel};
+use cel::{Context, Env, ExecutionError, IdedExpr, Program, Value as Cel};
 use known::Language;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -27,7 +29,7 @@ static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(environment()
 /// What every expression knows.
 fn environment() -> Env {
     let mut env = Env::stdlib().with_optional_support(true);
-    if let Err(error) = library::extend(&mut env) {
+    if let Err(error) = library::extend(&mut env).and_then(|()| cost::extend(&mut env)) {
         tracing::error!("CEL extensions: {error}");
     }
     env
@@ -37,6 +39,8 @@ fn environment() -> Env {
 #[derive(Clone)]
 pub(crate) struct Expression {
     program: Arc<Program>,
+    /// The same with calls that count what it costs.
+    priced: Arc<IdedExpr>,
     environment: Arc<Env>,
 }
 
@@ -83,7 +87,9 @@ impl Expression {
             return Err(format!("the expression is longer than {MAX_SOURCE} bytes"));
         }
         let program = environment.compile(source).map_err(|error| format!("compilation failed: {error}"))?;
-        Ok(Self { program: Arc::new(program), environment })
+        let mut priced = program.expression().clone();
+        cost::priced(&mut priced);
+        Ok(Self { program: Arc::new(program), priced: Arc::new(priced), environment })
     }
 
     fn evaluate(&self, variables: &Variables) -> Result<Box<dyn Val>, String> {
@@ -91,7 +97,11 @@ impl Expression {
         for (name, value) in &variables.values {
             context.add_variable_as_val(name.as_str(), value.clone());
         }
-        let value = Cel::resolve_val(self.program.expression(), &context);
+        cost::begin(&self.priced);
+        let value = Cel::resolve_val(&self.priced, &context);
+        if cost::is_exceeded() {
+            return Err(cost::EXCEEDED.to_owned());
+        }
         value.map(cel::common::value::CowVal::into_owned).map_err(|error| words_of(&error))
     }
 

@@ -125,6 +125,8 @@ pub(crate) struct Call {
     pub(crate) accept: Accept,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Of a write, as those who have a say in it are told.
+    pub(crate) options: serde_json::Value,
     /// Lists and watches leave out who owns which field.
     pub(crate) omits_owners: bool,
 }
@@ -202,6 +204,7 @@ impl Server {
             resource,
             user,
             method: parts.method,
+            options: verbs::sent(&query, &verb),
             query,
             accept: accept.clone(),
             headers: parts.headers,

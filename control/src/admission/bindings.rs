@@ -173,7 +173,11 @@ pub(super) fn request(write: Write<'_>) -> Value {
         Operation::Delete => "DeleteOptions",
         Operation::Connect => return request,
     };
-    request["options"] = json!({"apiVersion": "meta.k8s.io/v1", "kind": options});
+    let mut told = json!({"apiVersion": "meta.k8s.io/v1", "kind": options});
+    for (name, value) in write.options.and_then(Value::as_object).into_iter().flatten() {
+        told[name.as_str()] = value.clone();
+    }
+    request["options"] = told;
     request
 }
 

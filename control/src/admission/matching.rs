@@ -137,6 +137,7 @@ mod tests {
             name: "p",
             old: None,
             dry_run: false,
+            options: None,
         };
         let rule = |resource: &str, scope: &str, operation: &str| json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": [operation], "resources": [resource], "scope": scope});
         for (resource, scope, operation, subresource, expected) in [

@@ -142,6 +142,7 @@ mod tests {
             name,
             old: None,
             dry_run: false,
+            options: None,
         };
         let fault = node_fault("a", write(&nodes, Operation::Update, "b"), &json!({}));
         assert_eq!(fault.unwrap(), r#"node "a" is not allowed to modify node "b""#);

@@ -39,7 +39,7 @@ pub(super) fn extend(env: &mut Env) -> Result<(), DeclarationError> {
 }
 
 /// The argument at a place, which the declaration says is there and of that type.
-fn argument<'a, 'v, T: FromVal<'a, 'v>>(
+pub(super) fn argument<'a, 'v, T: FromVal<'a, 'v>>(
     arguments: &'a [CowVal<'_, 'v>],
     at: usize,
 ) -> Result<&'a T, ExecutionError> {

@@ -92,7 +92,7 @@ fn computed(source: &str, text: &str) -> Option<Box<dyn Val>> {
 }
 
 /// The name of a property in expressions.
-fn escaped_name(name: &str) -> String {
+pub(super) fn escaped_name(name: &str) -> String {
     if RESERVED.contains(&name) {
         return format!("__{name}__");
     }

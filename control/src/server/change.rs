@@ -54,11 +54,13 @@ pub(crate) struct Manner {
     pub(crate) writer: Option<Writer>,
     /// Who asks: admission has a say. `None` for what the server does of itself.
     pub(crate) by: Option<User>,
+    /// How the client wanted it done, for those who have a say.
+    pub(crate) options: Value,
 }
 
 impl Manner {
     /// What the server does of itself.
-    pub(crate) const OWN: Self = Self { dry_run: false, writer: None, by: None };
+    pub(crate) const OWN: Self = Self { dry_run: false, writer: None, by: None, options: Value::Null };
 }
 
 /// The result of a write.
@@ -111,6 +113,7 @@ impl<'a> At<'a> {
             name,
             old,
             dry_run: false,
+            options: None,
         }
     }
 }
@@ -166,7 +169,8 @@ impl Server {
         let name = meta::name(&object).to_owned();
         let at = At { resource, namespace, name: &name };
         let write = manner.by.as_ref().map(|user| at.write(user, Operation::Create, Part::Main, None));
-        let write = write.map(|write| Write { dry_run: manner.dry_run, ..write });
+        let write =
+            write.map(|write| Write { dry_run: manner.dry_run, options: Some(&manner.options), ..write });
         if let Some(write) = write {
             self.mutate(write, &mut object).await?;
         }
@@ -233,7 +237,8 @@ impl Server {
             let operation = if part == Part::Deletion { Operation::Delete } else { Operation::Update };
             let by = manner.by.as_ref().filter(|_| part != Part::Internal);
             let write = by.map(|user| at.write(user, operation, part, Some(&old)));
-            let write = write.map(|write| Write { dry_run: manner.dry_run, ..write });
+            let write =
+                write.map(|write| Write { dry_run: manner.dry_run, options: Some(&manner.options), ..write });
             if let Some(write) = write {
                 self.mutate(write, &mut new).await?;
             }

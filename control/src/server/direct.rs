@@ -51,7 +51,7 @@ impl Direct {
             subresource: String::new(),
             time: object_meta::now(),
         };
-        let manner = Manner { dry_run: false, writer: Some(writer), by: Some(self.user.clone()) };
+        let manner = Manner { writer: Some(writer), by: Some(self.user.clone()), ..Manner::OWN };
         let told = self.server.insert(&resource, namespace, event, &manner).await.map(drop);
         self.server.telemetry.count_created(&resource, "", &told, began.elapsed());
         told

@@ -2,6 +2,7 @@
 //! than a part of their object.
 
 pub(super) use binding::bind;
+pub(super) use options::sent;
 
 use super::answer::Answer;
 use super::change::Manner;
@@ -172,6 +173,7 @@ fn write_of<'a>(call: &'a Call, operation: Operation, kind: Kind<'a>) -> Write<'
         name: call.path.name(),
         old: None,
         dry_run: dry_run(call),
+        options: Some(&call.options),
     }
 }
 
@@ -182,7 +184,8 @@ fn dry_run(call: &Call) -> bool {
 
 /// How a write is to be made, and in whose name.
 fn manner(call: &Call) -> Manner {
-    Manner { dry_run: dry_run(call), writer: Some(writer(call)), by: Some(call.user.clone()) }
+    let (writer, by, options) = (Some(writer(call)), Some(call.user.clone()), call.options.clone());
+    Manner { dry_run: dry_run(call), writer, by, options }
 }
 
 /// The writer of a request: `fieldManager`, or the first word of the user agent, where there is one.

@@ -24,12 +24,12 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{StreamExt as _, iter};
 
-pub const GROUP: &str = "ships.example.com";
+pub(crate) const GROUP: &str = "ships.example.com";
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// The server; it ends with this.
-pub struct Behind {
+pub(crate) struct Behind {
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -42,7 +42,7 @@ struct Fleet {
 
 impl Behind {
     /// Serves at `port` with a certificate, to those who show one that `clients` has signed (all of them PEM).
-    pub fn start(port: u16, certificate: &str, key: &str, clients: &str) -> Self {
+    pub(crate) fn start(port: u16, certificate: &str, key: &str, clients: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let acceptor = TlsAcceptor::from(Arc::new(config(certificate, key, clients)));

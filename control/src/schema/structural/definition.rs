@@ -4,11 +4,12 @@
 use super::correlation::{knows_elements, knows_fields};
 use super::rules::RULES;
 use super::validate;
-use crate::expressions::Expression;
 use crate::expressions::typing::{Kind, Scope};
+use crate::expressions::{Expression, estimate};
 use crate::registry::faults::Faults;
 use crate::registry::fields;
 use serde_json::{Value, json};
+use std::cell::Cell;
 
 const DEEPEST: usize = 128;
 const LIST_KEYS: &str = "x-kubernetes-list-map-keys";
@@ -16,13 +17,26 @@ const LIST_TYPE: &str = "x-kubernetes-list-type";
 
 /// Every fault of a schema that stands at `path`.
 pub(crate) fn faults(schema: &Value, path: &str, faults: &mut Faults) {
-    let root = Part { schema, path: path.to_owned(), level: Level::Root, unknowable: None, depth: 0 };
+    let total = Cell::new(0);
+    let root = Part {
+        schema,
+        path: path.to_owned(),
+        level: Level::Root,
+        unknowable: None,
+        most: Some(1),
+        total: &total,
+        depth: 0,
+    };
     let kind = fields::text(schema, "/type");
     if !matches!(kind, "" | "object") {
         faults.invalid(format!("{path}.type"), &json!(kind), "must be object at the root");
     }
     metadata(schema, path, faults);
     root.check(faults);
+    if total.get() > estimate::TOTAL {
+        let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
+        faults.forbidden(path, &estimate::excess(what, total.get(), estimate::TOTAL));
+    }
 }
 
 /// Metadata is known without a schema, which may narrow names alone.
@@ -53,10 +67,14 @@ struct Part<'a> {
     level: Level,
     /// The schema around it from which on nobody knows what a value was before.
     unknowable: Option<String>,
+    /// How many values of it an object may have, where the schemas around it say so.
+    most: Option<u64>,
+    /// What all rules may cost, so far.
+    total: &'a Cell<u64>,
     depth: usize,
 }
 
-impl Part<'_> {
+impl<'a> Part<'a> {
     fn check(&self, faults: &mut Faults) {
         if self.depth > DEEPEST {
             return;
@@ -83,14 +101,27 @@ impl Part<'_> {
         }
     }
 
-    fn inner<'b>(
-        &self,
-        schema: &'b Value,
-        path: String,
-        level: Level,
-        unknowable: Option<String>,
-    ) -> Part<'b> {
-        Part { schema, path, level, unknowable, depth: self.depth + 1 }
+    fn inner(&self, schema: &'a Value, path: String, level: Level, unknowable: Option<String>) -> Part<'a> {
+        let elements = match self.text("type") {
+            "array" => self.schema.get("maxItems").and_then(Value::as_u64),
+            "object" if self.schema.get("additionalProperties").is_some_and(Value::is_object) => {
+                self.schema.get("maxProperties").and_then(Value::as_u64)
+            }
+            _ => Some(1),
+        };
+        let most = self.most.zip(elements).map(|(most, elements)| most.saturating_mul(elements));
+        Part { schema, path, level, unknowable, most, total: self.total, depth: self.depth + 1 }
+    }
+
+    /// A rule that may cost too much, for all values of this part.
+    fn cost(&self, source: &str, at: &str, faults: &mut Faults) {
+        let Ok(expression) = Expression::compile(source) else { return };
+        let values = self.most.unwrap_or_else(|| estimate::most_values(self.schema));
+        let cost = expression.estimated_cost(self.schema).saturating_mul(values);
+        self.total.set(self.total.get().saturating_add(cost));
+        if cost > estimate::LIMIT {
+            faults.forbidden(at, &estimate::excess("estimated rule cost", cost, estimate::LIMIT));
+        }
     }
 
     fn text(&self, field: &str) -> &str {
@@ -217,7 +248,7 @@ impl Part<'_> {
         }
         match kind_of(source, scope) {
             Err(why) => faults.invalid(at.clone(), &json!(source), &why),
-            Ok(Kind::Any | Kind::Bool) => {}
+            Ok(Kind::Any | Kind::Bool) => self.cost(source, &at, faults),
             Ok(_) => faults.invalid(at.clone(), &json!(source), "cel expression must evaluate to a bool"),
         }
         match kind_of(computed, scope) {

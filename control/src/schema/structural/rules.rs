@@ -3,18 +3,29 @@
 //! and that is about nothing the change touches, stays so.
 
 use super::correlation::{counterpart, knows_fields};
-use crate::expressions::{Expression, Variables};
+use crate::expressions::{Expression, Variables, cost};
 use crate::registry::{Cause, fields};
 use serde_json::Value;
 
 pub(super) const RULES: &str = "/x-kubernetes-validations";
 const DEEPEST: usize = 128;
+/// What all rules of one object may cost.
+const BUDGET: Option<u64> = Some(10_000_000);
+
+/// Said where a rule costs too much.
+const NOTHING_MORE: &str = "no further validation rules will be run";
 
 /// Every rule that the object breaks.
 pub(crate) fn check(schema: &Value, new: &Value, old: Option<&Value>) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    walk(schema, Place { new, old, unchanged: false, path: String::new() }, &mut causes, 0);
-    causes
+    let mut found = Found { causes: Vec::new(), left: BUDGET };
+    walk(schema, Place { new, old, unchanged: false, path: String::new() }, &mut found, 0);
+    found.causes
+}
+
+/// What was found so far, and what the rules of the object may still cost: nothing once that is gone.
+struct Found {
+    causes: Vec<Cause>,
+    left: Option<u64>,
 }
 
 /// Whether there is a rule anywhere in a schema.
@@ -40,15 +51,15 @@ impl Place<'_> {
     }
 }
 
-fn walk(schema: &Value, place: Place<'_>, causes: &mut Vec<Cause>, depth: usize) {
+fn walk(schema: &Value, place: Place<'_>, found: &mut Found, depth: usize) {
     let Place { new, old, ref path, .. } = place;
-    if depth > DEEPEST || new.is_null() {
+    if depth > DEEPEST || new.is_null() || found.left.is_none() {
         return;
     }
     let unchanged = place.is_as_it_was();
     let rules = fields::list(schema, RULES);
     if !rules.is_empty() {
-        check_rules(rules, schema, &place, causes);
+        check_rules(rules, schema, &place, found);
     }
     match new {
         Value::Object(map) => {
@@ -61,7 +72,7 @@ fn walk(schema: &Value, place: Place<'_>, causes: &mut Vec<Cause>, depth: usize)
                 };
                 if let Some(inner) = inner {
                     let old = old.and_then(|old| old.get(name));
-                    walk(inner, Place { new: value, old, unchanged, path }, causes, depth + 1);
+                    walk(inner, Place { new: value, old, unchanged, path }, found, depth + 1);
                 }
             }
         }
@@ -69,7 +80,7 @@ fn walk(schema: &Value, place: Place<'_>, causes: &mut Vec<Cause>, depth: usize)
             let Some(inner) = schema.get("items") else { return };
             for (index, item) in items.iter().enumerate() {
                 let (old, path) = (counterpart(schema, item, old), format!("{path}[{index}]"));
-                walk(inner, Place { new: item, old, unchanged, path }, causes, depth + 1);
+                walk(inner, Place { new: item, old, unchanged, path }, found, depth + 1);
             }
         }
         _ => {}
@@ -80,37 +91,53 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-fn check_rules(rules: &[Value], schema: &Value, place: &Place<'_>, causes: &mut Vec<Cause>) {
+fn check_rules(rules: &[Value], schema: &Value, place: &Place<'_>, found: &mut Found) {
     let known = Variables::default().with_shaped("self", Some(place.new), schema);
     let variables = known.clone().with_shaped("oldSelf", place.old, schema);
     for rule in rules {
-        let found = if fields::flag(rule, "/optionalOldSelf") {
+        let (cause, cost) = if fields::flag(rule, "/optionalOldSelf") {
             check_rule(rule, schema, place, &known.clone().with_optional("oldSelf", place.old, schema))
         } else {
             check_rule(rule, schema, place, &variables)
         };
-        causes.extend(found);
+        found.left = found.left.and_then(|left| left.checked_sub(cost));
+        if found.left.is_none() {
+            let why = "validation failed due to running out of cost budget, no further validation rules will be run";
+            return found.causes.push(self::cause("", &place.path, schema, why));
+        }
+        let ended = cause.as_ref().is_some_and(|cause| cause.message.contains(NOTHING_MORE));
+        found.causes.extend(cause);
+        if ended {
+            found.left = None;
+            return;
+        }
     }
 }
 
-fn check_rule(rule: &Value, schema: &Value, place: &Place<'_>, variables: &Variables) -> Option<Cause> {
+fn check_rule(
+    rule: &Value,
+    schema: &Value,
+    place: &Place<'_>,
+    variables: &Variables,
+) -> (Option<Cause>, u64) {
     let source = fields::text(rule, "/rule");
     let compares = source.contains("oldSelf");
     let optional = fields::flag(rule, "/optionalOldSelf");
     if source.is_empty() || (compares && place.old.is_none() && !optional) {
-        return None;
+        return (None, 0);
     }
     let held = Expression::compile(source).map_err(|why| format!("rule compile error: {why}"));
     let held =
         held.and_then(|expression| expression.holds(variables).map_err(|why| not_evaluated(&why, rule)));
+    let spent = cost::spent();
     let detail = match held {
-        Ok(true) => return None,
-        Ok(false) if !compares && place.is_as_it_was() => return None,
+        Ok(true) => return (None, spent),
+        Ok(false) if !compares && place.is_as_it_was() => return (None, spent),
         Ok(false) => message(rule, variables).unwrap_or_else(|| format!("failed rule: {}", source.trim())),
-        Err(detail) => return Some(cause("", &place.path, schema, &detail)),
+        Err(detail) => return (Some(cause("", &place.path, schema, &detail)), spent),
     };
     let path = format!("{}{}", place.path, fields::text(rule, "/fieldPath"));
-    Some(cause(fields::text(rule, "/reason"), path.trim_start_matches('.'), schema, &detail))
+    (Some(cause(fields::text(rule, "/reason"), path.trim_start_matches('.'), schema, &detail)), spent)
 }
 
 /// Why a rule has no answer, and which one.
@@ -123,6 +150,9 @@ fn not_evaluated(why: &str, rule: &Value) -> String {
         return format!(
             "'{why}': call arguments did not match a supported operator, function or macro signature for rule: {told}"
         );
+    }
+    if why.starts_with("operation cancelled") {
+        return format!("'{why}': {NOTHING_MORE} due to call cost exceeds limit for rule: {told}");
     }
     format!("{why} evaluating rule: {told}")
 }
@@ -201,6 +231,34 @@ mod tests {
         assert!(faults_of(rules.clone(), json!({"min": 1}), None).is_empty());
         assert_eq!(faults_of(rules.clone(), json!({"min": 2}), None).len(), 1);
         assert!(faults_of(rules, json!({"min": 2}), Some(json!({}))).is_empty());
+    }
+
+    #[test]
+    fn rules_that_cost_too_much_end_the_search() {
+        let numbers = |rules: Value| {
+            json!({"type": "object", "properties": {"list": {"type": "array", "items": {"type": "integer"},
+            "x-kubernetes-validations": rules}}})
+        };
+        let faults = |rules: Value, size: usize| -> Vec<String> {
+            let list: Vec<usize> = (0..size).collect();
+            let causes = check(&numbers(rules), &json!({"list": list}), None);
+            causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+        };
+        let costly = json!({"rule": "self.all(x, self.all(y, x + y >= 0))"});
+        let broken = json!({"rule": "false"});
+        assert_eq!(
+            faults(json!([costly, broken]), 725),
+            [
+                r#"list: Invalid value: "array": 'operation cancelled: actual cost limit exceeded': no further validation rules will be run due to call cost exceeds limit for rule: self.all(x, self.all(y, x + y >= 0))"#
+            ]
+        );
+        let many: Vec<Value> = (0..30).map(|_| costly.clone()).collect();
+        assert_eq!(
+            faults(many.into(), 300),
+            [
+                r#"list: Invalid value: "array": validation failed due to running out of cost budget, no further validation rules will be run"#
+            ]
+        );
     }
 
     #[test]

@@ -61,6 +61,26 @@ fn policies_deny_and_warn_in_the_words_of_kubernetes() {
 }
 
 #[test]
+fn policies_see_how_a_client_wants_it_done() {
+    let lab = lab();
+    let wanted = "!has(request.options.fieldManager) || request.options.fieldManager != 'robot'";
+    let orphans = "!has(request.options.propagationPolicy) || request.options.propagationPolicy != 'Orphan'";
+    let validations = json!([{"expression": wanted, "message": "no robots"}, {"expression": orphans, "message": "no orphans"}]);
+    let spec = json!({"matchConstraints": {"resourceRules": rules("configmaps", &["*"])}, "validations": validations});
+    policy(&lab, "manners", spec, &["Deny"]);
+    let refused = lab.post(&format!("{CONFIG_MAPS}?fieldManager=robot"), &map("m", "x")).refusal();
+    assert!(refused.1.ends_with("denied request: no robots"), "{refused:?}");
+    assert_eq!(lab.post(&format!("{CONFIG_MAPS}?fieldManager=amy"), &map("m", "x")).code, 201);
+    let one = format!("{CONFIG_MAPS}/m");
+    let refused =
+        lab.patch(&format!("{one}?fieldManager=robot"), "merge", &json!({"data": {"a": "y"}})).refusal();
+    assert!(refused.1.ends_with("denied request: no robots"), "{refused:?}");
+    let refused = lab.delete(&one, &json!({"propagationPolicy": "Orphan"})).refusal();
+    assert!(refused.1.ends_with("denied request: no orphans"), "{refused:?}");
+    assert_eq!(lab.delete(&one, &json!({"propagationPolicy": "Background"})).code, 200);
+}
+
+#[test]
 fn policies_take_parameters() {
     let lab = lab();
     let spec = json!({

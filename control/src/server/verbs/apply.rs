@@ -17,7 +17,7 @@ const MAX_ATTEMPTS: usize = 8;
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
     let writer = super::writer(call);
     let (config, warnings) = configuration(call)?;
-    let manner = Manner { dry_run: super::dry_run(call), writer: None, by: Some(call.user.clone()) };
+    let manner = Manner { writer: None, ..super::manner(call) };
     let mut last = Status::internal("apply was not tried");
     for _ in 0..MAX_ATTEMPTS {
         match attempt(server, call, &config, &writer, &manner).await {

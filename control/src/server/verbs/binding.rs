@@ -96,6 +96,7 @@ async fn bind_as_admitted(
         name,
         old: None,
         dry_run: false,
+        options: None,
     };
     server.admit_sent(write, &mut binding).await?;
     let node = binding.pointer("/target/name").and_then(Value::as_str).unwrap_or(node);

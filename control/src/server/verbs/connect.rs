@@ -44,8 +44,8 @@ enum Link {
     Agent,
 }
 
-pub(super) async fn run(server: &Server, call: Call, upgrade: OnUpgrade) -> Result<Answer, Status> {
-    admission::ask(server, &call).await?;
+pub(super) async fn run(server: &Server, mut call: Call, upgrade: OnUpgrade) -> Result<Answer, Status> {
+    admission::ask(server, &mut call).await?;
     let backend = match (&*call.resource.plural, call.path.subresource()) {
         ("pods", "proxy") => target::pod(server, &call).await?,
         ("services", "proxy") => target::service(server, &call).await?,

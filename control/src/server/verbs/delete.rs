@@ -7,7 +7,7 @@ use crate::registry::Resource;
 use crate::server::Answer;
 use jiff::{SignedDuration, Timestamp};
 use knarr_api::{Status, StatusCause, meta};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 const FOREGROUND: &str = "foregroundDeletion";
@@ -15,20 +15,27 @@ const ORPHAN: &str = "orphan";
 const POLICIES: [&str; 4] = ["", "Foreground", "Background", "Orphan"];
 
 /// How a client wants an object deleted; from the body, or from the query.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Options {
+    #[serde(skip_serializing_if = "Option::is_none")]
     grace_period_seconds: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     propagation_policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     orphan_dependents: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     preconditions: Option<Preconditions>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     dry_run: Vec<String>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Preconditions {
+    #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     resource_version: Option<String>,
 }
 
@@ -48,11 +55,19 @@ impl Options {
         if let Some(policy) = call.query.get("propagationPolicy") {
             options.propagation_policy = Some(policy.to_owned());
         }
+        if options.dry_run.is_empty() {
+            options.dry_run = call.query.all("dryRun").map(str::to_owned).collect();
+        }
         if call.query.all("orphanDependents").next().is_some() {
             options.orphan_dependents = Some(call.query.flag("orphanDependents"));
         }
         options.check()?;
         Ok(options)
+    }
+
+    /// As those who have a say are told.
+    pub(super) fn told(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
     }
 
     /// `dryRun: [All]`
@@ -151,7 +166,7 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
     let options = Options::read(call)?;
     let at = At { resource: &call.resource, namespace: call.path.namespace(), name: call.path.name() };
     let dry_run = super::dry_run(call) || options.is_dry_run();
-    let manner = Manner { dry_run, writer: None, by: Some(call.user.clone()) };
+    let manner = Manner { dry_run, by: Some(call.user.clone()), options: options.told(), ..Manner::OWN };
     let written = delete(server, at, &options, &manner).await?;
     let mut answer = told(call, at, written)?;
     if options.are_silent() && at.resource.group == "batch" && at.resource.plural == "jobs" {

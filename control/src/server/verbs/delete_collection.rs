@@ -17,6 +17,7 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
         dry_run: super::dry_run(call) || options.is_dry_run(),
         writer: None,
         by: Some(call.user.clone()),
+        options: options.told(),
     };
     let mut gone = Vec::with_capacity(entries.len());
     for entry in entries {

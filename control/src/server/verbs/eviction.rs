@@ -39,7 +39,7 @@ pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> 
         take(server, at, &pod, &budget, dry_run).await?;
     }
     // Who has a say in evictions was asked; it is no deletion to them.
-    let manner = Manner { dry_run, writer: None, by: None };
+    let manner = Manner { dry_run, ..Manner::OWN };
     delete::evict(server, at, &options, &manner).await?;
     let mut answer = answer::status(call.accept.encoding(), &Status::success());
     answer::warn(&mut answer, &warnings);

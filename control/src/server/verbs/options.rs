@@ -3,9 +3,10 @@
 //! words.
 
 use super::super::Call;
+use super::super::query::Query;
 use super::super::read_body;
 use knarr_api::{Status, StatusCause};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Longest name of a field manager, bytes.
 const MAX_MANAGER: usize = 128;
@@ -30,6 +31,24 @@ pub(super) fn check(call: &Call, verb: &str) -> Result<(), Status> {
         }
         _ => Ok(()),
     }
+}
+
+/// The options of a write as the client sent them, for those who have a say in it.
+pub(in crate::server) fn sent(query: &Query, verb: &str) -> Value {
+    if !matches!(verb, "create" | "update" | "patch") {
+        return Value::Null;
+    }
+    let mut options = json!({});
+    let trial: Vec<&str> = query.all("dryRun").collect();
+    if !trial.is_empty() {
+        options["dryRun"] = trial.into();
+    }
+    for name in ["fieldManager", "fieldValidation"] {
+        if let Some(value) = query.get(name) {
+            options[name] = value.into();
+        }
+    }
+    options
 }
 
 /// The refusal of options with these faults, if there are any.
