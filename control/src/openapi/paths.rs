@@ -143,7 +143,6 @@ fn operation_of(
     let list = if answer == kind { "" } else { "List" };
     let reference = |suffix: &str| json!({"$ref": format!("{REFERENCE}{}{suffix}", definition_name(group, version, kind))});
     let mut operation = json!({
-        "parameters": parameters.iter().map(|name| parameters::in_query(name)).collect::<Vec<_>>(),
         "responses": {"200": {
             "description": "OK",
             "content": {"application/json": {"schema": reference(list)}},
@@ -151,6 +150,10 @@ fn operation_of(
         "x-kubernetes-action": action,
         "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
     });
+    // An empty list would be lost by whoever writes down what was read.
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.iter().map(|name| parameters::in_query(name)).collect();
+    }
     if body.is_some() {
         let types: &[&str] = match (method, kinds::find(group, version, kind)) {
             ("patch", Some(_)) => &PATCHES,

@@ -65,7 +65,8 @@ pub(super) fn path_item(item: Value) -> Value {
 
 fn operation(operation: Value) -> Value {
     let mut operation = operation;
-    let mut all = parameters(operation["parameters"].take());
+    let given = operation.as_object_mut().and_then(|operation| operation.remove("parameters"));
+    let mut all = parameters(given.unwrap_or_default());
     let body = operation.as_object_mut().and_then(|operation| operation.remove("requestBody"));
     if let Some(Value::Object(contents)) = body.map(|mut body| body["content"].take()) {
         let consumes: Vec<String> = contents.keys().cloned().collect();
@@ -81,7 +82,9 @@ fn operation(operation: Value) -> Value {
         operation["responses"]["200"]["schema"] = schema(answer);
         operation["produces"] = json!(["application/json", "application/yaml"]);
     }
-    operation["parameters"] = all.into();
+    if !all.is_empty() {
+        operation["parameters"] = all.into();
+    }
     operation
 }
 

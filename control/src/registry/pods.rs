@@ -75,12 +75,7 @@ fn defaults(pod: &mut Value) {
 }
 
 fn on_create(pod: &mut Value) {
-    // No time at all is not to be had: the least is a second.
-    if let Some(spec) = pod.get_mut("spec")
-        && fields::int(spec, "/terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0)
-    {
-        fields::set(spec, "terminationGracePeriodSeconds", 1.into());
-    }
+    grant_a_second(pod);
     let quality = pod_spec::quality_of_service(pod.get("spec").unwrap_or(&Value::Null));
     let mut status = json!({"phase": "Pending", "qosClass": quality});
     if !fields::list(pod, "/spec/schedulingGates").is_empty() {
@@ -93,7 +88,17 @@ fn on_create(pod: &mut Value) {
 }
 
 /// What admission decided at the beginning stays, also for clients that leave it out.
+/// No time at all is not to be had: the least is a second.
+fn grant_a_second(pod: &mut Value) {
+    if let Some(spec) = pod.get_mut("spec")
+        && fields::int(spec, "/terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0)
+    {
+        fields::set(spec, "terminationGracePeriodSeconds", 1.into());
+    }
+}
+
 fn on_update(new: &mut Value, old: &Value) {
+    grant_a_second(new);
     if let (Some(spec), Some(before)) = (fields::child(new, "spec"), old.get("spec")) {
         fields::copy_missing(spec, before, &["priority", "preemptionPolicy", "overhead"]);
     }

@@ -103,8 +103,23 @@ pub fn decode_custom(
     if let (Some(meta), Some(metadata)) = (types::named(OBJECT_META), object.get_mut("metadata")) {
         walk.object(metadata, &meta).map_err(|fault| wanted.fault(fault, walk.restored.take()))?;
     }
+    walk.unknown.extend(unknown_below(schema, &mut object));
     walk.unknown.extend(structural::prune(schema, &mut object));
     wanted.judged(object, walk.unknown, strictness)
+}
+
+/// What no metadata has, in objects that the schema embeds.
+fn unknown_below(schema: &Value, object: &mut Value) -> Vec<String> {
+    let mut unknown = Vec::new();
+    let Some(meta) = types::named(OBJECT_META) else { return unknown };
+    structural::each_embedded(schema, object, "", 0, &mut |path, metadata| {
+        let mut walk = Walk { path: path.to_owned(), ..Walk::default() };
+        // One of a wrong type is refused by the schema.
+        if walk.object(metadata, &meta).is_ok() {
+            unknown.append(&mut walk.unknown);
+        }
+    });
+    unknown
 }
 
 /// What an object is to be, for messages.

@@ -29,6 +29,38 @@ pub(crate) fn prune(schema: &Value, object: &mut Value) -> Vec<String> {
     unknown
 }
 
+/// Shows each object's metadata, and where it is, that the schema embeds below `path`.
+pub(crate) fn each_embedded(
+    schema: &Value,
+    value: &mut Value,
+    path: &str,
+    depth: usize,
+    visit: &mut dyn FnMut(&str, &mut Value),
+) {
+    if depth > DEEPEST {
+        return;
+    }
+    if let (true, Some(metadata)) = (embeds_object(schema), value.get_mut("metadata")) {
+        visit(&format!("{path}.metadata"), metadata);
+    }
+    match value {
+        Value::Object(map) => {
+            for (name, inner) in map.iter_mut() {
+                let Some(schema) = field_schema(schema, name) else { continue };
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                each_embedded(schema, inner, &path, depth + 1, visit);
+            }
+        }
+        Value::Array(items) => {
+            let Some(schema) = schema.get("items") else { return };
+            for (index, item) in items.iter_mut().enumerate() {
+                each_embedded(schema, item, &format!("{path}[{index}]"), depth + 1, visit);
+            }
+        }
+        _ => {}
+    }
+}
+
 struct Path {
     text: String,
     /// The value is an object with apiVersion, kind and metadata of its own.
@@ -175,6 +207,21 @@ mod tests {
             json!({"free": {"a": {"b": 1}}, "labels": {"any": "x"}, "parts": [{"name": "p"}]})
         );
         assert_eq!(object["metadata"]["name"], "n");
+    }
+
+    #[test]
+    fn embedded_objects_are_shown() {
+        let whole = json!({"type": "object", "x-kubernetes-embedded-resource": true});
+        let schema =
+            json!({"properties": {"spec": {"properties": {"one": whole, "more": {"items": whole}}}}});
+        let mut object = json!({"metadata": {}, "spec": {"one": {"metadata": {"name": "a"}},
+            "more": [{}, {"metadata": {"name": "b"}}]}});
+        let mut seen = Vec::new();
+        each_embedded(&schema, &mut object, "", 0, &mut |path, meta| {
+            seen.push(format!("{path} {}", meta["name"]));
+        });
+        seen.sort();
+        assert_eq!(seen, ["spec.more[1].metadata \"b\"", "spec.one.metadata \"a\""]);
     }
 
     #[test]

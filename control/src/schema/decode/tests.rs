@@ -161,3 +161,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn embedded_metadata_is_that_of_every_object() {
+    let whole = json!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true});
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"template": whole}}}});
+    let object = json!({"apiVersion": "a/v1", "kind": "K", "metadata": {"name": "n"}, "spec": {"template": {
+        "apiVersion": "b/v1", "kind": "L", "metadata": {"name": "m", "owner": "x"}, "free": 1}}});
+    let judged = |strictness| {
+        decode_custom("v1", "K", &schema, object.clone(), Written::Faults(Vec::new()), strictness)
+    };
+    let refused = judged(Strictness::Strict).unwrap_err();
+    assert_eq!(refused.detail, "strict decoding error: unknown field \"spec.template.metadata.owner\"");
+    let kept = judged(Strictness::Ignore).unwrap().object["spec"]["template"].clone();
+    assert_eq!((&kept["metadata"], &kept["free"]), (&json!({"name": "m"}), &json!(1)));
+}

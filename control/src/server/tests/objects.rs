@@ -292,6 +292,27 @@ fn services_get_addresses_that_nobody_else_has() {
 }
 
 #[test]
+fn apply_owns_a_status_only_through_its_path() {
+    let lab = lab();
+    let pods = "/api/v1/namespaces/default/pods/a";
+    let apply = |below: &str, manager: &str, part: &str, value: Value| {
+        let object = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "a"}, part: value});
+        let path = format!("{pods}{below}?fieldManager={manager}");
+        lab.call("PATCH", &path, "application/apply-patch+yaml", &object)
+    };
+    let spec = json!({"containers": [{"name": "c", "image": "i"}], "terminationGracePeriodSeconds": -1});
+    let created = apply("", "one", "spec", spec);
+    assert_eq!(created.code, 201, "{created:?}");
+    let status = json!({"conditions": [{"type": "Mine", "status": "True"}]});
+    assert_eq!(apply("", "two", "status", status.clone()).at("/status/conditions"), &Value::Null);
+    let told = apply("/status", "two", "status", status);
+    assert_eq!((told.code, told.text("/status/conditions/0/type")), (200, "Mine".to_owned()), "{told:?}");
+    let patch = json!({"spec": {"terminationGracePeriodSeconds": -1}});
+    let patched = lab.patch(pods, "merge", &patch);
+    assert_eq!(patched.at("/spec/terminationGracePeriodSeconds"), &json!(1), "{patched:?}");
+}
+
+#[test]
 fn apply_creates_merges_owns_and_conflicts() {
     let lab = lab();
     let apply = |manager: &str, query: &str, data: Value| {

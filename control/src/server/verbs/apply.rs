@@ -16,7 +16,8 @@ const MAX_ATTEMPTS: usize = 8;
 
 pub(super) async fn run(server: &Server, call: &Call) -> Result<Answer, Status> {
     let writer = super::writer(call);
-    let (config, warnings) = configuration(call)?;
+    let (mut config, warnings) = configuration(call)?;
+    leave_out_what_is_written_elsewhere(call, &mut config);
     let manner = Manner { writer: None, ..super::manner(call) };
     let mut last = Status::internal("apply was not tried");
     for _ in 0..MAX_ATTEMPTS {
@@ -63,6 +64,19 @@ async fn attempt(
             server.insert(resource, at.namespace, merged(&Value::Null)?, manner).await
         }
         other => other,
+    }
+}
+
+/// The status is written through its own path, and nothing but it: what an object shows beside is not its sender's.
+fn leave_out_what_is_written_elsewhere(call: &Call, config: &mut Value) {
+    let has_status = call.resource.subresource("status").is_some();
+    let other = match call.path.subresource() {
+        "" if has_status => "status",
+        "status" => "spec",
+        _ => return,
+    };
+    if let Some(config) = config.as_object_mut() {
+        config.remove(other);
     }
 }
 
