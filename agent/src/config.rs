@@ -71,6 +71,9 @@ pub struct EngineConfig {
     /// What containers write is of no use after a crash. Not a setting either: whoever makes the container knows.
     #[serde(skip)]
     pub volatile: bool,
+    /// The id of the one container that is made, by whoever calls its host after it.
+    #[serde(skip)]
+    pub container_id: Option<String>,
 }
 
 /// Bridge, addresses, host ports, services.
@@ -354,6 +357,7 @@ impl Default for EngineConfig {
             cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             on_exit: Vec::new(),
             volatile: false,
+            container_id: None,
         }
     }
 }

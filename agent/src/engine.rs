@@ -32,7 +32,7 @@ mod mount_sources;
 mod net_dev;
 mod oci_runtime;
 mod paths;
-mod pod_files;
+pub mod pod_files;
 mod pod_init;
 mod pod_namespaces;
 mod pod_user;

@@ -16,6 +16,7 @@ mod instance;
 mod logging;
 mod login;
 mod manifest;
+mod misunderstood;
 mod moment;
 mod output;
 mod print_config;
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
     let read = Arguments::try_parse_from(&words);
     let arguments = match read.or_else(|refused| args::switches::again(&words, refused)) {
         Ok(arguments) => arguments,
-        Err(error) => return misunderstood(&error),
+        Err(error) => return misunderstood::tell(&words, &error),
     };
     match run(arguments) {
         Ok(code) => code,
@@ -53,19 +54,6 @@ fn main() -> ExitCode {
             output::complain(&format!("knarr: {}", output::describe(&error)));
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Help, or a complaint. What `run` and `create` do not understand ends with 125, so that it cannot be taken for the
-/// container's own exit status.
-fn misunderstood(error: &clap::Error) -> ExitCode {
-    // A closed pipe (`knarr --help | head -1`) is no error of ours.
-    let _closed_pipe = error.print();
-    let runs = std::env::args().any(|word| word == "run" || word == "create");
-    match error.exit_code() {
-        0 => ExitCode::SUCCESS,
-        _ if runs => ExitCode::from(125),
-        _ => ExitCode::from(2),
     }
 }
 

@@ -15,8 +15,6 @@ pub struct Additions {
     pub tmpfs: Vec<(String, Vec<String>)>,
     /// `nofile`, soft and hard limit.
     pub limits: Vec<(String, u64, u64)>,
-    /// Bytes of /dev/shm.
-    pub shm_size: Option<u64>,
     /// Further groups of the first process, by name or number.
     pub groups: Vec<String>,
     /// Most processes; -1 is any number.
@@ -62,11 +60,6 @@ pub(crate) fn apply(additions: &Additions, group_ids: &[u32], reaper: &Path, spe
     }
     for (target, options) in &additions.tmpfs {
         place(spec, tmpfs(target, options));
-    }
-    if let Some(bytes) = additions.shm_size {
-        let mut shm = tmpfs("/dev/shm", &["mode=1777".to_owned(), format!("size={bytes}")]);
-        "shm".clone_into(&mut shm.source);
-        place(spec, shm);
     }
     for mount in &additions.mounts {
         place(spec, mount.clone());
@@ -193,16 +186,10 @@ mod tests {
     fn a_file_system_in_memory_is_below_what_was_asked_for_in_it() {
         let mut spec = spec();
         let tmpfs = vec![("/run".to_owned(), words(&["exec", "size=1m"])), ("/tmp".to_owned(), Vec::new())];
-        apply(
-            &Additions { tmpfs, shm_size: Some(7), ..Additions::default() },
-            &[],
-            Path::new("/m"),
-            &mut spec,
-        );
+        apply(&Additions { tmpfs, ..Additions::default() }, &[], Path::new("/m"), &mut spec);
         let places: Vec<&str> = spec.mounts.iter().map(|mount| mount.destination.as_str()).collect();
-        assert_eq!(places, ["/proc", "/run", "/run/user/1", "/tmp", "/dev/shm"]);
-        assert_eq!(spec.mounts[1].options, ["nosuid", "nodev", "exec", "size=1m"]);
-        assert!(spec.mounts[4].options.contains(&"size=7".to_owned()));
+        assert_eq!(places, ["/proc", "/dev/shm", "/run", "/run/user/1", "/tmp"]);
+        assert_eq!(spec.mounts[2].options, ["nosuid", "nodev", "exec", "size=1m"]);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use std::path::Path;
 
 /// Bytes of a pod's /dev/shm, as other runtimes have it.
 const SHM_SIZE: &str = "67108864";
+/// The annotation of a pod that wants another number of them.
+pub const SHM_SIZE_ANNOTATION: &str = "knarr.dev/shm-size";
 
 /// Where they are. With the host's IPC, shared memory is the host's too.
 pub(crate) fn locate(paths: &Paths, sandbox: &SandboxRecord) -> PodFiles {
@@ -45,14 +47,16 @@ pub(crate) fn make(paths: &Paths, sandbox: &SandboxRecord) -> anyhow::Result<()>
         _ => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
     };
     write(&files.resolv_conf, resolv_conf)?;
-    if sandbox.host_ipc() { Ok(()) } else { mount_shm(&files.shm) }
+    let size = sandbox.config.annotations.get(SHM_SIZE_ANNOTATION).map_or(SHM_SIZE, String::as_str);
+    if sandbox.host_ipc() { Ok(()) } else { mount_shm(&files.shm, size) }
 }
 
-fn mount_shm(target: &Path) -> anyhow::Result<()> {
+fn mount_shm(target: &Path, size: &str) -> anyhow::Result<()> {
     std::fs::create_dir_all(target)?;
     let context = mount::FsContext::open("tmpfs")?;
+    context.set("source", "shm")?;
     context.set("mode", "1777")?;
-    context.set("size", SHM_SIZE)?;
+    context.set("size", size)?;
     let detached = context.create(mount::attr::NOSUID | mount::attr::NODEV | mount::attr::NOEXEC)?;
     mount::move_to_path(&detached, target).context("mounting the pod's /dev/shm")
 }

@@ -2,6 +2,14 @@
 
 use clap::{Args, Subcommand};
 
+/// `NAME=VALUE`, or a name alone.
+pub(crate) fn label(text: &str) -> Result<String, String> {
+    match text.split('=').next() {
+        None | Some("") => Err(format!("invalid label '{text}': empty name")),
+        Some(_) => Ok(text.to_owned()),
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Volume {
     /// Make a volume and print its name
@@ -43,7 +51,7 @@ pub(crate) enum Volume {
 #[derive(Debug, Args)]
 pub(crate) struct CreateVolume {
     /// NAME=VALUE
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
     pub(crate) label: Vec<String>,
     /// local, which is the only one
     #[arg(short, long, default_value = "local", value_parser = ["local"])]

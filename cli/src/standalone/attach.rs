@@ -87,7 +87,11 @@ pub(crate) async fn run(settings: Settings, arguments: Attach) -> anyhow::Result
     let manner = Manner::new(&arguments.terminal, !arguments.no_stdin)?;
     let outcome = join(&place, &created, &manner, false).await?;
     super::sweep(&settings, &place).await?;
-    Ok(outcome.code())
+    Ok(match outcome {
+        // By its keys; whoever sends no signals on asks for no more than to go.
+        Outcome::Detached if arguments.terminal.sig_proxy => ExitCode::FAILURE,
+        outcome => outcome.code(),
+    })
 }
 
 /// What is known of a container that exists.

@@ -159,6 +159,7 @@ fn place(source: &End, from: FileKind, target: &End, to: Option<FileKind>) -> an
     };
     match (from, to) {
         (Other, Some(Directory)) => Ok(within()),
+        (Other, Some(Other)) if target.slash => bail!("{}: not a directory", target.path.display()),
         (Directory, Some(Directory)) => Ok(within()),
         (Directory, Some(Other)) => bail!("cannot copy directory to a file: {}", target.path.display()),
         (Other, None) if target.slash => {
@@ -205,7 +206,7 @@ mod tests {
         assert_eq!(placed("/there", "/new").unwrap(), "/new");
         assert_eq!(placed("/there/sub", "/there").unwrap(), "/there/sub");
         assert_eq!(placed("/there/sub/.", "/there").unwrap(), "/there");
-        assert!(placed("/there", "/file").is_err());
+        assert!(placed("/there", "/file").is_err() && placed("/file", "/file/").is_err());
         assert!(placed("/file", "/none/").is_err() && placed("/file", "/none/x").is_err());
     }
 }

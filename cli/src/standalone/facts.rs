@@ -4,7 +4,7 @@ use super::health::Health;
 use super::network::{self, End};
 use super::networks::{Known, endpoint};
 use super::restarts::{self, History};
-use super::{Standalone, is_left_over, places, plan, shared, volumes};
+use super::{Standalone, is_left_over, places, plan, run, shared, volumes};
 use crate::settings::Settings;
 use anyhow::Context;
 use jiff::Timestamp;
@@ -16,6 +16,9 @@ use knarr_agent::engine::additions::INIT;
 use knarr_images::ImageStore;
 use serde_json::{Value, json};
 use std::path::Path;
+
+/// What CRI says of a container whose process could not be made.
+const NOT_STARTED: i32 = 128;
 
 /// One container.
 #[derive(Debug)]
@@ -114,8 +117,18 @@ impl Facts {
             ContainerState::ContainerCreated => "created",
             ContainerState::ContainerRunning if self.paused => "paused",
             ContainerState::ContainerRunning => "running",
+            // It could not be started.
+            ContainerState::ContainerExited if self.status.started_at == 0 => "created",
             ContainerState::ContainerExited => "exited",
             ContainerState::ContainerUnknown => "dead",
+        }
+    }
+
+    /// That of one that could not be started says why.
+    fn exit_code(&self) -> i32 {
+        match (self.status.exit_code, run::failure_code(&self.status.message)) {
+            (NOT_STARTED, code @ (126 | 127)) if self.status.started_at == 0 => code.into(),
+            (code, _) => code,
         }
     }
 
@@ -196,7 +209,7 @@ impl Facts {
             "State": {
                 "Status": self.state(), "Running": running, "Paused": self.paused, "Restarting": self.restarting(),
                 "OOMKilled": status.reason == "OOMKilled", "Dead": false, "Pid": self.pid,
-                "ExitCode": status.exit_code, "Error": status.message,
+                "ExitCode": self.exit_code(), "Error": status.message,
                 "StartedAt": time(status.started_at), "FinishedAt": time(status.finished_at),
             },
             "Image": status.image_id,

@@ -23,7 +23,7 @@ pub(super) struct Filters(Vec<Filter>);
 struct Filter {
     key: String,
     value: String,
-    /// Of names and ids, which Docker takes for expressions.
+    /// Of names, which Docker takes for expressions.
     pattern: Option<Regex>,
 }
 
@@ -78,7 +78,7 @@ impl Filter {
             bail!("invalid filter '{text}'");
         }
         let pattern = match key {
-            "name" | "id" => Some(Regex::new(value).with_context(|| format!("invalid filter '{text}'"))?),
+            "name" => Some(Regex::new(value).with_context(|| format!("invalid filter '{text}'"))?),
             _ => None,
         };
         Ok(Self { key: key.to_owned(), value: value.to_owned(), pattern })
@@ -89,7 +89,7 @@ impl Filter {
         let like = |text: &str| self.pattern.as_ref().is_some_and(|pattern| pattern.is_match(text));
         match self.key.as_str() {
             "name" => like(&facts.name) || like(&format!("/{}", facts.name)),
-            "id" => like(&facts.status.id),
+            "id" => !value.is_empty() && facts.status.id.starts_with(value),
             "status" => facts.state() == value,
             "health" => facts.health.as_ref().map_or("none", |health| &health.status) == value,
             "network" => facts.is_on(value) || facts.ends.iter().any(|end| end.has_id(value)),

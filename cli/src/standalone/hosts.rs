@@ -4,6 +4,7 @@ use super::Standalone;
 use super::facts::Facts;
 use super::network::{self, End};
 use super::networks::membership::{Membership, SHARED};
+use super::networks::names::hostname as hostname_of;
 use crate::settings::Settings;
 use anyhow::{Context, bail};
 use std::fmt::Write;
@@ -54,7 +55,11 @@ pub(super) async fn write(place: &Standalone, sandbox_id: &str, hostname: &str) 
     let ends = network::of(&place.settings, &place.place, sandbox_id)?;
     let addresses: Vec<String> =
         ends.iter().flat_map(End::addresses).map(|address| address.to_string()).collect();
-    let mut text = base + &own_lines(&addresses, hostname);
+    let names = match &hostname_of(place.data_dir())[..] {
+        [] => hostname.to_owned(),
+        names => names.join(" "),
+    };
+    let mut text = base + &own_lines(&addresses, &names);
     for end in &ends {
         text += &linked(place, end).await?;
     }

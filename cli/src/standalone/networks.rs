@@ -21,7 +21,9 @@ use knarr_agent::engine::network::cidr::Cidr;
 use knarr_agent::engine::network::pod_range::PodRange;
 use knarr_images::Digest;
 use record::Record;
+use regex::Regex;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// Name and driver of each that is always there.
@@ -133,10 +135,22 @@ impl Known {
         })
     }
 
+    /// Filters of one key are alternatives; labels all have to be there.
+    fn passes_all(&self, settings: &Settings, filters: &[String], facts: &[Facts]) -> anyhow::Result<bool> {
+        let key = |filter: &'_ str| filter.split('=').next().unwrap_or_default().to_owned();
+        let mut passed = BTreeMap::new();
+        for filter in filters {
+            let passes = self.passes(settings, filter, facts)?;
+            let of_key = passed.entry(key(filter)).or_insert(passes);
+            *of_key = if key(filter) == "label" { *of_key && passes } else { *of_key || passes };
+        }
+        Ok(passed.into_values().all(|passes| passes))
+    }
+
     fn passes(&self, settings: &Settings, filter: &str, facts: &[Facts]) -> anyhow::Result<bool> {
         let (key, value) = filter.split_once('=').with_context(|| format!("invalid filter '{filter}'"))?;
         Ok(match (key, self) {
-            ("name", _) => self.name().contains(value),
+            ("name", _) => pattern(value)?.is_match(self.name()),
             ("id", _) => self.id(settings).starts_with(value),
             ("driver", _) => self.driver() == value,
             ("scope", _) => value == "local",
@@ -153,17 +167,18 @@ impl Known {
     }
 }
 
+fn pattern(text: &str) -> anyhow::Result<Regex> {
+    Regex::new(text).with_context(|| format!("invalid filter 'name={text}'"))
+}
+
 async fn list(settings: &Settings, arguments: &LsNetworks) -> anyhow::Result<()> {
     let wants_uses = arguments.filter.iter().any(|filter| filter.starts_with("dangling"));
     let facts = if wants_uses { ps::facts(settings).await? } else { Vec::new() };
     let mut rows = Vec::new();
-    'networks: for network in Known::all(settings)? {
-        for filter in &arguments.filter {
-            if !network.passes(settings, filter, &facts)? {
-                continue 'networks;
-            }
+    for network in Known::all(settings)? {
+        if network.passes_all(settings, &arguments.filter, &facts)? {
+            rows.push(network.row(settings, arguments.no_trunc));
         }
-        rows.push(network.row(settings, arguments.no_trunc));
     }
     if arguments.quiet {
         rows.iter().for_each(|row| output::line(row["ID"].as_str().unwrap_or_default()));

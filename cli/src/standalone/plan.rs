@@ -19,6 +19,7 @@ use crate::args::{CreateOptions, Finer, Limits};
 use anyhow::{Context, bail};
 use knarr_agent::cri::v1::*;
 use knarr_agent::engine::additions::Additions;
+use knarr_agent::engine::pod_files::SHM_SIZE_ANNOTATION;
 use mounts::Wish;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -65,6 +66,8 @@ pub(super) struct Plan {
 pub(super) struct Known<'a> {
     /// Name of the container.
     pub(super) name: &'a str,
+    /// The first digits of its id, which are its host name.
+    pub(super) short_id: &'a str,
     /// Its host name, where that is another container's.
     pub(super) hostname: Option<&'a str>,
     /// Name of its directory, which is nobody else's.
@@ -120,14 +123,18 @@ pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result
             namespace: "knarr-run".into(),
             attempt: 0,
         }),
-        hostname: names::hostname(options, known.hostname.unwrap_or(known.name), network),
+        hostname: names::hostname(options, known.hostname.unwrap_or(known.short_id), network),
         log_directory: known.log_directory.display().to_string(),
         dns_config: Some(names::dns(options)),
         port_mappings: ports.clone(),
         labels: [("io.knarr.run".to_owned(), known.name.to_owned())].into(),
+        annotations: shm_size(options)?
+            .map(|size| (SHM_SIZE_ANNOTATION.to_owned(), size))
+            .into_iter()
+            .collect(),
         linux: Some(LinuxPodSandboxConfig {
             cgroup_parent: format!("{}/{}", cgroup_parent(options), known.directory),
-            sysctls: environment::pairs("sysctl", &options.sysctl)?.into_iter().collect(),
+            sysctls: names::sysctls(options, network)?,
             security_context: Some(LinuxSandboxSecurityContext {
                 namespace_options: Some(namespaces.clone()),
                 privileged: options.privileged,
@@ -137,7 +144,7 @@ pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result
         }),
         ..Default::default()
     };
-    let (command, args) = command(options, &known.image);
+    let (command, args) = command(options)?;
     let shown = match command.is_empty() {
         true => [&known.image.0[..], if args.is_empty() { &known.image.1 } else { &args }].concat(),
         false => [&command[..], &args].concat(),
@@ -158,7 +165,7 @@ pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result
         command,
         args,
         working_dir: options.workdir.clone().unwrap_or_default(),
-        envs: environment::environment(&options.env_file, &options.env)?,
+        envs: names::with_hostname(options, environment::environment(&options.env_file, &options.env)?),
         devices: security::devices(options)?,
         log_path: if driver == "none" { String::new() } else { LOG_FILE.to_owned() },
         stdin: options.interactive,
@@ -167,7 +174,7 @@ pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result
         stop_signal: security::stop_signal(options)? as i32,
         linux: Some(LinuxContainerConfig {
             resources: Some(limits::resources(&options.limits, options.oom_score_adj)?),
-            security_context: Some(security::context(options, namespaces)?),
+            security_context: Some(security::context(options, namespaces, &known.user)?),
         }),
         ..Default::default()
     };
@@ -187,13 +194,13 @@ fn shown_command(words: &[String]) -> String {
 
 /// Entry point and arguments as CRI takes them. An entry point of the user's drops the image's command; an empty one
 /// drops the image's entry point too.
-fn command(options: &CreateOptions, image: &(Vec<String>, Vec<String>)) -> (Vec<String>, Vec<String>) {
-    match options.entrypoint.as_deref() {
+fn command(options: &CreateOptions) -> anyhow::Result<(Vec<String>, Vec<String>)> {
+    Ok(match options.entrypoint.as_deref() {
         None => (Vec::new(), options.command.clone()),
-        Some("") if options.command.is_empty() => (image.1.clone(), Vec::new()),
+        Some("") if options.command.is_empty() => bail!("no command specified"),
         Some("") => (options.command.clone(), Vec::new()),
         Some(entrypoint) => (vec![entrypoint.to_owned()], options.command.clone()),
-    }
+    })
 }
 
 fn labels(
@@ -229,13 +236,17 @@ fn labels(
     Ok(labels)
 }
 
+/// None is as much as anybody has.
+fn shm_size(options: &CreateOptions) -> anyhow::Result<Option<String>> {
+    match options.shm_size.as_deref() {
+        None | Some("0") => Ok(None),
+        Some(text) => Ok(Some(sizes::named("shm-size", text)?.to_string())),
+    }
+}
+
 fn additions(options: &CreateOptions, mounts: &[Wish]) -> anyhow::Result<Additions> {
     let beside = limits_beside(&options.limits)?;
     let limits = options.ulimit.iter().map(|text| limits::ulimit(text)).collect::<anyhow::Result<_>>()?;
-    let named = |flag: &str, text: &Option<String>| match text {
-        None => Ok(None),
-        Some(text) => sizes::named(flag, text).map(Some),
-    };
     let tmpfs = mounts.iter().filter_map(|wish| match wish {
         Wish::Memory { target, options } => Some((target.clone(), options.clone())),
         _ => None,
@@ -243,9 +254,6 @@ fn additions(options: &CreateOptions, mounts: &[Wish]) -> anyhow::Result<Additio
     let mut additions = Additions {
         tmpfs: tmpfs.collect(),
         limits,
-        // None is as much as anybody has.
-        shm_size: named("shm-size", &options.shm_size.clone().filter(|text| text != "0"))?
-            .and_then(|bytes| u64::try_from(bytes).ok()),
         groups: options.group_add.clone(),
         swappiness: limits::swappiness(options.memory_swappiness)?,
         init: options.init,

@@ -4,8 +4,8 @@
 //! look first whether somebody else listens, and to take ports away from containers that have ended without their
 //! helper (`ended`) having run.
 
-use super::plan::ports::address;
-use super::{Standalone, is_running, places};
+use super::plan::ports::{self, address};
+use super::{Standalone, is_running, places, ps};
 use crate::settings::Settings;
 use knarr_agent::cri::v1::{PortMapping, Protocol};
 use rustix::io::Errno;
@@ -18,6 +18,27 @@ use std::net::SocketAddr;
 pub(super) async fn check_free(settings: &Settings, ports: &[PortMapping]) -> anyhow::Result<()> {
     let _looking = places::alone_with(settings, ".ports").await?;
     look(ports)
+}
+
+/// Puts the first free port in the place of a range of the host's ports that one port of a container is published at.
+pub(super) async fn settle(settings: &Settings, published: &mut [String]) -> anyhow::Result<()> {
+    for text in published {
+        let choices = ports::choices(text);
+        if choices.is_empty() {
+            continue;
+        }
+        let running = ps::facts(settings).await?.into_iter().filter(|facts| facts.pid() != 0);
+        let taken: Vec<PortMapping> =
+            running.flat_map(|facts| ports::of_bindings(&facts.options["PortBindings"])).collect();
+        let _looking = places::alone_with(settings, ".ports").await?;
+        let free = choices.iter().find(|text| {
+            ports::all(&[(*text).clone()])
+                .is_ok_and(|wanted| !ports::overlap(&wanted, &taken) && look(&wanted).is_ok())
+        });
+        // Whoever finds none is told of the first.
+        text.clone_from(free.unwrap_or(&choices[0]));
+    }
+    Ok(())
 }
 
 fn look(ports: &[PortMapping]) -> anyhow::Result<()> {

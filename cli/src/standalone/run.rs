@@ -6,7 +6,7 @@
 use super::attach::{Manner, Outcome, join};
 use super::facts::Facts;
 use super::networks::membership::{self, Membership};
-use super::networks::wanted;
+use super::networks::{names, wanted};
 use super::plan::health::OfImage;
 use super::plan::{self, Known, Plan};
 use super::{Standalone, helper, hosts, places, publish, recipe, shared, terminal, volumes};
@@ -19,7 +19,7 @@ use knarr_agent::config::EngineConfig;
 use knarr_agent::cri::RuntimeService;
 use knarr_agent::cri::v1::{CreateContainerRequest, PortMapping, RunPodSandboxRequest};
 use knarr_agent::engine::network::cidr::Cidr;
-use knarr_images::{Image, ImageStore, Reference};
+use knarr_images::{Digest, Image, ImageStore, Reference};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -37,7 +37,12 @@ pub(crate) async fn run(settings: Settings, mut arguments: Box<Run>) -> anyhow::
 /// Makes the container and prints its id.
 pub(crate) async fn create(settings: Settings, mut options: Box<CreateOptions>) -> anyhow::Result<ExitCode> {
     options.tell_words();
-    Ok(or_complain(only_made(&settings, options).await))
+    Ok(only_made(&settings, options).await.unwrap_or_else(|error| {
+        let text = output::describe(&error);
+        output::complain(&format!("knarr: {text}"));
+        // As Docker has it: 125 for what cannot be meant, and 1 for what cannot be had.
+        ExitCode::from(if text.starts_with("invalid argument") { 125 } else { 1 })
+    }))
 }
 
 /// The host's network has all its ports open; whoever names some is told that.
@@ -52,6 +57,7 @@ fn warn(options: &CreateOptions) {
 async fn only_made(settings: &Settings, mut options: Box<CreateOptions>) -> anyhow::Result<ExitCode> {
     warn(&options);
     shared::by_id(settings, &mut options).await?;
+    publish::settle(settings, &mut options.publish).await?;
     let (place, created) = made(settings, &options, true).await?;
     place.disconnect().await?;
     output::line(&created.container_id);
@@ -67,7 +73,7 @@ pub(super) fn or_complain(result: anyhow::Result<ExitCode>) -> ExitCode {
 }
 
 /// Docker's exit status for a container that could not be started.
-fn failure_code(text: &str) -> u8 {
+pub(super) fn failure_code(text: &str) -> u8 {
     let start_failed = text.contains("unable to start container process") || text.contains("exec:");
     match start_failed {
         true if text.contains("no such file or directory") || text.contains("executable file not found") => {
@@ -83,6 +89,7 @@ async fn started(settings: &Settings, mut arguments: Box<Run>) -> anyhow::Result
         .only(&arguments.options.attach, arguments.detach)?;
     warn(&arguments.options);
     shared::by_id(settings, &mut arguments.options).await?;
+    publish::settle(settings, &mut arguments.options.publish).await?;
     let (place, created) = made(settings, &arguments.options, arguments.detach).await?;
     let ended = match arguments.detach {
         true => begin(&place, &created).await.map(|()| {
@@ -143,8 +150,10 @@ async fn made(
         membership::keep(&place.data_dir(settings), &memberships)?;
     }
     let helper = helper(settings, &place, "ended")?;
+    let id = Digest::of(places::random()?.as_bytes()).hex().to_owned();
     let change = |engine: &mut EngineConfig| {
         engine.volatile = options.rm;
+        engine.container_id = Some(id.clone());
         // Whoever stays with a container to remove it needs no helper.
         engine.on_exit = if options.rm && !detached { Vec::new() } else { helper };
     };
@@ -233,8 +242,10 @@ async fn make(
         Some(other) => Some(Facts::expect(other).await?.env("HOSTNAME")),
         None => None,
     };
+    let id = place.config.engine.container_id.clone().unwrap_or_default();
     let known = Known {
         name: place.name(),
+        short_id: id.get(..12).unwrap_or_default(),
         hostname: hostname.as_deref(),
         directory: &place.place.directory,
         image_id: &image.id,
@@ -252,6 +263,8 @@ async fn make(
     let Plan { sandbox, mut container, additions, mounts } = plan::plan(options, &known)?;
     publish::check_free(settings, &sandbox.port_mappings).await?;
     std::fs::create_dir_all(log_directory).with_context(|| format!("mkdir {}", log_directory.display()))?;
+    let domain = options.finer.domainname.as_deref().unwrap_or_default();
+    names::keep_hostname(place.data_dir(), &sandbox.hostname, domain)?;
     let ready = volumes::prepare(settings, &place.place.directory, &mounts)?;
     container.mounts.extend(ready.mounts.iter().cloned());
     let runtime_handler = runtime_handler(settings, options.runtime.as_deref())?;
@@ -300,7 +313,7 @@ fn runtime_handler(settings: &Settings, name: Option<&str>) -> anyhow::Result<St
     match name {
         None => Ok(String::new()),
         Some(name) if settings.node.engine.runtimes.contains_key(name) => Ok(name.to_owned()),
-        Some("runc" | "knarr-runtime") => Ok(String::new()),
+        Some("runc" | "io.containerd.runc.v2" | "knarr-runtime") => Ok(String::new()),
         Some(name) => bail!("unknown or invalid runtime name: {name}"),
     }
 }

@@ -7,25 +7,28 @@
 //! DATA_DIR/run-volumes/NAME/labels   its labels, one NAME=VALUE a line, where it has any
 //! ```
 
+mod filter;
 mod options;
 
 use super::each::each;
-use super::plan::mounts::{At, Wish, check_name, volumes_from};
+use super::plan::mounts::{At, PRIVATE, Wish, check_name, volumes_from};
 use super::{Standalone, places, plan};
 use crate::args::{CreateVolume, LsVolumes, Volume as Command};
 use crate::events::Journal;
-use crate::image::listed::parsed_bool;
 use crate::settings::Settings;
 use crate::{inspection, output, template};
 use anyhow::{Context, bail};
+use filter::Filters;
 use knarr_agent::cri::v1::Mount;
-use knarr_images::{FileKind, Files};
+use knarr_images::{Digest, FileKind, Files};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 const DATA: &str = "_data";
+/// The label of those that were given no name.
+const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
 /// One of the volume commands.
 pub(super) async fn run(settings: &Settings, command: Command) -> anyhow::Result<()> {
@@ -62,9 +65,13 @@ pub(crate) fn name_of(settings: &Settings, path: &Path) -> Option<String> {
 }
 
 fn create(settings: &Settings, wanted: CreateVolume) -> anyhow::Result<()> {
-    let name = match wanted.name.or(wanted.also_name) {
+    let mut labels = wanted.label;
+    let name = match wanted.name.or(wanted.also_name).filter(|name| !name.is_empty()) {
         Some(name) => name,
-        None => places::random()?,
+        None => {
+            labels.push(ANONYMOUS.to_owned());
+            nameless()?
+        }
     };
     check_name(&name)?;
     let options = options::parse(&wanted.opt)?;
@@ -72,27 +79,28 @@ fn create(settings: &Settings, wanted: CreateVolume) -> anyhow::Result<()> {
         Some(device) => options::stand_for(&directory(settings, &name), &name, device, &options)?,
         None => drop(make(settings, &name)?),
     }
-    if !wanted.label.is_empty() {
-        std::fs::write(directory(settings, &name).join("labels"), wanted.label.join("\n"))?;
+    if !labels.is_empty() {
+        std::fs::write(directory(settings, &name).join("labels"), labels.join("\n"))?;
     }
     output::line(&name);
     Ok(())
+}
+
+/// What a volume is called that is given no name: 64 random digits.
+fn nameless() -> anyhow::Result<String> {
+    Ok(Digest::of(places::random()?.as_bytes()).hex().to_owned())
 }
 
 /// Header and field of each column.
 const COLUMNS: [(&str, &str); 2] = [("DRIVER", "Driver"), ("VOLUME NAME", "Name")];
 
 async fn list(settings: &Settings, arguments: &LsVolumes) -> anyhow::Result<()> {
-    let filters =
-        arguments.filter.iter().map(|text| Filter::parse(text)).collect::<anyhow::Result<Vec<_>>>()?;
-    let used = match filters.iter().any(|filter| filter.key == "dangling") {
-        true => in_use(settings).await?,
-        false => BTreeSet::new(),
-    };
+    let filters = Filters::parse(&arguments.filter)?;
+    let used = if filters.by_use() { in_use(settings).await? } else { BTreeSet::new() };
     let mut rows = Vec::new();
     for name in all(settings)? {
         let labels = labels(settings, &name);
-        if filters.iter().all(|filter| filter.holds(&name, &labels, &used)) {
+        if filters.hold(&name, &labels, &used) {
             let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
             rows.push(json!({
                 "Driver": "local", "Name": name, "Labels": labels.join(","), "Scope": "local",
@@ -105,43 +113,6 @@ async fn list(settings: &Settings, arguments: &LsVolumes) -> anyhow::Result<()> 
         return Ok(());
     }
     template::print(&rows, arguments.format.as_deref(), &COLUMNS)
-}
-
-/// `--filter` of `ls` and `prune`.
-#[derive(Debug)]
-struct Filter {
-    key: String,
-    value: String,
-}
-
-impl Filter {
-    fn parse(text: &str) -> anyhow::Result<Self> {
-        let (key, value) = text.split_once('=').with_context(|| format!("invalid filter '{text}'"))?;
-        let known = match key {
-            "name" | "label" | "label!" | "driver" => true,
-            "dangling" | "all" => parsed_bool(value).is_some(),
-            _ => false,
-        };
-        if !known {
-            bail!("invalid filter '{text}'");
-        }
-        Ok(Self { key: key.to_owned(), value: value.to_owned() })
-    }
-
-    fn holds(&self, name: &str, labels: &BTreeMap<String, String>, used: &BTreeSet<String>) -> bool {
-        let labelled = || match self.value.split_once('=') {
-            Some((name, value)) => labels.get(name).is_some_and(|known| known == value),
-            None => labels.contains_key(&self.value),
-        };
-        match self.key.as_str() {
-            "name" => name.contains(&self.value),
-            "driver" => self.value == "local",
-            "dangling" => parsed_bool(&self.value) != Some(used.contains(name)),
-            "label" => labelled(),
-            "label!" => !labelled(),
-            _ => true,
-        }
-    }
 }
 
 fn labels(settings: &Settings, name: &str) -> BTreeMap<String, String> {
@@ -177,14 +148,14 @@ pub(crate) fn document(settings: &Settings, name: &str) -> anyhow::Result<Value>
 
 /// Removes those that no container uses and prints which; answers how many bytes they had.
 pub(crate) async fn prune(settings: &Settings, named_too: bool, filters: &[String]) -> anyhow::Result<u64> {
-    let filters = filters.iter().map(|text| Filter::parse(text)).collect::<anyhow::Result<Vec<_>>>()?;
-    let named_too = named_too
-        || filters.iter().any(|filter| filter.key == "all" && parsed_bool(&filter.value) == Some(true));
+    let filters = Filters::parse(filters)?;
+    let named_too = named_too || filters.of_all();
     let used = in_use(settings).await?;
     let (mut removed, mut freed) = (Vec::new(), 0);
     for name in all(settings)? {
-        let anonymous = directory(settings, &name).join("of").exists();
-        let wanted = filters.iter().all(|filter| filter.holds(&name, &labels(settings, &name), &used));
+        let labels = labels(settings, &name);
+        let anonymous = labels.contains_key(ANONYMOUS) || directory(settings, &name).join("of").exists();
+        let wanted = filters.hold(&name, &labels, &used);
         if !used.contains(&name) && (named_too || anonymous) && wanted {
             freed += bytes(settings, &name);
             remove(settings, &name)?;
@@ -317,6 +288,7 @@ pub(super) async fn of_others(settings: &Settings, names: &[String]) -> anyhow::
             let at = At {
                 target: mount.container_path,
                 read_only: read_only || mount.readonly,
+                writable_below: mount.readonly && !mount.recursive_read_only,
                 propagation: mount.propagation,
             };
             wishes.push(Wish::Path { source: mount.host_path.into(), make: false, at });
@@ -345,7 +317,7 @@ pub(super) fn prepare(settings: &Settings, container: &str, wishes: &[Wish]) -> 
             Wish::Volume { name, fill, at } => {
                 let named = match name {
                     Some(name) => name.clone(),
-                    None => places::random()?,
+                    None => nameless()?,
                 };
                 let path = directory(settings, &named);
                 if make(settings, &named)? && *fill {
@@ -353,6 +325,7 @@ pub(super) fn prepare(settings: &Settings, container: &str, wishes: &[Wish]) -> 
                 }
                 if name.is_none() {
                     std::fs::write(path.join("of"), container)?;
+                    std::fs::write(path.join("labels"), ANONYMOUS)?;
                 }
                 ready.mounts.push(mounted(path.join(DATA), at));
             }
@@ -361,8 +334,22 @@ pub(super) fn prepare(settings: &Settings, container: &str, wishes: &[Wish]) -> 
     Ok(ready)
 }
 
+/// Linux 5.12 can make a mount read-only with all that is mounted below it; an older one leaves that as it is.
+fn reads_recursively() -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(5), Some(12))
+}
+
 fn mounted(source: PathBuf, at: &At) -> Mount {
-    Mount { readonly: at.read_only, propagation: at.propagation, ..plan::bind(source, &at.target) }
+    let all = at.read_only && !at.writable_below && at.propagation == PRIVATE && reads_recursively();
+    Mount {
+        readonly: at.read_only,
+        recursive_read_only: all,
+        propagation: at.propagation,
+        ..plan::bind(source, &at.target)
+    }
 }
 
 fn host_path(source: &Path, make: bool) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use super::functions;
 use super::parse::{Kind, Operand, Part, Pipeline};
 use super::shown::{is_true, shown};
 use anyhow::{Context, bail, ensure};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Objects whose names are data: one that is not there is no mistake.
 const MAPS: [&str; 9] = [
@@ -195,15 +195,23 @@ fn items_of(value: Value) -> anyhow::Result<Vec<(Value, Value)>> {
     })
 }
 
+/// A field by its name; Go's own names of them differ in case (`.ID` of `Id`, `.NanoCPUs` of `NanoCpus`).
+fn named<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    let like = || fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    fields.get(name).or_else(|| like().map(|(_, value)| value))
+}
+
 fn field(value: &Value, names: &[String]) -> anyhow::Result<Value> {
     let (mut value, mut of) = (value, "");
     for name in names {
         value = match value {
-            Value::Object(fields) => match fields.get(name) {
-                Some(inner) => inner,
-                None if MAPS.contains(&of) => return Ok(Value::Null),
-                None => bail!("template: can't evaluate field {name}"),
-            },
+            Value::Object(fields) => {
+                match named(fields, name).filter(|_| !MAPS.contains(&of) || fields.contains_key(name)) {
+                    Some(inner) => inner,
+                    None if MAPS.contains(&of) => return Ok(Value::Null),
+                    None => bail!("template: can't evaluate field {name}"),
+                }
+            }
             // A field of nothing is nothing.
             Value::Null => return Ok(Value::Null),
             _ => bail!("template: can't evaluate field {name}"),

@@ -38,7 +38,10 @@ pub(super) async fn create(
     if pod.state() != PodSandboxState::SandboxReady {
         return Err(Status::failed_precondition(format!("sandbox {:?} is not ready", sandbox.id)));
     }
-    let id = ids::new_id().map_err(|error| Status::internal(error.to_string()))?;
+    let id = match &core.config.engine.container_id {
+        Some(id) => id.clone(),
+        None => ids::new_id().map_err(|error| Status::internal(error.to_string()))?,
+    };
     let name = container_name_key(&sandbox.id, &config);
     if let Err(owner) = core.registry.reserve(&name, &id) {
         return existing(&core, &owner, &name, &config);

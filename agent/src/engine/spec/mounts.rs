@@ -49,6 +49,9 @@ pub(crate) fn standard(privileged: bool) -> Vec<Mount> {
     mounts
 }
 
+/// Of a pod's own /dev/shm.
+const SHARED_MEMORY: &[&str] = &["rw", "nosuid", "noexec", "nodev"];
+
 /// Host name, hosts and name servers are the pod's; a read-only root makes them read-only too.
 fn pod_files(input: &Input<'_>) -> Vec<Mount> {
     let access = if input.security().readonly_rootfs { "ro" } else { "rw" };
@@ -56,7 +59,7 @@ fn pod_files(input: &Input<'_>) -> Vec<Mount> {
         bind("/etc/hostname", &input.files.hostname, &[access]),
         bind("/etc/hosts", &input.files.hosts, &[access]),
         bind("/etc/resolv.conf", &input.files.resolv_conf, &[access]),
-        bind("/dev/shm", &input.files.shm, &["rw"]),
+        bind("/dev/shm", &input.files.shm, if input.sandbox.host_ipc() { &["rw"] } else { SHARED_MEMORY }),
     ]
 }
 

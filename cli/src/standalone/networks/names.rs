@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! DATA_DIR/networks/NAME/names/PLACE     the lines that others have for the container there
+//! DATA_DIR/containers/PLACE/hostname     what it calls itself, by which others find it too
 //! ```
 
 use super::membership::Membership;
@@ -16,18 +17,22 @@ use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+const HOSTNAME: &str = "hostname";
+
 /// One container's part in it.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
     settings: Settings,
     directory: PathBuf,
+    network: String,
     aliases: Vec<String>,
 }
 
 impl Names {
     pub(crate) fn new(settings: &Settings, network: &Record, membership: &Membership) -> Self {
         let directory = network.directory(settings).join("names");
-        Self { settings: settings.clone(), directory, aliases: membership.aliases.clone() }
+        let (network, aliases) = (network.name.clone(), membership.aliases.clone());
+        Self { settings: settings.clone(), directory, network, aliases }
     }
 
     /// The container has these addresses now.
@@ -35,7 +40,8 @@ impl Names {
         let _alone = places::alone_with(&self.settings, ".hosts").await?;
         let directory = &self.directory;
         std::fs::create_dir_all(directory).with_context(|| format!("mkdir {}", directory.display()))?;
-        let names = [&[name.to_owned()], &self.aliases[..]].concat().join(" ");
+        let hostname = hostname(&self.settings.node.data_dir.join("containers").join(place));
+        let names = all_names([&[name.to_owned()], &self.aliases[..], &hostname].concat(), &self.network);
         let lines: String = addresses.iter().map(|address| format!("{address}\t{names}\n")).collect();
         let before = std::fs::read_to_string(directory.join(place)).unwrap_or_default();
         std::fs::write(directory.join(place), &lines)?;
@@ -91,6 +97,34 @@ impl Names {
     }
 }
 
+/// Writes down the host name of the container there, with its domain's first where it has one.
+pub(crate) fn keep_hostname(directory: &Path, hostname: &str, domain: &str) -> anyhow::Result<()> {
+    let file = directory.join(HOSTNAME);
+    let names = match hostname.is_empty() || domain.is_empty() {
+        true => hostname.to_owned(),
+        false => format!("{hostname}.{domain} {hostname}"),
+    };
+    std::fs::write(&file, names).with_context(|| format!("write {}", file.display()))
+}
+
+/// None of a container that was made before host names were written down.
+pub(crate) fn hostname(directory: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(directory.join(HOSTNAME)).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Each once, and each as a name in its network too, as Docker's name server answers.
+fn all_names(names: Vec<String>, network: &str) -> String {
+    let inside = names.iter().map(|name| format!("{name}.{network}")).collect();
+    let mut all: Vec<String> = Vec::new();
+    for name in [names, inside].concat() {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all.join(" ")
+}
+
 /// Changes a file that is mounted somewhere: it stays the same file. One that is not there belongs to nobody who reads it.
 fn change(file: &Path, before: &str, now: &str) -> std::io::Result<()> {
     let text = match std::fs::read_to_string(file) {
@@ -111,7 +145,13 @@ fn replaced(text: &str, before: &str, now: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::replaced;
+    use super::{all_names, replaced};
+
+    #[test]
+    fn a_container_has_its_names_in_its_network_too() {
+        let names = ["db", "main", "db"].map(str::to_owned).to_vec();
+        assert_eq!(all_names(names, "blue"), "db main db.blue main.blue");
+    }
 
     #[test]
     fn lines_of_others_come_and_go() {

@@ -29,8 +29,7 @@ pub(super) async fn run(settings: &Settings, names: &[String], force: bool) -> a
 }
 
 async fn remove(settings: &Settings, record: &Record, facts: &[Facts]) -> anyhow::Result<()> {
-    let mine = |end: &End| end.network() == record.name && end.held.is_some();
-    if facts.iter().any(|facts| facts.state() != "created" && facts.ends.iter().any(mine)) {
+    if in_use(record, facts) {
         bail!("error while removing network: network {} id {} has active endpoints", record.name, record.id);
     }
     network::take_apart(settings, record).await?;
@@ -40,14 +39,19 @@ async fn remove(settings: &Settings, record: &Record, facts: &[Facts]) -> anyhow
     Ok(())
 }
 
-/// Removes those that no container has, ended or not.
+/// Some container is on it that has not ended.
+fn in_use(record: &Record, facts: &[Facts]) -> bool {
+    let mine = |end: &End| end.network() == record.name && end.held.is_some();
+    facts.iter().any(|facts| facts.state() != "created" && facts.ends.iter().any(mine))
+}
+
+/// Removes those that nothing runs on.
 pub(crate) async fn prune(settings: &Settings, filters: &[String]) -> anyhow::Result<()> {
     let _alone = record::alone(settings).await?;
     let facts = ps::facts(settings).await?;
     let mut removed = Vec::new();
     for record in record::all(settings)? {
-        let used = facts.iter().any(|facts| facts.is_on(&record.name));
-        if !used && holds(filters, &record)? {
+        if !in_use(&record, &facts) && holds(filters, &record)? {
             remove(settings, &record, &facts).await?;
             removed.push(record.name);
         }

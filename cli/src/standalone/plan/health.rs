@@ -43,7 +43,7 @@ pub(super) fn document(options: &Options, image: &OfImage) -> anyhow::Result<Opt
 
 fn changes(options: &Options) -> anyhow::Result<Map<String, Value>> {
     let mut own = Map::new();
-    if let Some(command) = &options.health_cmd {
+    if let Some(command) = options.health_cmd.as_ref().filter(|command| !command.is_empty()) {
         own.insert("Test".to_owned(), json!(["CMD-SHELL", command]));
     }
     for (flag, key, text) in [

@@ -15,7 +15,7 @@ const SHM_SIZE: i64 = 64 << 20;
 pub(super) fn config(options: &CreateOptions, known: &Known<'_>) -> Value {
     let (entrypoint, command) = match options.entrypoint.as_deref() {
         None => (known.image.0.clone(), &known.image.1[..]),
-        Some("") => (Vec::new(), &known.image.1[..]),
+        Some("") => (Vec::new(), &[][..]),
         Some(entrypoint) => (vec![entrypoint.to_owned()], &[][..]),
     };
     let command = if options.command.is_empty() { command } else { &options.command };
@@ -35,6 +35,9 @@ pub(super) fn config(options: &CreateOptions, known: &Known<'_>) -> Value {
     });
     if let Some(signal) = &options.stop_signal {
         document["StopSignal"] = json!(signal);
+    }
+    if options.health.no_healthcheck {
+        document["Healthcheck"] = json!({"Test": ["NONE"]});
     }
     if let ports @ Value::Object(_) = set(&known.exposed) {
         document["ExposedPorts"] = ports;
@@ -102,8 +105,8 @@ fn isolation(options: &CreateOptions) -> Map<String, Value> {
         "CgroupnsMode": finer.cgroupns.as_deref().unwrap_or("private"),
         "Cgroup": "",
         "CgroupParent": given(&finer.cgroup_parent),
-        "CapAdd": or_null(&options.cap_add),
-        "CapDrop": or_null(&options.cap_drop),
+        "CapAdd": or_null(&capabilities(&options.cap_add)),
+        "CapDrop": or_null(&capabilities(&options.cap_drop)),
         "GroupAdd": or_null(&options.group_add),
         "Privileged": options.privileged,
         "ReadonlyRootfs": options.read_only,
@@ -168,6 +171,15 @@ fn object(value: Value) -> Map<String, Value> {
         Value::Object(members) => members,
         _ => Map::new(),
     }
+}
+
+/// In their full names.
+fn capabilities(given: &[String]) -> Vec<String> {
+    let full = |name: &String| match name.to_ascii_uppercase() {
+        name if name == "ALL" || name.starts_with("CAP_") => name,
+        name => format!("CAP_{name}"),
+    };
+    given.iter().map(full).collect()
 }
 
 #[cfg(test)]

@@ -21,9 +21,13 @@ pub(in crate::standalone) enum Wish {
 pub(in crate::standalone) struct At {
     pub(in crate::standalone) target: String,
     pub(in crate::standalone) read_only: bool,
+    /// Read-only itself alone, not what is mounted below it.
+    pub(in crate::standalone) writable_below: bool,
     /// As CRI numbers it.
     pub(in crate::standalone) propagation: i32,
 }
+
+pub(in crate::standalone) const PRIVATE: i32 = MountPropagation::PropagationPrivate as i32;
 
 /// Everything that the options ask for.
 pub(super) fn wishes(options: &CreateOptions) -> anyhow::Result<Vec<Wish>> {
@@ -122,7 +126,7 @@ fn volume(text: &str) -> anyhow::Result<Wish> {
 
 fn mount(text: &str) -> anyhow::Result<Wish> {
     let (mut kind, mut source, mut at, mut fill) = ("volume", String::new(), At::default(), true);
-    let mut memory = Vec::new();
+    let (mut memory, mut recursive) = (Vec::new(), false);
     for field in text.split(',') {
         let (key, value) = field.split_once('=').unwrap_or((field, ""));
         let flag = || match value {
@@ -141,13 +145,23 @@ fn mount(text: &str) -> anyhow::Result<Wish> {
             "tmpfs-mode" => memory.push(format!("mode={value}")),
             // Kernels that can do it do it, and volumes are directories of this machine.
             "consistency" => {}
-            "bind-recursive" if ["enabled", "writable"].contains(&value) => {}
+            "bind-recursive" if value == "enabled" => {}
+            "bind-recursive" if value == "writable" => at.writable_below = true,
+            "bind-recursive" if value == "readonly" => recursive = true,
             "volume-driver" if value == "local" => {}
             other => bail!("unexpected key '{other}' in '{field}'"),
         }
     }
     if at.target.is_empty() {
         bail!("target is required");
+    }
+    if recursive && !at.read_only {
+        bail!("option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction");
+    }
+    if recursive && at.propagation != PRIVATE {
+        bail!(
+            "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction"
+        );
     }
     match kind {
         "bind" if source.is_empty() => bail!("source is required for a bind mount"),
@@ -245,6 +259,9 @@ mod tests {
         assert!(at.read_only && at.propagation == MountPropagation::PropagationHostToContainer as i32);
         let memory = mount("type=tmpfs,target=/t,tmpfs-size=1m").unwrap();
         assert_eq!(memory, Wish::Memory { target: "/t".into(), options: vec!["size=1m".into()] });
+        let writable = mount("type=bind,src=/a,dst=/b,ro,bind-recursive=writable").unwrap();
+        assert!(matches!(writable, Wish::Path { at: At { writable_below: true, read_only: true, .. }, .. }));
+        assert!(mount("type=bind,src=/a,dst=/b,bind-recursive=readonly").is_err());
         for wrong in ["type=bind,target=/x", "type=nfs,target=/x", "source=a", "target=/x,what=1"] {
             assert!(mount(wrong).is_err(), "{wrong}");
         }

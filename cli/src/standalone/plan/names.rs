@@ -1,10 +1,16 @@
 //! Networks, namespaces, host names and name servers.
 
+use super::environment;
 use crate::args::CreateOptions;
 use crate::standalone::shared;
 use anyhow::bail;
-use knarr_agent::cri::v1::{DnsConfig, NamespaceMode, NamespaceOption};
+use knarr_agent::cri::v1::{DnsConfig, KeyValue, NamespaceMode, NamespaceOption};
+use std::collections::HashMap;
 use std::net::IpAddr;
+
+/// What Docker sets in every network namespace that it makes.
+const OPEN_NETWORK: [(&str, &str); 2] =
+    [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
 
 /// What `--network` is without that somebody has made it.
 pub(in crate::standalone) fn is_built_in(name: &str) -> bool {
@@ -72,12 +78,39 @@ pub(super) fn namespaces(options: &CreateOptions, network: NamespaceMode) -> any
 }
 
 /// A container in the host's network keeps the host's name, which CRI expresses by an empty one.
-pub(super) fn hostname(options: &CreateOptions, name: &str, network: NamespaceMode) -> String {
+pub(super) fn hostname(options: &CreateOptions, otherwise: &str, network: NamespaceMode) -> String {
     match (&options.hostname, network) {
         (Some(hostname), _) => hostname.clone(),
         (None, NamespaceMode::Node) => String::new(),
-        (None, _) => name.chars().take(63).collect(),
+        (None, _) => otherwise.to_owned(),
     }
+}
+
+/// A name that was asked for in the host's network, where the host's own would be told.
+pub(super) fn with_hostname(options: &CreateOptions, mut given: Vec<KeyValue>) -> Vec<KeyValue> {
+    if let Some(hostname) = options.hostname.as_ref().filter(|_| options.network == "host") {
+        given.insert(0, KeyValue { key: "HOSTNAME".into(), value: hostname.clone().into_bytes() });
+    }
+    given
+}
+
+/// What was asked for. In a network of its own everybody may listen at any port and send pings, as Docker has it: that is
+/// nobody else's business there.
+pub(super) fn sysctls(
+    options: &CreateOptions,
+    network: NamespaceMode,
+) -> anyhow::Result<HashMap<String, String>> {
+    let mut sysctls: HashMap<String, String> =
+        environment::pairs("sysctl", &options.sysctl)?.into_iter().collect();
+    let own = network != NamespaceMode::Node && shared::target(&options.network).is_none();
+    for (name, value) in OPEN_NETWORK.into_iter().filter(|_| own) {
+        let file = format!("/proc/sys/{}", name.replace('.', "/"));
+        // An old kernel has none of them, and a node in a container may have none to change.
+        if rustix::fs::access(&file, rustix::fs::Access::WRITE_OK).is_ok() {
+            sysctls.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
+    }
+    Ok(sysctls)
 }
 
 /// What was asked for; the host's own for the rest, without name servers that only the host can reach.

@@ -54,6 +54,34 @@ fn published(text: &str) -> anyhow::Result<Vec<PortMapping>> {
     Ok(hosts.into_iter().zip(containers).map(mapping).collect())
 }
 
+/// The ways in which a range of the host's ports for one port of the container can be meant; none where there is no such
+/// range.
+pub(in crate::standalone) fn choices(text: &str) -> Vec<String> {
+    let (ports, protocol) =
+        text.split_once('/').map_or((text, String::new()), |(ports, rest)| (ports, format!("/{rest}")));
+    let Some((outside, container)) = ports.rsplit_once(':') else { return Vec::new() };
+    let (ip, hosts) =
+        outside.rsplit_once(':').map_or((String::new(), outside), |(ip, hosts)| (format!("{ip}:"), hosts));
+    match range(hosts) {
+        Some(hosts) if hosts.len() > 1 && !container.contains('-') => {
+            hosts.map(|host| format!("{ip}{host}:{container}{protocol}")).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Some port is in both.
+pub(in crate::standalone) fn overlap(some: &[PortMapping], others: &[PortMapping]) -> bool {
+    let any = |ip: &str| matches!(ip, "" | "0.0.0.0" | "::");
+    some.iter().any(|one| {
+        others.iter().any(|other| {
+            one.host_port == other.host_port
+                && one.protocol == other.protocol
+                && (one.host_ip == other.host_ip || any(&one.host_ip) || any(&other.host_ip))
+        })
+    })
+}
+
 fn range(text: &str) -> Option<std::ops::RangeInclusive<u16>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
@@ -186,6 +214,16 @@ pub(in crate::standalone) fn of_bindings(document: &Value) -> Vec<PortMapping> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_for_one_port_is_a_choice() {
+        assert_eq!(choices("0.0.0.0:7000-7001:80/udp"), ["0.0.0.0:7000:80/udp", "0.0.0.0:7001:80/udp"]);
+        assert_eq!(choices("[::1]:7000-7001:80"), ["[::1]:7000:80", "[::1]:7001:80"]);
+        assert_eq!(choices("7000-7001:80"), ["7000:80", "7001:80"]);
+        for none in ["80", "8080:80", "7000-7001:80-81", "80-81", "127.0.0.1::80"] {
+            assert!(choices(none).is_empty(), "{none}");
+        }
+    }
 
     #[test]
     fn ports_read_like_docker() {

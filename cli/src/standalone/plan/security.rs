@@ -5,11 +5,13 @@ use anyhow::{Context, bail};
 use knarr_agent::cri::v1::security_profile::ProfileType;
 use knarr_agent::cri::v1::{
     Capability, Device, Int64Value, LinuxContainerSecurityContext, NamespaceOption, SecurityProfile, Signal,
+    SupplementalGroupsPolicy,
 };
 
 pub(super) fn context(
     options: &CreateOptions,
     namespaces: NamespaceOption,
+    image_user: &str,
 ) -> anyhow::Result<LinuxContainerSecurityContext> {
     let profile = |kind: ProfileType| SecurityProfile { profile_type: kind as i32, ..Default::default() };
     let mut context = LinuxContainerSecurityContext {
@@ -51,6 +53,10 @@ pub(super) fn context(
     }
     if let Some(user) = &options.user {
         set_user(&mut context, user)?;
+    }
+    // Who names a group is in no others but those of --group-add.
+    if options.user.as_deref().unwrap_or(image_user).contains(':') {
+        context.supplemental_groups_policy = SupplementalGroupsPolicy::Strict as i32;
     }
     Ok(context)
 }

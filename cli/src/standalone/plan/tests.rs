@@ -6,6 +6,7 @@ use serde_json::json;
 fn known() -> Known<'static> {
     Known {
         name: "one",
+        short_id: "0123456789ab",
         hostname: None,
         directory: "one",
         image_id: "sha256:1",
@@ -51,21 +52,21 @@ fn what_was_asked_for_is_told_in_its_own_words() {
 #[test]
 fn entry_points_replace_commands() {
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
-    let image = known().image;
     for (entrypoint, given, expected) in [
         (None, &["x"][..], (&[][..], &["x"][..])),
         (Some("e"), &[], (&["e"], &[])),
         (Some("e"), &["x"], (&["e"], &["x"])),
         (Some(""), &["x"], (&["x"], &[])),
-        (Some(""), &[], (&["cmd"], &[])),
     ] {
         let options = CreateOptions {
             entrypoint: entrypoint.map(str::to_owned),
             command: words(given),
             ..CreateOptions::default()
         };
-        assert_eq!(command(&options, &image), (words(expected.0), words(expected.1)), "{entrypoint:?}");
+        assert_eq!(command(&options).unwrap(), (words(expected.0), words(expected.1)), "{entrypoint:?}");
     }
+    let nothing = CreateOptions { entrypoint: Some(String::new()), ..CreateOptions::default() };
+    assert_eq!(command(&nothing).unwrap_err().to_string(), "no command specified");
 }
 
 #[test]

@@ -1,0 +1,199 @@
+//! What foreign suites ask of a `docker`, where ours once answered otherwise.
+
+// Test code throughout: a failed expectation ends the test that made it.
+#![allow(clippy::unwrap_used)]
+
+use knarr_tests::run_lab::{Lab, named};
+
+#[test]
+fn what_is_not_understood_is_told_as_docker_tells_it() {
+    let lab = Lab::new();
+    for (words, code, text) in [
+        (&["run", "--bogus", "x"][..], 125, "unknown flag: --bogus"),
+        (&["ps", "-Z"], 125, "unknown shorthand flag: 'Z' in -Z"),
+        (&["run", "--memory"], 125, "flag needs an argument: --memory"),
+        (
+            &["volume", "create", "--label="],
+            125,
+            "invalid argument \"\" for \"--label\" flag: invalid label ''",
+        ),
+        (&["run"], 1, "'knarr run' requires at least 1 argument"),
+        (&["volume", "rm"], 1, "'knarr volume rm' requires at least 1 argument"),
+        (&["volume", "create", "a1", "b1"], 1, "'knarr volume create' requires at most 1 argument"),
+        (&["tag", "a"], 1, "'knarr tag' requires 2 arguments"),
+        (&["bogus"], 1, "unknown command: knarr bogus"),
+        (&["volume", "bogus"], 1, "unknown command: knarr volume bogus"),
+        (&["create", "--pull", "never", "nosuch"], 1, "No such image: nosuch"),
+    ] {
+        let said = lab.0.knarr(words);
+        assert_eq!(said.code, code, "{words:?}: {said:?}");
+        assert!(said.err.starts_with(&format!("knarr: {text}")), "{words:?}: {said:?}");
+    }
+    assert!(lab.knarr(&["volume"]).contains("Remove volumes"), "a group shows its commands");
+}
+
+#[test]
+fn volumes_without_a_name_are_anonymous() {
+    let lab = Lab::new();
+    let name = lab.knarr(&["volume", "create"]).trim().to_owned();
+    assert!(name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
+    let label = lab.knarr(&["volume", "inspect", "-f", "{{json .Labels}}", &name]);
+    assert_eq!(label, "{\"com.docker.volume.anonymous\":\"\"}\n");
+    lab.knarr(&["volume", "create", "kept-one"]);
+    lab.knarr(&["volume", "create", "kept-two"]);
+    let listed = |filters: &[&str]| lab.knarr(&[&["volume", "ls", "-q"], filters].concat());
+    assert_eq!(listed(&["-f", "name=^kept.*o$"]), "kept-two\n");
+    assert_eq!(listed(&["-f", "name=one", "-f", "name=two"]), "kept-one\nkept-two\n");
+    assert!(lab.knarr(&["volume", "prune", "-f"]).contains(&name));
+    assert_eq!(listed(&[]), "kept-one\nkept-two\n");
+}
+
+#[test]
+fn networks_that_nothing_runs_on_are_pruned() {
+    let lab = Lab::new();
+    let (one, two, c) = (&*named("one"), &*named("two"), &*named("on-one"));
+    lab.knarr(&["network", "create", one]);
+    lab.knarr(&["network", "create", two]);
+    let listed = |filters: &[&str]| {
+        let all = lab.knarr(&[&["network", "ls", "--format", "{{.Name}}"], filters].concat());
+        all.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&["-f", "name=^one-", "-f", "name=^two-"]), [one, two]);
+    lab.knarr(&["run", "-d", "--name", c, "--network", one, "base:1", "sleep", "1000"]);
+    lab.knarr(&["network", "prune", "-f"]);
+    assert_eq!(listed(&["-f", "type=custom"]), [one]);
+    lab.knarr(&["stop", "-t", "0", c]);
+    assert!(lab.knarr(&["network", "prune", "-f"]).contains(one));
+    assert!(lab.0.knarr(&["start", c]).failed().contains("not found"));
+}
+
+#[test]
+fn a_container_is_found_by_each_of_its_names() {
+    let lab = Lab::new();
+    let (network, c) = (&*named("names"), &*named("named"));
+    lab.knarr(&["network", "create", network]);
+    let words =
+        ["run", "-d", "--name", c, "--network", network, "-h", "front", "--domainname", "example.org"];
+    lab.knarr(&[&words[..], &["--network-alias", "web", "base:1", "sleep", "1000"]].concat());
+    let pings = format!(
+        "for n in {c} front web {c}.{network} web.{network} front.{network}; do ping -c 1 -W 30 $n >/dev/null && echo $n; done"
+    );
+    let said = lab.knarr(&["run", "--rm", "--network", network, "base:1", "sh", "-c", &pings]);
+    assert_eq!(said.lines().count(), 6, "{said}");
+    assert!(lab.knarr(&["exec", c, "cat", "/etc/hosts"]).ends_with("\tfront.example.org front\n"));
+    lab.knarr(&["rm", "-f", c]);
+    lab.knarr(&["network", "rm", network]);
+}
+
+#[test]
+fn a_host_is_called_by_the_short_id_of_its_container() {
+    let lab = Lab::new();
+    let c = &*named("short");
+    let id = lab.run(&["-d", "--name", c, "base:1", "sleep", "1000"]).ok();
+    assert_eq!(lab.knarr(&["exec", c, "hostname"]).trim(), &id[..12]);
+    assert_eq!(
+        lab.knarr(&["inspect", "-f", "{{.ID}} {{.Config.Hostname}}", c]),
+        format!("{} {}\n", id.trim(), &id[..12])
+    );
+    lab.knarr(&["restart", "-t", "0", c]);
+    assert_eq!(lab.knarr(&["exec", c, "cat", "/etc/hostname"]).trim(), &id[..12]);
+    assert_eq!(lab.knarr(&["ps", "-q", "--filter", "id="]), "");
+    let said = lab.knarr(&[
+        "run",
+        "--rm",
+        "--network",
+        "host",
+        "-h",
+        "other",
+        "base:1",
+        "sh",
+        "-c",
+        "echo $HOSTNAME",
+    ]);
+    assert_eq!(said, "other\n");
+}
+
+#[test]
+fn memory_of_any_size_is_shared() {
+    let lab = Lab::new();
+    let c = &*named("sharer");
+    lab.run(&["-d", "--name", c, "--ipc", "shareable", "--shm-size", "32m", "base:1", "sleep", "1000"]).ok();
+    let other = format!("container:{c}");
+    let said = lab.run(&["--rm", "--ipc", &other, "base:1", "cat", "/proc/mounts"]).ok();
+    let shm = said.lines().find(|line| line.contains(" /dev/shm ")).unwrap();
+    assert!(shm.starts_with("shm /dev/shm tmpfs rw,nosuid,nodev,noexec,"), "{shm}");
+    assert!(shm.contains("size=32768k"), "{shm}");
+    lab.knarr(&["restart", "-t", "0", c]);
+    assert!(lab.knarr(&["exec", c, "cat", "/proc/mounts"]).contains("size=32768k"));
+}
+
+#[test]
+fn everybody_may_listen_in_a_network_of_its_own() {
+    let lab = Lab::new();
+    let file = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    assert_eq!(lab.run(&["--rm", "base:1", "cat", file]).ok(), "0\n");
+    let own = ["--rm", "--sysctl", "net.ipv4.ip_unprivileged_port_start=80", "base:1", "cat", file];
+    assert_eq!(lab.run(&own).ok(), "80\n");
+}
+
+#[test]
+fn users_with_a_group_are_in_no_others() {
+    let lab = Lab::new();
+    let groups = |more: &[&str]| {
+        let script = "sed -n 's/^Groups:\\t//p' /proc/self/status";
+        lab.run(&[&["--rm"], more, &["base:1", "sh", "-c", script]].concat()).ok().trim().to_owned()
+    };
+    assert_eq!(groups(&["--user", "0:7", "--group-add", "9"]), "7 9");
+    assert_eq!(groups(&["--user", "5:7"]), "7");
+}
+
+#[test]
+fn what_cannot_run_was_never_started() {
+    let lab = Lab::new();
+    let c = &*named("failing");
+    assert_eq!(lab.run(&["--name", c, "base:1", "/nosuch"]).code, 127);
+    let told = lab.knarr(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", c]);
+    assert_eq!(told, "created 127\n");
+    lab.knarr(&["rm", c]);
+    let said = lab.run(&["--rm", "--entrypoint", "", "base:1"]);
+    assert!(said.code == 125 && said.err.contains("no command specified"), "{said:?}");
+}
+
+#[test]
+fn read_only_is_read_only_below_too() {
+    let lab = Lab::new();
+    std::fs::create_dir_all(lab.0.path("top/below")).unwrap();
+    let below = lab.0.path("top/below");
+    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&below).status();
+    assert!(mounted.unwrap().success());
+    let top = lab.0.path("top").display().to_string();
+    let touched = |options: &[&str]| {
+        lab.run(&[&["--rm"], options, &["base:1", "touch", "/in/below/file"]].concat()).code == 0
+    };
+    let results = [
+        touched(&["-v", &format!("{top}:/in:ro")]),
+        touched(&["--mount", &format!("type=bind,src={top},dst=/in,ro")]),
+        touched(&["--mount", &format!("type=bind,src={top},dst=/in,ro,bind-recursive=writable")]),
+        touched(&["-v", &format!("{top}:/in")]),
+    ];
+    assert!(std::process::Command::new("umount").arg(&below).status().unwrap().success());
+    assert_eq!(results, [false, false, true, true]);
+}
+
+#[test]
+fn a_range_of_ports_for_one_port_is_a_choice() {
+    let lab = Lab::new();
+    // Two ports next to each other that nobody has just now.
+    let (first, _held) = (0..1000)
+        .find_map(|_| {
+            let held = std::net::TcpListener::bind("127.0.0.1:0").ok()?;
+            let first = held.local_addr().ok()?.port();
+            std::net::TcpListener::bind(("127.0.0.1", first.checked_add(1)?)).ok()?;
+            Some((first, held))
+        })
+        .unwrap();
+    let c = &*named("chosen");
+    let range = format!("127.0.0.1:{first}-{}:80", first + 1);
+    lab.knarr(&["run", "-d", "--name", c, "-p", &range, "base:1", "sleep", "1000"]);
+    assert_eq!(lab.knarr(&["port", c]), format!("80/tcp -> 127.0.0.1:{}\n", first + 1));
+}
