@@ -26,7 +26,7 @@ use link::Link;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use tell::Told;
 
@@ -130,6 +130,11 @@ impl Aggregation {
     fn remove(&self, object: &Value) {
         let key = key_of(object);
         self.change(|remotes| drop(remotes.remove(&key)));
+    }
+
+    /// Forgets all but those of these names.
+    fn retain(&self, names: &BTreeSet<String>) {
+        self.change(|remotes| remotes.retain(|_, remote| names.contains(&remote.name)));
     }
 
     fn change(&self, edit: impl FnOnce(&mut Remotes)) {

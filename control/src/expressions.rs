@@ -41,6 +41,8 @@ pub(crate) struct Expression {
     program: Arc<Program>,
     /// The same with calls that count what it costs.
     priced: Arc<IdedExpr>,
+    /// What it costs besides its loops.
+    base: u64,
     environment: Arc<Env>,
 }
 
@@ -89,7 +91,8 @@ impl Expression {
         let program = environment.compile(source).map_err(|error| format!("compilation failed: {error}"))?;
         let mut priced = program.expression().clone();
         cost::priced(&mut priced);
-        Ok(Self { program: Arc::new(program), priced: Arc::new(priced), environment })
+        let base = cost::of(&priced);
+        Ok(Self { program: Arc::new(program), priced: Arc::new(priced), base, environment })
     }
 
     fn evaluate(&self, variables: &Variables) -> Result<Box<dyn Val>, String> {
@@ -97,7 +100,7 @@ impl Expression {
         for (name, value) in &variables.values {
             context.add_variable_as_val(name.as_str(), value.clone());
         }
-        cost::begin(&self.priced);
+        cost::begin(self.base);
         let value = Cel::resolve_val(&self.priced, &context);
         if cost::is_exceeded() {
             return Err(cost::EXCEEDED.to_owned());

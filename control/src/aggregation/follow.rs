@@ -13,7 +13,7 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -48,18 +48,25 @@ pub(super) fn api(client: &Client) -> Api<DynamicObject> {
 async fn follow(server: &Arc<Server>, client: &Client) {
     let events = watcher::watcher(api(client), watcher::Config::default()).default_backoff();
     pin_mut!(events);
-    let mut keepers = BTreeMap::new();
+    let (mut keepers, mut listed) = (BTreeMap::new(), BTreeSet::new());
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Apply(object) | Event::InitApply(object)) => {
+            Ok(Event::Apply(object)) => seen(server, client, &object, &mut keepers).await,
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(object)) => {
                 seen(server, client, &object, &mut keepers).await;
+                listed.insert(object.name_any());
+            }
+            // What went while nobody watched.
+            Ok(Event::InitDone) => {
+                keepers.retain(|name, _| listed.contains(name));
+                server.aggregation.retain(&listed);
             }
             Ok(Event::Delete(object)) => {
                 keepers.remove(&object.name_any());
                 server.aggregation.remove(&as_value(&object));
                 local::sync(server, client).await;
             }
-            Ok(Event::Init | Event::InitDone) => {}
             Err(error) => tracing::warn!(%error, "watching API services"),
         }
     }

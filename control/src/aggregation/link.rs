@@ -28,6 +28,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that nobody used for this long is closed.
 const IDLE: Duration = Duration::from_secs(90);
 
+/// Whether the other end is still there is asked this often while requests are open.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
 /// The way to one server, wherever its endpoints are.
 pub(super) struct Link {
     client: Client<Connector, Body>,
@@ -54,7 +57,8 @@ impl Link {
         plain.alpn_protocols = vec![b"http/1.1".to_vec()];
         let connector = |config| Connector { config: Arc::new(config), name: name.clone() };
         let mut builder = Client::builder(TokioExecutor::new());
-        builder.pool_idle_timeout(IDLE).pool_timer(TokioTimer::new());
+        builder.pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).timer(TokioTimer::new());
+        builder.http2_keep_alive_interval(KEEP_ALIVE).http2_keep_alive_timeout(CONNECT_TIMEOUT);
         Ok(Self { client: builder.build(connector(config)), plain: connector(plain) })
     }
 

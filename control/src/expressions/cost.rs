@@ -48,8 +48,8 @@ fn spend(cost: u64) -> Result<(), ExecutionError> {
 }
 
 /// Begins to count.
-pub(super) fn begin(expression: &IdedExpr) {
-    SPENT.set(of(expression));
+pub(super) fn begin(base: u64) {
+    SPENT.set(base);
 }
 
 /// What the evaluation that ended last has cost.
@@ -63,7 +63,7 @@ pub(super) fn is_exceeded() -> bool {
 }
 
 /// What one pass through an expression costs, without the passes of its loops.
-fn of(expression: &IdedExpr) -> u64 {
+pub(super) fn of(expression: &IdedExpr) -> u64 {
     let own = match &expression.expr {
         Expr::Ident(_) | Expr::Select(_) => 1,
         Expr::List(_) => 10,

@@ -9,7 +9,7 @@ use crate::expressions::{Expression, estimate};
 use crate::registry::faults::Faults;
 use crate::registry::fields;
 use serde_json::{Value, json};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 const DEEPEST: usize = 128;
 const LIST_KEYS: &str = "x-kubernetes-list-map-keys";
@@ -17,7 +17,7 @@ const LIST_TYPE: &str = "x-kubernetes-list-type";
 
 /// Every fault of a schema that stands at `path`.
 pub(crate) fn faults(schema: &Value, path: &str, faults: &mut Faults) {
-    let total = Cell::new(0);
+    let total = Total::default();
     let root = Part {
         schema,
         path: path.to_owned(),
@@ -33,9 +33,39 @@ pub(crate) fn faults(schema: &Value, path: &str, faults: &mut Faults) {
     }
     metadata(schema, path, faults);
     root.check(faults);
-    if total.get() > estimate::TOTAL {
+    total.judge(path, faults);
+}
+
+/// What all rules of a schema may cost.
+#[derive(Default)]
+struct Total {
+    sum: Cell<u64>,
+    /// Those that count for something, with their places.
+    costly: RefCell<Vec<(u64, String)>>,
+}
+
+impl Total {
+    fn add(&self, at: &str, cost: u64) {
+        self.sum.set(self.sum.get().saturating_add(cost));
+        if cost >= estimate::TOTAL / 100 {
+            self.costly.borrow_mut().push((cost, at.to_owned()));
+        }
+    }
+
+    fn judge(&self, path: &str, faults: &mut Faults) {
+        const MOST: usize = 4;
+        if self.sum.get() <= estimate::TOTAL {
+            return;
+        }
+        let mut costly = self.costly.take();
+        costly.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
+        for (_, at) in costly.into_iter().take(MOST) {
+            let part =
+                "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
+            faults.forbidden(at, part);
+        }
         let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
-        faults.forbidden(path, &estimate::excess(what, total.get(), estimate::TOTAL));
+        faults.forbidden(path, &estimate::excess(what, self.sum.get(), estimate::TOTAL));
     }
 }
 
@@ -70,7 +100,7 @@ struct Part<'a> {
     /// How many values of it an object may have, where the schemas around it say so.
     most: Option<u64>,
     /// What all rules may cost, so far.
-    total: &'a Cell<u64>,
+    total: &'a Total,
     depth: usize,
 }
 
@@ -118,7 +148,7 @@ impl<'a> Part<'a> {
         let Ok(expression) = Expression::compile(source) else { return };
         let values = self.most.unwrap_or_else(|| estimate::most_values(self.schema));
         let cost = expression.estimated_cost(self.schema).saturating_mul(values);
-        self.total.set(self.total.get().saturating_add(cost));
+        self.total.add(at, cost);
         if cost > estimate::LIMIT {
             faults.forbidden(at, &estimate::excess("estimated rule cost", cost, estimate::LIMIT));
         }
@@ -353,6 +383,29 @@ mod tests {
         assert!(rules(json!([{"rule": ""}]))[0].ends_with("rule is not specified"));
         let computed = json!([{"rule": "true", "messageExpression": "1"}]);
         assert!(rules(computed)[0].ends_with("messageExpression must evaluate to a string"));
+    }
+
+    #[test]
+    fn rules_that_may_cost_too_much_are_refused() {
+        let list = |most: u64| {
+            let mut list = json!({"type": "array", "items": {"type": "integer"},
+                "x-kubernetes-validations": [{"rule": "self.all(x, self.all(y, x + y >= 0))"}]});
+            if most > 0 {
+                list["maxItems"] = most.into();
+            }
+            list
+        };
+        assert!(of_spec(list(100)).is_empty());
+        let told = of_spec(list(0));
+        let rule = "s.properties[spec].x-kubernetes-validations[0].rule: Forbidden: ";
+        assert!(told[0].starts_with(&format!(
+            "{rule}estimated rule cost exceeds budget by factor of more than 100x (try"
+        )));
+        assert!(told[1].starts_with(&format!("{rule}contributed to estimated rule cost total")), "{told:?}");
+        assert!(
+            told[2].starts_with("s: Forbidden: x-kubernetes-validations estimated rule cost total"),
+            "{told:?}"
+        );
     }
 
     #[test]

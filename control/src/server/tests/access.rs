@@ -83,3 +83,24 @@ fn bindings_take_effect_and_lose_it_at_once() {
     lab.delete(&format!("{bindings}/b"), &Value::Null);
     assert_eq!(with_token(&lab, &text, CONFIG_MAPS).code, 403);
 }
+
+#[test]
+fn only_those_who_may_vouch_speak_for_others() {
+    let lab = lab();
+    let review = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let ask = |vouches: Option<FrontProxy>, name: &str| {
+        let body = Full::new(Bytes::from_static(b"{}"));
+        let request =
+            Request::builder().method("POST").uri(review).header("content-type", "application/json");
+        let mut request =
+            request.header("x-remote-user", name).header("x-remote-group", "dev").body(body).unwrap();
+        vouches.map(|vouches| request.extensions_mut().insert(vouches));
+        lab.read(lab.runtime.block_on(lab.server.clone().handle(request)))
+    };
+    let vouched = ask(Some(FrontProxy(Some(Vouches))), "amy");
+    assert_eq!(vouched.text("/status/userInfo/username"), "amy", "{vouched:?}");
+    assert_eq!(vouched.at("/status/userInfo/groups"), &json!(["dev", "system:authenticated"]));
+    assert_eq!(ask(Some(FrontProxy(Some(Vouches))), "").code, 401, "nobody is named");
+    assert_eq!(ask(Some(FrontProxy(None)), "amy").code, 401, "of the authority, but for something else");
+    assert_eq!(ask(None, "amy").code, 403, "anonymous");
+}
