@@ -402,6 +402,37 @@ fn static_pods_have_mirrors(node: &Node) {
     std::fs::remove_file(&file).expect("a manifest");
     node.gone("static-node");
     assert!(last.join("word").exists(), "a mirror stays until its pod has ended");
+    a_static_pod_may_come_back_at_once(node, &file);
+}
+
+/// Its file is there again while it still ends.
+fn a_static_pod_may_come_back_at_once(node: &Node, file: &std::path::Path) {
+    let script =
+        "trap 'touch /last/asked; until [ -e /last/go ]; do sleep 0.1; done; exit' TERM; sleep 1000 & wait";
+    let last = node.path("last");
+    let mut spec = simple(node, script);
+    spec["terminationGracePeriodSeconds"] = json!(600);
+    spec["volumes"] = json!([{"name": "last", "hostPath": {"path": last}}]);
+    spec["containers"][0]["volumeMounts"] = json!([{"name": "last", "mountPath": "/last"}]);
+    let manifest = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "static"}, "spec": spec});
+    let put = || {
+        std::fs::write(node.path("again.json"), manifest.to_string()).expect("a manifest");
+        std::fs::rename(node.path("again.json"), file).expect("a manifest");
+    };
+    put();
+    let id = |pod: &Value| pod["status"]["containerStatuses"][0]["containerID"].clone();
+    let first = id(&node.ready("static-node"));
+    std::fs::remove_file(file).expect("a manifest");
+    node.eventually("it is asked to end", || {
+        last.join("asked").exists().then_some(()).ok_or("not yet".into())
+    });
+    put();
+    std::fs::write(last.join("go"), "").expect("a word");
+    node.when("static-node", "it runs again", |pod| {
+        id(pod) != first && pod["status"]["containerStatuses"][0]["ready"] == true
+    });
+    std::fs::remove_file(file).expect("a manifest");
+    node.gone("static-node");
 }
 
 fn kubectl_reaches_into_pods(node: &Node) {

@@ -119,6 +119,8 @@ pub struct Manager {
     wanted: BTreeMap<String, Wanted>,
     /// Static pods that wait for a predecessor of the same name to end.
     queued: Vec<Arc<Pod>>,
+    /// Uids of pods that no source wants any more and that still end.
+    leaving: BTreeSet<String>,
     mirrors: Mirrors,
     /// Sources that have not told all their pods yet.
     unsynced: Vec<Origin>,
@@ -153,6 +155,7 @@ impl Manager {
             workers,
             wanted: BTreeMap::new(),
             queued: Vec::new(),
+            leaving: BTreeSet::new(),
             unsynced: sources,
             finished: mpsc::unbounded_channel(),
             rounds: 0,
@@ -215,6 +218,11 @@ impl Manager {
         let origin = Origin::of(&pod);
         let known = self.wanted.insert(uid.clone(), Wanted { pod: pod.clone(), origin }).is_some();
         match self.workers.get(&uid) {
+            // The same file is there again: the pod begins anew once it has ended.
+            Some(_) if origin != Origin::Cluster && self.leaving.contains(&uid) => {
+                self.queued.retain(|queued| pod::uid(queued) != uid);
+                self.queued.push(pod);
+            }
             Some(worker) => worker.send(Command::Update(pod)),
             None if known && !self.queued.iter().any(|queued| pod::uid(queued) == uid) => {
                 // Its worker has ended: the object only waits to be deleted.
@@ -283,6 +291,7 @@ impl Manager {
         self.wanted.remove(uid);
         self.queued.retain(|pod| pod::uid(pod) != uid);
         if let Some(worker) = self.workers.get(uid) {
+            self.leaving.insert(uid.to_string());
             worker.send(Command::Gone);
         }
     }
@@ -291,6 +300,7 @@ impl Manager {
     fn ended(&mut self, uid: &str) {
         self.unsettled = Some(Instant::now());
         self.workers.remove(uid);
+        self.leaving.remove(uid);
         self.workers.room_is_free();
         let ready: Vec<Arc<Pod>> = self.queued.iter().filter(|pod| !self.predecessor(pod)).cloned().collect();
         for pod in ready {
@@ -312,7 +322,7 @@ impl Manager {
         }
         let statics = self.wanted.values().filter(|wanted| wanted.origin != Origin::Cluster);
         let statics: Vec<Arc<Pod>> = statics.map(|wanted| wanted.pod.clone()).collect();
-        let leaving = |pod: &Arc<Pod>| pod::is_static(pod) && !self.wanted.contains_key(pod::uid(pod));
+        let leaving = |pod: &Arc<Pod>| pod::is_static(pod) && self.leaving.contains(pod::uid(pod));
         let ending: Vec<Arc<Pod>> = self.workers.pods().into_iter().filter(leaving).collect();
         for (uid, target) in self.mirrors.reconcile(&statics, &ending) {
             if let Some(worker) = self.workers.get(&uid) {
