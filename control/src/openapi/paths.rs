@@ -53,7 +53,9 @@ fn insert(
     let mut all = Vec::new();
     all.extend(named.then(|| parameters::in_path("name", &format!("The name of the {kind}."))));
     all.extend(namespaced.then(|| parameters::in_path("namespace", "The namespace it is in.")));
-    entry.insert("parameters".to_owned(), all.into());
+    if !all.is_empty() {
+        entry.insert("parameters".to_owned(), all.into());
+    }
     paths.insert(path.to_owned(), Value::Object(entry));
 }
 
