@@ -35,7 +35,7 @@ fn said(name: &str, script: &str) -> String {
     bins::run(&mut command).ok().replace(&web, "web")
 }
 
-const SERVER: &str = "K run -d --name $WEB $PORTS base:1 sh -c \
+const SERVER: &str = "K run -d --name $WEB -h $WEB $PORTS base:1 sh -c \
     'hostname > /tmp/hostname; exec busybox httpd -f -p 80 -h /tmp' >/dev/null\n";
 
 #[test]

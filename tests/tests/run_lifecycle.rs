@@ -19,7 +19,7 @@ const SERVER: &str = "/bin/busybox httpd -p 80 -h /etc; while ! test -e /stop; d
 
 fn serve(lab: &Lab, name: &str, port: u16) -> Said {
     let publish = format!("127.0.0.1:{port}:80");
-    lab.0.knarr(&["run", "-d", "--name", name, "-p", &publish, "base:1", "sh", "-c", SERVER])
+    lab.0.knarr(&["run", "-d", "--name", name, "-h", name, "-p", &publish, "base:1", "sh", "-c", SERVER])
 }
 
 /// What the server behind a port answers.
@@ -202,6 +202,8 @@ fn containers_outlive_a_reboot() {
         "--restart",
         "always",
         "--name",
+        &server,
+        "-h",
         &server,
         "-p",
         &publish,

@@ -103,16 +103,7 @@ pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result
     }
     let network = names::network_mode(&options.network);
     names::check(options)?;
-    let mut ports = ports::all(&options.publish)?;
-    if options.publish_all {
-        ports.extend(ports::all(&known.exposed)?);
-    }
-    if network != NamespaceMode::Pod {
-        // There is nothing of its own to publish from; who asks for that is told by whoever asked us.
-        ports.clear();
-    }
-    ports::choose_free(&mut ports)?;
-    let ports = ports::for_families(ports, known.second_family)?;
+    let ports = published(options, known, network)?;
     let wishes = mounts::with_inherited(mounts::wishes(options)?, known.inherited.clone());
     let mounts = mounts::with_volumes(wishes, &known.volumes);
     let namespaces = names::namespaces(options, network)?;
@@ -128,10 +119,7 @@ pub(super) fn plan(options: &CreateOptions, known: &Known<'_>) -> anyhow::Result
         dns_config: Some(names::dns(options)),
         port_mappings: ports.clone(),
         labels: [("io.knarr.run".to_owned(), known.name.to_owned())].into(),
-        annotations: shm_size(options)?
-            .map(|size| (SHM_SIZE_ANNOTATION.to_owned(), size))
-            .into_iter()
-            .collect(),
+        annotations: shm_size(options)?,
         linux: Some(LinuxPodSandboxConfig {
             cgroup_parent: format!("{}/{}", cgroup_parent(options), known.directory),
             sysctls: names::sysctls(options, network)?,
@@ -236,12 +224,33 @@ fn labels(
     Ok(labels)
 }
 
-/// None is as much as anybody has.
-fn shm_size(options: &CreateOptions) -> anyhow::Result<Option<String>> {
+/// What is to be told to the engine of /dev/shm: its size. None is as much as anybody has.
+fn shm_size(options: &CreateOptions) -> anyhow::Result<HashMap<String, String>> {
     match options.shm_size.as_deref() {
-        None | Some("0") => Ok(None),
-        Some(text) => Ok(Some(sizes::named("shm-size", text)?.to_string())),
+        None | Some("0") => Ok(HashMap::new()),
+        Some(text) => {
+            let size = sizes::named("shm-size", text)?.to_string();
+            Ok([(SHM_SIZE_ANNOTATION.to_owned(), size)].into())
+        }
     }
+}
+
+/// The ports that lead to it, with a free one of the host where none is named.
+fn published(
+    options: &CreateOptions,
+    known: &Known<'_>,
+    network: NamespaceMode,
+) -> anyhow::Result<Vec<PortMapping>> {
+    let mut ports = ports::all(&options.publish)?;
+    if options.publish_all {
+        ports.extend(ports::all(&known.exposed)?);
+    }
+    if network != NamespaceMode::Pod {
+        // There is nothing of its own to publish from; who asks for that is told by whoever asked us.
+        ports.clear();
+    }
+    ports::choose_free(&mut ports)?;
+    ports::for_families(ports, known.second_family)
 }
 
 fn additions(options: &CreateOptions, mounts: &[Wish]) -> anyhow::Result<Additions> {
