@@ -169,8 +169,7 @@ pub struct KubeletConfig {
     pub manifest_url_headers: Vec<String>,
     /// Address that the node reports and that pods see as `status.hostIP`; found by the default route where absent.
     pub node_ip: Option<IpAddr>,
-    /// Its IPv6 address beside that, where pods have both families: other nodes reach the pods' IPv6 side by it. Found
-    /// by the default route where absent.
+    /// Its IPv6 address beside that, where pods have both families: other nodes reach the pods' IPv6 side by it.
     pub node_ip_v6: Option<Ipv6Addr>,
     /// Labels that the node gives itself.
     pub node_labels: BTreeMap<String, String>,

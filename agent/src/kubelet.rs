@@ -323,7 +323,7 @@ async fn makes_recursive_read_only(runtime: &dyn RuntimeService) -> bool {
 /// The node's IPv6 address, where its pods have both families and `first` is of the other one.
 fn second_address(config: &Config, first: IpAddr) -> Option<IpAddr> {
     config.network.second_cluster().filter(|_| first.is_ipv4())?;
-    config.kubelet.node_ip_v6.or_else(machine::second_address).map(IpAddr::V6)
+    config.kubelet.node_ip_v6.map(IpAddr::V6)
 }
 
 fn identity(parts: &Parts, runtime_version: String) -> anyhow::Result<Identity> {

@@ -2,7 +2,7 @@
 
 use crate::kubelet::resources::{self, Amounts};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::Path;
 
 /// Memory kept for everything that is not a pod, in bytes: what hard eviction would defend.
@@ -155,14 +155,6 @@ pub fn address() -> IpAddr {
         Some(socket.local_addr().ok()?.ip())
     };
     route().filter(|ip| !ip.is_unspecified()).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
-}
-
-/// The same of IPv6, where this machine reaches others by it.
-pub fn second_address() -> Option<Ipv6Addr> {
-    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect((Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1), 9)).ok()?;
-    let IpAddr::V6(found) = socket.local_addr().ok()?.ip() else { return None };
-    (!found.is_unspecified() && !found.is_loopback() && !found.is_unicast_link_local()).then_some(found)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use knarr_cri::v1::{
 use knarr_cri::{ImageService, RuntimeService};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -184,7 +184,7 @@ impl NodeWriter {
         if !due && !waits && known.written.as_ref().is_some_and(|written| same(written, &status)) {
             return Ok(());
         }
-        let patch = Patch::Strategic(json!({"status": status}));
+        let patch = Patch::Strategic(patch_of(&status));
         match nodes.patch_status(&self.identity.name, &PatchParams::default(), &patch).await {
             Ok(node) => {
                 self.tell(status.conditions.clone().unwrap_or_default(), known);
@@ -316,6 +316,17 @@ fn given_ranges(node: &Node) -> Option<String> {
     all.sort_by_key(|cidr| cidr.contains(':'));
     let all = all.join(",");
     if all.is_empty() { spec.pod_cidr.clone().filter(|cidr| !cidr.is_empty()) } else { Some(all) }
+}
+
+/// Addresses are merged by their kind: where two are of one kind, the list is given as a whole.
+fn patch_of(status: &NodeStatus) -> Value {
+    let mut patch = json!({"status": status});
+    let kinds: Vec<&str> = status.addresses.iter().flatten().map(|one| one.type_.as_str()).collect();
+    let twice = kinds.iter().enumerate().any(|(at, kind)| kinds[..at].contains(kind));
+    if let Some(addresses) = patch["status"]["addresses"].as_array_mut().filter(|_| twice) {
+        addresses.push(json!({"$patch": "replace"}));
+    }
+    patch
 }
 
 #[cfg(test)]

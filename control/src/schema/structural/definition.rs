@@ -410,8 +410,8 @@ mod tests {
 
     #[test]
     fn a_rule_about_what_was_stands_where_that_is_known() {
-        let item = json!({"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]});
-        let found = of_spec(json!({"type": "array", "items": item}));
+        let item = json!({"type": "integer", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]});
+        let found = of_spec(json!({"type": "array", "maxItems": 10, "items": item}));
         assert!(
             found[0].ends_with(
                 "oldSelf cannot be used on the uncorrelatable portion of the schema within s.properties[spec]"
