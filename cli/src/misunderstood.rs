@@ -201,7 +201,6 @@ mod tests {
             ("tag a", "'knarr tag' requires 2 arguments", false),
             ("port", "'knarr port' requires at least 1 and at most 2 arguments", false),
             ("logs", "'knarr logs' requires 1 argument", false),
-            ("import", "'knarr import' requires at least 1 argument", false),
         ] {
             assert_eq!(said(line), (text.to_owned(), of_option), "{line}");
         }
