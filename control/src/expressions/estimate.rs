@@ -243,7 +243,9 @@ mod tests {
     fn sizes_come_from_the_schema() {
         let list = |most: Option<u64>| {
             let mut list = json!({"type": "array", "items": {"type": "integer"}});
-            most.map(|most| list["maxItems"] = most.into());
+            if let Some(most) = most {
+                list["maxItems"] = most.into();
+            }
             list
         };
         assert_eq!(most_elements(&list(None)), 1_572_863);
