@@ -29,7 +29,7 @@ impl<'a> Sized<'a> {
         Self { schema: Some(schema), size: most_elements(schema) }
     }
 
-    fn sized(size: u64) -> Self {
+    fn of_size(size: u64) -> Self {
         Self { schema: None, size }
     }
 
@@ -136,7 +136,7 @@ type Names<'a> = Vec<(&'a str, Sized<'a>)>;
 /// The cost of an expression, and its value.
 fn cost<'a>(expression: &'a IdedExpr, names: &mut Names<'a>) -> (u64, Sized<'a>) {
     match &expression.expr {
-        Expr::Literal(LiteralValue::String(text)) => (0, Sized::sized(text.inner().len() as u64)),
+        Expr::Literal(LiteralValue::String(text)) => (0, Sized::of_size(text.inner().len() as u64)),
         Expr::Literal(_) | Expr::Unspecified => (0, PLAIN),
         Expr::Ident(name) => {
             let found = names.iter().rev().find(|(known, _)| known == name);
@@ -149,7 +149,7 @@ fn cost<'a>(expression: &'a IdedExpr, names: &mut Names<'a>) -> (u64, Sized<'a>)
         }
         Expr::List(list) => {
             let parts = list.elements.iter().fold(10, |sum: u64, one| sum.saturating_add(cost(one, names).0));
-            (parts, Sized::sized(list.elements.len() as u64))
+            (parts, Sized::of_size(list.elements.len() as u64))
         }
         Expr::Map(map) => (entries(30, map.entries.iter().map(|entry| &entry.expr), names), PLAIN),
         Expr::Struct(made) => (entries(40, made.entries.iter().map(|entry| &entry.expr), names), PLAIN),
@@ -179,7 +179,7 @@ fn loop_cost<'a>(run: &'a ComprehensionExpr, names: &mut Names<'a>) -> (u64, Siz
     let sum = [before, init, result].into_iter().fold(all, u64::saturating_add);
     // What a loop collects is not more than what it passes.
     let collects = matches!(run.accu_init.expr, Expr::List(_));
-    (sum, if collects { Sized::sized(range.size) } else { PLAIN })
+    (sum, if collects { Sized::of_size(range.size) } else { PLAIN })
 }
 
 /// So much of a size, rounded up.
@@ -205,7 +205,7 @@ fn call_cost<'a>(call: &'a CallExpr, names: &mut Names<'a>) -> (u64, Sized<'a>) 
         operators::OPT_SELECT => costs(1, PLAIN),
         operators::IN => costs(value(1).size, PLAIN),
         operators::EQUALS | operators::NOT_EQUALS => costs(part(value(0).size.min(value(1).size), 10), PLAIN),
-        operators::ADD => costs(1, Sized::sized(value(0).size.saturating_add(value(1).size))),
+        operators::ADD => costs(1, Sized::of_size(value(0).size.saturating_add(value(1).size))),
         "startsWith" | "endsWith" => costs(part(value(0).size, 10), PLAIN),
         "contains" => costs(part(of_target.size, 10).saturating_mul(part(value(0).size, 10)), PLAIN),
         "matches" => {
