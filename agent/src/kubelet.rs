@@ -93,7 +93,6 @@ use pods::{Inputs, Manager, Workers};
 use pressure::Guard;
 use probes::ProbeCounts;
 use shutdown::{Ending, Places};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -320,22 +319,11 @@ async fn makes_recursive_read_only(runtime: &dyn RuntimeService) -> bool {
     default.and_then(|handler| handler.features).is_some_and(|features| features.recursive_read_only_mounts)
 }
 
-/// The node's IPv6 address, where its pods have both families and `first` is of the other one.
-fn second_address(config: &Config, first: IpAddr) -> Option<IpAddr> {
-    config.network.second_cluster().filter(|_| first.is_ipv4())?;
-    config.kubelet.node_ip_v6.map(IpAddr::V6)
-}
-
 fn identity(parts: &Parts, runtime_version: String) -> anyhow::Result<Identity> {
-    let address = parts.config.kubelet.node_ip.unwrap_or_else(machine::address);
     Ok(Identity {
         name: parts.node_name.clone(),
         host_name: parts.node_name.clone(),
-        addresses: [Some(address), second_address(&parts.config, address)]
-            .into_iter()
-            .flatten()
-            .map(|one| one.to_string())
-            .collect(),
+        addresses: machine::addresses(&parts.config).iter().map(ToString::to_string).collect(),
         machine: parts.machine.clone(),
         max_pods: parts.config.kubelet.max_pods,
         labels: parts.config.kubelet.node_labels.clone(),

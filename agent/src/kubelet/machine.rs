@@ -1,5 +1,6 @@
 //! What this machine is and has, read from the kernel and from files that every distribution has.
 
+use crate::config::Config;
 use crate::kubelet::resources::{self, Amounts};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -155,6 +156,14 @@ pub fn address() -> IpAddr {
         Some(socket.local_addr().ok()?.ip())
     };
     route().filter(|ip| !ip.is_unspecified()).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// By which the node is reached: of one family or, where it is set and its pods have both, of two.
+pub fn addresses(config: &Config) -> Vec<IpAddr> {
+    let first = config.kubelet.node_ip.unwrap_or_else(address);
+    let second = config.network.second_cluster().filter(|_| first.is_ipv4());
+    let second = second.and(config.kubelet.node_ip_v6).map(IpAddr::V6);
+    [Some(first), second].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
