@@ -53,6 +53,65 @@ of() { k get service $1 -o "jsonpath={.spec.$2}"; }
 GET() { SOON k exec client -- busybox timeout 5 wget -qO- "http://$1/"; }
 "#;
 
+/// Two nodes in two namespaces, which a pair of links joins: nobody but the nodes knows the way to their pods.
+const TWO_NODES: &str = r#"
+NUMBER=$(sed -n 's|^cgroup_root = "/knarr-lab-pods-\([0-9]*\)"$|\1|p' config.toml)
+unshare -n sleep 1000 &
+HOLD=$!
+trap 'kill $HOLD' EXIT
+until [ "$(readlink /proc/$HOLD/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
+IN() { nsenter --net=/proc/$HOLD/ns/net "$@"; }
+ip link add wire0 type veth peer name wire1 netns $HOLD
+ip addr add 198.51.100.1/24 dev wire0
+ip addr add 2001:db8:1::1/64 dev wire0 nodad
+ip link set wire0 up
+IN ip link set lo up
+IN ip addr add 198.51.100.2/24 dev wire1
+IN ip addr add 2001:db8:1::2/64 dev wire1 nodad
+IN ip link set wire1 up
+IN ip route add default via 198.51.100.1
+IN ip -6 route add default via 2001:db8:1::1
+settings() {
+    echo "pod_logs_dir = \"$PWD/logs$1\""
+    sed "s|^monitor_cgroup = \"\(.*\)\"|monitor_cgroup = \"\1-$1\"|
+        s|^cgroup_root = \"\(.*\)\"|cgroup_root = \"\1-$1\"\nnode_ip = \"198.51.100.$1\"\nnode_ip_v6 = \"2001:db8:1::$1\"|" config.toml
+    printf '%s\n' '[network]' "bridge = \"kns$NUMBER\"" "table = \"kns$NUMBER\"" 'cluster_cidr = "10.151.0.0/16"' \
+        'service_cidr = "10.197.0.0/24"' 'cluster_cidr_v6 = "fd00:42::/48"' 'service_cidr_v6 = "fd00:96::/112"'
+}
+settings 1 >1.toml; settings 2 >2.toml
+cp -a data data2
+K() { n=$1; shift; "$KNARR" --config $n.toml --data-dir "$PWD/data${n#1}" --state-dir "$PWD/state$n" "$@"; }
+k() { kubectl --kubeconfig data/admin.kubeconfig "$@"; }
+"$KNARR" --config 1.toml --data-dir "$PWD/data" --state-dir "$PWD/state1" up --listen 0.0.0.0:6443 \
+    --advertise 198.51.100.1 --node-name one >1.log 2>&1 &
+ONE=$!
+TWO=
+ROOTS() { for n in 1 2; do rmdir /sys/fs/cgroup/knarr-lab-pods-$NUMBER-$n /sys/fs/cgroup/*/knarr-lab-pods-$NUMBER-$n 2>/dev/null || true; done; }
+END() {
+    code=$?
+    [ $code = 0 ] || tail -n 40 1.log 2.log >&2
+    kill $ONE $TWO; wait $ONE $TWO || true
+    IN "$KNARR" --config 2.toml --data-dir "$PWD/data2" --state-dir "$PWD/state2" down; K 1 down; ROOTS
+    kill $HOLD
+}
+trap END EXIT
+until grep -q 'knarr is ready' 1.log; do kill -0 $ONE; sleep 0.1; done
+JOIN=$(K 1 token create | grep -o -- '--server.*')
+nsenter --net=/proc/$HOLD/ns/net "$KNARR" --config 2.toml --data-dir "$PWD/data2" --state-dir "$PWD/state2" \
+    agent --node-name two $JOIN >2.log 2>&1 &
+TWO=$!
+until grep -q 'knarr agent is ready' 2.log; do kill -0 $TWO; sleep 0.1; done
+SOON() { n=0; until "$@" 2>err; do n=$((n+1)); [ $n -lt 300 ] || { cat err >&2; return 1; }; sleep 0.2; done; }
+on() {
+    k run $2 --image=base:1 --image-pull-policy=Never --overrides="{\"spec\":{\"nodeName\":\"$1\"}}" --command -- \
+        sh -c "echo $2 >/tmp/index.html; exec busybox httpd -f -p 80 -h /tmp" >/dev/null
+}
+on one left; on two right
+k wait --for=condition=Ready pod/left pod/right --timeout=120s >/dev/null
+addr() { k get pod $1 -o "jsonpath={.status.podIPs[$2].ip}"; }
+GET() { SOON k exec $1 -- busybox timeout 5 wget -qO- "http://$2/"; }
+"#;
+
 /// `second` is the setting from which pods have addresses of version 6.
 fn said(second: &str, script: &str) -> String {
     let lab = ImageLab::new();
@@ -107,5 +166,26 @@ GET "[$(k get pod web -o 'jsonpath={.status.podIPs[1].ip}')]"
     );
     let expected = "10.151.0.0/24 [\"10.151.0.0/24\",\"fd00:42::/64\"]\n10.151.0. fd00:42::\n[\"IPv4\",\"IPv6\"]\n\
         hello\nhello\nhello\nhello\n";
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn pods_of_two_nodes_reach_each_other_in_both_families() {
+    if Command::new("kubectl").args(["version", "--client"]).output().is_err() {
+        return skip("kube_ipv6", "no kubectl on PATH");
+    }
+    let script = r#"
+k get node one two -o 'jsonpath={range .items[*]}{.status.addresses[?(@.type=="InternalIP")].address} {.spec.podCIDRs}{"\n"}{end}'
+GET left "$(addr right 0)"; GET left "[$(addr right 1)]"; GET right "$(addr left 0)"; GET right "[$(addr left 1)]"
+k get pod right -o 'jsonpath={.status.hostIPs[*].ip}'; echo
+"#;
+    let lab = ImageLab::new();
+    let mut command = Command::new("unshare");
+    let script = format!("{UPLINK}{TWO_NODES}{script}");
+    command.args(["-n", "-m", "--propagation", "private", "/bin/bash", "-c", &script]);
+    let out = bins::run(command.current_dir(lab.path("")).env("KNARR", bins::find("knarr"))).ok();
+    let expected = "198.51.100.1 2001:db8:1::1 [\"10.151.0.0/24\",\"fd00:42::/64\"]\n\
+        198.51.100.2 2001:db8:1::2 [\"10.151.1.0/24\",\"fd00:42:0:1::/64\"]\n\
+        right\nright\nleft\nleft\n198.51.100.2 2001:db8:1::2\n";
     assert_eq!(out, expected);
 }

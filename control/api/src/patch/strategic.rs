@@ -117,6 +117,9 @@ fn merge_value(old: Option<Value>, patch: &Value, field: &PatchField) -> Result<
 }
 
 fn merge_list(old: Vec<Value>, patch: &[Value], field: &PatchField) -> Result<Value> {
+    if patch.iter().any(|item| item[PATCH] == "replace") {
+        return replacement(patch, field).map(Value::Array);
+    }
     if patch.iter().any(Value::is_object) || old.iter().any(Value::is_object) {
         let merged = merge_objects(old.clone(), patch, field)?;
         return Ok(Value::Array(order::arrange(merged, &old, patch, field.merge_key.as_deref())));
@@ -130,22 +133,22 @@ fn merge_list(old: Vec<Value>, patch: &[Value], field: &PatchField) -> Result<Va
     Ok(Value::Array(order::arrange(merged, &old, patch, None)))
 }
 
+/// The whole list as it is given, also what has one key twice (the addresses of a node with two of a kind).
+fn replacement(patch: &[Value], field: &PatchField) -> Result<Vec<Value>> {
+    let key = field.merge_key.as_deref().ok_or_else(|| malformed("cannot merge lists without merge key"))?;
+    let mut list = Vec::with_capacity(patch.len());
+    for item in patch.iter().filter(|item| item[PATCH] != "delete") {
+        let element = merge_element(None, item, field)?;
+        // One that holds only the directive is none.
+        list.extend(element.filter(|element| item.get(PATCH).is_none() || element.get(key).is_some()));
+    }
+    Ok(list)
+}
+
 fn merge_objects(mut old: Vec<Value>, patch: &[Value], field: &PatchField) -> Result<Vec<Value>> {
     let key = field.merge_key.as_deref().ok_or_else(|| malformed("cannot merge lists without merge key"))?;
-    let replaces = patch.iter().any(|item| item[PATCH] == "replace");
-    if replaces {
-        old.clear();
-    }
     for item in patch {
         match item.get(PATCH).and_then(Value::as_str) {
-            Some("replace") => {
-                // An element that holds only the directive empties the list.
-                if let Some(element) =
-                    merge_element(None, item, field)?.filter(|element| element.get(key).is_some())
-                {
-                    old.push(element);
-                }
-            }
             Some("delete") => {
                 let wanted =
                     item.get(key).ok_or_else(|| malformed("delete patch type with no merge key defined"))?;

@@ -58,6 +58,11 @@ fn directives_of_list_elements() {
         json!({"containers": [{"$patch": "replace"}, {"name": "z"}]}),
         json!({"containers": [{"name": "z"}]}),
     );
+    check(
+        object.clone(),
+        json!({"containers": [{"name": "z", "x": 1}, {"name": "a"}, {"name": "z", "x": 2}, {"$patch": "replace"}]}),
+        json!({"containers": [{"name": "z", "x": 1}, {"name": "a"}, {"name": "z", "x": 2}]}),
+    );
     check(object, json!({"containers": [{"$patch": "replace"}]}), json!({"containers": []}));
 }
 
