@@ -5,8 +5,13 @@ use anyhow::{Context, bail};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiResource, Scope};
+use kube::runtime::wait::{await_condition, conditions};
 use kube::{Client, ResourceExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// For what is being deleted, with its pods.
+const DELETION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One applied object, to be deleted again.
 pub(crate) struct Applied {
@@ -72,7 +77,7 @@ async fn apply_object(client: &Client, object: DynamicObject) -> anyhow::Result<
     let gvk = GroupVersionKind::try_from(&types)?;
     let (resource, capabilities) = kube::discovery::pinned_kind(client, &gvk).await?;
     let api = api_of(client, &object, &resource, capabilities.scope);
-    let action = match api.get_opt(&name).await? {
+    let action = match living(&api, &name).await? {
         None => api
             .create(
                 &PostParams { field_manager: Some("knarr-apply".into()), ..PostParams::default() },
@@ -87,6 +92,20 @@ async fn apply_object(client: &Client, object: DynamicObject) -> anyhow::Result<
     let group = if gvk.group.is_empty() { String::new() } else { format!(".{}", gvk.group) };
     let title = format!("{}{group}/{name} {action}", gvk.kind.to_lowercase());
     Ok(Applied { api, name, title })
+}
+
+/// The object that is there. One that is on its way out, such as what was applied before, is waited for until it is gone.
+async fn living(api: &Api<DynamicObject>, name: &str) -> anyhow::Result<Option<DynamicObject>> {
+    let Some(live) = api.get_opt(name).await? else { return Ok(None) };
+    if live.metadata.deletion_timestamp.is_none() {
+        return Ok(Some(live));
+    }
+    let uid = live.uid().unwrap_or_default();
+    let gone = await_condition(api.clone(), name, conditions::is_deleted(&uid));
+    tokio::time::timeout(DELETION_TIMEOUT, gone)
+        .await
+        .with_context(|| format!("{name} is still being deleted"))??;
+    Ok(api.get_opt(name).await?)
 }
 
 fn api_of(
