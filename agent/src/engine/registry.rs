@@ -169,6 +169,11 @@ impl Registry {
         self.write(|entries| entries.reserve(name, id))
     }
 
+    /// Whose the name is.
+    pub(crate) fn owner_of(&self, name: &str) -> Option<String> {
+        self.read(|entries| entries.names.get(name).cloned())
+    }
+
     /// Frees the names of `id`.
     pub(crate) fn release(&self, id: &str) {
         self.write(|entries| entries.names.retain(|_, owner| owner != id));
@@ -219,8 +224,10 @@ impl Registry {
     }
 
     pub(crate) fn remove_sandbox(&self, id: &str) {
-        self.write(|entries| entries.sandboxes.remove(id));
-        self.release(id);
+        self.write(|entries| {
+            entries.sandboxes.remove(id);
+            entries.names.retain(|_, owner| owner != id);
+        });
     }
 
     pub(crate) fn remove_container(&self, id: &str) {
