@@ -5,9 +5,11 @@
 //! are. A new connection finds its service by one look-up in a map and its endpoint in turn; conntrack carries it
 //! from there, so a restart or an update disturbs no flow. On a start the first commit replaces the table as a whole,
 //! which also ends the chains of services that went away while we did not run. The table stays when we stop.
-//! UDP flows are the exception (`flows`): those that lead to an endpoint that is gone are forgotten.
+//! UDP flows are the exception (`flows`): those that lead to an endpoint that is gone are forgotten. Load balancers ask
+//! here which nodes have endpoints (`health`).
 
 mod flows;
+mod health;
 mod ports;
 mod table;
 
@@ -18,6 +20,7 @@ use crate::engine::network::pod_range::Cidr6;
 use crate::nft::{self, Table};
 use crate::service_watch::ServiceWatch;
 use anyhow::Context;
+use health::HealthServer;
 pub(crate) use ports::{SERVICE_NAME, is_ready};
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +82,7 @@ struct State {
 async fn follow(mut watch: ServiceWatch, frame: &Frame, node: &str) -> anyhow::Result<()> {
     watch.complete().await?;
     let mut kernel: Option<State> = None;
+    let mut health = HealthServer::default();
     loop {
         let (services, slices) = (watch.services.state(), watch.slices.state());
         let ports = ports::ports(&services, &slices, node);
@@ -95,6 +99,7 @@ async fn follow(mut watch: ServiceWatch, frame: &Frame, node: &str) -> anyhow::R
                 RETRY
             }
         };
+        health.follow(health::checks(&services, &slices, node), kernel.is_some()).await;
         drop((services, slices));
         match timeout(pause, watch.changed()).await {
             Ok(changed) => changed?,
