@@ -32,6 +32,7 @@ impl Step {
     fn operation(&self) -> String {
         match self {
             Step::CreateCgroups => "mkdir(<cgroup>), cgroup.subtree_control".into(),
+            Step::CreateUnifiedCgroup => "mkdir(<cgroup of version 2>)".into(),
             Step::LimitCgroups(writes) => {
                 let each: Vec<String> = writes.iter().map(|w| format!("{}={:?}", w.file, w.value)).collect();
                 format!("write {}", each.join(" "))
@@ -55,7 +56,8 @@ impl Step {
             Step::StartScope(_) => "StartTransientUnit(<scope>, PIDs=[PID])".into(),
             Step::EnterResctrl(group) => format!("write PID to {:?}", group.directory.join("tasks")),
             Step::MapIds => "write /proc/PID/gid_map, /proc/PID/uid_map".into(),
-            Step::OpenCgroups => "open(<cgroup>/tasks) in every hierarchy".into(),
+            Step::OpenCgroups | Step::FindCgroups(_) => "open(<cgroup>/tasks) in every hierarchy".into(),
+            Step::NewNetwork => "unshare(CLONE_NEWNET)".into(),
             Step::EnterPidNamespace { .. } => "setns(<pidfd of init>, CLONE_NEWPID)".into(),
             Step::LimitProcess(limits) => {
                 let each: Vec<String> =
@@ -176,6 +178,9 @@ impl Step {
                 "create cgroups",
                 "linux.cgroupsPath: what the container uses is counted and can be found again",
             ),
+            Step::CreateUnifiedCgroup => {
+                ("create unified cgroup", "linux.cgroupsPath: the only one that must be there for the clone")
+            }
             Step::LimitCgroups(_) => {
                 ("limit cgroups", "linux.resources: in force before the first process enters")
             }
@@ -211,11 +216,18 @@ impl Step {
                 "all namespaces at once, by the pidfd of a process that cannot be replaced",
             ),
             Step::JoinNamespace { .. } => ("join namespace", "linux.namespaces[].path"),
+            Step::NewNetwork => (
+                "new network",
+                "linux.namespaces: by init, as it takes as long as making the version 1 cgroups does",
+            ),
+            Step::FindCgroups(_) => ("find cgroups", "cgroup v1: they were made while the network was"),
             Step::EnterCgroups => (
                 "enter cgroups",
                 "cgroup v1: a thread that moves itself need not wait for the quiet of all CPUs",
             ),
-            Step::AwaitRelease => ("await release", "ids and network devices are given from outside"),
+            Step::AwaitRelease => {
+                ("await release", "cgroups, ids and network devices are made and given from outside")
+            }
             Step::BecomeRoot => {
                 ("become root", "of the user namespace: everything from here on is done with its rights only")
             }

@@ -1,8 +1,8 @@
 //! One kernel operation of a plan, with all its arguments.
 
 use super::process::{Capabilities, UserPlan};
-use crate::cgroups::Write;
 use crate::cgroups::devices::Rule;
+use crate::cgroups::{Cgroups, Write};
 use crate::intel_rdt::Group;
 use crate::mounts::{MountPlan, Propagation};
 use crate::plan::ProcessPlan;
@@ -83,6 +83,8 @@ pub(crate) struct DevicePlan {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) enum Step {
     CreateCgroups,
+    /// The one of version 2 beside version 1, which the clone enters.
+    CreateUnifiedCgroup,
     LimitCgroups(Vec<Write>),
     FilterDevices(Vec<Rule>),
     OpenCgroups,
@@ -117,6 +119,10 @@ pub(crate) enum Step {
         kind: NamespaceKind,
         path: PathBuf,
     },
+    /// A network namespace made after the clone.
+    NewNetwork,
+    /// What the runtime made while init was at work, opened by init.
+    FindCgroups(Cgroups),
     EnterCgroups,
     AwaitRelease,
     BecomeRoot,
@@ -204,6 +210,7 @@ impl Step {
     pub(crate) fn side(&self) -> Side {
         match self {
             Step::CreateCgroups
+            | Step::CreateUnifiedCgroup
             | Step::LimitCgroups(_)
             | Step::FilterDevices(_)
             | Step::PrepareMounts
