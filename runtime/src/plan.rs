@@ -174,6 +174,7 @@ fn runtime_steps(
     let mut cgroups = vec![];
     cgroups.extend(ours.then_some(Step::CreateCgroups));
     cgroups.extend((!scope).then(|| std::mem::take(&mut limits)).into_iter().flatten());
+    cgroups.extend((!plan.cgroups.unified).then_some(Step::OpenCgroups));
     let prepare = (!plan.prepared.is_empty()).then_some(Step::PrepareMounts);
     let mut steps = vec![];
     if beside {
@@ -183,7 +184,6 @@ fn runtime_steps(
         steps.extend(cgroups);
     } else {
         steps.extend(cgroups);
-        steps.extend((!plan.cgroups.unified).then_some(Step::OpenCgroups));
         steps.extend(prepare);
         steps.push(clone);
     }

@@ -1,6 +1,6 @@
 //! Init: performs the steps of a plan one after the other and becomes the container's program.
 
-use super::channel::{Channel, Message};
+use super::channel::{self, Channel, Message};
 use crate::cgroups::{View, control};
 use crate::error::{Context, Error, Kind, Result};
 use crate::mounts::{self, act::Site};
@@ -80,11 +80,6 @@ impl Init<'_> {
             Step::JoinContainer { flags } => self.join_container(*flags),
             Step::JoinNamespace { kind, path } => join(crate::plan::sys_kind(*kind), path),
             Step::NewNetwork => Ok(namespace::unshare(namespace::Kind::Network.clone_flag())?),
-            Step::FindCgroups(cgroups) => {
-                self.entrances =
-                    control::open_entrances(cgroups).context(|| "unable to apply cgroup configuration")?;
-                Ok(())
-            }
             Step::EnterCgroups => self.enter_cgroups(),
             Step::AwaitRelease => self.await_release(),
             Step::BecomeRoot => become_root(),
@@ -201,7 +196,9 @@ impl Init<'_> {
 
     fn await_release(&mut self) -> Result<()> {
         let pick = |message| if let Message::Released(pid) = message { Some(pid) } else { None };
-        self.state.pid = self.channel.expect("it was released", pick)?;
+        let (message, entrances) = self.channel.receive_fds()?;
+        self.state.pid = channel::expected(message, "it was released", pick)?;
+        self.entrances = entrances;
         protect_from_neighbours()
     }
 

@@ -159,11 +159,16 @@ impl Runtime<'_> {
             Step::LimitProcess(limits) => rlimits::apply(Some(self.pid()?), limits),
             Step::OomScore(score) => set_oom_score(self.pid()?, *score),
             Step::MoveNetDevice { from, to } => self.move_net_device(from, to),
-            Step::Release => self.channel.send(&Message::Released(self.pid()?.as_raw_nonzero().get())),
+            Step::Release => self.release(),
             Step::Hooks(kind) => self.hooks(*kind, matches!(next, Some(Step::Hooks(_)))),
             Step::AwaitInit => self.await_init(),
             _ => Err(Error::new(Kind::Os, format!("{} is not a step of the runtime", step.name()))),
         }
+    }
+
+    fn release(&mut self) -> Result<()> {
+        let released = Message::Released(self.pid()?.as_raw_nonzero().get());
+        self.channel.send_fds(&released, &std::mem::take(&mut self.entrances))
     }
 
     fn pid(&self) -> Result<Pid> {

@@ -56,7 +56,7 @@ impl Step {
             Step::StartScope(_) => "StartTransientUnit(<scope>, PIDs=[PID])".into(),
             Step::EnterResctrl(group) => format!("write PID to {:?}", group.directory.join("tasks")),
             Step::MapIds => "write /proc/PID/gid_map, /proc/PID/uid_map".into(),
-            Step::OpenCgroups | Step::FindCgroups(_) => "open(<cgroup>/tasks) in every hierarchy".into(),
+            Step::OpenCgroups => "open(<cgroup>/tasks) in every hierarchy".into(),
             Step::NewNetwork => "unshare(CLONE_NEWNET)".into(),
             Step::EnterPidNamespace { .. } => "setns(<pidfd of init>, CLONE_NEWPID)".into(),
             Step::LimitProcess(limits) => {
@@ -208,7 +208,7 @@ impl Step {
             }
             Step::OomScore(_) => ("oom score", "process.oomScoreAdj"),
             Step::MoveNetDevice { .. } => ("move network device", "linux.netDevices"),
-            Step::Release => ("release init", "it may rely on its ids and devices now"),
+            Step::Release => ("release init", "it may rely on its cgroups, ids and devices now"),
             Step::AwaitInit => ("await init", "its error, if any, is the command's error"),
             Step::Hooks(kind) => ("hooks", hook_reason(*kind)),
             Step::JoinContainer { .. } => (
@@ -220,7 +220,6 @@ impl Step {
                 "new network",
                 "linux.namespaces: by init, as it takes as long as making the version 1 cgroups does",
             ),
-            Step::FindCgroups(_) => ("find cgroups", "cgroup v1: they were made while the network was"),
             Step::EnterCgroups => (
                 "enter cgroups",
                 "cgroup v1: a thread that moves itself need not wait for the quiet of all CPUs",

@@ -62,9 +62,7 @@ fn enter(linux: &Linux, plan: &Plan, options: &Options) -> Vec<Step> {
     steps.extend((!plan.cgroups.unified && !beside).then_some(Step::EnterCgroups));
     steps.extend(beside.then_some([Step::NewNetwork, Step::LoopbackUp]).into_iter().flatten());
     steps.extend(super::needs_release(linux, plan).then_some(Step::AwaitRelease));
-    steps.extend(
-        beside.then(|| [Step::FindCgroups(plan.cgroups.clone()), Step::EnterCgroups]).into_iter().flatten(),
-    );
+    steps.extend(beside.then_some(Step::EnterCgroups));
     // With a new user namespace nothing may be done before ids are mapped.
     steps.extend(namespaces.any_user().then_some(Step::BecomeRoot));
     steps.extend(namespaces.new.contains(&NamespaceKind::Cgroup).then_some(Step::CgroupNamespace));

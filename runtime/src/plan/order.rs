@@ -48,10 +48,10 @@ fn beginning(layout: Layout, linux: &Value, side: Side) -> Vec<&'static str> {
 #[test]
 fn a_network_is_made_beside_the_cgroups_of_version_1() {
     let own = json!({"namespaces": [{"type": "mount"}, {"type": "network"}]});
-    let runtime = ["clone", "create cgroups", "limit cgroups", "release init"];
+    let runtime = ["clone", "create cgroups", "limit cgroups", "open cgroups", "release init"];
     assert_eq!(beginning(first(), &own, Side::Runtime), runtime);
-    let init = ["new network", "loopback", "await release", "find cgroups", "enter cgroups"];
-    assert_eq!(beginning(first(), &own, Side::Init)[..5], init);
+    let init = ["new network", "loopback", "await release", "enter cgroups"];
+    assert_eq!(beginning(first(), &own, Side::Init)[..4], init);
     assert_eq!(
         beginning(hybrid(), &own, Side::Runtime),
         [&["create unified cgroup"], &runtime[..]].concat(),

@@ -1,8 +1,8 @@
 //! One kernel operation of a plan, with all its arguments.
 
 use super::process::{Capabilities, UserPlan};
+use crate::cgroups::Write;
 use crate::cgroups::devices::Rule;
-use crate::cgroups::{Cgroups, Write};
 use crate::intel_rdt::Group;
 use crate::mounts::{MountPlan, Propagation};
 use crate::plan::ProcessPlan;
@@ -121,8 +121,6 @@ pub(crate) enum Step {
     },
     /// A network namespace made after the clone.
     NewNetwork,
-    /// What the runtime made while init was at work, opened by init.
-    FindCgroups(Cgroups),
     EnterCgroups,
     AwaitRelease,
     BecomeRoot,
