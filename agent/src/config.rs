@@ -138,6 +138,11 @@ impl NetworkConfig {
     pub fn services_table(&self) -> String {
         format!("{}-services", self.table)
     }
+
+    /// Name of the nftables table that holds the rules of network policies.
+    pub fn policies_table(&self) -> String {
+        format!("{}-policies", self.table)
+    }
 }
 
 /// Memory and inodes as a kubelet has them. Its tenth and seventh of the disk would call a large, shared disk with tens

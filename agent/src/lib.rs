@@ -11,6 +11,7 @@ mod data_lock;
 mod descriptors;
 pub mod dns;
 pub mod engine;
+mod informer;
 pub mod kubelet;
 pub mod membership;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod nfnetlink;
 mod nft;
 pub mod node;
 mod node_routes;
+pub mod policies;
 mod root_socket;
 #[cfg(test)]
 mod script_file;

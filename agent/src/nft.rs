@@ -5,9 +5,11 @@
 //! new one and nothing between. What the kernel's conntrack has already decided is not touched by either.
 
 mod elements;
+mod family;
 
 use anyhow::{Context, bail};
 pub(crate) use elements::Elements;
+pub(crate) use family::Family;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;

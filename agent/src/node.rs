@@ -20,7 +20,7 @@ use crate::kubelet::pods::Workers;
 use crate::kubelet::probes::ProbeCounts;
 use crate::kubelet::serving_certificate::ServingCertificate;
 use crate::kubelet::{Kubelet, Parts};
-use crate::{dns, node_routes, root_socket, services};
+use crate::{dns, node_routes, policies, root_socket, services};
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
 use std::net::SocketAddr;
@@ -123,6 +123,11 @@ impl Node {
             let (config, name) = (config.clone(), name.clone());
             let run = move |stop| node_routes::run(client.clone(), config.clone(), name.clone(), stop);
             tasks.spawn(keep_running("routes to nodes", shutdown.clone(), run));
+        }
+        if let Some(client) = client.clone().filter(|_| policies::wanted(&config)) {
+            let (config, name) = (config.clone(), name.clone());
+            let run = move |stop| policies::run(client.clone(), config.clone(), name.clone(), stop);
+            tasks.spawn(keep_running("network policies", shutdown.clone(), run));
         }
         tasks.spawn(serve_names(config, client, kubelet.pod_cidr(), shutdown.clone()));
         tasks.close();

@@ -3,6 +3,7 @@
 //! Objects come from outside, so nothing in them is believed: what does not parse (an address, a port, a name that
 //! would not be an nftables identifier) is left out, and never fails the services of others.
 
+use crate::nft::Family;
 use k8s_openapi::api::core::v1::{Service, ServicePort as SpecPort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,26 +18,11 @@ const DEFAULT_AFFINITY: u32 = 10_800;
 /// Address and port of one endpoint.
 pub(crate) type Target = (IpAddr, u16);
 
-/// Each has addresses, endpoints and rules of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Family {
-    Four,
-    Six,
-}
-
-impl Family {
-    const ALL: [Family; 2] = [Family::Four, Family::Six];
-
-    fn of(address: IpAddr) -> Family {
-        if address.is_ipv4() { Family::Four } else { Family::Six }
-    }
-
-    /// As slices are told apart.
-    fn address_type(self) -> &'static str {
-        match self {
-            Family::Four => "IPv4",
-            Family::Six => "IPv6",
-        }
+/// As slices are told apart.
+fn address_type(family: Family) -> &'static str {
+    match family {
+        Family::Four => "IPv4",
+        Family::Six => "IPv6",
     }
 }
 
@@ -90,7 +76,7 @@ pub(crate) fn ports(
 
 fn ports_of(service: &Service, slices: &[&EndpointSlice], family: Family, node: &str) -> Vec<ServicePort> {
     let Some(spec) = &service.spec else { return Vec::new() };
-    let of_family = slices.iter().copied().filter(|slice| slice.address_type == family.address_type());
+    let of_family = slices.iter().copied().filter(|slice| slice.address_type == address_type(family));
     let slices: &[&EndpointSlice] = &of_family.collect::<Vec<_>>();
     let cluster_ips = addresses(family, spec.cluster_ips.as_deref().unwrap_or(spec.cluster_ip.as_slice()));
     if spec.type_.as_deref() == Some("ExternalName") || cluster_ips.is_empty() {
@@ -192,7 +178,7 @@ fn targets_where(
         for endpoint in slice.endpoints.iter().filter(|endpoint| condition(endpoint)) {
             let addresses = endpoint.addresses.iter().filter_map(|text| text.parse::<IpAddr>().ok());
             // What the slice says of its addresses must be so: each goes into a rule of that family.
-            let is_so = |address: &IpAddr| Family::of(*address).address_type() == slice.address_type;
+            let is_so = |address: &IpAddr| address_type(Family::of(*address)) == slice.address_type;
             found.extend(addresses.filter(is_so).map(|address| (address, number)));
         }
     }

@@ -7,8 +7,8 @@
 //! forward, output (filter): what still has a service's address has no endpoint: reject
 //! ```
 
-use super::ports::{Family, ServicePort, Target};
-use crate::nft::{Chain, Set, Table};
+use super::ports::{ServicePort, Target};
+use crate::nft::{Chain, Family, Set, Table};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -37,31 +37,6 @@ impl Frame {
         match family {
             Family::Four => &self.four,
             Family::Six => &self.six,
-        }
-    }
-}
-
-impl Family {
-    /// nftables' word for the header.
-    fn header(self) -> &'static str {
-        match self {
-            Family::Four => "ip",
-            Family::Six => "ip6",
-        }
-    }
-
-    fn address(self) -> &'static str {
-        match self {
-            Family::Four => "ipv4_addr",
-            Family::Six => "ipv6_addr",
-        }
-    }
-
-    /// What the names of its sets and chains end, or begin, with.
-    fn mark(self) -> &'static str {
-        match self {
-            Family::Four => "",
-            Family::Six => "6",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The node authorizer: what the agent of one node may do. It gets what its own pods need and nothing else: the pods
 //! bound to it, and the secrets, config maps, claims and accounts that those refer to. A stolen node credential must
-//! not open the secrets of the cluster.
+//! not open the secrets of the cluster. While there are network policies it may follow all pods and namespaces too: whom
+//! they let through is told by the labels and addresses of the others.
 //!
 //! What it may write is decided here only by kind; whether the object is its own, admission checks
 //! (`admission/node_restriction.rs`), which sees the object.
@@ -24,6 +25,8 @@ enum Rule {
     OwnPods,
     /// A pod bound to the node refers to the object.
     Referenced,
+    /// There is a network policy, which the node has to enforce.
+    WhilePolicies,
 }
 
 /// The node that a user is the agent of.
@@ -42,7 +45,12 @@ pub(crate) async fn allows(store: &dyn Store, user: &User, attributes: &Attribut
         Rule::Always => true,
         Rule::Never => false,
         Rule::OwnName => name == node,
-        Rule::OwnPods => selects_own(fields, node) || is_own_pod(store, node, namespace, name).await,
+        Rule::OwnPods => {
+            selects_own(fields, node)
+                || is_own_pod(store, node, namespace, name).await
+                || (matches!(verb, "list" | "watch") && has_policies(store).await)
+        }
+        Rule::WhilePolicies => has_policies(store).await,
         Rule::Referenced => !name.is_empty() && refers(store, node, (resource, namespace, name)).await,
     }
 }
@@ -59,6 +67,8 @@ fn rule(verb: &str, group: &str, resource: &str, subresource: &str, namespace: &
         ("", "nodes", "status") => when(reads || changes, Rule::OwnName),
         ("", "pods", "") if reads => Rule::OwnPods,
         ("", "pods", "") => when(matches!(verb, "create" | "delete"), Rule::Always),
+        ("networking.k8s.io", "networkpolicies", "") => when(reads, Rule::Always),
+        ("", "namespaces", "") => when(reads, Rule::WhilePolicies),
         ("", "pods", "status") => when(verb == "get" || changes, Rule::Always),
         ("", "pods", "eviction") | ("", "serviceaccounts", "token") => when(verb == "create", Rule::Always),
         ("", "configmaps" | "secrets" | "serviceaccounts" | "persistentvolumeclaims", "") => {
@@ -89,6 +99,12 @@ fn rule(verb: &str, group: &str, resource: &str, subresource: &str, namespace: &
 
 fn selects_own(fields: Option<&FieldSelector>, node: &str) -> bool {
     fields.and_then(|fields| fields.exact("spec.nodeName")) == Some(node)
+}
+
+async fn has_policies(store: &dyn Store) -> bool {
+    let prefix = "networking.k8s.io/networkpolicies/";
+    let query = ListQuery { prefix, limit: Some(1), ..ListQuery::default() };
+    store.list(query).await.is_ok_and(|page| !page.entries.is_empty())
 }
 
 /// A pod that is gone counts as own: that it is gone is all the node will learn.
@@ -210,6 +226,10 @@ mod tests {
             (("list", "", "nodes", ""), Rule::Always),
             (("patch", "", "nodes", ""), Rule::OwnName),
             (("watch", "", "pods", ""), Rule::OwnPods),
+            (("watch", "networking.k8s.io", "networkpolicies", ""), Rule::Always),
+            (("create", "networking.k8s.io", "networkpolicies", ""), Rule::Never),
+            (("list", "", "namespaces", ""), Rule::WhilePolicies),
+            (("delete", "", "namespaces", ""), Rule::Never),
             (("patch", "", "pods", "status"), Rule::Always),
             (("update", "", "pods", ""), Rule::Never),
             (("get", "", "secrets", ""), Rule::Referenced),

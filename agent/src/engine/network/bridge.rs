@@ -51,7 +51,8 @@ struct Worker {
     configured_range: PodRange,
     /// None where services are another network's.
     services: Option<Cidr>,
-    services_table: String,
+    /// Of services and of network policies.
+    other_tables: [String; 2],
     mtu: Option<u32>,
     /// Addresses whose pods this process is taking apart; never held while anything blocks.
     departing: Mutex<BTreeSet<Ipv4Addr>>,
@@ -119,7 +120,7 @@ impl BridgeNetwork {
                 None => Some(Cidr::parse(&network.service_cidr).context("network.service_cidr")?),
                 Some(_) => None,
             },
-            services_table: network.services_table(),
+            other_tables: [network.services_table(), network.policies_table()],
             mtu: network.mtu,
             departing: Mutex::default(),
             elements: Mutex::default(),
@@ -317,7 +318,8 @@ impl Worker {
             errors.extend(links::delete(&mut netlink, &host_end(&pod)).err());
         }
         errors.extend(links::delete(&mut netlink, &self.frame.bridge).err());
-        let script = nft::removal(&self.frame.table) + &nft::removal(&self.services_table);
+        let tables = self.other_tables.iter().chain([&self.frame.table]);
+        let script: String = tables.map(|table| nft::removal(table)).collect();
         errors.extend(nft::apply(&script).err());
         errors.extend(ledger.clear().err());
         all_of(errors)

@@ -1,0 +1,210 @@
+//! Network policies: which packets from and to this node's pods go through (the job of a network plugin).
+//!
+//! As for services, everything is computed from the whole (`policy`, `world`, `table`: pure) and committed as the
+//! difference to what the kernel has. The cluster's pods and namespaces are followed only while there are policies:
+//! without any there is no table, and a node asks for no pods but its own. A pod that no policy selects is free. The
+//! table stays when we stop. Flows that were allowed when they began go on.
+
+mod policy;
+mod table;
+mod world;
+
+use crate::config::Config;
+use crate::informer::{self, Followed};
+use crate::nft::{self, Table};
+use anyhow::Context;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::runtime::reflector::Store;
+use nix::ifaddrs::getifaddrs;
+use policy::Policy;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use world::World;
+
+/// How soon a failed commit is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often we look whether somebody flushed our table.
+const INSPECTION: Duration = Duration::from_secs(60);
+
+/// Whether policies are ours to enforce: CNI plugins bring their own way to do it.
+pub(crate) fn wanted(config: &Config) -> bool {
+    config.network.cni_conf_dir.is_none()
+}
+
+/// What the rules of a node depend on besides the cluster's objects.
+#[derive(Debug, Clone)]
+struct Place {
+    node: String,
+    table: String,
+    /// Its addresses are those where pods ask for names.
+    bridge: String,
+}
+
+/// Keeps the kernel's table of policies equal to the cluster's until `shutdown`.
+pub async fn run(
+    client: kube::Client,
+    config: Arc<Config>,
+    node: String,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let place = Place { node, table: config.network.policies_table(), bridge: config.network.bridge.clone() };
+    let (notify, changed) = watch::channel(());
+    let (policies, feed) = informer::follow(followed(&client, &notify, |_: &mut NetworkPolicy| {}));
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        () = feed => Ok(()),
+        result = keep(&client, &place, &policies, changed) => result,
+    }
+}
+
+fn followed<K>(client: &kube::Client, notify: &watch::Sender<()>, trim: fn(&mut K)) -> Followed<K> {
+    Followed { client: client.clone(), notify: notify.clone(), trim, instead: "a network plugin" }
+}
+
+async fn keep(
+    client: &kube::Client,
+    place: &Place,
+    policies: &Store<NetworkPolicy>,
+    mut changed: watch::Receiver<()>,
+) -> anyhow::Result<()> {
+    policies.wait_until_ready().await.context("the watch of network policies ended")?;
+    loop {
+        if policies.is_empty() {
+            let table = place.table.clone();
+            spawn_blocking(move || remove(&table)).await.context("the thread that runs nft panicked")??;
+            changed.changed().await.context("the watch of network policies ended")?;
+        } else {
+            enforce(client, place, policies, &mut changed).await?;
+        }
+    }
+}
+
+/// Blocks.
+fn remove(table: &str) -> anyhow::Result<()> {
+    if nft::exists(table)? { nft::apply(&nft::removal(table)) } else { Ok(()) }
+}
+
+/// Returns when there are no policies any more.
+async fn enforce(
+    client: &kube::Client,
+    place: &Place,
+    policies: &Store<NetworkPolicy>,
+    changed: &mut watch::Receiver<()>,
+) -> anyhow::Result<()> {
+    let (notify, mut moved) = watch::channel(());
+    let (pods, feed_pods) = informer::follow(followed(client, &notify, trim));
+    let (namespaces, feed_namespaces) = informer::follow(followed(client, &notify, |_: &mut Namespace| {}));
+    let work = async {
+        pods.wait_until_ready().await.context("the watch of pods ended")?;
+        namespaces.wait_until_ready().await.context("the watch of namespaces ended")?;
+        let mut kernel = None;
+        while !policies.is_empty() {
+            let wanted = wanted_table(place, &policies.state(), &pods.state(), &namespaces.state());
+            let pause = commit(&mut kernel, wanted).await?;
+            let news = async {
+                tokio::select! {
+                    news = changed.changed() => news,
+                    news = moved.changed() => news,
+                }
+            };
+            match timeout(pause, news).await {
+                Ok(news) => news.context("a watch ended")?,
+                Err(_) => kernel = still_there(kernel).await,
+            }
+        }
+        Ok(())
+    };
+    tokio::select! {
+        () = feed_pods => Ok(()),
+        () = feed_namespaces => Ok(()),
+        result = work => result,
+    }
+}
+
+/// Of a pod only its labels, addresses and ports matter here.
+fn trim(pod: &mut Pod) {
+    pod.metadata.annotations = None;
+    pod.metadata.owner_references = None;
+    if let Some(spec) = &mut pod.spec {
+        for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+            let ports = container.ports.take();
+            *container = k8s_openapi::api::core::v1::Container { ports, ..Default::default() };
+        }
+        *spec = k8s_openapi::api::core::v1::PodSpec {
+            containers: std::mem::take(&mut spec.containers),
+            init_containers: spec.init_containers.take(),
+            host_network: spec.host_network,
+            node_name: spec.node_name.take(),
+            ..Default::default()
+        };
+    }
+    if let Some(status) = &mut pod.status {
+        *status = k8s_openapi::api::core::v1::PodStatus {
+            phase: status.phase.take(),
+            pod_ip: status.pod_ip.take(),
+            pod_ips: status.pod_ips.take(),
+            ..Default::default()
+        };
+    }
+}
+
+fn wanted_table(
+    place: &Place,
+    policies: &[Arc<NetworkPolicy>],
+    pods: &[Arc<Pod>],
+    namespaces: &[Arc<Namespace>],
+) -> Table {
+    let mut policies: Vec<Policy> = policies.iter().filter_map(|policy| Policy::new(policy)).collect();
+    policies.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    let world = World::new(pods, namespaces, &place.node, &addresses_of(&place.bridge));
+    table::table(&place.table, &world, &policies)
+}
+
+/// None where there is no such link, or none that can be read: then no rule speaks of them.
+fn addresses_of(link: &str) -> Vec<IpAddr> {
+    let address = |storage: nix::sys::socket::SockaddrStorage| {
+        let four = storage.as_sockaddr_in().map(|four| IpAddr::from(four.ip()));
+        four.or_else(|| storage.as_sockaddr_in6().map(|six| IpAddr::from(six.ip())))
+    };
+    let links = getifaddrs().into_iter().flatten().filter(|one| one.interface_name == link);
+    links.filter_map(|one| address(one.address?)).collect()
+}
+
+/// Writes the difference, or, where the kernel does not have what we believe it has, everything; says how long nothing
+/// needs to be done.
+async fn commit(kernel: &mut Option<Table>, wanted: Table) -> anyhow::Result<Duration> {
+    let old = kernel.take();
+    let work = move || {
+        let known = old.is_some_and(|old| nft::apply(&wanted.difference(&old)).is_ok());
+        if !known {
+            nft::apply(&wanted.replacement())?;
+        }
+        Ok::<_, anyhow::Error>(wanted)
+    };
+    match spawn_blocking(work).await.context("the thread that runs nft panicked")? {
+        Ok(table) => {
+            *kernel = Some(table);
+            Ok(INSPECTION)
+        }
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "network policies not written; trying again");
+            Ok(RETRY)
+        }
+    }
+}
+
+/// Forgets what we believe of a table that is gone (`nft flush ruleset`), so that it is written anew.
+async fn still_there(kernel: Option<Table>) -> Option<Table> {
+    let kernel = kernel?;
+    let look = move || nft::exists(&kernel.name).unwrap_or(false).then_some(kernel);
+    spawn_blocking(look).await.unwrap_or(None)
+}
+
+#[cfg(test)]
+mod tests;
