@@ -222,6 +222,32 @@ async fn what_cannot_run_says_why() {
     .await;
 }
 
+/// Also where the file was back before anybody looked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_left_and_came_back_begins_anew() {
+    lab::with(async |lab| {
+        let spec =
+            |script: &str| json!({"terminationGracePeriodSeconds": 0, "containers": [shell("c", script)]});
+        lab.write("a.json", pod("a", spec("sleep 1000")));
+        lab.write("b.json", pod("b", spec("sleep 1000")));
+        let id = |pod: &k8s_openapi::api::core::v1::Pod| containers(pod)[0].container_id.clone();
+        let first = lab.pod_when("a", is_ready).await;
+        let other = lab.pod_when("b", is_ready).await;
+        let file = lab.path("manifests/a.json");
+        std::fs::rename(&file, lab.path("away")).unwrap();
+        std::fs::rename(lab.path("away"), &file).unwrap();
+        let second = lab.pod_when("a", |pod| is_ready(pod) && id(pod) != id(&first)).await;
+        assert_eq!(second.metadata.uid, first.metadata.uid);
+        assert_eq!(containers(&second)[0].restart_count, 0, "it is no restart");
+        // What is put in its place, as editors and installers do, is an update.
+        lab.write("b.json", pod("b", spec("sleep 1000")));
+        lab.delete("a.json");
+        lab.gone("a").await;
+        assert_eq!(id(&lab.pod_when("b", is_ready).await), id(&other), "nothing changed for this one");
+    })
+    .await;
+}
+
 /// A profile that the kernel cannot enforce is not left out: the pod waits. Where the kernel can, it runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_insists_on_apparmor_waits_for_a_kernel_that_has_it() {

@@ -1,4 +1,5 @@
-//! Services with addresses of both families, on a node whose pods have both: reached by address and by name.
+//! Services with addresses of both families, on a node whose pods have both: reached by address and by name, and asked
+//! after by load balancers.
 
 // Test code throughout: a failed expectation ends the test that made it.
 #![allow(clippy::unwrap_used)]
@@ -167,6 +168,37 @@ GET "[$(k get pod web -o 'jsonpath={.status.podIPs[1].ip}')]"
     let expected = "10.151.0.0/24 [\"10.151.0.0/24\",\"fd00:42::/64\"]\n10.151.0. fd00:42::\n[\"IPv4\",\"IPv6\"]\n\
         hello\nhello\nhello\nhello\n";
     assert_eq!(out, expected);
+}
+
+/// The node tells a load balancer whether it has endpoints, for as long as the service wants it to.
+#[test]
+fn a_load_balancer_asks_in_both_families() {
+    if Command::new("kubectl").args(["version", "--client"]).output().is_err() {
+        return skip("kube_ipv6", "no kubectl on PATH");
+    }
+    let out = said(
+        "cluster_cidr_v6 = \"fd00:42::/48\"",
+        r#"
+service balanced '"type":"LoadBalancer","externalTrafficPolicy":"Local","ipFamilyPolicy":"PreferDualStack"'
+PORT=$(of balanced healthCheckNodePort)
+ASK() { curl -g -sS -m 5 -w ' %{http_code} %header{x-load-balancing-endpoint-weight}' "http://$1:$PORT/" | tr -d '\n\t '; }
+has() { ASK 127.0.0.1 | grep -q "$1"; }
+SOON has ':true}2001'; ASK 127.0.0.1; echo; ASK '[::1]'; echo
+k delete pod web --now >/dev/null
+SOON has ':true}5030'; ASK 127.0.0.1; echo
+k patch service balanced -p '{"spec":{"externalTrafficPolicy":"Cluster"}}' >/dev/null
+of balanced healthCheckNodePort; echo none
+closed() { ! curl -s -o answer -m 5 "http://127.0.0.1:$PORT/"; }
+SOON closed
+"#,
+    );
+    let answer = |endpoints: u8, status: u16| {
+        format!(
+            "{{\"service\":{{\"namespace\":\"default\",\"name\":\"balanced\"}},\"localEndpoints\":{endpoints},\
+             \"serviceProxyHealthy\":true}}{status}{endpoints}\n"
+        )
+    };
+    assert_eq!(out, format!("{}{}{}none\n", answer(1, 200), answer(1, 200), answer(0, 503)));
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Static pods: every manifest in a directory is a pod that runs as long as its file lies there.
 //!
 //! The directory is read again on every change (inotify) and every 20 seconds. A file that cannot be read or
-//! understood is reported once per version and harms no other; a pod whose file became broken goes on as it was.
+//! understood is reported once per version and harms no other; a pod whose file became broken goes on as it was. A file
+//! that left and is there again, however fast, is a new one: its pod ends and begins anew.
 //! ConfigMaps and Secrets may lie in the same files, for nodes that have no API server.
 
+mod changes;
 pub(super) mod parse;
 
 pub use parse::{Documents, parse};
@@ -11,20 +13,18 @@ pub use parse::{Documents, parse};
 use super::{Origin, SourceEvent};
 use crate::kubelet::pod;
 use crate::kubelet::references::{Listener, Names};
-use inotify::{Inotify, WatchMask};
+use changes::Changes;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, Secret};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
 
 /// Read everything again after this long, whatever inotify says.
 const RELIST: Duration = Duration::from_secs(20);
-/// Changes come in bursts; they are read together.
-const SETTLE: Duration = Duration::from_millis(100);
 /// Larger files are no manifests.
 const MAX_FILE: u64 = 10 << 20;
 
@@ -117,14 +117,16 @@ impl ManifestDirectory {
 
     /// Watches until the receiver is gone.
     pub async fn watch(mut self, events: mpsc::UnboundedSender<SourceEvent>) {
-        let watch = self.start_inotify();
+        let watch = Changes::of(&self.directory);
         if let Err(error) = &watch {
             tracing::warn!("{}: no notification of changes: {error}", self.directory.display());
         }
         let mut watch = watch.ok();
         loop {
             let told = events.clone();
+            let left = watch.as_mut().map(Changes::take_left).unwrap_or_default();
             let read = move || {
+                self.forget(&left, &told);
                 let open = self.read_all(&told);
                 (self, open)
             };
@@ -135,23 +137,29 @@ impl ManifestDirectory {
             }
             self = directory;
             match &mut watch {
-                Some(watch) => drop(tokio::time::timeout(RELIST, changed(watch)).await),
+                Some(changes) => {
+                    if let Ok(Err(error)) = tokio::time::timeout(RELIST, changes.wait()).await {
+                        tracing::warn!(
+                            "{}: no more notification of changes: {error}",
+                            self.directory.display()
+                        );
+                        watch = None;
+                    }
+                }
                 None => tokio::time::sleep(RELIST).await,
             }
         }
     }
 
-    /// What happened is of no interest, only that something did: the descriptor is read like any stream of bytes.
-    fn start_inotify(&self) -> io::Result<Receiver> {
-        let inotify = Inotify::init()?;
-        let mask = WatchMask::CREATE
-            | WatchMask::CLOSE_WRITE
-            | WatchMask::MOVED_TO
-            | WatchMask::MOVED_FROM
-            | WatchMask::DELETE
-            | WatchMask::ATTRIB;
-        inotify.watches().add(&self.directory, mask)?;
-        Receiver::from_owned_fd_unchecked(inotify.into())
+    /// Ends the pods of files that left.
+    fn forget(&mut self, left: &BTreeSet<OsString>, events: &mpsc::UnboundedSender<SourceEvent>) {
+        let has_left = |file: &PathBuf| file.file_name().is_some_and(|name| left.contains(name));
+        for (_, documents) in self.good.extract_if(.., |file, _| has_left(file)) {
+            for pod in documents.pods.iter().filter(|pod| self.told.remove(pod::uid(pod)).is_some()) {
+                // That nobody listens shows when the directory has been read.
+                let _ = events.send(SourceEvent::Gone(pod::uid(pod).to_string()));
+            }
+        }
     }
 
     /// Reads the directory and tells what differs; false when nobody listens.
@@ -220,21 +228,6 @@ impl ManifestDirectory {
             all().flat_map(|documents| &documents.config_maps).map(|map| (key(&map.metadata), map.clone()));
         let secrets = all().flat_map(|documents| &documents.secrets).map(|s| (key(&s.metadata), s.clone()));
         self.objects.replace((maps.collect(), secrets.collect()));
-    }
-}
-
-/// Returns a moment after something changed in the watched directory.
-async fn changed(watch: &mut Receiver) -> io::Result<()> {
-    watch.readable().await?;
-    tokio::time::sleep(SETTLE).await;
-    let mut buffer = [0; 4096];
-    loop {
-        match watch.try_read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
-        }
     }
 }
 
