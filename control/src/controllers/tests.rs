@@ -15,6 +15,7 @@ use std::time::Duration;
 mod attaching;
 mod leading;
 mod letting_go;
+mod provisioning;
 mod scheduling;
 mod typing;
 

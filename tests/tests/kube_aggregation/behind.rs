@@ -1,5 +1,6 @@
 //! An API server of one kind, boats, to stand behind another one: it keeps them in memory, believes only who shows a
-//! certificate of the authority it was given, and writes down for whom that one asked.
+//! certificate of the authority it was given, and writes down for whom that one asked. It also claims to know the usage of
+//! a node, as those do that are installed for that.
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
@@ -25,6 +26,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{StreamExt as _, iter};
 
 pub(crate) const GROUP: &str = "ships.example.com";
+const USAGE: &str = "metrics.k8s.io";
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
@@ -111,6 +113,8 @@ impl Fleet {
         let watches = parts.uri.query().is_some_and(|query| query.contains("watch="));
         match (&parts.method, path.as_slice()) {
             (_, ["apis", GROUP, "v1"]) => said(200, &resources()),
+            (_, ["apis", USAGE, "v1beta1"]) => said(200, &usage_resources()),
+            (_, ["apis", USAGE, "v1beta1", "nodes"]) => said(200, &usage()),
             (_, ["openapi", "v2"]) => said(200, &openapi()),
             (&Method::GET, ["apis", GROUP, "v1", "boats"]) if watches => self.watch(),
             (&Method::GET, ["apis", GROUP, "v1", "boats"]) => self.list(""),
@@ -198,6 +202,16 @@ fn resources() -> Value {
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{GROUP}/v1"), "resources": [{
         "name": "boats", "singularName": "boat", "namespaced": true, "kind": "Boat", "shortNames": ["bt"],
         "verbs": ["create", "delete", "get", "list", "watch"]}]})
+}
+
+fn usage_resources() -> Value {
+    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{USAGE}/v1beta1"), "resources": [{
+        "name": "nodes", "singularName": "", "namespaced": false, "kind": "NodeMetrics", "verbs": ["get", "list"]}]})
+}
+
+fn usage() -> Value {
+    let node = json!({"metadata": {"name": "measured"}, "usage": {"cpu": "7", "memory": "7Gi"}});
+    json!({"kind": "NodeMetricsList", "apiVersion": format!("{USAGE}/v1beta1"), "metadata": {}, "items": [node]})
 }
 
 fn openapi() -> Value {

@@ -4,8 +4,8 @@ use super::rolling::Limits;
 use super::{World, status};
 use crate::controllers::runner::Next;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus, ReplicaSet};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::ResourceExt;
 use std::time::Duration;
 
@@ -67,8 +67,19 @@ fn progressing(world: &World, new: &DeploymentStatus, now: Timestamp) -> Option<
         let message = format!("ReplicaSet \"{name}\" has successfully progressed.");
         return condition("True", "NewReplicaSetAvailable", message);
     }
-    if progressed(world, new) || before.is_none() {
+    if progressed(world, new) {
         return condition("True", "ReplicaSetUpdated", format!("ReplicaSet \"{name}\" is progressing."));
+    }
+    if is_begun(before, &name) {
+        let (reason, done) = match is_made_since(world, set, before) {
+            true => ("NewReplicaSetCreated", "Created"),
+            false => ("FoundNewReplicaSet", "Found"),
+        };
+        return condition("True", reason, format!("{done} new replica set \"{name}\""));
+    }
+    // The time in which nothing could move does not count.
+    if before.is_some_and(|before| before.reason.as_deref() == Some("DeploymentPaused")) {
+        return condition("Unknown", "DeploymentResumed", "Deployment is resumed".into());
     }
     let since = before.and_then(|before| before.last_update_time.as_ref()).map(|Time(at)| *at);
     let running = before.is_some_and(|before| before.reason.as_deref() != Some("NewReplicaSetAvailable"));
@@ -79,6 +90,22 @@ fn progressing(world: &World, new: &DeploymentStatus, now: Timestamp) -> Option<
         return condition("False", "ProgressDeadlineExceeded", message);
     }
     before.map(keep)
+}
+
+/// A rollout of which nothing was said yet: the first, or the first to this set since another one was complete.
+fn is_begun(before: Option<&DeploymentCondition>, set: &str) -> bool {
+    before.is_none_or(|before| {
+        let message = before.message.as_deref().unwrap_or_default();
+        before.reason.as_deref() == Some("NewReplicaSetAvailable") && !message.contains(&format!("\"{set}\""))
+    })
+}
+
+/// Whether a set was made for this rollout, and not for one before.
+fn is_made_since(world: &World, set: &ReplicaSet, before: Option<&DeploymentCondition>) -> bool {
+    let created = |metadata: &ObjectMeta| metadata.creation_timestamp.clone();
+    let since =
+        before.map_or_else(|| created(&world.deployment.metadata), |one| one.last_update_time.clone());
+    created(&set.metadata) >= since
 }
 
 /// The condition as it was.
@@ -157,13 +184,17 @@ fn timed(world: &World, wanted: Wanted, moved: bool, now: Timestamp) -> Deployme
 
 /// When the progress deadline will pass if nothing moves.
 pub(super) fn next_deadline(world: &World, status: &DeploymentStatus, now: Timestamp) -> Next {
+    const AT_REST: [&str; 3] = ["NewReplicaSetAvailable", "ProgressDeadlineExceeded", "DeploymentPaused"];
     let deadline = world.deployment.spec.as_ref().and_then(|spec| spec.progress_deadline_seconds);
     let progressing = status.conditions.iter().flatten().find(|condition| condition.type_ == "Progressing");
     let (Some(deadline), Some(progressing)) = (deadline, progressing) else { return Next::Wait };
-    if progressing.reason.as_deref() != Some("ReplicaSetUpdated") {
+    if progressing.reason.as_deref().is_none_or(|reason| AT_REST.contains(&reason)) {
         return Next::Wait;
     }
     let since = progressing.last_update_time.as_ref().map_or(now, |Time(at)| *at);
     let left = SignedDuration::from_secs(i64::from(deadline) + 1) - now.duration_since(since);
     Next::After(Duration::try_from(left).unwrap_or(Duration::from_secs(1)))
 }
+
+#[cfg(test)]
+mod tests;
