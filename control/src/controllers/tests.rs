@@ -13,6 +13,7 @@ use serde_json::json;
 use std::time::Duration;
 
 mod attaching;
+mod budgets;
 mod leading;
 mod letting_go;
 mod provisioning;
