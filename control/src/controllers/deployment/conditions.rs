@@ -70,11 +70,7 @@ fn progressing(world: &World, new: &DeploymentStatus, now: Timestamp) -> Option<
     if progressed(world, new) {
         return condition("True", "ReplicaSetUpdated", format!("ReplicaSet \"{name}\" is progressing."));
     }
-    if is_begun(before, &name) {
-        let (reason, done) = match is_made_since(world, set, before) {
-            true => ("NewReplicaSetCreated", "Created"),
-            false => ("FoundNewReplicaSet", "Found"),
-        };
+    if let Some((reason, done)) = begun(world, set, before) {
         return condition("True", reason, format!("{done} new replica set \"{name}\""));
     }
     // The time in which nothing could move does not count.
@@ -92,20 +88,28 @@ fn progressing(world: &World, new: &DeploymentStatus, now: Timestamp) -> Option<
     before.map(keep)
 }
 
-/// A rollout of which nothing was said yet: the first, or the first to this set since another one was complete.
-fn is_begun(before: Option<&DeploymentCondition>, set: &str) -> bool {
-    before.is_none_or(|before| {
-        let message = before.message.as_deref().unwrap_or_default();
-        before.reason.as_deref() == Some("NewReplicaSetAvailable") && !message.contains(&format!("\"{set}\""))
-    })
-}
-
-/// Whether a set was made for this rollout, and not for one before.
-fn is_made_since(world: &World, set: &ReplicaSet, before: Option<&DeploymentCondition>) -> bool {
+/// Of a set of which nothing was said yet: whether it was made for this rollout, or was there before the deployment.
+/// The time of a rollout begins anew with each set that is made, not with one that is gone back to.
+fn begun(
+    world: &World,
+    set: &ReplicaSet,
+    before: Option<&DeploymentCondition>,
+) -> Option<(&'static str, &'static str)> {
     let created = |metadata: &ObjectMeta| metadata.creation_timestamp.clone();
-    let since =
-        before.map_or_else(|| created(&world.deployment.metadata), |one| one.last_update_time.clone());
-    created(&set.metadata) >= since
+    let made_since = |at: Option<Time>| created(&set.metadata) >= at;
+    match before {
+        None if !made_since(created(&world.deployment.metadata)) => Some(("FoundNewReplicaSet", "Found")),
+        None => Some(("NewReplicaSetCreated", "Created")),
+        Some(before) => {
+            let names = |message: &String| message.contains(&format!("\"{}\"", set.name_any()));
+            let is_told = before.message.as_ref().is_some_and(names);
+            // Times are in whole seconds: a set of the same second was made before a pause, and after a rollout.
+            let is_pause = before.reason.as_deref().is_some_and(|reason| reason.starts_with("Deployment"));
+            let is_older = is_pause && created(&set.metadata) == before.last_update_time;
+            (!is_told && !is_older && made_since(before.last_update_time.clone()))
+                .then_some(("NewReplicaSetCreated", "Created"))
+        }
+    }
 }
 
 /// The condition as it was.

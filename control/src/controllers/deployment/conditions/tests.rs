@@ -49,6 +49,8 @@ const LATER: &str = "2026-01-01T00:59:59Z";
 fn a_rollout_is_told_from_its_beginning() {
     let done =
         said("NewReplicaSetAvailable", "True", "ReplicaSet \"a\" has successfully progressed.", EARLIER);
+    let late =
+        said("ProgressDeadlineExceeded", "False", "ReplicaSet \"a\" has timed out progressing.", EARLIER);
     for (before, set, expected) in [
         (json!(null), ("a", LATER, 0), "True NewReplicaSetCreated: Created new replica set \"a\""),
         (json!(null), ("a", LATER, 1), "True ReplicaSetUpdated: ReplicaSet \"a\" is progressing."),
@@ -59,10 +61,22 @@ fn a_rollout_is_told_from_its_beginning() {
         ),
         (done.clone(), ("b", LATER, 0), "True NewReplicaSetCreated: Created new replica set \"b\""),
         (
-            done.clone(),
+            json!(null),
             ("b", "2025-01-01T00:00:00Z", 0),
             "True FoundNewReplicaSet: Found new replica set \"b\"",
         ),
+        // Gone back to.
+        (
+            done.clone(),
+            ("b", "2025-01-01T00:00:00Z", 0),
+            "True NewReplicaSetAvailable: ReplicaSet \"a\" has successfully progressed.",
+        ),
+        (
+            late.clone(),
+            ("a", EARLIER, 0),
+            "False ProgressDeadlineExceeded: ReplicaSet \"a\" has timed out progressing.",
+        ),
+        (late.clone(), ("b", LATER, 0), "True NewReplicaSetCreated: Created new replica set \"b\""),
         // It was complete, and has lost its pods since.
         (
             done.clone(),
