@@ -238,6 +238,44 @@ fn another_server_measures_usage() {
     assert!(lab.run(resources).ok().contains("PodMetrics"));
 }
 
+/// As with what people install to scale by queues and by requests: autoscalers ask it.
+#[test]
+fn another_server_has_metrics_to_scale_by() {
+    let Some(kubectl) = kubectls().last().cloned() else {
+        return skip("aggregation", "no kubectl on this machine");
+    };
+    let lab = Lab::new(kubectl);
+    lab.run("create deployment web --image=example.com/web:1").ok();
+    let metrics = [
+        "{type: External, external: {metric: {name: queue, selector: {matchLabels: {of: web}}}, target: {type: AverageValue, averageValue: 10}}}",
+        "{type: Object, object: {metric: {name: hits}, describedObject: {apiVersion: v1, kind: Service, name: front}, target: {type: AverageValue, averageValue: 10}}}",
+    ];
+    let text = format!(
+        "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {{name: web}}\nspec:\n  \
+         scaleTargetRef: {{apiVersion: apps/v1, kind: Deployment, name: web}}\n  maxReplicas: 9\n  metrics: [{}]\n",
+        metrics.join(", ")
+    );
+    lab.create("hpa.yaml", &text);
+    for (reason, why) in [
+        (
+            "FailedGetExternalMetric",
+            "could not find the requested resource (get queue.external.metrics.k8s.io)",
+        ),
+        ("FailedGetObjectMetric", "no custom metrics API (custom.metrics.k8s.io) registered"),
+    ] {
+        let events = format!("get events --field-selector reason={reason} -o jsonpath={{.items[*].message}}");
+        lab.until("nobody has it", &events, |text| text.contains(why));
+    }
+    lab.create_service();
+    let _behind = lab.behind();
+    let size = "get deployment web -o jsonpath={.spec.replicas}";
+    lab.claim("external.metrics.k8s.io", "v1beta1");
+    lab.until("it grows by the queue", size, |text| text == "3");
+    lab.claim("custom.metrics.k8s.io", "v1beta2");
+    lab.until("it grows by the hits", size, |text| text == "5");
+    lab.until("it is told", "get hpa --no-headers", |text| text.contains("6/10 (avg), 10/10 (avg)"));
+}
+
 /// What we serve stays ours as long as its APIService says so, and goes to whoever takes that word away.
 #[test]
 fn a_group_of_ours_is_taken_over_by_taking_its_label_away() {
