@@ -14,6 +14,7 @@ use std::time::Duration;
 
 mod attaching;
 mod budgets;
+mod claims;
 mod leading;
 mod letting_go;
 mod provisioning;
