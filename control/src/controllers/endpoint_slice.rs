@@ -1,6 +1,8 @@
 //! EndpointSlice: for each service with a selector, the addresses of the pods behind it, at most 100 to a slice, in each
 //! family that the service has.
 //!
+//! Endpoints say in which zone they are. Where the service's traffic is to stay close, they are meant for their own zone.
+//!
 //! The same facts are written as an `Endpoints` object by [`super::endpoints`], for clients that still read those.
 
 use super::informer::{Key, Lister};
@@ -8,13 +10,15 @@ use super::ownership;
 use super::pods;
 use super::runner::{Next, Reconcile, ignore_not_found};
 use super::wiring::{Plane, Task, WORKERS, Wire};
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Service, ServicePort};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::api::core::v1::{Container, Node, ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForZone,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,8 +30,11 @@ pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 /// The service of a slice.
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// On slices of services without an address of their own.
+const HEADLESS: &str = "service.kubernetes.io/headless";
+const ZONE: &str = "topology.kubernetes.io/zone";
 
-/// Woken by its services, the pods they select, and its slices.
+/// Woken by its services, the pods they select, its slices, and nodes that change their zone.
 pub(crate) fn wire(plane: &mut Plane) -> Task {
     let mut wire = Wire::new("endpointslice", plane);
     let services = selected(&mut wire);
@@ -38,8 +45,14 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
             queue.add(Key::new(&slice.namespace().unwrap_or_default(), service));
         }
     });
-    let controller =
-        EndpointSlices { client: wire.client(), services, pods: wire.reads(), slices: wire.reads() };
+    let all = services.clone();
+    wire.woken_by::<Node>(move |old, new, queue| {
+        if old.is_some_and(|old| new.is_some_and(|new| zone(old) != zone(new))) {
+            all.all().iter().for_each(|service| queue.add(Key::of(&**service)));
+        }
+    });
+    let (client, nodes) = (wire.client(), wire.reads());
+    let controller = EndpointSlices { client, services, pods: wire.reads(), slices: wire.reads(), nodes };
     wire.run(WORKERS, controller)
 }
 
@@ -68,6 +81,7 @@ pub(crate) struct EndpointSlices {
     pub(crate) services: Lister<Service>,
     pub(crate) pods: Lister<Pod>,
     pub(crate) slices: Lister<EndpointSlice>,
+    pub(crate) nodes: Lister<Node>,
 }
 
 /// A slice before it has a name.
@@ -96,10 +110,11 @@ impl Reconcile for EndpointSlices {
         let (pods, wanted_families) = (self.pods.in_namespace(&key.namespace), families(&service));
         for family in FAMILIES {
             let of_family = existing.iter().filter(|slice| slice.address_type == family).cloned().collect();
-            let wanted = match wanted_families.contains(&family) {
+            let mut wanted = match wanted_families.contains(&family) {
                 true => at_least_one(wanted(&service, &pods, family)),
                 false => Vec::new(),
             };
+            place(&service, &mut wanted, |node| zone(&*self.nodes.get(&Key::new("", node))?).cloned());
             self.apply(&service, of_family, wanted, family).await?;
         }
         Ok(Next::Wait)
@@ -116,8 +131,10 @@ impl EndpointSlices {
         family: &str,
     ) -> Result<(), kube::Error> {
         let mut wrong = Vec::new();
+        let labels = labels(service);
         for slice in existing {
-            match wanted.iter().position(|wanted| is_right(&slice, wanted)) {
+            let is_named = *slice.labels() == labels;
+            match wanted.iter().position(|wanted| is_named && is_right(&slice, wanted)) {
                 Some(at) => drop(wanted.remove(at)),
                 None => wrong.push(slice),
             }
@@ -127,13 +144,17 @@ impl EndpointSlices {
         for wanted in wanted {
             match wrong.pop() {
                 Some(slice) => {
-                    let patch = json!({"ports": wanted.ports, "endpoints": wanted.endpoints});
+                    let labels = relabelled(slice.labels(), &labels);
+                    let patch = json!({"metadata": {"labels": labels}, "ports": wanted.ports,
+                        "endpoints": wanted.endpoints});
                     let parameters = PatchParams::default();
                     ignore_not_found(api.patch(&slice.name_any(), &parameters, &Patch::Merge(patch)).await)?;
                 }
-                None => drop(
-                    api.create(&PostParams::default(), &slice_of(service, MANAGER, wanted, family)).await?,
-                ),
+                None => {
+                    let mut slice = slice_of(service, MANAGER, wanted, family);
+                    slice.metadata.labels = Some(labels.clone());
+                    api.create(&PostParams::default(), &slice).await?;
+                }
             }
         }
         for slice in wrong {
@@ -152,6 +173,43 @@ impl EndpointSlices {
 fn is_ours(slice: &EndpointSlice, service: &str) -> bool {
     let label = |name: &str| slice.labels().get(name).map(String::as_str);
     label(SERVICE_NAME) == Some(service) && label(MANAGED_BY) == Some(MANAGER)
+}
+
+/// The labels of a service's slices.
+fn labels(service: &Service) -> BTreeMap<String, String> {
+    let mut labels = service.labels().clone();
+    labels.insert(SERVICE_NAME.into(), service.name_any());
+    labels.insert(MANAGED_BY.into(), MANAGER.into());
+    let address = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()).unwrap_or_default();
+    if matches!(address, "" | "None") {
+        labels.insert(HEADLESS.into(), String::new());
+    }
+    labels
+}
+
+/// What makes new labels of old ones, in a merge patch.
+fn relabelled(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Value {
+    let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    gone.chain(new.iter().map(|(key, value)| (key.clone(), value.clone().into()))).collect()
+}
+
+fn zone(node: &Node) -> Option<&String> {
+    node.labels().get(ZONE).filter(|zone| !zone.is_empty())
+}
+
+/// Says in which zone endpoints are, and that they are for those who are there too where traffic is to stay close.
+fn place(service: &Service, wanted: &mut [Wanted], zone_of: impl Fn(&str) -> Option<String>) {
+    let distribution = service.spec.as_ref().and_then(|spec| spec.traffic_distribution.as_deref());
+    let stays_close = matches!(distribution, Some("PreferClose" | "PreferSameZone"));
+    for endpoint in wanted.iter_mut().flat_map(|wanted| &mut wanted.endpoints) {
+        endpoint.zone = endpoint.node_name.as_deref().and_then(&zone_of);
+        let is_ready = endpoint.conditions.as_ref().is_some_and(|conditions| conditions.ready == Some(true));
+        let own = endpoint.zone.clone().filter(|_| stays_close && is_ready);
+        endpoint.hints = own.map(|name| EndpointHints {
+            for_zones: Some(vec![ForZone { name }]),
+            ..EndpointHints::default()
+        });
+    }
 }
 
 fn is_right(slice: &EndpointSlice, wanted: &Wanted) -> bool {
@@ -380,6 +438,36 @@ mod tests {
         };
         assert_eq!(addresses("IPv4"), ["10.0.0.1", "10.0.0.1"]);
         assert_eq!(addresses("IPv6"), ["fd00::1"]);
+    }
+
+    #[test]
+    fn endpoints_are_in_zones_and_for_those_that_are_there() {
+        let mut service = service(json!({"port": 80}));
+        let pods = [pod("a", "web", "True", "Running"), pod("b", "web", "False", "Running")];
+        let zones = |service: &Service, zone: Option<&str>| -> Vec<(Option<String>, Option<String>)> {
+            let mut wanted = wanted(service, &pods, "IPv4");
+            place(service, &mut wanted, |node| zone.filter(|_| node == "n").map(str::to_owned));
+            let hint = |one: &Endpoint| Some(one.hints.as_ref()?.for_zones.as_ref()?.first()?.name.clone());
+            wanted[0].endpoints.iter().map(|one| (one.zone.clone(), hint(one))).collect()
+        };
+        let east = || Some("east".to_owned());
+        assert_eq!(zones(&service, Some("east")), [(east(), None), (east(), None)]);
+        service.spec.as_mut().unwrap().traffic_distribution = Some("PreferClose".into());
+        assert_eq!(zones(&service, Some("east")), [(east(), east()), (east(), None)]);
+        assert_eq!(zones(&service, None), [(None, None), (None, None)]);
+    }
+
+    #[test]
+    fn slices_have_the_labels_of_their_service() {
+        let mut service = service(json!({"port": 80}));
+        service.metadata.labels = Some([("tier".to_owned(), "front".to_owned())].into());
+        assert_eq!(labels(&service).get(HEADLESS).map(String::as_str), Some(""));
+        let headless = labels(&service);
+        service.spec.as_mut().unwrap().cluster_ip = Some("10.0.0.1".into());
+        service.metadata.labels = None;
+        let change = relabelled(&headless, &labels(&service));
+        let expected = json!({"tier": null, HEADLESS: null, SERVICE_NAME: "web", MANAGED_BY: MANAGER});
+        assert_eq!(change, expected);
     }
 
     #[test]
