@@ -298,7 +298,8 @@ fn a_group_of_ours_is_taken_over_by_taking_its_label_away() {
     lab.run(&format!("label apiservice {service} {LABEL}-")).ok();
     lab.run(&take).ok();
     lab.until("nobody serves it", &shown, |text| text.contains("sea/api   False (ServiceNotFound)"));
-    lab.until("it is passed on", "get rafts", |text| text.contains("unable to handle the request"));
+    let rafts = "get --raw /apis/sea.example.com/v1/rafts";
+    lab.until("it is passed on", rafts, |text| text.contains("unable to handle the request"));
     lab.run(&format!("delete apiservice {service}")).ok();
     lab.until("it is ours again", "get rafts", |text| text.contains("No resources found"));
     // Those of our own groups are looked after when the server starts.
