@@ -9,6 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::ResourceExt;
 use std::time::Duration;
 
+/// The reason where a new set was refused.
+pub(super) const NOT_CREATED: &str = "ReplicaSetCreateError";
+
 /// A condition before it has times.
 struct Wanted {
     kind: &'static str,
@@ -17,7 +20,7 @@ struct Wanted {
     message: String,
 }
 
-/// All conditions, in Kubernetes' order.
+/// All conditions, in Kubernetes' order; `failure` is why there is no new set.
 pub(super) fn of(
     world: &World,
     new: &DeploymentStatus,
@@ -25,8 +28,8 @@ pub(super) fn of(
     now: Timestamp,
 ) -> Vec<DeploymentCondition> {
     let mut wanted = vec![available(world, new)];
-    wanted.extend(progressing(world, new, now));
-    wanted.extend(replica_failure(world, failure));
+    wanted.extend(progressing(world, new, failure, now));
+    wanted.extend(replica_failure(world));
     let moved = progressed(world, new);
     let mut conditions: Vec<DeploymentCondition> =
         wanted.into_iter().map(|one| timed(world, one, moved, now)).collect();
@@ -51,13 +54,21 @@ fn available(world: &World, new: &DeploymentStatus) -> Wanted {
     }
 }
 
-fn progressing(world: &World, new: &DeploymentStatus, now: Timestamp) -> Option<Wanted> {
+fn progressing(
+    world: &World,
+    new: &DeploymentStatus,
+    failure: Option<String>,
+    now: Timestamp,
+) -> Option<Wanted> {
     let spec = world.deployment.spec.as_ref()?;
     let deadline = spec.progress_deadline_seconds.filter(|seconds| *seconds != i32::MAX)?;
     let before = find(world, "Progressing");
     let condition = |status, reason, message| Some(Wanted { kind: "Progressing", status, reason, message });
     if world.paused() {
         return condition("Unknown", "DeploymentPaused", "Deployment is paused".into());
+    }
+    if let Some(message) = failure {
+        return condition("False", NOT_CREATED, message);
     }
     let Some(set) = &world.new_set else {
         return before.map(keep);
@@ -102,7 +113,8 @@ fn begun(
         None => Some(("NewReplicaSetCreated", "Created")),
         Some(before) => {
             let names = |message: &String| message.contains(&format!("\"{}\"", set.name_any()));
-            let is_told = before.message.as_ref().is_some_and(names);
+            let was_made = before.reason.as_deref() != Some(NOT_CREATED);
+            let is_told = was_made && before.message.as_ref().is_some_and(names);
             // Times are in whole seconds: a set of the same second was made before a pause, and after a rollout.
             let is_pause = before.reason.as_deref().is_some_and(|reason| reason.starts_with("Deployment"));
             let is_older = is_pause && created(&set.metadata) == before.last_update_time;
@@ -125,6 +137,7 @@ fn keep(before: &DeploymentCondition) -> Wanted {
         "ProgressDeadlineExceeded",
         "DeploymentPaused",
         "DeploymentResumed",
+        NOT_CREATED,
     ];
     Wanted {
         kind: "Progressing",
@@ -152,13 +165,18 @@ fn progressed(world: &World, new: &DeploymentStatus) -> bool {
         || count(new.available_replicas) > count(old.available_replicas)
 }
 
-fn replica_failure(world: &World, failure: Option<String>) -> Option<Wanted> {
-    let of_set = || {
-        let conditions = world.new_set.as_ref()?.status.as_ref()?.conditions.as_ref()?;
-        conditions.iter().find(|condition| condition.type_ == "ReplicaFailure")?.message.clone()
+/// What a set says of pods that it cannot make or delete, the new one first.
+fn replica_failure(world: &World) -> Option<Wanted> {
+    let failing = world.new_set.iter().chain(&world.old_sets).find_map(|set| {
+        let conditions = set.status.as_ref()?.conditions.as_ref()?;
+        conditions.iter().find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")
+    })?;
+    let reason = match failing.reason.as_deref() {
+        Some("FailedDelete") => "FailedDelete",
+        _ => "FailedCreate",
     };
-    let message = failure.or_else(of_set)?;
-    Some(Wanted { kind: "ReplicaFailure", status: "True", reason: "FailedCreate", message })
+    let message = failing.message.clone().unwrap_or_default();
+    Some(Wanted { kind: "ReplicaFailure", status: "True", reason, message })
 }
 
 fn find<'a>(world: &'a World, kind: &str) -> Option<&'a DeploymentCondition> {

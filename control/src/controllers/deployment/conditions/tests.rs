@@ -112,3 +112,28 @@ fn a_pause_does_not_count_as_time_in_which_nothing_moved() {
     assert_eq!(resumed.last_update_time, Some(Time(NOW.parse().unwrap())));
     assert_eq!(look, Next::After(Duration::from_secs(601)));
 }
+
+#[test]
+fn a_set_that_was_refused_is_told() {
+    let refused = "Failed to create new replica set \"a\": exceeded quota";
+    let failing = |reason: &str| {
+        let condition =
+            json!({"type": "ReplicaFailure", "status": "True", "reason": reason, "message": "pods"});
+        let set = json!({"metadata": {"name": "old"}, "spec": {"replicas": 1, "selector": {}},
+            "status": {"replicas": 0, "conditions": [condition]}});
+        Arc::new(serde_json::from_value::<ReplicaSet>(set).unwrap())
+    };
+    let deployment = json!({"metadata": {"name": "web"}, "spec": {"replicas": 1, "selector": {}, "template": {},
+        "progressDeadlineSeconds": 600}});
+    let deployment: Arc<Deployment> = Arc::new(serde_json::from_value(deployment).unwrap());
+    let world = World { deployment, new_set: None, old_sets: vec![failing("FailedDelete")] };
+    let status = status::of(&world, Some(refused.to_owned()), NOW.parse().unwrap());
+    let told: Vec<String> = status.conditions.iter().flatten().skip(1).map(words).collect();
+    assert_eq!(
+        told,
+        [format!("False ReplicaSetCreateError: {refused}"), "True FailedDelete: pods".to_owned()]
+    );
+    let before = said("ReplicaSetCreateError", "False", refused, EARLIER);
+    let made = next(false, &before, ("a", LATER, 0)).0;
+    assert_eq!(words(&made), "True NewReplicaSetCreated: Created new replica set \"a\"");
+}
