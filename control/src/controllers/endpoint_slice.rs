@@ -5,6 +5,8 @@
 //!
 //! The same facts are written as an `Endpoints` object by [`super::endpoints`], for clients that still read those.
 
+mod packing;
+
 use super::informer::{Key, Lister};
 use super::ownership;
 use super::pods;
@@ -23,8 +25,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
-/// Endpoints per slice.
-const MOST_ENDPOINTS: usize = 100;
 /// Whose slices these are.
 pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
@@ -84,7 +84,7 @@ pub(crate) struct EndpointSlices {
     pub(crate) nodes: Lister<Node>,
 }
 
-/// A slice before it has a name.
+/// What is to be in a slice, or in several of them.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Wanted {
     pub(crate) ports: Vec<EndpointPort>,
@@ -127,22 +127,16 @@ impl EndpointSlices {
         &self,
         service: &Service,
         existing: Vec<Arc<EndpointSlice>>,
-        mut wanted: Vec<Wanted>,
+        wanted: Vec<Wanted>,
         family: &str,
     ) -> Result<(), kube::Error> {
-        let mut wrong = Vec::new();
         let labels = labels(service);
-        for slice in existing {
-            let is_named = *slice.labels() == labels;
-            match wanted.iter().position(|wanted| is_named && is_right(&slice, wanted)) {
-                Some(at) => drop(wanted.remove(at)),
-                None => wrong.push(slice),
-            }
-        }
         let api: Api<EndpointSlice> =
             Api::namespaced(self.client.clone(), &service.namespace().unwrap_or_default());
-        for wanted in wanted {
-            match wrong.pop() {
+        let (packed, useless) = packing::pack(existing, wanted);
+        for (slice, wanted) in packed {
+            match slice {
+                Some(slice) if *slice.labels() == labels && is_right(&slice, &wanted) => {}
                 Some(slice) => {
                     let labels = relabelled(slice.labels(), &labels);
                     let patch = json!({"metadata": {"labels": labels}, "ports": wanted.ports,
@@ -157,7 +151,7 @@ impl EndpointSlices {
                 }
             }
         }
-        for slice in wrong {
+        for slice in useless {
             self.delete(&slice).await?;
         }
         Ok(())
@@ -257,7 +251,7 @@ pub(super) fn slice_of<K: Resource<DynamicType = ()>>(
     }
 }
 
-/// The slices of one service in one family: pods whose named ports have the same numbers share slices.
+/// The endpoints of one service in one family: pods whose named ports have the same numbers belong together.
 pub(crate) fn wanted(service: &Service, pods: &[Arc<Pod>], family: &str) -> Vec<Wanted> {
     let Some(selector) = selector(service) else { return Vec::new() };
     let mut by_ports: Vec<Wanted> = Vec::new();
@@ -273,20 +267,12 @@ pub(crate) fn wanted(service: &Service, pods: &[Arc<Pod>], family: &str) -> Vec<
             None => by_ports.push(Wanted { ports, endpoints: vec![endpoint] }),
         }
     }
-    by_ports.into_iter().flat_map(split).collect()
+    by_ports
 }
 
 /// A service that no pod stands behind has one slice that says so.
 fn at_least_one(wanted: Vec<Wanted>) -> Vec<Wanted> {
     if wanted.is_empty() { vec![Wanted { ports: Vec::new(), endpoints: Vec::new() }] } else { wanted }
-}
-
-fn split(wanted: Wanted) -> Vec<Wanted> {
-    wanted
-        .endpoints
-        .chunks(MOST_ENDPOINTS)
-        .map(|endpoints| Wanted { ports: wanted.ports.clone(), endpoints: endpoints.to_vec() })
-        .collect()
 }
 
 /// A pod with an address that is not finished; ready, serving and terminating say what it is good for.
@@ -468,13 +454,5 @@ mod tests {
         let change = relabelled(&headless, &labels(&service));
         let expected = json!({"tier": null, HEADLESS: null, SERVICE_NAME: "web", MANAGED_BY: MANAGER});
         assert_eq!(change, expected);
-    }
-
-    #[test]
-    fn slices_hold_a_hundred() {
-        let pods: Vec<_> = (0..250).map(|i| pod(&format!("p{i}"), "web", "True", "Running")).collect();
-        let sizes: Vec<_> =
-            wanted(&service(json!({"port": 80})), &pods, "IPv4").iter().map(|s| s.endpoints.len()).collect();
-        assert_eq!(sizes, [100, 100, 50]);
     }
 }
