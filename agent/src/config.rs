@@ -158,6 +158,8 @@ const EVICTION_HARD: [(&str, &str); 6] = [
 pub struct KubeletConfig {
     /// Address of the kubelet API (logs, exec, metrics).
     pub listen: SocketAddr,
+    /// Port, at the same address, on which everybody may read pods, statistics and metrics over plain HTTP; 0 is none.
+    pub read_only_port: u16,
     /// Pods' volumes and the sockets of plugins; `DATA_DIR/kubelet` where absent. Plugins made for a kubelet expect
     /// `/var/lib/kubelet`.
     pub root_dir: Option<PathBuf>,
@@ -399,6 +401,7 @@ impl Default for KubeletConfig {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::UNSPECIFIED, 10250).into(),
+            read_only_port: 0,
             root_dir: None,
             manifests: None,
             manifest_url: None,

@@ -396,6 +396,7 @@ fn host(
         pressure: watch::channel(pressure::Conditions::default()).1,
         probe_counts: parts.probe_counts.clone(),
         seccomp_default: config.kubelet.seccomp_default,
+        apparmor: parts.machine.apparmor,
     })
 }
 

@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod config_reference;
+mod conntrack;
 mod data_lock;
 mod descriptors;
 pub mod dns;
@@ -14,6 +15,7 @@ pub mod kubelet;
 pub mod membership;
 #[cfg(test)]
 mod network_lab;
+mod nfnetlink;
 mod nft;
 pub mod node;
 mod node_routes;

@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 use std::fs::{self, File};
 use std::future::Future;
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -198,6 +198,16 @@ impl Pod {
         std::thread::spawn(move || answer(&listener, text, usize::MAX));
     }
 
+    /// Answers every datagram to the port, at all addresses of version 4.
+    pub(crate) fn serve_udp(&self, port: u16, text: &'static str) {
+        self.inside(move || drop(serve_udp(SocketAddr::from(([0, 0, 0, 0], port)), text)));
+    }
+
+    /// A client inside.
+    pub(crate) fn udp_client(&self, server: SocketAddr) -> UdpClient {
+        self.inside(move || UdpClient::new(server))
+    }
+
     /// The process that holds it.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
@@ -230,6 +240,40 @@ fn answer(listener: &TcpListener, text: &str, times: usize) {
     for connection in listener.incoming().take(times) {
         // A client that went away is its own test's business.
         let _ = connection.and_then(|mut connection| connection.write_all(text.as_bytes()));
+    }
+}
+
+/// Answers every datagram with `text`, for as long as the test runs.
+pub(crate) fn serve_udp(address: SocketAddr, text: &'static str) -> std::thread::JoinHandle<()> {
+    let socket = UdpSocket::bind(address).unwrap();
+    std::thread::spawn(move || {
+        while let Ok((_, client)) = socket.recv_from(&mut [0; 16]) {
+            // A client that went away is its own test's business.
+            let _ = socket.send_to(text.as_bytes(), client);
+        }
+    })
+}
+
+/// A client that keeps its port, as name servers' clients and log shippers do.
+pub(crate) struct UdpClient {
+    socket: UdpSocket,
+    server: SocketAddr,
+}
+
+impl UdpClient {
+    pub(crate) fn new(server: SocketAddr) -> Self {
+        let any = if server.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+        let socket = UdpSocket::bind(any).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        Self { socket, server }
+    }
+
+    /// Asks once; nothing is heard where the question or the answer is lost.
+    pub(crate) fn ask(&self) -> Option<String> {
+        self.socket.send_to(b"?", self.server).ok()?;
+        let mut answer = [0; 64];
+        let (length, _) = self.socket.recv_from(&mut answer).ok()?;
+        Some(String::from_utf8_lossy(answer.get(..length)?).into_owned())
     }
 }
 

@@ -5,16 +5,22 @@
 //! are. A new connection finds its service by one look-up in a map and its endpoint in turn; conntrack carries it
 //! from there, so a restart or an update disturbs no flow. On a start the first commit replaces the table as a whole,
 //! which also ends the chains of services that went away while we did not run. The table stays when we stop.
+//! UDP flows are the exception (`flows`): those that lead to an endpoint that is gone are forgotten. Load balancers ask
+//! here which nodes have endpoints (`health`).
 
+mod flows;
+mod health;
 mod ports;
 mod table;
 
 use crate::config::{Config, NetworkConfig};
+use crate::conntrack::{self, Ways};
 use crate::engine::network::cidr::Cidr;
 use crate::engine::network::pod_range::Cidr6;
 use crate::nft::{self, Table};
 use crate::service_watch::ServiceWatch;
 use anyhow::Context;
+use health::HealthServer;
 pub(crate) use ports::{SERVICE_NAME, is_ready};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,15 +72,26 @@ fn node_name(config: &Config) -> String {
     config.node_name.clone().unwrap_or_else(host)
 }
 
+/// What the kernel was told.
+#[derive(Debug)]
+struct State {
+    table: Table,
+    ways: Ways,
+}
+
 async fn follow(mut watch: ServiceWatch, frame: &Frame, node: &str) -> anyhow::Result<()> {
     watch.complete().await?;
-    let mut kernel: Option<Table> = None;
+    let mut kernel: Option<State> = None;
+    let mut health = HealthServer::default();
     loop {
-        let ports = ports::ports(&watch.services.state(), &watch.slices.state(), node);
-        let wanted = table::table(frame, &ports);
-        let pause = match commit(kernel.take(), wanted).await {
-            Ok(table) => {
-                kernel = Some(table);
+        let (services, slices) = (watch.services.state(), watch.slices.state());
+        let ports = ports::ports(&services, &slices, node);
+        let wanted = State { table: table::table(frame, &ports), ways: flows::ways(&ports) };
+        let old = kernel.take();
+        let commit = move || commit(old, wanted);
+        let pause = match spawn_blocking(commit).await.context("the thread that runs nft panicked")? {
+            Ok(state) => {
+                kernel = Some(state);
                 INSPECTION
             }
             Err(error) => {
@@ -82,6 +99,8 @@ async fn follow(mut watch: ServiceWatch, frame: &Frame, node: &str) -> anyhow::R
                 RETRY
             }
         };
+        health.follow(health::checks(&services, &slices, node), kernel.is_some()).await;
+        drop((services, slices));
         match timeout(pause, watch.changed()).await {
             Ok(changed) => changed?,
             Err(_) => kernel = still_there(kernel).await,
@@ -89,24 +108,29 @@ async fn follow(mut watch: ServiceWatch, frame: &Frame, node: &str) -> anyhow::R
     }
 }
 
-/// Writes the difference, or, where the kernel does not have what we believe it has, everything.
-async fn commit(kernel: Option<Table>, wanted: Table) -> anyhow::Result<Table> {
-    let work = move || {
-        if let Some(kernel) = kernel
-            && nft::apply(&wanted.difference(&kernel)).is_ok()
-        {
-            return Ok(wanted);
+/// Writes the difference, or, where the kernel does not have what we believe it has, everything; and then ends what the
+/// old rules began and the new ones would not. Blocks.
+fn commit(kernel: Option<State>, wanted: State) -> anyhow::Result<State> {
+    let old = kernel.filter(|kernel| nft::apply(&wanted.table.difference(&kernel.table)).is_ok());
+    if old.is_none() {
+        nft::apply(&wanted.table.replacement())?;
+    }
+    // Flows that came about while our rules were away may lead anywhere.
+    let old = old.map(|old| old.ways).unwrap_or_default();
+    match conntrack::forget_stale(&wanted.ways.changed_since(&old)) {
+        Ok(_) => Ok(wanted),
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "flows to endpoints that are gone not ended");
+            // The next time, everything is looked at.
+            Ok(State { ways: Ways::default(), ..wanted })
         }
-        nft::apply(&wanted.replacement())?;
-        Ok(wanted)
-    };
-    spawn_blocking(work).await.context("the thread that runs nft panicked")?
+    }
 }
 
 /// Forgets what we believe of a table that is gone (`nft flush ruleset`), so that it is written anew.
-async fn still_there(kernel: Option<Table>) -> Option<Table> {
+async fn still_there(kernel: Option<State>) -> Option<State> {
     let kernel = kernel?;
-    let look = move || nft::exists(&kernel.name).unwrap_or(false).then_some(kernel);
+    let look = move || nft::exists(&kernel.table.name).unwrap_or(false).then_some(kernel);
     spawn_blocking(look).await.unwrap_or(None)
 }
 

@@ -268,3 +268,37 @@ async fn the_small_questions_are_answered() {
     })
     .await;
 }
+
+/// Who scrapes the second port learns what runs and how much it uses; what reaches into a container is not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_may_read_what_harms_nobody() {
+    lab::with(async |lab| {
+        run(&lab, lab.container("c", &["sleep", "1000"])).await;
+        let front = Front::start(&lab).await;
+        assert_eq!(front.get_read_only("/healthz").await, (200, "ok".to_owned()));
+        for (path, part) in [
+            ("/pods", "\"PodList\""),
+            ("/stats/summary", "\"workingSetBytes\""),
+            ("/metrics", "kubelet_running_pods 1"),
+            ("/metrics/resource", "container_memory_working_set_bytes"),
+            ("/metrics/cadvisor", "container_memory_working_set_bytes"),
+        ] {
+            let (code, body) = front.get_read_only(path).await;
+            assert!(code == 200 && body.contains(part), "{path}: {code} {body}");
+        }
+        for path in [
+            "/configz",
+            "/logs/",
+            "/runningpods/",
+            "/containerLogs/default/p/c",
+            "/exec/default/p/c?command=id",
+        ] {
+            assert_ne!(front.get(path).await.0, 404, "{path} is there for those who may");
+            assert_eq!(front.get_read_only(path).await.0, 404, "{path}");
+        }
+        for path in ["/run/default/p/c?cmd=id", "/checkpoint/default/p/c", "/pods"] {
+            assert_eq!(front.post_read_only(path).await.0, 404, "{path}");
+        }
+    })
+    .await;
+}

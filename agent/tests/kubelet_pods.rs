@@ -221,3 +221,30 @@ async fn what_cannot_run_says_why() {
     })
     .await;
 }
+
+/// A profile that the kernel cannot enforce is not left out: the pod waits. Where the kernel can, it runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_insists_on_apparmor_waits_for_a_kernel_that_has_it() {
+    lab::with(async |lab| {
+        let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+        let enabled = enabled.is_ok_and(|text| text.starts_with('Y'))
+            && std::path::Path::new("/sys/kernel/security/apparmor").exists();
+        let spec = json!({"terminationGracePeriodSeconds": 0, "containers": [shell("c", "sleep 1000")],
+            "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}});
+        lab.write("a.json", pod("a", spec));
+        if enabled {
+            lab.pod_when("a", is_ready).await;
+        } else {
+            let reason = |pod: &k8s_openapi::api::core::v1::Pod| pod.status.as_ref()?.reason.clone();
+            let held = lab.pod_when("a", |pod| reason(pod).is_some()).await;
+            assert_eq!((phase(&held), reason(&held).as_deref()), ("Pending", Some("AppArmor")));
+            let message = held.status.as_ref().unwrap().message.clone().unwrap();
+            assert_eq!(message, "Cannot enforce AppArmor: AppArmor is not enabled on the host");
+            let waiting = containers(&held)[0].state.clone().unwrap().waiting.unwrap();
+            assert_eq!(waiting.reason.as_deref(), Some("Blocked"));
+        }
+        lab.delete("a.json");
+        lab.gone("a").await;
+    })
+    .await;
+}

@@ -35,8 +35,7 @@ pub(crate) async fn apply(client: &Client, path: &Path) -> anyhow::Result<Vec<Ap
 }
 
 /// Deletes what was applied, last first, and goes on after an error.
-pub(crate) async fn delete(client: &Client, applied: Vec<Applied>) -> anyhow::Result<()> {
-    let _ = client;
+pub(crate) async fn delete(applied: Vec<Applied>) -> anyhow::Result<()> {
     let mut failures = Vec::new();
     for object in applied.into_iter().rev() {
         match object.api.delete(&object.name, &DeleteParams::background()).await {

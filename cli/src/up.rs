@@ -64,7 +64,7 @@ async fn serve(
     };
     stop.await;
     match applied {
-        Some(applied) if arguments.stop_pods => apply::delete(&client, applied).await,
+        Some(applied) if arguments.stop_pods => apply::delete(applied).await,
         _ => Ok(()),
     }
 }

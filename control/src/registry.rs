@@ -102,6 +102,7 @@ mod storageclasses;
 mod volumeattachments;
 
 pub(crate) use faults::Faults;
+pub(crate) use service_type::has_health_port;
 pub use table::Table;
 
 /// One row: one resource in one version.

@@ -10,6 +10,8 @@ mod hostile;
 mod hot_mounts;
 mod init;
 mod namespaces;
+#[cfg(test)]
+mod order;
 mod process;
 pub(crate) mod rootfs;
 mod step;
@@ -26,7 +28,7 @@ use crate::cgroups::{self, Cgroups};
 use crate::error::Result;
 use crate::intel_rdt::{Group, Resctrl};
 use crate::mounts::Source;
-use crate::spec::{Hooks, Spec};
+use crate::spec::{Hooks, NamespaceKind, Spec};
 use crate::systemd::{self, Scope, Wanted};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -165,15 +167,26 @@ fn runtime_steps(
     let scope = plan.cgroups.scope.is_some();
     // systemd makes a version 2 scope itself, around a process that exists; what it knows of version 1 is only a part.
     let ours = !(scope && plan.cgroups.unified);
+    let into_cgroup = ours && plan.cgroups.version_2().is_some();
+    let beside = network_beside_cgroups(linux, plan);
+    let network = if beside { sys_kind(NamespaceKind::Network).clone_flag() } else { 0 };
+    let clone = Step::Clone { flags: plan.namespaces.clone_flags() & !network, into_cgroup };
+    let mut cgroups = vec![];
+    cgroups.extend(ours.then_some(Step::CreateCgroups));
+    cgroups.extend((!scope).then(|| std::mem::take(&mut limits)).into_iter().flatten());
+    cgroups.extend((!plan.cgroups.unified).then_some(Step::OpenCgroups));
+    let prepare = (!plan.prepared.is_empty()).then_some(Step::PrepareMounts);
     let mut steps = vec![];
-    steps.extend(ours.then_some(Step::CreateCgroups));
-    steps.extend((!scope).then(|| std::mem::take(&mut limits)).into_iter().flatten());
-    steps.extend((!plan.cgroups.unified).then_some(Step::OpenCgroups));
-    steps.extend((!plan.prepared.is_empty()).then_some(Step::PrepareMounts));
-    steps.push(Step::Clone {
-        flags: plan.namespaces.clone_flags(),
-        into_cgroup: ours && plan.cgroups.version_2().is_some(),
-    });
+    if beside {
+        steps.extend(into_cgroup.then_some(Step::CreateUnifiedCgroup));
+        steps.extend(prepare);
+        steps.push(clone);
+        steps.extend(cgroups);
+    } else {
+        steps.extend(cgroups);
+        steps.extend(prepare);
+        steps.push(clone);
+    }
     if scope {
         let properties = systemd::annotated(&spec.annotations)?;
         steps.push(Step::StartScope(Box::new(Wanted { resources, properties })));
@@ -210,11 +223,23 @@ fn warnings(linux: &crate::spec::Linux) -> Vec<String> {
 /// The kernel took `memory.kmem.limit_in_bytes` away in 5.16, and runc never sets it.
 pub(crate) const KERNEL_MEMORY: &str = "Kernel memory settings are ignored and will be removed";
 
-/// Whether init must wait for what the runtime does after the clone: its ids, its scope, its network devices, and its pid as the
-/// host sees it, which its hooks are told.
+/// Whether init makes its network itself while the runtime makes the version 1 cgroups: of all that is made before the mounts
+/// these two take longest, and neither needs the other. With a user namespace init has no rights to the cgroups, with a
+/// stage its pid is not known in time, and a device is moved into a network that exists.
+fn network_beside_cgroups(linux: &crate::spec::Linux, plan: &Plan) -> bool {
+    let namespaces = &plan.namespaces;
+    namespaces.new.contains(&NamespaceKind::Network)
+        && !(namespaces.any_user() || namespaces.needs_stage())
+        && !(plan.cgroups.unified || plan.cgroups.scope.is_some())
+        && linux.net_devices.is_empty()
+}
+
+/// Whether init must wait for what the runtime does after the clone: its cgroups, its ids, its scope, its network devices,
+/// and its pid as the host sees it, which its hooks are told.
 fn needs_release(linux: &crate::spec::Linux, plan: &Plan) -> bool {
     let own_hooks = [HookKind::CreateContainer, HookKind::StartContainer];
-    plan.namespaces.any_user()
+    network_beside_cgroups(linux, plan)
+        || plan.namespaces.any_user()
         || plan.cgroups.scope.is_some()
         || !linux.net_devices.is_empty()
         || own_hooks.into_iter().any(|kind| !kind.of(&plan.hooks).is_empty())

@@ -43,13 +43,20 @@ pub(crate) fn pair(kind: SocketType) -> Result<(OwnedFd, OwnedFd)> {
         .context(|| "socketpair(AF_UNIX)")
 }
 
+/// More than any message carries: one for each hierarchy of version 1.
+const MOST: usize = 32;
+
 /// Sends bytes with one descriptor.
 pub(crate) fn send_fd(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
-    let fds = [fd];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    send_fds(socket, bytes, &[fd])
+}
+
+/// Sends bytes with any number of descriptors.
+pub(crate) fn send_fds(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(Error::new(Kind::Os, "no room for a descriptor"));
+    if !(fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds))) {
+        return Err(Error::new(Kind::Os, format!("no room for {} descriptors", fds.len())));
     }
     let sent = rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
         .context(|| "sendmsg(SCM_RIGHTS)")?;
@@ -58,14 +65,20 @@ pub(crate) fn send_fd(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) 
 
 /// Receives the descriptor that somebody sends.
 pub(crate) fn receive_fd(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let mut bytes = [0_u8; 4096];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let (_, fds) = receive_fds(socket, &mut [0_u8; 4096])?;
+    fds.into_iter().next().ok_or_else(|| Error::new(Kind::Os, "recvmsg: no descriptor came"))
+}
+
+/// Receives bytes, and tells how many, with the descriptors that come with them.
+pub(crate) fn receive_fds(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
-        .context(|| "recvmsg")?;
-    let fd = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+    let bytes = &mut [IoSliceMut::new(bytes)];
+    let receive = || rustix::net::recvmsg(socket, bytes, &mut control, RecvFlags::CMSG_CLOEXEC);
+    let got = rustix::io::retry_on_intr(receive).context(|| "recvmsg")?;
+    let fds = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
         _ => None,
     });
-    fd.ok_or_else(|| Error::new(Kind::Os, "recvmsg: no descriptor came"))
+    Ok((got.bytes, fds.flatten().collect()))
 }

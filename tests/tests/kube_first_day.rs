@@ -195,3 +195,30 @@ fn a_container_without_a_daemon() {
     cluster.knarr(&["rm", "one"]).ok();
     assert_eq!(cluster.knarr(&["ps", "-aq"]).ok(), "");
 }
+
+/// What was applied before may still be on its way out: merged into it, the new one would go with it.
+#[test]
+fn what_is_still_being_deleted_is_applied_anew_once_it_is_gone() {
+    let mut cluster = Cluster::start();
+    let Some(kubectl) = kubectls().pop() else {
+        return skip("kube_apply_again", "no kubectl on this machine");
+    };
+    let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: held\n";
+    let held = cluster.manifest("held.yaml", &format!("{manifest}  finalizers: [tests.knarr/hold]\n"));
+    let free = cluster.manifest("free.yaml", &format!("{manifest}data:\n  of: \"the second\"\n"));
+    cluster.kubectl(&kubectl, &["apply", "-f", &held]).ok();
+    cluster.kubectl(&kubectl, &["delete", "configmap", "held", "--wait=false"]).ok();
+    cluster.stop();
+    cluster.up(&["--apply", &free]);
+    let state = ["get", "configmap", "held", "-o", "jsonpath={.metadata.deletionTimestamp}/{.data.of}"];
+    assert!(cluster.kubectl(&kubectl, &state).ok().ends_with("Z/"), "it waits, and nothing is merged");
+    assert!(!cluster.log().contains("configmap/held"), "{}", cluster.log());
+    cluster
+        .kubectl(&kubectl, &["patch", "configmap", "held", "-p", r#"{"metadata":{"finalizers":null}}"#])
+        .ok();
+    eventually("the object is applied", PATIENCE, || {
+        let log = cluster.log();
+        if log.contains("configmap/held created") { Ok(()) } else { Err(log) }
+    });
+    assert_eq!(cluster.kubectl(&kubectl, &state).ok(), "/the second");
+}

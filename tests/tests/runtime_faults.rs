@@ -63,18 +63,22 @@ fn assert_nothing_is_left(bundle: &Bundle, when: &str) {
 }
 
 /// Kills `victim` of a command at one instant after another.
-fn at_any_instant(verb: &str, prepare: impl Fn(&Bundle), victim: impl Fn(u32) -> Option<u32>) {
-    let bundle = Bundle::shell("sleep 1000");
+fn at_any_instant(
+    bundle: &Bundle,
+    verb: &str,
+    prepare: impl Fn(&Bundle),
+    victim: impl Fn(u32) -> Option<u32>,
+) {
     let path = bundle.path().to_str().unwrap().to_string();
     for instant in 0..effort(INSTANTS) {
-        prepare(&bundle);
+        prepare(bundle);
         let args = match verb {
             "create" | "run" => vec![verb, "--bundle", &path, &bundle.id],
             "exec" => vec![verb, &bundle.id, "true"],
             _ => vec![verb, &bundle.id],
         };
         let begun = Instant::now();
-        let mut child = spawn(&bundle, &args);
+        let mut child = spawn(bundle, &args);
         // Fewer rounds are farther apart, and are fewer only where everything takes longer.
         let_pass(begun, APART * instant * (INSTANTS / effort(INSTANTS)).pow(2));
         if let Some(victim) = victim(child.id()) {
@@ -85,38 +89,63 @@ fn at_any_instant(verb: &str, prepare: impl Fn(&Bundle), victim: impl Fn(u32) ->
             kill(child.id());
         }
         child.wait().unwrap();
-        assert_nothing_is_left(&bundle, &format!("{verb}, instant {instant}"));
+        assert_nothing_is_left(bundle, &format!("{verb}, instant {instant}"));
     }
+}
+
+fn sleeper() -> Bundle {
+    Bundle::shell("sleep 1000")
+}
+
+/// A container with other ids and another clock, whose init is cloned by a process in between and waits for its ids.
+fn sleeper_of_its_own_time() -> Bundle {
+    let mut bundle = sleeper();
+    let linux = &mut bundle.config["linux"];
+    linux["namespaces"].as_array_mut().unwrap().extend([json!({"type": "user"}), json!({"type": "time"})]);
+    linux["timeOffsets"] = json!({"boottime": {"secs": 100}});
+    let ids = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    linux["uidMappings"] = ids.clone();
+    linux["gidMappings"] = ids;
+    bundle
+}
+
+#[test]
+fn a_create_through_a_stage_that_is_killed() {
+    let bundle = sleeper_of_its_own_time();
+    bundle.create().ok();
+    assert_eq!(bundle.status(), "created");
+    assert_nothing_is_left(&bundle, "before");
+    at_any_instant(&bundle, "create", |_| {}, Some);
 }
 
 #[test]
 fn a_create_that_is_killed() {
-    at_any_instant("create", |_| {}, Some);
+    at_any_instant(&sleeper(), "create", |_| {}, Some);
 }
 
 #[test]
 fn a_create_whose_init_is_killed() {
-    at_any_instant("create", |_| {}, child_of);
+    at_any_instant(&sleeper(), "create", |_| {}, child_of);
 }
 
 #[test]
 fn a_run_whose_init_is_killed() {
-    at_any_instant("run", |_| {}, child_of);
+    at_any_instant(&sleeper(), "run", |_| {}, child_of);
 }
 
 #[test]
 fn a_start_that_is_killed() {
-    at_any_instant("start", |bundle| drop(bundle.create().ok()), Some);
+    at_any_instant(&sleeper(), "start", |bundle| drop(bundle.create().ok()), Some);
 }
 
 #[test]
 fn an_exec_that_is_killed() {
-    at_any_instant("exec", Bundle::start, Some);
+    at_any_instant(&sleeper(), "exec", Bundle::start, Some);
 }
 
 #[test]
 fn a_delete_that_is_killed() {
-    at_any_instant("delete", |bundle| drop(bundle.create().ok()), Some);
+    at_any_instant(&sleeper(), "delete", |bundle| drop(bundle.create().ok()), Some);
 }
 
 /// Whatever the number of descriptors: it works, or says that there are too few, and leaves nothing.

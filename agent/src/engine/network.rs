@@ -8,6 +8,7 @@ mod addresses;
 pub mod bridge;
 pub mod cidr;
 pub mod cni;
+mod host_port_flows;
 mod inside;
 mod ledger;
 mod links;

@@ -169,6 +169,11 @@ impl Registry {
         self.write(|entries| entries.reserve(name, id))
     }
 
+    /// Whose the name is.
+    pub(crate) fn owner_of(&self, name: &str) -> Option<String> {
+        self.read(|entries| entries.names.get(name).cloned())
+    }
+
     /// Frees the names of `id`.
     pub(crate) fn release(&self, id: &str) {
         self.write(|entries| entries.names.retain(|_, owner| owner != id));
@@ -219,8 +224,10 @@ impl Registry {
     }
 
     pub(crate) fn remove_sandbox(&self, id: &str) {
-        self.write(|entries| entries.sandboxes.remove(id));
-        self.release(id);
+        self.write(|entries| {
+            entries.sandboxes.remove(id);
+            entries.names.retain(|_, owner| owner != id);
+        });
     }
 
     pub(crate) fn remove_container(&self, id: &str) {
@@ -272,5 +279,62 @@ impl Registry {
         let mut all = self.containers();
         all.retain(|container| container.sandbox_id == sandbox_id);
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: String) -> SandboxRecord {
+        SandboxRecord {
+            id,
+            created_at: 1,
+            boot_id: "now".into(),
+            phase: SandboxPhase::Starting,
+            config: Default::default(),
+            runtime_handler: String::new(),
+            cgroup_parent: String::new(),
+            owns_cgroup_parent: false,
+            addresses: Vec::new(),
+        }
+    }
+
+    /// Whether this one has the name; who has not must find the sandbox that has, with its gate held.
+    async fn contend(registry: &Registry, id: String, both_have_looked: &tokio::sync::Barrier) -> bool {
+        match registry.begin_sandbox(record(id)).await {
+            Ok((_sandbox, _gate)) => {
+                both_have_looked.wait().await;
+                true
+            }
+            Err(owner) => {
+                let found = registry.sandbox(&owner).map(|sandbox| sandbox.gate.try_read().is_err());
+                both_have_looked.wait().await;
+                assert!(
+                    found.expect("a name belongs to a sandbox that can be found"),
+                    "{owner}: gate not held"
+                );
+                false
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whoever_finds_a_name_taken_finds_its_sandbox_with_the_gate_held() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = |name: &str| directory.path().join(name);
+        let registry = Arc::new(Registry::new(
+            RecordStore::open(store("sandboxes")).expect("sandboxes"),
+            RecordStore::open(store("containers")).expect("containers"),
+        ));
+        for round in 0..2_000 {
+            let looked = Arc::new(tokio::sync::Barrier::new(2));
+            let (shared, other) = (registry.clone(), looked.clone());
+            let rival = tokio::spawn(async move { contend(&shared, format!("b{round}"), &other).await });
+            let first = contend(&registry, format!("a{round}"), &looked).await;
+            assert_ne!(first, rival.await.expect("the rival"), "round {round}: one of two has the name");
+            registry.remove_sandbox(&format!("a{round}"));
+            registry.remove_sandbox(&format!("b{round}"));
+        }
     }
 }

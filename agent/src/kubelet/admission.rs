@@ -1,9 +1,9 @@
 //! Whether a pod that was bound to this node may run here: enough of everything, free host ports, matching labels.
 //! A scheduler has usually asked the same; static pods and races get past it.
 
-use crate::kubelet::pod;
 use crate::kubelet::pressure::{Conditions, is_critical};
 use crate::kubelet::resources::{self, Amounts, Qos};
+use crate::kubelet::{pod, security};
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
 use std::collections::BTreeMap;
 
@@ -112,6 +112,15 @@ fn is_for_this_system(pod: &Pod) -> Result<(), Rejection> {
             Err(reject("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"))
         }
     }
+}
+
+/// Why a pod that was taken waits until it is deleted: it insists on what this node does not have. One that has begun
+/// goes on.
+pub fn holds_back(pod: &Pod, apparmor: bool) -> Option<Rejection> {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
+    let lacks = phase == "Pending" && !apparmor && security::needs_apparmor(pod);
+    let message = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
+    lacks.then(|| ("AppArmor".to_string(), message.to_string()))
 }
 
 /// `status.reason` and `status.message` of a refusal.
@@ -257,6 +266,19 @@ mod tests {
         let foreign = |os: &str| pod(json!({"os": {"name": os}, "containers": []}));
         assert_eq!(reason(&foreign("linux"), &[]), Ok(()));
         assert_eq!(reason(&foreign("windows"), &[]), Err("PodOSNotSupported".into()));
+    }
+
+    #[test]
+    fn what_must_be_confined_waits_on_a_node_without_apparmor() {
+        let confined = json!({"containers": [{"name": "c", "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}]});
+        let mut wanted = pod(confined);
+        assert_eq!(holds_back(&wanted, true), None);
+        assert_eq!(holds_back(&pod(json!({"containers": [{"name": "c"}]})), false), None);
+        let (reason, message) = holds_back(&wanted, false).unwrap();
+        assert_eq!(reason, "AppArmor");
+        assert_eq!(message, "Cannot enforce AppArmor: AppArmor is not enabled on the host");
+        wanted.status = Some(serde_json::from_value(json!({"phase": "Running"})).unwrap());
+        assert_eq!(holds_back(&wanted, false), None, "what runs is not asked again");
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! streaming server, and here only bytes pass between it and the client. So all of it works with any CRI runtime.
 //!
 //! Who may ask: in a cluster, clients with a certificate that its CA signed, or with a token that it knows, whom it
-//! lets do so (members of `system:masters` without a question); on its own, programs on this machine.
+//! lets do so (members of `system:masters` without a question); on its own, programs on this machine. A second port, where
+//! one is configured, tells everybody what can be read without harm to a container, as plain HTTP.
 
 mod cadvisor;
 mod checkpoint;
@@ -37,16 +38,20 @@ use crate::config::Config;
 use crate::kubelet::probes::ProbeCounts;
 use anyhow::Context;
 use delegated::Delegated;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use identity::{Access, Caller};
 use k8s_openapi::api::core::v1::Pod;
 use knarr_cri::RuntimeService;
+use respond::Body;
 pub use serving::Serving;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -89,6 +94,8 @@ impl std::fmt::Debug for ApiServerOptions {
 /// A server that has its port and does not serve yet.
 pub struct ApiServer {
     listener: TcpListener,
+    /// For everybody.
+    read_only: Option<TcpListener>,
     tls: TlsAcceptor,
     serving: Arc<Serving>,
     shared: Arc<Shared>,
@@ -120,9 +127,11 @@ pub async fn serve(options: ApiServerOptions, shutdown: impl Future<Output = ()>
 impl ApiServer {
     /// Takes the port.
     pub async fn bind(options: ApiServerOptions) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(options.listen)
-            .await
-            .with_context(|| format!("kubelet API: listen on {}", options.listen))?;
+        let listener = listen(options.listen).await?;
+        let read_only = match options.config.kubelet.read_only_port {
+            0 => None,
+            port => Some(listen(SocketAddr::new(options.listen.ip(), port)).await?),
+        };
         let delegated = options.client.map(|client| Delegated::new(client, &options.node_name));
         let access = Access::new(options.client_ca.as_deref(), delegated)?;
         let serving = Arc::new(Serving::new(options.tls.as_ref(), &options.node_name)?);
@@ -136,7 +145,8 @@ impl ApiServer {
             access,
             last_cpu: Mutex::default(),
         };
-        Ok(Self { listener, tls: TlsAcceptor::from(Arc::new(tls)), serving, shared: Arc::new(shared) })
+        let tls = TlsAcceptor::from(Arc::new(tls));
+        Ok(Self { listener, read_only, tls, serving, shared: Arc::new(shared) })
     }
 
     /// The certificate it shows.
@@ -153,22 +163,40 @@ impl ApiServer {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let stop = CancellationToken::new();
         let _stop_connections = stop.clone().drop_guard();
-        tokio::pin!(shutdown);
-        loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                () = &mut shutdown => return Ok(()),
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    let connection = serve_connection(stream, peer, self.tls.clone(), self.shared.clone());
-                    tokio::spawn(stop.clone().run_until_cancelled_owned(connection));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the kubelet API cannot accept a connection");
-                    // Out of descriptors, most likely: accepting at once again would spin.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
+        let Self { listener, read_only, tls, shared, .. } = self;
+        if let Some(read_only) = read_only {
+            let shared = shared.clone();
+            let serve = move |stream, peer| serve_everybody(stream, peer, shared.clone());
+            let accept = accept(read_only, stop.clone(), serve);
+            tokio::spawn(stop.clone().run_until_cancelled_owned(accept));
+        }
+        let serve = move |stream, peer| serve_connection(stream, peer, tls.clone(), shared.clone());
+        tokio::select! {
+            () = accept(listener, stop.clone(), serve) => {}
+            () = shutdown => {}
+        }
+        Ok(())
+    }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("kubelet API: listen on {address}"))
+}
+
+/// Each connection is served in a task of its own until `stop`.
+async fn accept<F>(listener: TcpListener, stop: CancellationToken, serve: impl Fn(TcpStream, SocketAddr) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                tokio::spawn(stop.clone().run_until_cancelled_owned(serve(stream, peer)));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the kubelet API cannot accept a connection");
+                // Out of descriptors, most likely: accepting at once again would spin.
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
@@ -186,9 +214,29 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor,
         Err(_) => return,
     };
     let caller = Arc::new(Caller::of(stream.get_ref().1, peer.ip()));
-    let service = service_fn(move |request| {
+    let answer = move |request| {
         let (shared, caller) = (shared.clone(), caller.clone());
-        async move { Ok::<_, Infallible>(router::answer(request, shared, &caller).await) }
+        async move { router::answer(request, shared, &caller).await }
+    };
+    converse(stream, peer, answer).await;
+}
+
+async fn serve_everybody(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
+    let answer = move |request| {
+        let shared = shared.clone();
+        async move { router::answer_everybody(request, &shared).await }
+    };
+    converse(stream, peer, answer).await;
+}
+
+async fn converse<S, F>(stream: S, peer: SocketAddr, answer: impl Fn(Request<Incoming>) -> F)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = Response<Body>>,
+{
+    let service = service_fn(|request| {
+        let answer = answer(request);
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

@@ -81,6 +81,8 @@ pub struct Host {
     pub probe_counts: ProbeCounts,
     /// Containers without a seccomp profile get the runtime's default one.
     pub seccomp_default: bool,
+    /// The kernel enforces AppArmor profiles.
+    pub apparmor: bool,
     /// How memory is protected and throttled; not where that is off.
     pub memory_qos: Option<MemoryQos>,
     /// Devices of plugins.

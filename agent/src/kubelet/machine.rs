@@ -34,6 +34,8 @@ pub struct Machine {
     pub system_uuid: String,
     #[allow(missing_docs)]
     pub boot_id: String,
+    /// The kernel enforces AppArmor profiles.
+    pub apparmor: bool,
 }
 
 impl Machine {
@@ -55,6 +57,8 @@ impl Machine {
             system_uuid: if system_uuid.is_empty() { machine_id.clone() } else { system_uuid },
             machine_id,
             boot_id: line("/proc/sys/kernel/random/boot_id"),
+            apparmor: line("/sys/module/apparmor/parameters/enabled").starts_with('Y')
+                && Path::new("/sys/kernel/security/apparmor").exists(),
         }
     }
 

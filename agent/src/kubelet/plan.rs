@@ -36,6 +36,8 @@ pub struct World<'a> {
     pub memory: &'a Memory,
     /// Set when the pod must stop.
     pub ending: Option<&'a Ending>,
+    /// The node cannot give the pod what it insists on: nothing of it starts.
+    pub blocked: bool,
     #[allow(missing_docs)]
     pub now: Timestamp,
 }
@@ -144,6 +146,10 @@ pub fn plan(world: World<'_>) -> Plan {
         ending::stop(world, ending, &mut plan);
         return plan;
     }
+    if world.blocked {
+        hold_back(world, &mut plan);
+        return plan;
+    }
     if containers::all_done(world) {
         plan.completed = true;
         ending::settle(world, &mut plan);
@@ -161,6 +167,16 @@ pub fn plan(world: World<'_>) -> Plan {
         None => new_sandbox(world, &mut plan),
     }
     plan
+}
+
+/// Every container waits, and what runs nevertheless is stopped.
+fn hold_back(world: World<'_>, plan: &mut Plan) {
+    if world.observed.living().next().is_some() || world.observed.ready_sandbox().is_some() {
+        plan.actions.push(Action::StopPod { grace: pod::grace_period(world.pod) });
+    }
+    for (_, container) in pod::containers(world.pod) {
+        plan.wait(&container.name, "Blocked", String::new());
+    }
 }
 
 /// Containers without a working sandbox are stopped first: they share namespaces with nothing that follows.

@@ -19,7 +19,7 @@ use crate::kubelet::plan::{self, Action, Ending, Memory, Plan, Waiting, World};
 use crate::kubelet::probes::Probes;
 use crate::kubelet::status::{self, Inputs};
 use crate::kubelet::status_writer::{StatusWriter, Target};
-use crate::kubelet::{pod, termination_message};
+use crate::kubelet::{admission, pod, termination_message};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use refresh::Refresh;
@@ -142,6 +142,8 @@ struct Worker {
     ending: Option<Ending>,
     /// Why the node does not take the pod.
     rejection: Option<(String, String)>,
+    /// Why nothing of the pod starts, though the node has taken it.
+    blocked: Option<(String, String)>,
     /// The status reported last.
     status: PodStatus,
     start_time: Timestamp,
@@ -180,6 +182,7 @@ impl Worker {
             observed: ObservedPod::default(),
             ending: None,
             rejection: rejection.clone(),
+            blocked: admission::holds_back(&pod, host.apparmor),
             status,
             start_time,
             messages: BTreeMap::new(),
@@ -262,6 +265,7 @@ impl Worker {
             observed: &self.observed,
             memory: &self.memory,
             ending: self.ending.as_ref(),
+            blocked: self.blocked.is_some(),
             now,
         })
     }
@@ -426,6 +430,7 @@ impl Worker {
             waiting: &plan.waiting,
             messages: &self.messages,
             ending: self.ending.as_ref(),
+            blocked: self.blocked.as_ref(),
             stopped: plan.stopped,
             host_ips: &self.host.node_ips,
             runtime_name: &self.host.runtime_name,

@@ -136,7 +136,7 @@ pub fn container_context(
     let unmasked = privileged || own.proc_mount.as_deref() == Some("Unmasked");
     let selinux_options = own.se_linux_options.as_ref().or_else(|| of_pod?.se_linux_options.as_ref());
     let seccomp_profile = own.seccomp_profile.as_ref().or_else(|| of_pod?.seccomp_profile.as_ref());
-    let apparmor_profile = own.app_armor_profile.as_ref().or_else(|| of_pod?.app_armor_profile.as_ref());
+    let apparmor_profile = apparmor_profile(pod, container);
     v1::LinuxContainerSecurityContext {
         capabilities: own.capabilities.as_ref().map(capabilities),
         privileged,
@@ -209,6 +209,17 @@ fn seccomp(profile: Option<&SeccompProfile>, privileged: bool, by_default: bool)
     security_profile(kind, reference)
 }
 
+fn apparmor_profile<'a>(pod: &'a Pod, container: &'a Container) -> Option<&'a AppArmorProfile> {
+    let own = container.security_context.as_ref().and_then(|context| context.app_armor_profile.as_ref());
+    own.or_else(|| pod_context(pod)?.app_armor_profile.as_ref())
+}
+
+/// Whether a container of the pod is to be confined by a profile, even if it is only the default one.
+pub fn needs_apparmor(pod: &Pod) -> bool {
+    let confined = |profile: &AppArmorProfile| profile.type_ != "Unconfined";
+    pod::containers(pod).any(|(_, container)| apparmor_profile(pod, container).is_some_and(confined))
+}
+
 fn apparmor(profile: &AppArmorProfile) -> SecurityProfile {
     security_profile(&profile.type_, profile.localhost_profile.clone())
 }
@@ -239,6 +250,27 @@ mod tests {
         assert!(error.starts_with("container has runAsNonRoot and image will run as root"), "{error}");
         let error = check_non_root(&pod, container, &image(None, "www")).unwrap_err();
         assert!(error.contains("non-numeric user (www)"), "{error}");
+    }
+
+    #[test]
+    fn apparmor_is_needed_where_a_container_is_to_be_confined() {
+        let kind = |kind: Option<&str>| match kind {
+            Some(kind) => json!({"appArmorProfile": {"type": kind, "localhostProfile": "p"}}),
+            None => json!({}),
+        };
+        for (of_pod, of_container, needed) in [
+            (None, None, false),
+            (Some("Unconfined"), None, false),
+            (Some("RuntimeDefault"), None, true),
+            (Some("RuntimeDefault"), Some("Unconfined"), false),
+            (None, Some("Localhost"), true),
+            (Some("Unconfined"), Some("RuntimeDefault"), true),
+        ] {
+            let pod: Pod = serde_json::from_value(json!({"spec": {"securityContext": kind(of_pod),
+                "containers": [{"name": "c", "securityContext": kind(of_container)}]}}))
+            .unwrap();
+            assert_eq!(needs_apparmor(&pod), needed, "{of_pod:?} {of_container:?}");
+        }
     }
 
     #[test]

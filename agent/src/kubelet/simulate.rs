@@ -31,7 +31,7 @@ pub async fn run(
         None => node::host_name()?,
     };
     let real = Machine::detect(&config.data_dir);
-    let machine = Machine { processors: PROCESSORS, memory: MEMORY, disk: DISK, ..real };
+    let machine = Machine { processors: PROCESSORS, memory: MEMORY, disk: DISK, apparmor: true, ..real };
     let starts = stream::iter(0..count).map(|index| {
         let runtime = Arc::new(SimulatedRuntime::default());
         Kubelet::start(Parts {

@@ -36,6 +36,8 @@ pub struct Inputs<'a> {
     pub messages: &'a BTreeMap<String, String>,
     #[allow(missing_docs)]
     pub ending: Option<&'a Ending>,
+    /// Why the node holds the pod back: `status.reason` and `status.message`.
+    pub blocked: Option<&'a (String, String)>,
     /// Nothing runs any more and nothing will.
     pub stopped: bool,
     /// Addresses of the node, primary first.
@@ -79,6 +81,7 @@ pub fn pod_status(inputs: Inputs<'_>) -> PodStatus {
     let phase = phase::phase(inputs, &init, &main);
     // Why the node ends it is told with the end: until then it runs, as a kubelet shows it.
     let failure = inputs.ending.and_then(|ending| ending.failure.clone()).filter(|_| phase == Phase::Failed);
+    let failure = failure.or_else(|| inputs.blocked.cloned().filter(|_| !phase.is_final()));
     let kept = |field: &Option<String>| field.clone().filter(|_| phase == Phase::Failed);
     let pod_ips = pod_ips(inputs);
     let mut status = PodStatus {

@@ -9,9 +9,11 @@
 //! ```
 
 use super::Table;
+use crate::nfnetlink::{
+    self, Head, NLA_F_NESTED, NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, answers, attribute,
+};
 use anyhow::{Context, bail};
-use rtnetlink::sys::protocols::NETLINK_NETFILTER;
-use rtnetlink::sys::{Socket, SocketAddr};
+use rtnetlink::sys::Socket;
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -22,11 +24,6 @@ const NFT_MSG_NEWSETELEM: u16 = (NFNL_SUBSYS_NFTABLES << 8) | 12;
 const NFT_MSG_DELSETELEM: u16 = (NFNL_SUBSYS_NFTABLES << 8) | 14;
 const NFPROTO_UNSPEC: u8 = 0;
 const NFPROTO_INET: u8 = 1;
-const NLM_F_REQUEST: u16 = 0x1;
-const NLM_F_ACK: u16 = 0x4;
-const NLM_F_CREATE: u16 = 0x400;
-const NLMSG_ERROR: u16 = 2;
-const NLA_F_NESTED: u16 = 0x8000;
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
@@ -54,10 +51,7 @@ pub(crate) struct Elements {
 
 impl Elements {
     pub(crate) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self { socket: nfnetlink::open()?, sequence: 0 })
     }
 
     /// Commits the difference between two states of a table that differ in elements only; blocks. Any error leaves
@@ -81,7 +75,8 @@ impl Elements {
         while expected > 0 {
             let mut datagram = Vec::with_capacity(DATAGRAM);
             self.socket.recv(&mut datagram, 0).context("receive from nfnetlink")?;
-            for (sequence, code) in acknowledgements(&datagram) {
+            for answer in answers(&datagram) {
+                let (sequence, Some(code)) = (answer.sequence, answer.code()) else { continue };
                 if sequence.wrapping_sub(first) > self.sequence.wrapping_sub(first) {
                     continue;
                 }
@@ -173,43 +168,10 @@ fn part(text: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// Appends a netlink message with netfilter's own header.
+/// Appends a message of nf_tables.
 fn message(bytes: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, family: u8, attributes: &[u8]) {
-    let length = u32::try_from(attributes.len().saturating_add(20)).unwrap_or(u32::MAX);
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    bytes.extend(sequence.to_ne_bytes());
-    bytes.extend(0_u32.to_ne_bytes());
-    bytes.extend([family, 0]);
-    bytes.extend(NFNL_SUBSYS_NFTABLES.to_be_bytes());
-    bytes.extend(attributes);
-}
-
-/// A netlink attribute, padded.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(value.len().saturating_add(4)).unwrap_or(u16::MAX);
-    let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-/// Sequence number and code (zero or a negative errno) of each acknowledgement in a datagram.
-fn acknowledgements(mut datagram: &[u8]) -> Vec<(u32, i32)> {
-    let mut found = Vec::new();
-    while let Some(header) = datagram.first_chunk::<16>() {
-        let word = |at: usize| {
-            header.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_ne_bytes)
-        };
-        let (length, sequence) = (word(0) as usize, word(8));
-        let kind = u16::from_ne_bytes([header[4], header[5]]);
-        if let (NLMSG_ERROR, Some(code)) = (kind, datagram.get(16..20).and_then(|code| code.try_into().ok()))
-        {
-            found.push((sequence, i32::from_ne_bytes(code)));
-        }
-        datagram = datagram.get(length.max(16).next_multiple_of(4)..).unwrap_or_default();
-    }
-    found
+    let head = Head { kind, flags, sequence, family, resource: NFNL_SUBSYS_NFTABLES };
+    nfnetlink::message(bytes, head, attributes);
 }
 
 #[cfg(test)]
@@ -306,12 +268,5 @@ mod tests {
         let mut other = empty.clone();
         other.chains.insert("c".to_owned(), crate::nft::Chain::plain(vec![]));
         assert!(changes(&other, &empty).is_none());
-    }
-
-    proptest! {
-        #[test]
-        fn any_datagram_is_read(datagram in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = acknowledgements(&datagram);
-        }
     }
 }

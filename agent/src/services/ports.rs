@@ -58,6 +58,8 @@ pub(crate) struct ServicePort {
     pub(crate) internal: BTreeSet<Target>,
     /// Endpoints for clients from outside where they must be on this node (`externalTrafficPolicy: Local`).
     pub(crate) local_only: Option<BTreeSet<Target>>,
+    /// Of UDP: endpoints that flows may go on to, whatever the policies for new ones are.
+    pub(crate) serving: BTreeSet<Target>,
 }
 
 /// All service ports of the cluster, seen from the node `node`.
@@ -101,10 +103,11 @@ fn ports_of(service: &Service, slices: &[&EndpointSlice], family: Family, node: 
     let one = |port: &SpecPort| {
         let all = targets(slices, port, None);
         let local = || targets(slices, port, Some(node));
+        let protocol = protocol_of(port.protocol.as_deref())?;
         Some(ServicePort {
             id: id_of(service, port)?,
             family,
-            protocol: protocol_of(port.protocol.as_deref())?,
+            protocol,
             port: u16::try_from(port.port).ok()?,
             cluster_ips: cluster_ips.clone(),
             external_ips: external_ips.clone(),
@@ -112,6 +115,7 @@ fn ports_of(service: &Service, slices: &[&EndpointSlice], family: Family, node: 
             affinity: affinity(service),
             internal: if local_internal { local() } else { all },
             local_only: local_external.then(local),
+            serving: if protocol == "udp" { serving(slices, port) } else { BTreeSet::new() },
         })
     };
     spec.ports.iter().flatten().filter_map(one).collect()
@@ -164,26 +168,35 @@ fn id_of(service: &Service, port: &SpecPort) -> Option<String> {
 /// The endpoints of a port, on one node or on all. Where none is ready, those that still serve while they terminate
 /// stand in, so that the last pod of a rolling update finishes its work.
 fn targets(slices: &[&EndpointSlice], port: &SpecPort, node: Option<&str>) -> BTreeSet<Target> {
-    let mut ready = BTreeSet::new();
-    let mut terminating = BTreeSet::new();
+    let of_node = |endpoint: &Endpoint| node.is_none() || endpoint.node_name.as_deref() == node;
+    let ready = targets_where(slices, port, |endpoint| of_node(endpoint) && is_ready(endpoint));
+    if !ready.is_empty() {
+        return ready;
+    }
+    targets_where(slices, port, |endpoint| of_node(endpoint) && serves_while_terminating(endpoint))
+}
+
+/// The endpoints of a port that answer, those that terminate too.
+fn serving(slices: &[&EndpointSlice], port: &SpecPort) -> BTreeSet<Target> {
+    targets_where(slices, port, |endpoint| is_ready(endpoint) || serves_while_terminating(endpoint))
+}
+
+fn targets_where(
+    slices: &[&EndpointSlice],
+    port: &SpecPort,
+    condition: impl Fn(&Endpoint) -> bool,
+) -> BTreeSet<Target> {
+    let mut found = BTreeSet::new();
     for slice in slices {
         let Some(number) = port_in(slice, port) else { continue };
-        for endpoint in &slice.endpoints {
-            if node.is_some() && endpoint.node_name.as_deref() != node {
-                continue;
-            }
+        for endpoint in slice.endpoints.iter().filter(|endpoint| condition(endpoint)) {
             let addresses = endpoint.addresses.iter().filter_map(|text| text.parse::<IpAddr>().ok());
             // What the slice says of its addresses must be so: each goes into a rule of that family.
             let is_so = |address: &IpAddr| Family::of(*address).address_type() == slice.address_type;
-            let addresses = addresses.filter(is_so);
-            if is_ready(endpoint) {
-                ready.extend(addresses.map(|address| (address, number)));
-            } else if serves_while_terminating(endpoint) {
-                terminating.extend(addresses.map(|address| (address, number)));
-            }
+            found.extend(addresses.filter(is_so).map(|address| (address, number)));
         }
     }
-    if ready.is_empty() { terminating } else { ready }
+    found
 }
 
 /// A slice names its ports as the service does; the number is the target's.

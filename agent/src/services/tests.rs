@@ -1,7 +1,7 @@
 //! Services on the real kernel: objects as JSON in, connections between namespaces out.
 
 use super::*;
-use crate::network_lab::{Lab, Pod};
+use crate::network_lab::{Lab, Pod, UdpClient};
 use crate::scripted_api::ScriptedApi;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -330,6 +330,73 @@ fn the_table_follows_the_cluster() {
         assert!(!lab.shell("nft list ruleset").contains("default/one"), "stale chains are gone");
         task.abort();
     });
+}
+
+fn put_slice(api: &ScriptedApi, slice: &EndpointSlice) {
+    api.put(SLICES, serde_json::to_value(slice).unwrap());
+}
+
+/// Clients that keep their port and go on sending find the endpoint that there is, whatever became of the one before:
+/// from a pod, from the host and from outside; also those that began before there was one.
+#[test]
+fn a_udp_client_that_keeps_its_port_is_not_bound_to_an_endpoint_that_is_gone() {
+    Lab::run(|lab| async move {
+        let api = ScriptedApi::default();
+        let (_network, pods) = pods(&lab, 3).await;
+        let world = lab.world();
+        world.shell(&format!("ip route add 198.51.100.7/32 via {}", lab.uplink_address()));
+        for (n, (pod, _)) in pods.iter().take(2).enumerate() {
+            pod.serve_udp(5353, TEXTS[n]);
+        }
+        let spec = json!({"clusterIP": "10.96.0.53", "type": "NodePort", "externalIPs": ["198.51.100.7"],
+            "ports": [{"port": 53, "protocol": "UDP", "nodePort": 30053}]});
+        api.put(SERVICES, json!({"metadata": {"namespace": "default", "name": "dns"}, "spec": spec}));
+        let endpoint = |n: usize, conditions: Value| {
+            let mut slice = (*slice("dns", 5353, &[(&pods[n].1, conditions, "here")])).clone();
+            slice.ports.as_mut().unwrap()[0].protocol = Some("UDP".into());
+            put_slice(&api, &slice);
+        };
+        endpoint(0, json!({"ready": false}));
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(run(api.client(), lab.config(), shutdown.clone()));
+        let at = |text: &str| text.parse::<std::net::SocketAddr>().unwrap();
+        let node_port = std::net::SocketAddr::new(lab.uplink_address(), 30053);
+        let clients = Arc::new([
+            ("pod", pods[2].0.udp_client(at("10.96.0.53:53"))),
+            ("host", UdpClient::new(at("10.96.0.53:53"))),
+            ("host, node port", UdpClient::new(at("127.0.0.1:30053"))),
+            ("outside, node port", world.udp_client(node_port)),
+            ("outside, external address", world.udp_client(at("198.51.100.7:53"))),
+        ]);
+        for (name, client) in clients.iter() {
+            assert_eq!(client.ask(), None, "{name}: nobody is there yet");
+        }
+        for (n, text) in TEXTS.iter().enumerate().take(2) {
+            endpoint(n, json!({"ready": true}));
+            for at in 0..clients.len() {
+                let clients = clients.clone();
+                eventually(move || clients[at].1.ask().as_deref() == Some(text)).await;
+            }
+        }
+        shutdown.cancel();
+        task.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn flows_to_a_udp_service_lead_to_all_that_answers() {
+    let extra = json!({"type": "NodePort", "internalTrafficPolicy": "Local", "externalTrafficPolicy": "Local",
+        "ports": [{"port": 53, "protocol": "UDP", "nodePort": 30053}, {"port": 53, "protocol": "TCP"}]});
+    let terminating = json!({"ready": false, "serving": true, "terminating": true});
+    let ended = json!({"ready": false, "serving": false, "terminating": true});
+    let endpoints =
+        [("10.42.1.5", terminating, "there"), ("10.42.0.6", json!({}), "here"), ("10.42.0.7", ended, "here")];
+    let mut slice = (*slice("web", 5353, &endpoints)).clone();
+    slice.ports.as_mut().unwrap()[0].protocol = Some("UDP".into());
+    let found = flows::ways(&ports::ports(&[web(extra)], &[Arc::new(slice)], "here"));
+    let both = BTreeSet::from(["10.42.0.6:5353", "10.42.1.5:5353"].map(|text| text.parse().unwrap()));
+    let expected = ["0.0.0.0:30053", "10.96.0.10:53"].map(|text| (text.parse().unwrap(), both.clone()));
+    assert_eq!(found.0, expected.into());
 }
 
 /// Waits for a condition without holding the runtime's only thread, at most a minute.

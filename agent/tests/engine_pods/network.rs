@@ -78,6 +78,30 @@ async fn a_stopped_pod_gives_its_address_back() {
     .await;
 }
 
+/// A client that lost patience asks again. The first request is still under way then; if it fails, the second answers
+/// for itself, and not that the name is taken by what is not there any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_request_does_not_inherit_the_failure_of_the_first() {
+    lab::with(async |lab| {
+        let with_port = |name: &str| {
+            let mut config = own_network(&lab, name);
+            let host_port = lab.host_port();
+            config.port_mappings = vec![PortMapping { container_port: 80, host_port, ..Default::default() }];
+            config
+        };
+        let holder = lab.run_pod(with_port("holder")).await.unwrap();
+        let (first, second) = tokio::join!(lab.run_pod(with_port("late")), lab.run_pod(with_port("late")));
+        for answer in [first, second] {
+            let error = answer.unwrap_err();
+            assert!(error.message().contains("failed to setup network for sandbox"), "{error}");
+        }
+        lab.engine.remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: holder }).await.unwrap();
+        let (first, second) = tokio::join!(lab.run_pod(with_port("late")), lab.run_pod(with_port("late")));
+        assert_eq!(first.unwrap(), second.unwrap(), "while the first succeeds, the second has its answer");
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_sets_its_own_sysctls_and_no_others() {
     lab::with(async |lab| {

@@ -3,6 +3,7 @@
 
 use crate::lab::Lab;
 use k8s_openapi::api::core::v1::Pod;
+use knarr_agent::config::{Config, KubeletConfig};
 use knarr_agent::engine::streaming::StreamingServer;
 use knarr_agent::kubelet::api_server::{ApiServer, ApiServerOptions};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,7 +14,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio_rustls::client::TlsStream;
@@ -29,6 +30,8 @@ const DEADLINE: Duration = Duration::from_secs(180);
 
 pub(crate) struct Front {
     kubelet: u16,
+    /// The kubelet's port for everybody.
+    read_only: u16,
     port: u16,
     home: tempfile::TempDir,
 }
@@ -57,6 +60,7 @@ impl Front {
     pub(crate) async fn start(lab: &Lab) -> Self {
         StreamingServer::join(&lab.engine, ([127, 0, 0, 1], 0).into()).unwrap();
         let pods: Vec<Arc<Pod>> = vec![Arc::new(serde_json::from_value(pod()).unwrap())];
+        let read_only = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let server = ApiServer::bind(ApiServerOptions {
             listen: ([127, 0, 0, 1], 0).into(),
             runtime: lab.engine.clone(),
@@ -65,8 +69,9 @@ impl Front {
             client: None,
             tls: None,
             node_name: "n".into(),
-            config: Arc::new(knarr_agent::config::Config {
+            config: Arc::new(Config {
                 pod_logs_dir: lab.path("logs/pods"),
+                kubelet: KubeletConfig { read_only_port: read_only, ..Default::default() },
                 ..Default::default()
             }),
             probes: knarr_agent::kubelet::probes::ProbeCounts::default(),
@@ -82,7 +87,7 @@ impl Front {
                 tokio::spawn(serve(client, kubelet));
             }
         });
-        Self { kubelet, port, home: tempfile::tempdir().unwrap() }
+        Self { kubelet, read_only, port, home: tempfile::tempdir().unwrap() }
     }
 
     fn command(&self, version: &str, arguments: &[&str]) -> Command {
@@ -227,6 +232,18 @@ impl Front {
         get(self.kubelet, path.to_owned()).await
     }
 
+    /// The same without TLS, on the port for everybody.
+    pub(crate) async fn get_read_only(&self, path: &str) -> (u16, String) {
+        let stream = TcpStream::connect(("127.0.0.1", self.read_only)).await.unwrap();
+        ask(stream, "GET", path).await
+    }
+
+    /// What nobody may do there.
+    pub(crate) async fn post_read_only(&self, path: &str) -> (u16, String) {
+        let stream = TcpStream::connect(("127.0.0.1", self.read_only)).await.unwrap();
+        ask(stream, "POST", path).await
+    }
+
     pub(crate) fn get_owned(&self, path: &str) -> impl Future<Output = (u16, String)> + Send + use<> {
         get(self.kubelet, path.to_owned())
     }
@@ -239,8 +256,11 @@ pub(crate) fn has_open(path: &Path) -> bool {
 }
 
 async fn get(port: u16, path: String) -> (u16, String) {
-    let mut stream = connect(port).await;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: n\r\n\r\n");
+    ask(connect(port).await, "GET", &path).await
+}
+
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, method: &str, path: &str) -> (u16, String) {
+    let request = format!("{method} {path} HTTP/1.0\r\nHost: n\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await.unwrap();

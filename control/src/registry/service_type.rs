@@ -37,7 +37,8 @@ fn is_balanced(spec: &Value) -> bool {
     kind(spec) == "LoadBalancer"
 }
 
-fn has_health_port(spec: &Value) -> bool {
+/// A load balancer asks each node on a port of its own whether it has endpoints.
+pub(crate) fn has_health_port(spec: &Value) -> bool {
     is_balanced(spec) && fields::text(spec, "/externalTrafficPolicy") == "Local"
 }
 

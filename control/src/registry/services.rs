@@ -121,7 +121,7 @@ fn on_update(new: &mut Value, old: &Value) {
         return;
     }
     if let Some(before) = old.get("spec").filter(|before| before["type"] != "ExternalName") {
-        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"] {
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
             let absent =
                 spec.get(field).is_none_or(|value| *value == "" || *value == json!([]) || *value == 0);
             if absent {

@@ -8,7 +8,7 @@
 use super::service_families::{self, Family};
 use super::{Server, Turn, Turnstile, stored};
 use crate::random;
-use crate::registry::{Cause, Resource, fields};
+use crate::registry::{Cause, Resource, fields, has_health_port};
 use crate::store::ListQuery;
 use knarr_api::{Status, meta};
 use serde_json::{Value, json};
@@ -18,6 +18,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Places in a range that are handed out; those beyond are nobody's.
 const MOST: u128 = 1 << 20;
 const NODE_PORTS: std::ops::RangeInclusive<u64> = 30_000..=32_767;
+const OUT_OF_RANGE: &str = "provided port is not in the valid range. The range of valid ports is 30000-32767";
+const ALLOCATED: &str = "provided port is already allocated";
 
 /// Where addresses come from.
 #[derive(Debug)]
@@ -139,7 +141,8 @@ impl Server {
         if causes.is_empty() {
             assign_addresses(&self.ranges().await?, new, &taken.addresses, &mut causes);
         }
-        assign_ports(new, taken.ports, &mut causes);
+        assign_ports(new, &taken.ports, &mut causes);
+        assign_health_port(new, &taken.ports, &mut causes);
         super::change::refuse_invalid(resource, new, causes)?;
         Ok(Some(held))
     }
@@ -170,6 +173,7 @@ impl Server {
             let parsed = both.filter_map(Value::as_str).filter_map(|text| text.parse::<IpAddr>().ok());
             taken.addresses.extend(parsed);
             taken.ports.extend(ports(&service).iter().filter_map(|port| port["nodePort"].as_u64()));
+            taken.ports.extend(service["spec"]["healthCheckNodePort"].as_u64());
         }
         Ok(taken)
     }
@@ -201,6 +205,10 @@ fn carry_over(new: &mut Value, old: &Value) {
     }
     if !has_node_ports(new) {
         return;
+    }
+    let health_port = &old["spec"]["healthCheckNodePort"];
+    if has_health_port(&old["spec"]) && has_health_port(&new["spec"]) && health_port_of(new) == 0 {
+        new["spec"]["healthCheckNodePort"] = health_port.clone();
     }
     let known: Vec<Value> = ports(old).to_vec();
     for port in new.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -270,11 +278,10 @@ fn address_fault(address: &str, why: &str) -> Cause {
 }
 
 /// One number may stand for several protocols of one service, as DNS and HTTP/3 want it.
-fn assign_ports(service: &mut Value, taken: HashSet<u64>, causes: &mut Vec<Cause>) {
+fn assign_ports(service: &mut Value, taken: &HashSet<u64>, causes: &mut Vec<Cause>) {
     if !has_node_ports(service) {
         return;
     }
-    let start = NODE_PORTS.start() + random::below(NODE_PORTS.end() - NODE_PORTS.start());
     let mut own: HashSet<(u64, String)> = HashSet::new();
     let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
     for (index, port) in ports.into_iter().flatten().enumerate() {
@@ -286,19 +293,53 @@ fn assign_ports(service: &mut Value, taken: HashSet<u64>, causes: &mut Vec<Cause
             causes.push(Cause { reason: "FieldValueInvalid", field, message });
         };
         if wanted == 0 {
-            let free = (start..=*NODE_PORTS.end())
-                .chain(NODE_PORTS)
-                .find(|number| !taken.contains(number) && !own.iter().any(|(mine, _)| mine == number));
-            match free {
+            match free_port(|number| taken.contains(&number) || own.iter().any(|(mine, _)| *mine == number)) {
                 Some(number) => port["nodePort"] = number.into(),
                 None => fault("range is full"),
             }
         } else if !NODE_PORTS.contains(&wanted) {
-            fault("provided port is not in the valid range. The range of valid ports is 30000-32767");
+            fault(OUT_OF_RANGE);
         } else if taken.contains(&wanted) || own.contains(&(wanted, protocol.clone())) {
-            fault("provided port is already allocated");
+            fault(ALLOCATED);
         }
         own.extend(port["nodePort"].as_u64().map(|number| (number, protocol)));
+    }
+}
+
+/// A node port that is nobody's; the search starts anywhere.
+fn free_port(is_taken: impl Fn(u64) -> bool) -> Option<u64> {
+    let start = NODE_PORTS.start() + random::below(NODE_PORTS.end() - NODE_PORTS.start());
+    (start..=*NODE_PORTS.end()).chain(NODE_PORTS).find(|number| !is_taken(*number))
+}
+
+fn health_port_of(service: &Value) -> i64 {
+    fields::int(service, "/spec/healthCheckNodePort").unwrap_or(0)
+}
+
+/// The port on which each node says whether it has endpoints of the service.
+fn assign_health_port(service: &mut Value, taken: &HashSet<u64>, causes: &mut Vec<Cause>) {
+    if !has_health_port(&service["spec"]) {
+        return;
+    }
+    let own: HashSet<u64> = ports(service).iter().filter_map(|port| port["nodePort"].as_u64()).collect();
+    let is_taken = |number: u64| taken.contains(&number) || own.contains(&number);
+    // What is no port at all is refused by validation.
+    let Ok(wanted) = u16::try_from(health_port_of(service)) else {
+        return;
+    };
+    let wanted = u64::from(wanted);
+    let mut fault = |why: &str| {
+        let message = format!("Invalid value: {wanted}: {why}");
+        causes.push(Cause { reason: "FieldValueInvalid", field: "spec.healthCheckNodePort".into(), message });
+    };
+    match wanted {
+        0 => match free_port(is_taken) {
+            Some(number) => service["spec"]["healthCheckNodePort"] = number.into(),
+            None => fault("range is full"),
+        },
+        _ if !NODE_PORTS.contains(&wanted) => fault(OUT_OF_RANGE),
+        _ if is_taken(wanted) => fault(ALLOCATED),
+        _ => {}
     }
 }
 
@@ -319,7 +360,9 @@ mod tests {
             &taken.iter().map(|address| address.parse().unwrap()).collect(),
             &mut causes,
         );
-        assign_ports(&mut service, ports.iter().copied().collect(), &mut causes);
+        let ports = ports.iter().copied().collect();
+        assign_ports(&mut service, &ports, &mut causes);
+        assign_health_port(&mut service, &ports, &mut causes);
         (service, causes.into_iter().map(|cause| cause.message).collect())
     }
 
@@ -334,6 +377,26 @@ mod tests {
         assert_eq!(headless["spec"]["clusterIP"], "None");
         let (external, _) = assign(service("ExternalName", "10.96.0.5", 0), &[], &[]);
         assert!(external["spec"].get("clusterIP").is_none());
+    }
+
+    #[test]
+    fn a_balanced_service_that_keeps_clients_addresses_has_a_health_port() {
+        let balanced = |policy: &str, port: u64| {
+            let mut service = service("LoadBalancer", "", 30_080);
+            service["spec"]["externalTrafficPolicy"] = policy.into();
+            service["spec"]["healthCheckNodePort"] = port.into();
+            service
+        };
+        let (given, faults) = assign(balanced("Local", 0), &[], &[]);
+        assert_eq!(faults, [""; 0]);
+        let port = given["spec"]["healthCheckNodePort"].as_u64().unwrap();
+        assert!(NODE_PORTS.contains(&port) && port != 30_080);
+        assert_eq!(assign(balanced("Cluster", 0), &[], &[]).0["spec"]["healthCheckNodePort"], 0);
+        assert_eq!(assign(balanced("Local", 30_081), &[], &[]).1, [""; 0]);
+        for (wanted, why) in [(80, OUT_OF_RANGE), (30_080, ALLOCATED), (30_082, ALLOCATED)] {
+            let (_, faults) = assign(balanced("Local", wanted), &[], &[30_082]);
+            assert_eq!(faults, [format!("Invalid value: {wanted}: {why}")]);
+        }
     }
 
     #[test]

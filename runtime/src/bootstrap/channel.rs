@@ -3,12 +3,13 @@
 use crate::error::{Context, Error, Kind, Result};
 use crate::socket;
 use rustix::net::SocketType;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// A message; see the diagram in `bootstrap`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// Ids are mapped, network devices moved. Carries init's pid as the host sees it.
+    /// Ids are mapped, network devices moved. Carries init's pid as the host sees it, and comes with the entrances to the
+    /// cgroups that were made meanwhile.
     Released(i32),
     WantHooks,
     HooksDone,
@@ -52,6 +53,21 @@ impl Channel {
         // read and write, not send and recv: a strict seccomp filter may be loaded already and allows at least these.
         rustix::io::write(&self.0, cut).context(|| "write to the other half of the runtime")?;
         Ok(())
+    }
+
+    /// Says something and hands over descriptors, to one that waits for them by [`Channel::receive_fds`].
+    pub(crate) fn send_fds(&self, message: &Message, fds: &[OwnedFd]) -> Result<()> {
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        socket::send_fds(self.0.as_fd(), &encode(message), &fds)
+    }
+
+    /// The next message, with what came with it. Only before a seccomp filter.
+    pub(crate) fn receive_fds(&self) -> Result<(Option<Message>, Vec<OwnedFd>)> {
+        // A release, or why there is none.
+        let mut bytes = [0; 4096];
+        let (length, fds) = socket::receive_fds(self.0.as_fd(), &mut bytes)?;
+        let said = bytes.get(..length).filter(|said| !said.is_empty());
+        Ok((said.map(decode).transpose()?, fds))
     }
 
     /// The next message; nothing when the other end has closed.
@@ -162,6 +178,20 @@ mod tests {
         }
         drop(one);
         assert_eq!(other.receive().unwrap(), None);
+    }
+
+    #[test]
+    fn descriptors_come_with_their_message() {
+        let (one, other) = Channel::pair().unwrap();
+        let fds: Vec<OwnedFd> = (0..12).map(|_| std::fs::File::open("/dev/null").unwrap().into()).collect();
+        one.send_fds(&Message::Released(7), &fds).unwrap();
+        one.send_fds(&Message::Ready, &[]).unwrap();
+        drop(one);
+        let (message, fds) = other.receive_fds().unwrap();
+        assert_eq!((message, fds.len()), (Some(Message::Released(7)), 12));
+        let (message, fds) = other.receive_fds().unwrap();
+        assert_eq!((message, fds.len()), (Some(Message::Ready), 0));
+        assert_eq!(other.receive_fds().unwrap().0, None);
     }
 
     #[test]

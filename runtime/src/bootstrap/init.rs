@@ -1,6 +1,6 @@
 //! Init: performs the steps of a plan one after the other and becomes the container's program.
 
-use super::channel::{Channel, Message};
+use super::channel::{self, Channel, Message};
 use crate::cgroups::{View, control};
 use crate::error::{Context, Error, Kind, Result};
 use crate::mounts::{self, act::Site};
@@ -21,8 +21,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// What init has in its hands; all of it was opened by the runtime before the clone, or is made on the way.
-pub(crate) struct Init {
-    pub(crate) channel: Channel,
+pub(crate) struct Init<'a> {
+    pub(crate) channel: &'a Channel,
     pub(crate) prepared: Vec<Option<OwnedFd>>,
     /// Where the cgroups of version 1 are entered.
     pub(crate) entrances: Vec<OwnedFd>,
@@ -47,7 +47,7 @@ pub(crate) struct Init {
 /// The status of a container whose program is there but cannot be executed, as runc's.
 const NOT_EXECUTED: i32 = 255;
 
-impl Init {
+impl Init<'_> {
     /// Never returns: either the program runs, or the error has been told to the runtime.
     pub(crate) fn run<'a>(mut self, steps: impl Iterator<Item = &'a Step>) -> ! {
         let protected = if self.needs_ids_from_a_user() { Ok(()) } else { protect_from_neighbours() };
@@ -79,6 +79,7 @@ impl Init {
         match step {
             Step::JoinContainer { flags } => self.join_container(*flags),
             Step::JoinNamespace { kind, path } => join(crate::plan::sys_kind(*kind), path),
+            Step::NewNetwork => Ok(namespace::unshare(namespace::Kind::Network.clone_flag())?),
             Step::EnterCgroups => self.enter_cgroups(),
             Step::AwaitRelease => self.await_release(),
             Step::BecomeRoot => become_root(),
@@ -195,7 +196,9 @@ impl Init {
 
     fn await_release(&mut self) -> Result<()> {
         let pick = |message| if let Message::Released(pid) = message { Some(pid) } else { None };
-        self.state.pid = self.channel.expect("it was released", pick)?;
+        let (message, entrances) = self.channel.receive_fds()?;
+        self.state.pid = channel::expected(message, "it was released", pick)?;
+        self.entrances = entrances;
         protect_from_neighbours()
     }
 
@@ -217,7 +220,7 @@ impl Init {
 
     fn mount(&mut self, plan: &mounts::MountPlan) -> Result<()> {
         let Some(root) = &self.root else { return Err(Error::new(Kind::Os, "the root is not open yet")) };
-        let channel = &self.channel;
+        let channel = self.channel;
         let map_ids = |tree: BorrowedFd<'_>| {
             channel.send(&Message::Tree(tree.as_raw_fd()))?;
             channel

@@ -139,6 +139,9 @@ impl Runtime<'_> {
             Step::CreateCgroups => {
                 control::create(cgroups).context(|| "unable to apply cgroup configuration")
             }
+            Step::CreateUnifiedCgroup => {
+                control::create_unified(cgroups).context(|| "unable to apply cgroup configuration")
+            }
             Step::LimitCgroups(writes) => {
                 control::write_all(cgroups, writes).context(|| "error setting cgroup config")
             }
@@ -156,11 +159,16 @@ impl Runtime<'_> {
             Step::LimitProcess(limits) => rlimits::apply(Some(self.pid()?), limits),
             Step::OomScore(score) => set_oom_score(self.pid()?, *score),
             Step::MoveNetDevice { from, to } => self.move_net_device(from, to),
-            Step::Release => self.channel.send(&Message::Released(self.pid()?.as_raw_nonzero().get())),
+            Step::Release => self.release(),
             Step::Hooks(kind) => self.hooks(*kind, matches!(next, Some(Step::Hooks(_)))),
             Step::AwaitInit => self.await_init(),
             _ => Err(Error::new(Kind::Os, format!("{} is not a step of the runtime", step.name()))),
         }
+    }
+
+    fn release(&mut self) -> Result<()> {
+        let released = Message::Released(self.pid()?.as_raw_nonzero().get());
+        self.channel.send_fds(&released, &std::mem::take(&mut self.entrances))
     }
 
     fn pid(&self) -> Result<Pid> {
@@ -218,12 +226,16 @@ impl Runtime<'_> {
         let what = self.cgroup_failure();
         let cgroup = if into_cgroup { control::open(&self.plan.cgroups).context(|| what)? } else { None };
         let proc = self.open_proc()?;
-        let namespaces = &self.plan.namespaces;
+        let plan = self.plan;
+        let namespaces = &plan.namespaces;
         if self.setup.target.is_some() || namespaces.join.iter().any(|join| join.kind == NamespaceKind::Pid) {
             super::init::protect_from_neighbours()?;
         }
         let side = if namespaces.needs_stage() {
-            stage::clone(&single, namespaces, cgroup.as_ref(), &self.channel, self.theirs.as_ref())?
+            let Some(theirs) = self.theirs.take() else {
+                return Err(Error::new(Kind::Os, "init has no channel"));
+            };
+            stage::clone(&single, namespaces, cgroup.as_ref(), &mut self.channel, theirs)?
         } else {
             clone_directly(&single, namespaces, flags, cgroup.as_ref())?
         };
@@ -258,12 +270,13 @@ impl Runtime<'_> {
     }
 
     fn become_init(&mut self, proc: Option<OwnedFd>) -> Result<()> {
-        let Some(channel) = self.theirs.take() else {
-            return Err(Error::new(Kind::Os, "init has no channel"));
-        };
+        if let Some(theirs) = self.theirs.take() {
+            // The runtime's end is closed here: as long as we hold it too we would not see that the runtime is dead.
+            self.channel = theirs;
+        }
         let namespaces = &self.plan.namespaces;
         let init = Init {
-            channel,
+            channel: &self.channel,
             prepared: std::mem::take(&mut self.prepared),
             entrances: std::mem::take(&mut self.entrances),
             view: cgroups::view(

@@ -4,7 +4,7 @@
 //! parent), tells the pid and ends.
 
 use super::channel::{Channel, Message};
-use crate::error::{Context, Error, Kind as ErrorKind, Result};
+use crate::error::{Context, Result};
 use crate::id_map;
 use crate::plan::{Join, Namespaces, sys_kind};
 use crate::spec::NamespaceKind;
@@ -15,29 +15,35 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Clones init through a stage. Returns in the runtime and in init, never in the stage.
+/// Clones init through a stage. Returns in the runtime and in init, never in the stage. Each of them has its own end of
+/// the channel then, and nobody both: who holds the other's end does not see it die.
 pub(crate) fn clone(
     single: &SingleThreaded,
     namespaces: &Namespaces,
     cgroup: Option<&OwnedFd>,
-    ours: &Channel,
-    theirs: Option<&Channel>,
+    channel: &mut Channel,
+    theirs: Channel,
 ) -> Result<Side> {
-    let Some(theirs) = theirs else { return Err(Error::new(ErrorKind::Os, "init has no channel")) };
     match clone3(single, 0, cgroup.map(AsFd::as_fd))? {
-        Side::Parent(stage) => guide(&stage, namespaces, ours).map(Side::Parent),
-        Side::Child => match enter_and_clone(single, namespaces, theirs) {
-            Ok(Side::Child) => Ok(Side::Child),
-            Ok(Side::Parent(init)) => {
-                let told = theirs.send(&Message::Cloned(init.pid.as_raw_nonzero().get()));
-                process::exit_now(i32::from(told.is_err()))
+        Side::Parent(stage) => {
+            drop(theirs);
+            guide(&stage, namespaces, channel).map(Side::Parent)
+        }
+        Side::Child => {
+            *channel = theirs;
+            match enter_and_clone(single, namespaces, channel) {
+                Ok(Side::Child) => Ok(Side::Child),
+                Ok(Side::Parent(init)) => {
+                    let told = channel.send(&Message::Cloned(init.pid.as_raw_nonzero().get()));
+                    process::exit_now(i32::from(told.is_err()))
+                }
+                Err(error) => {
+                    // If even this fails the runtime sees the channel end.
+                    let _ = channel.send(&Message::Failed(error));
+                    process::exit_now(1)
+                }
             }
-            Err(error) => {
-                // If even this fails the runtime sees the channel end.
-                let _ = theirs.send(&Message::Failed(error));
-                process::exit_now(1)
-            }
-        },
+        }
     }
 }
 

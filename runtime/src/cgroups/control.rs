@@ -18,11 +18,17 @@ const TRIES: u32 = 32;
 
 /// Makes the directories. On version 2, controllers are handed down on the way.
 pub(crate) fn create(cgroups: &Cgroups) -> Result<()> {
-    for directory in &cgroups.directories {
-        create_one(directory, cgroups.unified)
-            .context(|| format!("failed to create cgroup {}", directory.path.display()))?;
-    }
-    Ok(())
+    cgroups.directories.iter().try_for_each(|directory| create_directory(cgroups, directory))
+}
+
+/// Makes the one of version 2 only.
+pub(crate) fn create_unified(cgroups: &Cgroups) -> Result<()> {
+    cgroups.version_2().map_or(Ok(()), |directory| create_directory(cgroups, directory))
+}
+
+fn create_directory(cgroups: &Cgroups, directory: &Directory) -> Result<()> {
+    create_one(directory, cgroups.unified)
+        .context(|| format!("failed to create cgroup {}", directory.path.display()))
 }
 
 /// Whether we have the right: to the cgroup where it exists, else to the nearest one above it.

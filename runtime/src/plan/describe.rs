@@ -32,6 +32,7 @@ impl Step {
     fn operation(&self) -> String {
         match self {
             Step::CreateCgroups => "mkdir(<cgroup>), cgroup.subtree_control".into(),
+            Step::CreateUnifiedCgroup => "mkdir(<cgroup of version 2>)".into(),
             Step::LimitCgroups(writes) => {
                 let each: Vec<String> = writes.iter().map(|w| format!("{}={:?}", w.file, w.value)).collect();
                 format!("write {}", each.join(" "))
@@ -56,6 +57,7 @@ impl Step {
             Step::EnterResctrl(group) => format!("write PID to {:?}", group.directory.join("tasks")),
             Step::MapIds => "write /proc/PID/gid_map, /proc/PID/uid_map".into(),
             Step::OpenCgroups => "open(<cgroup>/tasks) in every hierarchy".into(),
+            Step::NewNetwork => "unshare(CLONE_NEWNET)".into(),
             Step::EnterPidNamespace { .. } => "setns(<pidfd of init>, CLONE_NEWPID)".into(),
             Step::LimitProcess(limits) => {
                 let each: Vec<String> =
@@ -176,6 +178,9 @@ impl Step {
                 "create cgroups",
                 "linux.cgroupsPath: what the container uses is counted and can be found again",
             ),
+            Step::CreateUnifiedCgroup => {
+                ("create unified cgroup", "linux.cgroupsPath: the only one that must be there for the clone")
+            }
             Step::LimitCgroups(_) => {
                 ("limit cgroups", "linux.resources: in force before the first process enters")
             }
@@ -203,7 +208,7 @@ impl Step {
             }
             Step::OomScore(_) => ("oom score", "process.oomScoreAdj"),
             Step::MoveNetDevice { .. } => ("move network device", "linux.netDevices"),
-            Step::Release => ("release init", "it may rely on its ids and devices now"),
+            Step::Release => ("release init", "it may rely on its cgroups, ids and devices now"),
             Step::AwaitInit => ("await init", "its error, if any, is the command's error"),
             Step::Hooks(kind) => ("hooks", hook_reason(*kind)),
             Step::JoinContainer { .. } => (
@@ -211,11 +216,17 @@ impl Step {
                 "all namespaces at once, by the pidfd of a process that cannot be replaced",
             ),
             Step::JoinNamespace { .. } => ("join namespace", "linux.namespaces[].path"),
+            Step::NewNetwork => (
+                "new network",
+                "linux.namespaces: by init, as it takes as long as making the version 1 cgroups does",
+            ),
             Step::EnterCgroups => (
                 "enter cgroups",
                 "cgroup v1: a thread that moves itself need not wait for the quiet of all CPUs",
             ),
-            Step::AwaitRelease => ("await release", "ids and network devices are given from outside"),
+            Step::AwaitRelease => {
+                ("await release", "cgroups, ids and network devices are made and given from outside")
+            }
             Step::BecomeRoot => {
                 ("become root", "of the user namespace: everything from here on is done with its rights only")
             }

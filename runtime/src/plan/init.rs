@@ -58,8 +58,11 @@ fn has_listener(filter: Option<&Step>) -> bool {
 fn enter(linux: &Linux, plan: &Plan, options: &Options) -> Vec<Step> {
     let namespaces = &plan.namespaces;
     let mut steps = Vec::new();
-    steps.extend((!plan.cgroups.unified).then_some(Step::EnterCgroups));
+    let beside = super::network_beside_cgroups(linux, plan);
+    steps.extend((!plan.cgroups.unified && !beside).then_some(Step::EnterCgroups));
+    steps.extend(beside.then_some([Step::NewNetwork, Step::LoopbackUp]).into_iter().flatten());
     steps.extend(super::needs_release(linux, plan).then_some(Step::AwaitRelease));
+    steps.extend(beside.then_some(Step::EnterCgroups));
     // With a new user namespace nothing may be done before ids are mapped.
     steps.extend(namespaces.any_user().then_some(Step::BecomeRoot));
     steps.extend(namespaces.new.contains(&NamespaceKind::Cgroup).then_some(Step::CgroupNamespace));
@@ -160,6 +163,7 @@ fn settle(
         steps.push(Step::Console { width: size.width, height: size.height });
     }
     let network = plan.namespaces.new.contains(&NamespaceKind::Network);
+    let network = network && !super::network_beside_cgroups(linux, plan);
     steps.extend(network.then_some(Step::LoopbackUp));
     steps.extend((!spec.hostname.is_empty()).then(|| Step::Hostname(spec.hostname.clone())));
     steps.extend((!spec.domainname.is_empty()).then(|| Step::Domainname(spec.domainname.clone())));

@@ -83,6 +83,8 @@ pub(crate) struct DevicePlan {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) enum Step {
     CreateCgroups,
+    /// The one of version 2 beside version 1, which the clone enters.
+    CreateUnifiedCgroup,
     LimitCgroups(Vec<Write>),
     FilterDevices(Vec<Rule>),
     OpenCgroups,
@@ -117,6 +119,8 @@ pub(crate) enum Step {
         kind: NamespaceKind,
         path: PathBuf,
     },
+    /// A network namespace made after the clone.
+    NewNetwork,
     EnterCgroups,
     AwaitRelease,
     BecomeRoot,
@@ -204,6 +208,7 @@ impl Step {
     pub(crate) fn side(&self) -> Side {
         match self {
             Step::CreateCgroups
+            | Step::CreateUnifiedCgroup
             | Step::LimitCgroups(_)
             | Step::FilterDevices(_)
             | Step::PrepareMounts

@@ -1,7 +1,8 @@
 //! RunPodSandbox: a pod's namespaces, files, monitor and network.
 //!
-//! Asking again for a pod that runs (after a deadline that passed on the way) answers its id; a name that another
-//! configuration holds is refused.
+//! Asking again for a pod that runs (after a deadline that passed on the way) answers its id; asking while the first
+//! request is under way waits for it, and tries by itself if that one fails. A name that another configuration holds
+//! is refused.
 
 use crate::engine::core::{Core, now};
 use crate::engine::failures::status;
@@ -18,12 +19,19 @@ pub(crate) async fn call(
     core: Arc<Core>,
     request: RunPodSandboxRequest,
 ) -> Result<RunPodSandboxResponse, Status> {
-    let record = new_record(&core, request)?;
-    let id = record.id.clone();
-    let (sandbox, _gate) = match core.registry.begin_sandbox(record.clone()).await {
-        Ok(begun) => begun,
-        Err(owner) => return existing(&core, &owner, &record).await,
+    let (sandbox, _gate) = loop {
+        // Anew each time: what the one before made, or took away, counts.
+        let record = new_record(&core, request.clone())?;
+        match core.registry.begin_sandbox(record.clone()).await {
+            Ok(begun) => break begun,
+            Err(owner) => {
+                if let Some(answer) = existing(&core, &owner, &record).await? {
+                    return Ok(answer);
+                }
+            }
+        }
     };
+    let id = sandbox.id.clone();
     match start(&core, &sandbox).await {
         Ok(()) => Ok(RunPodSandboxResponse { pod_sandbox_id: id }),
         Err(error) => {
@@ -54,22 +62,31 @@ async fn start(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The answer to a repeated request.
-async fn existing(core: &Core, owner: &str, wanted: &SandboxRecord) -> Result<RunPodSandboxResponse, Status> {
-    let taken = || {
-        let name = wanted.name_key();
-        Status::already_exists(format!(
-            "failed to reserve sandbox name {name:?}: name {name:?} is reserved for {owner:?}"
-        ))
+/// The answer to a repeated request; absent where the pod that had the name has failed meanwhile, and left it.
+async fn existing(
+    core: &Core,
+    owner: &str,
+    wanted: &SandboxRecord,
+) -> Result<Option<RunPodSandboxResponse>, Status> {
+    let same = match core.registry.sandbox(owner) {
+        Ok(sandbox) => {
+            let _set_up = sandbox.gate.read().await;
+            sandbox.record.with(|record| {
+                record.phase == SandboxPhase::Ready
+                    && record.config == wanted.config
+                    && record.runtime_handler == wanted.runtime_handler
+            })
+        }
+        Err(_) => false,
     };
-    let sandbox = core.registry.sandbox(owner).map_err(|_| taken())?;
-    let _set_up = sandbox.gate.read().await;
-    let same = sandbox.record.with(|record| {
-        record.phase == SandboxPhase::Ready
-            && record.config == wanted.config
-            && record.runtime_handler == wanted.runtime_handler
-    });
-    if same { Ok(RunPodSandboxResponse { pod_sandbox_id: owner.to_owned() }) } else { Err(taken()) }
+    let name = wanted.name_key();
+    match (same, core.registry.owner_of(&name).as_deref() == Some(owner)) {
+        (true, true) => Ok(Some(RunPodSandboxResponse { pod_sandbox_id: owner.to_owned() })),
+        (_, false) => Ok(None),
+        (false, true) => Err(Status::already_exists(format!(
+            "failed to reserve sandbox name {name:?}: name {name:?} is reserved for {owner:?}"
+        ))),
+    }
 }
 
 fn new_record(core: &Core, request: RunPodSandboxRequest) -> Result<SandboxRecord, Status> {

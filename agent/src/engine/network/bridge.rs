@@ -7,6 +7,7 @@
 //! `remove_all`, because others may have come to rely on them.
 
 use super::cidr::Cidr;
+use super::host_port_flows;
 use super::inside::inside;
 use super::ledger::{Allocation, Claim, Ledger, LockedLedger, clash};
 use super::links::{self, Bridge, PodLink};
@@ -187,6 +188,7 @@ impl Worker {
         let old = table::table(&self.frame, &before);
         self.change_rules(&ledger, &table::table(&self.frame, [&allocation]), &old)?;
         drop(ledger);
+        host_port_flows::forget_stale(&before, [&allocation]);
         let link = PodLink {
             host_end: host_end(&allocation),
             name: allocation.link.clone(),
@@ -232,6 +234,7 @@ impl Worker {
         rules.host_ports.retain(|port| !ledger.all().is_ok_and(|all| clash(all.iter(), port).is_some()));
         self.change_rules(&ledger, &empty, &table::table(&self.frame, [&rules]))?;
         drop(ledger);
+        host_port_flows::forget_stale([&rules], []);
         let mut netlink = Netlink::open().context("open a netlink socket")?;
         links::delete(&mut netlink, &host_end(pod))?;
         self.ledger.lock()?.release(pod)
@@ -246,7 +249,9 @@ impl Worker {
             return Ok(());
         }
         let mut netlink = Netlink::open().context("open a netlink socket")?;
-        self.replace_table(&ledger.all()?)?;
+        let pods = ledger.all()?;
+        self.replace_table(&pods)?;
+        host_port_flows::forget_stale(&abandoned, &pods);
         for pod in abandoned {
             links::delete(&mut netlink, &host_end(&pod))?;
             ledger.release(&pod)?;
@@ -268,9 +273,10 @@ impl Worker {
                 ledger.leave(&pod)?;
             }
         }
-        for pod in ledger.leaving()? {
-            match links::delete(&mut netlink, &host_end(&pod)) {
-                Ok(()) => errors.extend(ledger.release(&pod).err()),
+        let leaving = ledger.leaving()?;
+        for pod in &leaving {
+            match links::delete(&mut netlink, &host_end(pod)) {
+                Ok(()) => errors.extend(ledger.release(pod).err()),
                 Err(error) => errors.push(error),
             }
         }
@@ -283,6 +289,7 @@ impl Worker {
             }
         }
         errors.extend(self.replace_table(&pods).err());
+        host_port_flows::forget_stale(&leaving, &pods);
         all_of(errors)
     }
 

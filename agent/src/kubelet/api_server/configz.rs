@@ -12,6 +12,7 @@ pub(super) fn document(config: &Config) -> Value {
         "kind": "KubeletConfiguration",
         "address": kubelet.listen.ip(),
         "port": kubelet.listen.port(),
+        "readOnlyPort": kubelet.read_only_port,
         "staticPodPath": kubelet.manifests,
         "clusterDNS": kubelet.cluster_dns,
         "clusterDomain": kubelet.cluster_domain,

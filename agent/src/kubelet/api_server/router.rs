@@ -24,6 +24,18 @@ pub(super) async fn answer(
     answered.unwrap_or_else(Refusal::response)
 }
 
+/// On the port without accounts: what pods there are and what they use, and nothing that reaches into them.
+pub(super) async fn answer_everybody(request: Request<Incoming>, shared: &Shared) -> Response<Body> {
+    let path = segments(request.uri().path());
+    let first = path.first().map(String::as_str);
+    let open = matches!(first, Some("healthz" | "pods" | "stats" | "metrics"));
+    let answered = match open && [Method::GET, Method::HEAD].contains(request.method()) {
+        true => route(request, shared).await,
+        false => Err(Refusal::not_found("404 page not found\n")),
+    };
+    answered.unwrap_or_else(Refusal::response)
+}
+
 async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Response<Body>, Refusal> {
     let path = segments(request.uri().path());
     let query = Query::parse(request.uri().query().unwrap_or_default());

@@ -52,7 +52,7 @@ fn container(
 }
 
 fn decide(pod: &Pod, observed: &ObservedPod, memory: &Memory, now: i64) -> Plan {
-    plan(World { pod, observed, memory, ending: None, now: at(now) })
+    plan(World { pod, observed, memory, ending: None, blocked: false, now: at(now) })
 }
 
 fn observed(ready: bool, containers: Vec<ObservedContainer>) -> ObservedPod {
@@ -219,7 +219,14 @@ fn an_ending_pod_is_stopped_and_forgotten_in_that_order() {
     let memory = Memory::default();
     let ending = Ending { grace: Duration::from_secs(7), remove: true, failure: None };
     let end = |observed: &ObservedPod| {
-        plan(World { pod: &pod, observed, memory: &memory, ending: Some(&ending), now: at(0) })
+        plan(World {
+            pod: &pod,
+            observed,
+            memory: &memory,
+            ending: Some(&ending),
+            blocked: false,
+            now: at(0),
+        })
     };
     let running = observed(true, vec![container(&pod, "a", 0, RunState::Running, 0)]);
     assert_eq!(end(&running).actions, [Action::StopPod { grace: Duration::from_secs(7) }]);
@@ -230,7 +237,14 @@ fn an_ending_pod_is_stopped_and_forgotten_in_that_order() {
     assert_eq!(end(&too_late).actions, expected, "made when its sandbox had been stopped");
     assert!(end(&ObservedPod::default()).stopped);
     let kept = Ending { remove: false, ..ending.clone() };
-    let plan = plan(World { pod: &pod, observed: &dead, memory: &memory, ending: Some(&kept), now: at(0) });
+    let plan = plan(World {
+        pod: &pod,
+        observed: &dead,
+        memory: &memory,
+        ending: Some(&kept),
+        blocked: false,
+        now: at(0),
+    });
     assert!(plan.stopped && plan.actions.is_empty(), "containers of a failed pod stay for their logs");
 }
 
@@ -348,8 +362,14 @@ impl Model {
     fn settle(&mut self, spec: &Pod, ending: Option<&Ending>) -> Plan {
         for _ in 0..50 {
             let memory = Memory::default();
-            let plan =
-                plan(World { pod: spec, observed: &self.pod, memory: &memory, ending, now: at(self.now) });
+            let plan = plan(World {
+                pod: spec,
+                observed: &self.pod,
+                memory: &memory,
+                ending,
+                blocked: false,
+                now: at(self.now),
+            });
             if plan.actions.is_empty() {
                 return plan;
             }
@@ -418,4 +438,20 @@ proptest! {
         prop_assert!(model.settle(&spec, Some(&ending)).stopped);
         prop_assert!(model.pod.is_empty());
     }
+}
+
+#[test]
+fn a_pod_that_the_node_cannot_serve_waits() {
+    let pod = pod(json!({"containers": [{"name": "c"}], "initContainers": [{"name": "i"}]}));
+    let observed = ObservedPod::default();
+    let memory = Memory::default();
+    let world =
+        World { pod: &pod, observed: &observed, memory: &memory, ending: None, blocked: true, now: at(0) };
+    let held = plan(world);
+    assert_eq!((held.actions.as_slice(), held.stopped, held.completed), (&[][..], false, false));
+    let reasons: Vec<_> =
+        held.waiting.iter().map(|(name, waits)| (name.as_str(), waits.reason.as_str())).collect();
+    assert_eq!(reasons, [("c", "Blocked"), ("i", "Blocked")]);
+    let ending = Ending { grace: std::time::Duration::ZERO, remove: true, failure: None };
+    assert!(plan(World { ending: Some(&ending), ..world }).stopped, "it can be deleted all the same");
 }

@@ -43,6 +43,7 @@ struct Case {
     memory: Memory,
     waiting: BTreeMap<String, Waiting>,
     ending: Option<Ending>,
+    blocked: Option<(String, String)>,
     stopped: bool,
 }
 
@@ -63,6 +64,7 @@ impl Case {
             memory: Memory::default(),
             waiting: BTreeMap::new(),
             ending: None,
+            blocked: None,
             stopped: false,
         }
     }
@@ -76,6 +78,7 @@ impl Case {
             waiting: &self.waiting,
             messages: &BTreeMap::new(),
             ending: self.ending.as_ref(),
+            blocked: self.blocked.as_ref(),
             stopped: self.stopped,
             host_ips: &["192.0.2.1".to_string()],
             runtime_name: "knarr",
@@ -272,4 +275,20 @@ fn addresses_are_the_sandboxes_or_the_nodes() {
         addresses(json!({"hostNetwork": true, "containers": []})),
         ("192.0.2.1".into(), "192.0.2.1".into())
     );
+}
+
+/// A pod that is held back says why, and loses the words with its end.
+#[test]
+fn a_pod_that_is_held_back_says_why() {
+    let mut case = Case::new(main("Always"), vec![]);
+    case.blocked = Some(("AppArmor".into(), "Cannot enforce AppArmor".into()));
+    case.waiting = ["a", "b"]
+        .map(|name| (name.into(), Waiting { reason: "Blocked".into(), message: String::new() }))
+        .into();
+    let status = case.status();
+    assert_eq!(status.phase.as_deref(), Some("Pending"));
+    assert_eq!(status.reason.as_deref(), Some("AppArmor"));
+    assert_eq!(status.message.as_deref(), Some("Cannot enforce AppArmor"));
+    let waiting = status.container_statuses.unwrap()[0].state.clone().unwrap().waiting.unwrap();
+    assert_eq!((waiting.reason.as_deref(), waiting.message), (Some("Blocked"), None));
 }

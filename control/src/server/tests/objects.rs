@@ -291,6 +291,28 @@ fn services_get_addresses_that_nobody_else_has() {
     assert_eq!(lab.post(path, &service("b", &address)).code, 201);
 }
 
+/// The port on which nodes answer a load balancer comes with the policy, stays, and goes with it.
+#[test]
+fn a_balanced_service_has_a_health_port_as_long_as_it_needs_one() {
+    let lab = lab();
+    let path = "/api/v1/namespaces/default/services";
+    let service = |name: &str, kind: &str, policy: Value| json!({"metadata": {"name": name}, "spec": {"type": kind, "externalTrafficPolicy": policy, "ports": [{"port": 80}]}});
+    let first = lab.post(path, &service("a", "LoadBalancer", json!("Local")));
+    let port = first.at("/spec/healthCheckNodePort").clone();
+    assert!((30_000..32_768).contains(&port.as_u64().unwrap()), "{first:?}");
+    let mut wants = service("b", "LoadBalancer", json!("Local"));
+    wants["spec"]["healthCheckNodePort"] = port.clone();
+    let taken = lab.post(path, &wants);
+    assert!(taken.text("/message").contains("provided port is already allocated"), "{taken:?}");
+    let same = lab.put(&format!("{path}/a"), &service("a", "LoadBalancer", json!("Local")));
+    assert_eq!(same.at("/spec/healthCheckNodePort"), &port);
+    let without = lab.put(&format!("{path}/a"), &service("a", "LoadBalancer", json!("Cluster")));
+    assert_eq!((without.code, without.at("/spec/healthCheckNodePort")), (200, &Value::Null), "{without:?}");
+    assert_eq!(lab.post(path, &wants).code, 201, "it is free again");
+    let plain = lab.put(&format!("{path}/b"), &service("b", "ClusterIP", Value::Null));
+    assert_eq!((plain.code, plain.at("/spec/healthCheckNodePort")), (200, &Value::Null), "{plain:?}");
+}
+
 #[test]
 fn apply_owns_a_status_only_through_its_path() {
     let lab = lab();

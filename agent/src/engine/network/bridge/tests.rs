@@ -1,14 +1,15 @@
 //! The built-in network on the real kernel: each test in a network namespace of its own, with processes in "pods".
 
 use super::*;
-use crate::network_lab::{Lab, Pod, wait_until};
+use crate::engine::network::HostPort;
+use crate::network_lab::{Lab, Pod, UdpClient, wait_until};
 use std::time::Instant;
 
 fn network(lab: &Lab) -> Arc<BridgeNetwork> {
     BridgeNetwork::new(lab.config()).unwrap()
 }
 
-fn attachment(id: &str, pod: &Pod, host_ports: Vec<crate::engine::network::HostPort>) -> PodAttachment {
+fn attachment(id: &str, pod: &Pod, host_ports: Vec<HostPort>) -> PodAttachment {
     PodAttachment {
         sandbox_id: id.into(),
         namespace: "default".into(),
@@ -20,9 +21,9 @@ fn attachment(id: &str, pod: &Pod, host_ports: Vec<crate::engine::network::HostP
     }
 }
 
-fn port(host_port: u16, container_port: u16, host_ip: Option<&str>) -> crate::engine::network::HostPort {
+fn port(host_port: u16, container_port: u16, host_ip: Option<&str>) -> HostPort {
     let host_ip = host_ip.map(|ip| ip.parse().unwrap());
-    crate::engine::network::HostPort { protocol: "tcp", host_ip, host_port, container_port }
+    HostPort { protocol: "tcp", host_ip, host_port, container_port }
 }
 
 /// Pods reach each other, the host reaches pods, and a pod reaches what is behind the host.
@@ -66,6 +67,37 @@ fn host_ports_answer_from_everywhere() {
         assert!(lab.try_get("127.0.0.1".parse().unwrap(), 8081).is_none(), "bound to another address");
         network.teardown("a").await.unwrap();
         wait_until("the port is closed", || world.try_get(lab.uplink_address(), 8080).is_none());
+        network.remove_all().await.unwrap();
+        lab.assert_clean();
+    });
+}
+
+/// A client that keeps its port finds the pod that has the host port, from before there was one and after it changed.
+#[test]
+fn a_udp_client_that_keeps_its_port_follows_the_host_port() {
+    Lab::run(|lab| async move {
+        let network = network(&lab);
+        let udp = || HostPort { protocol: "udp", ..port(5300, 53, None) };
+        network.ready().await.unwrap();
+        let world = lab.world();
+        let clients = [
+            world.udp_client((lab.uplink_address(), 5300).into()),
+            UdpClient::new("127.0.0.1:5300".parse().unwrap()),
+        ];
+        let ask = || clients.each_ref().map(UdpClient::ask);
+        assert_eq!(ask(), [None, None]);
+        for (name, text) in [("a", "first"), ("b", "second")] {
+            let pod = Pod::new();
+            network.setup(&attachment(name, &pod, vec![udp()])).await.unwrap();
+            pod.serve_udp(53, text);
+            wait_until("the pod answers", || ask() == [Some(text.to_owned()), Some(text.to_owned())]);
+            network.teardown(name).await.unwrap();
+        }
+        network.setup(&attachment("c", &Pod::new(), vec![udp()])).await.unwrap();
+        network.release("c").await.unwrap();
+        let server = crate::network_lab::serve_udp("0.0.0.0:5300".parse().unwrap(), "host");
+        wait_until("the host itself answers", || ask()[1].as_deref() == Some("host"));
+        assert!(!server.is_finished());
         network.remove_all().await.unwrap();
         lab.assert_clean();
     });
