@@ -5,6 +5,7 @@
 //! recommendations and changes are remembered here, so that a short dip takes nothing away and a burst does not run
 //! ahead of the policies; they are lost with the process, which only makes it more careful.
 
+mod ambiguity;
 mod behavior;
 mod load;
 mod readings;
@@ -16,6 +17,7 @@ use super::runner::{Next, Reconcile, message_of};
 use super::status;
 use super::wiring::{Plane, Task, Wire};
 use crate::server::percent_encode;
+use ambiguity::Selectors;
 use behavior::{History, Limited};
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, MetricSpec};
@@ -41,6 +43,7 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
         autoscalers: wire.keys(),
         recorder: Recorder::new(wire.client(), "horizontal-pod-autoscaler"),
         histories: Mutex::default(),
+        selectors: Selectors::default(),
     };
     wire.run(1, controller)
 }
@@ -52,6 +55,7 @@ pub(crate) struct Autoscalers {
     recorder: Recorder,
     /// By object; locked for a look or a note.
     histories: Mutex<HashMap<Key, History>>,
+    selectors: Selectors,
 }
 
 /// What is scaled, as its scale subresource tells.
@@ -77,6 +81,7 @@ impl Reconcile for Autoscalers {
     async fn reconcile(&self, key: Key) -> Result<Next, kube::Error> {
         let Some(scaler) = self.autoscalers.get(&key) else {
             self.histories.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            self.selectors.forget(&key);
             return Ok(Next::Wait);
         };
         let now = Timestamp::now();
@@ -84,6 +89,7 @@ impl Reconcile for Autoscalers {
         match self.target(&scaler, &key.namespace).await {
             Ok(target) => self.scale(&scaler, &key, target, &mut report, now).await?,
             Err(message) => {
+                self.selectors.forget(&key);
                 let message =
                     format!("the HPA controller was unable to get the target's current scale: {message}");
                 self.warn(&scaler, "FailedGetScale", &message);
@@ -151,9 +157,10 @@ impl Autoscalers {
         if wanted == target.replicas {
             return Ok(());
         }
-        self.resize(scaler, &target, wanted, &reason, report).await?;
-        let mut histories = self.histories.lock().unwrap_or_else(PoisonError::into_inner);
-        histories.entry(key.clone()).or_default().changed(wanted - target.replicas, now);
+        if self.resize(scaler, &target, wanted, &reason, report).await {
+            let mut histories = self.histories.lock().unwrap_or_else(PoisonError::into_inner);
+            histories.entry(key.clone()).or_default().changed(wanted - target.replicas, now);
+        }
         Ok(())
     }
 
@@ -186,6 +193,14 @@ impl Autoscalers {
             return Ok(None);
         }
         let seen = self.samples(spec, &key.namespace, &target.selector).await?;
+        let pods = seen.samples.iter().map(|sample| &sample.pod);
+        if let Some(why) = self.selectors.ambiguity(key, &target.selector, pods) {
+            for reason in ["AmbiguousSelector", "FailedComputeMetricsReplicas"] {
+                self.warn(scaler, reason, &why);
+            }
+            report.condition("ScalingActive", false, "AmbiguousSelector", &why);
+            return Ok(None);
+        }
         let reader = Reader { client: &self.client, namespace: &key.namespace, selector: &target.selector };
         let facts = Facts {
             namespace: &key.namespace,
@@ -238,6 +253,7 @@ impl Autoscalers {
         }
     }
 
+    /// Whether the target has taken the size.
     async fn resize(
         &self,
         scaler: &HorizontalPodAutoscaler,
@@ -245,7 +261,7 @@ impl Autoscalers {
         replicas: i32,
         reason: &str,
         report: &mut Report,
-    ) -> Result<(), kube::Error> {
+    ) -> bool {
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
         if let Err(error) = target.api.patch_scale(&target.name, &PatchParams::default(), &patch).await {
             let message =
@@ -256,14 +272,14 @@ impl Autoscalers {
                 "FailedRescale",
                 &format!("New size: {replicas}; reason: {reason}; error: {}", message_of(&error)),
             );
-            return Ok(());
+            return false;
         }
         let message = format!("the HPA controller was able to update the target scale to {replicas}");
         report.condition("AbleToScale", true, "SucceededRescale", &message);
         report.rescaled();
         let message = format!("New size: {replicas}; reason: {reason}");
         self.recorder.record(scaler, Severity::Normal, "SuccessfulRescale", message);
-        Ok(())
+        true
     }
 
     /// The pods of a target, each with its usage where that is asked for.
