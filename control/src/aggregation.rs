@@ -27,6 +27,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use tell::Told;
 
@@ -42,6 +43,8 @@ pub(crate) struct Aggregation {
     verifier: Arc<dyn ClientCertVerifier>,
     /// By group and version. Held only for the time of a pointer copy.
     remotes: RwLock<Arc<Remotes>>,
+    /// All APIServices that there were at the start have been seen.
+    followed: AtomicBool,
 }
 
 /// A group version that another server serves.
@@ -70,6 +73,7 @@ impl Aggregation {
             identity: authority.identity(front_proxy::NAME, &subject)?,
             verifier: tls::client_verifier(authority.ca_pem())?,
             remotes: RwLock::default(),
+            followed: AtomicBool::new(false),
         })
     }
 
@@ -89,6 +93,16 @@ impl Aggregation {
     /// All of them, by group and version.
     pub(crate) fn all(&self) -> Arc<Remotes> {
         self.remotes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it is known what others serve. Until then requests for it would be told that there is no such thing.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.followed.load(Ordering::Acquire)
+    }
+
+    /// From now on it is.
+    pub(crate) fn set_followed(&self) {
+        self.followed.store(true, Ordering::Release);
     }
 
     /// Whether a group is served by others in any version.

@@ -40,6 +40,7 @@ mod replication_controller;
 mod resource_quota;
 mod role_aggregation;
 pub(crate) mod runner;
+mod selector_words;
 mod service_account;
 mod service_cidr;
 mod stateful_set;

@@ -59,6 +59,7 @@ mod yaml;
 
 pub(crate) use answer::{Answer, Body, full, stream_of};
 pub(crate) use change::{refuse_invalid, schema_of};
+pub(crate) use deadline::seconds;
 pub(crate) use direct::Direct;
 pub(crate) use forward::{forward, passed as forwarded};
 pub(crate) use kubelet::Kubelets;

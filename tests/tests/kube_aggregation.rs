@@ -76,17 +76,26 @@ impl Lab {
         self.until(wanted, &format!("get apiservice {SERVICE} -o {condition}"), |text| text == wanted);
     }
 
-    fn register(&self) {
+    /// Says that the server behind serves a group version.
+    fn claim(&self, group: &str, version: &str) {
         let encoded = bins::run(Command::new("base64").args(["-w0"]).arg(self.server.path("ca.crt"))).ok();
         self.create(
             "service.yaml",
             &format!(
-                "apiVersion: apiregistration.k8s.io/v1\nkind: APIService\nmetadata: {{name: {SERVICE}}}\nspec:\n  \
-                 group: ships.example.com\n  version: v1\n  groupPriorityMinimum: 2000\n  versionPriority: 20\n  \
+                "apiVersion: apiregistration.k8s.io/v1\nkind: APIService\nmetadata: {{name: {version}.{group}}}\nspec:\n  \
+                 group: {group}\n  version: {version}\n  groupPriorityMinimum: 2000\n  versionPriority: 20\n  \
                  service: {{namespace: fleet, name: api}}\n  caBundle: {encoded}\n"
             ),
         );
+    }
+
+    fn register(&self) {
+        self.claim("ships.example.com", "v1");
         self.until_condition("False(ServiceNotFound)");
+        self.create_service();
+    }
+
+    fn create_service(&self) {
         self.create(
             "api.yaml",
             &format!(
@@ -195,4 +204,108 @@ fn a_namespace_waits_for_it(lab: &Lab, behind: Behind) {
     });
     let _again = lab.behind();
     lab.until("it is gone", "get namespace doomed", |text| text.contains("NotFound"));
+}
+
+/// As with what people install to measure usage: it serves the group from then on, and ours does again when it is gone.
+#[test]
+fn another_server_measures_usage() {
+    const USAGE: &str = "v1beta1.metrics.k8s.io";
+    const NODES: &str = "get --raw /apis/metrics.k8s.io/v1beta1/nodes";
+    let all = kubectls();
+    let Some(kubectl) = all.last().cloned() else { return skip("aggregation", "no kubectl on this machine") };
+    let lab = Lab::new(kubectl);
+    let resources = "get --raw /apis/metrics.k8s.io/v1beta1";
+    assert!(lab.run(resources).ok().contains("PodMetrics"));
+    assert!(!lab.run(NODES).ok().contains("measured"));
+    lab.create_service();
+    let _behind = lab.behind();
+    lab.claim("metrics.k8s.io", "v1beta1");
+    lab.until("it answers", NODES, |text| text.contains("measured"));
+    lab.run(&format!("wait --for=condition=Available apiservice/{USAGE} --timeout=60s")).ok();
+    let node = "apiVersion: v1\nkind: Node\nmetadata: {name: measured}\nstatus: {allocatable: {cpu: 14, memory: 14Gi}}\n";
+    lab.create("node.yaml", node);
+    for kubectl in &all {
+        let run = |arguments: &[&str]| lab.server.kubectl(kubectl, arguments).ok();
+        let shown = run(&["top", "nodes", "--no-headers"]);
+        assert!(shown.contains("measured") && shown.contains("7000m") && shown.contains("50%"), "{shown}");
+        let kinds = run(&["api-resources", "--api-group=metrics.k8s.io", "--no-headers"]);
+        assert!(kinds.contains("NodeMetrics") && !kinds.contains("PodMetrics"), "{kinds}");
+    }
+    lab.run(&format!("delete apiservice {USAGE}")).ok();
+    lab.until("ours answers again", NODES, |text| {
+        text.contains("NodeMetricsList") && !text.contains("measured")
+    });
+    assert!(lab.run(resources).ok().contains("PodMetrics"));
+}
+
+/// As with what people install to scale by queues and by requests: autoscalers ask it.
+#[test]
+fn another_server_has_metrics_to_scale_by() {
+    let Some(kubectl) = kubectls().last().cloned() else {
+        return skip("aggregation", "no kubectl on this machine");
+    };
+    let lab = Lab::new(kubectl);
+    lab.run("create deployment web --image=example.com/web:1").ok();
+    let metrics = [
+        "{type: External, external: {metric: {name: queue, selector: {matchLabels: {of: web}}}, target: {type: AverageValue, averageValue: 10}}}",
+        "{type: Object, object: {metric: {name: hits}, describedObject: {apiVersion: v1, kind: Service, name: front}, target: {type: AverageValue, averageValue: 10}}}",
+    ];
+    let text = format!(
+        "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {{name: web}}\nspec:\n  \
+         scaleTargetRef: {{apiVersion: apps/v1, kind: Deployment, name: web}}\n  maxReplicas: 9\n  metrics: [{}]\n",
+        metrics.join(", ")
+    );
+    lab.create("hpa.yaml", &text);
+    for (reason, why) in [
+        (
+            "FailedGetExternalMetric",
+            "could not find the requested resource (get queue.external.metrics.k8s.io)",
+        ),
+        ("FailedGetObjectMetric", "no custom metrics API (custom.metrics.k8s.io) registered"),
+    ] {
+        let events = format!("get events --field-selector reason={reason} -o jsonpath={{.items[*].message}}");
+        lab.until("nobody has it", &events, |text| text.contains(why));
+    }
+    lab.create_service();
+    let _behind = lab.behind();
+    let size = "get deployment web -o jsonpath={.spec.replicas}";
+    lab.claim("external.metrics.k8s.io", "v1beta1");
+    lab.until("it grows by the queue", size, |text| text == "3");
+    lab.claim("custom.metrics.k8s.io", "v1beta2");
+    lab.until("it grows by the hits", size, |text| text == "5");
+    lab.until("it is told", "get hpa --no-headers", |text| text.contains("6/10 (avg), 10/10 (avg)"));
+}
+
+/// What we serve stays ours as long as its APIService says so, and goes to whoever takes that word away.
+#[test]
+fn a_group_of_ours_is_taken_over_by_taking_its_label_away() {
+    const LABEL: &str = "kube-aggregator.kubernetes.io/automanaged";
+    let Some(kubectl) = kubectls().last().cloned() else {
+        return skip("aggregation", "no kubectl on this machine");
+    };
+    let mut lab = Lab::new(kubectl);
+    let definition = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: rafts.sea.example.com}\n\
+        spec:\n  group: sea.example.com\n  scope: Namespaced\n  names: {plural: rafts, kind: Raft}\n  versions:\n  \
+        - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}\n";
+    lab.create("rafts.yaml", definition);
+    let service = "v1.sea.example.com";
+    let shown = format!("get apiservice {service} --no-headers");
+    lab.until("it is registered", &shown, |text| text.contains("Local   True"));
+    let taken = r#"{"spec":{"service":{"namespace":"sea","name":"api"},"insecureSkipTLSVerify":true}}"#;
+    let take = format!("patch apiservice {service} --type=merge -p {taken}");
+    lab.run(&take).ok();
+    lab.until("it is ours again", &shown, |text| text.contains("Local   True"));
+    lab.run(&format!("label apiservice {service} {LABEL}-")).ok();
+    lab.run(&take).ok();
+    lab.until("nobody serves it", &shown, |text| text.contains("sea/api   False (ServiceNotFound)"));
+    let rafts = "get --raw /apis/sea.example.com/v1/rafts";
+    lab.until("it is passed on", rafts, |text| text.contains("unable to handle the request"));
+    lab.run(&format!("delete apiservice {service}")).ok();
+    lab.until("it is ours again", "get rafts", |text| text.contains("No resources found"));
+    // Those of our own groups are looked after when the server starts.
+    lab.run("patch apiservice v1.batch --type=merge -p {\"spec\":{\"versionPriority\":3}}").ok();
+    lab.server.kill();
+    lab.server.again(&[]);
+    let priority = lab.run("get apiservice v1.batch -o jsonpath={.spec.versionPriority}").ok();
+    assert_eq!(priority, "15");
 }

@@ -61,6 +61,7 @@ async fn follow(server: &Arc<Server>, client: &Client) {
             Ok(Event::InitDone) => {
                 keepers.retain(|name, _| listed.contains(name));
                 server.aggregation.retain(&listed);
+                server.aggregation.set_followed();
             }
             Ok(Event::Delete(object)) => {
                 keepers.remove(&object.name_any());
@@ -74,7 +75,7 @@ async fn follow(server: &Arc<Server>, client: &Client) {
 
 fn as_value(object: &DynamicObject) -> Value {
     let mut value = object.data.clone();
-    value["metadata"] = json!({"name": object.name_any()});
+    value["metadata"] = json!({"name": object.name_any(), "labels": object.labels()});
     value
 }
 
@@ -85,6 +86,10 @@ async fn seen(
     keepers: &mut BTreeMap<String, Keeper>,
 ) {
     let (name, value) = (object.name_any(), as_value(object));
+    if local::is_changed(&value) {
+        // What it says is not what it will say.
+        return local::sync(server, client).await;
+    }
     if let Some(remote) = server.aggregation.set(&value) {
         let task = keep(server.clone(), client.clone(), remote);
         // The one before ends as it is replaced.

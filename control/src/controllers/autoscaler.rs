@@ -1,11 +1,14 @@
 //! HorizontalPodAutoscaler: as many pods as keep the load of each near the target.
 //!
-//! Every fifteen seconds the usage of the pods is read from the metrics API and compared with what they request.
-//! Recent recommendations and changes are remembered here, so that a short dip takes nothing away and a burst does not
-//! run ahead of the policies; they are lost with the process, which only makes it more careful.
+//! Every fifteen seconds the usage of the pods is read from the metrics API and compared with what they request, and
+//! other metrics are read from who serves them. Whatever the load is, the size is brought within its bounds. Recent
+//! recommendations and changes are remembered here, so that a short dip takes nothing away and a burst does not run
+//! ahead of the policies; they are lost with the process, which only makes it more careful.
 
+mod ambiguity;
 mod behavior;
 mod load;
+mod readings;
 mod report;
 
 use super::events::{Recorder, Severity};
@@ -14,14 +17,16 @@ use super::runner::{Next, Reconcile, message_of};
 use super::status;
 use super::wiring::{Plane, Task, Wire};
 use crate::server::percent_encode;
-use behavior::History;
+use ambiguity::Selectors;
+use behavior::{History, Limited};
 use jiff::Timestamp;
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, MetricSpec};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, ResourceExt};
-use load::{Sample, Verdict};
+use load::{Facts, Sample, Verdict};
+use readings::Reader;
 use report::Report;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -38,6 +43,7 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
         autoscalers: wire.keys(),
         recorder: Recorder::new(wire.client(), "horizontal-pod-autoscaler"),
         histories: Mutex::default(),
+        selectors: Selectors::default(),
     };
     wire.run(1, controller)
 }
@@ -49,14 +55,25 @@ pub(crate) struct Autoscalers {
     recorder: Recorder,
     /// By object; locked for a look or a note.
     histories: Mutex<HashMap<Key, History>>,
+    selectors: Selectors,
 }
 
 /// What is scaled, as its scale subresource tells.
 struct Target {
     api: Api<DynamicObject>,
     name: String,
+    /// Pods asked for.
     replicas: i32,
+    /// Pods that there are.
+    stated: i32,
     selector: String,
+}
+
+/// The pods of a target.
+struct Seen {
+    samples: Vec<Sample>,
+    /// Why their usage is not known.
+    silent: Option<String>,
 }
 
 impl Reconcile for Autoscalers {
@@ -64,6 +81,7 @@ impl Reconcile for Autoscalers {
     async fn reconcile(&self, key: Key) -> Result<Next, kube::Error> {
         let Some(scaler) = self.autoscalers.get(&key) else {
             self.histories.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            self.selectors.forget(&key);
             return Ok(Next::Wait);
         };
         let now = Timestamp::now();
@@ -71,6 +89,7 @@ impl Reconcile for Autoscalers {
         match self.target(&scaler, &key.namespace).await {
             Ok(target) => self.scale(&scaler, &key, target, &mut report, now).await?,
             Err(message) => {
+                self.selectors.forget(&key);
                 let message =
                     format!("the HPA controller was unable to get the target's current scale: {message}");
                 self.warn(&scaler, "FailedGetScale", &message);
@@ -102,8 +121,9 @@ impl Autoscalers {
         let api = Api::namespaced_with(self.client.clone(), namespace, &resource);
         let scale = api.get_scale(&reference.name).await.map_err(|error| message_of(&error))?;
         let replicas = scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
-        let selector = scale.status.and_then(|status| status.selector).unwrap_or_default();
-        Ok(Target { api, name: reference.name, replicas, selector })
+        let status = scale.status.unwrap_or_default();
+        let selector = status.selector.unwrap_or_default();
+        Ok(Target { api, name: reference.name, replicas, stated: status.replicas, selector })
     }
 
     async fn scale(
@@ -115,27 +135,83 @@ impl Autoscalers {
         now: Timestamp,
     ) -> Result<(), kube::Error> {
         report.current(target.replicas);
-        if target.replicas == 0 {
+        let Some(spec) = &scaler.spec else { return Ok(()) };
+        if target.replicas == 0 && spec.min_replicas != Some(0) {
             let message = "scaling is disabled since the replica count of the target is zero";
             report.condition("ScalingActive", false, "ScalingDisabled", message);
+            report.desired(0);
             return Ok(());
         }
-        let Some(spec) = &scaler.spec else { return Ok(()) };
-        let samples = self.samples(&key.namespace, &target.selector).await?;
-        let verdict = load::judge(spec, target.replicas, &samples, now);
-        let Some((wanted, reason)) = self.heed(scaler, verdict, report) else { return Ok(()) };
-        let limited = {
-            let mut histories = self.histories.lock().unwrap_or_else(PoisonError::into_inner);
-            histories.entry(key.clone()).or_default().limit(spec, target.replicas, wanted, now)
+        let (wanted, reason) = match behavior::within(spec, target.replicas) {
+            Some((bound, reason)) => (bound, reason.to_owned()),
+            None => {
+                let Some((wanted, reason)) = self.weigh(scaler, key, &target, report, now).await? else {
+                    return Ok(());
+                };
+                let limited = self.limit(key, spec, target.replicas, wanted, now);
+                report.limited(&limited);
+                (limited.replicas, reason)
+            }
         };
-        report.limited(&limited);
-        if limited.replicas == target.replicas {
+        report.desired(wanted);
+        if wanted == target.replicas {
             return Ok(());
         }
-        self.resize(scaler, &target, limited.replicas, &reason, report).await?;
-        let mut histories = self.histories.lock().unwrap_or_else(PoisonError::into_inner);
-        histories.entry(key.clone()).or_default().changed(limited.replicas - target.replicas, now);
+        if self.resize(scaler, &target, wanted, &reason, report).await {
+            let mut histories = self.histories.lock().unwrap_or_else(PoisonError::into_inner);
+            histories.entry(key.clone()).or_default().changed(wanted - target.replicas, now);
+        }
         Ok(())
+    }
+
+    fn limit(
+        &self,
+        key: &Key,
+        spec: &HorizontalPodAutoscalerSpec,
+        replicas: i32,
+        wanted: i32,
+        now: Timestamp,
+    ) -> Limited {
+        let mut histories = self.histories.lock().unwrap_or_else(PoisonError::into_inner);
+        histories.entry(key.clone()).or_default().limit(spec, replicas, wanted, now)
+    }
+
+    /// The size that the metrics ask for, and why.
+    async fn weigh(
+        &self,
+        scaler: &HorizontalPodAutoscaler,
+        key: &Key,
+        target: &Target,
+        report: &mut Report,
+        now: Timestamp,
+    ) -> Result<Option<(i32, String)>, kube::Error> {
+        let Some(spec) = &scaler.spec else { return Ok(None) };
+        if target.selector.is_empty() {
+            self.warn(scaler, "SelectorRequired", "selector is required");
+            let message = "the HPA target's scale is missing a selector";
+            report.condition("ScalingActive", false, "InvalidSelector", message);
+            return Ok(None);
+        }
+        let seen = self.samples(spec, &key.namespace, &target.selector).await?;
+        let pods = seen.samples.iter().map(|sample| &sample.pod);
+        if let Some(why) = self.selectors.ambiguity(key, &target.selector, pods) {
+            for reason in ["AmbiguousSelector", "FailedComputeMetricsReplicas"] {
+                self.warn(scaler, reason, &why);
+            }
+            report.condition("ScalingActive", false, "AmbiguousSelector", &why);
+            return Ok(None);
+        }
+        let reader = Reader { client: &self.client, namespace: &key.namespace, selector: &target.selector };
+        let facts = Facts {
+            namespace: &key.namespace,
+            replicas: target.replicas,
+            stated: target.stated,
+            samples: &seen.samples,
+            silent: seen.silent.as_deref(),
+            now,
+        };
+        let verdict = load::judge(spec, &reader.all(spec).await, &facts);
+        Ok(self.heed(scaler, verdict, report))
     }
 
     /// Writes down what the metrics say; answers the size they ask for, and why.
@@ -145,9 +221,10 @@ impl Autoscalers {
         verdict: Verdict,
         report: &mut Report,
     ) -> Option<(i32, String)> {
+        let asked = verdict.metrics.len();
         report.metrics(verdict.metrics);
-        for (reason, message) in &verdict.failures {
-            self.warn(scaler, reason, message);
+        for failure in &verdict.failures {
+            self.warn(scaler, failure.reason, &failure.message);
         }
         match (verdict.wanted, verdict.failures.first()) {
             (Some((wanted, metric)), _) => {
@@ -161,18 +238,22 @@ impl Autoscalers {
                 };
                 Some((wanted, reason))
             }
-            (None, failure) => {
-                let (reason, message) =
-                    failure.cloned().unwrap_or(("InvalidMetricSourceType", String::new()));
-                let whole = format!("the HPA was unable to compute the replica count: {message}");
-                report.condition("ScalingActive", false, reason, &whole);
-                let whole = format!("invalid metrics (1 invalid out of 1), first error is: {message}");
+            (None, Some(failure)) => {
+                let whole = format!("the HPA was unable to compute the replica count: {}", failure.message);
+                report.condition("ScalingActive", false, failure.reason, &whole);
+                let failed = verdict.failures.len();
+                let whole = format!(
+                    "invalid metrics ({failed} invalid out of {asked}), first error is: {}{}",
+                    failure.prefix, failure.message
+                );
                 self.warn(scaler, "FailedComputeMetricsReplicas", &whole);
                 None
             }
+            (None, None) => None,
         }
     }
 
+    /// Whether the target has taken the size.
     async fn resize(
         &self,
         scaler: &HorizontalPodAutoscaler,
@@ -180,7 +261,7 @@ impl Autoscalers {
         replicas: i32,
         reason: &str,
         report: &mut Report,
-    ) -> Result<(), kube::Error> {
+    ) -> bool {
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
         if let Err(error) = target.api.patch_scale(&target.name, &PatchParams::default(), &patch).await {
             let message =
@@ -191,47 +272,68 @@ impl Autoscalers {
                 "FailedRescale",
                 &format!("New size: {replicas}; reason: {reason}; error: {}", message_of(&error)),
             );
-            return Ok(());
+            return false;
         }
         let message = format!("the HPA controller was able to update the target scale to {replicas}");
         report.condition("AbleToScale", true, "SucceededRescale", &message);
         report.rescaled();
         let message = format!("New size: {replicas}; reason: {reason}");
         self.recorder.record(scaler, Severity::Normal, "SuccessfulRescale", message);
-        Ok(())
+        true
     }
 
-    /// The pods of a target, each with its usage where the metrics API has any.
-    async fn samples(&self, namespace: &str, selector: &str) -> Result<Vec<Sample>, kube::Error> {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let pods = api.list(&ListParams::default().labels(selector)).await?.items;
-        let usages = self.usages(namespace, selector).await?;
-        Ok(pods
-            .into_iter()
-            .map(|pod| {
-                let usage = usages.as_ref().and_then(|usages| usages.get(&pod.name_any()).cloned());
-                Sample { usage, served: usages.is_some(), pod }
-            })
-            .collect())
-    }
-
-    /// Containers and their usage, by pod; nothing where the metrics API is not served.
-    async fn usages(
+    /// The pods of a target, each with its usage where that is asked for.
+    async fn samples(
         &self,
+        spec: &HorizontalPodAutoscalerSpec,
         namespace: &str,
         selector: &str,
-    ) -> Result<Option<HashMap<String, Value>>, kube::Error> {
-        let path = format!(
-            "/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods?labelSelector={}",
-            percent_encode(selector)
-        );
-        let request = http::Request::get(path)
-            .body(Vec::new())
-            .map_err(|error| kube::Error::BuildRequest(kube::core::request::Error::BuildRequest(error)))?;
-        let Ok(list) = self.client.request::<Value>(request).await else { return Ok(None) };
+    ) -> Result<Seen, kube::Error> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let pods = api.list(&ListParams::default().labels(selector)).await?.items;
+        let is_own = |metric: &MetricSpec| metric.resource.is_some() || metric.container_resource.is_some();
+        let usages = match spec.metrics.iter().flatten().any(is_own) {
+            true => self.usages(namespace, selector).await,
+            false => Ok(HashMap::new()),
+        };
+        let (mut usages, silent) = match usages {
+            Ok(usages) => (usages, None),
+            Err(error) => {
+                let why = said(&error, "pods.metrics.k8s.io");
+                (HashMap::new(), Some(format!("unable to fetch metrics from resource metrics API: {why}")))
+            }
+        };
+        let sample = |pod: Pod| Sample { usage: usages.remove(&pod.name_any()), pod };
+        Ok(Seen { samples: pods.into_iter().map(sample).collect(), silent })
+    }
+
+    /// What the metrics API tells, by pod.
+    async fn usages(&self, namespace: &str, selector: &str) -> Result<HashMap<String, Value>, kube::Error> {
+        let selector = percent_encode(selector);
+        let path =
+            format!("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods?labelSelector={selector}");
+        let list: Value = self.client.request(get(path)?).await?;
         let items = list["items"].as_array().cloned().unwrap_or_default();
-        let entry =
-            |item: Value| Some((item["metadata"]["name"].as_str()?.to_owned(), item["containers"].clone()));
-        Ok(Some(items.into_iter().filter_map(entry).collect()))
+        let entry = |item: Value| Some((item["metadata"]["name"].as_str()?.to_owned(), item));
+        Ok(items.into_iter().filter_map(entry).collect())
+    }
+}
+
+fn get(path: String) -> Result<http::Request<Vec<u8>>, kube::Error> {
+    http::Request::get(path)
+        .body(Vec::new())
+        .map_err(|error| kube::Error::BuildRequest(kube::core::request::Error::BuildRequest(error)))
+}
+
+/// What a server of metrics said, in the words of Kubernetes' clients where nobody serves them.
+fn said(error: &kube::Error, what: &str) -> String {
+    let code = match error {
+        kube::Error::Api(status) => status.code,
+        _ => 0,
+    };
+    match code {
+        404 => format!("the server could not find the requested resource (get {what})"),
+        503 => format!("the server is currently unable to handle the request (get {what})"),
+        _ => message_of(error),
     }
 }

@@ -80,8 +80,19 @@ impl DaemonSets {
         let plan = world.plan();
         for (pod, node) in &plan.failed {
             let place = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-            let message = format!("Found failed daemon pod {place} on node {node}, will try to kill it");
-            self.control.recorder.record(set, Severity::Warning, "FailedDaemonPod", message);
+            let (severity, reason, message) = match super::pods::phase(pod) {
+                "Succeeded" => {
+                    let message =
+                        format!("Found succeeded daemon pod {place} on node {node}, will try to delete it");
+                    (Severity::Normal, "SucceededDaemonPod", message)
+                }
+                _ => {
+                    let message =
+                        format!("Found failed daemon pod {place} on node {node}, will try to kill it");
+                    (Severity::Warning, "FailedDaemonPod", message)
+                }
+            };
+            self.control.recorder.record(set, severity, reason, message);
         }
         let create = plan.create.iter().map(|node| template::pod(set, Some(node), world.hash()));
         self.control.apply(set, create.collect(), plan.delete).await

@@ -9,7 +9,7 @@ mod status;
 use super::events::{Recorder, Severity};
 use super::informer::{Key, Lister};
 use super::ownership::{self, Claim};
-use super::runner::{Next, Reconcile, ignore_not_found};
+use super::runner::{Next, Reconcile, ignore_not_found, is_conflict, is_terminating, message_of};
 use super::wiring::{Plane, Task, WORKERS, Wire, owner_key};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -72,7 +72,7 @@ impl Reconcile for Deployments {
         if world.new_set.is_none() {
             match self.create_new_set(&world).await {
                 Ok(set) => world.new_set = Some(Arc::new(set)),
-                Err(error) => failure = Some(error),
+                Err(refused) => failure = Some(refused),
             }
         } else {
             self.number(&world).await?;
@@ -81,8 +81,22 @@ impl Reconcile for Deployments {
             self.roll(&world).await?;
             self.clean_up(&world).await?;
         }
-        let next = self.write_status(&world, failure.as_ref().map(ToString::to_string)).await?;
-        failure.map_or(Ok(next), Err)
+        let told = failure.as_ref().and_then(|refused| refused.told.clone());
+        let next = self.write_status(&world, told).await?;
+        failure.map_or(Ok(next), |refused| Err(refused.error))
+    }
+}
+
+/// A set that could not be made.
+struct Refused {
+    error: kube::Error,
+    /// What the deployment says of it.
+    told: Option<String>,
+}
+
+impl From<kube::Error> for Refused {
+    fn from(error: kube::Error) -> Self {
+        Self { error, told: None }
     }
 }
 
@@ -119,7 +133,7 @@ impl Deployments {
     }
 
     /// The set of the present template; made with no pods under `Recreate` as long as old ones run.
-    async fn create_new_set(&self, world: &World) -> Result<ReplicaSet, kube::Error> {
+    async fn create_new_set(&self, world: &World) -> Result<ReplicaSet, Refused> {
         let set = revision::new_set(world);
         match self.sets_api(&*world.deployment).create(&PostParams::default(), &set).await {
             Ok(created) => {
@@ -132,19 +146,17 @@ impl Deployments {
                 }
                 Ok(created)
             }
+            Err(error) if is_conflict(&error) => {
+                self.count_collision(world, &set).await?;
+                Err(error.into())
+            }
+            Err(error) if is_terminating(&error) => Err(error.into()),
             Err(error) => {
-                if super::runner::is_conflict(&error) {
-                    self.count_collision(world, &set).await?;
-                } else {
-                    let message = format!("Failed to create new replica set {:?}: {error}", set.name_any());
-                    self.recorder.record(
-                        &*world.deployment,
-                        Severity::Warning,
-                        "ReplicaSetCreateError",
-                        message,
-                    );
-                }
-                Err(error)
+                let told =
+                    format!("Failed to create new replica set {:?}: {}", set.name_any(), message_of(&error));
+                let (deployment, severity) = (&*world.deployment, Severity::Warning);
+                self.recorder.record(deployment, severity, conditions::NOT_CREATED, told.clone());
+                Err(Refused { error, told: Some(told) })
             }
         }
     }

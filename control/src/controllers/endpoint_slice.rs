@@ -1,33 +1,40 @@
 //! EndpointSlice: for each service with a selector, the addresses of the pods behind it, at most 100 to a slice, in each
 //! family that the service has.
 //!
+//! Endpoints say in which zone they are. Where the service's traffic is to stay close, they are meant for their own zone.
+//!
 //! The same facts are written as an `Endpoints` object by [`super::endpoints`], for clients that still read those.
+
+mod packing;
 
 use super::informer::{Key, Lister};
 use super::ownership;
 use super::pods;
 use super::runner::{Next, Reconcile, ignore_not_found};
 use super::wiring::{Plane, Task, WORKERS, Wire};
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Service, ServicePort};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::api::core::v1::{Container, Node, ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForZone,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
-/// Endpoints per slice.
-const MOST_ENDPOINTS: usize = 100;
 /// Whose slices these are.
 pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 /// The service of a slice.
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// On slices of services without an address of their own.
+const HEADLESS: &str = "service.kubernetes.io/headless";
+const ZONE: &str = "topology.kubernetes.io/zone";
 
-/// Woken by its services, the pods they select, and its slices.
+/// Woken by its services, the pods they select, its slices, and nodes that change their zone.
 pub(crate) fn wire(plane: &mut Plane) -> Task {
     let mut wire = Wire::new("endpointslice", plane);
     let services = selected(&mut wire);
@@ -38,8 +45,14 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
             queue.add(Key::new(&slice.namespace().unwrap_or_default(), service));
         }
     });
-    let controller =
-        EndpointSlices { client: wire.client(), services, pods: wire.reads(), slices: wire.reads() };
+    let all = services.clone();
+    wire.woken_by::<Node>(move |old, new, queue| {
+        if old.is_some_and(|old| new.is_some_and(|new| zone(old) != zone(new))) {
+            all.all().iter().for_each(|service| queue.add(Key::of(&**service)));
+        }
+    });
+    let (client, nodes) = (wire.client(), wire.reads());
+    let controller = EndpointSlices { client, services, pods: wire.reads(), slices: wire.reads(), nodes };
     wire.run(WORKERS, controller)
 }
 
@@ -68,9 +81,10 @@ pub(crate) struct EndpointSlices {
     pub(crate) services: Lister<Service>,
     pub(crate) pods: Lister<Pod>,
     pub(crate) slices: Lister<EndpointSlice>,
+    pub(crate) nodes: Lister<Node>,
 }
 
-/// A slice before it has a name.
+/// What is to be in a slice, or in several of them.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Wanted {
     pub(crate) ports: Vec<EndpointPort>,
@@ -96,10 +110,11 @@ impl Reconcile for EndpointSlices {
         let (pods, wanted_families) = (self.pods.in_namespace(&key.namespace), families(&service));
         for family in FAMILIES {
             let of_family = existing.iter().filter(|slice| slice.address_type == family).cloned().collect();
-            let wanted = match wanted_families.contains(&family) {
+            let mut wanted = match wanted_families.contains(&family) {
                 true => at_least_one(wanted(&service, &pods, family)),
                 false => Vec::new(),
             };
+            place(&service, &mut wanted, |node| zone(&*self.nodes.get(&Key::new("", node))?).cloned());
             self.apply(&service, of_family, wanted, family).await?;
         }
         Ok(Next::Wait)
@@ -112,31 +127,31 @@ impl EndpointSlices {
         &self,
         service: &Service,
         existing: Vec<Arc<EndpointSlice>>,
-        mut wanted: Vec<Wanted>,
+        wanted: Vec<Wanted>,
         family: &str,
     ) -> Result<(), kube::Error> {
-        let mut wrong = Vec::new();
-        for slice in existing {
-            match wanted.iter().position(|wanted| is_right(&slice, wanted)) {
-                Some(at) => drop(wanted.remove(at)),
-                None => wrong.push(slice),
-            }
-        }
+        let labels = labels(service);
         let api: Api<EndpointSlice> =
             Api::namespaced(self.client.clone(), &service.namespace().unwrap_or_default());
-        for wanted in wanted {
-            match wrong.pop() {
+        let (packed, useless) = packing::pack(existing, wanted);
+        for (slice, wanted) in packed {
+            match slice {
+                Some(slice) if *slice.labels() == labels && is_right(&slice, &wanted) => {}
                 Some(slice) => {
-                    let patch = json!({"ports": wanted.ports, "endpoints": wanted.endpoints});
+                    let labels = relabelled(slice.labels(), &labels);
+                    let patch = json!({"metadata": {"labels": labels}, "ports": wanted.ports,
+                        "endpoints": wanted.endpoints});
                     let parameters = PatchParams::default();
                     ignore_not_found(api.patch(&slice.name_any(), &parameters, &Patch::Merge(patch)).await)?;
                 }
-                None => drop(
-                    api.create(&PostParams::default(), &slice_of(service, MANAGER, wanted, family)).await?,
-                ),
+                None => {
+                    let mut slice = slice_of(service, MANAGER, wanted, family);
+                    slice.metadata.labels = Some(labels.clone());
+                    api.create(&PostParams::default(), &slice).await?;
+                }
             }
         }
-        for slice in wrong {
+        for slice in useless {
             self.delete(&slice).await?;
         }
         Ok(())
@@ -152,6 +167,43 @@ impl EndpointSlices {
 fn is_ours(slice: &EndpointSlice, service: &str) -> bool {
     let label = |name: &str| slice.labels().get(name).map(String::as_str);
     label(SERVICE_NAME) == Some(service) && label(MANAGED_BY) == Some(MANAGER)
+}
+
+/// The labels of a service's slices.
+fn labels(service: &Service) -> BTreeMap<String, String> {
+    let mut labels = service.labels().clone();
+    labels.insert(SERVICE_NAME.into(), service.name_any());
+    labels.insert(MANAGED_BY.into(), MANAGER.into());
+    let address = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()).unwrap_or_default();
+    if matches!(address, "" | "None") {
+        labels.insert(HEADLESS.into(), String::new());
+    }
+    labels
+}
+
+/// What makes new labels of old ones, in a merge patch.
+fn relabelled(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Value {
+    let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    gone.chain(new.iter().map(|(key, value)| (key.clone(), value.clone().into()))).collect()
+}
+
+fn zone(node: &Node) -> Option<&String> {
+    node.labels().get(ZONE).filter(|zone| !zone.is_empty())
+}
+
+/// Says in which zone endpoints are, and that they are for those who are there too where traffic is to stay close.
+fn place(service: &Service, wanted: &mut [Wanted], zone_of: impl Fn(&str) -> Option<String>) {
+    let distribution = service.spec.as_ref().and_then(|spec| spec.traffic_distribution.as_deref());
+    let stays_close = matches!(distribution, Some("PreferClose" | "PreferSameZone"));
+    for endpoint in wanted.iter_mut().flat_map(|wanted| &mut wanted.endpoints) {
+        endpoint.zone = endpoint.node_name.as_deref().and_then(&zone_of);
+        let is_ready = endpoint.conditions.as_ref().is_some_and(|conditions| conditions.ready == Some(true));
+        let own = endpoint.zone.clone().filter(|_| stays_close && is_ready);
+        endpoint.hints = own.map(|name| EndpointHints {
+            for_zones: Some(vec![ForZone { name }]),
+            ..EndpointHints::default()
+        });
+    }
 }
 
 fn is_right(slice: &EndpointSlice, wanted: &Wanted) -> bool {
@@ -199,7 +251,7 @@ pub(super) fn slice_of<K: Resource<DynamicType = ()>>(
     }
 }
 
-/// The slices of one service in one family: pods whose named ports have the same numbers share slices.
+/// The endpoints of one service in one family: pods whose named ports have the same numbers belong together.
 pub(crate) fn wanted(service: &Service, pods: &[Arc<Pod>], family: &str) -> Vec<Wanted> {
     let Some(selector) = selector(service) else { return Vec::new() };
     let mut by_ports: Vec<Wanted> = Vec::new();
@@ -215,20 +267,12 @@ pub(crate) fn wanted(service: &Service, pods: &[Arc<Pod>], family: &str) -> Vec<
             None => by_ports.push(Wanted { ports, endpoints: vec![endpoint] }),
         }
     }
-    by_ports.into_iter().flat_map(split).collect()
+    by_ports
 }
 
 /// A service that no pod stands behind has one slice that says so.
 fn at_least_one(wanted: Vec<Wanted>) -> Vec<Wanted> {
     if wanted.is_empty() { vec![Wanted { ports: Vec::new(), endpoints: Vec::new() }] } else { wanted }
-}
-
-fn split(wanted: Wanted) -> Vec<Wanted> {
-    wanted
-        .endpoints
-        .chunks(MOST_ENDPOINTS)
-        .map(|endpoints| Wanted { ports: wanted.ports.clone(), endpoints: endpoints.to_vec() })
-        .collect()
 }
 
 /// A pod with an address that is not finished; ready, serving and terminating say what it is good for.
@@ -383,10 +427,32 @@ mod tests {
     }
 
     #[test]
-    fn slices_hold_a_hundred() {
-        let pods: Vec<_> = (0..250).map(|i| pod(&format!("p{i}"), "web", "True", "Running")).collect();
-        let sizes: Vec<_> =
-            wanted(&service(json!({"port": 80})), &pods, "IPv4").iter().map(|s| s.endpoints.len()).collect();
-        assert_eq!(sizes, [100, 100, 50]);
+    fn endpoints_are_in_zones_and_for_those_that_are_there() {
+        let mut service = service(json!({"port": 80}));
+        let pods = [pod("a", "web", "True", "Running"), pod("b", "web", "False", "Running")];
+        let zones = |service: &Service, zone: Option<&str>| -> Vec<(Option<String>, Option<String>)> {
+            let mut wanted = wanted(service, &pods, "IPv4");
+            place(service, &mut wanted, |node| zone.filter(|_| node == "n").map(str::to_owned));
+            let hint = |one: &Endpoint| Some(one.hints.as_ref()?.for_zones.as_ref()?.first()?.name.clone());
+            wanted[0].endpoints.iter().map(|one| (one.zone.clone(), hint(one))).collect()
+        };
+        let east = || Some("east".to_owned());
+        assert_eq!(zones(&service, Some("east")), [(east(), None), (east(), None)]);
+        service.spec.as_mut().unwrap().traffic_distribution = Some("PreferClose".into());
+        assert_eq!(zones(&service, Some("east")), [(east(), east()), (east(), None)]);
+        assert_eq!(zones(&service, None), [(None, None), (None, None)]);
+    }
+
+    #[test]
+    fn slices_have_the_labels_of_their_service() {
+        let mut service = service(json!({"port": 80}));
+        service.metadata.labels = Some([("tier".to_owned(), "front".to_owned())].into());
+        assert_eq!(labels(&service).get(HEADLESS).map(String::as_str), Some(""));
+        let headless = labels(&service);
+        service.spec.as_mut().unwrap().cluster_ip = Some("10.0.0.1".into());
+        service.metadata.labels = None;
+        let change = relabelled(&headless, &labels(&service));
+        let expected = json!({"tier": null, HEADLESS: null, SERVICE_NAME: "web", MANAGED_BY: MANAGER});
+        assert_eq!(change, expected);
     }
 }

@@ -29,6 +29,12 @@ pub(crate) fn restarts(pod: &Pod) -> i32 {
     statuses.into_iter().flatten().map(|container| container.restart_count).sum()
 }
 
+/// Restarts of the containers that run before them.
+pub(crate) fn restarts_before(pod: &Pod) -> i32 {
+    let statuses = pod.status.as_ref().and_then(|status| status.init_container_statuses.as_ref());
+    statuses.into_iter().flatten().map(|container| container.restart_count).sum()
+}
+
 /// Its phase; a pod without a status is pending.
 pub(crate) fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")

@@ -15,6 +15,7 @@ use super::pod_control::PodControl;
 use super::runner::{Next, Reconcile, ignore_not_found, is_conflict, message_of};
 use super::status;
 use super::wiring::{Plane, Task, WORKERS, Wire};
+use claims::{Member, Unfit};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
@@ -23,12 +24,21 @@ use kube::{Api, Client, ResourceExt};
 use plan::{Step, World};
 use serde_json::json;
 
-/// Woken by its sets, their pods and their claims.
+/// Woken by its sets, their pods, and claims that are gone.
 pub(crate) fn wire(plane: &mut Plane) -> Task {
     let mut wire = Wire::new("statefulset", plane);
     let sets = wire.keys::<StatefulSet>();
     let control =
         wire.pods::<StatefulSet>("statefulset-controller", |set| Some(set.spec.as_ref()?.selector.clone()));
+    let all = wire.reads::<StatefulSet>();
+    wire.woken_by::<PersistentVolumeClaim>(move |old, new, queue| {
+        // A pod may wait for one to be gone.
+        if let (Some(claim), None) = (old, new) {
+            let sets = all.in_namespace(&claim.namespace().unwrap_or_default());
+            let concerned = sets.iter().filter(|set| claims::ordinal_of(set, &claim.name_any()).is_some());
+            concerned.for_each(|set| queue.add(Key::of(&**set)));
+        }
+    });
     let history = History { client: wire.client(), revisions: wire.reads() };
     let controller = StatefulSets { client: wire.client(), sets, claims: wire.reads(), history, control };
     wire.run(WORKERS, controller)
@@ -102,10 +112,28 @@ impl StatefulSets {
     ) -> Result<(), kube::Error> {
         let pod = template::pod(set, template, revision, ordinal);
         let (set_name, name) = (set.name_any(), pod.name_any());
-        self.make_claims(set, ordinal, &name).await?;
+        match self.unfit(set, ordinal) {
+            Some((_, Unfit::OfAnother)) => return Ok(()),
+            Some((claim, Unfit::Going)) => {
+                let told = format!(
+                    "create Pod {name} in StatefulSet {set_name} failed error: pvc {claim} is being deleted"
+                );
+                self.control.recorder.record(set, Severity::Warning, "FailedCreate", told);
+                return Ok(());
+            }
+            None => self.make_claims(set, ordinal, &name).await?,
+        }
         let result = self.pods(set).create(&PostParams::default(), &pod).await.map(drop);
         self.tell(set, "Create", &format!("Pod {name} in StatefulSet {set_name}"), "successful", &result);
         result
+    }
+
+    /// A claim that is there, but has to go before there can be a pod of this ordinal.
+    fn unfit(&self, set: &StatefulSet, ordinal: i32) -> Option<(String, Unfit)> {
+        claims::of(set, ordinal).iter().find_map(|claim| {
+            let present = self.claims.get(&Key::of(claim))?;
+            Some((claim.name_any(), claims::unfit(set, ordinal, &present.metadata)?))
+        })
     }
 
     /// The claims of one ordinal that do not exist yet.
@@ -165,10 +193,10 @@ impl StatefulSets {
     async fn retain_claims(&self, set: &StatefulSet, world: &World<'_>) -> Result<(), kube::Error> {
         let api: Api<PersistentVolumeClaim> =
             Api::namespaced(self.client.clone(), &set.namespace().unwrap_or_default());
-        for (ordinal, pod, condemned) in world.ordinals() {
+        for (ordinal, pod, goes) in world.ordinals() {
             for claim in claims::of(set, ordinal) {
                 let Some(present) = self.claims.get(&Key::of(&claim)) else { continue };
-                let wanted = claims::owners(set, pod.filter(|_| condemned), &present.metadata);
+                let wanted = claims::owners(set, Member { ordinal, pod, goes }, &present.metadata);
                 if wanted != present.owner_references() {
                     let patch = kube::api::Patch::Merge(json!({"metadata": {
                         "uid": present.uid(), "resourceVersion": present.resource_version(),

@@ -13,8 +13,11 @@ use serde_json::json;
 use std::time::Duration;
 
 mod attaching;
+mod budgets;
+mod claims;
 mod leading;
 mod letting_go;
+mod provisioning;
 mod scheduling;
 mod typing;
 

@@ -10,7 +10,7 @@ mod provision;
 use super::events::{Recorder, Severity};
 use super::informer::{Key, Lister};
 use super::pods;
-use super::runner::{Next, Reconcile, ignore_not_found, is_conflict};
+use super::runner::{Next, Reconcile, ignore_not_found, is_conflict, message_of};
 use super::wiring::{Plane, Task, WORKERS, Wire};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -207,7 +207,14 @@ impl Claims {
         self.recorder.record(claim, Severity::Normal, "Provisioning", message);
         let api: Api<PersistentVolume> = Api::all(self.client.clone());
         match api.create(&PostParams::default(), volume).await {
-            Err(error) if !is_conflict(&error) => return Err(error),
+            Err(error) if !is_conflict(&error) => {
+                let why = message_of(&error);
+                let message = format!(
+                    "Error creating provisioned PV object for claim {place}: {why}. Deleting the volume."
+                );
+                self.recorder.record(claim, Severity::Warning, "ProvisioningFailed", message);
+                return Err(error);
+            }
             _ => {}
         }
         let message = format!("Successfully provisioned volume {}", volume.name_any());

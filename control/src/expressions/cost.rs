@@ -1,8 +1,10 @@
-//! What an expression costs while it is evaluated: about one for each step, as Kubernetes counts. One that goes over its
-//! limit ends at once, so that nobody keeps a processor busy by a rule and an object that do not fit together.
+//! What an expression costs while it is evaluated: about one for each step, as Kubernetes counts, and more for calls that
+//! go over what is large ([`calls`]). One that goes over its limit ends at once, so that nobody keeps a processor busy by a rule and an object that do not fit together.
 //!
 //! The evaluator knows no costs, so a compiled expression is given calls that count: one in the condition of each loop,
 //! or around what a loop that cannot end early goes over. The count is the thread's: an evaluation stays on it.
+
+mod calls;
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 use cel::common::types::{CelBool, CelInt, DYN_TYPE, INT_TYPE};
@@ -25,6 +27,7 @@ thread_local! {
 
 /// Declares the calls that count.
 pub(super) fn extend(env: &mut Env) -> Result<(), DeclarationError> {
+    calls::extend(env)?;
     env.add_overload(TICK, "__tick(int)", vec![INT_TYPE], |arguments| {
         spend(count(&arguments, 0)?)?;
         Ok(CowVal::owned(CelBool::from(true)))
@@ -71,7 +74,7 @@ pub(super) fn of(expression: &IdedExpr) -> u64 {
         Expr::Struct(_) => 40,
         Expr::Call(call) => match call.func_name.as_str() {
             operators::LOGICAL_AND | operators::LOGICAL_OR | operators::CONDITIONAL | TICK | CHARGE => 0,
-            _ => 1,
+            _ => calls::known_cost(call),
         },
         _ => 0,
     };
@@ -112,11 +115,7 @@ pub(super) fn priced(expression: &mut IdedExpr) {
         Expr::Call(call) => {
             call.target.iter_mut().for_each(|target| priced(target));
             call.args.iter_mut().for_each(priced);
-            if call.func_name == operators::IN
-                && let Some(list) = call.args.get_mut(1)
-            {
-                charge(list, 1);
-            }
+            calls::priced(expression);
         }
         Expr::Select(select) => priced(&mut select.operand),
         Expr::List(list) => list.elements.iter_mut().for_each(priced),
@@ -138,12 +137,12 @@ fn price_entry(entry: &mut EntryExpr) {
 }
 
 fn price_loop(run: &mut ComprehensionExpr) {
-    let pass = of(&run.loop_cond) + of(&run.loop_step);
     for part in
         [&mut run.iter_range, &mut run.accu_init, &mut run.loop_cond, &mut run.loop_step, &mut run.result]
     {
         priced(part);
     }
+    let pass = of(&run.loop_cond) + of(&run.loop_step);
     // A loop without a condition ends with what it goes over.
     if matches!(run.loop_cond.expr, Expr::Literal(_)) {
         return charge(&mut run.iter_range, pass);

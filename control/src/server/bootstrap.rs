@@ -50,7 +50,8 @@ impl Server {
     async fn api_services(&self) -> Result<(), Status> {
         let row = self.row("apiregistration.k8s.io", "v1", "apiservices")?;
         let objects = local::builtin(&self.table.all());
-        try_join_all(objects.into_iter().map(|object| self.ensure(&row, "", object))).await.map(drop)
+        let keep = |object| self.amend(&row, "", object, local::restore);
+        try_join_all(objects.into_iter().map(keep)).await.map(drop)
     }
 
     /// The CA of clients, and that of servers which vouch for users, for add-ons that serve an API of their own.

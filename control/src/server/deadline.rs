@@ -10,7 +10,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(60);
 /// The time that the client grants, or the longest. What is no duration is refused before anything happens.
 pub(super) fn of(query: &Query) -> Result<Duration, Status> {
     let Some(text) = query.get("timeout") else { return Ok(LONGEST) };
-    let wanted = parse(text).map_err(|fault| {
+    let wanted = seconds(text).map_err(|fault| {
         Status::bad_request(format!("invalid timeout specified in the request URL - time: {fault}"))
     })?;
     Ok(if wanted <= 0.0 {
@@ -35,7 +35,7 @@ const UNITS: [(&str, f64); 8] = [
 const MOST: f64 = 9_223_372_036.854_775;
 
 /// Seconds; the fault in the words of Go's `time.ParseDuration`.
-fn parse(text: &str) -> Result<f64, String> {
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     let invalid = || format!("invalid duration {text:?}");
     let (sign, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (-1.0, rest),

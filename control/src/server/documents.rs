@@ -35,9 +35,10 @@ pub(crate) async fn answer(
     let said = accept.encoding();
     Ok(match parts.as_slice() {
         [endpoint @ ("livez" | "healthz" | "readyz"), rest @ ..] => {
-            health::answer(server, endpoint, rest, query)?
+            health::answer(server, endpoint, rest, query)
         }
         ["metrics"] => answer::text(200, server.telemetry.text(server).await),
+        ["metrics", "slis"] => answer::text(200, server.telemetry.slis.text()),
         ["backup"] => crate::backup::stream(&*server.store)?,
         ["version"] => answer::spread(&Version::ours())?,
         [".well-known", "openid-configuration"] => answer::value(200, said, &openid()),
@@ -128,6 +129,7 @@ fn root_paths(server: &Server) -> Vec<String> {
         "/healthz",
         "/livez",
         "/metrics",
+        "/metrics/slis",
         "/openapi/v2",
         "/openapi/v3",
         "/readyz",

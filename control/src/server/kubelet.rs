@@ -9,6 +9,7 @@ use crate::pki::Identity;
 use knarr_api::Status;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,14 +36,11 @@ impl Kubelets {
         })
     }
 
-    /// Connects to the agent at `address`.
-    pub(crate) async fn connect(&self, address: IpAddr, port: u16) -> Result<TlsStream<TcpStream>, Status> {
-        let failed = |why: std::io::Error| {
-            Status::internal(format!("error dialing backend: dial tcp {address}:{port}: {why}"))
-        };
+    /// Connects to the agent at `address`, or says why that cannot be done.
+    pub(crate) async fn connect(&self, address: IpAddr, port: u16) -> Result<TlsStream<TcpStream>, String> {
         within(async { handshake(&self.connector, address, dial(address, port).await?).await })
             .await
-            .map_err(failed)
+            .map_err(|why| undialed(address, port, &why))
     }
 
     /// Connects to a pod or a service over TLS.
@@ -63,8 +61,21 @@ pub(crate) async fn connect_plainly(address: IpAddr, port: u16) -> Result<TcpStr
 }
 
 fn unreachable_service(address: IpAddr, port: u16, why: &std::io::Error) -> Status {
-    let target = SocketAddr::new(address, port);
-    Status::unavailable(format!("error trying to reach service: dial tcp {target}: {why}"))
+    Status::unavailable(format!("error trying to reach service: {}", undialed(address, port, why)))
+}
+
+/// What people know from Kubernetes, which says it in Go's words.
+fn undialed(address: IpAddr, port: u16, why: &std::io::Error) -> String {
+    let known = match why.kind() {
+        ErrorKind::ConnectionRefused => "connect: connection refused",
+        ErrorKind::ConnectionReset => "connect: connection reset by peer",
+        ErrorKind::HostUnreachable => "connect: no route to host",
+        ErrorKind::NetworkUnreachable => "connect: network is unreachable",
+        ErrorKind::TimedOut if why.raw_os_error().is_some() => "connect: connection timed out",
+        _ => "",
+    };
+    let why = if known.is_empty() { why.to_string() } else { known.to_owned() };
+    format!("dial tcp {}: {why}", SocketAddr::new(address, port))
 }
 
 async fn dial(address: IpAddr, port: u16) -> std::io::Result<TcpStream> {
@@ -82,7 +93,7 @@ async fn handshake(
 }
 
 async fn within<T>(connect: impl Future<Output = std::io::Result<T>>) -> std::io::Result<T> {
-    let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "i/o timeout");
+    let late = || std::io::Error::new(ErrorKind::TimedOut, "i/o timeout");
     tokio::time::timeout(CONNECT_TIMEOUT, connect).await.unwrap_or_else(|_| Err(late()))
 }
 

@@ -126,7 +126,7 @@ async fn look(server: &Server, node: &str) -> Option<Look> {
 
 async fn summary(server: &Server, node: &str) -> Result<Value, Status> {
     let (address, port) = server.kubelet_address(node).await?;
-    let stream = server.kubelets.connect(address, port).await?;
+    let stream = server.kubelets.connect(address, port).await.map_err(Status::internal)?;
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(Status::internal)?;
     tokio::spawn(async move {

@@ -1,6 +1,7 @@
 //! `/metrics`: what the server does, in the text format of Prometheus and under Kubernetes' names.
 
 use super::Server;
+use super::health::slis::Slis;
 use super::query::Query;
 use super::route::Route;
 use crate::registry::Resource;
@@ -19,6 +20,8 @@ const BUCKETS: [f64; 10] = [0.005, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30
 pub(crate) struct Telemetry {
     requests: Mutex<BTreeMap<Labels, u64>>,
     durations: Mutex<BTreeMap<&'static str, Durations>>,
+    /// How checks of health went.
+    pub(super) slis: Slis,
 }
 
 /// What requests are told apart by.

@@ -13,6 +13,7 @@ mod auditing;
 mod bad_input;
 mod custom;
 mod deletion;
+mod health;
 mod judgements;
 mod lists;
 mod mutating;
@@ -66,6 +67,7 @@ fn lab_with(audit: Option<&audit::AuditOptions>) -> Lab {
     let (stop, shutdown) = watch::channel(false);
     let store: Arc<dyn Store> = Arc::new(Embedded::open(&directory.path().join("store.redb")).unwrap());
     let server = server_on(store, &pki, &identity, audit, shutdown);
+    server.aggregation.set_followed();
     let server = Arc::new(server);
     runtime.block_on(server.bootstrap("127.0.0.1:6443".parse().unwrap(), "ca")).unwrap();
     Lab { server, stop, runtime, pki, _directory: directory }

@@ -1,5 +1,6 @@
 //! An API server of one kind, boats, to stand behind another one: it keeps them in memory, believes only who shows a
-//! certificate of the authority it was given, and writes down for whom that one asked.
+//! certificate of the authority it was given, and writes down for whom that one asked. It also claims to know the usage of
+//! a node, the length of a queue and the hits of a service, as those do that are installed for that.
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
@@ -25,6 +26,9 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{StreamExt as _, iter};
 
 pub(crate) const GROUP: &str = "ships.example.com";
+const USAGE: &str = "metrics.k8s.io";
+const OUTSIDE: &str = "external.metrics.k8s.io";
+const CUSTOM: &str = "custom.metrics.k8s.io";
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
@@ -111,6 +115,16 @@ impl Fleet {
         let watches = parts.uri.query().is_some_and(|query| query.contains("watch="));
         match (&parts.method, path.as_slice()) {
             (_, ["apis", GROUP, "v1"]) => said(200, &resources()),
+            (_, ["apis", USAGE, "v1beta1"]) => said(200, &usage_resources()),
+            (_, ["apis", USAGE, "v1beta1", "nodes"]) => said(200, &usage()),
+            (_, ["apis", OUTSIDE, "v1beta1"]) => said(200, &kinds_of_metrics(OUTSIDE, "v1beta1")),
+            (_, ["apis", OUTSIDE, "v1beta1", "namespaces", _, "queue"]) => {
+                said(200, &queue(parts.uri.query()))
+            }
+            (_, ["apis", CUSTOM, "v1beta2"]) => said(200, &kinds_of_metrics(CUSTOM, "v1beta2")),
+            (_, ["apis", CUSTOM, "v1beta2", "namespaces", _, "services", "front", "hits"]) => {
+                said(200, &hits())
+            }
             (_, ["openapi", "v2"]) => said(200, &openapi()),
             (&Method::GET, ["apis", GROUP, "v1", "boats"]) if watches => self.watch(),
             (&Method::GET, ["apis", GROUP, "v1", "boats"]) => self.list(""),
@@ -198,6 +212,34 @@ fn resources() -> Value {
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{GROUP}/v1"), "resources": [{
         "name": "boats", "singularName": "boat", "namespaced": true, "kind": "Boat", "shortNames": ["bt"],
         "verbs": ["create", "delete", "get", "list", "watch"]}]})
+}
+
+fn usage_resources() -> Value {
+    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{USAGE}/v1beta1"), "resources": [{
+        "name": "nodes", "singularName": "", "namespaced": false, "kind": "NodeMetrics", "verbs": ["get", "list"]}]})
+}
+
+fn usage() -> Value {
+    let node = json!({"metadata": {"name": "measured"}, "usage": {"cpu": "7", "memory": "7Gi"}});
+    json!({"kind": "NodeMetricsList", "apiVersion": format!("{USAGE}/v1beta1"), "metadata": {}, "items": [node]})
+}
+
+/// Such servers name their metrics, or nothing at all.
+fn kinds_of_metrics(group: &str, version: &str) -> Value {
+    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{group}/{version}"), "resources": []})
+}
+
+/// The queue of whom the query selects.
+fn queue(query: Option<&str>) -> Value {
+    let length = if query.is_some_and(|query| query.contains("of%3Dweb")) { "30" } else { "0" };
+    let value = json!({"metricName": "queue", "metricLabels": {"of": "web"}, "timestamp": "2026-01-01T00:00:00Z", "value": length});
+    json!({"kind": "ExternalMetricValueList", "apiVersion": format!("{OUTSIDE}/v1beta1"), "metadata": {}, "items": [value]})
+}
+
+fn hits() -> Value {
+    let service = json!({"kind": "Service", "namespace": "default", "name": "front", "apiVersion": "/v1"});
+    let value = json!({"describedObject": service, "metric": {"name": "hits"}, "timestamp": "2026-01-01T00:00:00Z", "value": "50"});
+    json!({"kind": "MetricValueList", "apiVersion": format!("{CUSTOM}/v1beta2"), "metadata": {}, "items": [value]})
 }
 
 fn openapi() -> Value {

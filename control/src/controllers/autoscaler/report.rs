@@ -24,7 +24,6 @@ impl Report {
     /// The size of the target as it is.
     pub(super) fn current(&mut self, replicas: i32) {
         self.status.current_replicas = Some(replicas);
-        self.status.desired_replicas = replicas;
         let message = "the HPA controller was able to get the target's current scale";
         self.condition("AbleToScale", true, "SucceededGetScale", message);
     }
@@ -39,14 +38,15 @@ impl Report {
         self.status.current_metrics = Some(metrics).filter(|metrics| !metrics.is_empty());
     }
 
-    /// What is wanted, and what has limited it.
+    /// The size that is wanted.
+    pub(super) fn desired(&mut self, replicas: i32) {
+        self.status.desired_replicas = replicas;
+    }
+
+    /// What has limited the size that is wanted.
     pub(super) fn limited(&mut self, limited: &Limited) {
-        self.status.desired_replicas = limited.replicas;
         match limited.stabilized {
-            Some(message) if message.contains("higher") => {
-                self.condition("AbleToScale", true, "ScaleDownStabilized", message)
-            }
-            Some(message) => self.condition("AbleToScale", true, "ScaleUpStabilized", message),
+            Some((reason, message)) => self.condition("AbleToScale", true, reason, message),
             None => self.condition(
                 "AbleToScale",
                 true,

@@ -141,7 +141,10 @@ impl<'a> World<'a> {
         for place in self.places.iter().filter(|place| place.fit.may_stay) {
             let (new, old) = self.generations(place);
             match (new, old) {
-                (Some(new), Some(old)) if self.is_available(new) => plan.delete.push(old.clone()),
+                // An old one that does no work has nothing to wait for.
+                (Some(new), Some(old)) if self.is_available(new) || !self.is_available(old) => {
+                    plan.delete.push(old.clone());
+                }
                 (Some(_), Some(_)) => surging += 1,
                 (Some(new), None) => missing += usize::from(!self.is_available(new)),
                 (None, Some(old)) if self.is_available(old) => good.push(place),

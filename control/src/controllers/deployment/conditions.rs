@@ -4,10 +4,13 @@ use super::rolling::Limits;
 use super::{World, status};
 use crate::controllers::runner::Next;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus, ReplicaSet};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::ResourceExt;
 use std::time::Duration;
+
+/// The reason where a new set was refused.
+pub(super) const NOT_CREATED: &str = "ReplicaSetCreateError";
 
 /// A condition before it has times.
 struct Wanted {
@@ -17,7 +20,7 @@ struct Wanted {
     message: String,
 }
 
-/// All conditions, in Kubernetes' order.
+/// All conditions, in Kubernetes' order; `failure` is why there is no new set.
 pub(super) fn of(
     world: &World,
     new: &DeploymentStatus,
@@ -25,8 +28,8 @@ pub(super) fn of(
     now: Timestamp,
 ) -> Vec<DeploymentCondition> {
     let mut wanted = vec![available(world, new)];
-    wanted.extend(progressing(world, new, now));
-    wanted.extend(replica_failure(world, failure));
+    wanted.extend(progressing(world, new, failure, now));
+    wanted.extend(replica_failure(world));
     let moved = progressed(world, new);
     let mut conditions: Vec<DeploymentCondition> =
         wanted.into_iter().map(|one| timed(world, one, moved, now)).collect();
@@ -51,13 +54,21 @@ fn available(world: &World, new: &DeploymentStatus) -> Wanted {
     }
 }
 
-fn progressing(world: &World, new: &DeploymentStatus, now: Timestamp) -> Option<Wanted> {
+fn progressing(
+    world: &World,
+    new: &DeploymentStatus,
+    failure: Option<String>,
+    now: Timestamp,
+) -> Option<Wanted> {
     let spec = world.deployment.spec.as_ref()?;
     let deadline = spec.progress_deadline_seconds.filter(|seconds| *seconds != i32::MAX)?;
     let before = find(world, "Progressing");
     let condition = |status, reason, message| Some(Wanted { kind: "Progressing", status, reason, message });
     if world.paused() {
         return condition("Unknown", "DeploymentPaused", "Deployment is paused".into());
+    }
+    if let Some(message) = failure {
+        return condition("False", NOT_CREATED, message);
     }
     let Some(set) = &world.new_set else {
         return before.map(keep);
@@ -67,8 +78,15 @@ fn progressing(world: &World, new: &DeploymentStatus, now: Timestamp) -> Option<
         let message = format!("ReplicaSet \"{name}\" has successfully progressed.");
         return condition("True", "NewReplicaSetAvailable", message);
     }
-    if progressed(world, new) || before.is_none() {
+    if progressed(world, new) {
         return condition("True", "ReplicaSetUpdated", format!("ReplicaSet \"{name}\" is progressing."));
+    }
+    if let Some((reason, done)) = begun(world, set, before) {
+        return condition("True", reason, format!("{done} new replica set \"{name}\""));
+    }
+    // The time in which nothing could move does not count.
+    if before.is_some_and(|before| before.reason.as_deref() == Some("DeploymentPaused")) {
+        return condition("Unknown", "DeploymentResumed", "Deployment is resumed".into());
     }
     let since = before.and_then(|before| before.last_update_time.as_ref()).map(|Time(at)| *at);
     let running = before.is_some_and(|before| before.reason.as_deref() != Some("NewReplicaSetAvailable"));
@@ -79,6 +97,31 @@ fn progressing(world: &World, new: &DeploymentStatus, now: Timestamp) -> Option<
         return condition("False", "ProgressDeadlineExceeded", message);
     }
     before.map(keep)
+}
+
+/// Of a set of which nothing was said yet: whether it was made for this rollout, or was there before the deployment.
+/// The time of a rollout begins anew with each set that is made, not with one that is gone back to.
+fn begun(
+    world: &World,
+    set: &ReplicaSet,
+    before: Option<&DeploymentCondition>,
+) -> Option<(&'static str, &'static str)> {
+    let created = |metadata: &ObjectMeta| metadata.creation_timestamp.clone();
+    let made_since = |at: Option<Time>| created(&set.metadata) >= at;
+    match before {
+        None if !made_since(created(&world.deployment.metadata)) => Some(("FoundNewReplicaSet", "Found")),
+        None => Some(("NewReplicaSetCreated", "Created")),
+        Some(before) => {
+            let names = |message: &String| message.contains(&format!("\"{}\"", set.name_any()));
+            let was_made = before.reason.as_deref() != Some(NOT_CREATED);
+            let is_told = was_made && before.message.as_ref().is_some_and(names);
+            // Times are in whole seconds: a set of the same second was made before a pause, and after a rollout.
+            let is_pause = before.reason.as_deref().is_some_and(|reason| reason.starts_with("Deployment"));
+            let is_older = is_pause && created(&set.metadata) == before.last_update_time;
+            (!is_told && !is_older && made_since(before.last_update_time.clone()))
+                .then_some(("NewReplicaSetCreated", "Created"))
+        }
+    }
 }
 
 /// The condition as it was.
@@ -94,6 +137,7 @@ fn keep(before: &DeploymentCondition) -> Wanted {
         "ProgressDeadlineExceeded",
         "DeploymentPaused",
         "DeploymentResumed",
+        NOT_CREATED,
     ];
     Wanted {
         kind: "Progressing",
@@ -121,13 +165,18 @@ fn progressed(world: &World, new: &DeploymentStatus) -> bool {
         || count(new.available_replicas) > count(old.available_replicas)
 }
 
-fn replica_failure(world: &World, failure: Option<String>) -> Option<Wanted> {
-    let of_set = || {
-        let conditions = world.new_set.as_ref()?.status.as_ref()?.conditions.as_ref()?;
-        conditions.iter().find(|condition| condition.type_ == "ReplicaFailure")?.message.clone()
+/// What a set says of pods that it cannot make or delete, the new one first.
+fn replica_failure(world: &World) -> Option<Wanted> {
+    let failing = world.new_set.iter().chain(&world.old_sets).find_map(|set| {
+        let conditions = set.status.as_ref()?.conditions.as_ref()?;
+        conditions.iter().find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")
+    })?;
+    let reason = match failing.reason.as_deref() {
+        Some("FailedDelete") => "FailedDelete",
+        _ => "FailedCreate",
     };
-    let message = failure.or_else(of_set)?;
-    Some(Wanted { kind: "ReplicaFailure", status: "True", reason: "FailedCreate", message })
+    let message = failing.message.clone().unwrap_or_default();
+    Some(Wanted { kind: "ReplicaFailure", status: "True", reason, message })
 }
 
 fn find<'a>(world: &'a World, kind: &str) -> Option<&'a DeploymentCondition> {
@@ -157,13 +206,17 @@ fn timed(world: &World, wanted: Wanted, moved: bool, now: Timestamp) -> Deployme
 
 /// When the progress deadline will pass if nothing moves.
 pub(super) fn next_deadline(world: &World, status: &DeploymentStatus, now: Timestamp) -> Next {
+    const AT_REST: [&str; 3] = ["NewReplicaSetAvailable", "ProgressDeadlineExceeded", "DeploymentPaused"];
     let deadline = world.deployment.spec.as_ref().and_then(|spec| spec.progress_deadline_seconds);
     let progressing = status.conditions.iter().flatten().find(|condition| condition.type_ == "Progressing");
     let (Some(deadline), Some(progressing)) = (deadline, progressing) else { return Next::Wait };
-    if progressing.reason.as_deref() != Some("ReplicaSetUpdated") {
+    if progressing.reason.as_deref().is_none_or(|reason| AT_REST.contains(&reason)) {
         return Next::Wait;
     }
     let since = progressing.last_update_time.as_ref().map_or(now, |Time(at)| *at);
     let left = SignedDuration::from_secs(i64::from(deadline) + 1) - now.duration_since(since);
     Next::After(Duration::try_from(left).unwrap_or(Duration::from_secs(1)))
 }
+
+#[cfg(test)]
+mod tests;

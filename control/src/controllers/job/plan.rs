@@ -123,8 +123,7 @@ impl World<'_> {
             return;
         }
         self.judge(plan);
-        let doomed = ["FailureTarget", "SuccessCriteriaMet"];
-        if doomed.iter().any(|kind| conditions::holding(&plan.status, kind).is_some()) {
+        if DOOMED.iter().any(|kind| conditions::holding(&plan.status, kind).is_some()) {
             plan.delete.clone_from(&self.active);
             return self.end(plan);
         }
@@ -145,9 +144,9 @@ impl World<'_> {
         plan.next = after(left);
     }
 
-    /// Whether it has succeeded or failed by now.
+    /// Whether it has succeeded or failed by now. What was said once holds.
     fn judge(&self, plan: &mut Plan) {
-        if conditions::holding(&plan.status, "FailureTarget").is_some() {
+        if DOOMED.iter().any(|kind| conditions::holding(&plan.status, kind).is_some()) {
             return;
         }
         if let Some((reason, message)) = self.failure() {
@@ -209,7 +208,11 @@ impl World<'_> {
     /// Containers that are restarted in place count like failed pods.
     fn restarted_too_often(&self, limit: i32) -> bool {
         let policy = self.spec.template.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
-        let restarts: i32 = self.active.iter().map(|pod| pods::restarts(pod)).sum();
+        let restarts: i32 = self
+            .active
+            .iter()
+            .map(|pod| pods::restarts(pod).saturating_add(pods::restarts_before(pod)))
+            .sum();
         policy == Some("OnFailure") && restarts >= limit.max(1)
     }
 
@@ -284,8 +287,8 @@ impl World<'_> {
         };
         plan.next = deadline;
         let (wanted, active) = (self.wanted(), self.active.len());
-        if active > wanted {
-            plan.delete = to_delete(&self.active, self.pods, active - wanted, self.now);
+        plan.delete = self.surplus(active.saturating_sub(wanted));
+        if !plan.delete.is_empty() {
             return;
         }
         let dying = if tracking::replaces_only_failed(self.job) { self.terminating() } else { 0 };
@@ -301,6 +304,29 @@ impl World<'_> {
         } else {
             plan.create = vec![None; missing];
         }
+    }
+
+    /// At least so many pods that are too much: first of all those whose index nobody needs, or has another pod.
+    fn surplus(&self, count: usize) -> Vec<Arc<Pod>> {
+        let mut seen = BTreeSet::new();
+        let is_indexed = tracking::is_indexed(self.job);
+        if !is_indexed || self.active.iter().all(|pod| self.is_needed(pod, &mut seen)) {
+            return to_delete(&self.active, self.pods, count, self.now);
+        }
+        // Of an index with several pods the one that has got farthest stays.
+        let ranked = to_delete(&self.active, self.pods, self.active.len(), self.now);
+        seen.clear();
+        let (rest, mut useless): (Vec<_>, Vec<_>) =
+            ranked.into_iter().rev().partition(|pod| self.is_needed(pod, &mut seen));
+        let more = count.saturating_sub(useless.len());
+        useless.extend(to_delete(&rest, self.pods, more, self.now));
+        useless
+    }
+
+    /// Whether it is the first pod of an index that there is.
+    fn is_needed(&self, pod: &Pod, seen: &mut BTreeSet<i32>) -> bool {
+        let all = 0..self.spec.completions.unwrap_or(0);
+        template::index_of(pod).is_some_and(|index| all.contains(&index) && seen.insert(index))
     }
 
     /// An index that has failed waits for itself; the others go on.
@@ -356,6 +382,9 @@ impl World<'_> {
             - self.now.duration_since(*last)
     }
 }
+
+/// Conditions of a job that ends as soon as its pods have.
+const DOOMED: [&str; 2] = ["FailureTarget", "SuccessCriteriaMet"];
 
 /// Reasons for which a job fails, as events carry them.
 const REASONS: [&str; 5] = [

@@ -11,11 +11,18 @@ pub(super) fn words(value: &Value, kind: &Type) -> Option<String> {
         Type::Map(_) => format!("cannot restore map from {}", found(value)),
         Type::List(_) | Type::Bytes => format!("cannot restore slice from {}", found(value)),
         Type::Object(_) => format!("cannot restore struct from: {}", found(value)),
+        // Those that Go itself would turn into one another.
+        Type::Text if value.is_i64() => convert(value, kind),
+        Type::Int32 | Type::Int64 if value.is_f64() => convert(value, kind),
         Type::Text | Type::Bool | Type::Int32 | Type::Int64 | Type::Number => {
-            format!("cannot convert {} to {}", typed(value), go_types::of_kind(kind))
+            format!("unrecognized type: {}", go_types::of_kind(kind))
         }
         Type::Free | Type::Time | Type::MicroTime | Type::Quantity | Type::IntOrString => return None,
     })
+}
+
+fn convert(value: &Value, kind: &Type) -> String {
+    format!("cannot convert {} to {}", typed(value), go_types::of_kind(kind))
 }
 
 /// The kind of a value, as Go names it.

@@ -54,7 +54,10 @@ fn what_a_strategic_patch_made_is_refused_in_other_words() {
         (json!({"metadata": {"labels": {"a": 1}}}), "cannot convert int64 to string"),
         (pod(json!({"containers": "x"})), "cannot restore slice from string"),
         (pod(json!({"securityContext": true})), "cannot restore struct from: bool"),
-        (pod(json!({"hostNetwork": {"a": 1}})), "cannot convert map[string]interface {} to bool"),
+        (pod(json!({"hostNetwork": {"a": 1}})), "unrecognized type: bool"),
+        (pod(json!({"priority": "x"})), "unrecognized type: int32"),
+        (pod(json!({"priority": 1.5})), "cannot convert float64 to int32"),
+        (pod(json!({"nodeName": true})), "unrecognized type: string"),
     ] {
         let error =
             decode("", "v1", "Pod", object, Written::Faults(Vec::new()), Strictness::Strict).unwrap_err();

@@ -61,23 +61,6 @@ fn rules_and_selectors_of_custom_resources() {
     assert!(refused.1.contains("field label not supported: spec.replicas"), "{refused:?}");
 }
 
-#[test]
-fn health_and_metrics_tell() {
-    let lab = lab();
-    let text = |path: &str| lab.get(path).body.as_str().unwrap_or_default().to_owned();
-    assert_eq!((text("/livez/ping"), text("/healthz")), ("ok".into(), "ok".into()));
-    assert!(
-        text("/readyz?verbose").starts_with("[+]ping ok\n")
-            && text("/readyz?verbose").ends_with("readyz check passed\n")
-    );
-    assert_eq!(lab.get("/livez/nothing").code, 404);
-    lab.get(CONFIG_MAPS);
-    let metrics = text("/metrics");
-    let line = r#"apiserver_request_total{code="200",group="",resource="configmaps",subresource="",verb="LIST",version="v1"} 1"#;
-    assert!(metrics.contains(line), "{metrics}");
-    assert!(metrics.contains("process_resident_memory_bytes"));
-}
-
 const THINGS: &str = "/apis/example.com/v1/namespaces/default/things";
 const NEW_THINGS: &str = "/apis/example.com/v2/namespaces/default/things";
 

@@ -225,7 +225,12 @@ fn an_agent_that_is_gone_is_an_error_in_words() {
     let mut running = pod("p");
     running["spec"]["nodeName"] = "n".into();
     lab.post(PODS, &running);
-    let (code, message) = lab.get(&format!("{PODS}/p/log")).refusal();
-    assert_eq!(code, 500);
-    assert!(message.contains("error dialing backend: dial tcp 127.0.0.1:1:"), "{message}");
+    let refused = "dial tcp 127.0.0.1:1: connect: connection refused";
+    let log = lab.get(&format!("{PODS}/p/log?tailLines=1"));
+    let told = format!(r#"Get "https://127.0.0.1:1/containerLogs/default/p/c?tailLines=1": {refused}"#);
+    assert_eq!((log.refusal(), log.at("/reason")), ((500, told), &Value::Null));
+    let exec = lab.post(&format!("{PODS}/p/exec?command=true&stdout=true"), &Value::Null);
+    assert_eq!(exec.refusal(), (500, format!("error dialing backend: {refused}")));
+    let page = lab.get("/api/v1/nodes/n/proxy/healthz").refusal();
+    assert_eq!(page, (503, format!("error trying to reach service: {refused}")));
 }

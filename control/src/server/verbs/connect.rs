@@ -93,12 +93,24 @@ async fn reach(
             forward(stream, request, upgrade).await
         }
         Link::Agent => {
-            let stream = server.kubelets.connect(backend.address, backend.port).await?;
+            let stream = server.kubelets.connect(backend.address, backend.port).await;
+            let stream = stream.map_err(|why| unreached(call, backend, &why))?;
             forward(stream, request, upgrade).await
         }
     }?;
     let is_page = call.path.subresource() == "proxy" && answer.status() != StatusCode::SWITCHING_PROTOCOLS;
     Ok(if is_page { page::through_proxy(answer, links(call, backend)) } else { answer })
+}
+
+/// An agent that is not there, as Kubernetes tells of it: by how it would have been spoken to.
+fn unreached(call: &Call, backend: &Backend, why: &str) -> Status {
+    match call.path.subresource() {
+        "log" => Status::unexplained(format!("Get \"https://{}{}\": {why}", backend.host(), backend.path)),
+        "proxy" if !call.headers.contains_key(header::UPGRADE) => {
+            Status::unavailable(format!("error trying to reach service: {why}"))
+        }
+        _ => Status::unexplained(format!("error dialing backend: {why}")),
+    }
 }
 
 /// Relative links of the target's first page are right only below `.../proxy/`.

@@ -76,9 +76,14 @@ fn check(kind: &str, spec: &Value, namespace: &str) -> Result<(), Status> {
 }
 
 fn subject(spec: &Value) -> User {
-    let groups = spec["groups"].as_array().into_iter().flatten();
-    let groups = groups.filter_map(|group| group.as_str().map(str::to_owned)).collect();
-    User { name: spec["user"].as_str().unwrap_or_default().to_owned(), groups, ..User::default() }
+    let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
+    let texts = |values: &Value| {
+        let values = values.as_array().into_iter().flatten();
+        values.filter_map(|value| value.as_str().map(str::to_owned)).collect()
+    };
+    let extra = spec["extra"].as_object().into_iter().flatten();
+    let extra = extra.map(|(key, values)| (key.clone(), texts(values))).collect();
+    User { name: text("user"), groups: texts(&spec["groups"]), uid: text("uid"), extra }
 }
 
 async fn access(server: &Server, user: &User, spec: &Value) -> Value {
@@ -142,4 +147,18 @@ async fn rules(server: &Server, user: &User, spec: &Value) -> Result<Value, Stat
     let (paths, resources): (Vec<Value>, Vec<Value>) =
         rules.into_iter().partition(|rule| rule.get("nonResourceURLs").is_some());
     Ok(json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_subject_is_all_that_the_question_says_of_it() {
+        let spec = json!({"user": "bob", "groups": ["dev"], "uid": "7",
+            "extra": {"example.org/scope": ["read", "write"], "authentication.kubernetes.io/node-name": ["n"]}});
+        let info = json!({"username": "bob", "groups": ["dev"], "uid": "7", "extra": spec["extra"]});
+        assert_eq!(subject(&spec).info(), info);
+        assert_eq!(subject(&json!({"user": "amy"})), User { name: "amy".into(), ..User::default() });
+    }
 }

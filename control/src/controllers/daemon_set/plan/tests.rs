@@ -90,6 +90,9 @@ fn a_surge_ends_when_the_new_pod_is_available() {
     let (created, deleted, _) =
         decide(surge(), &["a", "b"], &["a:old:ready", "a:new:unready", "b:old:ready"]);
     assert_eq!((created, deleted), (vec![], vec![]));
+    let (created, deleted, _) =
+        decide(surge(), &["a", "b"], &["a:old:unready", "a:new:unready", "b:new:ready"]);
+    assert_eq!((created, deleted), (vec![], owned(&["a:old:unready"])));
     let (created, deleted, _) = decide(surge(), &["a", "b"], &["a:old:ready", "a:new:ready", "b:old:ready"]);
     assert_eq!((created, deleted), (owned(&["b"]), owned(&["a:old:ready"])));
 }

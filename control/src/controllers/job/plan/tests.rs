@@ -53,6 +53,52 @@ fn how_many_pods_start_and_stop() {
 }
 
 #[test]
+fn pods_of_indexes_that_nobody_needs_go_first() {
+    let indexed = |all: i32| json!({"completions": all, "parallelism": all, "completionMode": "Indexed"});
+    let running = |uid: &str, index: Option<i32>| pod(uid, "Running", true, index);
+    let five: Vec<Arc<Pod>> = (0..5).map(|at| running(&at.to_string(), Some(at))).collect();
+    let waiting = pod("b", "Pending", true, Some(0));
+    for (all, pods, deleted) in [
+        (5, five.clone(), vec![]),
+        (3, five, vec!["3", "4"]),
+        (2, vec![running("a", Some(0)), waiting, running("c", Some(1))], vec!["b"]),
+        // Another pod of that index comes as soon as this one is gone.
+        (2, vec![running("a", Some(1)), running("b", None)], vec!["b"]),
+    ] {
+        let plan = plan(&job(indexed(all), json!({})), &pods, true, now());
+        let mut names: Vec<String> =
+            plan.delete.iter().map(|pod| pod.metadata.uid.clone().unwrap()).collect();
+        names.sort();
+        assert_eq!((names, plan.create.len()), (deleted.into_iter().map(str::to_owned).collect(), 0));
+    }
+}
+
+#[test]
+fn a_job_that_has_done_its_work_does_not_fail_any_more() {
+    let met =
+        json!({"type": "SuccessCriteriaMet", "status": "True", "reason": "SuccessPolicy", "message": "m"});
+    let status = json!({"conditions": [met], "startTime": "2026-01-01T00:00:00Z"});
+    let spec =
+        json!({"completions": 2, "completionMode": "Indexed", "activeDeadlineSeconds": 5, "backoffLimit": 0});
+    let late = plan(&job(spec, status), &[pod("a", "Failed", false, Some(1))], true, now());
+    assert_eq!((reason(&late, "FailureTarget"), reason(&late, "Failed")), (String::new(), String::new()));
+    assert_eq!(reason(&late, "Complete"), "SuccessPolicy");
+}
+
+#[test]
+fn restarts_before_the_containers_count() {
+    let spec = json!({"completions": 1, "backoffLimit": 2, "template": {"spec": {"containers": [], "restartPolicy": "OnFailure"}}});
+    for (restarts, expected) in [(1, ""), (2, "BackoffLimitExceeded")] {
+        let mut one = (*pod("a", "Pending", true, None)).clone();
+        let init =
+            json!([{"name": "i", "image": "i", "imageID": "", "ready": false, "restartCount": restarts}]);
+        one.status.as_mut().unwrap().init_container_statuses = Some(serde_json::from_value(init).unwrap());
+        let plan = plan(&job(spec.clone(), json!({})), &[Arc::new(one)], true, now());
+        assert_eq!(reason(&plan, "FailureTarget"), expected);
+    }
+}
+
+#[test]
 fn a_pod_is_counted_in_three_steps() {
     let spec = json!({"completions": 1});
     let first = plan(&job(spec.clone(), json!({})), &[pod("a", "Succeeded", true, None)], true, now());
