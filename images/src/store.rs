@@ -6,7 +6,7 @@
 
 use crate::archive::{Format, load, load_layout, save};
 use crate::build::runner::Runner;
-use crate::build::{Build, Listener};
+use crate::build::{Build, ForgetBuilds, Listener};
 use crate::catalog::Catalog;
 use crate::changes::{Change, changes};
 use crate::commit::{Commit, commit};
@@ -252,8 +252,8 @@ impl ImageStore {
     }
 
     /// Forgets what builds keep to be faster next time. Answers how many bytes that gave back.
-    pub fn forget_builds(&self) -> Result<u64> {
-        crate::build::forget(&self.inner)
+    pub fn forget_builds(&self, wanted: &ForgetBuilds) -> Result<u64> {
+        crate::build::forget(&self.inner, wanted)
     }
 
     /// Sends an image to the registry that `name` names, which then answers for that name; what it already has is
@@ -292,6 +292,16 @@ impl ImageStore {
     /// What a name stands for in its registry, as documents.
     pub async fn look(&self, name: &str, credentials: Option<Credentials>) -> Result<Remote> {
         crate::remote::look(self.inner.clone(), name, credentials).await
+    }
+
+    /// The config of an image that is in its registry.
+    pub async fn remote_config(
+        &self,
+        name: &str,
+        platform: &str,
+        credentials: Option<Credentials>,
+    ) -> Result<serde_json::Value> {
+        crate::pull::config(self.inner.clone(), name, platform, credentials).await
     }
 
     /// Sends an index of manifests that the repository has. Answers its digest.
