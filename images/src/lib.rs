@@ -60,6 +60,7 @@ mod remote;
 mod scoped_open;
 mod snapshot;
 mod store;
+mod web_file;
 mod written;
 
 pub use archive::Format;

@@ -246,6 +246,13 @@ impl ImageStore {
         import(&self.inner, source, name, &config)
     }
 
+    /// The same of a tar archive behind a URL.
+    pub async fn import_url(&self, url: &str, name: &str, config: ImportConfig) -> Result<Image> {
+        let file = crate::web_file::fetch(&self.inner, url).await?;
+        let (parts, name) = (self.inner.clone(), name.to_owned());
+        crate::pull::blocking(move || import(&parts, file.path(), &name, &config)).await
+    }
+
     /// Builds an image of a Dockerfile whose base images are here. Blocks for as long as that takes.
     pub fn build(&self, build: &Build, runner: &dyn Runner, listener: Listener<'_>) -> Result<Image> {
         crate::build::build(&self.inner, build, runner, listener)

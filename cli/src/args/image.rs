@@ -264,7 +264,7 @@ pub(crate) struct Import {
     /// Push it under its name as well
     #[arg(long, requires = "name")]
     pub(crate) push: bool,
-    /// A directory or a tar archive (- for stdin)
+    /// A directory, a tar archive (- for stdin) or a URL of one
     pub(crate) source: PathBuf,
     #[allow(missing_docs)]
     pub(crate) name: Option<String>,
