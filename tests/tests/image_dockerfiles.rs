@@ -309,7 +309,7 @@ fn copies_that_find_nothing_and_directories_that_are_new() {
         &lab,
         "FROM base:1\nRUN mkdir -m 700 /src && chown 7:8 /src && touch /src/f && mkdir /src/sub && chown 9:9 /src/sub\n\
          FROM base:1\nCOPY one.txt nothing* /n/\nCOPY none* /m/\nCOPY --from=0 /src /new\nCOPY --chmod=750 one.txt /deep/er/\n\
-         USER www\nWORKDIR /its/place\n",
+         USER www\nWORKDIR /its/place\nUSER not-yet\nWORKDIR /nobodys\n",
         &[],
     );
     has(
@@ -320,6 +320,7 @@ fn copies_that_find_nothing_and_directories_that_are_new() {
             "new/sub drwxr-xr-x 9:9",
             "deep/er drwxr-x--- 0:0",
             "its/place drwxr-xr-x 33:44",
+            "nobodys drwxr-xr-x 0:0",
         ],
     );
     lab.file("Dockerfile", "FROM base:1\nCOPY nothing /n/\n");
