@@ -37,6 +37,8 @@ pub(crate) struct Look {
     pub(crate) top: bool,
     /// What is there and of another kind goes: archives win, files of the context do not.
     pub(crate) replace: bool,
+    /// A link that leads nowhere is an error; else what it leads to is made, as builds want it.
+    pub(crate) refuse_dangling: bool,
 }
 
 impl Look {
@@ -145,7 +147,7 @@ impl Copier {
 
     /// Makes a directory with everything above it.
     pub(crate) fn make_dir(&mut self, path: &TreePath) -> Result<()> {
-        self.make_dir_through(path, MAX_LINKS)
+        self.make_dir_through(path, if self.look.refuse_dangling { 0 } else { MAX_LINKS })
     }
 
     /// A link that leads nowhere yet is followed so many times: what it leads to is made.
