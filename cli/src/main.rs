@@ -83,7 +83,7 @@ async fn dispatch(command: Command, settings: settings::Settings) -> anyhow::Res
             done(at_rest::beside(agent_command::run(settings, *arguments)).await)
         }
         Command::Engine(arguments) => done(at_rest::beside(engine_command::run(settings, arguments)).await),
-        Command::Image(Later(command)) => done(image::run(settings, *command).await),
+        Command::Image(Later(command)) => image::run(settings, *command).await,
         Command::Manifest(Later(command)) => done(manifest::run(&settings, *command).await),
         Command::Login(arguments) => done(login::run(&settings, arguments).await),
         Command::Logout { server } => done(login::forget(server).await),

@@ -15,14 +15,28 @@ use knarr_images::{ErrorKind, ImageStore, Reference, Remote, RemoteManifest};
 pub(crate) async fn run(settings: &Settings, command: Manifests) -> anyhow::Result<()> {
     let kept = Kept::of(settings);
     match command {
-        Manifests::Inspect { verbose, names, .. } => inspect(settings, &kept, &names, verbose).await,
-        Manifests::Create { amend, list, members, .. } => {
-            create(settings, &kept, &list, &members, amend).await
+        Manifests::Inspect { verbose, names, insecure } => {
+            let store = || open(settings, &names, insecure);
+            inspect(store, &kept, &names, verbose).await
+        }
+        Manifests::Create { amend, list, members, insecure } => {
+            let store = open(settings, &members, insecure)?;
+            create(&store, &kept, &list, &members, amend).await
         }
         Manifests::Annotate(wanted) => annotate(&kept, &wanted),
-        Manifests::Push { purge, list, .. } => push(settings, &kept, &list, purge).await,
+        Manifests::Push { purge, list, insecure } => {
+            let store = open(settings, std::slice::from_ref(&list), insecure)?;
+            push(&store, &kept, &list, purge).await
+        }
         Manifests::Rm { lists } => forget(&kept, &lists),
     }
+}
+
+/// The store; with `insecure` the registries of these names are spoken to in plain HTTP.
+fn open(settings: &Settings, names: &[String], insecure: bool) -> anyhow::Result<ImageStore> {
+    let names = names.iter().filter(|_| insecure);
+    let registries = names.map(|name| Reference::parse(name).map(|reference| reference.registry));
+    image::open_for(settings, registries.collect::<Result<_, _>>()?)
 }
 
 async fn look(store: &ImageStore, name: &str) -> anyhow::Result<Remote> {
@@ -34,14 +48,19 @@ async fn look(store: &ImageStore, name: &str) -> anyhow::Result<Remote> {
 }
 
 /// A list that is being made comes before what a registry has.
-async fn inspect(settings: &Settings, kept: &Kept, names: &[String], verbose: bool) -> anyhow::Result<()> {
+async fn inspect(
+    store: impl FnOnce() -> anyhow::Result<ImageStore>,
+    kept: &Kept,
+    names: &[String],
+    verbose: bool,
+) -> anyhow::Result<()> {
     let found = match names {
         [list, member] => Remote::One(kept.expect(list)?.member(member)?.clone()),
         _ => {
             let name = names.first().map(String::as_str).unwrap_or_default();
             match kept.find(name)? {
                 Some(list) => Remote::Several(list.members),
-                None => look(&image::open(settings)?, name).await?,
+                None => look(&store()?, name).await?,
             }
         }
     };
@@ -58,7 +77,7 @@ async fn inspect(settings: &Settings, kept: &Kept, names: &[String], verbose: bo
 }
 
 async fn create(
-    settings: &Settings,
+    store: &ImageStore,
     kept: &Kept,
     name: &str,
     members: &[String],
@@ -69,9 +88,8 @@ async fn create(
         Some(list) => list,
         None => List::new(name)?,
     };
-    let store = image::open(settings)?;
     for member in members {
-        match look(&store, member).await? {
+        match look(store, member).await? {
             Remote::One(manifest) => list.add(manifest),
             Remote::Several(_) => bail!("{} is a manifest list", Reference::parse(member)?),
         }
@@ -104,13 +122,12 @@ fn annotate(kept: &Kept, wanted: &Annotate) -> anyhow::Result<()> {
 }
 
 /// The images first, which may lie in another repository or registry; then the list of them.
-async fn push(settings: &Settings, kept: &Kept, name: &str, purge: bool) -> anyhow::Result<()> {
+async fn push(store: &ImageStore, kept: &Kept, name: &str, purge: bool) -> anyhow::Result<()> {
     let list = kept.expect(name)?;
     let unnamed = |one: &&RemoteManifest| one.platform.os.is_empty() || one.platform.architecture.is_empty();
     if let Some(one) = list.members.iter().find(unnamed) {
         bail!("manifest {} must have an OS and Architecture to be pushed to a registry", one.name);
     }
-    let store = image::open(settings)?;
     let target = Reference::parse(&list.name)?.name();
     for member in &list.members {
         let source = format!("{}@{}", Reference::parse(&member.name)?.name(), member.digest);

@@ -9,6 +9,12 @@ pub(crate) fn line(text: &str) {
     let _closed_pipe = writeln!(std::io::stdout(), "{text}");
 }
 
+/// Prints a text that ends its own lines.
+#[allow(clippy::print_stdout)]
+pub(crate) fn raw(text: &str) {
+    let _closed_pipe = write!(std::io::stdout(), "{text}");
+}
+
 /// Prints one line on stderr.
 #[allow(clippy::print_stderr)]
 pub(crate) fn complain(text: &str) {

@@ -18,13 +18,15 @@ pub(crate) async fn run(settings: Settings, word: Word) -> anyhow::Result<ExitCo
         Word::Rmi(arguments) => Image::Rm(arguments),
         Word::Tag(arguments) => Image::Tag(arguments),
         Word::Build(arguments) | Word::Buildx(Builders::Build(arguments)) => Image::Build(arguments),
-        Word::Buildx(Builders::Prune(_)) => return done(image::prune::builds(&settings)),
+        Word::Buildx(Builders::Prune(arguments)) => {
+            return done(image::prune::builds(&settings, &arguments));
+        }
         Word::Save(arguments) => Image::Save(arguments),
         Word::Load(arguments) => Image::Load(arguments),
         Word::Import(arguments) => Image::Import(arguments),
         Word::History(arguments) => Image::History(arguments),
     };
-    done(image::run(settings, command).await)
+    image::run(settings, command).await
 }
 
 async fn container(settings: Settings, command: Containers) -> anyhow::Result<ExitCode> {

@@ -24,6 +24,7 @@ use std::path::PathBuf;
 
 pub(crate) mod base;
 pub(crate) mod cache;
+pub(crate) mod check;
 mod chmod;
 pub(crate) mod config;
 pub(crate) mod copy;
@@ -38,6 +39,7 @@ pub(crate) mod instruction;
 mod job;
 pub(crate) mod listed;
 mod near;
+pub(crate) mod outline;
 mod owner;
 mod run_step;
 pub(crate) mod runner;
@@ -212,12 +214,28 @@ pub(crate) fn build(
     job::Job::new(parts, build, runner, listener)?.run()
 }
 
-/// Drops all results of steps, and the contents of cache mounts. Answers how many bytes that gave back.
-pub(crate) fn forget(parts: &Parts) -> Result<u64> {
+/// What of builds is to be forgotten; everything by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ForgetBuilds {
+    /// Only what no build has used for so long.
+    pub unused_for: Option<std::time::Duration>,
+    /// Leave so many bytes of what was used last.
+    pub keep: Option<u64>,
+}
+
+/// Drops results of steps, and, where all is to go, the contents of cache mounts. Answers how many bytes that gave back.
+pub(crate) fn forget(parts: &Parts, wanted: &ForgetBuilds) -> Result<u64> {
+    let cache = cache::Cache::open(&parts.root)?;
     let mounts = parts.root.join("build/mounts");
-    cache::Cache::open(&parts.root)?.forget(true)?;
-    let kept = crate::snapshot::usage::usage_of(&mounts).map_or(0, |(bytes, _)| bytes);
-    crate::layer::removal::remove_path(&mounts)?;
+    let kept = if *wanted == ForgetBuilds::default() {
+        cache.forget(std::time::Duration::ZERO)?;
+        let kept = crate::snapshot::usage::usage_of(&mounts).map_or(0, |(bytes, _)| bytes);
+        crate::layer::removal::remove_path(&mounts)?;
+        kept
+    } else {
+        cache.forget_down_to(wanted.unused_for.unwrap_or_default(), wanted.keep.unwrap_or(0))?;
+        0
+    };
     let ((), collected) = parts.update_and_collect(|_| Ok(()))?;
     Ok(kept + collected.bytes)
 }

@@ -58,7 +58,8 @@ impl Files {
         owner: Option<(u32, u32)>,
     ) -> Result<()> {
         let named = self.expect(source, follow)?;
-        let mut copier = Copier::new(&target.root, Look { owner, top: true, ..Look::default() })?;
+        let mut copier =
+            Copier::new(&target.root, Look { owner, top: true, refuse_dangling: true, ..Look::default() })?;
         copier.copy(&self.tree, &named.files, &clean(path))?;
         copier.finish()
     }
@@ -67,7 +68,8 @@ impl Files {
     pub fn write_tar(&self, source: &Path, follow: bool, name: &str, out: &mut dyn Write) -> Result<()> {
         let named = self.expect(source, follow)?;
         let aside = tempfile::tempdir().map_err(|e| Error::io("temporary directory", e))?;
-        let mut copier = Copier::new(aside.path(), Look { top: true, ..Look::default() })?;
+        let mut copier =
+            Copier::new(aside.path(), Look { top: true, refuse_dangling: true, ..Look::default() })?;
         copier.copy(&self.tree, &named.files, &TreePath::clean(name.as_bytes()))?;
         copier.finish()?;
         pack_as(aside.path(), out, Packing { rootless: true, ..Packing::default() }).map(drop)

@@ -60,12 +60,15 @@ mod remote;
 mod scoped_open;
 mod snapshot;
 mod store;
+mod web_file;
 mod written;
 
 pub use archive::Format;
+pub use build::check::{BaseConfigs, Finding, Findings, check as check_dockerfile};
 pub use build::health::nanoseconds as health_time;
+pub use build::outline::{Outline, Taken, Target};
 pub use build::runner::{Network, RunLimits, RunMount, RunStep, Runner};
-pub use build::{Build, BuildContext, BuildEvent, BuildRequest, Listener};
+pub use build::{Build, BuildContext, BuildEvent, BuildRequest, ForgetBuilds, Listener};
 pub use changes::Change;
 pub use commit::Commit;
 pub use credentials::Credentials;

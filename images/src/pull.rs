@@ -8,6 +8,7 @@
 
 use crate::catalog::Catalog;
 use crate::content::{ContentStore, put};
+use crate::credentials::Credentials;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{Image, Progress, Pull, tell};
@@ -51,6 +52,23 @@ pub(crate) async fn pull(parts: Arc<Parts>, pull: Pull) -> Result<Image> {
         Ok(image) => keep_signatures(parts, image.id.clone(), signatures).await?,
     }
     result
+}
+
+/// The config of the image that a name stands for; nothing is kept.
+pub(crate) async fn config(
+    parts: Arc<Parts>,
+    name: &str,
+    platform: &str,
+    credentials: Option<Credentials>,
+) -> Result<serde_json::Value> {
+    let (reference, platform) = (Reference::parse(name)?, Platform::parse(platform)?);
+    let registry = parts.registry(&reference, credentials).await?;
+    let named = |error: Error| error.context(format_args!("failed to resolve reference \"{reference}\""));
+    let source = Source::choose(registry.as_ref(), &reference, &platform).await.map_err(named)?;
+    let descriptor = source.manifest.config.clone();
+    let work = Work { parts, registry, reference, progress: None };
+    let bytes = work.config(&descriptor).await?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("config of {name}: {e}")))
 }
 
 /// Before every run they are checked again, without the registry.

@@ -6,7 +6,7 @@
 
 use crate::archive::{Format, load, load_layout, save};
 use crate::build::runner::Runner;
-use crate::build::{Build, Listener};
+use crate::build::{Build, ForgetBuilds, Listener};
 use crate::catalog::Catalog;
 use crate::changes::{Change, changes};
 use crate::commit::{Commit, commit};
@@ -246,14 +246,21 @@ impl ImageStore {
         import(&self.inner, source, name, &config)
     }
 
+    /// The same of a tar archive behind a URL.
+    pub async fn import_url(&self, url: &str, name: &str, config: ImportConfig) -> Result<Image> {
+        let file = crate::web_file::fetch(&self.inner, url).await?;
+        let (parts, name) = (self.inner.clone(), name.to_owned());
+        crate::pull::blocking(move || import(&parts, file.path(), &name, &config)).await
+    }
+
     /// Builds an image of a Dockerfile whose base images are here. Blocks for as long as that takes.
     pub fn build(&self, build: &Build, runner: &dyn Runner, listener: Listener<'_>) -> Result<Image> {
         crate::build::build(&self.inner, build, runner, listener)
     }
 
     /// Forgets what builds keep to be faster next time. Answers how many bytes that gave back.
-    pub fn forget_builds(&self) -> Result<u64> {
-        crate::build::forget(&self.inner)
+    pub fn forget_builds(&self, wanted: &ForgetBuilds) -> Result<u64> {
+        crate::build::forget(&self.inner, wanted)
     }
 
     /// Sends an image to the registry that `name` names, which then answers for that name; what it already has is
@@ -292,6 +299,16 @@ impl ImageStore {
     /// What a name stands for in its registry, as documents.
     pub async fn look(&self, name: &str, credentials: Option<Credentials>) -> Result<Remote> {
         crate::remote::look(self.inner.clone(), name, credentials).await
+    }
+
+    /// The config of an image that is in its registry.
+    pub async fn remote_config(
+        &self,
+        name: &str,
+        platform: &str,
+        credentials: Option<Credentials>,
+    ) -> Result<serde_json::Value> {
+        crate::pull::config(self.inner.clone(), name, platform, credentials).await
     }
 
     /// Sends an index of manifests that the repository has. Answers its digest.

@@ -309,7 +309,7 @@ fn copies_that_find_nothing_and_directories_that_are_new() {
         &lab,
         "FROM base:1\nRUN mkdir -m 700 /src && chown 7:8 /src && touch /src/f && mkdir /src/sub && chown 9:9 /src/sub\n\
          FROM base:1\nCOPY one.txt nothing* /n/\nCOPY none* /m/\nCOPY --from=0 /src /new\nCOPY --chmod=750 one.txt /deep/er/\n\
-         USER www\nWORKDIR /its/place\n",
+         USER www\nWORKDIR /its/place\nUSER not-yet\nWORKDIR /nobodys\n",
         &[],
     );
     has(
@@ -320,6 +320,7 @@ fn copies_that_find_nothing_and_directories_that_are_new() {
             "new/sub drwxr-xr-x 9:9",
             "deep/er drwxr-x--- 0:0",
             "its/place drwxr-xr-x 33:44",
+            "nobodys drwxr-xr-x 0:0",
         ],
     );
     lab.file("Dockerfile", "FROM base:1\nCOPY nothing /n/\n");
@@ -364,4 +365,93 @@ fn a_directory_is_a_base() {
     );
     has(&found, &["w/two.txt", "w/one.txt"]);
     assert_eq!(found.len(), 3, "{found:#?}");
+}
+
+#[test]
+fn a_check_builds_nothing_and_tells_what_is_better_written_otherwise() {
+    let lab = lab();
+    lab.file("Dockerfile", "FROM base:1 AS Bad\nCOPY $nowhere /x\nFROM base:1\nCMD true\n");
+    let checked = lab.knarr(&["build", "--check", "context"]);
+    assert_eq!(checked.code, 1, "{checked:?}");
+    let expected = "Check complete, 3 warnings have been found!\n\n\
+        WARNING: StageNameCasing - https://docs.docker.com/go/dockerfile/rule/stage-name-casing/\n\
+        Stage name 'Bad' should be lowercase\nDockerfile:1\n--------------------\n   \
+        1 | >>> FROM base:1 AS Bad\n   2 |     COPY $nowhere /x\n   3 |     FROM base:1\n--------------------\n";
+    assert!(checked.out.starts_with(expected), "{}", checked.out);
+    assert!(checked.out.contains("Usage of undefined variable '$nowhere'\n"), "{}", checked.out);
+    let told: serde_json::Value = serde_json::from_str(
+        &lab.knarr(&["build", "--call=check,format=json,ignorestatus=1", "context"]).out,
+    )
+    .unwrap_or_default();
+    assert_eq!(told, serde_json::Value::Null, "ignorestatus=1 is no boolean of ours");
+    let json = lab.knarr(&["build", "--call=check,format=json,ignorestatus=true", "context"]).ok();
+    let told: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(told["warnings"][2]["ruleName"], "JSONArgsRecommended");
+    assert_eq!(told["warnings"][2]["location"]["ranges"][0]["start"]["line"], 4);
+
+    // What is not built is not complained of after a build.
+    let built = lab.knarr(&["build", "-t", "made:1", "context"]);
+    let said = &built.err;
+    assert!(
+        said.contains("\n 2 warnings found (use knarr build --check to expand):\n - StageNameCasing: "),
+        "{said}"
+    );
+    assert!(said.contains("\n - JSONArgsRecommended: JSON arguments recommended for CMD"), "{said}");
+    lab.file("Dockerfile", "# check=error=true\nFROM base:1\nCMD true\n");
+    let said = lab.knarr(&["build", "context"]).failed();
+    assert!(said.contains("lint violation found for rules: JSONArgsRecommended"), "{said}");
+    lab.file("Dockerfile", "# check=skip=all;error=true\nFROM base:1\nCMD true\n");
+    assert_eq!(lab.knarr(&["build", "--check", "context"]).ok(), "Check complete, no warnings found.\n");
+    lab.file("Dockerfile", "FROM base:1 AS Bad\nNOPE\n");
+    let said = lab.knarr(&["build", "--check", "context"]);
+    assert!(said.out.contains("StageNameCasing"), "{said:?}");
+    assert!(said.err.contains("Dockerfile:2: unknown instruction: NOPE"), "{said:?}");
+}
+
+#[test]
+fn a_dockerfile_tells_its_stages_and_what_they_take() {
+    let lab = lab();
+    lab.file(
+        "Dockerfile",
+        "ARG tag=1\n# one is the first\nFROM base:$tag AS one\n# a says what\nARG a=x\nFROM one\n\
+         RUN --mount=type=secret,id=s,required=true true\n",
+    );
+    let targets = lab.knarr(&["build", "--call=targets", "context"]).ok();
+    assert_eq!(targets, "TARGET    DESCRIPTION\none       is the first\n(default) \n");
+    let outline = lab.knarr(&["build", "--call=outline", "context"]).ok();
+    let expected = "BUILD ARG   VALUE   DESCRIPTION\ntag         1       \na           x       says what\n\n\
+                    SECRET   REQUIRED\ns        true\n\n";
+    assert_eq!(outline, expected);
+    let json = lab.knarr(&["build", "--call=outline,format=json", "--target", "one", "context"]).ok();
+    let told: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&told["name"], &told["args"][1]["name"]), (&"one".into(), &"a".into()));
+}
+
+#[test]
+fn a_cache_begins_with_what_it_is_given() {
+    let lab = lab();
+    let found = built(
+        &lab,
+        "FROM base:1\nRUN --mount=type=cache,id=c,from=base:1,source=/etc,target=/c cp /c/passwd /first && touch /c/more\n\
+         RUN --mount=type=cache,id=c,from=base:1,source=/etc,target=/c cp /c/more /c/group /\n\
+         RUN --mount=type=cache,id=c,target=/c test ! -e /c/more\n",
+        &["--no-cache"],
+    );
+    has(&found, &["first -rw-r--r-- 0:0", "group -rw-r--r-- 0:0", "more -rw-r--r-- 0:0"]);
+}
+
+#[test]
+fn an_archive_wins_over_what_is_of_another_kind() {
+    let lab = lab();
+    let tree = lab.path("tree");
+    std::fs::create_dir_all(tree.join("was-file")).unwrap();
+    std::fs::write(tree.join("was-dir"), "x").unwrap();
+    let archive = lab.path("context/a.tar");
+    bins::run(Command::new("tar").arg("-cf").arg(archive).arg("-C").arg(tree).arg(".")).ok();
+    let found = built(
+        &lab,
+        "FROM base:1\nRUN mkdir -p /was-dir/full && touch /was-file && ln -s nowhere /link\nADD a.tar /\nCOPY one.txt /link/\n",
+        &[],
+    );
+    has(&found, &["was-dir -rw-r--r--", "was-file drwxr-xr-x", "nowhere/one.txt -rw-r--r--"]);
 }

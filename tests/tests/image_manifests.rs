@@ -122,6 +122,10 @@ fn one_manifest_is_told_as_it_is() {
     assert_eq!(all["Ref"], "R/one:1");
     assert_eq!(all["Descriptor"]["platform"]["architecture"], "amd64");
     assert_eq!(all["OCIManifest"], told);
+    // Only this machine's own registries are spoken to in plain HTTP unasked.
+    let elsewhere = format!("0.0.0.0:{}/one:1", registry.port);
+    assert!(lab.knarr(&["manifest", "inspect", &elsewhere]).failed().contains("0.0.0.0"));
+    assert_eq!(lab.knarr(&["manifest", "inspect", "--insecure", &elsewhere]).ok(), text);
     manifest("create R/list R/two:1").ok();
     let member: Value = serde_json::from_str(&manifest("inspect -v R/list R/two:1").ok()).unwrap();
     assert_eq!(member["Descriptor"]["platform"]["architecture"], "arm64");
@@ -206,6 +210,15 @@ fn what_builds_keep_is_forgotten_when_asked() {
     let build = || lab.knarr(&["build", "context"]);
     build().ok();
     assert!(build().err.contains("CACHED"));
+    for spared in [&["--filter", "until=1h"], &["--keep-storage", "1gb"]] {
+        let said = lab.knarr(&[&["builder", "prune", "-f"], spared as &[&str]].concat()).ok();
+        assert_eq!(said, "Total reclaimed space: 0B\n");
+        assert!(build().err.contains("CACHED"));
+    }
+    let wrong = lab.knarr(&["builder", "prune", "--filter", "name=x"]).failed();
+    assert_eq!(wrong, "knarr: invalid filter 'name'\n");
+    lab.knarr(&["builder", "prune", "-f", "--filter", "until=0s"]).ok();
+    assert!(!build().err.contains("CACHED"));
     let said = lab.knarr(&["builder", "prune", "-af"]).ok();
     assert!(said.starts_with("Total reclaimed space: "), "{said}");
     assert!(!build().err.contains("CACHED"));

@@ -166,27 +166,6 @@ fn what_cannot_run_was_never_started() {
 }
 
 #[test]
-fn read_only_is_read_only_below_too() {
-    let lab = Lab::new();
-    std::fs::create_dir_all(lab.0.path("top/below")).unwrap();
-    let below = lab.0.path("top/below");
-    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&below).status();
-    assert!(mounted.unwrap().success());
-    let top = lab.0.path("top").display().to_string();
-    let touched = |options: &[&str]| {
-        lab.run(&[&["--rm"], options, &["base:1", "touch", "/in/below/file"]].concat()).code == 0
-    };
-    let results = [
-        touched(&["-v", &format!("{top}:/in:ro")]),
-        touched(&["--mount", &format!("type=bind,src={top},dst=/in,ro")]),
-        touched(&["--mount", &format!("type=bind,src={top},dst=/in,ro,bind-recursive=writable")]),
-        touched(&["-v", &format!("{top}:/in")]),
-    ];
-    assert!(std::process::Command::new("umount").arg(&below).status().unwrap().success());
-    assert_eq!(results, [false, false, true, true]);
-}
-
-#[test]
 fn a_range_of_ports_for_one_port_is_a_choice() {
     let lab = Lab::new();
     // The first of them is somebody's.
@@ -200,4 +179,18 @@ fn a_range_of_ports_for_one_port_is_a_choice() {
     let told = lab.knarr(&["port", c]);
     let port: u16 = told.trim().strip_prefix("80/tcp -> 127.0.0.1:").unwrap().parse().unwrap();
     assert!(port > first && port <= first + 50, "{told}");
+}
+
+#[test]
+fn details_of_logs_are_those_that_the_driver_was_told() {
+    let lab = Lab::new();
+    let c = &*named("details");
+    let told = ["--log-opt", "labels=b,a", "--log-opt", "env-regex=^X"];
+    let given = ["-l", "a=one", "-l", "b=two words", "-l", "c=3", "-e", "XY=1=2", "-e", "Y=2"];
+    let words = [&["--name", c] as &[&str], &told, &given, &["base:1", "echo", "said"]].concat();
+    assert_eq!(lab.run(&words).ok(), "said\n");
+    assert_eq!(lab.knarr(&["logs", "--details", c]), "XY=1%3D2,a=one,b=two+words said\n");
+    assert_eq!(lab.knarr(&["logs", c]), "said\n");
+    let config = lab.knarr(&["inspect", "-f", "{{json .HostConfig.LogConfig.Config}}", c]);
+    assert_eq!(config, "{\"env-regex\":\"^X\",\"labels\":\"b,a\"}\n");
 }

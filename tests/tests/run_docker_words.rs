@@ -206,6 +206,15 @@ fn images_come_and_go_by_short_words() {
     assert_eq!(lab.knarr(&["history", "--format", "{{.Comment}}", "flat:1"]), "why\n");
     let nameless = lab.knarr(&["import", "root.tar"]);
     assert_eq!(lab.run(&["--rm", nameless.trim(), "echo", "ho"]).ok(), "ho\n");
+    // A registry is a server of archives too.
+    let manifest: Value = serde_json::from_str(&lab.knarr(&["manifest", "inspect", &name])).unwrap();
+    let blobs = format!("http://127.0.0.1:{}/v2/team/app/blobs", registry.port);
+    let url = format!("{blobs}/{}", manifest["layers"][0]["digest"].as_str().unwrap());
+    lab.knarr(&["import", &url, "fetched:1"]);
+    assert_eq!(lab.run(&["--rm", "fetched:1", "echo", "from afar"]).ok(), "from afar\n");
+    let missing = format!("{blobs}/sha256:{}", "0".repeat(64));
+    let said = lab.0.knarr(&["import", &missing]).failed();
+    assert!(said.contains(&missing), "{said}");
 }
 
 #[test]

@@ -286,7 +286,7 @@ pub(crate) struct Logs {
     /// The time of each line first
     #[arg(short, long)]
     pub(crate) timestamps: bool,
-    /// What a log driver was told to add, which is nothing here
+    /// What the log driver was told to add first (--log-opt labels=, env=)
     #[arg(long)]
     pub(crate) details: bool,
     /// Only the last lines (a number, or all)

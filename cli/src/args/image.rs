@@ -264,7 +264,7 @@ pub(crate) struct Import {
     /// Push it under its name as well
     #[arg(long, requires = "name")]
     pub(crate) push: bool,
-    /// A directory or a tar archive (- for stdin)
+    /// A directory, a tar archive (- for stdin) or a URL of one
     pub(crate) source: PathBuf,
     #[allow(missing_docs)]
     pub(crate) name: Option<String>,
@@ -335,6 +335,12 @@ pub(crate) struct Build {
     /// An annotation of the result's manifest (NAME=VALUE)
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) annotation: Vec<String>,
+    /// Look for what is better written otherwise, and build nothing: the same as --call=check
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Ask instead of building: check, outline or targets, and ,format=json behind it
+    #[arg(long, value_name = "METHOD", default_value = "build", hide_default_value = true)]
+    pub(crate) call: String,
     #[command(flatten)]
     pub(crate) limits: BuildLimits,
     #[command(flatten)]

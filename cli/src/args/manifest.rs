@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 pub(crate) enum Manifests {
     /// Print a manifest of a registry, or a list that is being made
     Inspect {
-        /// Registries that speak HTTP are said in hosts.toml; those of this machine are known
+        /// Its registry speaks plain HTTP
         #[arg(long)]
         insecure: bool,
         /// With what is known beside it
@@ -22,7 +22,7 @@ pub(crate) enum Manifests {
         /// Add to a list that is being made
         #[arg(short, long)]
         amend: bool,
-        /// Registries that speak HTTP are said in hosts.toml; those of this machine are known
+        /// Its registry speaks plain HTTP
         #[arg(long)]
         insecure: bool,
         /// Its name
@@ -34,7 +34,7 @@ pub(crate) enum Manifests {
     Annotate(Annotate),
     /// Send a list to its registry and print its digest
     Push {
-        /// Registries that speak HTTP are said in hosts.toml; those of this machine are known
+        /// Its registry speaks plain HTTP
         #[arg(long)]
         insecure: bool,
         /// Forget it afterwards

@@ -53,13 +53,19 @@ pub(crate) enum Builders {
     Prune(PruneBuilds),
 }
 
-/// What builds keep is of use together, so it goes together.
+/// What builds keep is of use together, so without filters it goes together.
 #[derive(Debug, Args)]
 #[allow(dead_code)]
 pub(crate) struct PruneBuilds {
     /// It all goes anyway
     #[arg(short, long)]
     pub(crate) all: bool,
+    /// until=TIME: what no build has used for so long
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Leave so much of what was used last
+    #[arg(long, visible_alias = "reserved-space", value_name = "BYTES")]
+    pub(crate) keep_storage: Option<String>,
     /// Nothing is asked for here, so this changes nothing
     #[arg(short, long)]
     pub(crate) force: bool,

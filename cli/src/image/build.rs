@@ -2,6 +2,8 @@
 //!
 //! Steps are told on stderr as BuildKit's plain progress tells them; stdout has the id of the image and nothing else.
 
+use super::build_call::Call;
+use super::build_findings::{self, excerpt};
 use super::build_output::Output;
 use super::{build_request, names, pull, push};
 use crate::args::Build as Arguments;
@@ -10,10 +12,13 @@ use crate::output;
 use crate::settings::Settings;
 use anyhow::{Context, bail};
 use knarr_agent::engine::build_step::StepRunner;
-use knarr_images::{Build, BuildEvent, BuildRequest, Image, ImageStore, Platform};
+use knarr_images::{
+    BaseConfigs, Build, BuildEvent, BuildRequest, Findings, Image, ImageStore, Platform, check_dockerfile,
+};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -22,7 +27,8 @@ pub(crate) async fn run(
     settings: &Settings,
     store: &ImageStore,
     mut arguments: Arguments,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<ExitCode> {
+    let call = Call::of(&arguments)?;
     let aside = tempfile::tempdir().context("a place for the context")?;
     let outputs =
         arguments.output.iter().map(|text| Output::parse(text)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -32,20 +38,29 @@ pub(crate) async fn run(
         bail!("tag is needed when pushing to registry");
     }
     let request = build_request::of(store, &arguments, aside.path())?;
-    if let Some(platforms) = several(&request)? {
-        return for_several(settings, store, &arguments, (&request, &outputs), &platforms).await;
+    if let Some(call) = call {
+        return call.answer(store, request).await;
     }
-    let text = request.dockerfile.clone();
+    if let Some(platforms) = several(&request)? {
+        for_several(settings, store, &arguments, (&request, &outputs), &platforms).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (journal, (file, text)) = (Journal::of(settings), (request.file.clone(), request.dockerfile.clone()));
     let show_where = |error: anyhow::Error| {
-        if let Some(excerpt) = excerpt(&format!("{error:#}"), &text) {
-            output::complain(&excerpt);
+        if let Some(line) = line_of(&format!("{error:#}"), &file) {
+            output::complain(excerpt(&file, &text, (line, line)).trim_end());
         }
         error
     };
-    let journal = Journal::of(settings);
-    let mut build = Build::plan(request).map_err(|error| show_where(error.into()))?;
+    let mut build = Build::plan(request.clone()).map_err(|error| show_where(error.into()))?;
     pull_bases(store, &journal, &mut build, &arguments).await?;
-    let image = execute(settings, store, build, is_quiet(&arguments)).await.map_err(show_where)?;
+    let found = findings(store, &request, &build)?;
+    let image = match build_findings::refuse(&found) {
+        Ok(()) => execute(settings, store, build, is_quiet(&arguments)).await.map_err(show_where),
+        Err(violation) => Err(violation),
+    };
+    tell_findings(&found, &arguments);
+    let image = image?;
     arguments.tag.iter().for_each(|tag| journal.image("tag", &image.id, &familiar(tag)));
     if let Some(file) = &arguments.iidfile {
         std::fs::write(file, &image.id).with_context(|| format!("write {}", file.display()))?;
@@ -64,7 +79,25 @@ pub(crate) async fn run(
     if !to_stdout {
         output::line(&image.id);
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is better written otherwise in the stages that are built; their bases are here by now.
+fn findings(store: &ImageStore, request: &BuildRequest, build: &Build) -> anyhow::Result<Findings> {
+    let mut configs = BaseConfigs::new();
+    for base in build.bases(false) {
+        if let Some(image) = store.find(&base.0)? {
+            configs.insert(base, store.inspect(&image)?.config);
+        }
+    }
+    Ok(check_dockerfile(request, &configs, false)?)
+}
+
+/// After everything else, where it is seen.
+fn tell_findings(found: &Findings, arguments: &Arguments) {
+    if let Some(text) = build_findings::warnings(found).filter(|_| !is_quiet(arguments)) {
+        output::complain(&text);
+    }
 }
 
 /// Nothing is told but what was built.
@@ -145,11 +178,14 @@ async fn for_several(
     order.sort_by_key(|platform| **platform == host);
     let last = order.last().copied();
     let mut images = Vec::new();
+    let mut found = Findings::default();
     for platform in order {
         let tags = if Some(platform) == last { request.tags.clone() } else { Vec::new() };
         let request = BuildRequest { platform: Some(platform.to_string()), tags, ..request.clone() };
-        let mut build = Build::plan(request)?;
+        let mut build = Build::plan(request.clone())?;
         pull_bases(store, &journal, &mut build, arguments).await?;
+        found = findings(store, &request, &build)?;
+        build_findings::refuse(&found)?;
         let image = execute(settings, store, build, is_quiet(arguments)).await;
         let image = image.with_context(|| format!("platform {platform}"))?;
         for output in each(platform).into_iter().flatten() {
@@ -157,6 +193,7 @@ async fn for_several(
         }
         images.push((image, platform.clone()));
     }
+    tell_findings(&found, arguments);
     let mut digest = images.last().map(|(image, _)| image.id.clone()).unwrap_or_default();
     images.sort_by_key(|(_, platform)| platforms.iter().position(|known| known == platform));
     for name in arguments.tag.iter().filter(|_| arguments.push) {
@@ -226,21 +263,9 @@ fn tell(event: &BuildEvent) {
     });
 }
 
-/// The lines around the one that an error names (`FILE:LINE: ...`).
-fn excerpt(error: &str, text: &str) -> Option<String> {
-    let mut fields = error.splitn(3, ':');
-    let (file, line) = (fields.next()?, fields.next()?.parse::<usize>().ok()?);
-    let ruler = "--------------------";
-    let mut shown = vec![format!("{file}:{line}"), ruler.to_owned()];
-    for (index, content) in text.lines().enumerate() {
-        let number = index + 1;
-        if number + 3 > line && number < line + 3 {
-            let mark = if number == line { ">>>" } else { "   " };
-            shown.push(format!("{number:4} | {mark} {}", content.trim_end()));
-        }
-    }
-    shown.push(ruler.to_owned());
-    Some(shown.join("\n"))
+/// The line that an error names (`FILE:LINE: ...`).
+fn line_of(error: &str, file: &str) -> Option<usize> {
+    error.strip_prefix(file)?.strip_prefix(':')?.split(':').next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -248,9 +273,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_shows_its_line() {
-        let shown = excerpt("Dockerfile:2: process failed", "FROM a\nRUN false\n").unwrap();
-        assert!(shown.contains("   2 | >>> RUN false"), "{shown}");
-        assert_eq!(excerpt("FROM a: not found", ""), None);
+    fn an_error_names_its_line() {
+        assert_eq!(line_of("Dockerfile:2: process failed", "Dockerfile"), Some(2));
+        assert_eq!(line_of("FROM a: not found", "FROM a"), None);
     }
 }

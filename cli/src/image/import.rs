@@ -1,4 +1,5 @@
-//! `knarr image import`: a directory or a tar archive becomes an image of one layer, and is pushed on request.
+//! `knarr image import`: a directory or a tar archive (a file, standard input, a URL) becomes an image of one layer, and
+//! is pushed on request.
 
 use super::push;
 use crate::args::Import;
@@ -12,9 +13,12 @@ use std::path::Path;
 /// Imports, pushes with `--push`, prints the image's id.
 pub(crate) async fn run(store: &ImageStore, journal: &Journal, arguments: Import) -> anyhow::Result<()> {
     let config = config(&arguments)?;
-    let from_stdin = arguments.source == Path::new("-");
-    let source = if from_stdin { Path::new("/dev/stdin") } else { &arguments.source };
-    let image = store.import(source, arguments.name.as_deref().unwrap_or_default(), config)?;
+    let name = arguments.name.as_deref().unwrap_or_default();
+    let image = match arguments.source.to_str() {
+        Some("-") => store.import(Path::new("/dev/stdin"), name, config)?,
+        Some(url) if is_url(url) => store.import_url(url, name, config).await?,
+        _ => store.import(&arguments.source, name, config)?,
+    };
     let name = arguments.name.as_deref().map(familiar);
     journal.image("import", &image.id, name.as_ref().unwrap_or(&image.id));
     if let Some(name) = name.filter(|_| arguments.push) {
@@ -22,6 +26,10 @@ pub(crate) async fn run(store: &ImageStore, journal: &Journal, arguments: Import
     }
     output::line(&image.id);
     Ok(())
+}
+
+fn is_url(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
 }
 
 fn config(arguments: &Import) -> anyhow::Result<ImportConfig> {

@@ -2,14 +2,15 @@
 
 use super::listed::{self, parsed_bool};
 use super::names;
-use crate::args::PruneImages;
+use crate::args::{PruneBuilds, PruneImages};
 use crate::events::Journal;
 use crate::moment::moment;
 use crate::output;
 use crate::settings::Settings;
+use crate::standalone::plan::sizes;
 use anyhow::{Context, bail};
 use jiff::Timestamp;
-use knarr_images::{ImageStore, Prune, Pruned};
+use knarr_images::{ForgetBuilds, ImageStore, Prune, Pruned};
 use std::time::Duration;
 
 /// Removes images without a name, or with `--all` every unused one (and what builds keep to be faster), and says how
@@ -21,8 +22,19 @@ pub(crate) fn run(store: &ImageStore, journal: &Journal, arguments: &PruneImages
 }
 
 /// Forgets what builds keep and says how much that gave back.
-pub(crate) fn builds(settings: &Settings) -> anyhow::Result<()> {
-    let freed = super::open(settings)?.forget_builds()?;
+pub(crate) fn builds(settings: &Settings, arguments: &PruneBuilds) -> anyhow::Result<()> {
+    let mut wanted = ForgetBuilds::default();
+    for text in &arguments.filter {
+        match text.split_once('=') {
+            Some(("until" | "unused-for", value)) => wanted.unused_for = Some(since(value)?),
+            Some((key, _)) => bail!("invalid filter '{key}'"),
+            None => bail!("invalid argument \"{text}\" for \"--filter\" flag: invalid filter '{text}'"),
+        }
+    }
+    let keep =
+        arguments.keep_storage.as_deref().map(|text| sizes::named("keep-storage", text)).transpose()?;
+    wanted.keep = keep.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
+    let freed = super::open(settings)?.forget_builds(&wanted)?;
     output::line(&format!("Total reclaimed space: {}", output::size(freed)));
     Ok(())
 }
@@ -35,7 +47,7 @@ pub(crate) fn prune(
 ) -> anyhow::Result<Pruned> {
     let wanted = wanted(store, arguments)?;
     let everything = wanted == Prune { all: true, ..Prune::default() };
-    let forgotten = if everything { store.forget_builds()? } else { 0 };
+    let forgotten = if everything { store.forget_builds(&ForgetBuilds::default())? } else { 0 };
     let mut pruned = store.prune(&wanted)?;
     pruned.bytes += forgotten;
     if !pruned.images.is_empty() {
@@ -65,7 +77,7 @@ fn wanted(store: &ImageStore, arguments: &PruneImages) -> anyhow::Result<Prune> 
             text.split_once('=').context("invalid argument: bad format of filter (expected name=value)")?;
         match key {
             "until" => {
-                wanted.unused_for = Some(duration(value).or_else(|wrong| age(value).map_err(|_| wrong))?)
+                wanted.unused_for = Some(since(value)?);
             }
             "dangling" => {
                 let dangling = parsed_bool(value);
@@ -81,6 +93,11 @@ fn wanted(store: &ImageStore, arguments: &PruneImages) -> anyhow::Result<Prune> 
         wanted.only = Some(listed.into_iter().map(|one| one.image.id).collect());
     }
     Ok(wanted)
+}
+
+/// A duration, or a time.
+fn since(text: &str) -> anyhow::Result<Duration> {
+    duration(text).or_else(|wrong| age(text).map_err(|_| wrong))
 }
 
 /// How long ago a time was.

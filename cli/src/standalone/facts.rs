@@ -256,7 +256,11 @@ impl Facts {
                 "Type": "bind", "Source": mount.host_path, "Destination": mount.container_path,
                 "Mode": mode, "RW": !mount.readonly, "Propagation": "rprivate",
             });
-            if let Some(volume) = volumes::name_of(settings, Path::new(&mount.host_path)) {
+            if let Some(image) = &mount.image {
+                shown["Type"] = json!("image");
+                shown["Source"] = json!(image.image);
+                shown["Propagation"] = json!("");
+            } else if let Some(volume) = volumes::name_of(settings, Path::new(&mount.host_path)) {
                 shown["Type"] = json!("volume");
                 shown["Name"] = json!(volume);
                 shown["Driver"] = json!("local");
@@ -267,9 +271,14 @@ impl Facts {
         shown.collect()
     }
 
-    pub(crate) fn env(&self, name: &str) -> String {
+    /// Its environment.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.spec["process"]["env"].as_array();
-        let mut values = all.into_iter().flatten().filter_map(|pair| pair.as_str()?.split_once('='));
+        all.into_iter().flatten().filter_map(|pair| pair.as_str()?.split_once('='))
+    }
+
+    pub(crate) fn env(&self, name: &str) -> String {
+        let mut values = self.variables();
         values.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).unwrap_or_default()
     }
 

@@ -17,7 +17,7 @@ use crate::{image, output};
 use anyhow::{Context, bail};
 use knarr_agent::config::EngineConfig;
 use knarr_agent::cri::RuntimeService;
-use knarr_agent::cri::v1::{CreateContainerRequest, PortMapping, RunPodSandboxRequest};
+use knarr_agent::cri::v1::{CreateContainerRequest, PortMapping, RunPodSandboxRequest, StatusRequest};
 use knarr_agent::engine::network::cidr::Cidr;
 use knarr_images::{Digest, Image, ImageStore, Reference};
 use std::io::Write;
@@ -260,14 +260,16 @@ async fn make(
         detached,
         second_family: settings.node.run_network.pod_cidr_v6.is_some(),
     };
-    let Plan { sandbox, mut container, additions, mounts } = plan::plan(options, &known)?;
+    let Plan { sandbox, mut container, mut additions, mounts } = plan::plan(options, &known)?;
     publish::check_free(settings, &sandbox.port_mappings).await?;
     std::fs::create_dir_all(log_directory).with_context(|| format!("mkdir {}", log_directory.display()))?;
     let domain = options.finer.domainname.as_deref().unwrap_or_default();
     names::keep_hostname(place.data_dir(), &sandbox.hostname, domain)?;
-    let ready = volumes::prepare(settings, &place.place.directory, &mounts)?;
-    container.mounts.extend(ready.mounts.iter().cloned());
     let runtime_handler = runtime_handler(settings, options.runtime.as_deref())?;
+    let recursion = reads_recursively(settings, place, &runtime_handler).await?;
+    let ready = volumes::prepare(settings, &place.place.directory, &mounts, recursion)?;
+    container.mounts.extend(ready.mounts.iter().cloned());
+    additions.mounts.extend(ready.alone.iter().cloned());
     let request = RunPodSandboxRequest { config: Some(sandbox.clone()), runtime_handler };
     let sandbox_id = place.engine.run_pod_sandbox(request).await?.pod_sandbox_id;
     let own = !container.mounts.iter().any(|mount| plan::is_own(&mount.container_path));
@@ -316,6 +318,17 @@ fn runtime_handler(settings: &Settings, name: Option<&str>) -> anyhow::Result<St
         Some("runc" | "io.containerd.runc.v2" | "knarr-runtime") => Ok(String::new()),
         Some(name) => bail!("unknown or invalid runtime name: {name}"),
     }
+}
+
+/// Whether a runtime makes mounts read-only with all below them. Ours does wherever the kernel can; others are asked.
+async fn reads_recursively(settings: &Settings, place: &Standalone, handler: &str) -> anyhow::Result<bool> {
+    let kernel_can = volumes::kernel_reads_recursively();
+    if !kernel_can || !settings.node.engine.runtimes.contains_key(handler) {
+        return Ok(kernel_can);
+    }
+    let status = place.engine.status(StatusRequest::default()).await?;
+    let own = status.runtime_handlers.into_iter().find(|known| known.name == handler);
+    Ok(own.and_then(|own| own.features).is_some_and(|features| features.recursive_read_only_mounts))
 }
 
 fn chooses_ports(options: &CreateOptions) -> bool {

@@ -19,7 +19,8 @@ use crate::settings::Settings;
 use crate::{inspection, output, template};
 use anyhow::{Context, bail};
 use filter::Filters;
-use knarr_agent::cri::v1::Mount;
+use knarr_agent::cri::v1::{ImageSpec, Mount, MountPropagation};
+use knarr_agent::engine::additions::Mount as SpecMount;
 use knarr_images::{Digest, FileKind, Files};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -290,7 +291,12 @@ pub(super) async fn of_others(settings: &Settings, names: &[String]) -> anyhow::
                 read_only: read_only || mount.readonly,
                 writable_below: mount.readonly && !mount.recursive_read_only,
                 propagation: mount.propagation,
+                ..At::default()
             };
+            if let Some(image) = mount.image {
+                wishes.push(Wish::Image { image: image.image, sub_path: mount.image_sub_path, at });
+                continue;
+            }
             wishes.push(Wish::Path { source: mount.host_path.into(), make: false, at });
         }
     }
@@ -302,17 +308,32 @@ pub(super) async fn of_others(settings: &Settings, names: &[String]) -> anyhow::
 pub(super) struct Ready {
     pub(super) mounts: Vec<Mount>,
     fill: Vec<(PathBuf, String)>,
+    /// Mounts without what is mounted below their source, in the place of those above.
+    pub(super) alone: Vec<SpecMount>,
 }
 
-/// Makes what the wishes need.
-pub(super) fn prepare(settings: &Settings, container: &str, wishes: &[Wish]) -> anyhow::Result<Ready> {
+/// Makes what the wishes need. `recursion`: whether the runtime makes mounts read-only with all below them.
+pub(super) fn prepare(
+    settings: &Settings,
+    container: &str,
+    wishes: &[Wish],
+    recursion: bool,
+) -> anyhow::Result<Ready> {
     let mut ready = Ready::default();
     for wish in wishes {
         match wish {
             Wish::Memory { .. } => {}
             Wish::Path { source, make, at } => {
                 host_path(source, *make)?;
-                ready.mounts.push(mounted(source.clone(), at));
+                ready.mounts.push(mounted(source.clone(), at, recursion)?);
+                ready.alone.extend(at.alone.then(|| without_below(source, at)));
+            }
+            Wish::Image { image, sub_path, at } => {
+                let image = Some(ImageSpec { image: image.clone(), ..ImageSpec::default() });
+                let mount = plan::bind(PathBuf::new(), &at.target);
+                let image_sub_path = sub_path.clone();
+                // What an image holds stays as it is, whoever asks for what.
+                ready.mounts.push(Mount { image, image_sub_path, readonly: true, ..mount });
             }
             Wish::Volume { name, fill, at } => {
                 let named = match name {
@@ -327,7 +348,7 @@ pub(super) fn prepare(settings: &Settings, container: &str, wishes: &[Wish]) -> 
                     std::fs::write(path.join("of"), container)?;
                     std::fs::write(path.join("labels"), ANONYMOUS)?;
                 }
-                ready.mounts.push(mounted(path.join(DATA), at));
+                ready.mounts.push(mounted(path.join(DATA), at, recursion)?);
             }
         }
     }
@@ -335,20 +356,40 @@ pub(super) fn prepare(settings: &Settings, container: &str, wishes: &[Wish]) -> 
 }
 
 /// Linux 5.12 can make a mount read-only with all that is mounted below it; an older one leaves that as it is.
-fn reads_recursively() -> bool {
+pub(super) fn kernel_reads_recursively() -> bool {
     let name = rustix::system::uname();
     let release = name.release().to_string_lossy();
     let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
     (numbers.next(), numbers.next()) >= (Some(5), Some(12))
 }
 
-fn mounted(source: PathBuf, at: &At) -> Mount {
-    let all = at.read_only && !at.writable_below && at.propagation == PRIVATE && reads_recursively();
-    Mount {
+fn mounted(source: PathBuf, at: &At, recursion: bool) -> anyhow::Result<Mount> {
+    if at.read_only_below && !recursion {
+        bail!("rro is not supported: neither every kernel nor every runtime can do it");
+    }
+    let all = at.read_only && !at.writable_below && at.propagation == PRIVATE && recursion;
+    Ok(Mount {
         readonly: at.read_only,
         recursive_read_only: all,
         propagation: at.propagation,
         ..plan::bind(source, &at.target)
+    })
+}
+
+/// The same in the runtime's words: CRI has none for it.
+fn without_below(source: &Path, at: &At) -> SpecMount {
+    let propagation = match at.propagation {
+        PRIVATE => "rprivate",
+        number if number == MountPropagation::PropagationBidirectional as i32 => "rshared",
+        _ => "rslave",
+    };
+    let access = if at.read_only { "ro" } else { "rw" };
+    SpecMount {
+        destination: at.target.clone(),
+        fs_type: "bind".to_owned(),
+        source: source.to_string_lossy().into_owned(),
+        options: ["bind", propagation, access].map(str::to_owned).to_vec(),
+        ..SpecMount::default()
     }
 }
 

@@ -8,11 +8,12 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::manifest::Descriptor;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// Entries that no build has used for so long are dropped by the next build.
-const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+pub(crate) const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A step's result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,27 +130,68 @@ impl Cache {
         Ok(found)
     }
 
-    /// Forgets what was not used lately, or everything.
-    pub(crate) fn forget(&self, all: bool) -> Result<()> {
-        let limit = SystemTime::now().checked_sub(KEEP).unwrap_or(SystemTime::UNIX_EPOCH);
+    /// Forgets what was not used for so long.
+    pub(crate) fn forget(&self, unused_for: Duration) -> Result<()> {
+        self.forget_down_to(unused_for, 0)
+    }
+
+    /// The same, but so many bytes of layers stay, of those that were used last.
+    pub(crate) fn forget_down_to(&self, unused_for: Duration, keep: u64) -> Result<()> {
+        let limit = SystemTime::now().checked_sub(unused_for).unwrap_or(SystemTime::UNIX_EPOCH);
+        let mut entries = Vec::new();
         for path in self.paths()? {
-            let used = std::fs::metadata(&path).and_then(|meta| meta.modified());
-            if all || used.is_ok_and(|used| used < limit) {
-                match std::fs::remove_file(&path) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(Error::path("unlink", &path, error));
-                    }
-                    _ => {}
-                }
+            // Whoever removed it meanwhile has done what is asked for.
+            if let Ok(used) = std::fs::metadata(&path).and_then(|meta| meta.modified()) {
+                entries.push((used, path));
+            }
+        }
+        entries.sort_by(|a, b| b.cmp(a));
+        let (mut held, mut bytes) = (BTreeSet::new(), 0);
+        for (used, path) in entries {
+            let layer = self.read(&path)?.and_then(|outcome| outcome.layer);
+            if let Some(layer) = layer.filter(|layer| held.insert(layer.blob.digest.clone())) {
+                bytes += layer.blob.size;
+            }
+            if used <= limit && (keep == 0 || bytes > keep) {
+                remove(&path)?;
             }
         }
         Ok(())
     }
 }
 
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::path("unlink", path, error)),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_used_last_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path()).unwrap();
+        let keys = ["old", "middle", "new"].map(|name| Digest::of(name.as_bytes()));
+        for (age, key) in keys.iter().rev().enumerate() {
+            let blob = Descriptor::new("t", key.clone(), 10);
+            cache.put(key, &Outcome::of_layer(blob, key.clone(), key.clone(), 5)).unwrap();
+            let used = SystemTime::now() - Duration::from_secs(3600 * age as u64);
+            std::fs::File::open(cache.path(key)).unwrap().set_modified(used).unwrap();
+        }
+        let here = || keys.each_ref().map(|key| cache.path(key).exists());
+        cache.forget_down_to(Duration::ZERO, 1000).unwrap();
+        assert_eq!(here(), [true, true, true]);
+        cache.forget_down_to(Duration::ZERO, 20).unwrap();
+        assert_eq!(here(), [false, true, true]);
+        cache.forget(Duration::from_secs(1800)).unwrap();
+        assert_eq!(here(), [false, false, true]);
+        cache.forget(Duration::ZERO).unwrap();
+        assert_eq!(here(), [false, false, false]);
+    }
 
     #[test]
     fn counts_for_this_boot_until_it_is_durable() {
@@ -166,9 +208,9 @@ mod tests {
         assert_eq!(other.entries().unwrap().len(), 1);
         std::fs::write(dir.path().join("build/cache").join(key.hex()), "{").unwrap();
         assert_eq!(cache.get(&key).unwrap(), None);
-        cache.forget(false).unwrap();
+        cache.forget(KEEP).unwrap();
         assert_eq!(cache.paths().unwrap().len(), 1);
-        cache.forget(true).unwrap();
+        cache.forget(Duration::ZERO).unwrap();
         assert_eq!(cache.paths().unwrap().len(), 0);
     }
 }

@@ -178,6 +178,11 @@ impl Draft {
         self.document.insert("author".to_owned(), json!(author));
     }
 
+    /// Somebody chose the shell.
+    pub(crate) fn has_shell(&self) -> bool {
+        self.config.get("Shell").is_some_and(|shell| !strings(Some(shell.clone())).is_empty())
+    }
+
     /// The words of a command; a line goes to the shell.
     pub(crate) fn argv(&self, command: &Command) -> Vec<String> {
         match command {

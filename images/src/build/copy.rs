@@ -21,7 +21,10 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// How files look when they arrive.
+/// As many as the kernel follows.
+const MAX_LINKS: usize = 40;
+
+/// How files look when they arrive, and what becomes of those in their way.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Look {
     /// Instead of the file's own.
@@ -32,6 +35,10 @@ pub(crate) struct Look {
     pub(crate) time: i64,
     /// The directory that is copied looks like its source; else it is made like any other that is missing.
     pub(crate) top: bool,
+    /// What is there and of another kind goes: archives win, files of the context do not.
+    pub(crate) replace: bool,
+    /// A link that leads nowhere is an error; else what it leads to is made, as builds want it.
+    pub(crate) refuse_dangling: bool,
 }
 
 impl Look {
@@ -116,14 +123,35 @@ impl Copier {
     }
 
     fn directory(&mut self, tree: &Tree, file: &Found, path: &TreePath) -> Result<()> {
+        if self.look.replace {
+            self.clear_for_directory(path)?;
+        }
         self.make_dir(path)?;
         let meta = self.meta(tree, file)?;
         self.directories.insert(path.clone(), Finally::Whole(meta));
         Ok(())
     }
 
+    /// Takes away what is no directory itself, links to directories too.
+    fn clear_for_directory(&mut self, path: &TreePath) -> Result<()> {
+        let Some((above, name)) = path.split() else { return Ok(()) };
+        if !self.is_dir(&above) {
+            return Ok(());
+        }
+        let dir = self.parent(&above)?;
+        match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Directory => remove_at(&dir, name),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes a directory with everything above it.
     pub(crate) fn make_dir(&mut self, path: &TreePath) -> Result<()> {
+        self.make_dir_through(path, if self.look.refuse_dangling { 0 } else { MAX_LINKS })
+    }
+
+    /// A link that leads nowhere yet is followed so many times: what it leads to is made.
+    fn make_dir_through(&mut self, path: &TreePath, links: usize) -> Result<()> {
         let mut here = TreePath::default();
         for part in path.parts() {
             let above = here.clone();
@@ -134,7 +162,16 @@ impl Copier {
             let parent = self.parent(&above)?;
             match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
                 Ok(()) => {}
-                Err(Errno::EXIST) => return Err(Error::invalid(format!("{here} is not a directory"))),
+                Err(Errno::EXIST) => {
+                    let other = || Error::invalid(format!("{here} is not a directory"));
+                    let target = rustix::fs::readlinkat(&parent, part, Vec::new()).map_err(|_| other())?;
+                    let links = links.checked_sub(1).ok_or_else(other)?;
+                    self.make_dir_through(&above.join(target.as_bytes()), links)?;
+                    if !self.is_dir(&here) {
+                        return Err(other());
+                    }
+                    continue;
+                }
                 Err(error) => return Err(Error::io(format_args!("mkdir {here}"), error)),
             }
             let (uid, gid) = self.look.owner.unwrap_or_default();
@@ -206,16 +243,21 @@ impl Copier {
         rustix::fs::futimens(&file, &times).map_err(|e| Error::io("utimensat", e))
     }
 
-    /// The parent and name of a file to be made; what is there goes, unless it is a directory.
+    /// The parent and name of a file to be made; what is there goes, directories only where that is wanted.
     fn place(&mut self, path: &TreePath) -> Result<(OwnedFd, Vec<u8>)> {
         let (above, name) = path.split().ok_or_else(|| Error::invalid("/ is a directory"))?;
         self.make_dir(&above)?;
         let dir = self.parent(&above)?;
         match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+            Ok(stat)
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory && !self.look.replace =>
+            {
                 return Err(Error::invalid(format!("cannot replace the directory {path} by a file")));
             }
-            Ok(_) => remove_at(&dir, name)?,
+            Ok(_) => {
+                remove_at(&dir, name)?;
+                self.directories.retain(|known, _| !known.is_within(path));
+            }
             Err(Errno::NOENT) => {}
             Err(error) => return Err(Error::io(format_args!("stat {path}"), error)),
         }
@@ -257,6 +299,41 @@ mod tests {
     }
 
     #[test]
+    fn an_archive_replaces_what_is_of_another_kind() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir_all(from.path().join("a/below")).unwrap();
+        std::fs::create_dir(from.path().join("link")).unwrap();
+        std::fs::write(from.path().join("b"), "b").unwrap();
+        std::fs::write(to.path().join("a"), "").unwrap();
+        std::fs::create_dir_all(to.path().join("b/full")).unwrap();
+        symlink("b", to.path().join("link")).unwrap();
+        let tree = Tree::open(from.path(), Ignore::default()).unwrap();
+        let found = tree.find("/", &Ignore::default()).unwrap();
+        let mut copier = Copier::new(to.path(), Look { replace: true, ..Look::default() }).unwrap();
+        copier.copy(&tree, &found[0].files, &TreePath::default()).unwrap();
+        copier.finish().unwrap();
+        assert!(to.path().join("a/below").is_dir());
+        assert_eq!(std::fs::read(to.path().join("b")).unwrap(), b"b");
+        assert!(to.path().join("link").symlink_metadata().unwrap().is_dir());
+        assert!(copied(from.path(), "a", to.path(), "/b").is_err());
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_followed() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(from.path().join("x"), "x").unwrap();
+        symlink("sub/made", to.path().join("link")).unwrap();
+        symlink("/../../outside", to.path().join("out")).unwrap();
+        symlink("loop", to.path().join("loop")).unwrap();
+        copied(from.path(), "x", to.path(), "/link/deeper/x").unwrap();
+        assert_eq!(std::fs::read(to.path().join("sub/made/deeper/x")).unwrap(), b"x");
+        copied(from.path(), "x", to.path(), "/out/x").unwrap();
+        assert!(to.path().join("outside/x").exists() && to.path().join("out").is_symlink());
+        let error = copied(from.path(), "x", to.path(), "/loop/x").unwrap_err().to_string();
+        assert!(error.contains("/loop is not a directory"), "{error}");
+    }
+
+    #[test]
     fn merges_and_keeps_what_was_there() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::create_dir_all(from.path().join("d/sub")).unwrap();
@@ -292,7 +369,9 @@ mod tests {
         symlink("/etc/passwd", to.path().join("file")).unwrap();
         copied(from.path(), "f", to.path(), "inside/f").unwrap();
         assert_eq!(std::fs::read(to.path().join("real/f")).unwrap(), b"x");
-        assert!(copied(from.path(), "f", to.path(), "outside/f").is_err());
+        copied(from.path(), "f", to.path(), "outside/f").unwrap();
+        let within = to.path().join(outside.path().strip_prefix("/").unwrap());
+        assert_eq!(std::fs::read(within.join("f")).unwrap(), b"x");
         copied(from.path(), "f", to.path(), "file").unwrap();
         assert!(std::fs::symlink_metadata(to.path().join("file")).unwrap().is_file());
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);

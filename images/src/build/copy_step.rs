@@ -198,7 +198,7 @@ fn above_pivot(source: &str) -> usize {
 
 fn execute(plan: &Plan, tree: &Tree, workspace: &Workspace<'_>, owner: Option<(u32, u32)>) -> Result<()> {
     let chown = plan.chown.as_deref().map(|text| owner::resolve(text, &workspace.tree()?)).transpose()?;
-    let look = Look { owner: chown.or(owner), mode: plan.mode.clone(), time: 0, top: plan.parents };
+    let look = Look { owner: chown.or(owner), mode: plan.mode.clone(), top: plan.parents, ..Look::default() };
     let mut copier = Copier::new(&workspace.root(), look)?;
     let found = plan.find(tree)?;
     let (mut files, many) = (0, !plan.into && !plan.parents && !copier.is_dir(&plan.target));
@@ -239,7 +239,7 @@ fn archive(plan: &Plan, tree: &Tree, files: &[Found]) -> Result<Option<Box<dyn R
     if is_tar { Ok(Some(decompress_archive(tree.file(&file.path)?)?)) } else { Ok(None) }
 }
 
-/// Unpacks aside, then copies, so that what is there already is respected as by any other copy.
+/// Unpacks aside, then copies, so that what is there already keeps its look as by any other copy.
 fn extract(
     archive: Box<dyn Read>,
     plan: &Plan,
@@ -250,8 +250,8 @@ fn extract(
     let unpacked = unpack(BufReader::new(archive), Limits::default(), &mut DirectorySink::new(&aside)?)?;
     inherit(&aside, &unpacked.implicit, &[])?;
     let tree = Tree::open(&aside, Ignore::default())?;
-    let mut copier =
-        Copier::new(&workspace.root(), Look { owner, mode: plan.mode.clone(), ..Look::default() })?;
+    let look = Look { owner, mode: plan.mode.clone(), replace: true, ..Look::default() };
+    let mut copier = Copier::new(&workspace.root(), look)?;
     for found in tree.find("/", &Ignore::default())? {
         copier.make_dir(&plan.target)?;
         copier.copy(&tree, &found.files, &plan.target)?;

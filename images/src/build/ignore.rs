@@ -56,6 +56,12 @@ impl Ignore {
         !path.is_root() && self.rules.iter().rev().find(about).is_some_and(|rule| !rule.keep)
     }
 
+    /// Whether a pattern stands for all that there can be.
+    pub(crate) fn hides_everything(&self) -> bool {
+        let all: [&[u8]; 3] = [b"*", b"**", b"**/*"];
+        self.rules.iter().any(|rule| !rule.keep && all.contains(&rule.pattern.as_slice()))
+    }
+
     /// Whether something inside a hidden directory may be seen all the same.
     pub(crate) fn may_keep_inside(&self) -> bool {
         self.rules.iter().any(|rule| rule.keep)

@@ -2,7 +2,7 @@
 //! next step.
 
 use crate::build::base;
-use crate::build::cache::{Cache, Outcome};
+use crate::build::cache::{Cache, KEEP, Outcome};
 use crate::build::config::Draft;
 use crate::build::ignore::Ignore;
 use crate::build::listed::list;
@@ -94,7 +94,7 @@ impl<'a> Job<'a> {
 
     /// Builds the target and lists it.
     pub(crate) fn run(self) -> Result<Image> {
-        self.cache.forget(false)?;
+        self.cache.forget(KEEP)?;
         let needed = self.build.graph.needed();
         let outcomes = std::thread::scope(|scope| {
             let stages = needed.iter().map(|index| scope.spawn(|| self.stage(*index)));

@@ -2,9 +2,14 @@
 
 /// The hint that goes behind a complaint; nothing where no name is near.
 pub(crate) fn did_you_mean<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> String {
+    nearest(wrong, names).map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
+}
+
+/// The name that is nearest, if one is near.
+pub(crate) fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = names.map(|name| (distance(name.as_bytes(), wrong.as_bytes()), name));
     let near = near.filter(|(distance, name)| *distance <= 2 && *distance < name.len()).min();
-    near.map(|(_, name)| format!(" (did you mean {name}?)")).unwrap_or_default()
+    near.map(|(_, name)| name)
 }
 
 /// How many letters must be changed, added or taken away.

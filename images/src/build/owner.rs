@@ -1,7 +1,7 @@
-//! `--chown`: names are looked up in the image's own files.
+//! `--chown`, and whose directories WORKDIR makes: names are looked up in the image's own files.
 
 use crate::build::tree::Tree;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::layer::entry::TreePath;
 use std::io::Read;
 
@@ -24,6 +24,14 @@ pub(crate) fn resolve(text: &str, root: &Tree) -> Result<(u32, u32)> {
         },
     };
     Ok((uid, gid))
+}
+
+/// The same, but a name that the image does not know is root: whom USER names may come with a later layer.
+pub(crate) fn resolve_or_root(text: &str, root: &Tree) -> Result<(u32, u32)> {
+    match resolve(text, root) {
+        Err(error) if error.kind() == ErrorKind::Invalid => Ok((0, 0)),
+        resolved => resolved,
+    }
 }
 
 /// The third and fourth field of the line that begins with a name.
@@ -66,6 +74,8 @@ mod tests {
         ] {
             assert_eq!(resolve(text, &root).unwrap(), expected, "{text}");
         }
+        assert_eq!(resolve_or_root("nobody:audio", &root).unwrap(), (0, 0));
+        assert_eq!(resolve_or_root("www", &root).unwrap(), (33, 44));
         assert!(resolve("nobody", &root).unwrap_err().to_string().contains("no such name in /etc/passwd"));
     }
 }

@@ -210,7 +210,7 @@ struct Prepared {
 
 impl Prepared {
     fn new(job: &Job<'_>, planned: &[Planned], workspace: &Workspace<'_>) -> Result<Self> {
-        let (request, store) = (&job.build.request, &job.parts.root);
+        let request = &job.build.request;
         let mut prepared = Self { mounts: Vec::new(), env: Vec::new(), _locks: Vec::new() };
         for planned in planned {
             let mount = &planned.mount;
@@ -222,7 +222,7 @@ impl Prepared {
                 Kind::Secret => prepared.secret(planned, &request.secrets, workspace)?,
                 Kind::Ssh => prepared.agent(planned, &request.ssh)?,
                 Kind::Cache => {
-                    let directory = prepared.cache(planned, workspace, store)?;
+                    let directory = prepared.cache(planned, workspace, job)?;
                     prepared.bind(planned, directory, mount.read_only.unwrap_or(false));
                 }
                 Kind::Bind => {
@@ -298,16 +298,17 @@ impl Prepared {
         Ok(())
     }
 
-    /// The directory of a cache: by its id, or else its target, and by whose it is.
-    fn cache(&mut self, planned: &Planned, workspace: &Workspace<'_>, store: &Path) -> Result<PathBuf> {
-        let mount = &planned.mount;
-        if mount.from.is_some() {
-            return Err(Error::new(ErrorKind::Unsupported, "--mount=type=cache,from=...: not supported yet"));
-        }
+    /// The directory of a cache: by its id, or else its target, by whose it is, and by what it begins with.
+    fn cache(&mut self, planned: &Planned, workspace: &Workspace<'_>, job: &Job<'_>) -> Result<PathBuf> {
+        let (mount, store) = (&planned.mount, &job.parts.root);
         let id = mount.id.as_deref().unwrap_or(&planned.target);
-        let name = match (mount.uid, mount.gid, mount.mode) {
-            (0, 0, None) => Digest::of(id.as_bytes()),
-            owner => Digest::of(format!("{id}\0{owner:?}").as_bytes()),
+        let name = match ((mount.uid, mount.gid, mount.mode), &mount.from) {
+            ((0, 0, None), None) => Digest::of(id.as_bytes()),
+            (owner, None) => Digest::of(format!("{id}\0{owner:?}").as_bytes()),
+            (owner, Some(_)) => {
+                let begins = (&planned.from, source(mount));
+                Digest::of(format!("{id}\0{owner:?}\0{begins:?}").as_bytes())
+            }
         };
         let directory = store.join("build/mounts").join(name.hex());
         let failed = |e| Error::path("mkdir", &directory, e);
@@ -323,12 +324,29 @@ impl Prepared {
             },
         }
         if !directory.exists() {
-            std::fs::create_dir_all(&directory).map_err(failed)?;
-            chown(&directory, Some(mount.uid), Some(mount.gid)).map_err(failed)?;
-            let mode = std::fs::Permissions::from_mode(mount.mode.unwrap_or(0o755));
-            std::fs::set_permissions(&directory, mode).map_err(failed)?;
+            new_cache(planned, workspace, job, &directory)?;
         }
         Ok(directory)
+    }
+}
+
+/// Is there whole or not at all; of several who make it at once, one does.
+fn new_cache(planned: &Planned, workspace: &Workspace<'_>, job: &Job<'_>, directory: &Path) -> Result<()> {
+    let mount = &planned.mount;
+    let fresh = match mount.from {
+        None => workspace.place()?,
+        Some(_) => {
+            let begins = bind_source(planned, workspace, job, true)?;
+            visible_part(workspace, &Tree::open(&begins, Ignore::default())?)?
+        }
+    };
+    let failed = |e| Error::path("make", directory, e);
+    chown(&fresh, Some(mount.uid), Some(mount.gid)).map_err(failed)?;
+    let mode = std::fs::Permissions::from_mode(mount.mode.unwrap_or(0o755));
+    std::fs::set_permissions(&fresh, mode).map_err(failed)?;
+    match std::fs::rename(&fresh, directory) {
+        Err(_) if directory.exists() => Ok(()),
+        made => made.map_err(failed),
     }
 }
 

@@ -43,6 +43,16 @@ impl Arguments {
         self.0.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.as_deref())
     }
 
+    /// Whether it was declared, with or without a value.
+    pub(crate) fn declares(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
+
+    /// Those that have a value.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name.as_str())
+    }
+
     /// Declared ones with a value, in their order; not those that leave no trace.
     pub(crate) fn traced(&self) -> Vec<(String, String)> {
         let traced = self.0.iter().filter(|(name, _)| !PREDEFINED.contains(&name.as_str()));

@@ -19,6 +19,10 @@ pub(crate) struct Line {
     /// Continuations joined, no line break at the end.
     pub(crate) text: String,
     pub(crate) heredocs: Vec<Heredoc>,
+    /// What the comments before it say, from the last one that says nothing.
+    pub(crate) comments: Vec<String>,
+    /// Where its continuations end, if an empty line stands among them.
+    pub(crate) empty_continuation: Option<usize>,
 }
 
 /// A document in the Dockerfile itself.
@@ -34,6 +38,8 @@ pub(crate) struct Heredoc {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Source {
     pub(crate) escape: char,
+    /// The directive that says what is to be checked.
+    pub(crate) check: Option<String>,
     pub(crate) lines: Vec<Line>,
 }
 
@@ -44,37 +50,51 @@ pub(crate) fn read(text: &str) -> Result<Source> {
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let raw: Vec<&str> = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
-    let escape = escape_directive(&raw)?;
-    let mut reader = Reader { raw: &raw, next: 0, escape };
+    let directives = Directives::read(&raw)?;
+    let mut reader = Reader { raw: &raw, next: directives.count, escape: directives.escape };
     let mut lines = Vec::new();
     while let Some(line) = reader.line()? {
         lines.push(line);
     }
-    Ok(Source { escape, lines })
+    Ok(Source { escape: directives.escape, check: directives.check, lines })
 }
 
 /// Directives stand at the very top, one per line; the first line that is none ends them.
-fn escape_directive(raw: &[&str]) -> Result<char> {
-    let mut seen = Vec::new();
-    let mut escape = '\\';
-    for (index, line) in raw.iter().enumerate() {
-        let Some((key, value)) = directive(line) else { break };
-        if seen.contains(&key) {
-            return Err(Error::invalid(format!("only one {key} parser directive can be used")).at(index + 1));
+struct Directives {
+    escape: char,
+    check: Option<String>,
+    count: usize,
+}
+
+impl Directives {
+    fn read(raw: &[&str]) -> Result<Self> {
+        let mut seen = Vec::new();
+        let mut found = Self { escape: '\\', check: None, count: 0 };
+        for (index, line) in raw.iter().enumerate() {
+            let Some((key, value)) = directive(line) else { break };
+            if seen.contains(&key) {
+                let message = format!("only one {key} parser directive can be used");
+                return Err(Error::invalid(message).at(index + 1));
+            }
+            found.take(&key, value).map_err(|error| error.at(index + 1))?;
+            seen.push(key);
         }
-        if key == "escape" {
-            escape = match value {
-                "\\" => '\\',
-                "`" => '`',
-                _ => {
-                    let message = format!("invalid escape token '{value}' does not match ` or \\");
-                    return Err(Error::invalid(message).at(index + 1));
-                }
-            };
-        }
-        seen.push(key);
+        found.count = seen.len();
+        Ok(found)
     }
-    Ok(escape)
+
+    fn take(&mut self, key: &str, value: &str) -> Result<()> {
+        match (key, value) {
+            ("escape", "\\") => self.escape = '\\',
+            ("escape", "`") => self.escape = '`',
+            ("escape", _) => {
+                return Err(Error::invalid(format!("invalid escape token '{value}' does not match ` or \\")));
+            }
+            ("check", _) => self.check = Some(value.to_owned()),
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 /// `# key=value` with a key that is known; anything else is a comment.
@@ -93,31 +113,40 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// The next instruction; none at the end.
     fn line(&mut self) -> Result<Option<Line>> {
-        let Some(first) = self.first() else { return Ok(None) };
+        let mut comments = Vec::new();
+        let Some(first) = self.first(&mut comments) else { return Ok(None) };
         let number = self.next;
         let (mut text, mut open) = self.without_escape(first.trim_start());
+        let mut empty = false;
         while open {
             let Some(more) = self.raw.get(self.next) else { break };
             self.next += 1;
             if more.trim().is_empty() || more.trim_start().starts_with('#') {
+                // The end of the file is no line.
+                empty |= more.trim().is_empty() && self.next < self.raw.len();
                 continue;
             }
             let (part, goes_on) = self.without_escape(more);
             text.push_str(&part);
             open = goes_on;
         }
+        let empty_continuation = empty.then_some(self.next);
         let heredocs = self.heredocs(&text, number)?;
-        Ok(Some(Line { number, last: self.next, text: text.trim_end().to_owned(), heredocs }))
+        let text = text.trim_end().to_owned();
+        Ok(Some(Line { number, last: self.next, text, heredocs, comments, empty_continuation }))
     }
 
     /// The next line that is neither empty nor a comment.
-    fn first(&mut self) -> Option<&'a str> {
+    fn first(&mut self, comments: &mut Vec<String>) -> Option<&'a str> {
         loop {
             let line = *self.raw.get(self.next)?;
             self.next += 1;
             let trimmed = line.trim();
-            if !trimmed.is_empty() && !trimmed.starts_with('#') {
-                return Some(line);
+            match trimmed.strip_prefix('#').map(str::trim) {
+                Some("") => comments.clear(),
+                Some(comment) => comments.push(comment.to_owned()),
+                None if trimmed.is_empty() => {}
+                None => return Some(line),
             }
         }
     }
@@ -236,6 +265,21 @@ mod tests {
         assert_eq!(read("# comment\n# escape=`\n").unwrap().escape, '\\');
         assert!(read("# escape=x\n").is_err());
         assert!(read("# escape=`\n# escape=`\n").is_err());
+    }
+
+    #[test]
+    fn comments_belong_to_the_next_line() {
+        let source =
+            read("# check=skip=all;error=true\n# one\n#\n# two\n\n# three\nFROM a\nRUN b \\\n\n  c\n")
+                .unwrap();
+        assert_eq!(source.check.as_deref(), Some("skip=all;error=true"));
+        assert_eq!(source.lines[0].comments, ["two", "three"]);
+        assert_eq!(source.lines[1].comments, [""; 0]);
+        assert_eq!(
+            (source.lines[0].empty_continuation, source.lines[1].empty_continuation),
+            (None, Some(10))
+        );
+        assert_eq!(read("RUN a \\\n").unwrap().lines[0].empty_continuation, None);
     }
 
     #[test]

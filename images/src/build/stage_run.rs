@@ -181,7 +181,7 @@ impl<'a> StageRun<'a> {
         let user = self.draft.user().to_owned();
         self.layered(step, &[key], &text, |workspace| {
             // Whoever works there owns what is made for it.
-            let named = || owner::resolve(&user, &workspace.tree()?);
+            let named = || owner::resolve_or_root(&user, &workspace.tree()?);
             let owner = if user.is_empty() { None } else { Some(named()?) };
             let mut copier = Copier::new(&workspace.root(), Look { owner, ..Look::default() })?;
             copier.make_dir(&path)?;

@@ -76,7 +76,7 @@ impl Graph {
             match (&line.instruction, self.stages.is_empty()) {
                 (Instruction::From { .. }, _) => self.open(line).map_err(|e| e.at(number))?,
                 (Instruction::Arg(declared), true) => {
-                    self.declare(declared, arguments).map_err(|e| e.at(number))?;
+                    declare(&mut self.global, declared, arguments, self.escape).map_err(|e| e.at(number))?;
                 }
                 (_, true) => return Err(Error::invalid("no build stage in current context").at(number)),
                 (_, false) => self.add(line).map_err(|e| e.at(number))?,
@@ -108,22 +108,6 @@ impl Graph {
                     }
                 }
             }
-        }
-        Ok(())
-    }
-
-    fn declare(
-        &mut self,
-        declared: &[(String, Option<String>)],
-        arguments: &BTreeMap<String, String>,
-    ) -> Result<()> {
-        for (name, default) in declared {
-            let value = match (arguments.get(name), default) {
-                (Some(given), _) => Some(given.clone()),
-                (None, Some(default)) => Some(expand(default, self.escape, &self.globals())?),
-                (None, None) => None,
-            };
-            self.global.extend(value.map(|value| (name.clone(), value)));
         }
         Ok(())
     }
@@ -298,6 +282,24 @@ impl Graph {
         }
         images
     }
+}
+
+/// Arguments before the first FROM.
+pub(crate) fn declare(
+    global: &mut BTreeMap<String, String>,
+    declared: &[(String, Option<String>)],
+    given: &BTreeMap<String, String>,
+    escape: char,
+) -> Result<()> {
+    for (name, default) in declared {
+        let value = match (given.get(name), default) {
+            (Some(given), _) => Some(given.clone()),
+            (None, Some(default)) => Some(expand(default, escape, &|name: &str| global.get(name).cloned())?),
+            (None, None) => None,
+        };
+        global.extend(value.map(|value| (name.clone(), value)));
+    }
+    Ok(())
 }
 
 /// Every `--from` and `from=` of an instruction.

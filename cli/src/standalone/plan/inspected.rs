@@ -56,6 +56,15 @@ fn set(names: &[String]) -> Value {
     if members.is_empty() { Value::Null } else { Value::Object(members) }
 }
 
+/// `NAME=VALUE` as an object.
+fn pairs(texts: &[String]) -> Value {
+    let pair = |text: &String| {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        (name.to_owned(), json!(value))
+    };
+    Value::Object(texts.iter().map(pair).collect())
+}
+
 /// `HostConfig`, as far as it was asked for.
 pub(super) fn host_config(
     options: &CreateOptions,
@@ -68,7 +77,7 @@ pub(super) fn host_config(
         "NetworkMode": options.network,
         "PortBindings": ports::bindings(ports),
         "PublishAllPorts": options.publish_all,
-        "LogConfig": {"Type": log_driver(options).unwrap_or_default(), "Config": {}},
+        "LogConfig": {"Type": log_driver(options).unwrap_or_default(), "Config": pairs(&options.log_opt)},
         "RestartPolicy": restarts::document(policy, policy_name),
         "Init": options.init,
         "AutoRemove": options.rm,

@@ -14,6 +14,8 @@ pub(in crate::standalone) enum Wish {
     Volume { name: Option<String>, fill: bool, at: At },
     /// A file system in memory.
     Memory { target: String, options: Vec<String> },
+    /// What an image holds, or a directory of it.
+    Image { image: String, sub_path: String, at: At },
 }
 
 /// Where and how.
@@ -23,6 +25,10 @@ pub(in crate::standalone) struct At {
     pub(in crate::standalone) read_only: bool,
     /// Read-only itself alone, not what is mounted below it.
     pub(in crate::standalone) writable_below: bool,
+    /// Read-only with what is mounted below it, or not at all.
+    pub(in crate::standalone) read_only_below: bool,
+    /// Without what is mounted below it.
+    pub(in crate::standalone) alone: bool,
     /// As CRI numbers it.
     pub(in crate::standalone) propagation: i32,
 }
@@ -86,7 +92,7 @@ pub(super) fn with_volumes(mut wishes: Vec<Wish>, image: &[String]) -> Vec<Wish>
 impl Wish {
     pub(in crate::standalone) fn target(&self) -> &str {
         match self {
-            Self::Path { at, .. } | Self::Volume { at, .. } => &at.target,
+            Self::Path { at, .. } | Self::Volume { at, .. } | Self::Image { at, .. } => &at.target,
             Self::Memory { target, .. } => target,
         }
     }
@@ -124,59 +130,91 @@ fn volume(text: &str) -> anyhow::Result<Wish> {
     Ok(Wish::Volume { name: Some(source.to_owned()), fill, at })
 }
 
+/// The fields of `--mount` besides those of its place.
+#[derive(Default)]
+struct Fields {
+    kind: String,
+    source: String,
+    /// Of a file system in memory.
+    memory: Vec<String>,
+    /// Of a volume.
+    keep_empty: bool,
+    /// Of an image.
+    sub_path: String,
+    at: At,
+}
+
 fn mount(text: &str) -> anyhow::Result<Wish> {
-    let (mut kind, mut source, mut at, mut fill) = ("volume", String::new(), At::default(), true);
-    let (mut memory, mut recursive) = (Vec::new(), false);
+    let mut fields = Fields { kind: "volume".to_owned(), ..Fields::default() };
     for field in text.split(',') {
         let (key, value) = field.split_once('=').unwrap_or((field, ""));
+        if !fields.set(key, value)? {
+            bail!("unexpected key '{key}' in '{field}'");
+        }
+    }
+    let Fields { kind, source, mut memory, keep_empty, sub_path, at } = fields;
+    check_recursion(&at)?;
+    match kind.as_str() {
+        "bind" if source.is_empty() => bail!("source is required for a bind mount"),
+        "bind" => Ok(Wish::Path { source: std::path::absolute(source)?, make: false, at }),
+        "volume" if source.is_empty() => Ok(Wish::Volume { name: None, fill: !keep_empty, at }),
+        "volume" => {
+            check_name(&source)?;
+            Ok(Wish::Volume { name: Some(source), fill: !keep_empty, at })
+        }
+        "image" if source.is_empty() => bail!("source is required for an image mount"),
+        "image" => Ok(Wish::Image { image: source, sub_path, at }),
+        "tmpfs" => {
+            memory.extend(at.read_only.then(|| "ro".to_owned()));
+            Ok(Wish::Memory { target: at.target, options: memory })
+        }
+        other => bail!("invalid mount type '{other}': bind, image, volume or tmpfs"),
+    }
+}
+
+impl Fields {
+    /// Answers whether there is such a field.
+    fn set(&mut self, key: &str, value: &str) -> anyhow::Result<bool> {
         let flag = || match value {
             "" | "true" | "1" => Ok(true),
             "false" | "0" => Ok(false),
             other => bail!("invalid value for {key}: {other}"),
         };
-        match key {
-            "type" => kind = value,
-            "source" | "src" => value.clone_into(&mut source),
-            "target" | "destination" | "dst" => at.target = absolute(value)?,
-            "readonly" | "ro" => at.read_only = flag()?,
-            "volume-nocopy" => fill = !flag()?,
-            "bind-propagation" => at.propagation = propagation(value)?,
-            "tmpfs-size" => memory.push(format!("size={value}")),
-            "tmpfs-mode" => memory.push(format!("mode={value}")),
+        match (key, value) {
+            ("type", _) => value.clone_into(&mut self.kind),
+            ("source" | "src", _) => value.clone_into(&mut self.source),
+            ("target" | "destination" | "dst", _) => self.at.target = absolute(value)?,
+            ("readonly" | "ro", _) => self.at.read_only = flag()?,
+            ("volume-nocopy", _) => self.keep_empty = flag()?,
+            ("bind-propagation", _) => self.at.propagation = propagation(value)?,
+            ("tmpfs-size", _) => self.memory.push(format!("size={value}")),
+            ("tmpfs-mode", _) => self.memory.push(format!("mode={value}")),
+            ("image-subpath", _) => value.clone_into(&mut self.sub_path),
+            ("bind-recursive", "disabled") => self.at.alone = true,
+            ("bind-recursive", "writable") => self.at.writable_below = true,
+            ("bind-recursive", "readonly") => self.at.read_only_below = true,
             // Kernels that can do it do it, and volumes are directories of this machine.
-            "consistency" => {}
-            "bind-recursive" if value == "enabled" => {}
-            "bind-recursive" if value == "writable" => at.writable_below = true,
-            "bind-recursive" if value == "readonly" => recursive = true,
-            "volume-driver" if value == "local" => {}
-            other => bail!("unexpected key '{other}' in '{field}'"),
+            ("consistency", _) | ("bind-recursive", "enabled") | ("volume-driver", "local") => {}
+            ("bind-nonrecursive", _) => self.at.alone = flag()?,
+            _ => return Ok(false),
         }
+        Ok(true)
     }
+}
+
+fn check_recursion(at: &At) -> anyhow::Result<()> {
     if at.target.is_empty() {
         bail!("target is required");
     }
-    if recursive && !at.read_only {
+    if at.read_only_below && !at.read_only {
         bail!("option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction");
     }
-    if recursive && at.propagation != PRIVATE {
+    if at.read_only_below && at.propagation != PRIVATE {
         bail!(
             "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction"
         );
     }
-    match kind {
-        "bind" if source.is_empty() => bail!("source is required for a bind mount"),
-        "bind" => Ok(Wish::Path { source: std::path::absolute(source)?, make: false, at }),
-        "volume" if source.is_empty() => Ok(Wish::Volume { name: None, fill, at }),
-        "volume" => {
-            check_name(&source)?;
-            Ok(Wish::Volume { name: Some(source), fill, at })
-        }
-        "tmpfs" => {
-            memory.extend(at.read_only.then(|| "ro".to_owned()));
-            Ok(Wish::Memory { target: at.target, options: memory })
-        }
-        other => bail!("invalid mount type '{other}': bind, volume or tmpfs"),
-    }
+    Ok(())
 }
 
 fn tmpfs(text: &str) -> anyhow::Result<Wish> {
@@ -262,7 +300,19 @@ mod tests {
         let writable = mount("type=bind,src=/a,dst=/b,ro,bind-recursive=writable").unwrap();
         assert!(matches!(writable, Wish::Path { at: At { writable_below: true, read_only: true, .. }, .. }));
         assert!(mount("type=bind,src=/a,dst=/b,bind-recursive=readonly").is_err());
-        for wrong in ["type=bind,target=/x", "type=nfs,target=/x", "source=a", "target=/x,what=1"] {
+        let alone = mount("type=bind,src=/a,dst=/b,bind-recursive=disabled").unwrap();
+        assert!(matches!(alone, Wish::Path { at: At { alone: true, .. }, .. }));
+        let image = mount("type=image,source=base:1,target=/i,image-subpath=bin").unwrap();
+        let at = At { target: "/i".into(), ..At::default() };
+        assert_eq!(image, Wish::Image { image: "base:1".into(), sub_path: "bin".into(), at });
+        for wrong in [
+            "type=bind,target=/x",
+            "type=image,target=/x",
+            "type=bind,src=/a,dst=/b,bind-recursive=no",
+            "type=nfs,target=/x",
+            "source=a",
+            "target=/x,what=1",
+        ] {
             assert!(mount(wrong).is_err(), "{wrong}");
         }
     }
