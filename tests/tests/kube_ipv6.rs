@@ -1,5 +1,5 @@
 //! Services with addresses of both families, on a node whose pods have both: reached by address and by name, and asked
-//! after by load balancers.
+//! after by load balancers; and two nodes whose pods reach each other, as far as policies let them.
 
 // Test code throughout: a failed expectation ends the test that made it.
 #![allow(clippy::unwrap_used)]
@@ -123,6 +123,14 @@ fn said(second: &str, script: &str) -> String {
     bins::run(&mut command).ok()
 }
 
+fn said_of_two(script: &str) -> String {
+    let lab = ImageLab::new();
+    let mut command = Command::new("unshare");
+    let script = format!("{UPLINK}{TWO_NODES}{script}");
+    command.args(["-n", "-m", "--propagation", "private", "/bin/bash", "-c", &script]);
+    bins::run(command.current_dir(lab.path("")).env("KNARR", bins::find("knarr"))).ok()
+}
+
 #[test]
 fn services_are_reached_in_both_families() {
     if Command::new("kubectl").args(["version", "--client"]).output().is_err() {
@@ -211,13 +219,48 @@ k get node one two -o 'jsonpath={range .items[*]}{.status.addresses[?(@.type=="I
 GET left "$(addr right 0)"; GET left "[$(addr right 1)]"; GET right "$(addr left 0)"; GET right "[$(addr left 1)]"
 k get pod right -o 'jsonpath={.status.hostIPs[*].ip}'; echo
 "#;
-    let lab = ImageLab::new();
-    let mut command = Command::new("unshare");
-    let script = format!("{UPLINK}{TWO_NODES}{script}");
-    command.args(["-n", "-m", "--propagation", "private", "/bin/bash", "-c", &script]);
-    let out = bins::run(command.current_dir(lab.path("")).env("KNARR", bins::find("knarr"))).ok();
+    let out = said_of_two(script);
     let expected = "198.51.100.1 2001:db8:1::1 [\"10.151.0.0/24\",\"fd00:42::/64\"]\n\
         198.51.100.2 2001:db8:1::2 [\"10.151.1.0/24\",\"fd00:42:0:1::/64\"]\n\
         right\nright\nleft\nleft\n198.51.100.2 2001:db8:1::2\n";
+    assert_eq!(out, expected);
+}
+
+/// Policies hold on the node of the pod that they select, in both families, and by the node's own credentials: these
+/// show it the pods of others for as long as there are policies.
+#[test]
+fn policies_hold_between_nodes() {
+    if Command::new("kubectl").args(["version", "--client"]).output().is_err() {
+        return skip("kube_policies", "no kubectl on PATH");
+    }
+    let out = said_of_two(
+        r#"
+NO() {
+    n=0
+    while k exec $1 -- busybox timeout 2 wget -qO- "http://$2/" >/dev/null 2>&1; do n=$((n+1)); [ $n -lt 100 ] || return 1; done
+    echo "$1 no more"
+}
+policy() { printf '{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","metadata":{"name":"%s"},"spec":%s}' $1 "$2" | k apply -f - >/dev/null; }
+other() { kubectl --kubeconfig data2/node.kubeconfig "$@"; }
+pods() { other get pods -A -o name | grep -c pod/left; }
+other get pods -A 2>&1 | grep -o 'Forbidden' || true
+GET left "$(addr right 0)"; GET left "[$(addr right 1)]"
+policy closed '{"podSelector":{"matchLabels":{"run":"right"}}}'
+NO left "$(addr right 0)"; NO left "[$(addr right 1)]"
+SOON pods
+GET right "$(addr left 0)"
+policy closed '{"podSelector":{"matchLabels":{"run":"right"}},"ingress":[{"from":[{"podSelector":{"matchLabels":{"run":"left"}}}]}]}'
+GET left "$(addr right 0)"; GET left "[$(addr right 1)]"
+policy names '{"podSelector":{"matchLabels":{"run":"left"}},"policyTypes":["Egress"],
+    "egress":[{"to":[{"namespaceSelector":{},"podSelector":{"matchLabels":{"k8s-app":"kube-dns"}}}]}]}'
+NO left "$(addr right 0)"
+SOON k exec left -- busybox timeout 5 nslookup kubernetes.default.svc.cluster.local >/dev/null
+k delete networkpolicies --all >/dev/null
+GET left "$(addr right 0)"
+other get namespaces 2>&1 | grep -o 'Forbidden' || true
+"#,
+    );
+    let expected = "Forbidden\nright\nright\nleft no more\nleft no more\n1\nleft\nright\nright\nleft no more\nright\n\
+        Forbidden\n";
     assert_eq!(out, expected);
 }

@@ -252,10 +252,10 @@ fn packets_go_where_policies_let_them() {
         lab.shell("nft delete table inet knarr-policies");
         api.delete(POLICIES, "db");
         let free = reaches(2, db);
-        eventually("the database is open again", move || free()).await;
+        eventually("the database is open again", free).await;
         api.delete(POLICIES, "web");
         let free = reaches(1, other);
-        eventually("the client is free again", move || free()).await;
+        eventually("the client is free again", free).await;
         let gone = lab.clone();
         eventually("the table is gone", move || !gone.shell("nft list tables").contains("knarr-policies"))
             .await;
