@@ -207,9 +207,10 @@ fn its_certificate_is_renewed(node: &Node, second: &mut Second<'_>) {
     node_is(node, "Ready");
 }
 
-/// What the published roles `system:node` and `system:node-proxier` let a node do (group, resource, verbs), and one
-/// right that our own clusters add: to follow the volumes it holds, which a node does without elsewhere.
-const PUBLISHED: [(&str, &str, &str); 24] = [
+/// What the published roles `system:node` and `system:node-proxier` let a node do (group, resource, verbs), and two
+/// rights that our own clusters add: to follow the volumes it holds and network policies, which a node does without
+/// elsewhere.
+const PUBLISHED: [(&str, &str, &str); 25] = [
     ("", "nodes", "create get list watch update patch"),
     ("", "nodes/status", "update patch"),
     ("", "pods", "get list watch create delete"),
@@ -228,6 +229,7 @@ const PUBLISHED: [(&str, &str, &str); 24] = [
     ("events.k8s.io", "events", "create update patch"),
     ("coordination.k8s.io", "leases", "create get update patch delete"),
     ("discovery.k8s.io", "endpointslices", "get list watch"),
+    ("networking.k8s.io", "networkpolicies", "get list watch"),
     ("node.k8s.io", "runtimeclasses", "get list watch"),
     ("storage.k8s.io", "csinodes", "create get update patch delete"),
     ("storage.k8s.io", "csidrivers", "get list watch"),
