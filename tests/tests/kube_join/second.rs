@@ -16,11 +16,16 @@ fn run(program: &str, arguments: &[&str]) -> Said {
 #[derive(Debug)]
 pub(crate) struct Wire {
     number: u32,
+    /// `ip netns` makes a mount of [`PLACE`] and leaves it behind.
+    made_place: bool,
 }
+
+/// Where `ip netns` keeps namespaces.
+const PLACE: &str = "/run/netns";
 
 impl Wire {
     pub(crate) fn lay() -> Wire {
-        let wire = Wire { number: std::process::id() % 250 };
+        let wire = Wire { number: std::process::id() % 250, made_place: !is_mounted(PLACE) };
         let (name, here, there) = (wire.name(), wire.link("a"), wire.link("b"));
         run("ip", &["netns", "add", &name]).ok();
         run("ip", &["link", "add", &here, "type", "veth", "peer", "name", &there, "netns", &name]).ok();
@@ -52,7 +57,7 @@ impl Wire {
     /// A command in the namespace. `ip netns exec` would give it another /sys, without cgroups.
     fn command(&self) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.name()));
+        command.arg(format!("--net={PLACE}/{}", self.name()));
         command
     }
 
@@ -65,7 +70,15 @@ impl Drop for Wire {
     fn drop(&mut self) {
         let _it_goes_with_its_peer = run("ip", &["link", "del", &self.link("a")]);
         let _already_gone = run("ip", &["netns", "del", &self.name()]);
+        if self.made_place {
+            let _others_came_meanwhile = run("umount", &[PLACE]);
+        }
     }
+}
+
+fn is_mounted(path: &str) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().any(|line| line.split(' ').nth(4) == Some(path))
 }
 
 /// The agent.
