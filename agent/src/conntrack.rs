@@ -8,8 +8,8 @@
 
 mod kernel;
 
+use crate::link_addresses;
 use kernel::{Flow, Flows};
-use nix::ifaddrs::getifaddrs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -80,7 +80,7 @@ pub(crate) fn forget_stale(ways: &Ways) -> anyhow::Result<usize> {
 }
 
 fn forget_stale_of(ways: &Ways, is_six: bool) -> anyhow::Result<usize> {
-    let host = addresses_of_host()?;
+    let host = link_addresses::all()?.into_iter().map(|(_, address)| address).collect();
     let mut flows = Flows::open()?;
     let stale: Vec<Flow> =
         flows.list(is_six)?.into_iter().filter(|flow| ways.is_stale(flow, &host)).collect();
@@ -88,14 +88,6 @@ fn forget_stale_of(ways: &Ways, is_six: bool) -> anyhow::Result<usize> {
         flows.delete(flow)?;
     }
     Ok(stale.len())
-}
-
-fn addresses_of_host() -> anyhow::Result<BTreeSet<IpAddr>> {
-    let address = |storage: nix::sys::socket::SockaddrStorage| {
-        let four = storage.as_sockaddr_in().map(|four| IpAddr::from(four.ip()));
-        four.or_else(|| storage.as_sockaddr_in6().map(|six| IpAddr::from(six.ip())))
-    };
-    Ok(getifaddrs()?.filter_map(|link| address(link.address?)).collect())
 }
 
 #[cfg(test)]

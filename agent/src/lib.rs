@@ -13,6 +13,7 @@ pub mod dns;
 pub mod engine;
 mod informer;
 pub mod kubelet;
+mod link_addresses;
 pub mod membership;
 #[cfg(test)]
 mod network_lab;

@@ -6,10 +6,12 @@
 
 mod elements;
 mod family;
+mod protocol;
 
 use anyhow::{Context, bail};
 pub(crate) use elements::Elements;
 pub(crate) use family::Family;
+pub(crate) use protocol::protocol_of;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -95,6 +97,20 @@ impl Table {
         self.write_elements(old, &mut script);
         self.remove_unused(old, &mut script);
         script
+    }
+
+    /// Brings the kernel's table from `old` to this one, and says whether `old` was what the kernel had; where it was
+    /// not, or is not known, everything is written. Blocks.
+    pub(crate) fn commit(&self, old: Option<&Self>) -> anyhow::Result<bool> {
+        if old.is_some_and(|old| apply(&self.difference(old)).is_ok()) {
+            return Ok(true);
+        }
+        apply(&self.replacement()).map(|()| false)
+    }
+
+    /// Whether the kernel has a table of that name; blocks.
+    pub(crate) fn is_there(&self) -> bool {
+        exists(&self.name).unwrap_or(false)
     }
 
     /// Names first: rules and verdicts may refer to any set or chain of the same transaction.

@@ -11,12 +11,12 @@ mod world;
 
 use crate::config::Config;
 use crate::informer::{self, Followed};
+use crate::link_addresses;
 use crate::nft::{self, Table};
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::runtime::reflector::Store;
-use nix::ifaddrs::getifaddrs;
 use policy::Policy;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -168,25 +168,14 @@ fn wanted_table(
 
 /// None where there is no such link, or none that can be read: then no rule speaks of them.
 fn addresses_of(link: &str) -> Vec<IpAddr> {
-    let address = |storage: nix::sys::socket::SockaddrStorage| {
-        let four = storage.as_sockaddr_in().map(|four| IpAddr::from(four.ip()));
-        four.or_else(|| storage.as_sockaddr_in6().map(|six| IpAddr::from(six.ip())))
-    };
-    let links = getifaddrs().into_iter().flatten().filter(|one| one.interface_name == link);
-    links.filter_map(|one| address(one.address?)).collect()
+    let all = link_addresses::all().unwrap_or_default();
+    all.into_iter().filter(|(name, _)| name == link).map(|(_, address)| address).collect()
 }
 
-/// Writes the difference, or, where the kernel does not have what we believe it has, everything; says how long nothing
-/// needs to be done.
+/// Brings the kernel to what is wanted, and says how long nothing needs to be done.
 async fn commit(kernel: &mut Option<Table>, wanted: Table) -> anyhow::Result<Duration> {
     let old = kernel.take();
-    let work = move || {
-        let known = old.is_some_and(|old| nft::apply(&wanted.difference(&old)).is_ok());
-        if !known {
-            nft::apply(&wanted.replacement())?;
-        }
-        Ok::<_, anyhow::Error>(wanted)
-    };
+    let work = move || wanted.commit(old.as_ref()).map(|_| wanted);
     match spawn_blocking(work).await.context("the thread that runs nft panicked")? {
         Ok(table) => {
             *kernel = Some(table);
@@ -199,11 +188,10 @@ async fn commit(kernel: &mut Option<Table>, wanted: Table) -> anyhow::Result<Dur
     }
 }
 
-/// Forgets what we believe of a table that is gone (`nft flush ruleset`), so that it is written anew.
+/// Forgets a table that is gone (`nft flush ruleset`), so that it is written anew.
 async fn still_there(kernel: Option<Table>) -> Option<Table> {
     let kernel = kernel?;
-    let look = move || nft::exists(&kernel.name).unwrap_or(false).then_some(kernel);
-    spawn_blocking(look).await.unwrap_or(None)
+    spawn_blocking(move || kernel.is_there().then_some(kernel)).await.unwrap_or(None)
 }
 
 #[cfg(test)]

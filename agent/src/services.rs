@@ -17,7 +17,7 @@ use crate::config::{Config, NetworkConfig};
 use crate::conntrack::{self, Ways};
 use crate::engine::network::cidr::Cidr;
 use crate::engine::network::pod_range::Cidr6;
-use crate::nft::{self, Table};
+use crate::nft::Table;
 use crate::service_watch::ServiceWatch;
 use anyhow::Context;
 use health::HealthServer;
@@ -108,15 +108,11 @@ async fn follow(mut watch: ServiceWatch, frame: &Frame, node: &str) -> anyhow::R
     }
 }
 
-/// Writes the difference, or, where the kernel does not have what we believe it has, everything; and then ends what the
-/// old rules began and the new ones would not. Blocks.
+/// Brings the kernel to what is wanted, and then ends what the old rules began and the new ones would not. Blocks.
 fn commit(kernel: Option<State>, wanted: State) -> anyhow::Result<State> {
-    let old = kernel.filter(|kernel| nft::apply(&wanted.table.difference(&kernel.table)).is_ok());
-    if old.is_none() {
-        nft::apply(&wanted.table.replacement())?;
-    }
+    let was_right = wanted.table.commit(kernel.as_ref().map(|kernel| &kernel.table))?;
     // Flows that came about while our rules were away may lead anywhere.
-    let old = old.map(|old| old.ways).unwrap_or_default();
+    let old = kernel.filter(|_| was_right).map(|old| old.ways).unwrap_or_default();
     match conntrack::forget_stale(&wanted.ways.changed_since(&old)) {
         Ok(_) => Ok(wanted),
         Err(error) => {
@@ -127,11 +123,10 @@ fn commit(kernel: Option<State>, wanted: State) -> anyhow::Result<State> {
     }
 }
 
-/// Forgets what we believe of a table that is gone (`nft flush ruleset`), so that it is written anew.
+/// Forgets a table that is gone (`nft flush ruleset`), so that it is written anew.
 async fn still_there(kernel: Option<State>) -> Option<State> {
     let kernel = kernel?;
-    let look = move || nft::exists(&kernel.table.name).unwrap_or(false).then_some(kernel);
-    spawn_blocking(look).await.unwrap_or(None)
+    spawn_blocking(move || kernel.table.is_there().then_some(kernel)).await.unwrap_or(None)
 }
 
 #[cfg(test)]

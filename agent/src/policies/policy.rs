@@ -3,7 +3,7 @@
 //! A policy only ever allows; that it selects a pod is what forbids the rest. So what of it cannot be read allows
 //! nothing, and never frees the pods that it selects.
 
-use super::world::protocol_of;
+use crate::nft::protocol_of;
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as Selector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;

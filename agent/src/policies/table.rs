@@ -151,8 +151,8 @@ fn add_direction(table: &mut Table, world: &World, policies: &[Policy], directio
         needed.extend(selecting);
     }
     for policy in needed.into_iter().filter_map(|index| policies.get(index)) {
-        let rules = rules(table, world, policy, direction);
-        table.chains.insert(id(policy, direction), Chain::plain(rules));
+        let lines = Ruling { world, policy, direction, table: &mut *table }.lines();
+        table.chains.insert(id(policy, direction), Chain::plain(lines));
     }
 }
 
@@ -192,49 +192,99 @@ fn short_hash(text: &str) -> String {
     })
 }
 
-fn rules(table: &mut Table, world: &World, policy: &Policy, direction: Direction) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (index, rule) in policy.rules(direction).unwrap_or_default().iter().enumerate() {
-        let set = format!("{}/{index}", id(policy, direction));
-        let peers = peers(table, world, policy, direction, rule, &set);
-        let ports = ports(table, world, policy, direction, rule, &set);
-        lines.extend(peers.iter().flat_map(|peer| ports.iter().filter_map(|port| peer.accept_with(port))));
-    }
-    lines
+/// One direction of one policy, whose rules are put into words.
+struct Ruling<'a> {
+    world: &'a World,
+    policy: &'a Policy,
+    direction: Direction,
+    /// The table, for the sets that rules look into.
+    table: &'a mut Table,
 }
 
-fn peers(
-    table: &mut Table,
-    world: &World,
-    policy: &Policy,
-    direction: Direction,
-    rule: &Rule,
-    set: &str,
-) -> Vec<Condition> {
-    let Some(peers) = &rule.peers else { return vec![Condition::default()] };
-    let mut addresses = BTreeSet::new();
-    let mut found = Vec::new();
-    for peer in peers {
-        match peer {
-            Peer::Pods { namespaces: Some(namespaces), pods } => {
-                addresses.extend(world.selected_in(namespaces, pods).flat_map(|member| &member.addresses));
-            }
-            Peer::Pods { namespaces: None, pods } => {
-                addresses
-                    .extend(world.selected(&policy.namespace, pods).flat_map(|member| &member.addresses));
-            }
-            Peer::Block { range, except } => found.extend(block(direction, range, except)),
+impl Ruling<'_> {
+    fn lines(&mut self) -> Vec<String> {
+        let policy = self.policy;
+        let mut lines = Vec::new();
+        for (index, rule) in policy.rules(self.direction).unwrap_or_default().iter().enumerate() {
+            let set = format!("{}/{index}", id(policy, self.direction));
+            let (peers, ports) = (self.peers(rule, &set), self.ports(rule, &set));
+            lines
+                .extend(peers.iter().flat_map(|peer| ports.iter().filter_map(|port| peer.accept_with(port))));
         }
+        lines
     }
-    for family in Family::ALL {
-        let of_family = addresses.iter().filter(|address| Family::of(**address) == family);
-        let elements: Vec<String> = of_family.map(ToString::to_string).collect();
-        if !elements.is_empty() {
-            let name = fill(table, set, family, format!("type {};", family.address()), elements);
-            found.push(Condition::of(family, format!("{} {} @{name}", family.header(), direction.peer())));
+
+    fn peers(&mut self, rule: &Rule, set: &str) -> Vec<Condition> {
+        let Some(peers) = &rule.peers else { return vec![Condition::default()] };
+        let (world, own) = (self.world, &self.policy.namespace);
+        let mut addresses = BTreeSet::new();
+        let mut found = Vec::new();
+        for peer in peers {
+            match peer {
+                Peer::Pods { namespaces: Some(namespaces), pods } => {
+                    addresses
+                        .extend(world.selected_in(namespaces, pods).flat_map(|member| &member.addresses));
+                }
+                Peer::Pods { namespaces: None, pods } => {
+                    addresses.extend(world.selected(own, pods).flat_map(|member| &member.addresses));
+                }
+                Peer::Block { range, except } => found.extend(block(self.direction, range, except)),
+            }
         }
+        for family in Family::ALL {
+            let of_family = addresses.iter().filter(|address| Family::of(**address) == family);
+            let elements: Vec<String> = of_family.map(ToString::to_string).collect();
+            if !elements.is_empty() {
+                let name = fill(self.table, set, family, format!("type {};", family.address()), elements);
+                let peer = self.direction.peer();
+                found.push(Condition::of(family, format!("{} {peer} @{name}", family.header())));
+            }
+        }
+        found
     }
-    found
+
+    fn ports(&mut self, rule: &Rule, set: &str) -> Vec<Condition> {
+        let Some(ports) = &rule.ports else { return vec![Condition::default()] };
+        let mut found = Vec::new();
+        for port in ports {
+            match port {
+                Ports::All(protocol) => found.push(Condition::both(format!("meta l4proto {protocol}"))),
+                Ports::Range(protocol, first, last) if first == last => {
+                    found.push(Condition::both(format!("{protocol} dport {first}")));
+                }
+                Ports::Range(protocol, first, last) => {
+                    found.push(Condition::both(format!("{protocol} dport {first}-{last}")));
+                }
+                Ports::Named(protocol, name) if is_plain(name) => {
+                    found.extend(self.named(protocol, name, set))
+                }
+                Ports::Named(..) => {}
+            }
+        }
+        found
+    }
+
+    /// What a name stands for differs from pod to pod: those that are asked are looked up with their number.
+    fn named(&mut self, protocol: &str, name: &str, set: &str) -> Vec<Condition> {
+        let asked = |member: &&Member| {
+            self.direction == Direction::Egress || isolates(self.policy, self.direction, member)
+        };
+        let mut elements: BTreeMap<Family, Vec<String>> = BTreeMap::new();
+        for member in self.world.members.iter().filter(asked) {
+            for port in member.ports.iter().filter(|port| port.protocol == protocol && port.name == name) {
+                for address in &member.addresses {
+                    let element = format!("{address} . {protocol} . {}", port.number);
+                    elements.entry(Family::of(*address)).or_default().push(element);
+                }
+            }
+        }
+        let condition = |(family, elements): (Family, Vec<String>)| {
+            let definition = format!("type {} . inet_proto . inet_service;", family.address());
+            let name = fill(self.table, &format!("{set}/{protocol}-{name}"), family, definition, elements);
+            Condition::of(family, format!("{} daddr . meta l4proto . th dport @{name}", family.header()))
+        };
+        elements.into_iter().map(condition).collect()
+    }
 }
 
 /// Absent where nothing is left of the range.
@@ -256,61 +306,6 @@ fn block(direction: Direction, range: &Block, except: &[Block]) -> Option<Condit
         let _ = write!(text, " {address} != {except}");
     }
     Some(Condition::of(family, text))
-}
-
-fn ports(
-    table: &mut Table,
-    world: &World,
-    policy: &Policy,
-    direction: Direction,
-    rule: &Rule,
-    set: &str,
-) -> Vec<Condition> {
-    let Some(ports) = &rule.ports else { return vec![Condition::default()] };
-    let mut found = Vec::new();
-    for port in ports {
-        match port {
-            Ports::All(protocol) => found.push(Condition::both(format!("meta l4proto {protocol}"))),
-            Ports::Range(protocol, first, last) if first == last => {
-                found.push(Condition::both(format!("{protocol} dport {first}")));
-            }
-            Ports::Range(protocol, first, last) => {
-                found.push(Condition::both(format!("{protocol} dport {first}-{last}")));
-            }
-            Ports::Named(protocol, name) if is_plain(name) => {
-                found.extend(named(table, world, policy, direction, (protocol, name), set));
-            }
-            Ports::Named(..) => {}
-        }
-    }
-    found
-}
-
-/// What a name stands for differs from pod to pod: those that are asked are looked up with their number.
-fn named(
-    table: &mut Table,
-    world: &World,
-    policy: &Policy,
-    direction: Direction,
-    (protocol, name): (&str, &str),
-    set: &str,
-) -> Vec<Condition> {
-    let asked = |member: &&Member| direction == Direction::Egress || isolates(policy, direction, member);
-    let mut elements: BTreeMap<Family, Vec<String>> = BTreeMap::new();
-    for member in world.members.iter().filter(asked) {
-        for port in member.ports.iter().filter(|port| port.protocol == protocol && port.name == name) {
-            for address in &member.addresses {
-                let element = format!("{address} . {protocol} . {}", port.number);
-                elements.entry(Family::of(*address)).or_default().push(element);
-            }
-        }
-    }
-    let condition = |(family, elements): (Family, Vec<String>)| {
-        let definition = format!("type {} . inet_proto . inet_service;", family.address());
-        let name = fill(table, &format!("{set}/{protocol}-{name}"), family, definition, elements);
-        Condition::of(family, format!("{} daddr . meta l4proto . th dport @{name}", family.header()))
-    };
-    elements.into_iter().map(condition).collect()
 }
 
 /// Makes a set, and says its name.

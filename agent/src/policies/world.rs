@@ -1,5 +1,6 @@
 //! Whom policies speak of: the pods of the cluster, with what selectors see of them, and the labels of namespaces.
 
+use crate::nft::protocol_of;
 use k8s_openapi::api::core::v1::{Container, Namespace, Pod};
 use knarr_api::LabelSelector;
 use std::collections::BTreeMap;
@@ -117,14 +118,4 @@ fn ports(container: &Container) -> impl Iterator<Item = NamedPort> {
             number: u16::try_from(port.container_port).ok()?,
         })
     })
-}
-
-/// nftables' word for a protocol.
-pub(crate) fn protocol_of(text: Option<&str>) -> Option<&'static str> {
-    match text.unwrap_or("TCP") {
-        "TCP" => Some("tcp"),
-        "UDP" => Some("udp"),
-        "SCTP" => Some("sctp"),
-        _ => None,
-    }
 }

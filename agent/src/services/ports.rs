@@ -3,7 +3,7 @@
 //! Objects come from outside, so nothing in them is believed: what does not parse (an address, a port, a name that
 //! would not be an nftables identifier) is left out, and never fails the services of others.
 
-use crate::nft::Family;
+use crate::nft::{Family, protocol_of};
 use k8s_openapi::api::core::v1::{Service, ServicePort as SpecPort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,16 +125,6 @@ fn affinity(service: &Service) -> Option<u32> {
     let seconds =
         client.and_then(|client| client.timeout_seconds).and_then(|seconds| u32::try_from(seconds).ok());
     Some(seconds.filter(|&seconds| seconds > 0).unwrap_or(DEFAULT_AFFINITY))
-}
-
-/// The protocol in nftables' words; absent means TCP.
-fn protocol_of(text: Option<&str>) -> Option<&'static str> {
-    match text.unwrap_or("TCP") {
-        "TCP" => Some("tcp"),
-        "UDP" => Some("udp"),
-        "SCTP" => Some("sctp"),
-        _ => None,
-    }
 }
 
 fn id_of(service: &Service, port: &SpecPort) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::network_lab::{Lab, Pod, UdpClient};
+use crate::nft;
 use crate::scripted_api::ScriptedApi;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
