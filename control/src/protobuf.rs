@@ -7,6 +7,7 @@
 
 pub(crate) mod answers;
 mod message;
+mod schema_or;
 mod wire;
 mod write;
 

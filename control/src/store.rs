@@ -19,6 +19,7 @@ mod entry;
 mod etcd;
 mod fields;
 pub(crate) mod index;
+mod list_age;
 mod owners;
 #[cfg(test)]
 mod suite;

@@ -1,7 +1,7 @@
 //! Answers in protobuf: an object, a list, the event of a watch.
 //!
-//! Clients in Go (kubelets, controllers, kubectl) ask for it first. Kinds without a message have none here: custom
-//! resources, as in Kubernetes, and their definitions, whose schemas are shaped otherwise in protobuf than in JSON.
+//! Clients in Go (kubelets, controllers, kubectl) ask for it first. Custom resources have no message, as in
+//! Kubernetes.
 
 use super::{MAGIC, write};
 use crate::schema::types;
@@ -12,7 +12,7 @@ const METADATA: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// Whether objects of the kind can be written.
 pub(crate) fn speaks(group: &str, version: &str, kind: &str) -> bool {
-    group != "apiextensions.k8s.io" && types::of_kind(group, version, kind).is_some()
+    types::of_kind(group, version, kind).is_some()
 }
 
 /// A whole answer of one object; `None` for kinds that have no message.

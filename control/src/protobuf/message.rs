@@ -1,6 +1,7 @@
 //! From a message to the JSON that Go would write for it.
 
 use super::ProtobufError;
+use super::schema_or;
 use super::wire::{Reader, Wire};
 use crate::schema::types::{self, ObjectType, Type};
 use crate::schema::{embedded, wire_layout};
@@ -13,7 +14,7 @@ use serde_json::{Map, Value};
 const DEEPEST: usize = 64;
 
 /// Fields that are pointers in Go: their zero says something, so it stays.
-const POINTERS: [&str; 69] = [
+const POINTERS: [&str; 79] = [
     "activeDeadlineSeconds",
     "allocateLoadBalancerNodePorts",
     "allowPrivilegeEscalation",
@@ -45,8 +46,17 @@ const POINTERS: [&str; 69] = [
     "lun",
     "manualSelector",
     "maxFailedIndexes",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maximum",
+    "minItems",
+    "minLength",
+    "minProperties",
     "minReplicas",
+    "minimum",
     "mode",
+    "multipleOf",
     "nominalConcurrencyShares",
     "optional",
     "orphanDependents",
@@ -83,6 +93,7 @@ const POINTERS: [&str; 69] = [
     "tolerationSeconds",
     "ttlSecondsAfterFinished",
     "userNamespaces",
+    "x-kubernetes-preserve-unknown-fields",
 ];
 
 /// Reads the message of an object type into `object`.
@@ -192,19 +203,31 @@ fn value(kind: &Type, wire: Wire<'_>, depth: usize) -> Result<Value, ProtobufErr
         Type::Bytes => STANDARD.encode(wire.bytes()?).into(),
         Type::Bool => (wire.signed()? != 0).into(),
         Type::Int32 | Type::Int64 => wire.signed()?.into(),
-        Type::Number => wire.double()?.into(),
+        Type::Number => number(wire.double()?),
         Type::Quantity => quantity(wire.bytes()?)?,
         Type::IntOrString => int_or_string(wire.bytes()?)?,
         Type::Time => time(wire.bytes()?, 0)?,
         Type::MicroTime => time(wire.bytes()?, 6)?,
         Type::Free => free(wire.bytes()?)?,
+        Type::SchemaOr(instead) => schema_or::read(*instead, wire.bytes()?, depth)?,
         Type::List(item) => nested_list(item, wire.bytes()?, depth)?,
         Type::Map(_) => return Err(ProtobufError::Illegal("map")),
         Type::Object(name) => object_of(name, wire.bytes()?, depth)?,
     })
 }
 
-fn object_of(name: &str, bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {
+/// Go writes a whole number without a fraction.
+fn number(found: f64) -> Value {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if found.fract() == 0.0 && found.abs() < EXACT {
+        #[allow(clippy::cast_possible_truncation)] // whole, and within 53 bits
+        return (found as i64).into();
+    }
+    found.into()
+}
+
+/// The message of a named type, somewhere in a body.
+pub(super) fn object_of(name: &str, bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {
     let mut object = Map::new();
     if let Some(kind) = types::named(name) {
         fields(&mut object, &kind, &kind.name, bytes, depth + 1)?;
@@ -272,8 +295,9 @@ fn free(bytes: &[u8]) -> Result<Value, ProtobufError> {
     let mut found = Value::Null;
     let mut reader = Reader::new(bytes);
     while let Some((number, wire)) = reader.next()? {
-        if number == 1 {
-            found = serde_json::from_slice(wire.bytes()?).map_err(|_| ProtobufError::Illegal("JSON"))?;
+        let text = wire.bytes()?;
+        if number == 1 && !text.is_empty() {
+            found = serde_json::from_slice(text).map_err(|_| ProtobufError::Illegal("JSON"))?;
         }
     }
     Ok(found)

@@ -5,6 +5,7 @@ use k8s_pb::api::{
     apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization,
     batch::v1 as batch, core::v1 as core,
 };
+use k8s_pb::apiextensions_apiserver::pkg::apis::apiextensions::v1 as extensions;
 use k8s_pb::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1 as meta, util::intstr::IntOrString};
 use proptest::prelude::*;
 use prost::Message;
@@ -169,6 +170,22 @@ fn what_is_no_message_is_refused() {
 }
 
 /// Objects with every type of field; the JSON is as Go writes it, so reading what was written gives it back.
+/// Schemas with everything that stands in the place of one.
+fn definition() -> Value {
+    let schema = json!({"type": "object", "required": ["spec"], "x-kubernetes-preserve-unknown-fields": false,
+        "properties": {"spec": {"type": "object", "maxProperties": 0,
+            "additionalProperties": {"type": "integer", "minimum": 0, "maximum": 2.5, "default": 1}},
+            "list": {"type": "array", "items": {"type": "string", "enum": ["a", "b"]}, "x-kubernetes-list-type": "set"},
+            "pair": {"items": [{"type": "string"}, {"type": "integer"}], "additionalItems": false},
+            "open": {"type": "object", "additionalProperties": true, "example": {"any": [1]}},
+            "tied": {"dependencies": {"a": ["b", "c"], "d": {"type": "object"}}},
+            "sized": {"x-kubernetes-int-or-string": true, "x-kubernetes-validations": [{"rule": "true", "message": "m"}]}}});
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "tabs.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"plural": "tabs", "kind": "Tab"},
+            "versions": [{"name": "v1", "served": true, "storage": false, "schema": {"openAPIV3Schema": schema}}]}})
+}
+
 fn written() -> Vec<Value> {
     let metadata = json!({"name": "n", "namespace": "d", "uid": "u", "resourceVersion": "7",
         "creationTimestamp": "2026-01-02T03:04:05Z", "labels": {"a": "b"},
@@ -198,6 +215,7 @@ fn written() -> Vec<Value> {
             "reason": "NotFound", "message": "no", "details": {"name": "n", "causes": [{"reason": "r"}]}}),
         json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {},
             "spec": {"user": "u", "extra": {"a": ["b", "c"]}}, "status": {"allowed": false}}),
+        definition(),
     ]
 }
 
@@ -246,10 +264,35 @@ fn others_read_what_is_written() {
 }
 
 #[test]
+fn schemas_have_in_their_place_what_others_write_there() {
+    let bytes = answers::item(&definition());
+    let read = extensions::CustomResourceDefinition::decode(&bytes[..]).unwrap().spec.unwrap();
+    let schema = read.versions[0].schema.clone().unwrap().open_apiv3_schema.unwrap();
+    let of = |name: &str| schema.properties[name].clone();
+    let values = of("spec").additional_properties.unwrap();
+    assert_eq!((values.allows, values.schema.unwrap().maximum), (Some(true), Some(2.5)));
+    assert_eq!(of("open").additional_properties.unwrap().allows, Some(true));
+    assert_eq!(of("list").items.unwrap().schema.unwrap().r#enum[1].raw(), b"\"b\"");
+    assert_eq!(of("pair").items.unwrap().j_son_schemas.len(), 2);
+    assert_eq!(of("pair").additional_items.unwrap().allows, Some(false));
+    assert_eq!(of("tied").dependencies["a"].property, ["b", "c"]);
+    assert!(of("tied").dependencies["d"].schema.is_some());
+    // Go's own writer sends what is empty as well: an `items` of one schema has no list, a default may have no text.
+    let mut theirs = extensions::CustomResourceDefinition::decode(&bytes[..]).unwrap();
+    let version = &mut theirs.spec.as_mut().unwrap().versions[0];
+    let schema = version.schema.as_mut().unwrap().open_apiv3_schema.as_mut().unwrap();
+    schema.default = Some(extensions::Json { raw: Some(Vec::new()) });
+    schema.nullable = Some(false);
+    assert_eq!(
+        decode(&body("apiextensions.k8s.io/v1", "CustomResourceDefinition", &theirs)).unwrap(),
+        definition()
+    );
+}
+
+#[test]
 fn kinds_without_a_message_are_not_written() {
     let object = |api_version: &str, kind: &str| json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "n"}});
     assert!(answers::encode(&object("example.com/v1", "CronTab")).is_none());
-    assert!(answers::encode(&object("apiextensions.k8s.io/v1", "CustomResourceDefinition")).is_none());
     let metadata = answers::encode(&object("meta.k8s.io/v1", "PartialObjectMetadata")).unwrap();
     let envelope = Envelope::read(metadata.strip_prefix(MAGIC).unwrap()).unwrap();
     // `meta.v1.PartialObjectMetadata`: its first field is the metadata.

@@ -3,6 +3,7 @@
 //! What the JSON does not have is not on the wire either: Go reads its zero value then. A length is known only when
 //! what it measures has been written, so each nested message is written first and its length moved before it.
 
+use super::schema_or;
 use crate::schema::types::{self, ObjectType, Type};
 use crate::schema::{embedded, wire_layout};
 use base64::Engine;
@@ -96,18 +97,24 @@ fn value(out: &mut Vec<u8>, number: u32, kind: &Type, found: &Value) {
         (Type::IntOrString, found) => nested(out, number, |out| int_or_string(out, found)),
         (Type::Time | Type::MicroTime, Value::String(text)) => nested(out, number, |out| time(out, text)),
         (Type::Free, found) => nested(out, number, |out| bytes(out, 1, found.to_string().as_bytes())),
+        (Type::SchemaOr(instead), found) => {
+            nested(out, number, |out| schema_or::write(out, *instead, found));
+        }
         // A list that is the value of a map has a message around it.
         (Type::List(item), Value::Array(items)) => {
             nested(out, number, |out| items.iter().for_each(|found| value(out, 1, item, found)));
         }
         (Type::Object(name), Value::Object(found)) => {
-            nested(out, number, |out| {
-                if let Some(kind) = types::named(name) {
-                    object(out, &kind, found);
-                }
-            });
+            nested(out, number, |out| object_of(out, name, found));
         }
         _ => {}
+    }
+}
+
+/// Appends the message of a named type, without its length.
+pub(super) fn object_of(out: &mut Vec<u8>, name: &str, found: &Map<String, Value>) {
+    if let Some(kind) = types::named(name) {
+        object(out, &kind, found);
     }
 }
 

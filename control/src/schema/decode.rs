@@ -209,7 +209,7 @@ impl Walk {
 
     fn value(&mut self, value: &mut Value, kind: &Type, place: &Place<'_>) -> Result<(), String> {
         match (kind, &mut *value) {
-            (Type::Free, _)
+            (Type::Free | Type::SchemaOr(_), _)
             | (Type::Text, Value::String(_))
             | (Type::Bool, Value::Bool(_))
             | (Type::Number, Value::Number(_)) => Ok(()),
@@ -302,7 +302,7 @@ fn zero(kind: &Type) -> Value {
         Type::Int32 | Type::Int64 | Type::Number => 0.into(),
         Type::List(_) => Value::Array(Vec::new()),
         Type::Map(_) | Type::Object(_) => Value::Object(Map::new()),
-        Type::Free | Type::Time | Type::MicroTime => Value::Null,
+        Type::Free | Type::SchemaOr(_) | Type::Time | Type::MicroTime => Value::Null,
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) fn of_kind(kind: &Type) -> String {
         Type::Number => "float64".to_owned(),
         Type::Quantity => "resource.Quantity".to_owned(),
         Type::IntOrString => "intstr.IntOrString".to_owned(),
-        Type::Free => "interface {}".to_owned(),
+        Type::Free | Type::SchemaOr(_) => "interface {}".to_owned(),
         Type::List(item) => format!("[]{}", of_kind(item)),
         Type::Map(item) => format!("map[string]{}", of_kind(item)),
         Type::Object(name) => of_object(name),

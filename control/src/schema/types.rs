@@ -24,11 +24,24 @@ pub(crate) enum Type {
     Time,
     /// RFC 3339 in microseconds.
     MicroTime,
-    /// Any JSON: embedded objects, owned fields, schemas inside custom resource definitions.
+    /// Any JSON: embedded objects, owned fields, defaults inside custom resource definitions.
     Free,
+    /// A schema inside a custom resource definition, or what may stand in its place.
+    SchemaOr(Instead),
     List(Box<Type>),
     Map(Box<Type>),
     Object(Arc<str>),
+}
+
+/// What may stand in the place of a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Instead {
+    /// `additionalProperties: true`
+    Bool,
+    /// `items` with one schema for each element.
+    Schemas,
+    /// `dependencies` that are names of fields.
+    Texts,
 }
 
 /// The fields of an object type, sorted by name.
@@ -140,12 +153,10 @@ fn referenced(name: &str) -> Type {
         "IntOrString" => Type::IntOrString,
         "Time" => Type::Time,
         "MicroTime" => Type::MicroTime,
-        "RawExtension"
-        | "FieldsV1"
-        | "JSON"
-        | "JSONSchemaPropsOrArray"
-        | "JSONSchemaPropsOrBool"
-        | "JSONSchemaPropsOrStringArray" => Type::Free,
+        "RawExtension" | "FieldsV1" | "JSON" => Type::Free,
+        "JSONSchemaPropsOrArray" => Type::SchemaOr(Instead::Schemas),
+        "JSONSchemaPropsOrBool" => Type::SchemaOr(Instead::Bool),
+        "JSONSchemaPropsOrStringArray" => Type::SchemaOr(Instead::Texts),
         _ => Type::Object(name.into()),
     }
 }

@@ -4,9 +4,10 @@
 //! change is in here: the writer fills in a whole batch first and raises it afterwards.
 
 use super::index::{self, Bell, Index};
+use super::list_age::ListAge;
 use super::{Entry, Event, EventKind, ListQuery, Page, Revision, StoreError, Watch, resource_prefix};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -28,6 +29,7 @@ pub struct Cache {
     published: watch::Sender<Revision>,
     /// The revision at which this process began to remember.
     start: Revision,
+    list_age: Mutex<ListAge>,
 }
 
 /// One resource.
@@ -59,6 +61,7 @@ impl Cache {
             swollen: Mutex::default(),
             published: watch::Sender::new(revision),
             start: revision,
+            list_age: Mutex::default(),
         };
         for entry in entries {
             let shelf = cache.shelf(&entry.key);
@@ -109,7 +112,14 @@ impl Cache {
         if let Some(wanted) = query.revision.filter(|wanted| *wanted > published) {
             return Err(StoreError::Future { wanted, current: published });
         }
+        if let Some(wanted) = query.revision {
+            check(wanted, self.list_age().floor(Instant::now()))?;
+        }
         self.shelf(query.prefix).state.read().unwrap_or_else(PoisonError::into_inner).list(query, published)
+    }
+
+    fn list_age(&self) -> MutexGuard<'_, ListAge> {
+        self.list_age.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every object as of one revision: what is newer is undone.
@@ -151,7 +161,8 @@ impl Cache {
     pub(super) fn publish(&self, events: Vec<Event>) {
         let Some(last) = events.last().map(Event::revision) else { return };
         let mut bells: HashMap<*const watch::Sender<Revision>, (Bell, Revision)> = HashMap::new();
-        self.shrink(Instant::now());
+        let now = Instant::now();
+        self.shrink(now);
         for event in events {
             let (shelf, revision) = (self.shelf(&event.entry.key), event.revision());
             let (own, swells) = {
@@ -167,6 +178,7 @@ impl Cache {
                 bells.insert(Arc::as_ptr(&bell), (bell, revision));
             }
         }
+        self.list_age().published(now, last);
         self.published.send_replace(last);
         for (bell, revision) in bells.into_values() {
             bell.send_replace(revision);

@@ -84,9 +84,13 @@ impl Kind {
             Type::Object(name) => {
                 types::named(name).map_or(Self::Any, |known| Self::Object(Shape::Known(known)))
             }
-            Type::Bytes | Type::Quantity | Type::IntOrString | Type::Time | Type::MicroTime | Type::Free => {
-                Self::Any
-            }
+            Type::Bytes
+            | Type::Quantity
+            | Type::IntOrString
+            | Type::Time
+            | Type::MicroTime
+            | Type::Free
+            | Type::SchemaOr(_) => Self::Any,
         }
     }
 

@@ -17,7 +17,12 @@ pub(super) fn words(value: &Value, kind: &Type) -> Option<String> {
         Type::Text | Type::Bool | Type::Int32 | Type::Int64 | Type::Number => {
             format!("unrecognized type: {}", go_types::of_kind(kind))
         }
-        Type::Free | Type::Time | Type::MicroTime | Type::Quantity | Type::IntOrString => return None,
+        Type::Free
+        | Type::SchemaOr(_)
+        | Type::Time
+        | Type::MicroTime
+        | Type::Quantity
+        | Type::IntOrString => return None,
     })
 }
 
