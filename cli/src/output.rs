@@ -35,6 +35,9 @@ pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The narrowest column without what is between it and the next, as Docker has it.
+const NARROWEST: usize = 7;
+
 /// Prints rows under a header, in columns three spaces apart.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
     for row in aligned(header, rows) {
@@ -51,7 +54,8 @@ fn aligned(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
             .map(|cell| cell.chars().count())
             .max()
     };
-    let widths: Vec<usize> = (0..head.len()).map(|column| width(column).unwrap_or(0)).collect();
+    let widths: Vec<usize> =
+        (0..head.len()).map(|column| width(column).unwrap_or(0).max(NARROWEST)).collect();
     std::iter::once(&head)
         .chain(rows)
         .map(|row| {
@@ -94,5 +98,6 @@ mod tests {
     fn columns_line_up() {
         let rows = aligned(&["NAME", "ID"], &[vec!["a-long-name".into(), "1".into()]]);
         assert_eq!(rows, ["NAME          ID", "a-long-name   1"]);
+        assert_eq!(aligned(&["IMAGE", "ID"], &[]), ["IMAGE     ID"]);
     }
 }

@@ -10,6 +10,7 @@ mod attach;
 mod commit;
 mod cp;
 mod diff;
+mod displayed_ports;
 mod each;
 mod ended;
 mod exec;
@@ -161,6 +162,9 @@ impl Standalone {
 
     /// By name, by id, or by the beginning of an id.
     pub(crate) async fn find(settings: &Settings, name: &str) -> anyhow::Result<Self> {
+        if name.trim().is_empty() {
+            bail!("invalid container name or ID: value is empty");
+        }
         let known = places::all(settings)?;
         let wanted = name.strip_prefix('/').unwrap_or(name);
         if let Some(place) = known.iter().find(|place| place.name == wanted) {

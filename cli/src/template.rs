@@ -36,14 +36,14 @@ pub(crate) fn print(rows: &[Value], format: Option<&str>, columns: &[(&str, &str
             output::table(&header, &rows.iter().map(cells).collect::<Vec<_>>());
         }
         Some("json") => rows.iter().for_each(|row| output::line(&row.to_string())),
-        Some(format) => match format.strip_prefix("table ") {
+        Some(format) => match format.strip_prefix("table") {
             None => {
                 let template = Template::parse(format)?;
                 for row in rows {
                     output::line(&template.render(row)?);
                 }
             }
-            Some(format) => table(rows, &Template::parse(format)?, columns)?,
+            Some(format) => table(rows, &Template::parse(format.trim_matches(' '))?, columns)?,
         },
     }
     Ok(())
@@ -52,10 +52,7 @@ pub(crate) fn print(rows: &[Value], format: Option<&str>, columns: &[(&str, &str
 /// Cells are separated by tabs; the header is the template on the titles.
 fn table(rows: &[Value], template: &Template, columns: &[(&str, &str)]) -> anyhow::Result<()> {
     let titles = columns.iter().map(|(title, field)| ((*field).to_owned(), Value::from(*title)));
-    let mut titles: serde_json::Map<String, Value> = titles.collect();
-    for name in rows.first().and_then(Value::as_object).into_iter().flat_map(|row| row.keys()) {
-        titles.entry(name.clone()).or_insert_with(|| name.to_uppercase().into());
-    }
+    let titles: serde_json::Map<String, Value> = titles.collect();
     let cells = |text: String| text.split('\t').map(str::to_owned).collect::<Vec<String>>();
     let header = cells(evaluate::render(&template.0, &Value::Object(titles), true)?);
     let rows = rows.iter().map(|row| Ok(cells(template.render(row)?)));
@@ -133,5 +130,10 @@ mod tests {
         let parsed = Template::parse("{{.Label \"b.c-d\"}}").unwrap();
         assert_eq!(parsed.render(&row).unwrap(), "2");
         assert_eq!(evaluate::render(&parsed.0, &row, true).unwrap(), "C D");
+        let titles =
+            Template::parse("{{.ID}}|{{.CreatedAt}}|{{.IPv6}}|{{pad .Size 1 1}}|{{.LocalVolumes}}").unwrap();
+        let known = serde_json::json!({"ID": "NETWORK ID"});
+        let shown = evaluate::render(&titles.0, &known, true).unwrap();
+        assert_eq!(shown, "NETWORK ID|CREATED AT|IPV6|SIZE|LOCAL VOLUMES");
     }
 }

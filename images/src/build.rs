@@ -28,6 +28,7 @@ pub(crate) mod check;
 mod chmod;
 pub(crate) mod config;
 pub(crate) mod copy;
+mod copy_plan;
 mod copy_step;
 pub(crate) mod describe;
 mod expand;
@@ -41,6 +42,7 @@ pub(crate) mod listed;
 mod near;
 pub(crate) mod outline;
 mod owner;
+mod remote;
 mod run_step;
 pub(crate) mod runner;
 pub(crate) mod scope;
@@ -50,6 +52,7 @@ mod stages;
 mod step_mount;
 mod stubs;
 pub(crate) mod tree;
+mod web;
 pub(crate) mod workspace;
 
 /// What to build.
@@ -226,6 +229,7 @@ pub struct ForgetBuilds {
 /// Drops results of steps, and, where all is to go, the contents of cache mounts. Answers how many bytes that gave back.
 pub(crate) fn forget(parts: &Parts, wanted: &ForgetBuilds) -> Result<u64> {
     let cache = cache::Cache::open(&parts.root)?;
+    web::Seen::of(&parts.root).forget(wanted.unused_for.unwrap_or_default());
     let mounts = parts.root.join("build/mounts");
     let kept = if *wanted == ForgetBuilds::default() {
         cache.forget(std::time::Duration::ZERO)?;

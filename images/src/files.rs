@@ -57,11 +57,21 @@ impl Files {
         path: &Path,
         owner: Option<(u32, u32)>,
     ) -> Result<()> {
+        let look = Look { owner, top: true, refuse_dangling: true, ..Look::default() };
+        self.copy_as(source, follow, target, path, look)
+    }
+
+    fn copy_as(&self, source: &Path, follow: bool, target: &Files, path: &Path, look: Look) -> Result<()> {
         let named = self.expect(source, follow)?;
-        let mut copier =
-            Copier::new(&target.root, Look { owner, top: true, refuse_dangling: true, ..Look::default() })?;
+        let mut copier = Copier::new(&target.root, look)?;
         copier.copy(&self.tree, &named.files, &clean(path))?;
         copier.finish()
+    }
+
+    /// Where a path leads once every link on it is followed, also where nothing lies yet.
+    pub fn destination(&self, path: &Path) -> Result<PathBuf> {
+        let found = Copier::new(&self.root, Look::default())?.destination(&clean(path))?;
+        Ok(Path::new("/").join(std::ffi::OsStr::from_bytes(found.as_bytes())))
     }
 
     /// Writes a file, or a directory with everything in it, as a tar archive in which it has this name.
@@ -81,8 +91,9 @@ impl Files {
         let mut sink = DirectorySink::new(aside.path())?;
         let unpacked = unpack(BufReader::new(decompress_archive(archive)?), Limits::default(), &mut sink)?;
         inherit(aside.path(), &unpacked.implicit, &[])?;
-        let unpacked = Files::open(aside.path())?;
-        unpacked.copy(Path::new("/"), false, self, path, owner)
+        let through = unpacked.implicit.into_iter().collect();
+        let look = Look { owner, top: true, refuse_dangling: true, through, ..Look::default() };
+        Files::open(aside.path())?.copy_as(Path::new("/"), false, self, path, look)
     }
 
     /// Unpacks a tar archive, plain or compressed, to the root, which must be an empty directory.
@@ -164,5 +175,22 @@ mod tests {
         let target = Files::open(to.path()).unwrap();
         target.read_tar(Path::new("/"), &mut &archive[..], None).unwrap();
         assert_eq!(std::fs::read(to.path().join("renamed/f")).unwrap(), b"x");
+        // What the archive describes lands on no link; what only lies on the way goes through it.
+        std::fs::rename(to.path().join("renamed"), to.path().join("real")).unwrap();
+        symlink("real", to.path().join("renamed")).unwrap();
+        let refused = target.read_tar(Path::new("/"), &mut &archive[..], None).unwrap_err().to_string();
+        assert!(refused.contains("cannot overwrite non-directory \"/renamed\" with directory"), "{refused}");
+        let mut archive = Vec::new();
+        files.write_tar(Path::new("/d/f"), false, "renamed/g", &mut archive).unwrap();
+        let (mut described, mut bare) = (tar::Archive::new(&archive[..]), tar::Builder::new(Vec::new()));
+        for entry in described.entries().unwrap().map(std::result::Result::unwrap) {
+            if entry.header().entry_type().is_file() {
+                bare.append(&entry.header().clone(), entry).unwrap();
+            }
+        }
+        target.read_tar(Path::new("/"), &mut &bare.into_inner().unwrap()[..], None).unwrap();
+        assert_eq!(std::fs::read(to.path().join("real/g")).unwrap(), b"x");
+        assert!(to.path().join("renamed").is_symlink());
+        assert_eq!(target.destination(Path::new("/renamed/new")).unwrap(), Path::new("/real/new"));
     }
 }

@@ -248,9 +248,10 @@ impl ImageStore {
 
     /// The same of a tar archive behind a URL.
     pub async fn import_url(&self, url: &str, name: &str, config: ImportConfig) -> Result<Image> {
-        let file = crate::web_file::fetch(&self.inner, url).await?;
+        let wanted = crate::web_file::Wanted::new(url);
+        let fetched = crate::web_file::fetch(&self.inner, &self.inner.transport, &wanted).await?;
         let (parts, name) = (self.inner.clone(), name.to_owned());
-        crate::pull::blocking(move || import(&parts, file.path(), &name, &config)).await
+        crate::pull::blocking(move || import(&parts, fetched.file.path(), &name, &config)).await
     }
 
     /// Builds an image of a Dockerfile whose base images are here. Blocks for as long as that takes.

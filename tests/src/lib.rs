@@ -28,3 +28,4 @@ pub mod run_lab;
 pub mod server;
 pub mod skip;
 pub mod uplink;
+pub mod web_server;

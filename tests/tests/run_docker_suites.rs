@@ -194,3 +194,53 @@ fn details_of_logs_are_those_that_the_driver_was_told() {
     let config = lab.knarr(&["inspect", "-f", "{{json .HostConfig.LogConfig.Config}}", c]);
     assert_eq!(config, "{\"env-regex\":\"^X\",\"labels\":\"b,a\"}\n");
 }
+
+#[test]
+fn tables_have_the_titles_and_fields_of_docker() {
+    let lab = Lab::new();
+    let none = lab.knarr(&["ps", "--format", "table {{.ID}}\\t{{.Mounts}}\\t{{.LocalVolumes}}"]);
+    assert_eq!(none, "CONTAINER ID   MOUNTS    LOCAL VOLUMES\n");
+    let networks = lab.knarr(&["network", "ls", "--format", "table{{.Driver}}\\t{{.IPv6}}\\t{{.CreatedAt}}"]);
+    assert!(networks.starts_with("DRIVER    IPV6      CREATED AT\n"), "{networks}");
+    let c = &*named("shown");
+    let script = "echo \"a\nb\"; sleep 1000";
+    let ports = ["-p", "127.0.0.1::80", "--expose", "70-71", "--expose", "73/udp"];
+    lab.knarr(&[&["run", "-d", "--name", c], &ports[..], &["base:1", "sh", "-c", script]].concat());
+    let port = lab.knarr(&["port", c, "80"]);
+    let shown = lab.knarr(&["ps", "--format", "{{.Ports}}|{{.HealthStatus}}|{{.Platform}}|{{.Size}}"]);
+    let size = shown.trim().rsplit('|').next().unwrap();
+    let arch = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    assert_eq!(shown, format!("70-71/tcp, 73/udp, {}->80/tcp||linux/{arch}|{size}\n", port.trim()));
+    let command = lab.knarr(&["ps", "--no-trunc", "--format", "{{.Command}}"]);
+    assert_eq!(command, "\"sh -c 'echo \\\"a\\nb\\\"; sleep 1000'\"\n");
+    let open = lab.knarr(&["inspect", "-f", "{{json .NetworkSettings.Ports}}", c]);
+    assert!(open.contains("\"70/tcp\":null") || open.contains("\"70-71/tcp\":null"), "{open}");
+    assert!(open.contains("\"80/tcp\":[{"), "{open}");
+}
+
+#[test]
+fn what_cannot_be_meant_is_told_as_docker_tells_it() {
+    let lab = Lab::new();
+    let c = &*named("renamed");
+    lab.knarr(&["create", "--network", "none", "--name", c, "base:1", "true"]);
+    for (words, code, text) in [
+        (&["create", "-v", ":/volume", "base:1"][..], 125, "empty section between colons"),
+        (&["create", "-v", "/a:", "base:1"], 125, "empty section between colons"),
+        (&["create", "-v", "", "base:1"], 125, "invalid empty volume spec"),
+        (&["rename", "", "new"], 1, "invalid container name or ID: value is empty"),
+        (&["rename", c, ""], 1, "new name cannot be blank"),
+        (&["kill", c], 1, "is not running"),
+    ] {
+        let said = lab.0.knarr(words);
+        assert_eq!(said.code, code, "{words:?}: {said:?}");
+        assert!(said.err.contains(text), "{words:?}: {said:?}");
+    }
+    let missing = lab.0.path("made/up");
+    let mount = |told: &str| format!("type=bind,src={},dst=/mnt{told}", missing.display());
+    for told in ["", ",bind-create-src=false"] {
+        let said = lab.run(&["--rm", "--mount", &mount(told), "base:1", "true"]);
+        assert!(said.code == 125 && said.err.contains("bind source path does not exist"), "{said:?}");
+    }
+    lab.run(&["--rm", "--mount", &mount(",bind-create-src"), "base:1", "touch", "/mnt/file"]).ok();
+    assert!(missing.join("file").exists());
+}

@@ -44,6 +44,15 @@ struct Steps {
     cancelled: bool,
 }
 
+impl Steps {
+    fn check(&self) -> Result<(), Error> {
+        match self.cancelled {
+            true => Err(Error::new(ErrorKind::Unavailable, "the build was cancelled")),
+            false => Ok(()),
+        }
+    }
+}
+
 impl StepRunner {
     /// Finds out what this machine can give.
     ///
@@ -180,14 +189,16 @@ impl Runner for StepRunner {
     fn run(&self, step: &RunStep<'_>) -> Result<i32, Error> {
         {
             let mut steps = self.steps();
-            if steps.cancelled {
-                return Err(Error::new(ErrorKind::Unavailable, "the build was cancelled"));
-            }
+            steps.check()?;
             steps.ids.insert(step.id.clone());
         }
         let status = self.execute(step).map_err(|error| Error::new(ErrorKind::Io, format!("{error:#}")));
         self.steps().ids.remove(&step.id);
         status
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.steps().check()
     }
 }
 

@@ -106,7 +106,7 @@ fn outwards(
     match target {
         Side::Here(target) => {
             let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-            copy(&source, &End::here(target)?, follow, (!archive).then_some(own))
+            copy(&source, End::here(target)?, follow, (!archive).then_some(own))
         }
         _ if std::io::stdout().is_terminal() => bail!("refusing to write a tar archive to a terminal"),
         _ => {
@@ -123,7 +123,7 @@ fn outwards(
 fn inwards(source: &Side, root: &Path, path: &str, follow: bool, archive: bool) -> anyhow::Result<()> {
     let target = End::inside(root, path)?;
     match source {
-        Side::Here(source) => copy(&End::here(source)?, &target, follow, (!archive).then_some((0, 0))),
+        Side::Here(source) => copy(&End::here(source)?, target, follow, (!archive).then_some((0, 0))),
         _ => {
             if target.kind(true)? != Some(FileKind::Directory) {
                 bail!("destination \"{path}\" must be a directory");
@@ -141,11 +141,13 @@ fn expect(end: &End, follow: bool, shown: &str) -> anyhow::Result<FileKind> {
     })
 }
 
-fn copy(source: &End, target: &End, follow: bool, owner: Option<(u32, u32)>) -> anyhow::Result<()> {
+fn copy(source: &End, mut target: End, follow: bool, owner: Option<(u32, u32)>) -> anyhow::Result<()> {
     let shown = source.path.display().to_string();
+    // A link that is written to stays, whatever it leads to.
+    target.path = target.files.destination(&target.path)?;
     let (from, to) = (expect(source, follow, &shown)?, target.kind(true)?);
     let follow = follow || source.slash || source.contents;
-    let path = place(source, from, target, to)?;
+    let path = place(source, from, &target, to)?;
     source.files.copy(&source.path, follow, &target.files, &path, owner)?;
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! Everything known about one container, for `ps`, `inspect` and their like.
 
+use super::displayed_ports::displayed;
 use super::health::Health;
 use super::network::{self, End};
 use super::networks::{Known, endpoint};
+use super::plan::ports::of_bindings;
 use super::restarts::{self, History};
 use super::{Standalone, is_left_over, places, plan, run, shared, volumes};
 use crate::settings::Settings;
@@ -158,6 +160,17 @@ impl Facts {
         }
     }
 
+    /// Its open ports and where they are published, as `ps` shows them.
+    pub(crate) fn ports(&self) -> String {
+        displayed(&of_bindings(&self.options["PortBindings"]), &self.exposed())
+    }
+
+    /// The ports that it says it has, where it has a network in which somebody could ask there.
+    fn exposed(&self) -> Value {
+        let asked: Value = serde_json::from_str(self.label(plan::ASKED_LABEL)).unwrap_or_default();
+        if self.ends.is_empty() { Value::Null } else { asked["ExposedPorts"].clone() }
+    }
+
     /// `NetworkSettings` of `docker inspect`.
     fn network_settings(&self, settings: &Settings) -> Value {
         let mut networks = json!({});
@@ -172,6 +185,11 @@ impl Facts {
         let connected = self.ends.iter().any(|end| end.held.is_some());
         document["SandboxID"] = json!(if connected { self.status.id.as_str() } else { "" });
         document["Ports"] = self.options["PortBindings"].clone();
+        for name in self.exposed().as_object().into_iter().flatten().map(|(name, _)| name) {
+            if connected && document["Ports"][name].is_null() {
+                document["Ports"][name] = Value::Null;
+            }
+        }
         document["Networks"] = networks;
         document
     }

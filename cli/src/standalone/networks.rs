@@ -17,6 +17,7 @@ use crate::events::{Event, Journal, Kind};
 use crate::settings::Settings;
 use crate::{inspection, output, template};
 use anyhow::{Context, bail};
+use jiff::Timestamp;
 use knarr_agent::engine::network::cidr::Cidr;
 use knarr_agent::engine::network::pod_range::PodRange;
 use knarr_images::Digest;
@@ -120,6 +121,13 @@ impl Known {
         Journal::of(settings).note(&event);
     }
 
+    fn created(&self) -> Option<Timestamp> {
+        match self {
+            Self::BuiltIn(..) => None,
+            Self::Made(record) => Some(record.created),
+        }
+    }
+
     fn row(&self, settings: &Settings, whole: bool) -> Value {
         let id = self.id(settings);
         let (internal, ipv6, labels) = match self {
@@ -131,7 +139,8 @@ impl Known {
         };
         json!({
             "ID": if whole { &id } else { &id[..12] }, "Name": self.name(), "Driver": self.driver(),
-            "Scope": "local", "IPv6": ipv6.to_string(), "Internal": internal.to_string(), "Labels": labels,
+            "Scope": "local", "IPv4": "true", "IPv6": ipv6.to_string(), "Internal": internal.to_string(),
+            "Labels": labels, "CreatedAt": crate::age::at(self.created()),
         })
     }
 

@@ -13,7 +13,11 @@ pub(crate) async fn run(settings: &Settings, name: &str, port: Option<&str>) -> 
     let facts = Facts::expect(&place).await?;
     let wanted = port.map(|port| if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") });
     let mut found = false;
-    for (inside, bindings) in facts.options["PortBindings"].as_object().into_iter().flatten() {
+    let all = facts.options["PortBindings"].as_object().into_iter().flatten();
+    let mut all: Vec<_> = all.collect();
+    // Ports are numbers: 80 comes before 443.
+    all.sort_by_key(|(inside, _)| inside.split('/').next().and_then(|port| port.parse::<u16>().ok()));
+    for (inside, bindings) in all {
         if wanted.as_ref().is_some_and(|wanted| wanted != inside) {
             continue;
         }

@@ -78,16 +78,18 @@ pub(crate) fn row(facts: &Facts, now: Timestamp, whole: bool) -> Value {
     json!({
         "ID": if whole { status.id.clone() } else { status.id.chars().take(12).collect() },
         "Image": facts.image(),
-        "Command": if whole { format!("\"{command}\"") } else { quoted(command) },
+        "Command": quoted(command, whole),
         "CreatedAt": age::at(Timestamp::from_nanosecond(status.created_at.into()).ok()),
         "RunningFor": format!("{} ago", since(status.created_at, now)),
         "Status": state(facts, now),
         "State": facts.state(),
-        "Ports": if running { facts.label(plan::PORTS_LABEL) } else { "" },
+        "Ports": if running { facts.ports() } else { String::new() },
         "Names": facts.name,
         "Labels": labels.join(","),
         "Networks": facts.networks().join(","),
-        "Size": "",
+        "Size": "0B",
+        "HealthStatus": facts.health.as_ref().map_or("", |health| health.status.as_str()),
+        "Platform": knarr_images::Platform::host().to_string(),
         "LocalVolumes": mounts.iter().filter(|path| volume(path).is_some()).count().to_string(),
         "Mounts": mounts.iter().map(|path| mount(path, whole)).collect::<Vec<_>>().join(","),
     })
@@ -116,11 +118,11 @@ fn size(store: &ImageStore, facts: &Facts) -> String {
     format!("{} (virtual {})", output::size(written), output::size(written + below))
 }
 
-/// At most twenty characters, as Docker shows a command.
-fn quoted(command: &str) -> String {
-    let long = command.chars().count() > 20;
-    let shown: String = command.chars().take(if long { 19 } else { 20 }).collect();
-    format!("\"{shown}{}\"", if long { "…" } else { "" })
+/// In quotes, in which nothing ends them and no line does; at most twenty characters unless it is to be whole.
+fn quoted(command: &str, whole: bool) -> String {
+    let long = !whole && command.chars().count() > 20;
+    let shown: String = command.chars().take(if long { 19 } else { usize::MAX }).collect();
+    Value::from(format!("{shown}{}", if long { "…" } else { "" })).to_string()
 }
 
 fn state(facts: &Facts, now: Timestamp) -> String {

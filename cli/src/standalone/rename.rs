@@ -6,6 +6,9 @@ use anyhow::bail;
 
 /// Renames one container.
 pub(crate) async fn run(settings: &Settings, name: &str, new_name: &str) -> anyhow::Result<()> {
+    if !name.trim().is_empty() && new_name.trim().is_empty() {
+        bail!("new name cannot be blank");
+    }
     let place = Standalone::find(settings, name).await?;
     let new_name = new_name.trim_start_matches('/');
     if new_name == place.name() {

@@ -41,7 +41,10 @@ pub(crate) async fn create(settings: Settings, mut options: Box<CreateOptions>) 
         let text = output::describe(&error);
         output::complain(&format!("knarr: {text}"));
         // As Docker has it: 125 for what cannot be meant, and 1 for what cannot be had.
-        ExitCode::from(if text.starts_with("invalid argument") { 125 } else { 1 })
+        let volumes = ["empty section between colons", "invalid empty volume spec"];
+        let no_sense =
+            text.starts_with("invalid argument") || volumes.iter().any(|words| text.contains(words));
+        ExitCode::from(if no_sense { 125 } else { 1 })
     }))
 }
 

@@ -166,6 +166,10 @@ impl Rendering {
 
     fn operand(&self, operand: &Operand, dot: &Value) -> anyhow::Result<Value> {
         match operand {
+            // What no column shows by itself has a title too.
+            Operand::Field(names) if self.titles => {
+                field(dot, names).or_else(|_| Ok(title(names.last().map_or("", String::as_str)).into()))
+            }
             Operand::Field(names) => field(dot, names),
             Operand::Literal(value) => Ok(value.clone()),
             Operand::Function(name) => functions::call(name, Vec::new(), self.titles),
@@ -219,6 +223,18 @@ fn field(value: &Value, names: &[String]) -> anyhow::Result<Value> {
         of = name;
     }
     Ok(value.clone())
+}
+
+/// `CREATED AT` of `CreatedAt`.
+fn title(name: &str) -> String {
+    let mut title = String::new();
+    for (at, char) in name.char_indices() {
+        if char.is_uppercase() && name[..at].ends_with(char::is_lowercase) {
+            title.push(' ');
+        }
+        title.extend(char.to_uppercase());
+    }
+    title
 }
 
 /// `{{.Label "name"}}` of a row, whose labels are one text; its title is the last part of the name.

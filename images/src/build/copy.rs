@@ -2,7 +2,8 @@
 //!
 //! - A directory's contents go into the target; a file goes into the target where that is (or must be) a directory,
 //!   else it becomes the target.
-//! - The target is found beneath the root as a process in there would find it, links included; nothing leaves it.
+//! - The target is found beneath the root as a process in there would find it, links included; nothing leaves it. What
+//!   is copied below it lands on no link: a file takes a link's place, a directory is refused there.
 //! - Missing directories are made, the target of a directory too (as BuildKit does); what lies there already keeps its owner and mode, unless a directory of the source
 //!   lands on it.
 //! - Nothing tells when it was done: made-up directories have a fixed time, and a directory that something is put into
@@ -17,7 +18,7 @@ use crate::layer::inherit::xattrs_of;
 use crate::layer::removal::remove_at;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -37,13 +38,30 @@ pub(crate) struct Look {
     pub(crate) top: bool,
     /// What is there and of another kind goes: archives win, files of the context do not.
     pub(crate) replace: bool,
-    /// A link that leads nowhere is an error; else what it leads to is made, as builds want it.
+    /// Directories of the source that only lie on the way: what is there instead stays as it is, a link too.
+    pub(crate) through: BTreeSet<TreePath>,
+    /// `cp`: a link that leads nowhere is an error; else what it leads to is made, as builds want it.
     pub(crate) refuse_dangling: bool,
 }
 
 impl Look {
     fn mode(&self, own: u32, is_dir: bool) -> u32 {
         self.mode.as_ref().map_or(own, |chmod| chmod.of(own, is_dir))
+    }
+
+    /// In BuildKit's words, or in those of `docker cp`.
+    fn directory_over_other(&self, path: &TreePath) -> Error {
+        Error::invalid(match self.refuse_dangling {
+            true => format!("cannot overwrite non-directory \"{path}\" with directory"),
+            false => format!("cannot copy to non-directory: {path}"),
+        })
+    }
+
+    fn other_over_directory(&self, path: &TreePath) -> Error {
+        Error::invalid(match self.refuse_dangling {
+            true => format!("cannot overwrite directory \"{path}\" with non-directory"),
+            false => format!("cannot replace to directory {path} with file"),
+        })
     }
 }
 
@@ -94,10 +112,21 @@ impl Copier {
 
     /// Writes one file that is in no tree.
     pub(crate) fn write(&mut self, path: &TreePath, content: &[u8]) -> Result<()> {
-        let mode = self.look.mode(0o644, false);
+        self.put(path, 0o644, self.look.time, &mut &*content)
+    }
+
+    /// The same with a mode and a time of its own.
+    pub(crate) fn put(
+        &mut self,
+        path: &TreePath,
+        mode: u32,
+        time: i64,
+        content: &mut dyn std::io::Read,
+    ) -> Result<()> {
+        let mode = self.look.mode(mode, false);
         let (uid, gid) = self.look.owner.unwrap_or_default();
-        let meta = Meta { mode, uid, gid, mtime: (self.look.time, 0), xattrs: Vec::new() };
-        self.file(path, &meta, &mut &*content)
+        let meta = Meta { mode, uid, gid, mtime: (time, 0), xattrs: Vec::new() };
+        self.file(path, &meta, content)
     }
 
     /// Gives directories their final look.
@@ -118,17 +147,22 @@ impl Copier {
         match self.is_dir(path) {
             true => Ok(()),
             false if self.look.top => self.directory(tree, file, path),
-            false => self.make_dir(path),
+            false => self.refuse_other(path).and_then(|()| self.make_dir(path)),
         }
     }
 
     fn directory(&mut self, tree: &Tree, file: &Found, path: &TreePath) -> Result<()> {
-        if self.look.replace {
-            self.clear_for_directory(path)?;
+        if self.look.through.contains(&file.path) {
+            return self.make_dir(path);
+        }
+        match self.look.replace {
+            true => self.clear_for_directory(path)?,
+            false => self.refuse_other(path)?,
         }
         self.make_dir(path)?;
         let meta = self.meta(tree, file)?;
-        self.directories.insert(path.clone(), Finally::Whole(meta));
+        // One directory has one name here, however it was reached.
+        self.directories.insert(self.destination(path)?, Finally::Whole(meta));
         Ok(())
     }
 
@@ -147,13 +181,8 @@ impl Copier {
 
     /// Makes a directory with everything above it.
     pub(crate) fn make_dir(&mut self, path: &TreePath) -> Result<()> {
-        self.make_dir_through(path, if self.look.refuse_dangling { 0 } else { MAX_LINKS })
-    }
-
-    /// A link that leads nowhere yet is followed so many times: what it leads to is made.
-    fn make_dir_through(&mut self, path: &TreePath, links: usize) -> Result<()> {
         let mut here = TreePath::default();
-        for part in path.parts() {
+        for part in self.destination(path)?.parts() {
             let above = here.clone();
             here = here.join(part);
             if self.is_dir(&here) {
@@ -162,16 +191,7 @@ impl Copier {
             let parent = self.parent(&above)?;
             match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
                 Ok(()) => {}
-                Err(Errno::EXIST) => {
-                    let other = || Error::invalid(format!("{here} is not a directory"));
-                    let target = rustix::fs::readlinkat(&parent, part, Vec::new()).map_err(|_| other())?;
-                    let links = links.checked_sub(1).ok_or_else(other)?;
-                    self.make_dir_through(&above.join(target.as_bytes()), links)?;
-                    if !self.is_dir(&here) {
-                        return Err(other());
-                    }
-                    continue;
-                }
+                Err(Errno::EXIST) => return Err(Error::invalid(format!("{here} is not a directory"))),
                 Err(error) => return Err(Error::io(format_args!("mkdir {here}"), error)),
             }
             let (uid, gid) = self.look.owner.unwrap_or_default();
@@ -183,6 +203,55 @@ impl Copier {
             self.directories.insert(here.clone(), Finally::Whole(meta));
         }
         Ok(())
+    }
+
+    /// Where a path leads: links on it are followed, those that lead nowhere yet too, for what they lead to is made.
+    /// Where a link that leads nowhere is an error, all of that is the kernel's.
+    pub(crate) fn destination(&self, path: &TreePath) -> Result<TreePath> {
+        if self.look.refuse_dangling {
+            return Ok(path.clone());
+        }
+        let (mut here, mut links) = (TreePath::default(), MAX_LINKS);
+        let mut ahead = reversed(path.as_bytes());
+        while let Some(part) = ahead.pop() {
+            let Some(target) = self.link(&here, &part)? else {
+                here = here.join(&part);
+                continue;
+            };
+            let too_many = || Error::invalid(format!("{path}: too many links"));
+            links = links.checked_sub(1).ok_or_else(too_many)?;
+            if target.starts_with(b"/") {
+                here = TreePath::default();
+            }
+            ahead.extend(reversed(&target));
+        }
+        Ok(here)
+    }
+
+    /// What a link says, where there is one.
+    fn link(&self, above: &TreePath, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        let failed = |e| Error::io(format_args!("readlink {}", above.join(name)), e);
+        let dir = match open_in_root(&self.root, above, OFlags::PATH | OFlags::DIRECTORY) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            other => other.map_err(failed)?,
+        };
+        match rustix::fs::readlinkat(&dir, name, Vec::new()) {
+            Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+            other => other.map(|target| Some(target.into_bytes())).map_err(failed),
+        }
+    }
+
+    /// Fails where something lies that is no directory itself: no link to one will do.
+    pub(crate) fn refuse_other(&self, path: &TreePath) -> Result<()> {
+        let Some((above, name)) = path.split() else { return Ok(()) };
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let Ok(dir) = open_in_root(&self.root, &above, flags) else { return Ok(()) };
+        match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Directory => {
+                Err(self.look.directory_over_other(path))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A directory that something is about to be put into.
@@ -252,7 +321,7 @@ impl Copier {
             Ok(stat)
                 if FileType::from_raw_mode(stat.st_mode) == FileType::Directory && !self.look.replace =>
             {
-                return Err(Error::invalid(format!("cannot replace the directory {path} by a file")));
+                return Err(self.look.other_over_directory(path));
             }
             Ok(_) => {
                 remove_at(&dir, name)?;
@@ -278,102 +347,16 @@ impl Copier {
     }
 }
 
+/// The parts of a path or link, the last one first.
+fn reversed(path: &[u8]) -> Vec<Vec<u8>> {
+    let parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
+    parts.rev().map(<[u8]>::to_vec).collect()
+}
+
 fn times(seconds: i64, nanoseconds: i64) -> Timestamps {
     let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
     Timestamps { last_access: time, last_modification: time }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::build::ignore::Ignore;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-
-    fn copied(from: &Path, source: &str, to: &Path, target: &str) -> Result<()> {
-        let tree = Tree::open(from, Ignore::default())?;
-        let mut copier = Copier::new(to, Look { owner: Some((7, 8)), ..Look::default() })?;
-        for found in tree.find(source, &Ignore::default())? {
-            copier.copy(&tree, &found.files, &TreePath::clean(target.as_bytes()))?;
-        }
-        copier.finish()
-    }
-
-    #[test]
-    fn an_archive_replaces_what_is_of_another_kind() {
-        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        std::fs::create_dir_all(from.path().join("a/below")).unwrap();
-        std::fs::create_dir(from.path().join("link")).unwrap();
-        std::fs::write(from.path().join("b"), "b").unwrap();
-        std::fs::write(to.path().join("a"), "").unwrap();
-        std::fs::create_dir_all(to.path().join("b/full")).unwrap();
-        symlink("b", to.path().join("link")).unwrap();
-        let tree = Tree::open(from.path(), Ignore::default()).unwrap();
-        let found = tree.find("/", &Ignore::default()).unwrap();
-        let mut copier = Copier::new(to.path(), Look { replace: true, ..Look::default() }).unwrap();
-        copier.copy(&tree, &found[0].files, &TreePath::default()).unwrap();
-        copier.finish().unwrap();
-        assert!(to.path().join("a/below").is_dir());
-        assert_eq!(std::fs::read(to.path().join("b")).unwrap(), b"b");
-        assert!(to.path().join("link").symlink_metadata().unwrap().is_dir());
-        assert!(copied(from.path(), "a", to.path(), "/b").is_err());
-    }
-
-    #[test]
-    fn a_link_that_leads_nowhere_is_followed() {
-        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        std::fs::write(from.path().join("x"), "x").unwrap();
-        symlink("sub/made", to.path().join("link")).unwrap();
-        symlink("/../../outside", to.path().join("out")).unwrap();
-        symlink("loop", to.path().join("loop")).unwrap();
-        copied(from.path(), "x", to.path(), "/link/deeper/x").unwrap();
-        assert_eq!(std::fs::read(to.path().join("sub/made/deeper/x")).unwrap(), b"x");
-        copied(from.path(), "x", to.path(), "/out/x").unwrap();
-        assert!(to.path().join("outside/x").exists() && to.path().join("out").is_symlink());
-        let error = copied(from.path(), "x", to.path(), "/loop/x").unwrap_err().to_string();
-        assert!(error.contains("/loop is not a directory"), "{error}");
-    }
-
-    #[test]
-    fn merges_and_keeps_what_was_there() {
-        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        std::fs::create_dir_all(from.path().join("d/sub")).unwrap();
-        std::fs::write(from.path().join("d/sub/new"), "new").unwrap();
-        std::fs::create_dir_all(to.path().join("t/sub")).unwrap();
-        std::fs::write(to.path().join("t/sub/old"), "old").unwrap();
-        std::fs::set_permissions(to.path().join("t"), std::fs::Permissions::from_mode(0o700)).unwrap();
-        let before = std::fs::metadata(to.path().join("t")).unwrap();
-        copied(from.path(), "d", to.path(), "t").unwrap();
-        let after = std::fs::metadata(to.path().join("t")).unwrap();
-        assert_eq!((after.mode(), after.uid(), after.mtime()), (before.mode(), before.uid(), before.mtime()));
-        assert_eq!(std::fs::read_dir(to.path().join("t/sub")).unwrap().count(), 2);
-        assert_eq!(std::fs::metadata(to.path().join("t/sub")).unwrap().uid(), 7);
-        copied(from.path(), "d/sub/new", to.path(), "made/up/name").unwrap();
-        assert_eq!(std::fs::metadata(to.path().join("made/up")).unwrap().mtime(), 0);
-        assert!(
-            copied(from.path(), "d/sub/new", to.path(), "t/sub")
-                .unwrap_err()
-                .to_string()
-                .contains("directory")
-        );
-        assert!(copied(from.path(), "d", to.path(), "made/up/name/x").is_err());
-    }
-
-    #[test]
-    fn links_of_the_image_lead_nowhere_outside() {
-        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let outside = tempfile::tempdir().unwrap();
-        std::fs::write(from.path().join("f"), "x").unwrap();
-        std::fs::create_dir(to.path().join("real")).unwrap();
-        symlink("/real", to.path().join("inside")).unwrap();
-        symlink(outside.path(), to.path().join("outside")).unwrap();
-        symlink("/etc/passwd", to.path().join("file")).unwrap();
-        copied(from.path(), "f", to.path(), "inside/f").unwrap();
-        assert_eq!(std::fs::read(to.path().join("real/f")).unwrap(), b"x");
-        copied(from.path(), "f", to.path(), "outside/f").unwrap();
-        let within = to.path().join(outside.path().strip_prefix("/").unwrap());
-        assert_eq!(std::fs::read(within.join("f")).unwrap(), b"x");
-        copied(from.path(), "f", to.path(), "file").unwrap();
-        assert!(std::fs::symlink_metadata(to.path().join("file")).unwrap().is_file());
-        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
-    }
-}
+mod tests;

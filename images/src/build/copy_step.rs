@@ -1,16 +1,16 @@
-//! COPY and ADD: from the context, a stage, an image, or the Dockerfile itself.
+//! COPY and ADD: from the context, a stage, an image, the web, or the Dockerfile itself.
 
-use crate::build::chmod::Chmod;
 use crate::build::config::Draft;
 use crate::build::copy::{Copier, Look};
+use crate::build::copy_plan::{Item, Plan, Remote, plan};
 use crate::build::ignore::Ignore;
 use crate::build::instruction::Transfer;
 use crate::build::job::Step;
 use crate::build::owner;
-use crate::build::source::mark;
 use crate::build::stage_run::StageRun;
 use crate::build::stages::Origin;
-use crate::build::tree::{Found, Named, Tree};
+use crate::build::tree::{Found, Tree};
+use crate::build::web::Facts;
 use crate::build::workspace::{Workspace, with_workspace};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,22 +20,14 @@ use crate::layer::entry::TreePath;
 use crate::layer::inherit::inherit;
 use crate::layer::limits::Limits;
 use crate::layer::unpack::unpack;
+use crate::web_file::WebFile;
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufReader, Read};
+use std::sync::Arc;
 
-/// What to do, with variables replaced.
-struct Plan {
-    add: bool,
-    sources: Vec<String>,
-    /// Contents that stand in the Dockerfile: name and bytes.
-    inline: Vec<(String, Vec<u8>)>,
-    target: TreePath,
-    /// The target must be a directory.
-    into: bool,
-    chown: Option<String>,
-    mode: Option<Chmod>,
-    exclude: Vec<String>,
-    parents: bool,
-}
+/// Files of the web that are here, by URL.
+type Fetched = BTreeMap<String, Arc<WebFile>>;
 
 /// Executes COPY or ADD.
 pub(crate) fn run(stage: &mut StageRun<'_>, step: &Step<'_>, transfer: &Transfer, text: &str) -> Result<()> {
@@ -49,12 +41,18 @@ pub(crate) fn run(stage: &mut StageRun<'_>, step: &Step<'_>, transfer: &Transfer
             Origin::Context(name) => Source::Directory(job.tree(Some(&name)).0),
         },
     };
-    let keys = keys(stage, &plan, &origin)?;
+    let mut keys = keys(stage, &plan, &origin)?;
+    let mut fetched = Fetched::new();
+    if plan.remotes().next().is_some() && !stage.has_done(&keys)? {
+        fetched = fetch(stage, &plan)?;
+        // A file may have changed since its server was asked.
+        keys = self::keys(stage, &plan, &origin)?;
+    }
     stage.layered(step, &keys, text, |workspace| match &origin {
-        Source::Directory(tree) => execute(&plan, tree, workspace, Some((0, 0))),
+        Source::Directory(tree) => execute(&plan, (tree, &fetched), workspace, Some((0, 0))),
         Source::Layers(origin) => {
             let view = workspace.view(origin.top())?;
-            execute(&plan, &Tree::open(&view, Ignore::default())?, workspace, None)
+            execute(&plan, (&Tree::open(&view, Ignore::default())?, &fetched), workspace, None)
         }
     })
 }
@@ -67,81 +65,14 @@ enum Source<'a> {
     Layers(Box<Draft>),
 }
 
-fn plan(stage: &StageRun<'_>, transfer: &Transfer) -> Result<Plan> {
-    let scope = stage.scope();
-    let flags = transfer.flags.expanded(scope.escape, &scope)?;
-    if let Some(flag) = ["checksum", "keep-git-dir"].into_iter().find(|flag| flags.get(flag).is_some()) {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("--{flag}: remote sources are not supported yet"),
-        ));
-    }
-    flags.is_set("link")?;
-    let target = scope.expand(&transfer.target)?;
-    let mut plan = Plan {
-        add: transfer.add && flags.get("unpack") != Some("false"),
-        sources: Vec::new(),
-        inline: Vec::new(),
-        target: stage.absolute(&target),
-        into: target.ends_with('/') || target == "." || target.ends_with("/."),
-        chown: flags.get("chown").map(str::to_owned),
-        mode: flags.get("chmod").map(Chmod::parse).transpose()?,
-        exclude: flags.all("exclude").map(str::to_owned).collect(),
-        parents: flags.is_set("parents")?,
-    };
-    let mut heredocs = transfer.heredocs.iter();
-    for source in &transfer.sources {
-        match mark(source).and_then(|_| heredocs.next()) {
-            Some(heredoc) => {
-                let content = match heredoc.expand {
-                    true => scope.expand_document(&heredoc.content)?,
-                    false => heredoc.content.clone(),
-                };
-                plan.inline.push((heredoc.name.clone(), content.into_bytes()));
-            }
-            None => plan.sources.push(local(scope.expand(source)?)?),
-        }
-    }
-    if plan.sources.len() + plan.inline.len() > 1 && !plan.into {
-        let name = if transfer.add { "ADD" } else { "COPY" };
-        return Err(Error::invalid(format!(
-            "When using {name} with more than one source file, the destination must be a directory and end with a /"
-        )));
-    }
-    Ok(plan)
-}
-
-/// Fails on what would have to be fetched.
-fn local(source: String) -> Result<String> {
-    let remote =
-        ["http://", "https://", "git://", "ssh://", "git@"].iter().any(|scheme| source.starts_with(scheme));
-    if remote {
-        let message =
-            format!("{source}: remote sources are not supported yet; download it and COPY the file");
-        return Err(Error::new(ErrorKind::Unsupported, message));
-    }
-    Ok(source)
-}
-
 /// Files of a stage or image are known by the layers they are in, which is cheap, and by what they are, which lets
 /// a step survive a change in a stage that gave the same files.
 fn keys(stage: &StageRun<'_>, plan: &Plan, origin: &Source<'_>) -> Result<Vec<Digest>> {
-    let words = format!(
-        "{} {:?} {:?} {:?} {} {:?} {:?} {:?} {}",
-        plan.add,
-        plan.sources,
-        plan.inline,
-        plan.target,
-        plan.into,
-        plan.chown,
-        plan.mode,
-        plan.exclude,
-        plan.parents
-    );
+    let words = plan.words();
     let origin = match origin {
         Source::Layers(origin) => origin,
         Source::Directory(tree) => {
-            let content = contents(plan, tree, false)?;
+            let content = contents(stage, plan, tree, false)?;
             return Ok(vec![stage.key("COPY", &[words.as_bytes(), content.as_str().as_bytes()])]);
         }
     };
@@ -151,110 +82,141 @@ fn keys(stage: &StageRun<'_>, plan: &Plan, origin: &Source<'_>) -> Result<Vec<Di
         return Ok(vec![cheap]);
     }
     let content = with_workspace(stage.job.parts, origin.top(), |workspace| {
-        contents(plan, &workspace.tree()?, plan.chown.is_none())
+        contents(stage, plan, &workspace.tree()?, plan.chown.is_none())
     })?;
     Ok(vec![stage.key("COPY --from", &[words.as_bytes(), content.as_str().as_bytes()]), cheap])
 }
 
-fn contents(plan: &Plan, tree: &Tree, with_owner: bool) -> Result<Digest> {
+fn contents(stage: &StageRun<'_>, plan: &Plan, tree: &Tree, with_owner: bool) -> Result<Digest> {
     let mut all = String::new();
-    for (found, _) in plan.find(tree)? {
-        all.push_str(tree.digest(&found, with_owner)?.as_str());
+    for item in plan.find(tree)? {
+        match item {
+            Item::Files(found, _) => all.push_str(tree.digest(&found, with_owner)?.as_str()),
+            Item::Web(Remote { checksum: Some(digest), .. }) => all.push_str(digest.as_str()),
+            Item::Web(remote) => {
+                let Facts { digest, modified } = stage.job.web.facts(stage.job, &remote.wanted)?;
+                all.push_str(&format!("{digest} {modified:?}"));
+            }
+        }
     }
     Ok(Digest::of(all.as_bytes()))
 }
 
-impl Plan {
-    fn find(&self, tree: &Tree) -> Result<Vec<(Named, usize)>> {
-        let exclude = Ignore::of(self.exclude.iter().map(String::as_str));
-        let mut all = Vec::new();
-        for source in &self.sources {
-            let above = above_pivot(source);
-            all.extend(tree.find_as(source, &exclude, self.parents)?.into_iter().map(|named| (named, above)));
+/// Every file of the web that the step needs.
+fn fetch(stage: &StageRun<'_>, plan: &Plan) -> Result<Fetched> {
+    let mut fetched = Fetched::new();
+    for remote in plan.remotes() {
+        let file = stage.job.web.file(stage.job, &remote.wanted)?;
+        if let Some(expected) = remote.checksum.as_ref().filter(|expected| **expected != file.digest) {
+            let (url, got) = (remote.wanted.shown(), &file.digest);
+            let message = format!("digest mismatch for {url}: {got} (expected: {expected})");
+            return Err(Error::new(ErrorKind::Mismatch, message));
         }
-        Ok(all)
+        fetched.insert(remote.wanted.url.clone(), file);
     }
-
-    /// Where one source goes.
-    fn target_of(&self, copier: &Copier, source: &TreePath, is_dir: bool, above: usize) -> TreePath {
-        if self.parents {
-            let kept = source.parts().skip(above);
-            return kept.fold(self.target.clone(), |path, part| path.join(part));
-        }
-        match source.split() {
-            Some((_, name)) if !is_dir && (self.into || copier.is_dir(&self.target)) => {
-                self.target.join(name)
-            }
-            _ => self.target.clone(),
-        }
-    }
+    Ok(fetched)
 }
 
-/// `--parents` keeps only what comes after a `/./` of the source: how many parts come before it.
-fn above_pivot(source: &str) -> usize {
-    let inside = source.strip_prefix("./").unwrap_or(source);
-    inside.split_once("/./").map_or(0, |(above, _)| TreePath::clean(above.as_bytes()).parts().count())
+/// A step at work in the root file system.
+struct Work<'a> {
+    plan: &'a Plan,
+    workspace: &'a Workspace<'a>,
+    chown: Option<(u32, u32)>,
+    copier: Copier,
 }
 
-fn execute(plan: &Plan, tree: &Tree, workspace: &Workspace<'_>, owner: Option<(u32, u32)>) -> Result<()> {
+fn execute(
+    plan: &Plan,
+    (tree, fetched): (&Tree, &Fetched),
+    workspace: &Workspace<'_>,
+    owner: Option<(u32, u32)>,
+) -> Result<()> {
     let chown = plan.chown.as_deref().map(|text| owner::resolve(text, &workspace.tree()?)).transpose()?;
     let look = Look { owner: chown.or(owner), mode: plan.mode.clone(), top: plan.parents, ..Look::default() };
-    let mut copier = Copier::new(&workspace.root(), look)?;
+    let mut work = Work { plan, workspace, chown, copier: Copier::new(&workspace.root(), look)? };
     let found = plan.find(tree)?;
-    let (mut files, many) = (0, !plan.into && !plan.parents && !copier.is_dir(&plan.target));
-    for (source, above) in &found {
+    let (mut files, many) = (0, !plan.into && !plan.parents && !work.copier.is_dir(&plan.target));
+    for item in &found {
+        let (source, above) = match item {
+            Item::Files(source, above) => (source, *above),
+            Item::Web(remote) => {
+                work.web(remote, fetched)?;
+                continue;
+            }
+        };
         match archive(plan, tree, &source.files)? {
-            Some(archive) => extract(archive, plan, workspace, chown)?,
+            Some(archive) => work.extract(archive)?,
             None => {
                 files += usize::from(!source.is_dir());
                 if many && files > 1 {
                     let message = "the pattern matches several files: the destination must be a directory and end with a /";
                     return Err(Error::invalid(message));
                 }
-                let target = plan.target_of(&copier, &source.path, source.is_dir(), *above);
-                copier.copy(tree, &source.files, &target)?;
+                let target = plan.target_of(&work.copier, &source.path, source.is_dir(), above)?;
+                work.copier.copy(tree, &source.files, &target)?;
             }
         }
     }
-    if found.is_empty() && plan.parents {
-        copier.make_dir(&plan.target)?;
+    work.finish(found.is_empty())
+}
+
+impl Work<'_> {
+    fn web(&mut self, remote: &Remote, fetched: &Fetched) -> Result<()> {
+        let file = fetched.get(&remote.wanted.url).ok_or_else(|| Error::invalid("nothing was fetched"))?;
+        let open = || File::open(file.file.path()).map_err(|e| Error::path("open", file.file.path(), e));
+        if self.plan.unpack.1
+            && let Some(archive) = tar(open()?, open()?)?
+        {
+            return self.extract(archive);
+        }
+        let target = self.plan.target_of(&self.copier, &TreePath::clean(remote.name.as_bytes()), false, 0)?;
+        self.copier.put(&target, 0o600, file.modified.unwrap_or(0), &mut open()?)
     }
-    for (name, content) in &plan.inline {
-        let name = TreePath::clean(name.as_bytes());
-        copier.write(&plan.target_of(&copier, &name, false, 0), content)?;
+
+    /// What stands in the Dockerfile comes last.
+    fn finish(mut self, is_empty: bool) -> Result<()> {
+        if is_empty && self.plan.parents {
+            self.copier.make_dir(&self.plan.target)?;
+        }
+        for (name, content) in &self.plan.inline {
+            let name = TreePath::clean(name.as_bytes());
+            let target = self.plan.target_of(&self.copier, &name, false, 0)?;
+            self.copier.write(&target, content)?;
+        }
+        self.copier.finish()
     }
-    copier.finish()
+
+    /// Unpacks aside, then copies, so that what is there already keeps its look as by any other copy.
+    fn extract(&self, archive: Box<dyn Read>) -> Result<()> {
+        let aside = self.workspace.place()?;
+        let unpacked = unpack(BufReader::new(archive), Limits::default(), &mut DirectorySink::new(&aside)?)?;
+        inherit(&aside, &unpacked.implicit, &[])?;
+        let tree = Tree::open(&aside, Ignore::default())?;
+        let through = unpacked.implicit.into_iter().collect();
+        let (owner, mode) = (self.chown, self.plan.mode.clone());
+        let look = Look { owner, mode, replace: true, through, ..Look::default() };
+        let mut copier = Copier::new(&self.workspace.root(), look)?;
+        for found in tree.find("/", &Ignore::default())? {
+            copier.make_dir(&self.plan.target)?;
+            copier.copy(&tree, &found.files, &self.plan.target)?;
+        }
+        copier.finish()
+    }
 }
 
 /// The file as a stream of tar, where ADD has to unpack it, however it is packed.
 fn archive(plan: &Plan, tree: &Tree, files: &[Found]) -> Result<Option<Box<dyn Read>>> {
     let [file] = files else { return Ok(None) };
-    if !plan.add || file.is_dir() {
+    if !plan.unpack.0 || file.is_dir() {
         return Ok(None);
     }
-    let mut start = [0; 512];
-    let mut stream = decompress_archive(tree.file(&file.path)?)?;
-    // What only looks compressed is copied as it is, like every other file.
-    let is_tar = stream.read_exact(&mut start).is_ok() && start.get(257..262) == Some(b"ustar");
-    if is_tar { Ok(Some(decompress_archive(tree.file(&file.path)?)?)) } else { Ok(None) }
+    tar(tree.file(&file.path)?, tree.file(&file.path)?)
 }
 
-/// Unpacks aside, then copies, so that what is there already keeps its look as by any other copy.
-fn extract(
-    archive: Box<dyn Read>,
-    plan: &Plan,
-    workspace: &Workspace<'_>,
-    owner: Option<(u32, u32)>,
-) -> Result<()> {
-    let aside = workspace.place()?;
-    let unpacked = unpack(BufReader::new(archive), Limits::default(), &mut DirectorySink::new(&aside)?)?;
-    inherit(&aside, &unpacked.implicit, &[])?;
-    let tree = Tree::open(&aside, Ignore::default())?;
-    let look = Look { owner, mode: plan.mode.clone(), replace: true, ..Look::default() };
-    let mut copier = Copier::new(&workspace.root(), look)?;
-    for found in tree.find("/", &Ignore::default())? {
-        copier.make_dir(&plan.target)?;
-        copier.copy(&tree, &found.files, &plan.target)?;
-    }
-    copier.finish()
+/// A stream of tar, if that is what the file is: it is read twice. What only looks compressed is copied as it is, like every other file.
+fn tar(first: File, second: File) -> Result<Option<Box<dyn Read>>> {
+    let mut start = [0; 512];
+    let is_tar =
+        decompress_archive(first)?.read_exact(&mut start).is_ok() && start.get(257..262) == Some(b"ustar");
+    if is_tar { decompress_archive(second).map(Some) } else { Ok(None) }
 }

@@ -10,6 +10,7 @@ use crate::build::runner::Runner;
 use crate::build::scope::Arguments;
 use crate::build::stage_run::StageRun;
 use crate::build::tree::Tree;
+use crate::build::web::{Seen, Web};
 use crate::build::{Build, BuildContext, BuildEvent, Listener};
 use crate::content::ContentStore;
 use crate::digest::Digest;
@@ -36,6 +37,7 @@ pub(crate) struct Job<'a> {
     /// Directories that were given names.
     contexts: BTreeMap<String, Tree>,
     pub(crate) cache: Cache,
+    pub(crate) web: Web<'a>,
     /// Stages that are done; none where one failed.
     finished: Mutex<BTreeMap<usize, Option<(Draft, Arguments)>>>,
     changed: Condvar,
@@ -83,6 +85,7 @@ impl<'a> Job<'a> {
             context,
             contexts: named_trees(&build.request.contexts)?,
             cache: Cache::open(&parts.root)?,
+            web: Web::new(parts),
             finished: Mutex::default(),
             changed: Condvar::new(),
             failed: AtomicBool::new(false),
@@ -95,6 +98,7 @@ impl<'a> Job<'a> {
     /// Builds the target and lists it.
     pub(crate) fn run(self) -> Result<Image> {
         self.cache.forget(KEEP)?;
+        Seen::of(&self.parts.root).forget(KEEP);
         let needed = self.build.graph.needed();
         let outcomes = std::thread::scope(|scope| {
             let stages = needed.iter().map(|index| scope.spawn(|| self.stage(*index)));
@@ -153,8 +157,9 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Fails when another stage has failed.
+    /// Fails when another stage has failed, or nobody wants the build any more.
     pub(crate) fn check(&self) -> Result<()> {
+        self.runner.check()?;
         if self.failed.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
     }
 

@@ -14,6 +14,14 @@ pub trait Runner: Sync {
     /// # Errors
     /// When the command could not be started at all.
     fn run(&self, step: &RunStep<'_>) -> Result<i32, Error>;
+
+    /// Fails once the build was given up: what is no command ends too.
+    ///
+    /// # Errors
+    /// Then.
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// One command.

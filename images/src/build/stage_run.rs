@@ -234,6 +234,16 @@ impl<'a> StageRun<'a> {
         Ok(())
     }
 
+    /// Whether a step with one of these keys would not be executed.
+    pub(crate) fn has_done(&self, keys: &[Digest]) -> Result<bool> {
+        for key in keys.iter().filter(|_| !self.is_to_be_repeated()) {
+            if self.job.cached(key)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// `--no-cache-filter` names this stage.
     fn is_to_be_repeated(&self) -> bool {
         let stages = &self.job.build.request.no_cache_stages;

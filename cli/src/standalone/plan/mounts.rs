@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Something to be mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::standalone) enum Wish {
-    /// A path of this machine; `--volume` makes a directory where nothing is, `--mount` does not.
+    /// A path of this machine; `--volume` makes a directory where nothing is, `--mount` if it is told to.
     Path { source: PathBuf, make: bool, at: At },
     /// A volume by name, or a new one without.
     Volume { name: Option<String>, fill: bool, at: At },
@@ -101,6 +101,12 @@ impl Wish {
 /// `[SOURCE:]TARGET[:OPTIONS]`. A source that begins with a slash or a point is a path, else a volume's name.
 fn volume(text: &str) -> anyhow::Result<Wish> {
     let fields: Vec<&str> = text.split(':').collect();
+    if text.is_empty() {
+        bail!("invalid empty volume spec");
+    }
+    if fields.contains(&"") {
+        bail!("invalid spec: {text}: empty section between colons");
+    }
     let (source, target, options) = match fields[..] {
         [target] => ("", target, ""),
         [source, target] => (source, target, ""),
@@ -141,6 +147,8 @@ struct Fields {
     keep_empty: bool,
     /// Of an image.
     sub_path: String,
+    /// Of a path: a directory is made where nothing is.
+    make: bool,
     at: At,
 }
 
@@ -152,11 +160,11 @@ fn mount(text: &str) -> anyhow::Result<Wish> {
             bail!("unexpected key '{key}' in '{field}'");
         }
     }
-    let Fields { kind, source, mut memory, keep_empty, sub_path, at } = fields;
+    let Fields { kind, source, mut memory, keep_empty, sub_path, make, at } = fields;
     check_recursion(&at)?;
     match kind.as_str() {
         "bind" if source.is_empty() => bail!("source is required for a bind mount"),
-        "bind" => Ok(Wish::Path { source: std::path::absolute(source)?, make: false, at }),
+        "bind" => Ok(Wish::Path { source: std::path::absolute(source)?, make, at }),
         "volume" if source.is_empty() => Ok(Wish::Volume { name: None, fill: !keep_empty, at }),
         "volume" => {
             check_name(&source)?;
@@ -186,6 +194,7 @@ impl Fields {
             ("target" | "destination" | "dst", _) => self.at.target = absolute(value)?,
             ("readonly" | "ro", _) => self.at.read_only = flag()?,
             ("volume-nocopy", _) => self.keep_empty = flag()?,
+            ("bind-create-src", _) => self.make = flag()?,
             ("bind-propagation", _) => self.at.propagation = propagation(value)?,
             ("tmpfs-size", _) => self.memory.push(format!("size={value}")),
             ("tmpfs-mode", _) => self.memory.push(format!("mode={value}")),
@@ -297,6 +306,8 @@ mod tests {
         assert!(at.read_only && at.propagation == MountPropagation::PropagationHostToContainer as i32);
         let memory = mount("type=tmpfs,target=/t,tmpfs-size=1m").unwrap();
         assert_eq!(memory, Wish::Memory { target: "/t".into(), options: vec!["size=1m".into()] });
+        let made = mount("type=bind,src=/a,dst=/b,bind-create-src").unwrap();
+        assert!(matches!(made, Wish::Path { make: true, .. }));
         let writable = mount("type=bind,src=/a,dst=/b,ro,bind-recursive=writable").unwrap();
         assert!(matches!(writable, Wish::Path { at: At { writable_below: true, read_only: true, .. }, .. }));
         assert!(mount("type=bind,src=/a,dst=/b,bind-recursive=readonly").is_err());

@@ -1,0 +1,84 @@
+//! A web server of one's own on loopback (busybox's), until dropped. It tells versions of files apart by time and size.
+
+use crate::eventually::eventually;
+use crate::free_port::free_port;
+use std::fs::File;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+/// For a start on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One that serves a directory.
+#[derive(Debug)]
+pub struct WebServer {
+    process: Child,
+    port: u16,
+    directory: PathBuf,
+    log: PathBuf,
+}
+
+impl WebServer {
+    /// Serves what will be in `directory`, and writes a log beside it.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start(directory: &Path) -> Self {
+        std::fs::create_dir_all(directory).expect("mkdir");
+        // A port that was free a moment ago may be taken by now: then it ends, and another one is tried.
+        eventually("a web server", PATIENCE, || {
+            let mut server = Self::spawn(directory, free_port());
+            eventually("the web server listens or ends", PATIENCE, || {
+                let ended = server.process.try_wait().expect("wait").is_some();
+                let listens = TcpStream::connect(("127.0.0.1", server.port)).is_ok();
+                if ended || listens { Ok(()) } else { Err("neither".to_owned()) }
+            });
+            let ended = server.process.try_wait().expect("wait");
+            ended.map_or(Ok(server), |status| Err(format!("it ended: {status}")))
+        })
+    }
+
+    fn spawn(directory: &Path, port: u16) -> Self {
+        let log = directory.with_extension("log");
+        let mut command = Command::new("busybox");
+        command.args(["httpd", "-f", "-vv", "-p", &format!("127.0.0.1:{port}"), "-h"]).arg(directory);
+        command.stdout(Stdio::null()).stderr(File::create(&log).expect("a log"));
+        Self { process: command.spawn().expect("busybox"), port, directory: directory.to_owned(), log }
+    }
+
+    /// `http://127.0.0.1:PORT/PATH`
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}/{path}", self.port)
+    }
+
+    /// Puts a file there, last changed so many seconds after 1970.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn file(&self, path: &str, content: &[u8], modified: u64) -> &Self {
+        let path = self.directory.join(path);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("mkdir");
+        std::fs::write(&path, content).expect("write");
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(modified);
+        File::open(&path).and_then(|file| file.set_modified(time)).expect("utimens");
+        self
+    }
+
+    /// How often a path was asked for.
+    ///
+    /// # Panics
+    /// When the log cannot be read.
+    pub fn requests(&self, path: &str) -> usize {
+        let log = std::fs::read_to_string(&self.log).expect("a log");
+        log.lines().filter(|line| line.ends_with(&format!("url:/{path}"))).count()
+    }
+}
+
+impl Drop for WebServer {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _gone = self.process.wait();
+    }
+}
