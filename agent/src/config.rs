@@ -98,6 +98,10 @@ pub struct NetworkConfig {
     pub service_cidr: String,
     /// The same for IPv6 (`fd00:96::/112`, at most 20 bits of places); services have no such addresses where absent.
     pub service_cidr_v6: Option<String>,
+    /// Address where the service proxy answers `/healthz` and `/livez` as kube-proxy does, plain HTTP; with port 0 nowhere.
+    pub proxy_healthz_listen: SocketAddr,
+    /// What a pod sends must bear its own addresses, or is dropped. Not for pods that pass on what others send.
+    pub check_sources: bool,
     /// Bytes; the MTU of the default route's link where absent.
     pub mtu: Option<u32>,
     /// Pods of other nodes are reached by routes to those nodes, as far as the cluster tells who has which range. They
@@ -379,6 +383,8 @@ impl Default for NetworkConfig {
             cluster_cidr_v6: None,
             service_cidr: "10.96.0.0/16".into(),
             service_cidr_v6: None,
+            proxy_healthz_listen: (Ipv4Addr::UNSPECIFIED, 10256).into(),
+            check_sources: true,
             mtu: None,
             node_routes: true,
             dir: None,
@@ -396,6 +402,7 @@ impl NetworkConfig {
             table: "knarr-run".into(),
             pod_cidr: "10.41.0.0/24".into(),
             cluster_cidr: "10.41.0.0/24".into(),
+            check_sources: false,
             node_routes: false,
             ..Self::default()
         }

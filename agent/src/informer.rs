@@ -26,6 +26,8 @@ pub(crate) struct Followed<K> {
     pub(crate) trim: fn(&mut K),
     /// Who does the work on a node that may not follow the collection.
     pub(crate) instead: &'static str,
+    /// Called where the node may not follow it.
+    pub(crate) on_refusal: Box<dyn Fn() + Send>,
 }
 
 /// The copy, and the future that feeds it; it ends never, and reconnects by itself.
@@ -35,7 +37,7 @@ where
     K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     <K as Lookup>::DynamicType: Hash + Eq + Clone,
 {
-    let Followed { client, notify, trim, instead } = followed;
+    let Followed { client, notify, trim, instead, on_refusal } = followed;
     let (reader, writer) = store();
     let events =
         watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff().modify(move |object| {
@@ -52,6 +54,7 @@ where
                 Ok(_) => notify.send_replace(()),
                 // Elsewhere a node may be less than ours, which seldom changes while one looks.
                 Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 403 => {
+                    on_refusal();
                     if !std::mem::replace(&mut refused, true) {
                         let kind = <K as Resource>::kind(&());
                         tracing::info!(%kind, "this node may not follow them: they are left to {instead}");

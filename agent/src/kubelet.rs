@@ -64,8 +64,10 @@ pub mod status_writer;
 pub mod termination_message;
 pub mod user_namespaces;
 pub mod volumes;
+mod watches;
 
 use crate::config::Config;
+use crate::policies::LocalPods;
 use admission::NodeLimits;
 use cpus::Cpus;
 use csi::Csi;
@@ -77,8 +79,7 @@ use host::{CALL_DEADLINE, Host, within};
 use k8s_openapi::api::core::v1::{Node, Service};
 use knarr_cri::v1::{StatusRequest, VersionRequest};
 use knarr_cri::{ImageService, RuntimeService};
-use kube::Api;
-use kube::runtime::{WatchStreamExt, reflector, watcher};
+use kube::runtime::reflector;
 use machine::Machine;
 use memory_qos::MemoryQos;
 use node_object::Identity;
@@ -97,7 +98,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use user_namespaces::UserNamespaces;
@@ -131,6 +131,8 @@ pub struct Parts {
     pub imaginary: bool,
     /// Filled with the results of probes.
     pub probe_counts: ProbeCounts,
+    /// Told of the pods of this node, where network policies are ours.
+    pub policies: Option<LocalPods>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -145,6 +147,7 @@ pub struct Kubelet {
     ending: Arc<Ending>,
     ready: watch::Receiver<bool>,
     pod_cidr: watch::Receiver<Option<String>>,
+    object: watch::Receiver<Option<Arc<Node>>>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
 }
@@ -192,9 +195,9 @@ impl Kubelet {
         };
         tasks.spawn(shutdown.clone().run_until_cancelled_owned(writer.run()));
         recorder.node(&parts.node_name, Severity::Normal, "Starting", "Starting kubelet.");
-        let node = own_node(&parts, &shutdown, &tasks);
+        let node = watches::own_node(&parts, &shutdown, &tasks);
         let local = Arc::new(LocalObjects::default());
-        let services = services(parts.client.clone(), &shutdown, &tasks);
+        let services = watches::services(parts.client.clone(), &shutdown, &tasks);
         let host = host(
             &parts,
             &identity,
@@ -218,14 +221,15 @@ impl Kubelet {
             tasks.spawn(shutdown.clone().run_until_cancelled_owned(ending.clone().guard(places)));
         }
         let (sources, events) = mpsc::unbounded_channel();
-        let seen = (pod_cidr.clone(), host.node.clone());
+        let object = host.node.clone();
+        let seen = (pod_cidr.clone(), object.clone());
         let origins = start_sources(&parts, local, sources, seen, &shutdown, &tasks)?;
         let workers = parts.workers.clone();
         let manager = Manager::new(Arc::new(host), pleg, limits, origins, workers.clone());
         let inputs = Inputs { sources: events, changed: changes, shutdown: shutdown.clone() };
         tasks.spawn(manager.run(inputs));
         tasks.close();
-        Ok(Kubelet { workers, ending, ready, pod_cidr, shutdown, tasks })
+        Ok(Kubelet { workers, ending, ready, pod_cidr, object, shutdown, tasks })
     }
 
     /// Every pod of this node with its present status.
@@ -243,6 +247,11 @@ impl Kubelet {
         let mut ready = self.ready.clone();
         ready.wait_for(|ready| *ready).await?;
         Ok(())
+    }
+
+    /// The Node object as the cluster has it, once it was seen.
+    pub(crate) fn object(&self) -> watch::Receiver<Option<Arc<Node>>> {
+        self.object.clone()
     }
 
     /// Ends every task. Pods go on, unless `stop_pods`, or when the settings say that the machine goes down with the
@@ -395,6 +404,7 @@ fn host(
         recursive_read_only: false,
         pressure: watch::channel(pressure::Conditions::default()).1,
         probe_counts: parts.probe_counts.clone(),
+        policies: parts.policies.clone(),
         seccomp_default: config.kubelet.seccomp_default,
         apparmor: parts.machine.apparmor,
     })
@@ -406,49 +416,6 @@ fn class_cgroups(parts: &Parts, identity: &Identity) -> anyhow::Result<Vec<pod_c
     pod_cgroup::create_parent(&hierarchies, root)?;
     qos_cgroups::bound(&hierarchies, root, &parts.machine.capacity(identity.max_pods), &identity.reserved);
     Ok(hierarchies)
-}
-
-/// Follows all services, for the environment of containers.
-fn services(
-    client: Option<kube::Client>,
-    shutdown: &CancellationToken,
-    tasks: &TaskTracker,
-) -> Option<reflector::Store<Service>> {
-    let (store, writer) = reflector::store();
-    let watch = watcher(Api::<Service>::all(client?), watcher::Config::default()).default_backoff();
-    let follow = async move {
-        let mut events = std::pin::pin!(reflector(writer, watch));
-        while let Some(event) = events.next().await {
-            if let Err(error) = event {
-                tracing::warn!("watch of services: {error}");
-            }
-        }
-    };
-    tasks.spawn(shutdown.clone().run_until_cancelled_owned(follow));
-    Some(store)
-}
-
-/// Follows this node's own object: others put labels on it.
-fn own_node(
-    parts: &Parts,
-    shutdown: &CancellationToken,
-    tasks: &TaskTracker,
-) -> watch::Receiver<Option<Arc<Node>>> {
-    let (show, shown) = watch::channel(None);
-    let Some(client) = parts.client.clone().filter(|_| !parts.imaginary) else { return shown };
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", parts.node_name));
-    let follow = async move {
-        let watch = watcher(Api::<Node>::all(client), config).default_backoff();
-        let mut changes = std::pin::pin!(watch.applied_objects());
-        while let Some(change) = changes.next().await {
-            match change {
-                Ok(node) => drop(show.send_replace(Some(Arc::new(node)))),
-                Err(error) => tracing::warn!("watch of this node: {error}"),
-            }
-        }
-    };
-    tasks.spawn(shutdown.clone().run_until_cancelled_owned(follow));
-    shown
 }
 
 /// Starts what tells the manager which pods there should be.

@@ -4,22 +4,35 @@
 //! and written as a difference: `nft -f -` commits a whole script atomically, so packets see the old table or the
 //! new one and nothing between. What the kernel's conntrack has already decided is not touched by either.
 
+mod block;
 mod elements;
 mod family;
 mod protocol;
 
 use anyhow::{Context, bail};
+pub(crate) use block::Block;
 pub(crate) use elements::Elements;
 pub(crate) use family::Family;
 pub(crate) use protocol::protocol_of;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-/// A table of the `inet` family.
+/// Which packets the hooks of a table see.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Layer {
+    /// Those of both versions of IP.
+    #[default]
+    Inet,
+    /// Frames on their way through a bridge.
+    Bridge,
+}
+
+/// A table of the `inet` family, or of `bridge`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Table {
+    pub(crate) layer: Layer,
     /// Name of the table; both sides of a difference have the same.
     pub(crate) name: String,
     /// Sets and maps by name.
@@ -44,6 +57,15 @@ pub(crate) struct Chain {
     pub(crate) hook: Option<&'static str>,
     /// One statement list each.
     pub(crate) rules: Vec<String>,
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Layer::Inet => "inet",
+            Layer::Bridge => "bridge",
+        })
+    }
 }
 
 impl Set {
@@ -79,17 +101,33 @@ impl Table {
         Self { name: name.to_owned(), ..Self::default() }
     }
 
+    /// An empty table of the `bridge` family.
+    pub(crate) fn of_bridge(name: &str) -> Self {
+        Self { layer: Layer::Bridge, ..Self::new(name) }
+    }
+
     /// The script that makes the kernel's table exactly this one, whatever it was before.
     pub(crate) fn replacement(&self) -> String {
-        let empty = Self::new(&self.name);
-        format!("{}{}", removal(&self.name), self.difference(&empty))
+        let empty = Self { layer: self.layer, ..Self::new(&self.name) };
+        format!("{}{}", self.removal(), self.difference(&empty))
+    }
+
+    /// The script that removes the table, also when there is none (`delete` alone would fail).
+    pub(crate) fn removal(&self) -> String {
+        let Self { layer, name, .. } = self;
+        format!("add table {layer} {name}\ndelete table {layer} {name}\n")
+    }
+
+    /// How a script calls it.
+    fn called(&self) -> String {
+        format!("{} {}", self.layer, self.name)
     }
 
     /// The script that turns the kernel's table from `old` into this one; empty when there is nothing to do.
     pub(crate) fn difference(&self, old: &Self) -> String {
         let mut script = String::new();
         if old.chains.is_empty() && old.sets.is_empty() {
-            line(&mut script, format_args!("add table inet {}", self.name));
+            line(&mut script, format_args!("add table {}", self.called()));
         }
         self.declare(old, &mut script);
         self.unlink_elements(old, &mut script);
@@ -117,12 +155,12 @@ impl Table {
     fn declare(&self, old: &Self, script: &mut String) {
         for (name, set) in self.sets.iter().filter(|(name, _)| !old.sets.contains_key(*name)) {
             let keyword = set.keyword();
-            line(script, format_args!("add {keyword} inet {} {name} {{ {} }}", self.name, set.definition));
+            line(script, format_args!("add {keyword} {} {name} {{ {} }}", self.called(), set.definition));
         }
         for (name, chain) in self.chains.iter().filter(|(name, _)| !old.chains.contains_key(*name)) {
             match chain.hook {
-                Some(hook) => line(script, format_args!("add chain inet {} {name} {{ {hook} }}", self.name)),
-                None => line(script, format_args!("add chain inet {} {name}", self.name)),
+                Some(hook) => line(script, format_args!("add chain {} {name} {{ {hook} }}", self.called())),
+                None => line(script, format_args!("add chain {} {name}", self.called())),
             }
         }
     }
@@ -132,7 +170,7 @@ impl Table {
         for (name, before) in &old.sets {
             let now = self.sets.get(name).map(|set| &set.elements);
             let gone = before.elements.iter().filter(|(k, v)| now.and_then(|now| now.get(*k)) != Some(*v));
-            write_list(script, "delete", &self.name, name, gone.map(|(key, _)| key.clone()));
+            write_list(script, "delete", &self.called(), name, gone.map(|(key, _)| key.clone()));
         }
     }
 
@@ -144,7 +182,7 @@ impl Table {
                 true => key.clone(),
                 false => format!("{key} : {value}"),
             });
-            write_list(script, "add", &self.name, name, new);
+            write_list(script, "add", &self.called(), name, new);
         }
     }
 
@@ -155,10 +193,10 @@ impl Table {
                 continue;
             }
             if before.is_some() {
-                line(script, format_args!("flush chain inet {} {name}", self.name));
+                line(script, format_args!("flush chain {} {name}", self.called()));
             }
             for rule in &chain.rules {
-                line(script, format_args!("add rule inet {} {name} {rule}", self.name));
+                line(script, format_args!("add rule {} {name} {rule}", self.called()));
             }
         }
     }
@@ -167,20 +205,20 @@ impl Table {
     fn remove_unused(&self, old: &Self, script: &mut String) {
         let gone = || old.chains.keys().filter(|name| !self.chains.contains_key(*name));
         for name in gone() {
-            line(script, format_args!("flush chain inet {} {name}", self.name));
+            line(script, format_args!("flush chain {} {name}", self.called()));
         }
         for name in gone() {
-            line(script, format_args!("delete chain inet {} {name}", self.name));
+            line(script, format_args!("delete chain {} {name}", self.called()));
         }
         for (name, set) in old.sets.iter().filter(|(name, _)| !self.sets.contains_key(*name)) {
-            line(script, format_args!("delete {} inet {} {name}", set.keyword(), self.name));
+            line(script, format_args!("delete {} {} {name}", set.keyword(), self.called()));
         }
     }
 }
 
-/// The script that removes a table, also when there is none (`delete` alone would fail).
+/// The script that removes a table of the `inet` family.
 pub(crate) fn removal(name: &str) -> String {
-    format!("add table inet {name}\ndelete table inet {name}\n")
+    Table::new(name).removal()
 }
 
 fn line(script: &mut String, text: std::fmt::Arguments<'_>) {
@@ -192,7 +230,7 @@ fn line(script: &mut String, text: std::fmt::Arguments<'_>) {
 fn write_list(script: &mut String, verb: &str, table: &str, set: &str, keys: impl Iterator<Item = String>) {
     let keys: Vec<String> = keys.collect();
     for some in keys.chunks(256) {
-        line(script, format_args!("{verb} element inet {table} {set} {{ {} }}", some.join(", ")));
+        line(script, format_args!("{verb} element {table} {set} {{ {} }}", some.join(", ")));
     }
 }
 

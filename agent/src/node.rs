@@ -20,6 +20,7 @@ use crate::kubelet::pods::Workers;
 use crate::kubelet::probes::ProbeCounts;
 use crate::kubelet::serving_certificate::ServingCertificate;
 use crate::kubelet::{Kubelet, Parts};
+use crate::policies::LocalPods;
 use crate::{dns, node_routes, policies, root_socket, services};
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
@@ -95,6 +96,7 @@ impl Node {
         let listener = root_socket::listen(&socket).await?;
         let serve = async move { engine::serve_on(served, listener, &socket, stop).await };
         tasks.spawn(async move { report("CRI server", serve.await) });
+        let local = client.as_ref().filter(|_| policies::wanted(&config)).map(|_| LocalPods::default());
         let kubelet = Kubelet::start(Parts {
             machine: Machine::detect(&config.data_dir),
             config: config.clone(),
@@ -106,6 +108,7 @@ impl Node {
             workers,
             imaginary: false,
             probe_counts,
+            policies: local.clone(),
         })
         .await?;
         if let Some(client) = client.clone().filter(|_| config.kubelet.server_tls_bootstrap) {
@@ -114,20 +117,15 @@ impl Node {
         }
         let stop = shutdown.clone().cancelled_owned();
         tasks.spawn(async move { report("kubelet API", api.run(stop).await) });
-        if let Some(client) = client.clone() {
-            let config = config.clone();
-            let run = move |stop| services::run(client.clone(), config.clone(), stop);
-            tasks.spawn(keep_running("services", shutdown.clone(), run));
-        }
-        if let Some(client) = client.clone().filter(|_| node_routes::wanted(&config)) {
-            let (config, name) = (config.clone(), name.clone());
-            let run = move |stop| node_routes::run(client.clone(), config.clone(), name.clone(), stop);
-            tasks.spawn(keep_running("routes to nodes", shutdown.clone(), run));
-        }
-        if let Some(client) = client.clone().filter(|_| policies::wanted(&config)) {
-            let (config, name) = (config.clone(), name.clone());
-            let run = move |stop| policies::run(client.clone(), config.clone(), name.clone(), stop);
-            tasks.spawn(keep_running("network policies", shutdown.clone(), run));
+        if let Some(client) = &client {
+            follow_cluster(
+                client,
+                &config,
+                &services::Own { name: name.clone(), object: kubelet.object() },
+                local,
+                &shutdown,
+                &tasks,
+            );
         }
         tasks.spawn(serve_names(config, client, kubelet.pod_cidr(), shutdown.clone()));
         tasks.close();
@@ -155,6 +153,40 @@ impl Node {
         self.shutdown.cancel();
         self.tasks.wait().await;
         stopped
+    }
+}
+
+/// What a node does for a cluster besides running its pods.
+fn follow_cluster(
+    client: &kube::Client,
+    config: &Arc<Config>,
+    own: &services::Own,
+    local: Option<LocalPods>,
+    shutdown: &CancellationToken,
+    tasks: &TaskTracker,
+) {
+    let parts = (client.clone(), config.clone(), own.clone());
+    let clones = move || parts.clone();
+    let each = clones.clone();
+    let run = move |stop| {
+        let (client, config, own) = each();
+        services::run(client, config, own, stop)
+    };
+    tasks.spawn(keep_running("services", shutdown.clone(), run));
+    if node_routes::wanted(config) {
+        let each = clones.clone();
+        let run = move |stop| {
+            let (client, config, own) = each();
+            node_routes::run(client, config, own.name, stop)
+        };
+        tasks.spawn(keep_running("routes to nodes", shutdown.clone(), run));
+    }
+    if let Some(local) = local {
+        let run = move |stop| {
+            let (client, config, own) = clones();
+            policies::run(client, config, own.name, local.clone(), stop)
+        };
+        tasks.spawn(keep_running("network policies", shutdown.clone(), run));
     }
 }
 

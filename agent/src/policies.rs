@@ -3,8 +3,10 @@
 //! As for services, everything is computed from the whole (`policy`, `world`, `table`: pure) and committed as the
 //! difference to what the kernel has. The cluster's pods and namespaces are followed only while there are policies:
 //! without any there is no table, and a node asks for no pods but its own. A pod that no policy selects is free. The
-//! table stays when we stop. Flows that were allowed when they began go on.
+//! table stays when we stop. Flows that were allowed when they began go on. The kubelet tells of its pods before anything
+//! of them runs, and waits until the rules have them (`local_pods`).
 
+mod local_pods;
 mod policy;
 mod table;
 mod world;
@@ -17,6 +19,9 @@ use anyhow::Context;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::runtime::reflector::Store;
+use local_pods::Announced;
+pub use local_pods::LocalPods;
+pub(crate) use local_pods::PATIENCE;
 use policy::Policy;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -46,41 +51,71 @@ struct Place {
     bridge: String,
 }
 
+/// The cluster, and the pods of this node.
+#[derive(Clone)]
+struct Sources {
+    client: kube::Client,
+    local: LocalPods,
+}
+
+impl Sources {
+    fn followed<K>(&self, notify: &watch::Sender<()>, trim: fn(&mut K)) -> Followed<K> {
+        let local = self.local.clone();
+        Followed {
+            client: self.client.clone(),
+            notify: notify.clone(),
+            trim,
+            instead: "a network plugin",
+            on_refusal: Box::new(move || local.know_nothing()),
+        }
+    }
+}
+
 /// Keeps the kernel's table of policies equal to the cluster's until `shutdown`.
 pub async fn run(
     client: kube::Client,
     config: Arc<Config>,
     node: String,
+    local: LocalPods,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let place = Place { node, table: config.network.policies_table(), bridge: config.network.bridge.clone() };
     let (notify, changed) = watch::channel(());
-    let (policies, feed) = informer::follow(followed(&client, &notify, |_: &mut NetworkPolicy| {}));
+    let sources = Sources { client, local };
+    let (policies, feed) = informer::follow(sources.followed(&notify, |_: &mut NetworkPolicy| {}));
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         () = feed => Ok(()),
-        result = keep(&client, &place, &policies, changed) => result,
+        result = keep(&sources, &place, &policies, changed) => result,
     }
 }
 
-fn followed<K>(client: &kube::Client, notify: &watch::Sender<()>, trim: fn(&mut K)) -> Followed<K> {
-    Followed { client: client.clone(), notify: notify.clone(), trim, instead: "a network plugin" }
+/// What can be read of them, in the order of their names.
+fn read(policies: &Store<NetworkPolicy>) -> Arc<Vec<Policy>> {
+    sorted(&policies.state())
+}
+
+fn sorted(policies: &[Arc<NetworkPolicy>]) -> Arc<Vec<Policy>> {
+    let mut policies: Vec<Policy> = policies.iter().filter_map(|policy| Policy::new(policy)).collect();
+    policies.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    Arc::new(policies)
 }
 
 async fn keep(
-    client: &kube::Client,
+    sources: &Sources,
     place: &Place,
     policies: &Store<NetworkPolicy>,
     mut changed: watch::Receiver<()>,
 ) -> anyhow::Result<()> {
     policies.wait_until_ready().await.context("the watch of network policies ended")?;
     loop {
+        sources.local.know(&read(policies));
         if policies.is_empty() {
             let table = place.table.clone();
             spawn_blocking(move || remove(&table)).await.context("the thread that runs nft panicked")??;
             changed.changed().await.context("the watch of network policies ended")?;
         } else {
-            enforce(client, place, policies, &mut changed).await?;
+            enforce(sources, place, policies, &mut changed).await?;
         }
     }
 }
@@ -92,25 +127,33 @@ fn remove(table: &str) -> anyhow::Result<()> {
 
 /// Returns when there are no policies any more.
 async fn enforce(
-    client: &kube::Client,
+    sources: &Sources,
     place: &Place,
     policies: &Store<NetworkPolicy>,
     changed: &mut watch::Receiver<()>,
 ) -> anyhow::Result<()> {
     let (notify, mut moved) = watch::channel(());
-    let (pods, feed_pods) = informer::follow(followed(client, &notify, trim));
-    let (namespaces, feed_namespaces) = informer::follow(followed(client, &notify, |_: &mut Namespace| {}));
+    let (pods, feed_pods) = informer::follow(sources.followed(&notify, trim));
+    let (namespaces, feed_namespaces) = informer::follow(sources.followed(&notify, |_: &mut Namespace| {}));
+    let (local, mut announced) = (&sources.local, sources.local.news());
     let work = async {
         pods.wait_until_ready().await.context("the watch of pods ended")?;
         namespaces.wait_until_ready().await.context("the watch of namespaces ended")?;
         let mut kernel = None;
         while !policies.is_empty() {
-            let wanted = wanted_table(place, &policies.state(), &pods.state(), &namespaces.state());
-            let pause = commit(&mut kernel, wanted).await?;
+            let known = read(policies);
+            local.know(&known);
+            let (here, number) = local.announced();
+            let world = world(place, &pods.state(), &here, &namespaces.state());
+            let pause = commit(&mut kernel, table::table(&place.table, &world, &known)).await?;
+            if kernel.is_some() {
+                local.mark_covered(number);
+            }
             let news = async {
                 tokio::select! {
                     news = changed.changed() => news,
                     news = moved.changed() => news,
+                    news = announced.changed() => news,
                 }
             };
             match timeout(pause, news).await {
@@ -154,16 +197,8 @@ fn trim(pod: &mut Pod) {
     }
 }
 
-fn wanted_table(
-    place: &Place,
-    policies: &[Arc<NetworkPolicy>],
-    pods: &[Arc<Pod>],
-    namespaces: &[Arc<Namespace>],
-) -> Table {
-    let mut policies: Vec<Policy> = policies.iter().filter_map(|policy| Policy::new(policy)).collect();
-    policies.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    let world = World::new(pods, namespaces, &place.node, &addresses_of(&place.bridge));
-    table::table(&place.table, &world, &policies)
+fn world(place: &Place, pods: &[Arc<Pod>], local: &Announced, namespaces: &[Arc<Namespace>]) -> World {
+    World::new(pods, local, namespaces, &place.node, &addresses_of(&place.bridge))
 }
 
 /// None where there is no such link, or none that can be read: then no rule speaks of them.

@@ -45,5 +45,11 @@ impl ServiceWatch {
 }
 
 fn followed<K>(client: &Client, notify: &watch::Sender<()>) -> Followed<K> {
-    Followed { client: client.clone(), notify: notify.clone(), trim: |_| {}, instead: "a service proxy" }
+    Followed {
+        client: client.clone(),
+        notify: notify.clone(),
+        trim: |_| {},
+        instead: "a service proxy",
+        on_refusal: Box::new(|| ()),
+    }
 }

@@ -6,25 +6,35 @@
 //! from there, so a restart or an update disturbs no flow. On a start the first commit replaces the table as a whole,
 //! which also ends the chains of services that went away while we did not run. The table stays when we stop.
 //! UDP flows are the exception (`flows`): those that lead to an endpoint that is gone are forgotten. Load balancers ask
-//! here which nodes have endpoints (`health`).
+//! here which nodes have endpoints (`health`), and whether a node is to be sent anything at all (`proxy_health`).
 
 mod flows;
 mod health;
+mod http_answers;
+mod nearness;
 mod ports;
+mod proxy_health;
+mod source_ranges;
 mod table;
 
-use crate::config::{Config, NetworkConfig};
+use crate::config::Config;
 use crate::conntrack::{self, Ways};
 use crate::engine::network::cidr::Cidr;
 use crate::engine::network::pod_range::Cidr6;
+use crate::kubelet::machine;
 use crate::nft::Table;
 use crate::service_watch::ServiceWatch;
 use anyhow::Context;
 use health::HealthServer;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use nearness::Place;
 pub(crate) use ports::{SERVICE_NAME, is_ready};
+use proxy_health::Health;
 use std::sync::Arc;
 use std::time::Duration;
 use table::{Frame, Ranges};
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -34,23 +44,34 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often we look whether somebody flushed our table.
 const INSPECTION: Duration = Duration::from_secs(60);
 
+/// The node that this is.
+#[derive(Debug, Clone)]
+pub(crate) struct Own {
+    pub(crate) name: String,
+    /// Its object, once it was seen.
+    pub(crate) object: watch::Receiver<Option<Arc<Node>>>,
+}
+
 /// Keeps the kernel's service table equal to the cluster's Services and EndpointSlices until `shutdown`.
-pub async fn run(
+pub(crate) async fn run(
     client: kube::Client,
     config: Arc<Config>,
+    own: Own,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let frame = frame(&config.network)?;
-    let node = node_name(&config);
+    let frame = frame(&config)?;
     let (watch, feed) = ServiceWatch::new(client);
+    let (health, told) = watch::channel(Health::default());
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         () = feed => Ok(()),
-        result = follow(watch, &frame, &node) => result,
+        () = proxy_health::serve(config.network.proxy_healthz_listen, told) => Ok(()),
+        result = follow(watch, &frame, own, health) => result,
     }
 }
 
-fn frame(network: &NetworkConfig) -> anyhow::Result<Frame> {
+fn frame(config: &Config) -> anyhow::Result<Frame> {
+    let network = &config.network;
     let four = Ranges {
         cluster: Some(Cidr::parse(&network.cluster_cidr).context("network.cluster_cidr")?.to_string()),
         services: Some(Cidr::parse(&network.service_cidr).context("network.service_cidr")?.to_string()),
@@ -63,13 +84,7 @@ fn frame(network: &NetworkConfig) -> anyhow::Result<Frame> {
         cluster: second("cluster_cidr_v6", network.second_cluster())?,
         services: second("service_cidr_v6", network.service_cidr_v6.clone())?,
     };
-    Ok(Frame { table: network.services_table(), four, six })
-}
-
-/// The name under which this node's endpoints are listed.
-fn node_name(config: &Config) -> String {
-    let host = || rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-    config.node_name.clone().unwrap_or_else(host)
+    Ok(Frame { table: network.services_table(), node: machine::addresses(config), four, six })
 }
 
 /// What the kernel was told.
@@ -79,13 +94,19 @@ struct State {
     ways: Ways,
 }
 
-async fn follow(mut watch: ServiceWatch, frame: &Frame, node: &str) -> anyhow::Result<()> {
+async fn follow(
+    mut watch: ServiceWatch,
+    frame: &Frame,
+    mut own: Own,
+    proxy_health: watch::Sender<Health>,
+) -> anyhow::Result<()> {
     watch.complete().await?;
     let mut kernel: Option<State> = None;
     let mut health = HealthServer::default();
     loop {
+        let place = own.place();
         let (services, slices) = (watch.services.state(), watch.slices.state());
-        let ports = ports::ports(&services, &slices, node);
+        let ports = ports::ports(&services, &slices, &place);
         let wanted = State { table: table::table(frame, &ports), ways: flows::ways(&ports) };
         let old = kernel.take();
         let commit = move || commit(old, wanted);
@@ -99,11 +120,40 @@ async fn follow(mut watch: ServiceWatch, frame: &Frame, node: &str) -> anyhow::R
                 RETRY
             }
         };
-        health.follow(health::checks(&services, &slices, node), kernel.is_some()).await;
+        proxy_health.send_modify(|health| health.committed(kernel.is_some(), Timestamp::now()));
+        health.follow(health::checks(&services, &slices, &place.node), kernel.is_some()).await;
         drop((services, slices));
-        match timeout(pause, watch.changed()).await {
+        let news = async {
+            tokio::select! {
+                changed = watch.changed() => changed,
+                () = own.moved(&place, &proxy_health) => Ok(()),
+            }
+        };
+        match timeout(pause, news).await {
             Ok(changed) => changed?,
             Err(_) => kernel = still_there(kernel).await,
+        }
+    }
+}
+
+impl Own {
+    fn place(&self) -> Place {
+        Place::of(&self.name, self.object.borrow().as_deref())
+    }
+
+    /// Resolves when the node is in another place than it was. Nothing else that its object says, every few seconds,
+    /// changes the rules.
+    async fn moved(&mut self, place: &Place, health: &watch::Sender<Health>) {
+        loop {
+            let object = self.object.borrow_and_update().clone();
+            health.send_modify(|health| health.follow(object.as_deref()));
+            if self.place() != *place {
+                return;
+            }
+            if self.object.changed().await.is_err() {
+                // It is not followed any more, as on a node on its own.
+                return std::future::pending().await;
+            }
         }
     }
 }

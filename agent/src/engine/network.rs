@@ -18,6 +18,7 @@ pub mod pod_range;
 mod pool;
 mod second_family;
 mod seen_bridge;
+mod source_guard;
 mod table;
 
 pub use links::hardware_address;

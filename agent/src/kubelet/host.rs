@@ -18,6 +18,7 @@ use crate::kubelet::references::ObjectSource;
 use crate::kubelet::resources::Amounts;
 use crate::kubelet::user_namespaces::UserNamespaces;
 use crate::kubelet::volumes::TokenSource;
+use crate::policies::LocalPods;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use knarr_cri::{ImageService, RuntimeService, Status};
 use kube::runtime::reflector::Store;
@@ -79,6 +80,8 @@ pub struct Host {
     pub pressure: watch::Receiver<Conditions>,
     /// Results of all probes.
     pub probe_counts: ProbeCounts,
+    /// Who keeps the rules of network policies; not here where that is somebody else.
+    pub policies: Option<LocalPods>,
     /// Containers without a seccomp profile get the runtime's default one.
     pub seccomp_default: bool,
     /// The kernel enforces AppArmor profiles.

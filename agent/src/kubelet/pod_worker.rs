@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use refresh::Refresh;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -234,6 +235,7 @@ impl Worker {
                 return Turn::Sleep(plus(now, RETRY));
             }
         }
+        self.tell_addresses();
         self.read_messages().await;
         if self.memory.resize_pending.is_some() {
             self.grant();
@@ -257,6 +259,17 @@ impl Worker {
         }
         let next = [plan.wake_at, deadline, Some(plus(now, RESYNC))];
         Turn::Sleep(next.into_iter().flatten().min().unwrap_or(now))
+    }
+
+    /// Tells those who keep the rules of network policies, while there is a sandbox.
+    fn tell_addresses(&self) {
+        let Some(policies) = &self.host.policies else { return };
+        let ips = self.observed.ready_sandbox().map(|sandbox| sandbox.ips.as_slice()).unwrap_or_default();
+        let addresses: Vec<IpAddr> = ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+        match addresses.is_empty() {
+            false => policies.announce(pod::uid(&self.pod), &self.pod, &addresses),
+            true => policies.forget(pod::uid(&self.pod)),
+        }
     }
 
     fn plan(&self, now: Timestamp) -> Plan {

@@ -124,7 +124,8 @@ impl Guard {
         let outcome = known.tracker.update(&self.settings.thresholds, &readings, now);
         self.conditions
             .send_if_modified(|before| std::mem::replace(before, outcome.conditions) != outcome.conditions);
-        let usages = Usages::gather(&*self.runtime, &pods, &self.paths, !outcome.due.is_empty()).await;
+        let short_of = outcome.due.first().map(|threshold| threshold.signal);
+        let usages = Usages::gather(&*self.runtime, &pods, &self.paths, short_of).await;
         if self.enforce_limits(&pods, &usages) || waits {
             return;
         }

@@ -45,6 +45,7 @@ pub async fn run(
             workers: Workers::default(),
             imaginary: true,
             probe_counts: ProbeCounts::default(),
+            policies: None,
         })
     });
     let started: Vec<_> = starts.buffer_unordered(PARALLEL_STARTS).collect().await;

@@ -8,14 +8,14 @@
 //! BATCH_BEGIN | NEWSETELEM or DELSETELEM {table, set, elements {element {key {value}, data {value}}}} ... | BATCH_END
 //! ```
 
-use super::Table;
+use super::{Layer, Table};
 use crate::nfnetlink::{
     self, Head, NLA_F_NESTED, NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, answers, attribute,
 };
 use anyhow::{Context, bail};
 use rtnetlink::sys::Socket;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
@@ -24,6 +24,7 @@ const NFT_MSG_NEWSETELEM: u16 = (NFNL_SUBSYS_NFTABLES << 8) | 12;
 const NFT_MSG_DELSETELEM: u16 = (NFNL_SUBSYS_NFTABLES << 8) | 14;
 const NFPROTO_UNSPEC: u8 = 0;
 const NFPROTO_INET: u8 = 1;
+const NFPROTO_BRIDGE: u8 = 7;
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
@@ -31,6 +32,8 @@ const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_DATA: u16 = 2;
 const NFTA_DATA_VALUE: u16 = 1;
+/// The kernel's room for the name of a link.
+const LINK_NAME: usize = 16;
 /// Acknowledgements are small; a datagram of the kernel carries several.
 const DATAGRAM: usize = 16 * 1024;
 
@@ -62,7 +65,7 @@ impl Elements {
             return Ok(());
         }
         let first = self.sequence.wrapping_add(1);
-        let batch = batch(&new.name, &changes, first).context("an element that only nft understands")?;
+        let batch = batch(new, &changes, first).context("an element that only nft understands")?;
         let count = u32::try_from(changes.len()).context("too many elements")?;
         // The marks around the batch have numbers of their own.
         self.sequence = self.sequence.wrapping_add(count).wrapping_add(2);
@@ -112,7 +115,11 @@ fn changes<'a>(new: &'a Table, old: &'a Table) -> Option<Vec<Change<'a>>> {
     Some(changes)
 }
 
-fn batch(table: &str, changes: &[Change<'_>], first: u32) -> Option<Vec<u8>> {
+fn batch(table: &Table, changes: &[Change<'_>], first: u32) -> Option<Vec<u8>> {
+    let family = match table.layer {
+        Layer::Inet => NFPROTO_INET,
+        Layer::Bridge => NFPROTO_BRIDGE,
+    };
     let mut bytes = Vec::new();
     // The marks name the subsystem; they carry the numbers before and after the changes, so that a complaint about
     // one of them is recognised too.
@@ -123,7 +130,7 @@ fn batch(table: &str, changes: &[Change<'_>], first: u32) -> Option<Vec<u8>> {
             Some(_) => (NFT_MSG_NEWSETELEM, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE),
             None => (NFT_MSG_DELSETELEM, NLM_F_REQUEST | NLM_F_ACK),
         };
-        message(&mut bytes, kind, flags, sequence, NFPROTO_INET, &attributes(table, change)?);
+        message(&mut bytes, kind, flags, sequence, family, &attributes(&table.name, change)?);
         sequence = sequence.wrapping_add(1);
     }
     message(&mut bytes, NFNL_MSG_BATCH_END, NLM_F_REQUEST, sequence, NFPROTO_UNSPEC, &[]);
@@ -164,8 +171,27 @@ fn part(text: &str) -> Option<Vec<u8>> {
         "udp" => Some(vec![17]),
         "sctp" => Some(vec![132]),
         _ if text.contains('.') => Some(text.parse::<Ipv4Addr>().ok()?.octets().to_vec()),
+        _ if text.starts_with('"') => link(text.trim_matches('"')),
+        _ if text.starts_with("0x") => {
+            u128::from_str_radix(text.get(2..)?, 16).ok().map(|bits| bits.to_be_bytes().to_vec())
+        }
+        _ if text.contains(':') => address_or_hardware(text),
         _ => Some(text.parse::<u16>().ok()?.to_be_bytes().to_vec()),
     }
+}
+
+fn link(name: &str) -> Option<Vec<u8>> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.resize(LINK_NAME, 0);
+    (name.len() < LINK_NAME).then_some(bytes)
+}
+
+fn address_or_hardware(text: &str) -> Option<Vec<u8>> {
+    if let Ok(address) = text.parse::<Ipv6Addr>() {
+        return Some(address.octets().to_vec());
+    }
+    let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+    bytes.filter(|bytes| bytes.len() == 6)
 }
 
 /// Appends a message of nf_tables.
@@ -238,6 +264,43 @@ mod tests {
         });
     }
 
+    /// Names of links, hardware addresses, addresses of version 6 and numbers, of a table that sees frames.
+    #[test]
+    fn what_a_bridge_sees_is_written_as_nft_writes_it() {
+        Lab::run(|lab| async move {
+            let with = |pods: &[u8]| {
+                let mut table = Table::of_bridge("t");
+                for (name, definition, element) in [
+                    ("links", "type ifname;", "\"vethN\""),
+                    ("hardware", "type ifname . ether_addr;", "\"vethN\" . 0a:58:0a:2a:00:0N"),
+                    ("addresses", "type ifname . ipv6_addr;", "\"vethN\" . fd00::N"),
+                    ("alone", "type ipv6_addr;", "fd00:1:2::N"),
+                    (
+                        "claims",
+                        "typeof iifname . @th,64,128;",
+                        "\"vethN\" . 0xfd00000000000000000000000000000N",
+                    ),
+                ] {
+                    let mut set = Set::new(definition);
+                    let elements = pods.iter().map(|n| (element.replace('N', &n.to_string()), String::new()));
+                    set.elements = elements.collect();
+                    table.sets.insert(name.to_owned(), set);
+                }
+                table
+            };
+            let mut elements = Elements::open().unwrap();
+            let (mut kernel, steps) = (with(&[]), [with(&[1, 2, 3]), with(&[3, 4]), with(&[4, 5])]);
+            apply(&kernel.replacement()).unwrap();
+            for step in steps {
+                elements.commit(&step, &kernel).unwrap();
+                kernel = step;
+                let ours = lab.shell("nft list ruleset");
+                apply(&kernel.replacement()).unwrap();
+                assert_eq!(ours, lab.shell("nft list ruleset"));
+            }
+        });
+    }
+
     /// A batch that cannot be committed says why and changes nothing; the socket goes on.
     #[test]
     fn a_refused_batch_changes_nothing() {
@@ -264,7 +327,7 @@ mod tests {
     fn verdicts_and_rules_are_left_to_nft() {
         let empty = table(&[&[], &[], &[]]);
         let odd = table(&[&[("10.0.0.1".to_owned(), "goto a".to_owned())], &[], &[]]);
-        assert!(batch("t", &changes(&odd, &empty).unwrap(), 1).is_none());
+        assert!(batch(&odd, &changes(&odd, &empty).unwrap(), 1).is_none());
         let mut other = empty.clone();
         other.chains.insert("c".to_owned(), crate::nft::Chain::plain(vec![]));
         assert!(changes(&other, &empty).is_none());

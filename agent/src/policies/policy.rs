@@ -3,13 +3,12 @@
 //! A policy only ever allows; that it selects a pod is what forbids the rest. So what of it cannot be read allows
 //! nothing, and never frees the pods that it selects.
 
-use crate::nft::protocol_of;
+use super::world::Labels;
+use crate::nft::{Block, protocol_of};
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as Selector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use knarr_api::LabelSelector;
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// From the pod's point of view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,13 +57,6 @@ pub(crate) enum Ports {
     Named(&'static str, String),
 }
 
-/// A range of addresses; host bits are zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Block {
-    pub(crate) network: IpAddr,
-    pub(crate) prefix: u8,
-}
-
 impl Policy {
     /// Absent where it cannot even be told which pods it selects.
     pub(crate) fn new(object: &NetworkPolicy) -> Option<Self> {
@@ -82,6 +74,11 @@ impl Policy {
             ingress: (untold || named("Ingress")).then(|| ingress.collect()),
             egress: (named("Egress") || (untold && has_egress)).then(|| egress.collect()),
         })
+    }
+
+    /// Whether it speaks of the pods of that namespace with those labels.
+    pub(crate) fn selects(&self, namespace: &str, labels: &Labels) -> bool {
+        self.namespace == namespace && self.pods.matches(|key| labels.get(key).map(String::as_str))
     }
 
     /// The rules of a direction, if it has a say in it.
@@ -135,29 +132,5 @@ fn port(port: &NetworkPolicyPort) -> Option<Ports> {
             let range = (u16::try_from(*first).ok()?, u16::try_from(last).ok()?);
             (range.0 <= range.1).then_some(Ports::Range(protocol, range.0, range.1))
         }
-    }
-}
-
-impl Block {
-    fn parse(text: &str) -> Option<Self> {
-        let (address, prefix) = text.split_once('/')?;
-        let prefix: u8 = prefix.parse().ok()?;
-        let network = match address.parse().ok()? {
-            IpAddr::V4(address) => {
-                let host = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
-                (prefix <= 32).then(|| Ipv4Addr::from_bits(address.to_bits() & !host).into())
-            }
-            IpAddr::V6(address) => {
-                let host = u128::MAX.checked_shr(prefix.into()).unwrap_or(0);
-                (prefix <= 128).then(|| Ipv6Addr::from_bits(address.to_bits() & !host).into())
-            }
-        };
-        Some(Self { network: network?, prefix })
-    }
-}
-
-impl fmt::Display for Block {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix)
     }
 }

@@ -9,9 +9,9 @@
 //! The two directions are base chains of their own, because `accept` ends one of them and not the other. Only the
 //! first packet of a flow comes so far. What the host itself sends to its pods (probes) passes no `forward`.
 
-use super::policy::{Block, Direction, Peer, Policy, Ports, Rule};
+use super::policy::{Direction, Peer, Policy, Ports, Rule};
 use super::world::{Member, World};
-use crate::nft::{Chain, Family, Set, Table};
+use crate::nft::{Block, Chain, Family, Set, Table};
 use ring::digest::{SHA256, digest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -157,8 +157,7 @@ fn add_direction(table: &mut Table, world: &World, policies: &[Policy], directio
 }
 
 fn isolates(policy: &Policy, direction: Direction, member: &Member) -> bool {
-    let labelled = || policy.pods.matches(|key| member.labels.get(key).map(String::as_str));
-    policy.rules(direction).is_some() && policy.namespace == member.namespace && labelled()
+    policy.rules(direction).is_some() && policy.selects(&member.namespace, &member.labels)
 }
 
 fn isolate(table: &mut Table, address: IpAddr, direction: Direction, chain: &str) {

@@ -42,7 +42,7 @@ fn namespaces() -> Vec<Arc<Namespace>> {
 fn text(policies: &[Arc<NetworkPolicy>], pods: &[Arc<Pod>]) -> String {
     let mut policies: Vec<Policy> = policies.iter().filter_map(|policy| Policy::new(policy)).collect();
     policies.sort_by(|a, b| a.name.cmp(&b.name));
-    let world = World::new(pods, &namespaces(), "here", &["10.42.0.1".parse().unwrap()]);
+    let world = World::new(pods, &Announced::new(), &namespaces(), "here", &["10.42.0.1".parse().unwrap()]);
     let table = table::table("t", &world, &policies);
     let mut text = String::new();
     for (name, chain) in table.chains.iter().filter(|(_, chain)| chain.hook.is_none()) {
@@ -131,7 +131,7 @@ fn pods_with_the_same_policies_share_a_chain_and_others_are_free() {
     ];
     let all = policy("all", json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}));
     let db = policy("db", json!({"podSelector": {"matchLabels": {"app": "db"}}}));
-    let world = World::new(&pods, &namespaces(), "here", &[]);
+    let world = World::new(&pods, &Announced::new(), &namespaces(), "here", &[]);
     let policies: Vec<Policy> = [all, db].iter().filter_map(|policy| Policy::new(policy)).collect();
     let table = table::table("t", &world, &policies);
     let keys = |set: &str| table.sets[set].elements.keys().map(String::as_str).collect::<Vec<_>>();
@@ -146,6 +146,57 @@ fn pods_with_the_same_policies_share_a_chain_and_others_are_free() {
         ["jump ingress/default/all; drop", "jump ingress/default/all; jump ingress/default/db; drop"];
     assert_eq!(isolated("ingress"), ingress.map(str::to_owned).into());
     assert_eq!(isolated("egress"), ["jump egress/default/all; drop".to_owned()].into());
+}
+
+/// The kubelet knows best which addresses the pods of its node have: before the cluster does, and when an address has
+/// been given to another one.
+#[test]
+fn addresses_of_this_nodes_pods_are_what_the_kubelet_says() {
+    let with_uid = |uid: &str, name: &str, addresses: &[&str], node: &str| {
+        let mut pod = Pod::clone(&pod("default", name, addresses, node));
+        pod.metadata.uid = Some(uid.into());
+        Arc::new(pod)
+    };
+    let host = |mut pod: Arc<Pod>| {
+        Arc::make_mut(&mut pod).spec.as_mut().unwrap().host_network = Some(true);
+        pod
+    };
+    let listed = [
+        with_uid("1", "new", &[], "here"),
+        with_uid("2", "moved", &["10.42.0.2"], "here"),
+        with_uid("3", "ending", &["10.42.0.7"], "here"),
+        with_uid("4", "far", &["10.42.0.8"], "there"),
+    ];
+    let local = LocalPods::default();
+    let announce = |uid: &str, pod: &Arc<Pod>, addresses: &[&str]| {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        local.announce(uid, pod, &addresses);
+    };
+    announce("1", &listed[0], &["10.42.0.7", "fd00::7"]);
+    announce("2", &listed[1], &["10.42.0.9"]);
+    announce("4", &listed[3], &["10.42.0.10"]);
+    announce("5", &with_uid("5", "file", &[], "here"), &["10.42.0.11"]);
+    announce("6", &host(with_uid("6", "host", &[], "here")), &["192.0.2.2"]);
+    let world = world(&place(), &listed, &local.announced().0, &namespaces());
+    let found: Vec<(String, Vec<String>, bool)> = world
+        .members
+        .iter()
+        .filter(|member| member.namespace == "default")
+        .map(|member| {
+            let addresses = member.addresses.iter().map(ToString::to_string).collect();
+            (member.labels["app"].clone(), addresses, member.is_here)
+        })
+        .collect();
+    let expected = [
+        ("new", &["10.42.0.7", "fd00::7"][..], true),
+        ("moved", &["10.42.0.9"], true),
+        ("far", &["10.42.0.8"], false),
+        ("file", &["10.42.0.11"], true),
+    ];
+    let expected = expected.map(|(name, addresses, is_here)| {
+        (name.to_owned(), addresses.iter().map(ToString::to_string).collect(), is_here)
+    });
+    assert_eq!(found, expected);
 }
 
 /// Whatever a policy's name is, or a port's, the kernel takes the table.
@@ -165,7 +216,8 @@ fn no_policy_spoils_the_table_of_the_others() {
             ["1.digits.first", "p; flush ruleset", &long, "drop", "accept"]
                 .map(|name| policy(name, everything.clone()))
                 .into();
-        let table = wanted_table(&place(), &policies, &pods, &namespaces());
+        let world = world(&place(), &pods, &Announced::new(), &namespaces());
+        let table = table::table("knarr-policies", &world, &sorted(&policies));
         nft::apply(&table.replacement()).unwrap();
         assert!(
             lab.shell("nft list table inet knarr-policies").contains("chain ingress/default/1.digits.first")
@@ -221,7 +273,13 @@ fn packets_go_where_policies_let_them() {
         }
         let shutdown = CancellationToken::new();
         let config = lab.config();
-        let task = tokio::spawn(run(api.client(), config.clone(), "here".into(), shutdown.clone()));
+        let task = tokio::spawn(run(
+            api.client(),
+            config.clone(),
+            "here".into(),
+            LocalPods::default(),
+            shutdown.clone(),
+        ));
         let (db, other) = (pods[0].1, pods[2].1);
         let reaches = |from: usize, to: IpAddr| {
             let pods = pods.clone();
@@ -259,6 +317,47 @@ fn packets_go_where_policies_let_them() {
         let gone = lab.clone();
         eventually("the table is gone", move || !gone.shell("nft list tables").contains("knarr-policies"))
             .await;
+        shutdown.cancel();
+        task.await.unwrap().unwrap();
+    });
+}
+
+/// A pod of this node is filtered once its sandbox was announced, though the cluster never heard of its addresses; and
+/// whoever waits for that is not told too soon.
+#[test]
+fn a_pod_is_filtered_before_the_cluster_knows_its_address() {
+    Lab::run(|lab| async move {
+        let api = ScriptedApi::default();
+        let (_network, pods) = pods(&lab, &["server", "client", "other"]).await;
+        pods[0].0.serve_many(PORT, "hello");
+        for namespace in namespaces() {
+            api.put(NAMESPACES, serde_json::to_value(&*namespace).unwrap());
+        }
+        let spec = json!({"podSelector": {"matchLabels": {"app": "client"}}, "policyTypes": ["Egress"]});
+        api.put(POLICIES, json!({"metadata": {"name": "none"}, "spec": spec}));
+        let (local, shutdown) = (LocalPods::default(), CancellationToken::new());
+        let policies = run(api.client(), lab.config(), "here".into(), local.clone(), shutdown.clone());
+        let task = tokio::spawn(policies);
+        let server = pods[0].1;
+        for round in 0..20 {
+            let uid = format!("client-{round}");
+            local.announce(&uid, &pod("default", "client", &[], "here"), &[pods[1].1]);
+            local.announce("other", &pod("default", "other", &[], "here"), &[pods[2].1]);
+            assert!(local.covered(&uid).await && local.covered("other").await);
+            let rules = lab.shell("nft list map inet knarr-policies egress-pods");
+            assert!(rules.contains(&pods[1].1.to_string()), "round {round}: {rules}");
+            if round == 0 {
+                assert_eq!(pods[1].0.try_get(server, PORT), None, "what a policy denies gets through");
+                assert!(pods[2].0.try_get(server, PORT).is_some());
+            }
+            local.forget(&uid);
+            let gone = lab.clone();
+            let address = pods[1].1.to_string();
+            let is_free =
+                move || !gone.shell("nft list map inet knarr-policies egress-pods").contains(&address);
+            eventually("the address is free again", is_free).await;
+        }
+        assert!(pods[1].0.try_get(server, PORT).is_some());
         shutdown.cancel();
         task.await.unwrap().unwrap();
     });

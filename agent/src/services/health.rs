@@ -4,29 +4,20 @@
 //! on the service's `healthCheckNodePort` how many it has: 200 if there are any and the rules are in force, else 503. The
 //! answers are kube-proxy's. Whatever path is asked for, that is the answer.
 
+use super::http_answers::{self, Answer};
 use super::ports::{SERVICE_NAME, is_ready};
-use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Response, StatusCode};
-use http_body_util::Full;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::header::HeaderName;
+use http::{HeaderValue, StatusCode};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// A client that has not sent its request by then is let go.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Out of descriptors, most likely: accepting at once again would spin.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
 
 /// What is to be answered on one port.
@@ -107,7 +98,8 @@ impl HealthServer {
             match listen(port).await {
                 Ok(listener) => {
                     let stop = CancellationToken::new();
-                    let serve = serve(listener, port, self.answers.subscribe());
+                    let answers = self.answers.subscribe();
+                    let serve = http_answers::serve(listener, move |_| answer(port, &answers.borrow()));
                     tokio::spawn(stop.clone().run_until_cancelled_owned(serve));
                     self.listeners.insert(port, stop.drop_guard());
                 }
@@ -127,57 +119,17 @@ async fn listen(port: u16) -> io::Result<TcpListener> {
     }
 }
 
-async fn serve(listener: TcpListener, port: u16, answers: watch::Receiver<Answers>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(answer(stream, port, answers.clone()))),
-            Err(error) => {
-                tracing::warn!(port, %error, "health check not accepted");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-            }
-        }
-    }
-}
-
-async fn answer(stream: TcpStream, port: u16, answers: watch::Receiver<Answers>) {
-    let service = service_fn(move |_| {
-        let answers = answers.borrow();
-        let response = answers.checks.get(&port).map(|check| response(check, answers.healthy));
-        let gone = || with_status(StatusCode::SERVICE_UNAVAILABLE, String::new());
-        std::future::ready(Ok::<_, Infallible>(response.unwrap_or_else(gone)))
-    });
-    // One answer each: a connection must not outlive its service.
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_TIMEOUT)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
-        tracing::debug!(port, %error, "health check");
-    }
-}
-
-fn with_status(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(text.into()));
-    *response.status_mut() = status;
-    response
-}
-
-fn response(check: &Check, healthy: bool) -> Response<Full<Bytes>> {
-    let Check { namespace, name, endpoints } = check;
-    let status = match *endpoints > 0 && healthy {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
+fn answer(port: u16, answers: &Answers) -> Answer {
+    let Some(Check { namespace, name, endpoints }) = answers.checks.get(&port) else {
+        return http_answers::plain(StatusCode::SERVICE_UNAVAILABLE, "");
     };
+    let healthy = answers.healthy;
     let text = format!(
         "{{\n\t\"service\": {{\n\t\t\"namespace\": {namespace:?},\n\t\t\"name\": {name:?}\n\t}},\n\
          \t\"localEndpoints\": {endpoints},\n\t\"serviceProxyHealthy\": {healthy}\n}}"
     );
-    let mut response = with_status(status, text);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(WEIGHT, HeaderValue::from(*endpoints));
+    let mut response = http_answers::json(*endpoints > 0 && healthy, text);
+    response.headers_mut().insert(WEIGHT, HeaderValue::from(*endpoints));
     response
 }
 

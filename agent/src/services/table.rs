@@ -4,13 +4,15 @@
 //! prerouting, output -> services -> map service-ips    -> service/ID  -> dnat to an endpoint, in turn
 //!                                -> map external-ips   -> external/ID -> (masquerade) service/ID
 //!                                -> map node-ports     -> external/ID
+//! prerouting, output (filter, before that) -> map limited-ips -> limited/ID: ranges of clients accepted, others dropped
 //! forward, output (filter): what still has a service's address has no endpoint: reject
 //! ```
 
 use super::ports::{ServicePort, Target};
+use super::source_ranges;
 use crate::nft::{Chain, Family, Set, Table};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The packet mark that asks postrouting for a masquerade: the same bit that kube-proxy uses.
 const MASQUERADE_MARK: &str = "0x4000";
@@ -19,6 +21,8 @@ const MASQUERADE_MARK: &str = "0x4000";
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
     pub(crate) table: String,
+    /// Addresses by which this node is reached.
+    pub(crate) node: Vec<IpAddr>,
     pub(crate) four: Ranges,
     pub(crate) six: Ranges,
 }
@@ -67,6 +71,7 @@ pub(crate) fn table(frame: &Frame, ports: &[ServicePort]) -> Table {
             ("external-ips", format!("type {address} . inet_proto . inet_service : verdict;")),
             ("node-ports", "type inet_proto . inet_service : verdict;".to_owned()),
             ("cluster-ips", format!("type {address};")),
+            ("unserved-ips", format!("type {address} . inet_proto . inet_service;")),
             ("hairpin", format!("type {address} . {address};")),
         ] {
             table.sets.insert(format!("{name}{}", family.mark()), Set::new(definition));
@@ -74,8 +79,34 @@ pub(crate) fn table(frame: &Frame, ports: &[ServicePort]) -> Table {
     }
     for port in ports {
         add_port(&mut table, frame, port);
+        add_limit(&mut table, frame, port);
     }
     table
+}
+
+/// Lets only those clients to the load balancer's addresses that the service names. Packets pass through chains for this
+/// only where there is such a service.
+fn add_limit(table: &mut Table, frame: &Frame, port: &ServicePort) {
+    let Some(ranges) = port.sources.as_ref().filter(|_| !port.balancer_ips.is_empty()) else { return };
+    let chain = port.chain("limited");
+    let definition = format!("type {} . inet_proto . inet_service : verdict;", port.family.address());
+    table.sets.entry(port.set("limited-ips")).or_insert_with(|| Set::new(definition));
+    for address in &port.balancer_ips {
+        let key = format!("{address} . {} . {}", port.protocol, port.port);
+        insert(table, &port.set("limited-ips"), key, format!("goto {chain}"));
+    }
+    table.chains.insert(chain, Chain::plain(source_ranges::rules(port, ranges, &frame.node)));
+    let (header, set) = (port.family.header(), port.set("limited-ips"));
+    let look_up = format!("ct state new {header} daddr . meta l4proto . th dport vmap @{set}");
+    for (name, hook) in [
+        ("limits", "type filter hook prerouting priority dstnat - 10; policy accept;"),
+        ("limits-output", "type filter hook output priority -110; policy accept;"),
+    ] {
+        let base = table.chains.entry(name.to_owned()).or_insert_with(|| Chain::base(hook, Vec::new()));
+        if !base.rules.contains(&look_up) {
+            base.rules.push(look_up.clone());
+        }
+    }
 }
 
 fn add_base_chains(table: &mut Table, frame: &Frame, families: &[Family]) {
@@ -113,9 +144,11 @@ fn reject(frame: &Frame, family: Family) -> Vec<String> {
     let (header, mark) = (family.header(), family.mark());
     let services = frame.ranges(family).services.clone();
     let places: Vec<String> = services.into_iter().chain([format!("@cluster-ips{mark}")]).collect();
-    let resets =
-        places.iter().map(|place| format!("{header} daddr {place} meta l4proto tcp reject with tcp reset"));
-    let rejects = places.iter().map(|place| format!("{header} daddr {place} reject"));
+    let unserved = format!("{header} daddr . meta l4proto . th dport @unserved-ips{mark}");
+    let places: Vec<String> =
+        places.into_iter().map(|place| format!("{header} daddr {place}")).chain([unserved]).collect();
+    let resets = places.iter().map(|place| format!("{place} meta l4proto tcp reject with tcp reset"));
+    let rejects = places.iter().map(|place| format!("{place} reject"));
     resets.chain(rejects).collect()
 }
 
@@ -147,7 +180,7 @@ fn add_port(table: &mut Table, frame: &Frame, port: &ServicePort) {
     for address in &port.cluster_ips {
         insert(table, &port.set("cluster-ips"), address.to_string(), String::new());
     }
-    for (address, _) in port.internal.iter().chain(port.local_only.iter().flatten()) {
+    for (address, _) in port.targets() {
         insert(table, &port.set("hairpin"), format!("{address} . {address}"), String::new());
     }
     let service = port.chain("service");
@@ -163,14 +196,21 @@ fn add_port(table: &mut Table, frame: &Frame, port: &ServicePort) {
 
 /// The ways in for clients that are not in the cluster.
 fn add_outside(table: &mut Table, frame: &Frame, port: &ServicePort, service: &str) {
-    let published = port.node_port.is_some() || !port.external_ips.is_empty();
-    if !published || (port.internal.is_empty() && port.local_only.is_none()) {
+    if port.node_port.is_none() && port.external_ips.is_empty() {
         return;
     }
+    if port.targets().next().is_none() {
+        for address in &port.external_ips {
+            let key = format!("{address} . {} . {}", port.protocol, port.port);
+            insert(table, &port.set("unserved-ips"), key, String::new());
+        }
+        return;
+    }
+    let cluster = cluster_chain(table, port, service);
     let chain = port.chain("external");
     let rules = match &port.local_only {
-        None => vec![format!("meta mark set meta mark | {MASQUERADE_MARK}"), format!("goto {service}")],
-        Some(local) => local_rules(table, frame, port, service, local),
+        None => vec![format!("meta mark set meta mark | {MASQUERADE_MARK}"), format!("goto {cluster}")],
+        Some(local) => local_rules(table, frame, port, &cluster, local),
     };
     table.chains.insert(chain.clone(), Chain::plain(rules));
     for address in &port.external_ips {
@@ -187,23 +227,38 @@ fn add_outside(table: &mut Table, frame: &Frame, port: &ServicePort, service: &s
     }
 }
 
+/// The chain that leads to endpoints wherever they are.
+fn cluster_chain(table: &mut Table, port: &ServicePort, service: &str) -> String {
+    match &port.cluster {
+        None => service.to_owned(),
+        Some(cluster) => {
+            let chain = port.chain("cluster");
+            if !cluster.is_empty() {
+                balance(table, &chain, port, cluster);
+            }
+            chain
+        }
+    }
+}
+
 /// `externalTrafficPolicy: Local`: the client's address is kept, so only endpoints on this node may answer. Clients
 /// inside the cluster are not bound by it.
 fn local_rules(
     table: &mut Table,
     frame: &Frame,
     port: &ServicePort,
-    service: &str,
+    cluster_chain: &str,
     local: &BTreeSet<Target>,
 ) -> Vec<String> {
     let mut rules = Vec::new();
-    if !port.internal.is_empty() {
+    if !port.everywhere().is_empty() {
         let cluster = frame.ranges(port.family).cluster.as_ref();
         let inside =
-            cluster.map(|cluster| format!("{} saddr {cluster} goto {service}", port.family.header()));
+            cluster.map(|cluster| format!("{} saddr {cluster} goto {cluster_chain}", port.family.header()));
         rules.extend(inside);
-        rules
-            .push(format!("fib saddr type local meta mark set meta mark | {MASQUERADE_MARK} goto {service}"));
+        rules.push(format!(
+            "fib saddr type local meta mark set meta mark | {MASQUERADE_MARK} goto {cluster_chain}"
+        ));
     }
     if local.is_empty() {
         rules.push("drop".to_owned());

@@ -1,5 +1,7 @@
 //! Services on the real kernel: objects as JSON in, connections between namespaces out.
 
+mod clients;
+
 use super::*;
 use crate::network_lab::{Lab, Pod, UdpClient};
 use crate::nft;
@@ -14,9 +16,19 @@ use std::net::IpAddr;
 fn frame() -> Frame {
     Frame {
         table: "knarr-services".into(),
+        node: vec!["192.0.2.2".parse().unwrap()],
         four: Ranges { cluster: Some("10.42.0.0/16".into()), services: Some("10.96.0.0/16".into()) },
         six: Ranges::default(),
     }
+}
+
+fn here() -> Place {
+    Place { node: "here".into(), zone: Some("east".into()) }
+}
+
+/// The node of that name, whose object nobody has seen.
+fn unseen(name: &str) -> Own {
+    Own { name: name.into(), object: tokio::sync::watch::channel(None).1 }
 }
 
 fn service(name: &str, spec: Value) -> Arc<Service> {
@@ -50,7 +62,7 @@ fn web(extra: Value) -> Arc<Service> {
 }
 
 fn table_of(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> Table {
-    table::table(&frame(), &ports::ports(services, slices, "here"))
+    table::table(&frame(), &ports::ports(services, slices, &here()))
 }
 
 /// A bridge with pods, without the rest of the agent.
@@ -124,6 +136,11 @@ fn without_a_ready_endpoint_connections_are_refused_at_once() {
             assert!(pods[0].0.is_refused(address, 80), "{address} from a pod: rejected, not dropped");
             assert!(lab.is_refused(address, 80), "{address} from the host: rejected, not dropped");
         }
+        // So do the addresses of load balancers.
+        lab.world().shell(&format!("ip route add 198.51.100.7/32 via {}", lab.uplink_address()));
+        let balanced = balanced(json!({"type": "LoadBalancer"}), "198.51.100.7");
+        nft::apply(&table_of(&[balanced], &[slice("web", 8080, &one)]).replacement()).unwrap();
+        assert!(lab.world().is_refused("198.51.100.7".parse().unwrap(), 80));
     });
 }
 
@@ -175,9 +192,9 @@ fn local_traffic_policy_keeps_the_clients_address_and_the_node() {
 fn endpoints_that_terminate_serve_only_when_nothing_else_does() {
     let terminating = json!({"ready": false, "serving": true, "terminating": true});
     let mixed = [("10.42.0.5", terminating.clone(), "here"), ("10.42.0.6", json!({"ready": true}), "here")];
-    let found = ports::ports(&[web(json!({}))], &[slice("web", 8080, &mixed)], "here");
+    let found = ports::ports(&[web(json!({}))], &[slice("web", 8080, &mixed)], &here());
     assert_eq!(found[0].internal, BTreeSet::from([("10.42.0.6".parse().unwrap(), 8080)]));
-    let found = ports::ports(&[web(json!({}))], &[slice("web", 8080, &mixed[..1])], "here");
+    let found = ports::ports(&[web(json!({}))], &[slice("web", 8080, &mixed[..1])], &here());
     assert_eq!(found[0].internal, BTreeSet::from([("10.42.0.5".parse().unwrap(), 8080)]));
 }
 
@@ -205,7 +222,8 @@ fn each_family_has_rules_of_its_own() {
             ["10.42.0.5", "fd00:42::5"].map(|address| slice("web", 8080, &[(address, json!({}), "here")]));
         let six = Ranges { cluster: Some("fd00:42::/64".into()), services: Some("fd00:96::/112".into()) };
         let frame = Frame { six, ..frame() };
-        let both = |services: &[Arc<Service>]| table::table(&frame, &ports::ports(services, &slices, "here"));
+        let both =
+            |services: &[Arc<Service>]| table::table(&frame, &ports::ports(services, &slices, &here()));
         nft::apply(&both(&[web(addresses.clone())]).replacement()).unwrap();
         for (address, port, text) in [
             ("10.96.0.10", 80, "four"),
@@ -230,7 +248,11 @@ fn each_family_has_rules_of_its_own() {
 
 #[test]
 fn headless_external_and_broken_services_have_no_rules() {
+    let mut of_another_proxy = Service::clone(&web(json!({})));
+    let label = ("service.kubernetes.io/service-proxy-name".to_owned(), "mesh".to_owned());
+    of_another_proxy.metadata.labels = Some([label].into());
     let services = [
+        Arc::new(of_another_proxy),
         service("headless", json!({"clusterIP": "None", "clusterIPs": ["None"], "ports": [{"port": 80}]})),
         service("alias", json!({"type": "ExternalName", "externalName": "example.com"})),
         service("broken", json!({"clusterIP": "10.96.0.300", "ports": [{"port": 80}]})),
@@ -238,7 +260,7 @@ fn headless_external_and_broken_services_have_no_rules() {
         service("huge", json!({"clusterIP": "10.96.0.3", "ports": [{"port": 70000}]})),
         service("pending", json!({"ports": [{"port": 80}]})),
     ];
-    assert_eq!(ports::ports(&services, &[], "here"), []);
+    assert_eq!(ports::ports(&services, &[], &here()), []);
 }
 
 /// One service as a small vector: which of the options it has and how many endpoints.
@@ -289,6 +311,14 @@ fn differences_lead_to_the_same_table_as_a_fresh_start() {
     });
 }
 
+/// What a load balancer's address leads to, for whom.
+fn balanced(extra: Value, address: &str) -> Arc<Service> {
+    let mut service = Service::clone(&web(extra));
+    let status = json!({"loadBalancer": {"ingress": [{"ip": address}]}});
+    service.status = Some(serde_json::from_value(status).unwrap());
+    Arc::new(service)
+}
+
 const SERVICES: &str = "/api/v1/services";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 
@@ -301,7 +331,7 @@ fn the_table_follows_the_cluster() {
         let (_network, pods) = pods(&lab, 1).await;
         pods[0].0.serve_many(8080, "pod");
         let shutdown = CancellationToken::new();
-        let mut task = tokio::spawn(run(api.client(), lab.config(), shutdown.clone()));
+        let mut task = tokio::spawn(run(api.client(), lab.config(), unseen("here"), shutdown.clone()));
         let get = |address: &'static str| {
             let lab = lab.clone();
             async move { eventually(move || lab.try_get(address.parse().unwrap(), 80).is_some()).await }
@@ -326,7 +356,7 @@ fn the_table_follows_the_cluster() {
         assert!(lab.try_get("10.96.0.11".parse().unwrap(), 80).is_some(), "services go on without us");
         api.delete(SERVICES, "one");
         put("three", "10.96.0.13");
-        task = tokio::spawn(run(api.client(), lab.config(), CancellationToken::new()));
+        task = tokio::spawn(run(api.client(), lab.config(), unseen("here"), CancellationToken::new()));
         get("10.96.0.13").await;
         assert!(!lab.shell("nft list ruleset").contains("default/one"), "stale chains are gone");
         task.abort();
@@ -359,7 +389,7 @@ fn a_udp_client_that_keeps_its_port_is_not_bound_to_an_endpoint_that_is_gone() {
         };
         endpoint(0, json!({"ready": false}));
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(run(api.client(), lab.config(), shutdown.clone()));
+        let task = tokio::spawn(run(api.client(), lab.config(), unseen("here"), shutdown.clone()));
         let at = |text: &str| text.parse::<std::net::SocketAddr>().unwrap();
         let node_port = std::net::SocketAddr::new(lab.uplink_address(), 30053);
         let clients = Arc::new([
@@ -394,7 +424,7 @@ fn flows_to_a_udp_service_lead_to_all_that_answers() {
         [("10.42.1.5", terminating, "there"), ("10.42.0.6", json!({}), "here"), ("10.42.0.7", ended, "here")];
     let mut slice = (*slice("web", 5353, &endpoints)).clone();
     slice.ports.as_mut().unwrap()[0].protocol = Some("UDP".into());
-    let found = flows::ways(&ports::ports(&[web(extra)], &[Arc::new(slice)], "here"));
+    let found = flows::ways(&ports::ports(&[web(extra)], &[Arc::new(slice)], &here()));
     let both = BTreeSet::from(["10.42.0.6:5353", "10.42.1.5:5353"].map(|text| text.parse().unwrap()));
     let expected = ["0.0.0.0:30053", "10.96.0.10:53"].map(|text| (text.parse().unwrap(), both.clone()));
     assert_eq!(found.0, expected.into());

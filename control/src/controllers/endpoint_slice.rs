@@ -1,7 +1,8 @@
 //! EndpointSlice: for each service with a selector, the addresses of the pods behind it, at most 100 to a slice, in each
 //! family that the service has.
 //!
-//! Endpoints say in which zone they are. Where the service's traffic is to stay close, they are meant for their own zone.
+//! Endpoints say in which zone they are. Where the service's traffic is to stay close, they are meant for their own zone,
+//! or even for their own node.
 //!
 //! The same facts are written as an `Endpoints` object by [`super::endpoints`], for clients that still read those.
 
@@ -14,7 +15,7 @@ use super::runner::{Next, Reconcile, ignore_not_found};
 use super::wiring::{Plane, Task, WORKERS, Wire};
 use k8s_openapi::api::core::v1::{Container, Node, ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{
-    Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForZone,
+    Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -194,16 +195,27 @@ fn zone(node: &Node) -> Option<&String> {
 /// Says in which zone endpoints are, and that they are for those who are there too where traffic is to stay close.
 fn place(service: &Service, wanted: &mut [Wanted], zone_of: impl Fn(&str) -> Option<String>) {
     let distribution = service.spec.as_ref().and_then(|spec| spec.traffic_distribution.as_deref());
-    let stays_close = matches!(distribution, Some("PreferClose" | "PreferSameZone"));
     for endpoint in wanted.iter_mut().flat_map(|wanted| &mut wanted.endpoints) {
         endpoint.zone = endpoint.node_name.as_deref().and_then(&zone_of);
         let is_ready = endpoint.conditions.as_ref().is_some_and(|conditions| conditions.ready == Some(true));
-        let own = endpoint.zone.clone().filter(|_| stays_close && is_ready);
-        endpoint.hints = own.map(|name| EndpointHints {
-            for_zones: Some(vec![ForZone { name }]),
-            ..EndpointHints::default()
-        });
+        endpoint.hints =
+            distribution.filter(|_| is_ready).and_then(|distribution| hints(endpoint, distribution));
     }
+}
+
+/// For whom an endpoint is meant. Where its node has no other, its zone is still better than any.
+fn hints(endpoint: &Endpoint, distribution: &str) -> Option<EndpointHints> {
+    let (in_zone, on_node) = match distribution {
+        "PreferClose" | "PreferSameZone" => (true, false),
+        "PreferSameNode" => (true, true),
+        _ => (false, false),
+    };
+    let zone = endpoint.zone.clone().filter(|_| in_zone);
+    let node = endpoint.node_name.clone().filter(|_| on_node);
+    (zone.is_some() || node.is_some()).then(|| EndpointHints {
+        for_zones: zone.map(|name| vec![ForZone { name }]),
+        for_nodes: node.map(|name| vec![ForNode { name }]),
+    })
 }
 
 fn is_right(slice: &EndpointSlice, wanted: &Wanted) -> bool {
@@ -441,6 +453,28 @@ mod tests {
         service.spec.as_mut().unwrap().traffic_distribution = Some("PreferClose".into());
         assert_eq!(zones(&service, Some("east")), [(east(), east()), (east(), None)]);
         assert_eq!(zones(&service, None), [(None, None), (None, None)]);
+    }
+
+    #[test]
+    fn endpoints_may_be_meant_for_their_own_node_before_all_others() {
+        let mut service = service(json!({"port": 80}));
+        let pods = [pod("a", "web", "True", "Running"), pod("b", "web", "False", "Running")];
+        for (distribution, zone, expected) in [
+            (
+                "PreferSameNode",
+                Some("east"),
+                json!({"forZones": [{"name": "east"}], "forNodes": [{"name": "n"}]}),
+            ),
+            ("PreferSameNode", None, json!({"forNodes": [{"name": "n"}]})),
+            ("PreferSameZone", Some("east"), json!({"forZones": [{"name": "east"}]})),
+            ("Elsewhere", Some("east"), Value::Null),
+        ] {
+            service.spec.as_mut().unwrap().traffic_distribution = Some(distribution.into());
+            let mut wanted = wanted(&service, &pods, "IPv4");
+            place(&service, &mut wanted, |_| zone.map(str::to_owned));
+            let hints: Vec<Value> = wanted[0].endpoints.iter().map(|one| json!(one.hints)).collect();
+            assert_eq!(hints, [expected, Value::Null], "{distribution} in {zone:?}");
+        }
     }
 
     #[test]

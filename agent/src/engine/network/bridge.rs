@@ -16,6 +16,7 @@ use super::part::Part;
 use super::pod_range::{Cidr6, PodRange};
 use super::pool::Pool;
 use super::seen_bridge::{Gateways, SeenBridge};
+use super::source_guard::SourceGuard;
 use super::table::{self, Frame};
 use super::{PodAttachment, PodNetwork};
 use crate::config::Config;
@@ -58,6 +59,7 @@ struct Worker {
     departing: Mutex<BTreeSet<Ipv4Addr>>,
     /// Kept open, because closing it waits for the kernel; held during one commit.
     elements: Mutex<Option<Elements>>,
+    guard: SourceGuard,
     seen: SeenBridge,
 }
 
@@ -124,6 +126,7 @@ impl BridgeNetwork {
             mtu: network.mtu,
             departing: Mutex::default(),
             elements: Mutex::default(),
+            guard: SourceGuard::new(&network.table, network.check_sources),
             seen: SeenBridge::default(),
         };
         Ok(Arc::new(Self { worker: Arc::new(worker) }))
@@ -161,7 +164,7 @@ fn valid_table_name(name: &str) -> bool {
 
 /// The host's end of a pod's veth pair. The address is part of it: a sandbox that comes back under its old id has
 /// another link, while the kernel still takes the old one apart.
-fn host_end(pod: &Allocation) -> String {
+pub(super) fn host_end(pod: &Allocation) -> String {
     let mut name = "veth".to_owned();
     let hash =
         Sha256::new().chain_update(pod.sandbox_id.as_bytes()).chain_update(pod.address.octets()).finalize();
@@ -188,6 +191,7 @@ impl Worker {
         let before = before.filter(|before| before.host_ports != allocation.host_ports);
         let old = table::table(&self.frame, &before);
         self.change_rules(&ledger, &table::table(&self.frame, [&allocation]), &old)?;
+        self.guard.change(Some(&allocation), None, || ledger.all())?;
         drop(ledger);
         host_port_flows::forget_stale(&before, [&allocation]);
         let link = PodLink {
@@ -238,7 +242,11 @@ impl Worker {
         host_port_flows::forget_stale([&rules], []);
         let mut netlink = Netlink::open().context("open a netlink socket")?;
         links::delete(&mut netlink, &host_end(pod))?;
-        self.ledger.lock()?.release(pod)
+        let ledger = self.ledger.lock()?;
+        if ledger.is_leaving(pod)? {
+            self.guard.change(None, Some(pod), || ledger.all())?;
+        }
+        ledger.release(pod)
     }
 
     /// Does what a process that was killed left undone.
@@ -320,6 +328,7 @@ impl Worker {
         errors.extend(links::delete(&mut netlink, &self.frame.bridge).err());
         let tables = self.other_tables.iter().chain([&self.frame.table]);
         let script: String = tables.map(|table| nft::removal(table)).collect();
+        self.guard.remove();
         errors.extend(nft::apply(&script).err());
         errors.extend(ledger.clear().err());
         all_of(errors)
@@ -370,6 +379,7 @@ impl Worker {
     }
 
     fn replace_table(&self, pods: &[Allocation]) -> anyhow::Result<()> {
+        self.guard.replace(pods);
         nft::apply(&table::table(&self.frame, pods).replacement())
             .context("write the table of the pod network")
     }

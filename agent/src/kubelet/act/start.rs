@@ -10,6 +10,7 @@ use crate::kubelet::images::{self, ImageFailure, PresentImage};
 use crate::kubelet::observed::Sandbox;
 use crate::kubelet::references::{self, References};
 use crate::kubelet::{hooks, hosts_file, pod, security};
+use crate::policies::PATIENCE;
 use k8s_openapi::api::core::v1::Container;
 use knarr_cri::v1::{
     ContainerConfig, CreateContainerRequest, PodSandboxConfig, StartContainerRequest, StopContainerRequest,
@@ -108,6 +109,7 @@ impl Batch {
             "Created",
             format!("Created container: {}", container.name),
         );
+        self.await_policies(sandbox).await;
         let request = StartContainerRequest { container_id: id.clone() };
         within(CALL_DEADLINE, host.runtime.start_container(request))
             .await
@@ -116,6 +118,22 @@ impl Batch {
         host.recorder.container(pod, &container.name, Severity::Normal, "Started", text);
         self.post_start(container, &id, sandbox).await?;
         Ok(id)
+    }
+
+    /// Nothing of a pod runs before the network policies that select it hold for its addresses. Of a sandbox in which
+    /// something has run already, that was so, or was told.
+    async fn await_policies(&self, sandbox: &Sandbox) {
+        let Some(policies) = &self.host.policies else { return };
+        let has_run = self.observed.containers.iter().any(|container| container.sandbox_id == sandbox.id);
+        if has_run || policies.covered(pod::uid(&self.pod)).await {
+            return;
+        }
+        let text = format!(
+            "The network policies of the pod are not in force after {} s: its containers start without",
+            PATIENCE.as_secs()
+        );
+        tracing::warn!(pod = pod::described(&self.pod), "{text}");
+        self.host.recorder.pod(&self.pod, Severity::Warning, "NetworkPolicyNotReady", text);
     }
 
     async fn configure(

@@ -79,6 +79,7 @@ mod tests {
             containers: [("a", a), ("b", b)]
                 .map(|(name, bytes)| (name.to_string(), ContainerUsage { memory: 0, disk: disk(bytes) }))
                 .into(),
+            ..Usage::default()
         };
         let mi = 1 << 20;
         let cases = [

@@ -30,7 +30,7 @@ impl<'a> Candidate<'a> {
             Signal::Memory => usage.memory(),
             Signal::NodeDisk | Signal::ImageDisk => usage.disk().bytes,
             Signal::NodeInodes | Signal::ImageInodes => usage.disk().inodes,
-            Signal::Pids => 0,
+            Signal::Pids => usage.processes,
         };
         let of_container = |container: &Container| {
             let used = usage.containers.get(&container.name).copied().unwrap_or_default();
@@ -119,6 +119,21 @@ mod tests {
             pods.iter().map(|(pod, memory)| Candidate::new(pod, &using(*memory), Signal::Memory)).collect();
         let order: Vec<&str> = rank(candidates).iter().map(|c| pod::name(c.pod)).collect();
         assert_eq!(order, ["greedier", "greedy", "important", "modest"]);
+    }
+
+    /// Nobody asks for processes, so all are greedy: first those that matter least, then those with most.
+    #[test]
+    fn who_has_most_processes_goes_first_among_equals() {
+        let with = |processes: u64| Usage { processes, ..Usage::default() };
+        let pods = [
+            (pod("few", 0, "0"), 3),
+            (pod("important", 9, "0"), 5000),
+            (pod("many", 0, "0"), 400),
+            (pod("none", -1, "0"), 0),
+        ];
+        let candidates = pods.iter().map(|(pod, n)| Candidate::new(pod, &with(*n), Signal::Pids)).collect();
+        let order: Vec<&str> = rank(candidates).iter().map(|c| pod::name(c.pod)).collect();
+        assert_eq!(order, ["many", "few", "important", "none"]);
     }
 
     #[test]

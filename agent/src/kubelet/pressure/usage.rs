@@ -1,12 +1,15 @@
 //! What each pod uses: memory as the runtime counts it; disk as the sum of writable layers, logs and emptyDir volumes.
 
+use super::thresholds::Signal;
 use crate::kubelet::host::{CALL_DEADLINE, within};
 use crate::kubelet::labels;
 use crate::kubelet::paths::Paths;
 use crate::kubelet::pod;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use knarr_cri::RuntimeService;
-use knarr_cri::v1::{ContainerStats, ContainerStatsFilter, ListContainerStatsRequest};
+use knarr_cri::v1::{
+    ContainerStats, ContainerStatsFilter, ListContainerStatsRequest, ListPodSandboxStatsRequest,
+};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -44,6 +47,8 @@ pub(super) struct Usage {
     pub(super) containers: BTreeMap<String, ContainerUsage>,
     /// EmptyDir volumes on the disk, by name.
     pub(super) volumes: BTreeMap<String, Disk>,
+    /// Asked for only where the node is short of them.
+    pub(super) processes: u64,
 }
 
 impl Usage {
@@ -73,15 +78,18 @@ struct Walk {
 }
 
 impl Usages {
-    /// Asks and measures: for pods whose own limits depend on it, and for `all` where one has to go. It is the dearest of
-    /// all that a node looks at, so nothing is measured that nobody compares.
+    /// Asks and measures: for pods whose own limits depend on it, and for all where one has to go because the node is
+    /// short of something. It is the dearest of all that a node looks at, so nothing is measured that nobody compares.
     pub(super) async fn gather(
         runtime: &dyn RuntimeService,
         pods: &[Arc<Pod>],
         paths: &Paths,
-        all: bool,
+        short_of: Option<Signal>,
     ) -> Usages {
-        let mut usages = Usages::default();
+        let (mut usages, all) = (Usages::default(), short_of.is_some());
+        if short_of == Some(Signal::Pids) {
+            usages.count_processes(runtime).await;
+        }
         let wanted: Vec<&Arc<Pod>> = pods.iter().filter(|pod| all || has_limits(pod)).collect();
         for filter in filters(&wanted, all) {
             let request = ListContainerStatsRequest { filter };
@@ -102,6 +110,18 @@ impl Usages {
             }
         }
         usages
+    }
+
+    async fn count_processes(&mut self, runtime: &dyn RuntimeService) {
+        let request = ListPodSandboxStatsRequest::default();
+        let stats = within(CALL_DEADLINE, runtime.list_pod_sandbox_stats(request)).await;
+        for stats in stats.map(|answer| answer.stats).unwrap_or_default() {
+            let uid = stats.attributes.and_then(|attributes| attributes.labels.get(labels::POD_UID).cloned());
+            let count = stats.linux.and_then(|linux| linux.process?.process_count);
+            if let (Some(uid), Some(count)) = (uid, count) {
+                self.0.entry(uid).or_default().processes = count.value;
+            }
+        }
     }
 
     fn add(&mut self, stats: &ContainerStats) {
