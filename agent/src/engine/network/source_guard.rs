@@ -79,11 +79,8 @@ impl SourceGuard {
         }
     }
 
-    /// Takes it away. Blocks.
+    /// Takes it away, also where it is wanted no more. Blocks.
     pub(crate) fn remove(&self) {
-        if matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Off) {
-            return;
-        }
         if let Err(error) = nft::apply(&Table::of_bridge(&self.table).removal()) {
             // A kernel without such tables has none of ours.
             tracing::debug!(error = format!("{error:#}"), "table of frames not removed");
