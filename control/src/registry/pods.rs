@@ -51,6 +51,11 @@ pub(super) fn row() -> Resource {
                 if !fields::list(pod, "/spec/ephemeralContainers").is_empty() {
                     faults.forbidden("spec.ephemeralContainers", "cannot be set on create");
                 }
+                let placed = !fields::text(pod, "/spec/nodeName").is_empty();
+                if placed && !fields::list(pod, "/spec/schedulingGates").is_empty() {
+                    let detail = "cannot be set until all schedulingGates have been cleared";
+                    faults.forbidden("spec.nodeName", detail);
+                }
             },
             validate_update: pod_changes::validate,
             selectable,

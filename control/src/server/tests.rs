@@ -11,6 +11,7 @@ mod admission;
 mod asked;
 mod auditing;
 mod bad_input;
+mod bad_objects;
 mod custom;
 mod deletion;
 mod health;
