@@ -13,6 +13,7 @@ use crate::server::Server;
 use futures_util::{StreamExt as _, pin_mut};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::runtime::WatchStreamExt as _;
@@ -177,7 +178,34 @@ async fn clean(client: &Client) {
 }
 
 fn is_old(request: &DynamicObject, now: Timestamp) -> bool {
-    let Some(created) = &request.metadata.creation_timestamp else { return false };
-    let open = state(&json!({"status": request.data["status"]})) == State::Open;
-    now.duration_since(created.0) > if open { OPEN } else { DECIDED }
+    let Some(Time(created)) = &request.metadata.creation_timestamp else { return false };
+    let status = json!({"status": request.data["status"]});
+    if state(&status) == State::Open {
+        return now.duration_since(*created) > OPEN;
+    }
+    // Whoever asked has to have time to fetch the answer, however late it came.
+    let written = fields::list(&status, "/status/conditions").iter();
+    let written = written.filter_map(|one| fields::text(one, "/lastUpdateTime").parse::<Timestamp>().ok());
+    now.duration_since(written.max().unwrap_or(*created).max(*created)) > DECIDED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_stays_for_a_while_after_it_was_decided() {
+        let request = |conditions: Value| -> DynamicObject {
+            serde_json::from_value(json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+                "metadata": {"name": "r", "creationTimestamp": "2026-01-01T00:00:00Z"}, "status": {"conditions": conditions}}))
+            .unwrap()
+        };
+        let at = |time: &str| format!("2026-01-0{time}:00Z").parse::<Timestamp>().unwrap();
+        let open = request(json!([]));
+        assert!(!is_old(&open, at("1T23:59")) && is_old(&open, at("2T00:01")));
+        let late = request(json!([{"type": "Approved", "lastUpdateTime": "2026-01-01T23:00:00Z"}]));
+        assert!(!is_old(&late, at("1T23:59")) && is_old(&late, at("2T00:01")));
+        let denied = request(json!([{"type": "Denied"}]));
+        assert!(!is_old(&denied, at("1T00:59")) && is_old(&denied, at("1T01:01")));
+    }
 }

@@ -121,7 +121,8 @@ impl ControlPlane {
         let kubelet =
             Subject { common_name: "kube-apiserver-kubelet-client", organization: Some(MASTERS), names: &[] };
         let kubelets = Kubelets::new(&pki.identity("kubelet-client", &kubelet)?)?;
-        let mut tokens = Tokens::new(Issuer::open(&pki)?);
+        let issuer = Arc::new(Issuer::open(&pki)?);
+        let mut tokens = Tokens::new(issuer.clone());
         let rbac = Arc::new(Rbac::new(store.clone()));
         let token = pki.secret("admin.token", || Ok(crate::random::token()))?;
         tokens.insert(token, User::new("kubernetes-admin", &[MASTERS]));
@@ -167,6 +168,7 @@ impl ControlPlane {
             advertise,
             ca_pem: ca_pem.clone(),
             packing: options.packing,
+            issuer,
             identity: identity(&pki, advertise, shared)?,
             shared,
         };

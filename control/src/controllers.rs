@@ -16,6 +16,7 @@ mod dynamic;
 mod endpoint_mirror;
 pub(crate) mod endpoint_slice;
 mod endpoints;
+mod ephemeral_volume;
 mod event_ttl;
 pub(crate) mod events;
 pub(crate) mod expectations;
@@ -45,6 +46,7 @@ mod service_account;
 mod service_cidr;
 mod stateful_set;
 pub(crate) mod status;
+mod token_secrets;
 mod volume;
 mod volume_claim;
 pub(crate) mod volume_match;
@@ -54,10 +56,12 @@ pub(crate) mod work_queue;
 
 pub(crate) use service_account::ROOT_CA;
 
+use crate::authn::service_account::Issuer;
 use crate::scheduler;
 use crate::server::Direct;
 use leader::{Chair, Pace};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use wiring::{Plane, Task};
@@ -75,6 +79,8 @@ pub struct ControllerOptions {
     pub advertise: IpAddr,
     /// CA certificate of the cluster, for the `kube-root-ca.crt` config maps.
     pub ca_pem: String,
+    /// Signs the tokens that secrets keep.
+    pub(crate) issuer: Arc<Issuer>,
     /// Who this is among those that could do the same work.
     pub identity: String,
     /// Whether other servers use the same store.
@@ -113,8 +119,10 @@ const CONTROLLING: &[fn(&mut Plane) -> Task] = &[
     daemon_set::wire,
     stateful_set::wire,
     disruption::wire,
+    disruption::wire_stale,
     volume::wire,
     volume_claim::wire,
+    ephemeral_volume::wire,
     attach_detach::wire,
     volume_protection::wire_claims,
     volume_protection::wire_volumes,
@@ -123,6 +131,7 @@ const CONTROLLING: &[fn(&mut Plane) -> Task] = &[
     endpoint_mirror::wire,
     namespace::wire,
     service_account::wire,
+    token_secrets::wire,
     service_cidr::wire,
     ip_address::wire,
     flow_schema::wire,

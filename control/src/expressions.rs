@@ -9,7 +9,9 @@ mod known;
 mod library;
 pub(crate) mod patches;
 mod shaped;
+mod two_variables;
 pub(crate) mod typing;
+mod walk;
 
 pub(crate) use library::authorizer::{Authorizer, Judge, Objects};
 
@@ -29,8 +31,10 @@ static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(environment()
 /// What every expression knows.
 fn environment() -> Env {
     let mut env = Env::stdlib().with_optional_support(true);
-    if let Err(error) = library::extend(&mut env).and_then(|()| cost::extend(&mut env)) {
-        tracing::error!("CEL extensions: {error}");
+    for extension in [library::extend, two_variables::extend, cost::extend] {
+        if let Err(error) = extension(&mut env) {
+            tracing::error!("CEL extensions: {error}");
+        }
     }
     env
 }
@@ -39,7 +43,7 @@ fn environment() -> Env {
 #[derive(Clone)]
 pub(crate) struct Expression {
     program: Arc<Program>,
-    /// The same with calls that count what it costs.
+    /// The same with calls that count what it costs, in words that the evaluator knows.
     priced: Arc<IdedExpr>,
     /// What it costs besides its loops.
     base: u64,
@@ -92,6 +96,7 @@ impl Expression {
         let mut priced = program.expression().clone();
         cost::priced(&mut priced);
         let base = cost::of(&priced);
+        two_variables::lowered(&mut priced);
         Ok(Self { program: Arc::new(program), priced: Arc::new(priced), base, environment })
     }
 

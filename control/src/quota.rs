@@ -2,12 +2,16 @@
 //! that say which objects a quota is about. Pure functions; admission decides by them, the quota's status shows them.
 
 use crate::registry::{Resource, fields};
+use jiff::{SignedDuration, Timestamp};
 use knarr_api::meta;
 use knarr_api::quantity::Quantity;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 mod scopes;
+
+/// On a claim: its class, as it was named before there was a field.
+const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 
 /// Amounts by resource name.
 pub(crate) type Amounts = BTreeMap<String, Quantity>;
@@ -62,14 +66,14 @@ pub(crate) fn pod_amounts(pod: &Value, which: &str) -> Amounts {
 }
 
 /// What one object counts for, under every name by which a quota can count it.
-pub(crate) fn of_object(resource: &Resource, object: &Value) -> Amounts {
+pub(crate) fn of_object(resource: &Resource, object: &Value, now: Timestamp) -> Amounts {
     let one = Quantity::from_units(1);
     let mut counted = Amounts::from([(count_name(resource), one)]);
     if !resource.group.is_empty() {
         return counted;
     }
     match &*resource.plural {
-        "pods" => of_pod(object, &mut counted),
+        "pods" => of_pod(object, now, &mut counted),
         "persistentvolumeclaims" => of_claim(object, &mut counted),
         "services" => of_service(object, &mut counted),
         plain @ ("configmaps" | "secrets" | "replicationcontrollers" | "resourcequotas") => {
@@ -85,9 +89,9 @@ fn count_name(resource: &Resource) -> String {
     format!("count/{}", resource.qualified_name())
 }
 
-/// A pod that has ended holds nothing but its object.
-fn of_pod(pod: &Value, counted: &mut Amounts) {
-    if matches!(fields::text(pod, "/status/phase"), "Succeeded" | "Failed") {
+/// A pod that has ended holds nothing but its object; nor does one that should long have been gone.
+fn of_pod(pod: &Value, now: Timestamp, counted: &mut Amounts) {
+    if matches!(fields::text(pod, "/status/phase"), "Succeeded" | "Failed") || is_overdue(pod, now) {
         return;
     }
     counted.insert("pods".to_owned(), Quantity::from_units(1));
@@ -102,10 +106,23 @@ fn of_pod(pod: &Value, counted: &mut Amounts) {
     }
 }
 
+/// So long after its time to go a pod is not waited for any more: as long as it had to end.
+fn is_overdue(pod: &Value, now: Timestamp) -> bool {
+    let grace = fields::int(pod, "/metadata/deletionGracePeriodSeconds").map(SignedDuration::from_secs);
+    let until = fields::text(pod, "/metadata/deletionTimestamp").parse::<Timestamp>().ok();
+    let end = until.zip(grace).and_then(|(until, grace)| until.checked_add(grace).ok());
+    end.is_some_and(|end| now > end)
+}
+
+/// A claim that is given less than it has already counts for what it has.
 fn of_claim(claim: &Value, counted: &mut Amounts) {
     let one = Quantity::from_units(1);
-    let asked = amounts(claim.pointer("/spec/resources/requests")).get("storage").copied();
-    let class = fields::text(claim, "/spec/storageClassName");
+    let storage = |pointer: &str| amounts(claim.pointer(pointer)).get("storage").copied();
+    let asked = storage("/spec/resources/requests").max(storage("/status/allocatedResources"));
+    let class = match claim.pointer("/metadata/annotations").and_then(|all| all.get(CLASS)) {
+        Some(class) => class.as_str().unwrap_or_default(),
+        None => fields::text(claim, "/spec/storageClassName"),
+    };
     counted.insert("persistentvolumeclaims".to_owned(), one);
     counted.insert("requests.storage".to_owned(), asked.unwrap_or(Quantity::ZERO));
     if !class.is_empty() {
@@ -125,8 +142,11 @@ fn of_service(service: &Value, counted: &mut Amounts) {
             counted.insert("services.nodeports".to_owned(), Quantity::from_units(ports.len() as i64));
         }
         "LoadBalancer" => {
+            let explicit =
+                service.pointer("/spec/allocateLoadBalancerNodePorts") == Some(&Value::Bool(false));
+            let count = if explicit { with_node_port } else { ports.len() };
             counted.insert("services.loadbalancers".to_owned(), one);
-            counted.insert("services.nodeports".to_owned(), Quantity::from_units(with_node_port as i64));
+            counted.insert("services.nodeports".to_owned(), Quantity::from_units(count as i64));
         }
         _ => {}
     }
@@ -149,11 +169,11 @@ pub(crate) fn concerns(quota: &Value, resource: &Resource) -> bool {
 }
 
 /// What an object counts for in one quota: nothing outside the quota's scopes, and only what it constrains.
-pub(crate) fn in_quota(quota: &Value, resource: &Resource, object: &Value) -> Amounts {
+pub(crate) fn in_quota(quota: &Value, resource: &Resource, object: &Value, now: Timestamp) -> Amounts {
     if !scopes::includes(quota, resource, object) {
         return Amounts::new();
     }
-    let mut counted = of_object(resource, object);
+    let mut counted = of_object(resource, object, now);
     counted.retain(|name, _| quota.pointer("/spec/hard").is_some_and(|hard| hard.get(name).is_some()));
     counted
 }
@@ -163,9 +183,10 @@ pub(crate) fn usage<'a>(
     quota: &Value,
     resource: &Resource,
     objects: impl IntoIterator<Item = &'a Value>,
+    now: Timestamp,
 ) -> Amounts {
     let mut total = Amounts::new();
-    objects.into_iter().for_each(|object| add(&mut total, &in_quota(quota, resource, object)));
+    objects.into_iter().for_each(|object| add(&mut total, &in_quota(quota, resource, object, now)));
     total
 }
 

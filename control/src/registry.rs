@@ -33,6 +33,7 @@ mod ingress_backends;
 mod job_policies;
 mod network_peers;
 mod node_affinity;
+mod pod_changes;
 mod pod_names;
 mod pod_parts;
 mod pod_placement;

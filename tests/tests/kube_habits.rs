@@ -176,6 +176,8 @@ fn deprecated_versions_of_ones_own_are_warned_of() {
 fn what_can_never_be_is_said() {
     let Some(lab) = Lab::new("never") else { return };
     lab.with("create", "apiVersion: v1\nkind: Node\nmetadata: {name: silent}\n").ok();
+    // Where no node is ready at all, pods are left where they are.
+    lab.with("create", "apiVersion: v1\nkind: Node\nmetadata: {name: awake}\nstatus:\n  conditions: [{type: Ready, status: 'True', lastHeartbeatTime: '2100-01-01T00:00:00Z'}]\n").ok();
     lab.with("create", &settings("red")).ok();
     // Whoever names version 0 overwrites what there is.
     let any = settings("blue").replace("name: settings", "name: settings, resourceVersion: '0'");

@@ -7,6 +7,7 @@ use super::{Operation, Write};
 use crate::quota::{self, Amounts};
 use crate::server::stored::resource_prefix;
 use crate::server::{Server, Turn, Turnstile};
+use jiff::Timestamp;
 use knarr_api::Status;
 use knarr_api::quantity::Quantity;
 use serde_json::Value;
@@ -67,14 +68,15 @@ fn check(write: Write<'_>, quota: &Value, object: &Value, objects: &[Value]) -> 
     {
         return Err(format!("failed quota: {name}: {missing}"));
     }
-    let before = write.old.map_or_else(Amounts::new, |old| quota::in_quota(quota, write.resource, old));
+    let now = Timestamp::now();
+    let before = write.old.map_or_else(Amounts::new, |old| quota::in_quota(quota, write.resource, old, now));
     let zero = Quantity::ZERO;
-    let mut added = quota::in_quota(quota, write.resource, object);
+    let mut added = quota::in_quota(quota, write.resource, object, now);
     for (name, amount) in &mut added {
         *amount -= before.get(name).copied().unwrap_or(zero);
     }
     added.retain(|_, amount| *amount > zero);
-    let used = quota::usage(quota, write.resource, objects);
+    let used = quota::usage(quota, write.resource, objects, now);
     let hard = quota::amounts(quota.pointer("/spec/hard"));
     let used_of = |name: &str| used.get(name).copied().unwrap_or(zero);
     let exceeds =

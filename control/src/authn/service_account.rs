@@ -1,6 +1,8 @@
 //! Tokens of service accounts: JSON web tokens (ES256), signed by a key of the cluster, bound to their account and,
 //! where asked for, to the pod that uses them (or a secret, or a node). A token is worth nothing once its account or what
-//! it is bound to is gone.
+//! it is bound to is gone. Those that secrets keep ([`kept`]) do not run out.
+
+mod kept;
 
 use super::{AUTHENTICATED, User};
 use crate::pki::Pki;
@@ -15,6 +17,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
 };
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -98,6 +101,10 @@ impl Issuer {
 
     /// A signed token.
     pub(crate) fn issue(&self, claims: &Claims) -> Result<String, Status> {
+        self.signed(claims)
+    }
+
+    fn signed(&self, claims: &impl Serialize) -> Result<String, Status> {
         let header = json!({"alg": "ES256", "kid": self.key_id, "typ": "JWT"});
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let claims = serde_json::to_value(claims).map_err(Status::internal)?;
@@ -108,14 +115,19 @@ impl Issuer {
 
     /// What a token says, if we signed it and its time has not passed.
     pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Option<Claims> {
+        let claims: Claims = self.said(token)?;
+        let now = now.as_second();
+        (claims.iss == ISSUER && claims.nbf <= now && now < claims.exp).then_some(claims)
+    }
+
+    /// What a token says, if we signed it and it is of this form.
+    fn said<T: DeserializeOwned>(&self, token: &str) -> Option<T> {
         let (signed, signature) = token.rsplit_once('.')?;
         let (_, payload) = signed.split_once('.')?;
         let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
         let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
         key.verify(signed.as_bytes(), &signature).ok()?;
-        let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-        let now = now.as_second();
-        (claims.iss == ISSUER && claims.nbf <= now && now < claims.exp).then_some(claims)
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
     }
 
     /// The public key as a JSON web key set.

@@ -4,6 +4,9 @@
 //! minutes have passed, it counts as missing, for our copy of it may be older than the eviction.
 
 mod expected;
+mod stale;
+
+pub(crate) use stale::wire as wire_stale;
 
 use super::events::{Recorder, Severity};
 use super::informer::{Key, Lister};

@@ -51,6 +51,7 @@ impl Reconcile for Mirror {
         let source = source.filter(|_| self.services.get(&key).is_some_and(|service| bare(&service)));
         let mut missing = source.as_ref().map(|source| slices(source)).unwrap_or_default();
         let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &key.namespace);
+        let mut wrong = Vec::new();
         for slice in self.slices.in_namespace(&key.namespace) {
             let ours =
                 label(&slice, MANAGED_BY) == Some(MANAGER) && label(&slice, SERVICE_NAME) == Some(&key.name);
@@ -59,11 +60,15 @@ impl Reconcile for Mirror {
             }
             match missing.iter().position(|wanted| is_right(&slice, wanted)) {
                 Some(at) => drop(missing.remove(at)),
-                None => ignore_not_found(api.delete(&slice.name_any(), &DeleteParams::default()).await)?,
+                None => wrong.push(slice.name_any()),
             }
         }
+        // The service is never without those endpoints that stay.
         for slice in missing {
             api.create(&PostParams::default(), &slice).await?;
+        }
+        for name in wrong {
+            ignore_not_found(api.delete(&name, &DeleteParams::default()).await)?;
         }
         Ok(Next::Wait)
     }

@@ -49,7 +49,18 @@ impl Recorder {
     where
         K: Resource<DynamicType = ()>,
     {
-        let (reference, now) = (reference(object), Timestamp::now());
+        self.record_about(reference(object), severity, reason, message);
+    }
+
+    /// The same about an object whose kind is known only by its name.
+    pub(crate) fn record_about(
+        &self,
+        reference: ObjectReference,
+        severity: Severity,
+        reason: &'static str,
+        message: String,
+    ) {
+        let now = Timestamp::now();
         let recorder = self.clone();
         tokio::spawn(async move {
             // The semaphore is never closed.

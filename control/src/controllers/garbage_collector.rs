@@ -7,6 +7,7 @@
 mod graph;
 
 use super::dynamic::{self, Kind};
+use super::events::{Recorder, Severity};
 use super::informer::Key;
 use super::metadata::Metadata;
 use super::runner;
@@ -43,6 +44,7 @@ pub(crate) struct GarbageCollector {
     copies: Client,
     graph: Mutex<Graph>,
     queue: WorkQueue<Key>,
+    recorder: Recorder,
 }
 
 impl Reconcile for GarbageCollector {
@@ -66,15 +68,18 @@ impl Reconcile for GarbageCollector {
                 Owner::Lives => solid += 1,
             }
         }
-        match graph::verdict(solid, waiting.len(), dangling.len()) {
+        let has_dependents = !self.dependents(&node).is_empty();
+        match graph::verdict(solid, waiting.len(), dangling.len(), has_dependents) {
             Verdict::Keep => Ok(Next::Wait),
             Verdict::DropOwners => self.drop_owners(&node, &[dangling, waiting].concat()).await,
-            Verdict::Delete(policy) => {
-                if policy == PropagationPolicy::Foreground {
-                    self.leave_circle(&node).await?;
-                }
-                self.delete(&node, policy).await
+            // A circle that is left changes the object: it is deleted at the next look.
+            Verdict::Delete(PropagationPolicy::Foreground) if self.leave_circle(&node).await? => {
+                Ok(Next::Wait)
             }
+            Verdict::Delete(PropagationPolicy::Background) => {
+                self.delete(&node, node.own_policy().unwrap_or(PropagationPolicy::Background)).await
+            }
+            Verdict::Delete(policy) => self.delete(&node, policy).await,
         }
     }
 }
@@ -82,7 +87,8 @@ impl Reconcile for GarbageCollector {
 impl GarbageCollector {
     /// A collector that knows nothing yet.
     pub(crate) fn new(client: Client, copies: Client) -> Arc<Self> {
-        Arc::new(Self { client, copies, graph: Mutex::default(), queue: WorkQueue::new() })
+        let recorder = Recorder::new(client.clone(), "garbage-collector-controller");
+        Arc::new(Self { client, copies, graph: Mutex::default(), queue: WorkQueue::new(), recorder })
     }
 
     /// Watches every kind there is, and every kind that is added, until the future is dropped.
@@ -153,20 +159,35 @@ impl GarbageCollector {
         affected.into_iter().for_each(|uid| self.queue.add(Key::new("", &uid)));
     }
 
-    /// Asks the server about an owner, by name, and compares the uid.
+    /// Asks the server about an owner, by name, and compares the uid. The graph is believed only where it knows the owner
+    /// as the reference describes it: one of another namespace is none, which the dependent is told.
     async fn look_up(&self, node: &Node, owner: &OwnerReference) -> Result<Owner, kube::Error> {
         let known = self.graph.lock().unwrap_or_else(PoisonError::into_inner).get(&owner.uid);
-        if let Some(known) = known {
-            return Ok(if known.waits_for_dependents() { Owner::WaitsForDependents } else { Owner::Lives });
+        match known {
+            Some(known) if known.is_described_by(owner, node.namespace.as_deref()) => {
+                return Ok(if known.waits_for_dependents() {
+                    Owner::WaitsForDependents
+                } else {
+                    Owner::Lives
+                });
+            }
+            Some(known) if known.namespace.is_some() && known.namespace != node.namespace => {
+                self.tell_of_another_namespace(node, owner);
+            }
+            _ => {}
         }
         let kinds = dynamic::deletable(&self.client).await?;
         let wanted = |kind: &&Kind| {
-            kind.resource.kind == owner.kind && group_of(&owner.api_version) == kind.resource.group
+            kind.resource.kind == owner.kind && graph::group_of(&owner.api_version) == kind.resource.group
         };
         let Some(kind) = kinds.iter().find(wanted) else {
             // An owner of a kind that nobody serves cannot be judged: leave its dependents alone.
             return Ok(Owner::Lives);
         };
+        if kind.namespaced && node.namespace.is_none() {
+            // Nobody knows in which namespace to look.
+            return Ok(Owner::Lives);
+        }
         let found = kind.api(&self.client, node.namespace.as_deref()).get_metadata_opt(&owner.name).await?;
         Ok(match found {
             Some(object) if object.metadata.uid.as_deref() == Some(owner.uid.as_str()) => {
@@ -179,23 +200,37 @@ impl GarbageCollector {
         })
     }
 
+    fn tell_of_another_namespace(&self, node: &Node, owner: &OwnerReference) {
+        let namespace = node.namespace.clone().unwrap_or_default();
+        let OwnerReference { api_version, kind, name, uid, .. } = owner;
+        let reference = format!("[{api_version}/{kind}, namespace: {namespace}, name: {name}, uid: {uid}]");
+        let message = format!("ownerRef {reference} does not exist in namespace {namespace:?}");
+        self.recorder.record_about(node.reference(), Severity::Warning, "OwnerRefInvalidNamespace", message);
+    }
+
     async fn delete(&self, node: &Node, policy: PropagationPolicy) -> Result<Next, kube::Error> {
+        // An owner that it was given since must not be overlooked.
+        let resource_version = node.resource_version.clone();
         let parameters = DeleteParams { propagation_policy: Some(policy), ..DeleteParams::default() }
-            .preconditions(Preconditions { uid: Some(node.uid.clone()), resource_version: None });
+            .preconditions(Preconditions { uid: Some(node.uid.clone()), resource_version });
         let api = node.kind.api(&self.client, node.namespace.as_deref());
         ignore_not_found(api.delete(&node.name, &parameters).await)?;
         Ok(Next::Wait)
     }
 
+    fn dependents(&self, node: &Node) -> Vec<Node> {
+        self.graph.lock().unwrap_or_else(PoisonError::into_inner).dependents(&node.uid)
+    }
+
     /// Owners that wait for this one, which would have to wait for one that waits already: nobody would ever be the
-    /// first to go. So its owners do not wait for it.
-    async fn leave_circle(&self, node: &Node) -> Result<(), kube::Error> {
-        let dependents = self.graph.lock().unwrap_or_else(PoisonError::into_inner).dependents(&node.uid);
-        match graph::without_blocking(node, &dependents) {
+    /// first to go. So its owners do not wait for it. Answers whether it is changed.
+    async fn leave_circle(&self, node: &Node) -> Result<bool, kube::Error> {
+        match graph::without_blocking(node, &self.dependents(node)) {
             Some(owners) => {
-                self.patch(node, json!({"metadata": {"uid": node.uid, "ownerReferences": owners}})).await
+                self.patch(node, json!({"metadata": {"uid": node.uid, "ownerReferences": owners}})).await?;
+                Ok(true)
             }
-            None => Ok(()),
+            None => Ok(false),
         }
     }
 
@@ -208,7 +243,7 @@ impl GarbageCollector {
 
     /// A dying object with one of our finalizers: wait for its dependents, or set them free.
     async fn finish(&self, node: &Node) -> Result<Next, kube::Error> {
-        let dependents = self.graph.lock().unwrap_or_else(PoisonError::into_inner).dependents(&node.uid);
+        let dependents = self.dependents(node);
         if node.finalizers.iter().any(|name| name == graph::ORPHAN) {
             for dependent in &dependents {
                 self.drop_owners(dependent, std::slice::from_ref(&node.uid)).await?;
@@ -265,8 +300,4 @@ fn may_have_owners(kind: &Kind) -> bool {
 
 fn id_of(kind: &Kind) -> String {
     format!("{}/{}", kind.resource.group, kind.resource.plural)
-}
-
-fn group_of(api_version: &str) -> &str {
-    api_version.split_once('/').map_or("", |(group, _)| group)
 }

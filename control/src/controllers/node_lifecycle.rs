@@ -2,6 +2,7 @@
 //! that are evicted after their `tolerationSeconds`.
 
 mod first_seen;
+mod outage;
 
 use super::events::{Recorder, Severity};
 use super::informer::{Key, Lister};
@@ -15,6 +16,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
+use outage::Outage;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -80,7 +82,7 @@ impl Reconcile for NodeLifecycle {
             self.mark_unknown(&node, now).await?;
             return Ok(Next::After(Duration::ZERO));
         }
-        let wanted = taints(&node, now);
+        let wanted = taints(&node, self.outage(&node), now);
         if wanted.as_slice() != node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
         {
             let patch =
@@ -93,6 +95,14 @@ impl Reconcile for NodeLifecycle {
 }
 
 impl NodeLifecycle {
+    /// Of no interest around a node that is ready.
+    fn outage(&self, node: &Node) -> Outage {
+        if condition(node, "Ready") == Some("True") {
+            return Outage::None;
+        }
+        outage::around(node, &self.nodes.all())
+    }
+
     /// Tells, once, that a node is looked after from now on.
     fn welcome(&self, node: &Node) {
         let name = node.name_any();
@@ -235,8 +245,8 @@ fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {
 }
 
 /// The taints a node should have: its own, plus ours for not ready, unreachable, cordoned and under pressure. A taint that is
-/// there already keeps its time.
-fn taints(node: &Node, now: Timestamp) -> Vec<Taint> {
+/// there already keeps its time. In an outage nothing is added that drives pods away.
+fn taints(node: &Node, outage: Outage, now: Timestamp) -> Vec<Taint> {
     let existing = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
     let unschedulable = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
     let mut wanted: Vec<(&str, &str)> = match condition(node, "Ready") {
@@ -246,6 +256,13 @@ fn taints(node: &Node, now: Timestamp) -> Vec<Taint> {
         // New: it has not said anything yet.
         None => vec![(NOT_READY, "NoSchedule")],
     };
+    wanted.retain(|(key, effect)| match outage {
+        Outage::OfMany if *effect == "NoExecute" => {
+            existing.iter().any(|taint| taint.key == *key && taint.effect == *effect)
+        }
+        Outage::OfAll => *effect != "NoExecute",
+        Outage::None | Outage::OfMany => true,
+    });
     if unschedulable {
         wanted.push((UNSCHEDULABLE, "NoSchedule"));
     }
@@ -355,7 +372,7 @@ mod tests {
             .unwrap()
         };
         let keys = |node: &Node| -> Vec<String> {
-            taints(node, Timestamp::now())
+            taints(node, Outage::None, Timestamp::now())
                 .into_iter()
                 .map(|taint| format!("{}:{}", taint.key, taint.effect))
                 .collect()
@@ -374,5 +391,29 @@ mod tests {
             json!([{"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "True"}]);
         full.status.as_mut().unwrap().conditions = serde_json::from_value(pressure).unwrap();
         assert_eq!(keys(&full), ["own:NoSchedule", "node.kubernetes.io/disk-pressure:NoSchedule"]);
+    }
+
+    #[test]
+    fn in_an_outage_pods_are_left_where_they_are() {
+        let node = |driven: bool| -> Node {
+            let taints =
+                if driven { json!([{"key": UNREACHABLE, "effect": "NoExecute"}]) } else { json!([]) };
+            serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"taints": taints},
+                "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}))
+            .unwrap()
+        };
+        let drives = |node: &Node, outage: Outage| {
+            let all = taints(node, outage, Timestamp::now());
+            assert!(all.iter().any(|taint| taint.effect == "NoSchedule"), "no new pods come in any case");
+            all.iter().any(|taint| taint.effect == "NoExecute")
+        };
+        for (driven, outage, expected) in [
+            (false, Outage::None, true),
+            (false, Outage::OfMany, false),
+            (true, Outage::OfMany, true),
+            (true, Outage::OfAll, false),
+        ] {
+            assert_eq!(drives(&node(driven), outage), expected, "{driven} {outage:?}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::runner::Next;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::{EphemeralVolumeSource, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,11 +83,16 @@ pub(crate) fn finished_at(pod: &Pod) -> Option<Timestamp> {
 /// Names of the claims it uses, those of its generic ephemeral volumes as well.
 pub(crate) fn claims(pod: &Pod) -> impl Iterator<Item = String> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let named =
+        volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.clone()));
+    named.chain(ephemeral_volumes(pod).map(|(name, _)| name))
+}
+
+/// Its generic ephemeral volumes, each with the name of its claim.
+pub(crate) fn ephemeral_volumes(pod: &Pod) -> impl Iterator<Item = (String, &EphemeralVolumeSource)> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     volumes.filter_map(|volume| {
-        let own = || Some(format!("{}-{}", pod.metadata.name.as_deref()?, volume.name));
-        match &volume.persistent_volume_claim {
-            Some(claim) => Some(claim.claim_name.clone()),
-            None => volume.ephemeral.as_ref().and_then(|_| own()),
-        }
+        let name = format!("{}-{}", pod.metadata.name.as_deref()?, volume.name);
+        Some((name, volume.ephemeral.as_ref()?))
     })
 }

@@ -7,6 +7,7 @@ use super::status;
 use super::wiring::{Plane, Task, Wire};
 use crate::quota::{self, Amounts};
 use crate::registry::{Resource, Table};
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
@@ -70,7 +71,7 @@ impl Reconcile for Quotas {
         let mut used = Amounts::new();
         for row in self.rows.iter().filter(|row| quota::concerns(&value, row)) {
             let objects = self.objects(row, &key.namespace).await?;
-            quota::add(&mut used, &quota::usage(&value, row, &objects));
+            quota::add(&mut used, &quota::usage(&value, row, &objects, Timestamp::now()));
         }
         for name in uncounted(&object, &self.rows) {
             let count = self.custom(name, &key.namespace).await?;

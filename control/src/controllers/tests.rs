@@ -17,8 +17,10 @@ mod budgets;
 mod claims;
 mod leading;
 mod letting_go;
+mod owners;
 mod provisioning;
 mod scheduling;
+mod tokens;
 mod typing;
 
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -77,6 +79,18 @@ where
         Ok(result) => result.unwrap().unwrap(),
         Err(_) => panic!("not in time: {:?}", api.get(name).await),
     }
+}
+
+/// Waits until an object is there no longer.
+async fn gone<K>(api: &Api<K>, name: &str)
+where
+    K: kube::Resource + Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
+{
+    let waited = tokio::time::timeout(
+        DEADLINE,
+        await_condition(api.clone(), name, |object: Option<&K>| object.is_none()),
+    );
+    assert!(waited.await.is_ok(), "still there: {:?}", api.get(name).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

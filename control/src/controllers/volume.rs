@@ -14,6 +14,11 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
+/// On a volume: who made it.
+const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+/// On a volume: nobody wrote by hand whose it is.
+const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
+
 /// Woken by volumes and by claims that name one.
 pub(crate) fn wire(plane: &mut Plane) -> Task {
     let mut wire = Wire::new("persistentvolume", plane);
@@ -74,6 +79,9 @@ impl Reconcile for Volumes {
             self.claims.get(&Key::new(owner.namespace.as_deref()?, owner.name.as_deref()?))
         });
         let phase = phase(&volume, claim.as_deref());
+        if phase == "Available" && is_claimed(&volume) {
+            self.unbind(&volume).await?;
+        }
         self.set_phase(&volume, phase, None).await?;
         if phase == "Released" && volume.metadata.deletion_timestamp.is_none() {
             self.reclaim(&volume).await?;
@@ -102,13 +110,23 @@ impl Volumes {
         ignore_not_found(self.api().patch_status(&volume.name_any(), &PatchParams::default(), &patch).await)
     }
 
+    /// The claim took another volume: it is free again, or set aside for that name as somebody wrote it.
+    async fn unbind(&self, volume: &PersistentVolume) -> Result<(), kube::Error> {
+        let ours = volume.annotations().contains_key(BOUND_BY_CONTROLLER);
+        let owner = if ours { json!(null) } else { json!({"uid": null}) };
+        let metadata =
+            json!({"resourceVersion": volume.resource_version(), "annotations": {BOUND_BY_CONTROLLER: null}});
+        let patch = Patch::Merge(json!({"metadata": metadata, "spec": {"claimRef": owner}}));
+        ignore_not_found(self.api().patch(&volume.name_any(), &PatchParams::default(), &patch).await)
+    }
+
     /// The claim is gone.
     async fn reclaim(&self, volume: &PersistentVolume) -> Result<(), kube::Error> {
         let policy = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
         if !matches!(policy, Some("Delete" | "Recycle")) {
             return Ok(());
         }
-        let maker = volume.annotations().get("pv.kubernetes.io/provisioned-by").map(String::as_str);
+        let maker = volume.annotations().get(PROVISIONED_BY).map(String::as_str);
         match (policy, maker) {
             (Some("Delete"), Some(PROVISIONER)) => {
                 ignore_not_found(self.api().delete(&volume.name_any(), &DeleteParams::default()).await)
@@ -141,14 +159,29 @@ impl Volumes {
     }
 }
 
-/// A volume reserved for a claim that does not exist yet is still free to be seen as such.
-fn phase(volume: &PersistentVolume, claim: Option<&PersistentVolumeClaim>) -> &'static str {
+/// Whether it says which very claim it belongs to.
+fn is_claimed(volume: &PersistentVolume) -> bool {
     let owner = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
-    let Some(uid) = owner.map(|owner| owner.uid.as_deref().unwrap_or_default()) else { return "Available" };
-    match claim.filter(|claim| claim.metadata.uid.as_deref() == Some(uid)) {
-        _ if uid.is_empty() => "Available",
-        Some(_) => "Bound",
-        None => "Released",
+    owner.and_then(|owner| owner.uid.as_deref()).is_some_and(|uid| !uid.is_empty())
+}
+
+/// A volume reserved for a claim that does not exist yet is still free to be seen as such, and so is one whose claim took
+/// another; unless it was made for that claim.
+fn phase(volume: &PersistentVolume, claim: Option<&PersistentVolumeClaim>) -> &'static str {
+    let spec = volume.spec.as_ref();
+    let owner = spec.and_then(|spec| spec.claim_ref.as_ref());
+    if !is_claimed(volume) {
+        return "Available";
+    }
+    let uid = owner.and_then(|owner| owner.uid.as_deref());
+    let Some(claim) = claim.filter(|claim| claim.metadata.uid.as_deref() == uid) else { return "Released" };
+    let named = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).unwrap_or_default();
+    let policy = spec.and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
+    let is_made = volume.annotations().contains_key(PROVISIONED_BY) && policy == Some("Delete");
+    match named == volume.name_any() || named.is_empty() {
+        true => "Bound",
+        false if is_made => "Released",
+        false => "Available",
     }
 }
 
@@ -172,5 +205,33 @@ mod tests {
             phase(&volume(json!({"name": "c", "namespace": "n", "uid": "old"})), Some(&claim)),
             "Released"
         );
+    }
+
+    #[test]
+    fn a_volume_whose_claim_took_another_is_free() {
+        let volume = |made: bool, policy: &str| -> PersistentVolume {
+            let annotations = if made { json!({PROVISIONED_BY: "x.io/y"}) } else { json!({}) };
+            serde_json::from_value(json!({"metadata": {"name": "v", "annotations": annotations}, "spec": {
+                "persistentVolumeReclaimPolicy": policy, "claimRef": {"name": "c", "namespace": "n", "uid": "u"}}}))
+            .unwrap()
+        };
+        let claim = |named: &str| -> PersistentVolumeClaim {
+            serde_json::from_value(json!({"metadata": {"name": "c", "namespace": "n", "uid": "u"},
+                "spec": {"volumeName": named}}))
+            .unwrap()
+        };
+        for (named, made, policy, expected) in [
+            ("v", true, "Delete", "Bound"),
+            ("", false, "Retain", "Bound"),
+            ("other", false, "Delete", "Available"),
+            ("other", true, "Retain", "Available"),
+            ("other", true, "Delete", "Released"),
+        ] {
+            assert_eq!(
+                phase(&volume(made, policy), Some(&claim(named))),
+                expected,
+                "{named} {made} {policy}"
+            );
+        }
     }
 }

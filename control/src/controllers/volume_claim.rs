@@ -18,9 +18,14 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use plan::{Step, World};
 use serde_json::json;
+use std::sync::Arc;
 
 pub(crate) use provision::{PROVISIONER, default_class};
 
+/// On a claim: who makes its volume.
+const STORAGE_PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
+/// What that was called before 1.23; provisioners still look for it.
+const BETA_STORAGE_PROVISIONER: &str = "volume.beta.kubernetes.io/storage-provisioner";
 /// Keeps a claim that pods use.
 const PROTECTION: &str = "kubernetes.io/pvc-protection";
 
@@ -51,8 +56,8 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
             .for_each(|claim| queue.add(Key::of(&**claim)));
     });
     wire.woken_by::<Pod>(|old, new, queue| {
-        let ended = new.is_none_or(|pod| pods::is_terminal(pod));
-        for pod in old.into_iter().chain(new).filter(|_| ended) {
+        let comes_or_ends = old.is_none() || new.is_none_or(|pod| pods::is_terminal(pod));
+        for pod in old.into_iter().chain(new).filter(|_| comes_or_ends) {
             let namespace = pod.namespace().unwrap_or_default();
             pods::claims(pod).for_each(|name| queue.add(Key::new(&namespace, &name)));
         }
@@ -96,12 +101,14 @@ impl Reconcile for Claims {
             class_name: class,
             class: class.and_then(|class| self.classes.get(&Key::new("", class))),
             node: selected.and_then(|node| self.nodes.get(&Key::new("", node))),
+            unscheduled: self.unscheduled(&claim),
         };
         match plan::step(&world) {
             Step::Nothing => {}
             Step::Reserve(volume) => self.reserve(&claim, &volume).await?,
             Step::Bind(volume) => self.bind(&claim, &volume).await?,
             Step::Provision(volume) => self.provision(&claim, &volume).await?,
+            Step::External(provisioner) => self.hand_over(&claim, &provisioner).await?,
             Step::Lost(reason, message) => {
                 self.recorder.record(&*claim, Severity::Warning, reason, message.to_owned());
                 self.phase(&claim, json!({"phase": "Lost"})).await?;
@@ -133,6 +140,38 @@ impl Claims {
         let name = claim.name_any();
         let pods = self.pods.in_namespace(&claim.namespace().unwrap_or_default());
         pods.iter().any(|pod| !pods::is_terminal(pod) && pods::claims(pod).any(|used| used == name))
+    }
+
+    /// Pods that want a claim and wait for a node.
+    fn unscheduled(&self, claim: &PersistentVolumeClaim) -> Vec<String> {
+        if plan::is_bound(claim) {
+            return Vec::new();
+        }
+        let name = claim.name_any();
+        let pods = self.pods.in_namespace(&claim.namespace().unwrap_or_default());
+        let waits = |pod: &&Arc<Pod>| {
+            pods::is_active(pod) && pods::node_of(pod).is_none() && pods::claims(pod).any(|used| used == name)
+        };
+        pods.iter().filter(waits).map(|pod| pod.name_any()).collect()
+    }
+
+    /// Says on the claim who is to make its volume: external provisioners look for their own name there.
+    async fn hand_over(&self, claim: &PersistentVolumeClaim, provisioner: &str) -> Result<(), kube::Error> {
+        if claim.annotations().get(STORAGE_PROVISIONER).map(String::as_str) != Some(provisioner) {
+            let names = json!({STORAGE_PROVISIONER: provisioner, BETA_STORAGE_PROVISIONER: provisioner});
+            let metadata = json!({"resourceVersion": claim.resource_version(), "annotations": names});
+            let patch = Patch::Merge(json!({"metadata": metadata}));
+            ignore_not_found(
+                self.api(claim).patch(&claim.name_any(), &PatchParams::default(), &patch).await,
+            )?;
+        }
+        let message = format!(
+            "Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the \
+             system administrator. If volume creation is delayed, please verify that the provisioner is running and \
+             correctly registered."
+        );
+        self.recorder.record(claim, Severity::Normal, "ExternalProvisioning", message);
+        Ok(())
     }
 
     /// The volume says whose it is, before the claim does.

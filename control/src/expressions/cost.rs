@@ -6,6 +6,7 @@
 
 mod calls;
 
+use super::walk;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 use cel::common::types::{CelBool, CelInt, DYN_TYPE, INT_TYPE};
 use cel::common::value::CowVal;
@@ -111,37 +112,14 @@ fn see_entry<'a>(entry: &'a EntryExpr, see: &mut dyn FnMut(&'a IdedExpr)) {
 
 /// Adds the calls that count to an expression.
 pub(super) fn priced(expression: &mut IdedExpr) {
+    walk::parts(expression, &mut priced);
     match &mut expression.expr {
-        Expr::Call(call) => {
-            call.target.iter_mut().for_each(|target| priced(target));
-            call.args.iter_mut().for_each(priced);
-            calls::priced(expression);
-        }
-        Expr::Select(select) => priced(&mut select.operand),
-        Expr::List(list) => list.elements.iter_mut().for_each(priced),
-        Expr::Map(map) => map.entries.iter_mut().for_each(|entry| price_entry(&mut entry.expr)),
-        Expr::Struct(made) => made.entries.iter_mut().for_each(|entry| price_entry(&mut entry.expr)),
         Expr::Comprehension(run) => price_loop(run),
-        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => {}
-    }
-}
-
-fn price_entry(entry: &mut EntryExpr) {
-    match entry {
-        EntryExpr::StructField(field) => priced(&mut field.value),
-        EntryExpr::MapEntry(entry) => {
-            priced(&mut entry.key);
-            priced(&mut entry.value);
-        }
+        _ => calls::priced(expression),
     }
 }
 
 fn price_loop(run: &mut ComprehensionExpr) {
-    for part in
-        [&mut run.iter_range, &mut run.accu_init, &mut run.loop_cond, &mut run.loop_step, &mut run.result]
-    {
-        priced(part);
-    }
     let pass = of(&run.loop_cond) + of(&run.loop_step);
     // A loop without a condition ends with what it goes over.
     if matches!(run.loop_cond.expr, Expr::Literal(_)) {

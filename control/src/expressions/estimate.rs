@@ -170,15 +170,19 @@ fn entries<'a>(own: u64, all: impl Iterator<Item = &'a EntryExpr>, names: &mut N
 fn loop_cost<'a>(run: &'a ComprehensionExpr, names: &mut Names<'a>) -> (u64, Sized<'a>) {
     let (before, range) = cost(&run.iter_range, names);
     let (init, _) = cost(&run.accu_init, names);
-    names.push((&run.iter_var, range.passed()));
+    let outside = names.len();
+    match &run.iter_var2 {
+        Some(value) => names.extend([(run.iter_var.as_str(), PLAIN), (value.as_str(), range.element())]),
+        None => names.push((&run.iter_var, range.passed())),
+    }
     names.push((&run.accu_var, PLAIN));
     let pass = cost(&run.loop_cond, names).0.saturating_add(cost(&run.loop_step, names).0);
     let (result, _) = cost(&run.result, names);
-    names.truncate(names.len() - 2);
+    names.truncate(outside);
     let all = range.size.saturating_mul(pass);
     let sum = [before, init, result].into_iter().fold(all, u64::saturating_add);
     // What a loop collects is not more than what it passes.
-    let collects = matches!(run.accu_init.expr, Expr::List(_));
+    let collects = matches!(run.accu_init.expr, Expr::List(_) | Expr::Map(_));
     (sum, if collects { Sized::plain(range.size) } else { PLAIN })
 }
 

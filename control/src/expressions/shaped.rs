@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use std::collections::HashMap;
 
 /// Words of CEL that properties may be called by; they are written `__in__`.
-const RESERVED: [&str; 20] = [
+const RESERVED: [&str; 21] = [
     "as",
     "break",
     "const",
@@ -31,6 +31,7 @@ const RESERVED: [&str; 20] = [
     "true",
     "var",
     "void",
+    "while",
 ];
 
 impl Variables {
@@ -72,7 +73,11 @@ fn object(schema: &Value, fields: &Map<String, Value>) -> HashMap<CelMapKey<'sta
         Some(inner) => (CelMapKey::from(escaped_name(name)), shaped(inner, value)),
         None => (CelMapKey::from(name.clone()), shaped(others, value)),
     };
-    fields.iter().map(entry).collect()
+    // A field that may be null, and is, is as good as none.
+    let is_there = |(name, value): &(&String, &Value)| {
+        !(value.is_null() && properties.is_some_and(|known| known.get(name.as_str()).is_some()))
+    };
+    fields.iter().filter(is_there).map(entry).collect()
 }
 
 fn shaped_text(schema: &Value, text: &str) -> Box<dyn Val> {
@@ -110,15 +115,17 @@ mod tests {
         let schema = json!({"properties": {
             "key": {"type": "string", "format": "byte"}, "at": {"type": "string", "format": "date-time"},
             "day": {"type": "string", "format": "date"}, "wait": {"type": "string", "format": "duration"},
-            "ratio": {"type": "number"}, "max-size": {"type": "integer"}}});
+            "ratio": {"type": "number"}, "max-size": {"type": "integer"}, "while": {"type": "integer"},
+            "none": {"type": "string", "nullable": true}}});
         let value = json!({"key": "Zm9v", "at": "2024-01-02T03:04:05Z", "day": "2024-01-02", "wait": "90s",
-            "ratio": 3, "max-size": 2});
+            "ratio": 3, "max-size": 2, "while": 1, "none": null, "free": null});
         let variables = Variables::default().with_shaped("self", Some(&value), &schema);
         for source in [
             "self.key == b'foo' && string(self.key) == 'foo'",
             "self.at.getFullYear() == 2024 && self.at > self.day",
             "self.wait < duration('2m')",
             "self.ratio / 2.0 == 1.5 && self.max__dash__size + 1 == 3",
+            "self.__while__ == 1 && !has(self.none) && self.free == null",
         ] {
             assert_eq!(Expression::compile(source).unwrap().holds(&variables), Ok(true), "{source}");
         }

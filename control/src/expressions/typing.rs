@@ -166,7 +166,13 @@ impl Checker<'_> {
     }
 
     fn comprehended(&mut self, one: &ComprehensionExpr) -> Kind {
-        let (first, second) = match self.kind(&one.iter_range) {
+        let range = self.kind(&one.iter_range);
+        if range.is_simple() {
+            let name = range.name();
+            let what = "cannot be range of a comprehension (must be list, map, or dynamic)";
+            self.fault(one.iter_range.id, format!("expression of type '{name}' {what}"));
+        }
+        let (first, second) = match range {
             Kind::List(element) if one.iter_var2.is_some() => (Kind::Int, *element),
             Kind::List(element) => (*element, Kind::Any),
             Kind::Map(value) => (Kind::Text, *value),

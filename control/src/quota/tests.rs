@@ -10,6 +10,10 @@ fn row(group: &str, plural: &str) -> Arc<Resource> {
     Table::builtin().find(group, version, plural).unwrap()
 }
 
+fn now() -> Timestamp {
+    "2026-01-01T00:10:00Z".parse().unwrap()
+}
+
 fn pod(cpu: &str) -> Value {
     json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}, "limits": {"cpu": "1"}}}]},
         "status": {"phase": "Pending", "qosClass": "Burstable"}})
@@ -17,7 +21,8 @@ fn pod(cpu: &str) -> Value {
 
 #[test]
 fn objects_count_under_every_name() {
-    let counted = |group: &str, plural: &str, object: Value| shown(&of_object(&row(group, plural), &object));
+    let counted =
+        |group: &str, plural: &str, object: Value| shown(&of_object(&row(group, plural), &object, now()));
     assert_eq!(
         counted("", "pods", pod("500m")),
         "count/pods=1,cpu=500m,limits.cpu=1,pods=1,requests.cpu=500m"
@@ -37,19 +42,51 @@ fn objects_count_under_every_name() {
 }
 
 #[test]
+fn what_is_as_good_as_gone_does_not_count() {
+    let counted = |until: &str| {
+        let mut dying = pod("500m");
+        dying["metadata"] = json!({"deletionTimestamp": until, "deletionGracePeriodSeconds": 30});
+        of_object(&row("", "pods"), &dying, now()).contains_key("pods")
+    };
+    assert!(counted("2026-01-01T00:09:40Z"), "its kubelet may be slow");
+    assert!(!counted("2026-01-01T00:09:29Z"));
+}
+
+#[test]
+fn ports_and_sizes_count_that_are_not_in_the_spec() {
+    let ports = json!([{"port": 80}, {"port": 81, "nodePort": 30001}]);
+    let node_ports = |allocated: Value| {
+        let spec =
+            json!({"type": "LoadBalancer", "ports": ports, "allocateLoadBalancerNodePorts": allocated});
+        of_object(&row("", "services"), &json!({"spec": spec}), now())["services.nodeports"].to_string()
+    };
+    assert_eq!(node_ports(Value::Null), "2", "they are about to be allocated");
+    assert_eq!(node_ports(json!(false)), "1");
+    let claim = |asked: &str, has: Value| {
+        let claim = json!({"metadata": {"annotations": {CLASS: "old"}}, "spec": {"storageClassName": "new",
+            "resources": {"requests": {"storage": asked}}}, "status": {"allocatedResources": has}});
+        of_object(&row("", "persistentvolumeclaims"), &claim, now())
+    };
+    let shrunk = claim("1Gi", json!({"storage": "3Gi"}));
+    assert_eq!(shrunk["requests.storage"].to_string(), "3Gi", "what it has");
+    assert_eq!(shrunk["old.storageclass.storage.k8s.io/requests.storage"].to_string(), "3Gi");
+    assert_eq!(claim("2Gi", Value::Null)["requests.storage"].to_string(), "2Gi");
+}
+
+#[test]
 fn a_quota_counts_what_it_constrains_in_its_scopes() {
     let pods = row("", "pods");
     let quota = json!({"spec": {"hard": {"pods": "2", "requests.cpu": "1"}}});
     let all = [pod("500m"), pod("250m")];
-    assert_eq!(shown(&usage(&quota, &pods, &all)), "pods=2,requests.cpu=750m");
+    assert_eq!(shown(&usage(&quota, &pods, &all, now())), "pods=2,requests.cpu=750m");
     let scoped = |scope: &str| json!({"spec": {"hard": {"pods": "2"}, "scopes": [scope]}});
-    assert_eq!(shown(&usage(&scoped("BestEffort"), &pods, &all)), "");
-    assert_eq!(shown(&usage(&scoped("NotTerminating"), &pods, &all)), "pods=2");
+    assert_eq!(shown(&usage(&scoped("BestEffort"), &pods, &all, now())), "");
+    assert_eq!(shown(&usage(&scoped("NotTerminating"), &pods, &all, now())), "pods=2");
     let by_class = json!({"spec": {"hard": {"pods": "2"}, "scopeSelector": {"matchExpressions": [
         {"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}]}}});
     let mut high = pod("1");
     high["spec"]["priorityClassName"] = "high".into();
-    assert_eq!(shown(&usage(&by_class, &pods, &[high, pod("1")])), "pods=1");
+    assert_eq!(shown(&usage(&by_class, &pods, &[high, pod("1")], now())), "pods=1");
 }
 
 #[test]

@@ -67,8 +67,20 @@ pub(super) fn validate_all(spec: &Value, path: &str, volumes: &BTreeSet<String>,
                 faults.duplicate(format!("{path}.name"), &json!(name));
             }
             validate(container, spec, &path, volumes, faults);
-            if group == "initContainers" && fields::text(container, "/restartPolicy") != "Always" {
-                ends_by_itself(container, &path, faults);
+            match (group, fields::text(container, "/restartPolicy")) {
+                ("initContainers", "Always") => {}
+                ("initContainers", policy) => {
+                    if !policy.is_empty() {
+                        faults.not_supported(format!("{path}.restartPolicy"), policy, &["Always"]);
+                    }
+                    ends_by_itself(container, &path, faults);
+                }
+                ("containers", policy) if !policy.is_empty() => {
+                    faults
+                        .forbidden(format!("{path}.restartPolicy"), "may not be set for non-init containers");
+                }
+                ("ephemeralContainers", _) => only_looks(container, &path, faults),
+                _ => {}
             }
         }
         host_ports(spec, group, path, faults);
@@ -115,6 +127,38 @@ fn ends_by_itself(container: &Value, path: &str, faults: &mut Faults) {
         if container.get(field).is_some() {
             let detail = "may not be set for init containers without restartPolicy=Always";
             faults.forbidden(format!("{path}.{field}"), detail);
+        }
+    }
+}
+
+/// A container that somebody looks into a pod with gives it nothing and takes nothing from it.
+fn only_looks(container: &Value, path: &str, faults: &mut Faults) {
+    const DETAIL: &str = "cannot be set for an Ephemeral Container";
+    let is_set = |value: &Value| match value {
+        Value::Null => false,
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        _ => true,
+    };
+    for field in [
+        "ports",
+        "resources",
+        "resizePolicy",
+        "restartPolicy",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+        "lifecycle",
+    ] {
+        if container.get(field).is_some_and(is_set) {
+            faults.forbidden(format!("{path}.{field}"), DETAIL);
+        }
+    }
+    for (index, mount) in fields::list(container, "/volumeMounts").iter().enumerate() {
+        for field in ["subPath", "subPathExpr"] {
+            if !fields::text(mount, &format!("/{field}")).is_empty() {
+                faults.forbidden(format!("{path}.volumeMounts[{index}].{field}"), DETAIL);
+            }
         }
     }
 }
@@ -170,6 +214,48 @@ fn ports(container: &Value, path: &str, host_network: bool, faults: &mut Faults)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_only_some_containers_have() {
+        let found = |group: &str, extra: Value| -> Vec<String> {
+            let mut container = json!({"name": "x", "image": "i:1"});
+            container.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            defaults(&mut container, false);
+            let (spec, mut faults) = (json!({group: [container]}), Faults::default());
+            validate_all(&spec, "spec", &BTreeSet::new(), &mut faults);
+            faults
+                .into_causes()
+                .into_iter()
+                .map(|cause| format!("{}: {}", cause.field, cause.message))
+                .collect()
+        };
+        for group in ["containers", "initContainers", "ephemeralContainers"] {
+            assert!(found(group, json!({})).is_empty(), "{group}");
+        }
+        assert_eq!(
+            found("containers", json!({"restartPolicy": "Always"})),
+            ["spec.containers[0].restartPolicy: Forbidden: may not be set for non-init containers"]
+        );
+        assert!(found("initContainers", json!({"restartPolicy": "Always"})).is_empty());
+        assert_eq!(
+            found("initContainers", json!({"restartPolicy": "Never"})),
+            [
+                r#"spec.initContainers[0].restartPolicy: Unsupported value: "Never": supported values: "Always""#
+            ]
+        );
+        let looking = found(
+            "ephemeralContainers",
+            json!({"ports": [{"containerPort": 80}], "resources": {"limits": {"cpu": "1"}}, "restartPolicy": "Always",
+                "readinessProbe": {"exec": {"command": ["true"]}}}),
+        );
+        let words = "Forbidden: cannot be set for an Ephemeral Container";
+        for field in ["ports", "resources", "restartPolicy", "readinessProbe"] {
+            assert!(
+                looking.contains(&format!("spec.ephemeralContainers[0].{field}: {words}")),
+                "{looking:?}"
+            );
+        }
+    }
 
     #[test]
     fn images_that_move_are_always_pulled() {

@@ -6,6 +6,7 @@ use super::rules::Rules;
 use super::{Resource, faults::Faults, fields, validation};
 use crate::extensions::FINALIZER;
 use crate::schema::structural::definition;
+use knarr_api::names::dns1035_label;
 use serde_json::{Value, json};
 
 pub(super) fn row() -> Resource {
@@ -62,14 +63,81 @@ fn validate(definition: &Value, faults: &mut Faults) {
     if name != expected {
         faults.invalid("metadata.name", &json!(name), "must be spec.names.plural+\".\"+spec.group");
     }
-    for field in ["plural", "kind"] {
-        if fields::text(definition, &format!("/spec/names/{field}")).is_empty() {
-            faults.required(format!("spec.names.{field}"), "");
-        }
-    }
+    names(definition.pointer("/spec/names").unwrap_or(&Value::Null), faults);
+    columns(definition, faults);
     validation::one_of(definition, "spec.scope", &["Cluster", "Namespaced"], faults);
     versions(definition, faults);
     conversion(definition, faults);
+}
+
+/// Kinds are written with capitals, and are names otherwise.
+fn names(names: &Value, faults: &mut Faults) {
+    for (field, is_kind) in [("plural", false), ("singular", false), ("kind", true), ("listKind", true)] {
+        let (name, path) = (fields::text(names, &format!("/{field}")), format!("spec.names.{field}"));
+        if name.is_empty() {
+            if matches!(field, "plural" | "kind") {
+                faults.required(path, "");
+            }
+            continue;
+        }
+        let (tried, lead) = match is_kind {
+            true => (name.to_lowercase(), "may have mixed case, but should otherwise match: "),
+            false => (name.to_owned(), ""),
+        };
+        let why = dns1035_label(&tried).join(",");
+        if !why.is_empty() {
+            faults.invalid(path, &json!(name), &format!("{lead}{why}"));
+        }
+    }
+    for field in ["shortNames", "categories"] {
+        for (index, name) in fields::list(names, &format!("/{field}")).iter().enumerate() {
+            let path = format!("spec.names.{field}[{index}]");
+            validation::named(&path, name.as_str().unwrap_or_default(), dns1035_label, faults);
+        }
+    }
+    let (kind, list) = (fields::text(names, "/kind"), fields::text(names, "/listKind"));
+    if !kind.is_empty() && kind == list {
+        faults.invalid("spec.names.listKind", &json!(list), "kind and listKind may not be the same");
+    }
+}
+
+/// Columns that all versions have are told as Kubernetes keeps them.
+fn columns(definition: &Value, faults: &mut Faults) {
+    let versions = fields::list(definition, "/spec/versions");
+    let of = |version| fields::list(version, "/additionalPrinterColumns");
+    if versions.windows(2).all(|pair| of(&pair[0]) == of(&pair[1])) {
+        let all = versions.first().map(of).unwrap_or_default();
+        return all.iter().enumerate().for_each(|(index, column)| {
+            self::column(column, &format!("spec.additionalPrinterColumns[{index}]"), faults);
+        });
+    }
+    for (at, version) in versions.iter().enumerate() {
+        for (index, column) in of(version).iter().enumerate() {
+            self::column(column, &format!("spec.versions[{at}].additionalPrinterColumns[{index}]"), faults);
+        }
+    }
+}
+
+fn column(column: &Value, path: &str, faults: &mut Faults) {
+    const TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
+    const FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
+    if fields::text(column, "/name").is_empty() {
+        faults.required(format!("{path}.name"), "");
+    }
+    let detail = format!("must be one of {}", TYPES.join(","));
+    match fields::text(column, "/type") {
+        "" => faults.required(format!("{path}.type"), &detail),
+        known if TYPES.contains(&known) => {}
+        other => faults.invalid(format!("{path}.type"), &json!(other), &detail),
+    }
+    let format = fields::text(column, "/format");
+    if !format.is_empty() && !FORMATS.contains(&format) {
+        let detail = format!("must be one of {}", FORMATS.join(","));
+        faults.invalid(format!("{path}.format"), &json!(format), &detail);
+    }
+    if fields::text(column, "/jsonPath").is_empty() {
+        faults.required(format!("{path}.JSONPath"), "");
+    }
 }
 
 /// The words are those of Kubernetes, whose internal type calls `webhook.clientConfig` so.

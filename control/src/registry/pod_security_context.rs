@@ -26,12 +26,12 @@ pub(super) fn validate(spec: &Value, path: &str, faults: &mut Faults) {
             }
         }
     }
-    validation::optional_choice(
-        &format!("{path}.os"),
-        fields::text(spec, "/os/name"),
-        &["linux", "windows"],
-        faults,
-    );
+    if let Some(os) = spec.get("os").filter(|os| !os.is_null()) {
+        match fields::text(os, "/name") {
+            "" => faults.required(format!("{path}.os.name"), ""),
+            name => validation::optional_choice(&format!("{path}.os"), name, &["linux", "windows"], faults),
+        }
+    }
 }
 
 fn of_pod(context: &Value, spec: &Value, path: &str, faults: &mut Faults) {
@@ -56,6 +56,9 @@ fn of_pod(context: &Value, spec: &Value, path: &str, faults: &mut Faults) {
     let groups = fields::text(context, "/supplementalGroupsPolicy");
     let field = format!("{path}.supplementalGroupsPolicy");
     validation::optional_choice(&field, groups, &["Merge", "Strict"], faults);
+    let change = fields::text(context, "/seLinuxChangePolicy");
+    let field = format!("{path}.seLinuxChangePolicy");
+    validation::optional_choice(&field, change, &["MountOption", "Recursive"], faults);
 }
 
 fn sysctl_name(name: &str, spec: &Value, field: &str, faults: &mut Faults) {
@@ -94,10 +97,15 @@ pub(super) fn of_container(container: &Value, spec: &Value, path: &str, faults: 
         faults.invalid(field, &json!(mount), "`hostUsers` must be false to use `Unmasked`");
     }
     profiles(context, &path, faults);
-    if fields::flag(context, "/privileged")
-        && context.get("allowPrivilegeEscalation") == Some(&Value::Bool(false))
-    {
+    if context.get("allowPrivilegeEscalation") != Some(&Value::Bool(false)) {
+        return;
+    }
+    if fields::flag(context, "/privileged") {
         let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
+        faults.invalid(path.clone(), context, detail);
+    }
+    if fields::list(context, "/capabilities/add").iter().any(|one| one == "CAP_SYS_ADMIN") {
+        let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
         faults.invalid(path, context, detail);
     }
 }

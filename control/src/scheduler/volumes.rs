@@ -3,8 +3,7 @@
 
 use super::snapshot::NodeState;
 use crate::controllers::informer::{Key, Lister};
-use crate::controllers::pods;
-use crate::controllers::volume_match;
+use crate::controllers::{ownership, pods, volume_match};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt;
@@ -33,9 +32,13 @@ impl Storage {
     /// The needs of a pod, or what keeps it from every node.
     pub(super) fn needs(&self, pod: &Pod) -> Result<Vec<Need>, String> {
         let namespace = pod.namespace().unwrap_or_default();
+        let owned: Vec<String> = pods::ephemeral_volumes(pod).map(|(name, _)| name).collect();
         pods::claims(pod)
             .map(|name| {
                 let claim = self.claims.get(&Key::new(&namespace, &name));
+                if owned.contains(&name) {
+                    is_for(pod, &name, claim.as_deref())?;
+                }
                 let class = claim.as_ref().and_then(|claim| claim.spec.as_ref()?.storage_class_name.clone());
                 let class = class.and_then(|class| self.classes.get(&Key::new("", &class)));
                 need(&name, claim, class.as_deref(), &self.volumes.all())
@@ -54,6 +57,21 @@ impl Storage {
     pub(super) fn is_bound(&self, claim: &PersistentVolumeClaim) -> bool {
         self.claims.get(&Key::of(claim)).is_none_or(|claim| is_bound(&claim))
     }
+}
+
+/// The claim of a generic ephemeral volume must be the pod's own.
+fn is_for(pod: &Pod, name: &str, claim: Option<&PersistentVolumeClaim>) -> Result<(), String> {
+    let Some(claim) = claim else {
+        return Err(format!(
+            "waiting for ephemeral volume controller to create the persistentvolumeclaim {name:?}"
+        ));
+    };
+    let owner = ownership::controller_of(&claim.metadata).map(|owner| owner.uid.as_str());
+    if owner == pod.metadata.uid.as_deref() {
+        return Ok(());
+    }
+    let (namespace, pod) = (pod.namespace().unwrap_or_default(), pod.name_any());
+    Err(format!("PVC {namespace}/{name} was not created for pod {namespace}/{pod} (pod is not owner)"))
 }
 
 fn is_bound(claim: &PersistentVolumeClaim) -> bool {
@@ -143,5 +161,21 @@ mod tests {
             Ok(Need::Open { made: true, .. })
         ));
         assert!(matches!(need("c", claim("Bound", Some("v")), Some(&late), &[]), Ok(Need::Gone)));
+    }
+
+    #[test]
+    fn the_claim_of_an_ephemeral_volume_is_the_pods_own() {
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}})).unwrap();
+        let claim = |uid: &str| -> PersistentVolumeClaim {
+            let owner =
+                json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid, "controller": true}]);
+            serde_json::from_value(json!({"metadata": {"name": "p-v", "ownerReferences": owner}})).unwrap()
+        };
+        assert_eq!(is_for(&pod, "p-v", Some(&claim("u"))), Ok(()));
+        let foreign = "PVC n/p-v was not created for pod n/p (pod is not owner)";
+        assert_eq!(is_for(&pod, "p-v", Some(&claim("old"))), Err(foreign.to_owned()));
+        let none = "waiting for ephemeral volume controller to create the persistentvolumeclaim \"p-v\"";
+        assert_eq!(is_for(&pod, "p-v", None), Err(none.to_owned()));
     }
 }

@@ -11,6 +11,7 @@ mod admission;
 mod asked;
 mod auditing;
 mod bad_input;
+mod bad_objects;
 mod custom;
 mod deletion;
 mod health;
@@ -89,7 +90,7 @@ fn server_on(
         aggregation: Aggregation::new(&Pki::open_front_proxy(tempfile::tempdir().unwrap().path()).unwrap())
             .unwrap(),
         openapi: crate::openapi::Documents::default(),
-        tokens: Tokens::new(crate::authn::service_account::Issuer::open(pki).unwrap()),
+        tokens: Tokens::new(Arc::new(crate::authn::service_account::Issuer::open(pki).unwrap())),
         addresses: ServiceAddresses::new("10.96.0.0/16").unwrap(),
         kubelets: Kubelets::new(identity).unwrap(),
         quotas: crate::admission::Quotas::default(),

@@ -1,6 +1,7 @@
 //! Who owns whom, by uid, and what follows from it.
 
 use crate::controllers::dynamic::Kind;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::PropagationPolicy;
 use std::collections::{HashMap, HashSet};
@@ -43,6 +44,38 @@ impl Node {
         self.deleting && self.finalizers.iter().any(|name| name == FOREGROUND)
     }
 
+    /// Whether it is what a reference of an object in that namespace describes.
+    pub(super) fn is_described_by(&self, owner: &OwnerReference, namespace: Option<&str>) -> bool {
+        let here = self.namespace.is_none() || self.namespace.as_deref() == namespace;
+        let kind = &self.kind.resource;
+        here && self.name == owner.name
+            && kind.kind == owner.kind
+            && kind.group == group_of(&owner.api_version)
+    }
+
+    /// As events name it.
+    pub(super) fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some(self.kind.resource.api_version.clone()),
+            kind: Some(self.kind.resource.kind.clone()),
+            name: Some(self.name.clone()),
+            namespace: self.namespace.clone(),
+            uid: Some(self.uid.clone()),
+            resource_version: self.resource_version.clone(),
+            field_path: None,
+        }
+    }
+
+    /// How it asks to be deleted itself.
+    pub(super) fn own_policy(&self) -> Option<PropagationPolicy> {
+        let has = |wanted: &str| self.finalizers.iter().any(|name| name == wanted);
+        match (has(ORPHAN), has(FOREGROUND)) {
+            (true, _) => Some(PropagationPolicy::Orphan),
+            (false, true) => Some(PropagationPolicy::Foreground),
+            (false, false) => None,
+        }
+    }
+
     /// Its owner must wait for it.
     pub(super) fn blocks(&self, owner: &str) -> bool {
         self.owners
@@ -60,15 +93,21 @@ pub(super) enum Verdict {
 }
 
 /// One living owner keeps it (owners that are gone, or wait for it to go, are struck off); else one that waits for its
-/// dependents takes it along in the foreground; else, with all owners gone, it goes in the background.
-pub(super) fn verdict(living: usize, waiting: usize, gone: usize) -> Verdict {
+/// dependents takes it along, in the foreground if it has dependents too; else, with all owners gone, it goes in the
+/// background.
+pub(super) fn verdict(living: usize, waiting: usize, gone: usize, has_dependents: bool) -> Verdict {
     match (living, waiting, gone) {
         (1.., 0, 0) => Verdict::Keep,
         (1.., _, _) => Verdict::DropOwners,
-        (0, 1.., _) => Verdict::Delete(PropagationPolicy::Foreground),
-        (0, 0, 1..) => Verdict::Delete(PropagationPolicy::Background),
+        (0, 1.., _) if has_dependents => Verdict::Delete(PropagationPolicy::Foreground),
         (0, 0, 0) => Verdict::Keep,
+        (0, _, _) => Verdict::Delete(PropagationPolicy::Background),
     }
+}
+
+/// `apps/v1` is of the group `apps`.
+pub(super) fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// The owner references with which `node` blocks no owner any more, where one of its own dependents is waiting for
@@ -190,12 +229,40 @@ mod tests {
     }
 
     #[test]
+    fn an_owner_is_where_its_dependents_are() {
+        let mut owner = node("o", None, false);
+        owner.namespace = Some("a".into());
+        let reference = |kind: &str, api_version: &str, name: &str| OwnerReference {
+            kind: kind.into(),
+            api_version: api_version.into(),
+            name: name.into(),
+            ..OwnerReference::default()
+        };
+        let right = reference("ConfigMap", "v1", "o");
+        assert!(owner.is_described_by(&right, Some("a")));
+        assert!(!owner.is_described_by(&right, Some("b")) && !owner.is_described_by(&right, None));
+        for wrong in [
+            reference("Secret", "v1", "o"),
+            reference("ConfigMap", "apps/v1", "o"),
+            reference("ConfigMap", "v1", "p"),
+        ] {
+            assert!(!owner.is_described_by(&wrong, Some("a")), "{wrong:?}");
+        }
+        owner.namespace = None;
+        assert!(owner.is_described_by(&right, Some("b")), "what belongs to the cluster may own anything");
+    }
+
+    #[test]
     fn every_verdict() {
-        assert_eq!(verdict(1, 0, 0), Verdict::Keep);
-        assert_eq!(verdict(1, 1, 1), Verdict::DropOwners);
-        assert_eq!(verdict(1, 1, 0), Verdict::DropOwners);
-        assert_eq!(verdict(0, 1, 1), Verdict::Delete(PropagationPolicy::Foreground));
-        assert_eq!(verdict(0, 0, 2), Verdict::Delete(PropagationPolicy::Background));
-        assert_eq!(verdict(0, 0, 0), Verdict::Keep);
+        let background = || Verdict::Delete(PropagationPolicy::Background);
+        for has_dependents in [true, false] {
+            assert_eq!(verdict(1, 0, 0, has_dependents), Verdict::Keep);
+            assert_eq!(verdict(1, 1, 1, has_dependents), Verdict::DropOwners);
+            assert_eq!(verdict(1, 1, 0, has_dependents), Verdict::DropOwners);
+            assert_eq!(verdict(0, 0, 2, has_dependents), background());
+            assert_eq!(verdict(0, 0, 0, has_dependents), Verdict::Keep);
+        }
+        assert_eq!(verdict(0, 1, 1, true), Verdict::Delete(PropagationPolicy::Foreground));
+        assert_eq!(verdict(0, 1, 1, false), background());
     }
 }

@@ -43,3 +43,27 @@ async fn pods_that_are_not_there_are_missing() {
     until(budgets, "once", failed).await;
     plane.shutdown().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_was_to_be_ended_long_ago_says_so_no_longer() {
+    let directory = tempfile::tempdir().unwrap();
+    let plane = plane(directory.path()).await;
+    let client = plane.client();
+    let spec = json!({"containers": [{"name": "c", "image": "i"}]});
+    let pods = create::<Pod>(&client, json!({"metadata": {"name": "left"}, "spec": spec})).await;
+    let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+        "message": "preempting", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let status = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
+    pods.patch_status("left", &PatchParams::default(), &status).await.unwrap();
+    let target = |pod: &Pod| {
+        let conditions = pod.status.as_ref()?.conditions.clone()?;
+        conditions.into_iter().find(|one| one.type_ == "DisruptionTarget")
+    };
+    let is_over = |pod: &Pod| {
+        let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        conditions.into_iter().any(|one| one.type_ == "DisruptionTarget" && one.status == "False")
+    };
+    let over = target(&until(pods, "left", is_over).await).unwrap();
+    assert_eq!(over.reason.as_deref(), Some("PreemptionByScheduler"), "why it was to be ended stays");
+    plane.shutdown().await.unwrap();
+}

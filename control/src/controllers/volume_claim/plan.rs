@@ -17,6 +17,8 @@ pub(super) enum Step {
     /// The volume is set aside: the claim takes it.
     Bind(Arc<PersistentVolume>),
     Provision(Box<PersistentVolume>),
+    /// Somebody else makes it, who is told by the name of the provisioner on the claim.
+    External(String),
     /// The volume is gone or somebody else's: reason and message.
     Lost(&'static str, &'static str),
     Tell(Severity, &'static str, String),
@@ -30,6 +32,8 @@ pub(super) struct World<'a> {
     pub(super) class: Option<Arc<StorageClass>>,
     /// The node of the claim's first pod.
     pub(super) node: Option<Arc<Node>>,
+    /// Names of pods that want the claim and have no node yet.
+    pub(super) unscheduled: Vec<String>,
 }
 
 /// Bound, and says so.
@@ -68,7 +72,14 @@ fn follow(world: &World<'_>, name: &str) -> Step {
             Step::Lost("ClaimLost", "Bound claim has lost its PersistentVolume. Data on the volume is lost!")
         }
         (None, _) => Step::Nothing,
-        (Some(volume), None) => Step::Reserve(volume.clone()),
+        (Some(volume), None) => match volume_match::mismatch(claim, volume).filter(|_| !was_bound(claim)) {
+            None => Step::Reserve(volume.clone()),
+            Some(fault) => {
+                let why = fault.words(volume);
+                let message = format!("Cannot bind to requested volume {name:?}: {why}");
+                Step::Tell(Severity::Warning, "VolumeMismatch", message)
+            }
+        },
         (Some(volume), Some(owner)) if is_reserved(claim, volume) => {
             match owner.uid.as_deref().unwrap_or_default() {
                 "" => Step::Reserve(volume.clone()),
@@ -121,7 +132,7 @@ fn provide(world: &World<'_>, class: Option<&StorageClass>, waits: bool) -> Step
         return failed(format!("storageclass.storage.k8s.io {name:?} not found"));
     };
     if waits && world.node.is_none() {
-        return normal("WaitForFirstConsumer", "waiting for first consumer to be created before binding");
+        return wait_for_consumer(&world.unscheduled);
     }
     match (class.provisioner.as_str(), &world.node) {
         (PROVISIONER, Some(node)) => match provision::volume(world.claim, class, node) {
@@ -135,15 +146,18 @@ fn provide(world: &World<'_>, class: Option<&StorageClass>, waits: bool) -> Step
             "FailedBinding",
             "no persistent volumes available for this claim and no storage class is set",
         ),
-        (other, _) => normal(
-            "ExternalProvisioning",
-            &format!(
-                "Waiting for a volume to be created either by the external provisioner '{other}' or manually by the \
-                 system administrator. If volume creation is delayed, please verify that the provisioner is running \
-                 and correctly registered."
-            ),
-        ),
+        (other, _) => Step::External(other.to_owned()),
     }
+}
+
+/// The pods that will say where the volume is needed.
+fn wait_for_consumer(pods: &[String]) -> Step {
+    let (reason, message) = match pods {
+        [] => ("WaitForFirstConsumer", "waiting for first consumer to be created before binding".to_owned()),
+        [one] => ("WaitForPodScheduled", format!("waiting for pod {one} to be scheduled")),
+        many => ("WaitForPodScheduled", format!("waiting for pods {} to be scheduled", many.join(","))),
+    };
+    Step::Tell(Severity::Normal, reason, message)
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ fn word(step: &Step) -> String {
         Step::Reserve(_) => "reserve".into(),
         Step::Bind(_) => "bind".into(),
         Step::Provision(volume) => format!("provision {}", volume.name_any()),
+        Step::External(provisioner) => format!("external {provisioner}"),
         Step::Lost(reason, _) | Step::Tell(_, reason, _) => (*reason).to_owned(),
     }
 }
@@ -49,12 +50,14 @@ fn every_case_of_a_claim() {
         (&plain, false, vec![volume("", mine.clone())], None, false, "bind"),
         (&plain, false, vec![volume("", theirs.clone())], None, false, "FailedBinding"),
         (&named, false, vec![volume("", none.clone())], None, false, "reserve"),
+        (&named, false, vec![volume("x", none.clone())], None, false, "VolumeMismatch"),
+        (&named, true, vec![volume("x", none.clone())], None, false, "reserve"),
         (&named, true, vec![volume("", mine.clone())], None, false, "nothing"),
         (&named, true, vec![volume("", theirs)], None, false, "ClaimMisbound"),
         (&named, true, vec![], None, false, "ClaimLost"),
         (&named, false, vec![], None, false, "nothing"),
         (&classed, false, vec![], None, false, "ProvisioningFailed"),
-        (&classed, false, vec![], class("x.io/y", "Immediate"), false, "ExternalProvisioning"),
+        (&classed, false, vec![], class("x.io/y", "Immediate"), false, "external x.io/y"),
         (
             &classed,
             false,
@@ -75,8 +78,28 @@ fn every_case_of_a_claim() {
             class_name: spec["storageClassName"].as_str(),
             class,
             node: on_node.then(|| Arc::new(serde_json::from_value(node).unwrap())),
+            unscheduled: Vec::new(),
         };
         assert_eq!(word(&step(&world)), expected, "case {at}: {spec}");
+    }
+}
+
+#[test]
+fn a_claim_tells_whom_it_waits_for() {
+    for (pods, reason, message) in [
+        (&[][..], "WaitForFirstConsumer", "waiting for first consumer to be created before binding"),
+        (&["p"], "WaitForPodScheduled", "waiting for pod p to be scheduled"),
+        (&["p", "q"], "WaitForPodScheduled", "waiting for pods p,q to be scheduled"),
+    ] {
+        let world = World {
+            claim: &claim(json!({"storageClassName": "s"}), false),
+            volumes: &[],
+            class_name: Some("s"),
+            class: class("x.io/y", "WaitForFirstConsumer"),
+            node: None,
+            unscheduled: pods.iter().map(|pod| (*pod).to_owned()).collect(),
+        };
+        assert_eq!(step(&world), Step::Tell(Severity::Normal, reason, message.to_owned()));
     }
 }
 
