@@ -107,22 +107,24 @@ const SETS: [(&str, &str); 6] = [
     ("links", "type ifname"),
     ("link-hardware", "type ifname . ether_addr"),
     ("hardware", "type ether_addr"),
-    ("addresses", "type ifname . ipv4_addr"),
+    ("addresses", "type ifname . ether_addr . ipv4_addr"),
     ("addresses6", "type ifname . ipv6_addr"),
     // The field of neighbour discovery that claims an address has no name in every nft.
     ("claims6", "typeof iifname . @th,64,128"),
 ];
 
-const RULES: [&str; 12] = [
+const RULES: [&str; 13] = [
+    // What nearly all packets are comes first.
+    "iifname . ether saddr . ip saddr @addresses ether daddr != @hardware accept",
     "iifname != @links accept",
+    "ether type ip drop",
     "iifname . ether saddr != @link-hardware drop",
     // To a neighbour by the bridge's address only, where policies are.
     "ether daddr @hardware drop",
-    "ether type ip iifname . ip saddr != @addresses drop",
-    "ether type arp iifname . arp saddr ether != @link-hardware drop",
+    "iifname . arp saddr ether . arp saddr ip @addresses accept",
     // Who asks whether an address is free does it from none.
-    "ether type arp arp saddr ip != 0.0.0.0 iifname . arp saddr ip != @addresses drop",
-    "ether type arp accept",
+    "arp saddr ip 0.0.0.0 iifname . arp saddr ether @link-hardware accept",
+    "ether type arp drop",
     "icmpv6 type { nd-router-advert, nd-redirect } drop",
     "icmpv6 type nd-neighbor-advert @th,64,10 != 0x3fa iifname . @th,64,128 != @claims6 drop",
     "ip6 saddr fe80::/10 accept",
@@ -140,8 +142,8 @@ fn elements(pod: &Allocation) -> [Option<String>; 6] {
     [
         Some(link.clone()),
         Some(format!("{link} . {hardware}")),
-        Some(hardware),
-        Some(format!("{link} . {}", pod.address)),
+        Some(hardware.clone()),
+        Some(format!("{link} . {hardware} . {}", pod.address)),
         second.map(|address| format!("{link} . {address}")),
         second.map(claim),
     ]
