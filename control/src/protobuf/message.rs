@@ -131,7 +131,9 @@ fn fields(
             Type::Map(values) => entry(object, fact.name, values, wire, depth)?,
             single => {
                 let value = value(single, wire, depth)?;
-                let always = field.required || single == &Type::IntOrString && fact.name != "targetPort";
+                let always = field.required
+                    || matches!(single, Type::SchemaOr(_))
+                    || single == &Type::IntOrString && fact.name != "targetPort";
                 if !is_left_out(fact.name, &value, always) {
                     object.insert(fact.name.to_owned(), value);
                 }

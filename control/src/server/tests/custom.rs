@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn definition(conversion: &str, versions: usize) -> Value {
+pub(super) fn definition(conversion: &str, versions: usize) -> Value {
     let rules = json!([{"rule": "self.replicas <= 5", "message": "at most five"}, {"rule": "!has(oldSelf.color) || self.color == oldSelf.color", "message": "the color stays"}]);
     let spec = json!({"type": "object", "x-kubernetes-validations": rules, "properties": {"replicas": {"type": "integer"}, "color": {"type": "string"}}});
     let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": spec, "status": {"type": "object",

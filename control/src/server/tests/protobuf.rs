@@ -60,8 +60,17 @@ fn a_watch_is_a_stream_of_messages_with_their_lengths() {
 #[test]
 fn kinds_without_messages_come_as_json() {
     let lab = lab();
-    let (parts, _) = ask(&lab, "GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions");
-    assert_eq!(parts.headers["content-type"], "application/json");
+    for row in crate::registry::custom::rows(&super::custom::definition("None", 1)) {
+        lab.server.table.insert(row);
+    }
+    let things = "/apis/example.com/v1/namespaces/default/things";
+    let (parts, _) = ask(&lab, "GET", things);
+    assert_eq!(
+        (parts.status, &parts.headers["content-type"]),
+        (http::StatusCode::OK, &"application/json".parse().unwrap())
+    );
+    let only = lab.send_for("application/vnd.kubernetes.protobuf", "GET", things, "", vec![]);
+    assert_eq!(lab.read(only).code, 406);
     let (parts, _) = ask(&lab, "GET", "/version");
     assert_eq!(parts.headers["content-type"], "application/json");
 }

@@ -37,9 +37,9 @@ fn a_burst_is_remembered_until_it_is_old() {
 #[test]
 fn pages_go_on_for_five_minutes_and_watches_longer() {
     let cache = Cache::new(0, []);
-    cache.publish(vec![event("core/pods/ns/p", 1, "")]);
     let long_ago = Instant::now().checked_sub(Duration::from_secs(301)).unwrap();
     cache.list_age.lock().unwrap().published(long_ago, 2);
+    cache.publish(vec![event("core/pods/ns/p", 1, "")]);
     cache.publish(vec![event("core/leases/ns/l", 2, "")]);
     cache.publish(vec![event("core/leases/ns/l", 3, "")]);
     let at = |revision| ListQuery { prefix: "core/pods/", revision: Some(revision), ..ListQuery::default() };
