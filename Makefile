@@ -23,11 +23,12 @@ build:
 	install -m 0755 $(TARGET)/$(HOST)/small/knarr-runtime $(BIN)/knarr-runtime
 
 # What the tests run: the runtime and the monitor as they are shipped, and knarr as the tests compile it anyway (an
-# optimised one takes longer to build than all tests take to run).
+# optimised one takes longer to build than all tests take to run). It is built together with them: alone its crates would
+# have other features, and all be compiled twice.
 tested:
 	$(CARGO) build --release --locked -p knarr-monitor
 	$(CARGO) build --profile small --locked -p knarr-runtime
-	$(CARGO) build --workspace --bins --locked
+	$(CARGO) build --workspace --bins --tests --locked
 	install -d $(TESTED)
 	install -m 0755 $(TARGET)/$(HOST)/debug/knarr $(BIN)/knarr-monitor $(TARGET)/$(HOST)/small/knarr-runtime $(TESTED)
 
