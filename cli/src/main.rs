@@ -6,6 +6,7 @@ mod apply;
 mod args;
 mod at_rest;
 mod completions;
+mod confirm;
 mod doctor;
 mod down;
 mod engine_command;

@@ -3,7 +3,9 @@
 // Test code throughout: a failed expectation ends the test that made it.
 #![allow(clippy::unwrap_used)]
 
+use knarr_tests::bins::run;
 use knarr_tests::run_lab::{Lab, named};
+use std::process::Command;
 
 #[test]
 fn what_is_not_understood_is_told_as_docker_tells_it() {
@@ -53,6 +55,28 @@ fn network(lab: &Lab, number: u32, name: &str) {
     let place = (std::process::id() % 4096 * 4 + number) * 16;
     let subnet = format!("10.{}.{}.{}/28", 162 + place / 65536, place / 256 % 256, place % 256);
     lab.knarr(&["network", "create", "--subnet", &subnet, name]);
+}
+
+#[test]
+fn a_person_is_asked_before_everything_unused_goes() {
+    let lab = Lab::new();
+    lab.knarr(&["volume", "create", "kept"]);
+    let knarr = lab.0.command(&["volume", "prune", "-a"]);
+    let line: Vec<_> = std::iter::once(knarr.get_program())
+        .chain(knarr.get_args())
+        .map(|word| word.to_str().unwrap())
+        .collect();
+    let answer = |answer: &str| {
+        let script = format!("printf '{answer}\\n' | script -qec '{}' /dev/null", line.join(" "));
+        run(Command::new("sh").args(["-c", &script])).ok()
+    };
+    let question = "WARNING! This will remove all local volumes not used by at least one container.\r\n\
+                    Are you sure you want to continue? [y/N] ";
+    assert!(answer("n").ends_with(question));
+    assert_eq!(lab.knarr(&["volume", "ls", "-q"]), "kept\n");
+    let said = answer("y");
+    assert!(said.contains(question) && said.contains("Deleted Volumes:\r\nkept\r\n"), "{said}");
+    assert_eq!(lab.knarr(&["volume", "ls", "-q"]), "");
 }
 
 #[test]

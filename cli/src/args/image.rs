@@ -189,7 +189,7 @@ pub(crate) struct PruneImages {
     /// until=DURATION, dangling=BOOL, label=NAME[=VALUE], label!=NAME[=VALUE]
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,
-    /// Nothing is asked for here, so this changes nothing
+    /// Ask nothing, on a terminal too
     #[arg(short, long)]
     pub(crate) force: bool,
 }

@@ -60,7 +60,7 @@ pub(crate) enum Network {
         /// label=NAME[=VALUE], label!=NAME[=VALUE], until=TIME
         #[arg(long, value_name = "KEY=VALUE")]
         filter: Vec<String>,
-        /// Nothing is asked for here, so this changes nothing
+        /// Ask nothing, on a terminal too
         #[arg(short, long)]
         force: bool,
     },

@@ -42,7 +42,7 @@ pub(crate) enum Volume {
         /// label=NAME[=VALUE], label!=NAME[=VALUE], all=BOOL
         #[arg(long, value_name = "KEY=VALUE")]
         filter: Vec<String>,
-        /// Nothing is asked for here, so this changes nothing
+        /// Ask nothing, on a terminal too
         #[arg(short, long)]
         force: bool,
     },

@@ -66,7 +66,7 @@ pub(crate) struct PruneBuilds {
     /// Leave so much of what was used last
     #[arg(long, visible_alias = "reserved-space", value_name = "BYTES")]
     pub(crate) keep_storage: Option<String>,
-    /// Nothing is asked for here, so this changes nothing
+    /// Ask nothing, on a terminal too
     #[arg(short, long)]
     pub(crate) force: bool,
     #[arg(short, long, hide = true)]
@@ -100,7 +100,7 @@ pub(crate) struct PruneContainers {
     /// until=TIME, label=NAME[=VALUE], label!=NAME[=VALUE]
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,
-    /// Nothing is asked for here, so this changes nothing
+    /// Ask nothing, on a terminal too
     #[arg(short, long)]
     pub(crate) force: bool,
 }
@@ -139,7 +139,7 @@ pub(crate) struct PruneAll {
     /// until=DURATION, label=NAME[=VALUE]
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,
-    /// Nothing is asked for here, so this changes nothing
+    /// Ask nothing, on a terminal too
     #[arg(short, long)]
     pub(crate) force: bool,
 }

@@ -3,6 +3,7 @@
 use super::listed::{self, parsed_bool};
 use super::names;
 use crate::args::{PruneBuilds, PruneImages};
+use crate::confirm;
 use crate::events::Journal;
 use crate::moment::moment;
 use crate::output;
@@ -16,6 +17,13 @@ use std::time::Duration;
 /// Removes images without a name, or with `--all` every unused one (and what builds keep to be faster), and says how
 /// much that gave back.
 pub(crate) fn run(store: &ImageStore, journal: &Journal, arguments: &PruneImages) -> anyhow::Result<()> {
+    let what = match arguments.all {
+        true => " all images without at least one container associated to them.",
+        false => " all dangling images.",
+    };
+    if !confirm::removal(arguments.force, what)? {
+        return Ok(());
+    }
     let pruned = prune(store, journal, arguments)?;
     output::line(&format!("Total reclaimed space: {}", output::size(pruned.bytes)));
     Ok(())
@@ -30,6 +38,9 @@ pub(crate) fn builds(settings: &Settings, arguments: &PruneBuilds) -> anyhow::Re
             Some((key, _)) => bail!("invalid filter '{key}'"),
             None => bail!("invalid argument \"{text}\" for \"--filter\" flag: invalid filter '{text}'"),
         }
+    }
+    if !confirm::removal(arguments.force, " all build cache.")? {
+        return Ok(());
     }
     let keep =
         arguments.keep_storage.as_deref().map(|text| sizes::named("keep-storage", text)).transpose()?;

@@ -15,7 +15,7 @@ use super::ps;
 use crate::args::{LsNetworks, Network as Command};
 use crate::events::{Event, Journal, Kind};
 use crate::settings::Settings;
-use crate::{inspection, output, template};
+use crate::{confirm, inspection, output, template};
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 use knarr_agent::engine::network::cidr::Cidr;
@@ -42,7 +42,12 @@ pub(crate) async fn run(settings: &Settings, command: Command) -> anyhow::Result
         Command::Disconnect(wanted) => connect::undo(settings, &wanted).await,
         Command::Ls(arguments) => list(settings, &arguments).await,
         Command::Rm { names, force } => remove::run(settings, &names, force).await,
-        Command::Prune { filter, force: _ } => remove::prune(settings, &filter).await,
+        Command::Prune { filter, force } => {
+            match confirm::removal(force, " all custom networks not used by at least one container.")? {
+                true => remove::prune(settings, &filter).await,
+                false => Ok(()),
+            }
+        }
         Command::Inspect { format, names, verbose: _ } => {
             let facts = ps::facts(settings).await?;
             let found = names.iter().map(|name| document(settings, name, &facts)).collect();

@@ -5,12 +5,15 @@ use super::facts::Facts;
 use crate::args::PruneContainers;
 use crate::moment::moment;
 use crate::settings::Settings;
-use crate::{image, output};
+use crate::{confirm, image, output};
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 
 /// Removes them and says how much that gave back.
 pub(crate) async fn run(settings: &Settings, arguments: &PruneContainers) -> anyhow::Result<()> {
+    if !confirm::removal(arguments.force, " all stopped containers.")? {
+        return Ok(());
+    }
     let freed = prune(settings, &arguments.filter).await?;
     output::line(&format!("Total reclaimed space: {}", output::size(freed)));
     Ok(())

@@ -16,7 +16,7 @@ use super::{Standalone, places, plan};
 use crate::args::{CreateVolume, LsVolumes, Volume as Command};
 use crate::events::Journal;
 use crate::settings::Settings;
-use crate::{inspection, output, template};
+use crate::{confirm, inspection, output, template};
 use anyhow::{Context, bail};
 use filter::Filters;
 use knarr_agent::cri::v1::{ImageSpec, Mount, MountPropagation};
@@ -48,7 +48,12 @@ pub(super) async fn run(settings: &Settings, command: Command) -> anyhow::Result
             })
             .await
         }
-        Command::Prune { all, filter, force: _ } => {
+        Command::Prune { all, filter, force } => {
+            let which = if all { "all" } else { "anonymous" };
+            let what = format!(" {which} local volumes not used by at least one container.");
+            if !confirm::removal(force, &what)? {
+                return Ok(());
+            }
             let freed = prune(settings, all, &filter).await?;
             output::line(&format!("Total reclaimed space: {}", output::size(freed)));
             Ok(())

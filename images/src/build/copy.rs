@@ -6,6 +6,7 @@
 //!   is copied below it lands on no link: a file takes a link's place, a directory is refused there.
 //! - Missing directories are made, the target of a directory too (as BuildKit does); what lies there already keeps its owner and mode, unless a directory of the source
 //!   lands on it.
+//! - Names of one file (hard links) that are copied together are names of one file again.
 //! - Nothing tells when it was done: made-up directories have a fixed time, and a directory that something is put into
 //!   keeps its own. So the same files always give the same layer.
 
@@ -19,6 +20,7 @@ use crate::layer::removal::remove_at;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -74,6 +76,9 @@ pub(crate) struct Copier {
     directories: BTreeMap<TreePath, Finally>,
 }
 
+/// Where the first name of a file that has several went, by device and inode of the source.
+type Names = BTreeMap<(u64, u64), TreePath>;
+
 #[derive(Debug)]
 enum Finally {
     Whole(Meta),
@@ -95,6 +100,7 @@ impl Copier {
     /// Copies one source, as `Tree::find` lists it.
     pub(crate) fn copy(&mut self, tree: &Tree, found: &[Found], target: &TreePath) -> Result<()> {
         let Some(first) = found.first() else { return Ok(()) };
+        let mut names = Names::default();
         for file in found {
             let path = target.join(relative(&first.path, &file.path).as_bytes());
             let named = |error: Error| error.context(format_args!("copy to {path}"));
@@ -104,6 +110,9 @@ impl Copier {
                 }
                 FileType::Directory => self.directory(tree, file, &path).map_err(named)?,
                 FileType::Socket => {}
+                FileType::RegularFile if file.stat.st_nlink > 1 => {
+                    self.one_of_several(tree, file, &path, &mut names).map_err(named)?
+                }
                 _ => self.leaf(tree, file, &path).map_err(named)?,
             }
         }
@@ -121,7 +130,7 @@ impl Copier {
         path: &TreePath,
         mode: u32,
         time: i64,
-        content: &mut dyn std::io::Read,
+        content: &mut dyn Read,
     ) -> Result<()> {
         let mode = self.look.mode(mode, false);
         let (uid, gid) = self.look.owner.unwrap_or_default();
@@ -266,6 +275,38 @@ impl Copier {
         Ok(dir)
     }
 
+    /// A file that has other names: the first of them that comes is copied, the others are linked to it.
+    fn one_of_several(
+        &mut self,
+        tree: &Tree,
+        file: &Found,
+        path: &TreePath,
+        names: &mut Names,
+    ) -> Result<()> {
+        let inode = (file.stat.st_dev, file.stat.st_ino);
+        if let Some(first) = names.get(&inode)
+            && self.link_to(first, path)?
+        {
+            return Ok(());
+        }
+        self.leaf(tree, file, path)?;
+        names.insert(inode, path.clone());
+        Ok(())
+    }
+
+    /// Whether the file could get one name more: there is a limit to their number, and a later file may have taken
+    /// the place of the first.
+    fn link_to(&mut self, first: &TreePath, path: &TreePath) -> Result<bool> {
+        let (to, name) = self.place(path)?;
+        let Some((above, first)) = first.split() else { return Ok(false) };
+        let from = self.parent(&self.destination(&above)?)?;
+        match rustix::fs::linkat(&from, first, &to, &name[..], AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::MLINK | Errno::NOENT) => Ok(false),
+            Err(error) => Err(Error::io("link", error)),
+        }
+    }
+
     fn leaf(&mut self, tree: &Tree, file: &Found, path: &TreePath) -> Result<()> {
         let mut meta = self.meta(tree, file)?;
         if file.kind() == FileType::RegularFile {
@@ -292,7 +333,8 @@ impl Copier {
             .map_err(|e| Error::io("utimensat", e))
     }
 
-    fn file(&mut self, path: &TreePath, meta: &Meta, content: &mut dyn std::io::Read) -> Result<()> {
+    /// From a file to a file the kernel copies, without a detour through this process.
+    fn file<R: Read + ?Sized>(&mut self, path: &TreePath, meta: &Meta, content: &mut R) -> Result<()> {
         let (dir, name) = self.place(path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&dir, &name[..], flags, Mode::from_raw_mode(0o600));

@@ -35,6 +35,31 @@ fn an_archive_replaces_what_is_of_another_kind() {
 }
 
 #[test]
+fn names_of_one_file_stay_names_of_one_file() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::create_dir_all(from.path().join("d/sub")).unwrap();
+    std::fs::write(from.path().join("d/first"), "same").unwrap();
+    std::fs::hard_link(from.path().join("d/first"), from.path().join("d/sub/second")).unwrap();
+    std::fs::hard_link(from.path().join("d/first"), from.path().join("outside")).unwrap();
+    std::fs::write(from.path().join("d/third"), "same").unwrap();
+    std::fs::create_dir(to.path().join("real")).unwrap();
+    std::fs::create_dir(to.path().join("real/sub")).unwrap();
+    std::fs::write(to.path().join("real/sub/second"), "in the way").unwrap();
+    symlink("real", to.path().join("t")).unwrap();
+    copied(from.path(), "d", to.path(), "/t").unwrap();
+    let stat = |name: &str| std::fs::metadata(to.path().join("real").join(name)).unwrap();
+    assert_eq!(stat("first").ino(), stat("sub/second").ino());
+    assert_eq!((stat("first").nlink(), stat("first").uid()), (2, 7));
+    assert_eq!(
+        (stat("third").nlink(), std::fs::read(to.path().join("t/third")).unwrap()),
+        (1, b"same".to_vec())
+    );
+    // What is copied alone shares nothing with its source.
+    copied(from.path(), "outside", to.path(), "/alone").unwrap();
+    assert_eq!(std::fs::metadata(to.path().join("alone")).unwrap().nlink(), 1);
+}
+
+#[test]
 fn a_link_that_leads_nowhere_is_followed() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::fs::write(from.path().join("x"), "x").unwrap();
