@@ -15,7 +15,7 @@ RUN_PACKAGES  := gcc nftables iproute2 busybox-static docker-registry curl
 TEST_PACKAGES := etcd-server $(RUN_PACKAGES) runc criu podman skopeo umoci buildah fuse-overlayfs containerd openssl conntrack jq cpio xz-utils kmod tmux \
                  netcat-openbsd iputils-ping procps containernetworking-plugins qemu-system-x86 libseccomp-dev
 
-.PHONY: build tested run test bench soak lint install test-vm clean
+.PHONY: build tested tested-small tested-debug run test bench soak lint install test-vm clean
 
 build:
 	$(CARGO) build --release --locked -p knarr -p knarr-monitor
@@ -25,12 +25,19 @@ build:
 # What the tests run: the runtime and the monitor as they are shipped, and knarr as the tests compile it anyway (an
 # optimised one takes longer to build than all tests take to run). It is built together with them: alone its crates would
 # have other features, and all be compiled twice.
+#
+# The two builds go side by side: the end of an optimised one keeps one processor busy. They share their jobs.
 tested:
-	$(CARGO) build --release --locked -p knarr-monitor
-	$(CARGO) build --profile small --locked -p knarr-runtime
-	$(CARGO) build --workspace --bins --tests --locked
+	+@$(MAKE) --no-print-directory -j$(shell nproc) tested-small tested-debug
 	install -d $(TESTED)
 	install -m 0755 $(TARGET)/$(HOST)/debug/knarr $(BIN)/knarr-monitor $(TARGET)/$(HOST)/small/knarr-runtime $(TESTED)
+
+tested-small:
+	+$(CARGO) build --release --locked -p knarr-monitor
+	+$(CARGO) build --profile small --locked -p knarr-runtime
+
+tested-debug:
+	+$(CARGO) build --workspace --bins --tests --locked
 
 # ONCE=1: the same, then stop everything and leave nothing behind.
 run:
@@ -61,7 +68,7 @@ soak:
 
 lint:
 	$(CARGO) fmt --all -- --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --locked --target-dir $(TARGET)/lint -- -D warnings
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system
