@@ -219,10 +219,7 @@ fn block_devices(inputs: Inputs<'_>) -> Result<Vec<Device>, String> {
         let volume = find_volume(inputs, &wanted.name)?;
         let source = volumes::source(inputs.pod, volume, inputs.references)?;
         if !source.is_device() {
-            return Err(format!(
-                "volume {} has volumeMode Filesystem, but is specified in volumeDevices",
-                wanted.name
-            ));
+            return Err(volumes::mismatch(&wanted.name, "Filesystem", "volumeDevices"));
         }
         let place = volumes::directory(inputs.paths, inputs.pod, volume, &source);
         let read_only = volumes::is_read_only(inputs.pod, volume, inputs.references);
@@ -239,8 +236,7 @@ fn volume_mount(inputs: Inputs<'_>, index: usize, mount: &VolumeMount) -> Result
     let volume = find_volume(inputs, &mount.name)?;
     let source = volumes::source(inputs.pod, volume, inputs.references)?;
     if source.is_device() {
-        let name = &mount.name;
-        return Err(format!("volume {name} has volumeMode Block, but is specified in volumeMounts"));
+        return Err(volumes::mismatch(&mount.name, "Block", "volumeMounts"));
     }
     let directory = volumes::directory(inputs.paths, inputs.pod, volume, &source);
     let sub_path = sub_path(inputs, mount)?;

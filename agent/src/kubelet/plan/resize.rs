@@ -32,6 +32,7 @@ pub(super) fn resize(
             container: container.name.clone(),
             message: format!("Container {} resize requires restart", container.name),
             grace: pod::grace_period(world.pod),
+            replaced: true,
         });
         return true;
     }
