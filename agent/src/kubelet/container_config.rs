@@ -6,7 +6,7 @@ use crate::kubelet::paths::{Paths, container_log};
 use crate::kubelet::references::References;
 use crate::kubelet::resources::{self, CPU_PERIOD_US};
 use crate::kubelet::security::{self, ImageUser};
-use crate::kubelet::{env, labels, pod, user_namespaces, volumes};
+use crate::kubelet::{env, labels, plan, pod, user_namespaces, volumes};
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeDevice, VolumeMount};
 use knarr_cri::v1::{
     ContainerConfig, ContainerMetadata, Device, HugepageLimit, ImageSpec, KeyValue, LinuxContainerConfig,
@@ -133,6 +133,9 @@ fn annotations(inputs: Inputs<'_>) -> HashMap<String, String> {
     }
     if let Some(json) = container.ports.as_ref().and_then(|ports| serde_json::to_string(ports).ok()) {
         all.insert(labels::CONTAINER_PORTS.to_string(), json);
+    }
+    if let Some(request) = plan::wanted(container).memory_request {
+        all.insert(labels::MEMORY_REQUEST.to_string(), request.to_string());
     }
     all
 }

@@ -102,7 +102,10 @@ fn initialized(world: World<'_>, sandbox: &Sandbox, plan: &mut Plan) -> bool {
             }
             (Kind::Init, Some(RunState::Running)) => return false,
             (Kind::Sidecar, Some(RunState::Running)) => {
-                let latest = latest.filter(|latest| !kill_if_bad(world, container, latest, true, plan));
+                let latest = latest.filter(|latest| {
+                    !kill_if_bad(world, container, latest, true, plan)
+                        && !resize(world, container, latest, plan)
+                });
                 if !begun && !latest.is_some_and(|latest| started(world, container, latest)) {
                     return false;
                 }
