@@ -101,6 +101,11 @@ impl Lab {
         refuses(address, port)
     }
 
+    /// Whether nothing is heard.
+    pub(crate) fn is_silent(&self, address: IpAddr, port: u16) -> bool {
+        says_nothing(address, port)
+    }
+
     /// A server on the host that answers every connection with `text`, until dropped.
     pub(crate) fn serve_at(
         &self,
@@ -226,6 +231,10 @@ impl Pod {
     pub(crate) fn is_refused(&self, address: IpAddr, port: u16) -> bool {
         self.inside(move || refuses(address, port))
     }
+
+    pub(crate) fn is_silent(&self, address: IpAddr, port: u16) -> bool {
+        self.inside(move || says_nothing(address, port))
+    }
 }
 
 impl Drop for Pod {
@@ -289,6 +298,11 @@ fn read_from(address: IpAddr, port: u16, patience: Duration) -> io::Result<Strin
 fn refuses(address: IpAddr, port: u16) -> bool {
     let refused = TcpStream::connect_timeout(&SocketAddr::new(address, port), PATIENCE);
     refused.is_err_and(|error| error.kind() != io::ErrorKind::TimedOut)
+}
+
+fn says_nothing(address: IpAddr, port: u16) -> bool {
+    let nothing = TcpStream::connect_timeout(&SocketAddr::new(address, port), SILENCE);
+    nothing.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut)
 }
 
 fn run(command: &mut Command) -> String {

@@ -6,6 +6,7 @@
 //! table stays when we stop. Flows that were allowed when they began go on. The kubelet tells of its pods before anything
 //! of them runs, and waits until the rules have them (`local_pods`).
 
+mod last_known;
 mod local_pods;
 mod policy;
 mod table;
@@ -19,6 +20,7 @@ use anyhow::Context;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::runtime::reflector::Store;
+use last_known::LastKnown;
 use local_pods::Announced;
 pub use local_pods::LocalPods;
 pub(crate) use local_pods::PATIENCE;
@@ -81,12 +83,15 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let place = Place { node, table: config.network.policies_table(), bridge: config.network.bridge.clone() };
     let (notify, changed) = watch::channel(());
+    let directory = config.network_dir();
+    let last = spawn_blocking(move || LastKnown::read(&directory)).await.context("reading what was known")?;
+    local.remember(last.policies());
     let sources = Sources { client, local };
     let (policies, feed) = informer::follow(sources.followed(&notify, |_: &mut NetworkPolicy| {}));
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         () = feed => Ok(()),
-        result = keep(&sources, &place, &policies, changed) => result,
+        result = keep(&sources, &place, &policies, changed, last) => result,
     }
 }
 
@@ -106,6 +111,7 @@ async fn keep(
     place: &Place,
     policies: &Store<NetworkPolicy>,
     mut changed: watch::Receiver<()>,
+    mut last: LastKnown,
 ) -> anyhow::Result<()> {
     policies.wait_until_ready().await.context("the watch of network policies ended")?;
     loop {
@@ -113,9 +119,10 @@ async fn keep(
         if policies.is_empty() {
             let table = place.table.clone();
             spawn_blocking(move || remove(&table)).await.context("the thread that runs nft panicked")??;
+            last.keep(&policies.state()).await;
             changed.changed().await.context("the watch of network policies ended")?;
         } else {
-            enforce(sources, place, policies, &mut changed).await?;
+            enforce(sources, place, policies, &mut changed, &mut last).await?;
         }
     }
 }
@@ -131,6 +138,7 @@ async fn enforce(
     place: &Place,
     policies: &Store<NetworkPolicy>,
     changed: &mut watch::Receiver<()>,
+    last: &mut LastKnown,
 ) -> anyhow::Result<()> {
     let (notify, mut moved) = watch::channel(());
     let (pods, feed_pods) = informer::follow(sources.followed(&notify, trim));
@@ -149,6 +157,7 @@ async fn enforce(
             if kernel.is_some() {
                 local.mark_covered(number);
             }
+            last.keep(&policies.state()).await;
             let news = async {
                 tokio::select! {
                     news = changed.changed() => news,

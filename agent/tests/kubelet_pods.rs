@@ -9,6 +9,8 @@
 mod cpus;
 #[path = "kubelet_pods/devices.rs"]
 mod devices;
+#[path = "kubelet_pods/endings.rs"]
+mod endings;
 #[path = "kubelet_pods/lab.rs"]
 mod lab;
 #[path = "kubelet_pods/listener.rs"]

@@ -192,7 +192,7 @@ fn raw_volume(node: &Node, name: &str, source: Value) {
     create(
         node,
         &json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": {
-            "accessModes": ["ReadWriteOnce"], "volumeMode": "Block", "storageClassName": "", "volumeName": name,
+            "accessModes": ["ReadWriteOnce"], "volumeMode": spec["volumeMode"], "storageClassName": "", "volumeName": name,
             "resources": {"requests": {"storage": "1Mi"}}}}),
     );
 }
@@ -208,7 +208,9 @@ fn raw_volumes_are_devices(node: &Node, driver: &Driver, volumes: &Path) {
     raw_volume(node, "raw-local", json!({"local": {"path": device}}));
     raw_volume(node, "raw-driver", json!({"csi": {"driver": NAME, "volumeHandle": "h2"}}));
     raw_volume(node, "raw-nothing", json!({"csi": {"driver": NAME, "volumeHandle": "h3"}}));
+    raw_volume(node, "files", json!({"local": {"path": volumes}, "volumeMode": "Filesystem"}));
     for (name, field) in [
+        ("files", "volumeDevices"),
         ("raw-local", "volumeDevices"),
         ("raw-driver", "volumeDevices"),
         ("raw-nothing", "volumeDevices"),
@@ -245,15 +247,29 @@ fn raw_volumes_are_devices(node: &Node, driver: &Driver, volumes: &Path) {
     );
     node.event("raw-nothing", "FailedMount", "is not a block device");
     let both = "volume v has volumeMode Block, but is specified in volumeMounts";
-    node.event("raw-mounted", "Failed", both);
-    node.k(&["delete", "pod", "raw-local", "raw-driver", "raw-nothing", "raw-mounted"]).ok();
+    node.event("raw-mounted", "FailedMount", both);
+    node.event(
+        "files",
+        "FailedMount",
+        "volume v has volumeMode Filesystem, but is specified in volumeDevices",
+    );
+    let phase = get(node, &["pod", "files"])["status"]["phase"].clone();
+    assert_eq!(phase, "Pending");
+    let own = node.path("data/kubelet/plugins/kubernetes.io/local-volume/volumeDevices/raw-local");
+    let uid = get(node, &["pod", "raw-local"])["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    let link =
+        node.path("data/kubelet/pods").join(&uid).join("volumeDevices/kubernetes.io~local-volume/raw-local");
+    assert_eq!(std::fs::read_link(link).expect("a link"), device);
+    let mapped = std::fs::metadata(own.join(&uid)).expect("the device of the pod");
+    assert_eq!(std::os::unix::fs::MetadataExt::rdev(&mapped), number);
+    node.k(&["delete", "pod", "raw-local", "raw-driver", "raw-nothing", "raw-mounted", "files"]).ok();
     node.eventually("the driver has it back", || {
         let calls = driver.calls("unstage h2");
         if calls.len() == 1 { Ok(()) } else { Err(format!("{calls:?}")) }
     });
     node.eventually("nothing is left of it", || {
         let left = ["staging/raw-driver", "publish/raw-driver", "raw-driver"].map(|name| devices.join(name));
-        let left: Vec<_> = left.into_iter().filter(|place| place.exists()).collect();
+        let left: Vec<_> = left.into_iter().chain([own.clone()]).filter(|place| place.exists()).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
 }

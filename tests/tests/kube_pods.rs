@@ -42,6 +42,7 @@ fn how_containers_begin_run_and_end() {
     ends::redirects_to_others_are_told(&node);
     ends::conditions_that_hold_have_no_reason(&node);
     ends::deleted_pods_end_in_a_final_phase(&node);
+    ends::another_image_leaves_the_pod_ready(&node);
     restarts_back_off(&node);
     ends::what_cannot_start_backs_off(&node);
     last_words_and_deadlines(&node);
@@ -100,6 +101,7 @@ fn start_lifecycle(node: &Node) {
     let mut watched = simple(node, "trap 'exit 0' TERM; while :; do sleep 0.1; done");
     watched["terminationGracePeriodSeconds"] = json!(30);
     node.pod("watched", watched);
+    node.pod("reimaged", simple(node, "sleep 1000"));
     let mut words = simple(node, "echo 'from the log'; exit 1");
     words["restartPolicy"] = json!("Never");
     words["containers"][0]["terminationMessagePolicy"] = json!("FallbackToLogsOnError");

@@ -5,6 +5,7 @@ mod kill;
 mod resize;
 mod sandbox;
 mod start;
+mod turns;
 
 pub use sandbox::mount_failed;
 
@@ -95,7 +96,9 @@ impl Batch {
                 self.start(container, *attempt).await;
                 Ok(())
             }
-            Action::Kill { id, container, message, grace } => self.kill(id, container, message, *grace).await,
+            Action::Kill { id, container, message, grace, .. } => {
+                self.kill(id, container, message, *grace).await
+            }
             Action::Resize { id, container } => self.resize(id, container).await,
             Action::RemoveContainer { id } => self.remove_container(id).await,
             Action::RemoveSandbox { id } => {

@@ -6,7 +6,7 @@ use crate::kubelet::paths::{Paths, container_log};
 use crate::kubelet::references::References;
 use crate::kubelet::resources::{self, CPU_PERIOD_US};
 use crate::kubelet::security::{self, ImageUser};
-use crate::kubelet::{env, labels, pod, user_namespaces, volumes};
+use crate::kubelet::{env, labels, plan, pod, user_namespaces, volumes};
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeDevice, VolumeMount};
 use knarr_cri::v1::{
     ContainerConfig, ContainerMetadata, Device, HugepageLimit, ImageSpec, KeyValue, LinuxContainerConfig,
@@ -134,6 +134,9 @@ fn annotations(inputs: Inputs<'_>) -> HashMap<String, String> {
     if let Some(json) = container.ports.as_ref().and_then(|ports| serde_json::to_string(ports).ok()) {
         all.insert(labels::CONTAINER_PORTS.to_string(), json);
     }
+    if let Some(request) = plan::wanted(container).memory_request {
+        all.insert(labels::MEMORY_REQUEST.to_string(), request.to_string());
+    }
     all
 }
 
@@ -219,10 +222,7 @@ fn block_devices(inputs: Inputs<'_>) -> Result<Vec<Device>, String> {
         let volume = find_volume(inputs, &wanted.name)?;
         let source = volumes::source(inputs.pod, volume, inputs.references)?;
         if !source.is_device() {
-            return Err(format!(
-                "volume {} has volumeMode Filesystem, but is specified in volumeDevices",
-                wanted.name
-            ));
+            return Err(volumes::mismatch(&wanted.name, "Filesystem", "volumeDevices"));
         }
         let place = volumes::directory(inputs.paths, inputs.pod, volume, &source);
         let read_only = volumes::is_read_only(inputs.pod, volume, inputs.references);
@@ -239,8 +239,7 @@ fn volume_mount(inputs: Inputs<'_>, index: usize, mount: &VolumeMount) -> Result
     let volume = find_volume(inputs, &mount.name)?;
     let source = volumes::source(inputs.pod, volume, inputs.references)?;
     if source.is_device() {
-        let name = &mount.name;
-        return Err(format!("volume {name} has volumeMode Block, but is specified in volumeMounts"));
+        return Err(volumes::mismatch(&mount.name, "Block", "volumeMounts"));
     }
     let directory = volumes::directory(inputs.paths, inputs.pod, volume, &source);
     let sub_path = sub_path(inputs, mount)?;

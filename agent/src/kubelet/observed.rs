@@ -100,6 +100,8 @@ pub struct Granted {
     pub cpu_quota: i64,
     /// Bytes.
     pub memory: i64,
+    /// Thousandths of bytes, of a container that is restarted when it changes; the kernel knows nothing of it.
+    pub memory_request: Option<i64>,
 }
 
 impl Granted {
@@ -110,7 +112,10 @@ impl Granted {
 
     /// The same for memory.
     pub fn differs_in_memory(self, wanted: Granted) -> bool {
-        wanted.memory != 0 && self.memory != wanted.memory
+        let other_request = self.memory_request.is_some()
+            && wanted.memory_request.is_some()
+            && self.memory_request != wanted.memory_request;
+        (wanted.memory != 0 && self.memory != wanted.memory) || other_request
     }
 }
 
@@ -250,7 +255,10 @@ fn container_of(status: ContainerStatus, sandbox_id: String) -> ObservedContaine
             gid: linux.gid,
             groups: linux.supplemental_groups,
         }),
-        granted: granted(status.resources),
+        granted: granted(
+            status.resources,
+            annotation(labels::MEMORY_REQUEST).and_then(|text| text.parse().ok()),
+        ),
         log_path: status.log_path,
         id: status.id,
     }
@@ -266,12 +274,13 @@ fn termination_message(status: &ContainerStatus) -> Option<TerminationMessage> {
     })
 }
 
-fn granted(resources: Option<ContainerResources>) -> Option<Granted> {
+fn granted(resources: Option<ContainerResources>, memory_request: Option<i64>) -> Option<Granted> {
     let linux = resources?.linux?;
     Some(Granted {
         cpu_shares: linux.cpu_shares,
         cpu_quota: linux.cpu_quota.max(0),
         memory: linux.memory_limit_in_bytes.max(0),
+        memory_request,
     })
 }
 

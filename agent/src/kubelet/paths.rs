@@ -25,6 +25,11 @@ impl Paths {
         &self.pods
     }
 
+    /// What volumes of all pods stand on.
+    pub fn plugins(&self) -> PathBuf {
+        self.pods.with_file_name("plugins")
+    }
+
     /// Everything of one pod but its logs.
     pub fn pod(&self, uid: &str) -> PathBuf {
         self.pods.join(uid)

@@ -85,6 +85,8 @@ pub enum Action {
         message: String,
         #[allow(missing_docs)]
         grace: Duration,
+        /// Only for its successor to start.
+        replaced: bool,
     },
     /// Give a running container what its spec asks for now.
     Resize {

@@ -240,7 +240,7 @@ impl Worker {
         if self.memory.resize_pending.is_some() {
             self.grant();
         }
-        self.probes.follow(&self.pod, &self.observed, &mut self.memory);
+        self.probes.follow(&self.pod, &self.observed, &mut self.memory, self.ending.is_some());
         let deadline = self.check_deadline(now);
         self.follow_objects();
         let plan = self.plan(now);
@@ -257,7 +257,8 @@ impl Worker {
                 return Turn::Finished;
             }
         }
-        let next = [plan.wake_at, deadline, Some(plus(now, RESYNC))];
+        let told = status::next_told(&self.observed, &self.memory, now);
+        let next = [plan.wake_at, deadline, told, Some(plus(now, RESYNC))];
         Turn::Sleep(next.into_iter().flatten().min().unwrap_or(now))
     }
 
@@ -307,7 +308,7 @@ impl Worker {
             return;
         }
         for action in &plan.actions {
-            self.note_start(action);
+            self.note(action);
         }
         let starting = plan.actions.iter().filter_map(|action| match action {
             Action::Start { container, .. } => Some(container.clone()),

@@ -37,6 +37,8 @@ pub const NODE_IS_SHORT: &str = "The node was low on resource: ";
 const EVICTION_GRACE: Duration = Duration::from_secs(1);
 /// How long an evicted pod may take before the next one goes.
 const EVICTION_PATIENCE_SECONDS: i64 = 30;
+/// Between two events about images that could not go.
+const IMAGES_TOLD_SECONDS: i64 = 300;
 
 /// When pods and images have to go.
 #[derive(Debug, Clone)]
@@ -93,6 +95,8 @@ struct Known {
     collector: ImageCollector,
     /// The pod that was evicted last, and when.
     evicted: Option<(String, i64)>,
+    /// When it was told last that too few images could go, in seconds, while that is so.
+    told_of_images: Option<i64>,
 }
 
 impl Guard {
@@ -102,6 +106,7 @@ impl Guard {
             tracker: Tracker::new(self.settings.transition),
             collector: ImageCollector::new(self.images.clone(), self.runtime.clone()),
             evicted: None,
+            told_of_images: None,
         };
         let mut ticks = tokio::time::interval(self.settings.period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -117,8 +122,9 @@ impl Guard {
         // Asked before anything is measured: what went meanwhile would be counted as if it were still there.
         let waits = self.waits_for_eviction(known, &pods, now);
         known.collector.look(&pods, now).await;
-        if let Err(error) = self.collect_images(known, now).await {
-            self.recorder.node(&self.node_name, Severity::Warning, "ImageGCFailed", error);
+        match self.collect_images(known, now).await {
+            Ok(()) => known.told_of_images = None,
+            Err(error) => self.tell_of_images(known, error, now),
         }
         let readings = self.read().await;
         let outcome = known.tracker.update(&self.settings.thresholds, &readings, now);
@@ -160,9 +166,21 @@ impl Guard {
         if freed >= wanted {
             return Ok(());
         }
-        Err(format!(
-            "Failed to garbage collect required amount of images. Attempted to free {wanted} bytes, but only found {freed} bytes eligible to free."
-        ))
+        Err(images::too_little(space, freed))
+    }
+
+    /// At once, and as often as a kubelet looks.
+    fn tell_of_images(&self, known: &mut Known, error: String, now: Timestamp) {
+        let again = known.told_of_images.is_some();
+        if known.told_of_images.is_some_and(|told| now.as_second() - told < IMAGES_TOLD_SECONDS) {
+            return;
+        }
+        known.told_of_images = Some(now.as_second());
+        let tell = |reason, text| self.recorder.node(&self.node_name, Severity::Warning, reason, text);
+        tell("FreeDiskSpaceFailed", error.clone());
+        if again {
+            tell("ImageGCFailed", error);
+        }
     }
 
     /// Ends pods that use more of the disk than their own limits allow; true if there were any.

@@ -67,6 +67,8 @@ pub struct Probes {
     wake: Arc<Notify>,
     verdicts: Verdicts,
     tasks: BTreeMap<(String, Role), AbortOnDropHandle<()>>,
+    /// The pod ends: nothing is restarted any more, so only readiness is asked for.
+    ending: bool,
 }
 
 impl std::fmt::Debug for Probes {
@@ -78,15 +80,16 @@ impl std::fmt::Debug for Probes {
 impl Probes {
     /// None yet; changes of a verdict are told to `wake`.
     pub fn new(host: Arc<Host>, wake: Arc<Notify>) -> Probes {
-        Probes { host, wake, verdicts: Verdicts::default(), tasks: BTreeMap::new() }
+        Probes { host, wake, verdicts: Verdicts::default(), tasks: BTreeMap::new(), ending: false }
     }
 
     /// Starts probes of containers that run, ends those of containers that do not, and brings `memory` up to date.
-    pub fn follow(&mut self, pod: &Arc<Pod>, observed: &ObservedPod, memory: &mut Memory) {
+    pub fn follow(&mut self, pod: &Arc<Pod>, observed: &ObservedPod, memory: &mut Memory, ending: bool) {
+        self.ending = ending;
         let running: Vec<&ObservedContainer> =
             observed.containers.iter().filter(|container| container.state == RunState::Running).collect();
         let runs = |id: &String| running.iter().any(|container| container.id == *id);
-        self.tasks.retain(|(id, _), _| runs(id));
+        self.tasks.retain(|(id, role), _| runs(id) && (!ending || *role == Role::Readiness));
         memory.health.retain(|id, _| runs(id));
         if let Ok(mut verdicts) = self.verdicts.lock() {
             verdicts.retain(|(id, _), _| runs(id));
@@ -152,7 +155,7 @@ impl Probes {
         probe: &Probe,
     ) {
         let key = (observed.id.clone(), role);
-        if self.tasks.contains_key(&key) {
+        if self.tasks.contains_key(&key) || (self.ending && role != Role::Readiness) {
             return;
         }
         let task = Task {

@@ -4,11 +4,13 @@
 mod conditions;
 mod container;
 mod phase;
+mod replacement;
 #[cfg(test)]
 mod tests;
 
 pub use conditions::PASSING;
 pub use phase::Phase;
+pub use replacement::next_told;
 
 use crate::kubelet::observed::ObservedPod;
 use crate::kubelet::plan::{Ending, Memory, Waiting};

@@ -9,16 +9,20 @@ mod atomic;
 mod content;
 mod empty_dir;
 mod host_path;
+mod modes;
 pub(in crate::kubelet) mod mounts;
 mod nfs;
 mod ownership;
+mod shown_device;
 mod source;
 mod sub_path;
 mod token;
 
 use atomic::replace_contents;
+pub use modes::mismatch;
 pub use nfs::mount_all;
 use ownership::Ownership;
+pub(in crate::kubelet) use shown_device::Shown;
 pub use source::{Source, directory, is_read_only, source};
 pub use sub_path::bind_sub_path;
 pub use token::{ClusterTokens, TokenSource, Tokens};
@@ -57,6 +61,13 @@ pub struct VolumeInputs {
     pub tokens: Tokens,
 }
 
+impl VolumeError {
+    /// It was found out by looking at claims, before anything was mounted.
+    pub fn is_of_claim(&self) -> bool {
+        self.message.starts_with(references::CLAIM_FAILED) || modes::is_mismatch(&self.message)
+    }
+}
+
 impl VolumeInputs {
     /// Asks for everything that the pod's volumes name.
     pub async fn gather(
@@ -66,6 +77,7 @@ impl VolumeInputs {
     ) -> Result<VolumeInputs, VolumeError> {
         let whole = |message: String| VolumeError { volume: None, message };
         let references = references::fetch(&*host.objects, pod).await.map_err(whole)?;
+        modes::check(pod, &references)?;
         let tokens = token::fetch(host.tokens.as_deref(), pod).await?;
         Ok(VolumeInputs {
             pod: pod.clone(),
@@ -124,7 +136,9 @@ fn set_up_one(inputs: &VolumeInputs, volume: &Volume) -> Result<(), String> {
             Ok(_) => Err(format!("local volume \"{path}\" is not a directory")),
             Err(error) => Err(format!("path \"{path}\" does not exist: {error}")),
         },
-        Source::Device { path } => is_block_device(path),
+        Source::Device { name, path } => {
+            shown_device::show_local(&inputs.paths, pod::uid(&inputs.pod), name, path)
+        }
         Source::EmptyDir(wanted) => empty_dir::set_up(&directory, wanted, inputs, ownership.group()),
         // A container's to mount, or published by its driver or mounted before this.
         Source::Image(_) | Source::Csi { .. } | Source::Nfs { .. } | Source::Iscsi { .. } => Ok(()),
@@ -139,15 +153,6 @@ fn set_up_one(inputs: &VolumeInputs, volume: &Volume) -> Result<(), String> {
     }
 }
 
-fn is_block_device(path: &str) -> Result<(), String> {
-    use std::os::unix::fs::FileTypeExt;
-    match std::fs::metadata(path) {
-        Ok(found) if found.file_type().is_block_device() => Ok(()),
-        Ok(_) => Err(format!("path \"{path}\" is not a block device")),
-        Err(error) => Err(format!("path \"{path}\" does not exist: {error}")),
-    }
-}
-
 /// Gives the files of a volume to the pod's group, as its security context says. Blocks.
 pub fn give_to_group(pod: &Pod, volume: &Path) -> Result<(), String> {
     Ownership::of(pod).apply(volume)
@@ -156,8 +161,12 @@ pub fn give_to_group(pod: &Pod, volume: &Path) -> Result<(), String> {
 /// Takes out of a pod what is not the pod's own: volumes of storage drivers, and disks of targets. What is mounted out of
 /// them goes first, or they would stay in use.
 pub async fn give_back(host: &Host, uid: &str) -> Result<(), String> {
-    let parts = host.paths.pod(uid).join("volume-subpaths");
-    let unmounted = tokio::task::spawn_blocking(move || mounts::unmount_below(&parts)).await;
+    let (paths, own) = (host.paths.clone(), uid.to_owned());
+    let unmounted = tokio::task::spawn_blocking(move || {
+        mounts::unmount_below(&paths.pod(&own).join("volume-subpaths"))?;
+        shown_device::hide_local(&paths, &own)
+    });
+    let unmounted = unmounted.await;
     unmounted.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     let given = [
         host.csi.withdraw_all(&host.paths, uid).await.err(),

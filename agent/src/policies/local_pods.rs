@@ -8,7 +8,8 @@
 //! ```
 //!
 //! So a policy that was there before the pod holds for the pod's first packet. Nobody waits for a pod that no policy
-//! selects, and nobody for ever: a node whose rules cannot be written goes on, and says so.
+//! selects, and nobody for ever: a node whose rules cannot be written goes on, and says so. Until the cluster has told
+//! which policies there are, those count that were there when this node last heard of them.
 
 use super::policy::Policy;
 use super::world::Labels;
@@ -38,7 +39,8 @@ pub(crate) type Announced = BTreeMap<String, LocalPod>;
 /// The policies that there are.
 #[derive(Debug, Clone, PartialEq)]
 enum Known {
-    NotYet,
+    /// What was known when the agent before this one ended, if that can be told.
+    NotYet(Option<Arc<Vec<Policy>>>),
     /// They are somebody else's business.
     Nothing,
     All(Arc<Vec<Policy>>),
@@ -67,7 +69,7 @@ struct Told {
 
 impl Default for LocalPods {
     fn default() -> Self {
-        let (known, covered) = (watch::channel(Known::NotYet).0, watch::channel(0).0);
+        let (known, covered) = (watch::channel(Known::NotYet(None)).0, watch::channel(0).0);
         Self(Arc::new(Shared { told: Mutex::default(), news: watch::channel(()).0, known, covered }))
     }
 }
@@ -76,9 +78,9 @@ impl Known {
     /// Whether rules are needed for the pod, as far as one can say.
     fn concerns(&self, pod: &Pod) -> bool {
         match self {
-            Known::NotYet => true,
+            Known::NotYet(None) => true,
             Known::Nothing => false,
-            Known::All(policies) => {
+            Known::NotYet(Some(policies)) | Known::All(policies) => {
                 let none = Labels::new();
                 let labels = pod.metadata.labels.as_ref().unwrap_or(&none);
                 let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
@@ -158,6 +160,17 @@ impl LocalPods {
         (told.pods.clone(), told.last)
     }
 
+    /// These were the policies when the agent before this one ended.
+    pub(super) fn remember(&self, policies: Option<Arc<Vec<Policy>>>) {
+        self.0.known.send_if_modified(|known| {
+            let is_news = policies.is_some() && *known == Known::NotYet(None);
+            if is_news {
+                *known = Known::NotYet(policies);
+            }
+            is_news
+        });
+    }
+
     /// These are the policies from now on. What was covered was so by those before.
     pub(super) fn know(&self, policies: &Arc<Vec<Policy>>) {
         self.0.known.send_if_modified(|known| {
@@ -219,6 +232,26 @@ mod tests {
         assert!(!local.covered("a").await, "it has another sandbox");
         local.know_nothing();
         assert!(local.covered("a").await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn until_the_cluster_answers_the_policies_of_before_count() {
+        let local = LocalPods::default();
+        local.announce("a", &pod("a"), &at(2));
+        local.announce("b", &pod("b"), &at(3));
+        let waiting = tokio::spawn({
+            let local = local.clone();
+            async move { local.covered("b").await }
+        });
+        tokio::task::yield_now().await;
+        local.remember(Some(policies("a")));
+        assert!(waiting.await.unwrap(), "no policy selected it");
+        assert!(!local.covered("a").await);
+        local.know(&policies("b"));
+        assert!(local.covered("a").await);
+        local.remember(Some(policies("a")));
+        assert!(local.covered("a").await, "that is history");
+        assert!(!local.covered("b").await);
     }
 
     #[tokio::test(start_paused = true)]

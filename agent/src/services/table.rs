@@ -5,7 +5,8 @@
 //!                                -> map external-ips   -> external/ID -> (masquerade) service/ID
 //!                                -> map node-ports     -> external/ID
 //! prerouting, output (filter, before that) -> map limited-ips -> limited/ID: ranges of clients accepted, others dropped
-//! forward, output (filter): what still has a service's address has no endpoint: reject
+//! input, forward, output (filter) -> maps unserved-ips, unserved-ports -> refuse, or drop where others have endpoints
+//! forward, output (filter): what still has a service's address has no endpoint: refuse
 //! ```
 
 use super::ports::{ServicePort, Target};
@@ -51,6 +52,11 @@ impl ServicePort {
         format!("{kind}{}/{}", self.family.mark(), self.id)
     }
 
+    /// One of its addresses with its port, as sets have them.
+    fn key(&self, address: &IpAddr) -> String {
+        format!("{address} . {} . {}", self.protocol, self.port)
+    }
+
     /// The set of its family.
     fn set(&self, name: &str) -> String {
         format!("{name}{}", self.family.mark())
@@ -71,7 +77,8 @@ pub(crate) fn table(frame: &Frame, ports: &[ServicePort]) -> Table {
             ("external-ips", format!("type {address} . inet_proto . inet_service : verdict;")),
             ("node-ports", "type inet_proto . inet_service : verdict;".to_owned()),
             ("cluster-ips", format!("type {address};")),
-            ("unserved-ips", format!("type {address} . inet_proto . inet_service;")),
+            ("unserved-ips", format!("type {address} . inet_proto . inet_service : verdict;")),
+            ("unserved-ports", "type inet_proto . inet_service : verdict;".to_owned()),
             ("hairpin", format!("type {address} . {address};")),
         ] {
             table.sets.insert(format!("{name}{}", family.mark()), Set::new(definition));
@@ -92,8 +99,7 @@ fn add_limit(table: &mut Table, frame: &Frame, port: &ServicePort) {
     let definition = format!("type {} . inet_proto . inet_service : verdict;", port.family.address());
     table.sets.entry(port.set("limited-ips")).or_insert_with(|| Set::new(definition));
     for address in &port.balancer_ips {
-        let key = format!("{address} . {} . {}", port.protocol, port.port);
-        insert(table, &port.set("limited-ips"), key, format!("goto {chain}"));
+        insert(table, &port.set("limited-ips"), port.key(address), format!("goto {chain}"));
     }
     table.chains.insert(chain, Chain::plain(source_ranges::rules(port, ranges, &frame.node)));
     let (header, set) = (port.family.header(), port.set("limited-ips"));
@@ -114,7 +120,9 @@ fn add_base_chains(table: &mut Table, frame: &Frame, families: &[Family]) {
     let each = |rules: fn(&Frame, Family) -> Vec<String>| -> Vec<String> {
         families.iter().flat_map(|&family| rules(frame, family)).collect()
     };
-    let (reject, dispatch) = (each(reject), each(dispatch));
+    let (unserved, unknown, dispatch) = (each(unserved), each(unknown), each(dispatch));
+    let all = [unserved.clone(), unknown].concat();
+    let refuse = ["meta l4proto tcp reject with tcp reset", "reject"].map(str::to_owned).to_vec();
     let mut masquerade: Vec<String> = families.iter().map(|&family| hairpin(family)).collect();
     masquerade.push(format!(
         "meta mark & {MASQUERADE_MARK} == {MASQUERADE_MARK} meta mark set meta mark & 0xffffbfff ct status dnat masquerade"
@@ -127,37 +135,49 @@ fn add_base_chains(table: &mut Table, frame: &Frame, families: &[Family]) {
         ("output", Chain::base("type nat hook output priority -100; policy accept;", lookup)),
         ("postrouting", Chain::base("type nat hook postrouting priority srcnat; policy accept;", masquerade)),
         (
-            "no-endpoints-forward",
-            Chain::base("type filter hook forward priority filter; policy accept;", reject.clone()),
+            "no-endpoints-input",
+            Chain::base("type filter hook input priority filter; policy accept;", unserved),
         ),
         (
-            "no-endpoints-output",
-            Chain::base("type filter hook output priority filter; policy accept;", reject),
+            "no-endpoints-forward",
+            Chain::base("type filter hook forward priority filter; policy accept;", all.clone()),
         ),
+        ("no-endpoints-output", Chain::base("type filter hook output priority filter; policy accept;", all)),
+        // A reset is not subject to the kernel's rate limit on ICMP errors.
+        ("refuse", Chain::plain(refuse)),
         ("services", Chain::plain(dispatch)),
     ];
     table.chains.extend(chains.map(|(name, chain)| (name.to_owned(), chain)));
 }
 
-/// A reset is not subject to the kernel's rate limit on ICMP errors.
-fn reject(frame: &Frame, family: Family) -> Vec<String> {
+/// Ports of services that have no endpoints for whoever asks here.
+fn unserved(_frame: &Frame, family: Family) -> Vec<String> {
+    let (header, mark, version) = (family.header(), family.mark(), version(family));
+    vec![
+        format!("ct state new {header} daddr . meta l4proto . th dport vmap @unserved-ips{mark}"),
+        format!(
+            "ct state new meta nfproto {version} fib daddr type local meta l4proto . th dport vmap @unserved-ports{mark}"
+        ),
+    ]
+}
+
+/// Addresses of services with ports that are nobody's.
+fn unknown(frame: &Frame, family: Family) -> Vec<String> {
     let (header, mark) = (family.header(), family.mark());
     let services = frame.ranges(family).services.clone();
-    let places: Vec<String> = services.into_iter().chain([format!("@cluster-ips{mark}")]).collect();
-    let unserved = format!("{header} daddr . meta l4proto . th dport @unserved-ips{mark}");
-    let places: Vec<String> =
-        places.into_iter().map(|place| format!("{header} daddr {place}")).chain([unserved]).collect();
-    let resets = places.iter().map(|place| format!("{place} meta l4proto tcp reject with tcp reset"));
-    let rejects = places.iter().map(|place| format!("{place} reject"));
-    resets.chain(rejects).collect()
+    let places = services.into_iter().chain([format!("@cluster-ips{mark}")]);
+    places.map(|place| format!("{header} daddr {place} goto refuse")).collect()
+}
+
+fn version(family: Family) -> &'static str {
+    match family {
+        Family::Four => "ipv4",
+        Family::Six => "ipv6",
+    }
 }
 
 fn dispatch(frame: &Frame, family: Family) -> Vec<String> {
-    let (header, mark) = (family.header(), family.mark());
-    let version = match family {
-        Family::Four => "ipv4",
-        Family::Six => "ipv6",
-    };
+    let (header, mark, version) = (family.header(), family.mark(), version(family));
     let foreign = frame.ranges(family).cluster.as_ref().map(|cluster| {
         format!(
             "{header} daddr @cluster-ips{mark} {header} saddr != {cluster} meta mark set meta mark | {MASQUERADE_MARK}"
@@ -184,11 +204,14 @@ fn add_port(table: &mut Table, frame: &Frame, port: &ServicePort) {
         insert(table, &port.set("hairpin"), format!("{address} . {address}"), String::new());
     }
     let service = port.chain("service");
+    let (set, verdict) = match port.internal.is_empty() {
+        false => ("service-ips", format!("goto {service}")),
+        true => ("unserved-ips", unserved_verdict(port).to_owned()),
+    };
+    for address in &port.cluster_ips {
+        insert(table, &port.set(set), port.key(address), verdict.clone());
+    }
     if !port.internal.is_empty() {
-        for address in &port.cluster_ips {
-            let key = format!("{address} . {} . {}", port.protocol, port.port);
-            insert(table, &port.set("service-ips"), key, format!("goto {service}"));
-        }
         balance(table, &service, port, &port.internal);
     }
     add_outside(table, frame, port, &service);
@@ -200,11 +223,8 @@ fn add_outside(table: &mut Table, frame: &Frame, port: &ServicePort, service: &s
         return;
     }
     if port.targets().next().is_none() {
-        for address in &port.external_ips {
-            let key = format!("{address} . {} . {}", port.protocol, port.port);
-            insert(table, &port.set("unserved-ips"), key, String::new());
-        }
-        return;
+        let verdict = unserved_verdict(port).to_owned();
+        return lead_outside(table, port, ["unserved-ips", "unserved-ports"], &verdict);
     }
     let cluster = cluster_chain(table, port, service);
     let chain = port.chain("external");
@@ -213,18 +233,23 @@ fn add_outside(table: &mut Table, frame: &Frame, port: &ServicePort, service: &s
         Some(local) => local_rules(table, frame, port, &cluster, local),
     };
     table.chains.insert(chain.clone(), Chain::plain(rules));
+    lead_outside(table, port, ["external-ips", "node-ports"], &format!("goto {chain}"));
+}
+
+/// What becomes of packets to the addresses of load balancers, and to the node port.
+fn lead_outside(table: &mut Table, port: &ServicePort, [ips, ports]: [&str; 2], verdict: &str) {
     for address in &port.external_ips {
-        let key = format!("{address} . {} . {}", port.protocol, port.port);
-        insert(table, &port.set("external-ips"), key, format!("goto {chain}"));
+        insert(table, &port.set(ips), port.key(address), verdict.to_owned());
     }
     if let Some(number) = port.node_port {
-        insert(
-            table,
-            &port.set("node-ports"),
-            format!("{} . {number}", port.protocol),
-            format!("goto {chain}"),
-        );
+        let key = format!("{} . {number}", port.protocol);
+        insert(table, &port.set(ports), key, verdict.to_owned());
     }
+}
+
+/// Refused where nobody answers; where only this node has no endpoint, another way may lead to one, so nothing is said.
+fn unserved_verdict(port: &ServicePort) -> &'static str {
+    if port.targets().next().is_none() { "goto refuse" } else { "drop" }
 }
 
 /// The chain that leads to endpoints wherever they are.

@@ -141,6 +141,54 @@ fn without_a_ready_endpoint_connections_are_refused_at_once() {
         let balanced = balanced(json!({"type": "LoadBalancer"}), "198.51.100.7");
         nft::apply(&table_of(&[balanced], &[slice("web", 8080, &one)]).replacement()).unwrap();
         assert!(lab.world().is_refused("198.51.100.7".parse().unwrap(), 80));
+        // Nobody else answers on a node port, or at an address of the service that the node itself has.
+        let node = lab.uplink_address();
+        lab.shell("ip addr add 198.51.100.8/32 dev uplink");
+        let _servers = [lab.serve_at("0.0.0.0", 30080, "other"), lab.serve_at("0.0.0.0", 80, "other")];
+        lab.world().shell(&format!("ip route add 198.51.100.8/32 via {node}"));
+        let extra = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}], "externalIPs": ["198.51.100.8"]});
+        nft::apply(&table_of(&[web(extra)], &[slice("web", 8080, &one)]).replacement()).unwrap();
+        for (address, port) in [(node, 30080), ("198.51.100.8".parse().unwrap(), 80)] {
+            assert!(lab.world().is_refused(address, port), "{address} from outside");
+            assert!(pods[0].0.is_refused(address, port), "{address} from a pod");
+            assert!(lab.is_refused(address, port), "{address} from the host");
+        }
+        assert_eq!(lab.world().get(node, 80), "other", "what is not the service's is answered");
+    });
+}
+
+/// Another way may lead to an endpoint, so nothing is said; whoever is not bound by the policy is served.
+#[test]
+fn a_node_without_endpoints_of_its_own_is_silent_where_they_must_be_there() {
+    Lab::run(|lab| async move {
+        let (_network, pods) = pods(&lab, 2).await;
+        pods[0].0.serve_many(8080, "web");
+        let external: IpAddr = "198.51.100.7".parse().unwrap();
+        lab.world().shell(&format!("ip route add {external}/32 via {}", lab.uplink_address()));
+        let policies = |internal: &str, external: &str| {
+            web(
+                json!({"internalTrafficPolicy": internal, "externalTrafficPolicy": external, "type": "NodePort",
+                "ports": [{"port": 80, "nodePort": 30080}], "externalIPs": ["198.51.100.7"]}),
+            )
+        };
+        let elsewhere = [(pods[0].1.as_str(), json!({"ready": true}), "elsewhere")];
+        let rules = |service: Arc<Service>, endpoints: &[(&str, Value, &str)]| {
+            nft::apply(&table_of(&[service], &[slice("web", 8080, endpoints)]).replacement()).unwrap();
+        };
+        rules(policies("Local", "Cluster"), &elsewhere);
+        assert!(pods[1].0.is_silent(vip(), 80), "from a pod: dropped, not refused");
+        assert!(lab.is_silent(vip(), 80), "from the host: dropped, not refused");
+        assert!(pods[1].0.is_refused(vip(), 81), "a port that is nobody's");
+        assert_eq!(lab.world().get(external, 80), "web");
+        assert_eq!(lab.world().get(lab.uplink_address(), 30080), "web");
+        rules(policies("Cluster", "Local"), &elsewhere);
+        assert_eq!(pods[1].0.get(vip(), 80), "web");
+        assert!(lab.world().is_silent(external, 80));
+        assert!(lab.world().is_silent(lab.uplink_address(), 30080));
+        assert_eq!(pods[1].0.get(external, 80), "web", "clients in the cluster are not from outside");
+        rules(policies("Local", "Local"), &[]);
+        assert!(pods[1].0.is_refused(vip(), 80), "there are none at all");
+        assert!(lab.world().is_refused(external, 80), "there are none at all");
     });
 }
 

@@ -55,3 +55,27 @@ pub(crate) fn deleted_pods_end_in_a_final_phase(node: &Node) {
     });
     let _ended = (watcher.kill(), watcher.wait());
 }
+
+/// Whoever watches a pod whose image is changed sees no end of it, unless the next container takes a second to start.
+pub(crate) fn another_image_leaves_the_pod_ready(node: &Node) {
+    let pod = node.ready("reimaged");
+    let image = pod["status"]["containerStatuses"][0]["imageID"].as_str().expect("an image").to_owned();
+    let watch = node.path("reimaged.log");
+    let ready = ".status.conditions[?(@.type=='Ready')]";
+    let ended = ".status.containerStatuses[0].state.terminated.finishedAt";
+    let shown = format!("jsonpath={{{ready}.status}} {{{ready}.lastTransitionTime}} {{{ended}}}{{'\\n'}}");
+    let mut watcher = node.background(&["get", "pod", "reimaged", "--watch", "-o", &shown], &watch);
+    let seen = || std::fs::read_to_string(&watch).unwrap_or_default();
+    node.eventually("the watch has begun", || if seen().contains("True") { Ok(()) } else { Err(seen()) });
+    node.k(&["set", "image", "pod/reimaged", &format!("c={image}")]).ok();
+    node.when("reimaged", "the other image runs", |pod| {
+        let container = &pod["status"]["containerStatuses"][0];
+        container["restartCount"] == 1 && container["ready"] == true
+    });
+    node.event("reimaged", "Killing", "Container c definition changed, will be restarted");
+    let _ended = (watcher.kill(), watcher.wait());
+    for line in seen().lines().filter(|line| line.starts_with("False")) {
+        let fields: Vec<&str> = line.split(' ').collect();
+        assert!(fields[1] > fields[2] && !fields[2].is_empty(), "told at once: {}", seen());
+    }
+}

@@ -8,7 +8,6 @@ mod backlog;
 mod channels;
 
 use super::negotiate::{Protocol, Transport};
-use super::remote::PATIENCE;
 use super::spdy::{Command, Frame, Headers, Reader, Writer};
 use super::{websocket, websocket_tunnel};
 use crate::engine::stream_target::StreamTarget;
@@ -20,6 +19,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,6 +28,10 @@ use tokio_tungstenite::tungstenite::Message;
 
 /// A connection inside the pod's namespace is made at once or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client that has sent nothing for so long after the server's end has nothing more to say. Those that wait to be told
+/// before they close (kubectl before 1.30) hold their own client as long.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Most bytes passed on at a time.
 const PIECE: usize = 32 << 10;
@@ -224,9 +228,11 @@ async fn forward(
 /// Copies both ways until both have ended; each direction may end on its own.
 async fn exchange(connection: TcpStream, data: &Downlink, mut input: Backlog) -> io::Result<()> {
     let (mut read, mut write) = connection.into_split();
+    let sent = AtomicU64::new(0);
     let upward = async {
         while let Some(data) = input.next().await {
             write.write_all(&data).await?;
+            sent.fetch_add(1, Ordering::Relaxed);
             input.taken(data.len());
         }
         // A server that has already closed is at its end as well.
@@ -249,11 +255,20 @@ async fn exchange(connection: TcpStream, data: &Downlink, mut input: Backlog) ->
             ended?;
             downward.await
         }
-        // The server has said all it had to say. What the client still sends may go, but need not be waited for long:
-        // an idle client keeps its side open.
+        // The server has said all it had to say. What the client still sends may go, but is not waited for: an idle
+        // client keeps its side open.
         ended = &mut downward => {
             ended?;
-            tokio::time::timeout(PATIENCE, upward).await.unwrap_or(Ok(()))
+            let mut before = sent.load(Ordering::Relaxed);
+            loop {
+                if let Ok(ended) = tokio::time::timeout(LINGER, &mut upward).await {
+                    return ended;
+                }
+                let now = sent.load(Ordering::Relaxed);
+                if std::mem::replace(&mut before, now) == now {
+                    return Ok(());
+                }
+            }
         }
     }
 }
@@ -274,4 +289,51 @@ fn connect_here(port: u16) -> io::Result<std::net::TcpStream> {
     let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
     let first = std::net::TcpStream::connect_timeout(&v4, CONNECT_TIMEOUT);
     first.or_else(|error| std::net::TcpStream::connect_timeout(&v6, CONNECT_TIMEOUT).map_err(|_| error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Instant, sleep};
+
+    /// A connection whose server has said all it had to say, and the server's end.
+    async fn half_closed() -> (TcpStream, TcpStream) {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let connection = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        server.shutdown().await.unwrap();
+        (connection, server)
+    }
+
+    fn nobody() -> Downlink {
+        Downlink::Channel { messages: mpsc::channel(1).0, base64: false, channel: 0 }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_client_learns_soon_that_the_server_has_ended() {
+        let (connection, _server) = half_closed().await;
+        let (_idle, input) = backlog();
+        let begun = Instant::now();
+        exchange(connection, &nobody(), input).await.unwrap();
+        assert!(begun.elapsed() < LINGER * 2, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_still_sent_arrives() {
+        let (connection, mut server) = half_closed().await;
+        let (client, input) = backlog();
+        let sends = async {
+            for _ in 0..5 {
+                sleep(LINGER * 2 / 3).await;
+                assert!(client.push(Bytes::from_static(b"x")).await);
+            }
+            drop(client);
+        };
+        let data = nobody();
+        let (ended, ()) = tokio::join!(exchange(connection, &data, input), sends);
+        ended.unwrap();
+        let mut heard = String::new();
+        server.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "xxxxx");
+    }
 }

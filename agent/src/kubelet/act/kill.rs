@@ -1,12 +1,14 @@
 //! Stops containers: preStop hook, SIGTERM, and SIGKILL when the grace period is over. The hook runs inside the
-//! grace period, and at least two seconds are always left for the process itself.
+//! grace period, and at least two seconds are always left for the process itself. The hooks of a pod that ends run all at
+//! once; the signals come in turn.
 
 use super::Batch;
+use super::turns::Turns;
 use crate::kubelet::events::Severity;
 use crate::kubelet::hooks;
 use crate::kubelet::host::{CALL_DEADLINE, within};
 use crate::kubelet::observed::{ObservedContainer, RunState};
-use crate::kubelet::pod::{self, Kind};
+use crate::kubelet::pod;
 use futures_util::future::join_all;
 use knarr_cri::v1::{StopContainerRequest, StopPodSandboxRequest};
 use std::time::{Duration, Instant};
@@ -17,20 +19,10 @@ const LEAST_GRACE: Duration = Duration::from_secs(2);
 impl Batch {
     /// Stops every container of the pod, then its sandboxes. Goes on after errors and returns them all.
     pub(super) async fn stop_pod(&self, grace: Duration) -> Result<(), String> {
-        let begun = Instant::now();
-        let sidecars: Vec<&str> = pod::init_containers(&self.pod)
-            .filter(|(kind, _)| *kind == Kind::Sidecar)
-            .map(|(_, container)| container.name.as_str())
-            .collect();
         let living: Vec<&ObservedContainer> = self.observed.living().collect();
-        let first = living.iter().filter(|container| !sidecars.contains(&container.name.as_str()));
-        let mut results = join_all(first.map(|container| self.stop_container(container, grace))).await;
-        for name in sidecars.iter().rev() {
-            let left = grace.saturating_sub(begun.elapsed());
-            for container in living.iter().filter(|container| container.name == *name) {
-                results.push(self.stop_container(container, left).await);
-            }
-        }
+        let turns = Turns::new(&self.pod, living.iter().map(|container| container.name.as_str()));
+        let stops = living.iter().map(|container| self.stop_container(container, grace, &turns));
+        let mut results = join_all(stops).await;
         for sandbox in &self.observed.sandboxes {
             let request = StopPodSandboxRequest { pod_sandbox_id: sandbox.id.clone() };
             let stopped = within(CALL_DEADLINE, self.host.runtime.stop_pod_sandbox(request)).await;
@@ -42,15 +34,24 @@ impl Batch {
         if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
     }
 
-    async fn stop_container(&self, container: &ObservedContainer, grace: Duration) -> Result<(), String> {
+    async fn stop_container(
+        &self,
+        container: &ObservedContainer,
+        grace: Duration,
+        turns: &Turns,
+    ) -> Result<(), String> {
         let message = format!("Stopping container {}", container.name);
-        if container.state == RunState::Running {
-            return self.kill(&container.id, &container.name, &message, grace).await;
-        }
-        self.signal(&container.id, Duration::ZERO).await
+        let stopped = match container.state {
+            RunState::Running => {
+                self.kill_in_turn(&container.id, &container.name, &message, grace, turns).await
+            }
+            _ => self.signal(&container.id, Duration::ZERO).await,
+        };
+        turns.tell_end(&container.name);
+        stopped
     }
 
-    /// Stops one running container.
+    /// Stops one running container of a pod that goes on.
     pub(super) async fn kill(
         &self,
         id: &str,
@@ -58,14 +59,25 @@ impl Batch {
         message: &str,
         grace: Duration,
     ) -> Result<(), String> {
+        self.kill_in_turn(id, name, message, grace, &Turns::default()).await
+    }
+
+    async fn kill_in_turn(
+        &self,
+        id: &str,
+        name: &str,
+        message: &str,
+        grace: Duration,
+        turns: &Turns,
+    ) -> Result<(), String> {
         self.host.recorder.container(&self.pod, name, Severity::Normal, "Killing", message);
-        let begun = Instant::now();
-        if !grace.is_zero() {
-            self.pre_stop(id, name, grace).await;
+        if grace.is_zero() {
+            return self.signal(id, grace).await;
         }
-        let left =
-            if grace.is_zero() { grace } else { grace.saturating_sub(begun.elapsed()).max(LEAST_GRACE) };
-        self.signal(id, left).await
+        let begun = Instant::now();
+        self.pre_stop(id, name, grace).await;
+        turns.await_turn(name, grace.saturating_sub(begun.elapsed())).await;
+        self.signal(id, grace.saturating_sub(begun.elapsed()).max(LEAST_GRACE)).await
     }
 
     async fn signal(&self, id: &str, grace: Duration) -> Result<(), String> {

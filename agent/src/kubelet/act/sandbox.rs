@@ -5,7 +5,7 @@ use crate::kubelet::events::Severity;
 use crate::kubelet::host::{Host, rpc_error, within};
 use crate::kubelet::sandbox_config::sandbox_config;
 use crate::kubelet::volumes::{self, VolumeError, VolumeInputs};
-use crate::kubelet::{dns, hosts_file, pod, references};
+use crate::kubelet::{dns, hosts_file, pod};
 use k8s_openapi::api::core::v1::Pod;
 use knarr_cri::v1::{PodSandboxConfig, RunPodSandboxRequest};
 use std::sync::Arc;
@@ -133,7 +133,7 @@ async fn make_volumes(host: &Host, pod: &Arc<Pod>) -> Result<(), VolumeError> {
 /// Tells about a volume that could not be made or refreshed; answers the bare reason.
 pub fn mount_failed(host: &Host, pod: &Pod, error: VolumeError) -> String {
     let text = match &error.volume {
-        Some(volume) if error.message.starts_with(references::CLAIM_FAILED) => format!(
+        Some(volume) if error.is_of_claim() => format!(
             "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], failed to process volumes=[{volume}]: {}",
             error.message
         ),

@@ -4,9 +4,8 @@
 use super::record::Record;
 use super::{PLUGIN, volume};
 use crate::kubelet::paths::Paths;
-use knarr_sys::mount;
+use crate::kubelet::volumes::Shown;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// Of devices, among the places of drivers' volumes.
@@ -23,15 +22,6 @@ pub(super) struct Places {
     pub(super) shown: Option<Shown>,
     /// For the node.
     pub(super) staging: Staging,
-}
-
-/// Where else a pod's device is found, as a kubelet lays it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Shown {
-    /// In the pod's directory: leads to what the driver made.
-    pub(super) link: PathBuf,
-    /// Among all pods that have the device: the same, bound.
-    pub(super) map: PathBuf,
 }
 
 /// Where a volume is made ready for all pods of the node.
@@ -124,32 +114,12 @@ impl Places {
 
     /// Shows what the driver has made. Blocks.
     pub(super) fn show(&self) -> io::Result<()> {
-        let Some(Shown { link, map }) = &self.shown else { return Ok(()) };
-        make_parent(map)?;
-        if !is_device(map) {
-            std::fs::write(map, "")?;
-            mount::bind(&self.target, map, false)?;
-        }
-        make_parent(link)?;
-        if std::fs::read_link(link).is_ok_and(|present| present == self.target) {
-            return Ok(());
-        }
-        std::os::unix::fs::symlink(&self.target, link)
+        self.shown.as_ref().map_or(Ok(()), |shown| shown.show(&self.target))
     }
 
     /// Takes that back, before the driver takes its own; each part may be gone. Blocks.
     pub(super) fn hide(&self) -> io::Result<()> {
-        let Some(Shown { link, map }) = &self.shown else { return Ok(()) };
-        mount::unmount_all(map)?;
-        for file in [map, link] {
-            match std::fs::remove_file(file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        // Other pods' are in it.
-        let _others = map.parent().map(std::fs::remove_dir);
-        Ok(())
+        self.shown.as_ref().map_or(Ok(()), Shown::hide)
     }
 
     /// Forgets it; each part may be gone. Blocks.
@@ -163,14 +133,6 @@ impl Places {
     }
 }
 
-fn make_parent(file: &Path) -> io::Result<()> {
-    file.parent().map_or(Ok(()), std::fs::create_dir_all)
-}
-
-fn is_device(file: &Path) -> bool {
-    std::fs::metadata(file).is_ok_and(|found| found.file_type().is_block_device())
-}
-
 /// Where it is known that a pod has a device: the place of the device itself is a link.
 fn device_record(paths: &Paths, uid: &str, name: &str) -> PathBuf {
     paths.pod(uid).join("plugins").join(PLUGIN).join(name)
@@ -180,6 +142,7 @@ fn device_record(paths: &Paths, uid: &str, name: &str) -> PathBuf {
 mod tests {
     use super::super::CsiVolume;
     use super::*;
+    use std::os::unix::fs::FileTypeExt;
 
     fn volume(block: bool) -> CsiVolume {
         let (name, driver, handle) = ("pv".to_owned(), "d".to_owned(), "h".to_owned());
@@ -237,7 +200,8 @@ mod tests {
         places.show().unwrap();
         places.show().unwrap();
         let shown = places.shown.clone().unwrap();
-        assert!(is_device(&shown.link) && is_device(&shown.map));
+        let found = |place: &Path| std::fs::metadata(place).unwrap().file_type().is_block_device();
+        assert!(found(&shown.link) && found(&shown.map));
         for _ in 0..2 {
             places.hide().unwrap();
             places.remove().unwrap();

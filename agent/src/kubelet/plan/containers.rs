@@ -21,11 +21,20 @@ pub(super) fn all_done(world: World<'_>) -> bool {
 }
 
 fn ended_for_good(world: World<'_>, container: &Container, policy: RestartPolicy) -> bool {
-    world.observed.latest(&container.name).is_some_and(|latest| {
-        latest.is_dead()
-            && !restarts(policy, latest.exit_code)
-            && latest.hash == pod::container_hash(container)
-    })
+    let latest = world.observed.latest(&container.name);
+    latest.is_some_and(|latest| latest.is_dead() && stays_dead(world, container, latest, policy))
+}
+
+/// Whether a dead container has no successor. What was ended for one has it, however it ended.
+fn stays_dead(
+    world: World<'_>,
+    container: &Container,
+    dead: &ObservedContainer,
+    policy: RestartPolicy,
+) -> bool {
+    !restarts(policy, dead.exit_code)
+        && dead.hash == pod::container_hash(container)
+        && !world.memory.replaced.contains_key(&dead.id)
 }
 
 fn init_failed(world: World<'_>, policy: RestartPolicy) -> bool {
@@ -37,16 +46,17 @@ fn init_failed(world: World<'_>, policy: RestartPolicy) -> bool {
 /// Plans the containers of a pod whose sandbox works.
 pub(super) fn advance(world: World<'_>, sandbox: &Sandbox, plan: &mut Plan) {
     forget_old(world, plan);
+    // Whoever looks into a pod looks into those that do not get on.
+    for (container, _) in pod::ephemeral_containers(world.pod) {
+        if world.observed.latest(&container.name).is_none() {
+            start(world, &container, None, plan);
+        }
+    }
     if !initialized(world, sandbox, plan) {
         return;
     }
     for container in &pod::spec(world.pod).containers {
         advance_main(world, container, plan);
-    }
-    for (container, _) in pod::ephemeral_containers(world.pod) {
-        if world.observed.latest(&container.name).is_none() {
-            start(world, &container, None, plan);
-        }
     }
 }
 
@@ -92,7 +102,10 @@ fn initialized(world: World<'_>, sandbox: &Sandbox, plan: &mut Plan) -> bool {
             }
             (Kind::Init, Some(RunState::Running)) => return false,
             (Kind::Sidecar, Some(RunState::Running)) => {
-                let latest = latest.filter(|latest| !kill_if_bad(world, container, latest, true, plan));
+                let latest = latest.filter(|latest| {
+                    !kill_if_bad(world, container, latest, true, plan)
+                        && !resize(world, container, latest, plan)
+                });
                 if !begun && !latest.is_some_and(|latest| started(world, container, latest)) {
                     return false;
                 }
@@ -117,14 +130,13 @@ fn started(world: World<'_>, container: &Container, running: &ObservedContainer)
 fn advance_main(world: World<'_>, container: &Container, plan: &mut Plan) {
     let policy = pod::restart_policy(world.pod);
     let latest = world.observed.latest(&container.name);
-    let changed = |latest: &ObservedContainer| latest.hash != pod::container_hash(container);
     match latest {
         Some(latest) if latest.state == RunState::Running => {
             if !kill_if_bad(world, container, latest, policy != RestartPolicy::Never, plan) {
                 resize(world, container, latest, plan);
             }
         }
-        Some(latest) if latest.is_dead() && !restarts(policy, latest.exit_code) && !changed(latest) => {}
+        Some(latest) if latest.is_dead() && stays_dead(world, container, latest, policy) => {}
         latest => start(world, container, latest, plan),
     }
 }
@@ -139,16 +151,17 @@ fn kill_if_bad(
 ) -> bool {
     let name = &container.name;
     let pod_grace = pod::grace_period(world.pod);
-    let (message, grace) = if running.hash != pod::container_hash(container) {
-        (format!("Container {name} definition changed, will be restarted"), pod_grace)
+    let (message, grace, replaced) = if running.hash != pod::container_hash(container) {
+        (format!("Container {name} definition changed, will be restarted"), pod_grace, true)
     } else {
         let unhealthy = world.memory.health.get(&running.id).and_then(|health| health.unhealthy.as_ref());
         let Some(unhealthy) = unhealthy else { return false };
         let ending = if restart { ", will be restarted" } else { "" };
         let message = format!("Container {name} failed {} probe{ending}", unhealthy.probe);
-        (message, unhealthy.grace.unwrap_or(pod_grace))
+        (message, unhealthy.grace.unwrap_or(pod_grace), restart)
     };
-    plan.actions.push(Action::Kill { id: running.id.clone(), container: name.clone(), message, grace });
+    let (id, container) = (running.id.clone(), name.clone());
+    plan.actions.push(Action::Kill { id, container, message, grace, replaced });
     true
 }
 
@@ -169,6 +182,7 @@ fn start(world: World<'_>, container: &Container, latest: Option<&ObservedContai
                 container: name.clone(),
                 message,
                 grace,
+                replaced: false,
             });
             return;
         }
@@ -180,7 +194,7 @@ fn start(world: World<'_>, container: &Container, latest: Option<&ObservedContai
     plan.actions.push(Action::Start {
         container: name.clone(),
         attempt: latest.map_or(0, |latest| latest.restart_count + 1),
-        after_exit: latest.is_some(),
+        after_exit: latest.is_some_and(|latest| world.memory.replaced.get(&latest.id) != Some(&None)),
     });
 }
 
@@ -212,11 +226,18 @@ fn crash_looping(
     latest: Option<&ObservedContainer>,
     plan: &mut Plan,
 ) -> bool {
-    let Some(backoff) = world.memory.restarts.get(&container.name) else { return false };
+    let Some(backoff) = world.memory.backoff_of(container) else { return false };
     if world.memory.starting.contains(&container.name) {
         return false;
     }
-    let Some(finished) = latest.and_then(|latest| latest.finished_at) else { return false };
+    let Some((latest, finished)) = latest.and_then(|latest| Some((latest, latest.finished_at?))) else {
+        return false;
+    };
+    // A kubelet ends and starts it in one step, in which the exit before is the last that it knows of.
+    let known = world.memory.replaced.get(&latest.id);
+    if known.is_some_and(|before| before.and_then(|at| backoff.blocked_until(at, finished)).is_none()) {
+        return false;
+    }
     let Some(until) = backoff.blocked_until(finished, world.now) else { return false };
     let message = format!(
         "back-off {} restarting failed container={} pod={}",

@@ -4,7 +4,9 @@
 use super::resize::ResizePending;
 use crate::kubelet::backoff::Backoff;
 use crate::kubelet::observed::Granted;
+use crate::kubelet::pod;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Container;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -59,8 +61,10 @@ pub struct Memory {
     pub failures: BTreeMap<String, StartFailure>,
     /// Containers that the batch under way is to start.
     pub starting: BTreeSet<String>,
-    /// Back-off of restarts, by container name.
-    pub restarts: BTreeMap<String, Backoff>,
+    /// Back-off of restarts, by container name and the hash of what it is made from: another image starts anew.
+    pub restarts: BTreeMap<(String, String), Backoff>,
+    /// Containers that were ended only for their successors to start, by id, with the time of the exit before theirs.
+    pub replaced: BTreeMap<String, Option<Timestamp>>,
     /// Back-off of pulls, by image.
     pub pulls: BTreeMap<String, Backoff>,
     /// By container id; a running container without an entry has not been judged yet.
@@ -73,4 +77,16 @@ pub struct Memory {
     pub sandbox_retry_at: Option<Timestamp>,
     /// How often in a row the volumes could not be made.
     pub volume_failures: u32,
+}
+
+impl Memory {
+    /// The key of a container's back-off.
+    pub fn made(container: &Container) -> (String, String) {
+        (container.name.clone(), pod::container_hash(container))
+    }
+
+    /// The back-off of a container's restarts.
+    pub fn backoff_of(&self, container: &Container) -> Option<&Backoff> {
+        self.restarts.get(&Self::made(container))
+    }
 }

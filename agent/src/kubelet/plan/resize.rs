@@ -32,6 +32,7 @@ pub(super) fn resize(
             container: container.name.clone(),
             message: format!("Container {} resize requires restart", container.name),
             grace: pod::grace_period(world.pod),
+            replaced: true,
         });
         return true;
     }
@@ -46,6 +47,8 @@ pub fn wanted(container: &Container) -> Granted {
         cpu_shares: resources::cpu_shares(resources::request(requirements, "cpu").unwrap_or(0)),
         cpu_quota: resources::limit(requirements, "cpu").map_or(0, resources::cpu_quota),
         memory: resources::limit(requirements, "memory").map_or(0, |milli| milli / 1000),
+        memory_request: restarts(container, "memory")
+            .then(|| resources::request(requirements, "memory").unwrap_or(0)),
     }
 }
 
@@ -129,4 +132,73 @@ pub fn as_granted(pod: &Pod) -> Option<Pod> {
         }
     }
     Some(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Memory, plan};
+    use super::*;
+    use crate::kubelet::observed::{ObservedPod, RunState, Sandbox};
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    /// A pod of a sidecar and a main container that run with what they ask for.
+    fn with(side_cpu: &str, request: &str, policy: &str) -> Pod {
+        let side =
+            json!({"name": "side", "restartPolicy": "Always", "resources": {"limits": {"cpu": side_cpu}}});
+        let main = json!({"name": "main", "resources": {"requests": {"memory": request}},
+            "resizePolicy": [{"resourceName": "memory", "restartPolicy": policy}]});
+        let spec = json!({"initContainers": [side], "containers": [main]});
+        serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).unwrap()
+    }
+
+    fn running(pod: &Pod) -> ObservedPod {
+        let at = Timestamp::UNIX_EPOCH;
+        let sandbox = Sandbox { id: "s".into(), ready: true, created_at: at, attempt: 0, ips: vec![] };
+        let one = |container: &Container| ObservedContainer {
+            id: container.name.clone(),
+            sandbox_id: "s".into(),
+            name: container.name.clone(),
+            restart_count: 0,
+            hash: pod::container_hash(container),
+            state: RunState::Running,
+            created_at: at,
+            started_at: Some(at),
+            finished_at: None,
+            exit_code: 0,
+            reason: String::new(),
+            message: String::new(),
+            image: String::new(),
+            image_id: String::new(),
+            log_path: String::new(),
+            user: None,
+            granted: Some(wanted(container)),
+            termination_message: None,
+        };
+        let containers = pod::containers(pod).map(|(_, container)| one(container)).collect();
+        ObservedPod { sandboxes: vec![sandbox], containers }
+    }
+
+    fn actions(before: &Pod, after: &Pod) -> Vec<Action> {
+        let (observed, memory) = (running(before), Memory::default());
+        let now = Timestamp::UNIX_EPOCH;
+        let world =
+            World { pod: after, observed: &observed, memory: &memory, ending: None, blocked: false, now };
+        plan(world).actions
+    }
+
+    #[test]
+    fn sidecars_are_resized_and_a_request_of_memory_may_ask_for_a_restart() {
+        let before = with("1", "1Mi", "RestartContainer");
+        assert_eq!(actions(&before, &before), []);
+        let resized = actions(&before, &with("2", "1Mi", "RestartContainer"));
+        assert_eq!(resized, [Action::Resize { id: "side".into(), container: "side".into() }]);
+        let restarted = actions(&before, &with("1", "2Mi", "RestartContainer"));
+        assert!(
+            matches!(&restarted[..], [Action::Kill { id, replaced: true, .. }] if id == "main"),
+            "{restarted:?}"
+        );
+        let before = with("1", "1Mi", "NotRequired");
+        assert_eq!(actions(&before, &with("1", "2Mi", "NotRequired")), [], "the kernel knows nothing of it");
+    }
 }

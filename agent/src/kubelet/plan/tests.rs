@@ -51,6 +51,11 @@ fn container(
     }
 }
 
+/// The key of a container's back-off.
+fn made(pod: &Pod, name: &str) -> (String, String) {
+    Memory::made(&pod::find_container(pod, name).unwrap().1)
+}
+
 fn decide(pod: &Pod, observed: &ObservedPod, memory: &Memory, now: i64) -> Plan {
     plan(World { pod, observed, memory, ending: None, blocked: false, now: at(now) })
 }
@@ -113,16 +118,48 @@ fn a_crash_loop_waits_from_the_last_exit() {
     let pod = pod(json!({"containers": [{"name": "a"}]}));
     let world = observed(true, vec![container(&pod, "a", 1, RunState::Exited, 1)]);
     let mut memory = Memory::default();
-    memory
-        .restarts
-        .insert("a".into(), Backoff::after_attempt(Some(Backoff::after_attempt(None, at(60))), at(90)));
+    let second = Backoff::after_attempt(Some(Backoff::after_attempt(None, at(60))), at(90));
+    memory.restarts.insert(made(&pod, "a"), second);
     let waiting = decide(&pod, &world, &memory, 101);
     assert_eq!(waiting.actions, []);
     assert_eq!(waiting.waiting["a"].reason, "CrashLoopBackOff");
     assert_eq!(waiting.waiting["a"].message, "back-off 20s restarting failed container=a pod=p_n(u)");
     assert_eq!(waiting.wake_at, Some(at(120)));
     let expected = Action::Start { container: "a".into(), attempt: 2, after_exit: true };
-    assert_eq!(decide(&pod, &world, &memory, 120).actions, [expected]);
+    assert_eq!(decide(&pod, &world, &memory, 120).actions, std::slice::from_ref(&expected));
+    let mended = self::pod(json!({"containers": [{"name": "a", "image": "better"}]}));
+    assert_eq!(decide(&mended, &world, &memory, 101).actions, [expected], "another image starts anew");
+}
+
+/// What the node ended for its successor is started as if both were one step: the exit before is what counts.
+#[test]
+fn a_replacement_waits_only_if_the_exit_before_was_recent() {
+    let pod = pod(json!({"restartPolicy": "OnFailure", "containers": [{"name": "a"}]}));
+    let ended = container(&pod, "a", 1, RunState::Exited, 0);
+    let world = observed(true, vec![ended.clone()]);
+    let decided = |before: Option<Option<i64>>| {
+        let mut memory = Memory::default();
+        memory.restarts.insert(made(&pod, "a"), Backoff::after_attempt(None, at(85)));
+        memory.replaced.extend(before.map(|before| (ended.id.clone(), before.map(at))));
+        let plan = decide(&pod, &world, &memory, 101);
+        assert_eq!(plan.completed, before.is_none());
+        plan.actions.iter().find_map(|action| match action {
+            Action::Start { after_exit, .. } => Some(*after_exit),
+            _ => None,
+        })
+    };
+    assert_eq!(decided(None), None, "it ended well by itself");
+    assert_eq!(decided(Some(None)), Some(false), "the first exit does not count");
+    assert_eq!(decided(Some(Some(89))), Some(true));
+    assert_eq!(decided(Some(Some(91))), None, "9 seconds are too few");
+}
+
+#[test]
+fn ephemeral_containers_start_in_a_pod_that_does_not_get_on() {
+    let pod = pod(json!({"initContainers": [{"name": "init"}], "containers": [{"name": "main"}],
+        "ephemeralContainers": [{"name": "debug", "image": "i"}]}));
+    let stuck = container(&pod, "init", 0, RunState::Running, 0);
+    assert_eq!(starts(&decide(&pod, &observed(true, vec![stuck]), &Memory::default(), 0)), ["debug"]);
 }
 
 #[test]
@@ -166,7 +203,7 @@ fn probes_and_edits_replace_a_container() {
     let mut changed = container(&pod, "a", 0, RunState::Running, 0);
     changed.hash = "other".into();
     let plan = decide(&pod, &observed(true, vec![changed]), &Memory::default(), 0);
-    let [Action::Kill { message, .. }] = &plan.actions[..] else { panic!("{plan:?}") };
+    let [Action::Kill { message, replaced: true, .. }] = &plan.actions[..] else { panic!("{plan:?}") };
     assert_eq!(message, "Container a definition changed, will be restarted");
 
     let running = container(&pod, "a", 0, RunState::Running, 0);
@@ -186,7 +223,7 @@ fn a_start_under_way_is_not_shown_as_a_back_off() {
     let finished = dead.finished_at.unwrap();
     let world = observed(true, vec![dead]);
     let mut memory = Memory::default();
-    memory.restarts.insert("a".into(), Backoff::after_attempt(None, finished));
+    memory.restarts.insert(made(&pod, "a"), Backoff::after_attempt(None, finished));
     let now = finished.as_second() + 1;
     assert_eq!(decide(&pod, &world, &memory, now).waiting["a"].reason, "CrashLoopBackOff");
     memory.starting.insert("a".into());

@@ -5,7 +5,7 @@ use super::Worker;
 use crate::kubelet::act::Report;
 use crate::kubelet::backoff::{Backoff, plus};
 use crate::kubelet::events::Severity;
-use crate::kubelet::plan::{Action, Health, Plan, Refused, StartFailure};
+use crate::kubelet::plan::{Action, Health, Memory, Plan, Refused, StartFailure};
 use crate::kubelet::pod;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ContainerStatus;
@@ -34,15 +34,30 @@ impl Worker {
         self.memory.failures.retain(|_, failure| failure.reason != "CreateContainerConfigError");
     }
 
-    /// A start after an exit counts for the back-off of the next one.
-    pub(super) fn note_start(&mut self, action: &Action) {
-        let Action::Start { container, after_exit: true, .. } = action else { return };
-        if self.memory.failures.get(container).is_none_or(|failure| failure.begun) {
-            let previous = self.memory.restarts.get(container).copied();
-            self.memory
-                .restarts
-                .insert(container.clone(), Backoff::after_attempt(previous, Timestamp::now()));
+    /// What later plans must know of an action that begins.
+    pub(super) fn note(&mut self, action: &Action) {
+        match action {
+            Action::Start { container, after_exit: true, .. } => self.note_restart(container),
+            Action::Kill { id, replaced: true, .. } => self.note_replacement(id),
+            _ => {}
         }
+    }
+
+    /// A start after an exit counts for the back-off of the next one.
+    fn note_restart(&mut self, container: &str) {
+        let Some((_, spec)) = pod::find_container(&self.pod, container) else { return };
+        if self.memory.failures.get(container).is_none_or(|failure| failure.begun) {
+            let next = Backoff::after_attempt(self.memory.backoff_of(&spec).copied(), Timestamp::now());
+            self.memory.restarts.insert(Memory::made(&spec), next);
+        }
+    }
+
+    fn note_replacement(&mut self, id: &str) {
+        let containers = &self.observed.containers;
+        let ended = containers.iter().find(|container| container.id == id);
+        let before = ended.and_then(|ended| self.observed.previous(ended)?.finished_at);
+        self.memory.replaced.retain(|id, _| containers.iter().any(|container| container.id == *id));
+        self.memory.replaced.insert(id.to_owned(), before);
     }
 
     pub(super) fn remember(&mut self, report: Report) {

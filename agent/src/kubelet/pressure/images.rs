@@ -39,6 +39,27 @@ pub(super) fn bytes_to_free(space: Reading, high: u64, low: u64) -> u64 {
     used.saturating_sub(u64::try_from(percent(low)).unwrap_or(u64::MAX))
 }
 
+/// What is said where too little could be freed, in the kubelet's words.
+pub(super) fn too_little(space: Reading, freed: u64) -> String {
+    let free = u128::from(space.available) * 100 / u128::from(space.capacity.max(1));
+    format!(
+        "Insufficient free disk space on the node's image filesystem ({}% of {} used). Failed to free sufficient space by deleting unused images (freed {freed} bytes). Investigate disk usage, as it could be used by active images, logs, volumes, or other data.",
+        100_u128.saturating_sub(free),
+        size(space.capacity)
+    )
+}
+
+/// One digit after the point, as the kubelet prints sizes.
+fn size(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let power = (bytes.max(1).ilog2() / 10).min(4);
+    let Some(unit) = power.checked_sub(1).and_then(|index| units.get(index as usize)) else {
+        return format!("{bytes} B");
+    };
+    let tenths = (u128::from(bytes) * 10 + (1 << (10 * power - 1))) >> (10 * power);
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
 impl ImageCollector {
     pub(super) fn new(images: Arc<dyn ImageService>, runtime: Arc<dyn RuntimeService>) -> ImageCollector {
         ImageCollector { images, runtime, records: BTreeMap::new() }
@@ -101,7 +122,7 @@ fn note(records: &mut BTreeMap<String, Record>, images: &[Image], used: &BTreeSe
             size: image.size,
         };
         let record = records.entry(image.id.clone()).or_insert(fresh);
-        (record.in_use, record.size) = (in_use, image.size);
+        (record.in_use, record.size, record.pinned) = (in_use, image.size, image.pinned);
         if in_use {
             record.last_used = now;
         }
@@ -136,6 +157,23 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_freed_is_told_in_the_kubelets_words() {
+        let said = too_little(Reading { available: 1 << 30, capacity: 10 << 30 }, 7);
+        let begins =
+            "Insufficient free disk space on the node's image filesystem (90% of 10.0 GiB used). Failed";
+        assert!(said.starts_with(begins) && said.contains("(freed 7 bytes)"), "{said}");
+        for (bytes, expected) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_600_000, "1.5 MiB"),
+            (u64::MAX, "16777216.0 TiB"),
+        ] {
+            assert_eq!(size(bytes), expected);
+        }
+    }
+
+    #[test]
     fn the_longest_unused_go_first_and_used_ones_stay() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let mut records = BTreeMap::new();
@@ -148,5 +186,8 @@ mod tests {
         assert!(candidates(&records, Duration::from_secs(201), at(300)).is_empty(), "too young");
         note(&mut records, &images[1..], &used(&[]), at(400));
         assert_eq!(candidates(&records, Duration::ZERO, at(400)), ["b", "c"]);
+        let pinned = [image("b"), Image { pinned: true, ..image("c") }];
+        note(&mut records, &pinned, &used(&[]), at(500));
+        assert_eq!(candidates(&records, Duration::ZERO, at(500)), ["b"], "it was pinned since");
     }
 }

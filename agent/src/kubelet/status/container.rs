@@ -1,6 +1,6 @@
 //! The status of one container.
 
-use super::Inputs;
+use super::{Inputs, replacement};
 use crate::kubelet::observed::{ObservedContainer, RunState, User};
 use crate::kubelet::plan;
 use crate::kubelet::pod::{self, Kind};
@@ -16,6 +16,9 @@ const UNKNOWN_EXIT_CODE: i32 = 137;
 
 pub(super) fn status(inputs: Inputs<'_>, kind: Kind, container: &Container) -> ContainerStatus {
     let latest = shown(inputs, &container.name);
+    if let Some(unchanged) = latest.and_then(|latest| replacement::unchanged(inputs, container, latest)) {
+        return unchanged;
+    }
     if latest.is_none()
         && inputs.ending.is_some()
         && let Some(before) = previous(inputs, container).filter(|status| status.container_id.is_some())
@@ -133,7 +136,7 @@ fn volume_mounts(container: &Container) -> Vec<VolumeMountStatus> {
         .collect()
 }
 
-fn previous<'a>(inputs: Inputs<'a>, container: &Container) -> Option<&'a ContainerStatus> {
+pub(super) fn previous<'a>(inputs: Inputs<'a>, container: &Container) -> Option<&'a ContainerStatus> {
     let previous = inputs.previous;
     let lists = [
         &previous.container_statuses,
@@ -143,7 +146,7 @@ fn previous<'a>(inputs: Inputs<'a>, container: &Container) -> Option<&'a Contain
     lists.into_iter().flatten().flatten().find(|status| status.name == container.name)
 }
 
-fn container_id(inputs: Inputs<'_>, container: &ObservedContainer) -> String {
+pub(super) fn container_id(inputs: Inputs<'_>, container: &ObservedContainer) -> String {
     format!("{}://{}", inputs.runtime_name, container.id)
 }
 

@@ -79,10 +79,19 @@ fn finished(policy: RestartPolicy, all_succeeded: bool, inputs: Inputs<'_>) -> P
         RestartPolicy::Always => Phase::Running,
         // Sidecars are still being stopped.
         _ if inputs.observed.living().next().is_some() => Phase::Running,
+        _ if awaits_successor(inputs) => Phase::Running,
         _ if all_succeeded => Phase::Succeeded,
         RestartPolicy::Never => Phase::Failed,
         RestartPolicy::OnFailure => Phase::Running,
     }
+}
+
+/// Some container was ended only for the next one to start.
+fn awaits_successor(inputs: Inputs<'_>) -> bool {
+    let names = pod::spec(inputs.pod).containers.iter().map(|container| container.name.as_str());
+    names
+        .filter_map(|name| inputs.observed.latest(name))
+        .any(|latest| inputs.memory.replaced.contains_key(&latest.id))
 }
 
 fn count(main: &[ContainerStatus]) -> Count {

@@ -125,6 +125,50 @@ fn a_final_phase_never_changes_back() {
     assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("Evicted")));
 }
 
+/// A pod whose image is changed is not seen without its container, if the next one starts within a second.
+#[test]
+fn an_end_that_makes_room_for_a_successor_is_told_a_moment_later() {
+    let mut case =
+        Case::new(json!({"containers": [{"name": "a"}]}), vec![observed("a", RunState::Running, 0)]);
+    case.previous = case.status();
+    let ready = |status: &PodStatus| condition(status, "Ready").status == "True";
+    assert!(ready(&case.previous));
+    let mut ended = observed("a", RunState::Exited, 137);
+    ended.finished_at = Some(at(9));
+    case.observed.containers = vec![ended.clone()];
+    assert!(!ready(&case.status()), "it ended by itself");
+    case.memory.replaced.insert(ended.id.clone(), None);
+    assert!(!ready(&case.status()), "a second ago");
+    case.observed.containers[0].finished_at = Some(at(9) + Duration::from_millis(1));
+    let told = next_told(&case.observed, &case.memory, at(10));
+    assert_eq!(told, Some(at(10) + Duration::from_millis(1)));
+    let mut next = observed("a", RunState::Created, 0);
+    (next.id, next.restart_count) = ("next".into(), 1);
+    case.observed.containers.insert(0, next);
+    assert_eq!(case.status(), case.previous);
+    case.waiting.insert("a".into(), Waiting { reason: "ErrImagePull".into(), message: String::new() });
+    assert!(!ready(&case.status()), "its successor cannot start");
+    case.waiting.clear();
+    case.observed.containers[0].state = RunState::Running;
+    let status = case.status();
+    assert!(ready(&status));
+    assert_eq!(status.container_statuses.unwrap()[0].restart_count, 1);
+    case.ending = Some(Ending { grace: Duration::ZERO, remove: true, failure: None });
+    case.observed.containers.remove(0);
+    assert!(!ready(&case.status()), "the pod ends");
+}
+
+#[test]
+fn a_pod_is_not_over_while_a_successor_is_awaited() {
+    for policy in ["OnFailure", "Never"] {
+        let ended = vec![observed("a", RunState::Exited, 0), observed("b", RunState::Exited, 0)];
+        let mut case = Case::new(main(policy), ended);
+        assert_eq!(case.status().phase.as_deref(), Some("Succeeded"));
+        case.memory.replaced.insert("b-id".into(), None);
+        assert_eq!(case.status().phase.as_deref(), Some("Running"), "{policy}");
+    }
+}
+
 #[test]
 fn what_the_node_ends_has_failed_for_its_reason() {
     let mut case = Case::new(main("Always"), vec![observed("a", RunState::Exited, 137)]);

@@ -27,6 +27,8 @@ pub enum Source<'a> {
     },
     /// A block device of the node that a claim is bound to; no files.
     Device {
+        /// The persistent volume's.
+        name: &'a str,
         #[allow(missing_docs)]
         path: &'a str,
     },
@@ -132,7 +134,8 @@ fn of_persistent_volume<'a>(
     if block {
         let path = spec.local.as_ref().map(|local| local.path.as_str());
         return path
-            .map(|path| Source::Device { path })
+            .zip(name)
+            .map(|(path, name)| Source::Device { name, path })
             .ok_or_else(|| unsupported(&volume.name, "volumeMode Block of this kind of persistent volume"));
     }
     if let Some(host_path) = &spec.host_path {
@@ -183,7 +186,7 @@ pub fn is_read_only(pod: &Pod, volume: &Volume, references: &References) -> bool
 /// Where the contents are on the host.
 pub fn directory(paths: &Paths, pod: &Pod, volume: &Volume, source: &Source<'_>) -> PathBuf {
     match source {
-        Source::HostPath { path, .. } | Source::Local { path } | Source::Device { path } => {
+        Source::HostPath { path, .. } | Source::Local { path } | Source::Device { path, .. } => {
             PathBuf::from(path)
         }
         Source::Nfs { name, .. } => paths.volume(pod::uid(pod), "kubernetes.io~nfs", name),
@@ -252,10 +255,12 @@ mod tests {
         let export = Export { server: "s", path: "/y", read_only: false, options: &["hard".to_owned()] };
         assert_eq!(source(&pod, &claim("n"), &references), Ok(Source::Nfs { name: "pv", export }));
         let device = json!({"volumeMode": "Block", "local": {"path": "/dev/sdb"}});
-        references.claims.insert("d".into(), Ok(bound(device)));
+        let mut device = bound(device);
+        device.metadata.name = Some("pv".into());
+        references.claims.insert("d".into(), Ok(device));
         let claimed = claim("d");
         let found = source(&pod, &claimed, &references).unwrap();
-        assert!(found.is_device() && found == Source::Device { path: "/dev/sdb" });
+        assert!(found.is_device() && found == Source::Device { name: "pv", path: "/dev/sdb" });
         let no_device = json!({"volumeMode": "Block", "hostPath": {"path": "/x"}});
         references.claims.insert("h".into(), Ok(bound(no_device)));
         assert!(source(&pod, &claim("h"), &references).unwrap_err().contains("Block"));
