@@ -17,6 +17,7 @@ use serde_json::Value;
 
 mod bindings;
 mod certificate_requests;
+mod claim_resize;
 mod image_policy;
 mod limit_ranges;
 mod matching;
@@ -64,6 +65,8 @@ pub(crate) struct Write<'a> {
     pub(crate) kind: Option<Kind<'a>>,
     pub(crate) namespace: &'a str,
     pub(crate) name: &'a str,
+    /// What the name will begin with, of an object that has none yet.
+    pub(crate) prefix: &'a str,
     /// The state before; `None` for a new object.
     pub(crate) old: Option<&'a Value>,
     pub(crate) dry_run: bool,
@@ -101,7 +104,8 @@ impl Write<'_> {
 
     /// The refusal, in the words that every admission plugin of Kubernetes uses.
     fn forbidden(&self, why: &str) -> Status {
-        Status::forbidden(&self.resource.group, &self.resource.plural, self.name, why)
+        let name = if self.name.is_empty() { self.prefix } else { self.name };
+        Status::forbidden(&self.resource.group, &self.resource.plural, name, why)
     }
 }
 
@@ -164,6 +168,7 @@ impl Server {
         certificate_requests::check(self, write, object).await?;
         rbac_escalation::check(self, write, object).await?;
         priority::check_class(self, write, object).await?;
+        claim_resize::check(self, write, object).await?;
         limit_ranges::check(self, write, object).await?;
         image_policy::check(self, write, object).await?;
         let mut warnings = pod_security::check(self, write, object).await?;

@@ -7,6 +7,7 @@
 
 mod attach_detach;
 mod autoscaler;
+mod bootstrap_tokens;
 mod busy;
 mod cron_job;
 mod daemon_set;
@@ -132,6 +133,7 @@ const CONTROLLING: &[fn(&mut Plane) -> Task] = &[
     namespace::wire,
     service_account::wire,
     token_secrets::wire,
+    bootstrap_tokens::wire,
     service_cidr::wire,
     ip_address::wire,
     flow_schema::wire,

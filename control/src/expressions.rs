@@ -5,6 +5,7 @@
 
 pub(crate) mod cost;
 pub(crate) mod estimate;
+mod keyed_list;
 mod known;
 mod library;
 pub(crate) mod patches;

@@ -135,6 +135,7 @@ mod tests {
             kind: None,
             namespace: "n",
             name: "p",
+            prefix: "",
             old: None,
             dry_run: false,
             options: None,

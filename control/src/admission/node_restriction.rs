@@ -140,6 +140,7 @@ mod tests {
             kind: None,
             namespace: "n",
             name,
+            prefix: "",
             old: None,
             dry_run: false,
             options: None,

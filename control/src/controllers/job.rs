@@ -10,6 +10,7 @@ mod indexes;
 mod per_index;
 mod plan;
 mod template;
+mod time_to_live;
 mod tracking;
 
 use super::informer::{Key, Lister};
@@ -25,6 +26,7 @@ use kube::{Api, Client, ResourceExt};
 use plan::Plan;
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Woken by its jobs and their pods.
 pub(crate) fn wire(plane: &mut Plane) -> Task {
@@ -58,7 +60,7 @@ impl Reconcile for Jobs {
         };
         let manager = job.spec.as_ref().and_then(|spec| spec.managed_by.as_deref());
         if manager.is_some_and(|manager| manager != "kubernetes.io/job-controller") {
-            return Ok(Next::Wait);
+            return self.of_another(&job).await;
         }
         let Some(selector) = job.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else {
             return Ok(Next::Wait);
@@ -87,6 +89,15 @@ impl Jobs {
             self.release(&pod).await?;
         }
         applied.map(|()| plan.next)
+    }
+
+    /// A job that somebody else runs is deleted in time all the same.
+    async fn of_another(&self, job: &Job) -> Result<Next, kube::Error> {
+        match time_to_live::left(job, Timestamp::now()) {
+            None => Ok(Next::Wait),
+            Some(left) if left.is_zero() => self.delete(job).await,
+            Some(left) => Ok(Next::After(Duration::try_from(left).unwrap_or_default())),
+        }
     }
 
     /// The time to live is over.

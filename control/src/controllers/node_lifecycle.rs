@@ -2,7 +2,9 @@
 //! that are evicted after their `tolerationSeconds`.
 
 mod first_seen;
+mod heard;
 mod outage;
+mod pace;
 
 use super::events::{Recorder, Severity};
 use super::informer::{Key, Lister};
@@ -10,6 +12,7 @@ use super::pods;
 use super::runner::{Next, Reconcile, ignore_not_found};
 use super::wiring::{Plane, Task, Wire};
 use first_seen::FirstSeen;
+use heard::Heard;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint, Toleration};
@@ -17,6 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use outage::Outage;
+use pace::Pace;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,7 +49,8 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
         nodes: wire.keys(),
         leases: wire.reads(),
         pods: wire.reads(),
-        started: Timestamp::now(),
+        heard: Heard::default(),
+        pace: Pace::default(),
         known: Mutex::default(),
         first_seen: FirstSeen::default(),
         recorder: Recorder::new(wire.client(), "node-controller"),
@@ -60,8 +65,8 @@ pub(crate) struct NodeLifecycle {
     pub(crate) nodes: Lister<Node>,
     pub(crate) leases: Lister<Lease>,
     pub(crate) pods: Lister<Pod>,
-    /// Before this nobody is declared silent: after a restart of ours, nodes get time to report again.
-    pub(crate) started: Timestamp,
+    heard: Heard,
+    pace: Pace,
     /// Nodes that events have told of.
     known: Mutex<BTreeSet<String>>,
     first_seen: FirstSeen,
@@ -82,7 +87,8 @@ impl Reconcile for NodeLifecycle {
             self.mark_unknown(&node, now).await?;
             return Ok(Next::After(Duration::ZERO));
         }
-        let wanted = taints(&node, self.outage(&node), now);
+        let (outage, wait) = self.outage(&node, now);
+        let wanted = taints(&node, outage, now);
         if wanted.as_slice() != node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
         {
             let patch =
@@ -90,17 +96,26 @@ impl Reconcile for NodeLifecycle {
             self.patch_node(&node, patch).await?;
         }
         let next = self.evict(&node, &wanted, now).await?;
-        Ok(Next::After(next.min(PERIOD)))
+        Ok(Next::After(next.min(wait)))
     }
 }
 
 impl NodeLifecycle {
-    /// Of no interest around a node that is ready.
-    fn outage(&self, node: &Node) -> Outage {
+    /// Of no interest around a node that is ready. A node that is not may have to wait until it is its turn to lose its
+    /// pods; answers when to look again.
+    fn outage(&self, node: &Node, now: Timestamp) -> (Outage, Duration) {
         if condition(node, "Ready") == Some("True") {
-            return Outage::None;
+            return (Outage::None, PERIOD);
         }
-        outage::around(node, &self.nodes.all())
+        let (outage, interval) = outage::around(node, &self.nodes.all());
+        if outage != Outage::None || condition(node, "Ready").is_none() || is_lost(node) {
+            return (outage, PERIOD);
+        }
+        let wait = self.pace.wait(outage::zone_of(node), interval, now);
+        if wait.is_zero() {
+            return (Outage::None, PERIOD);
+        }
+        (Outage::OfMany, PERIOD.min(Duration::try_from(wait).unwrap_or(PERIOD)))
     }
 
     /// Tells, once, that a node is looked after from now on.
@@ -119,6 +134,7 @@ impl NodeLifecycle {
         }
         let name = &key.name;
         self.first_seen.forget(name);
+        self.heard.forget(name);
         let mut gone = Node::default();
         gone.metadata.name = Some(name.clone());
         let message = format!("Node {name} event: Removing Node {name} from Controller");
@@ -133,9 +149,7 @@ impl NodeLifecycle {
         let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
         let heartbeats =
             conditions.filter_map(|condition| condition.last_heartbeat_time.as_ref().map(|Time(at)| *at));
-        let created = node.creation_timestamp().map(|Time(at)| at);
-        let last = heartbeats.chain(renewed).chain(created).chain([self.started]).max().unwrap_or(now);
-        now.duration_since(last)
+        self.heard.silent_for(&node.name_any(), heartbeats.chain(renewed).max(), now)
     }
 
     async fn mark_unknown(&self, node: &Node, now: Timestamp) -> Result<(), kube::Error> {
@@ -230,6 +244,13 @@ impl NodeLifecycle {
             DeleteParams::default().preconditions(Preconditions { uid: pod.uid(), resource_version: None });
         ignore_not_found(api.delete(&name, &parameters).await)
     }
+}
+
+/// Whether pods are leaving the node already.
+fn is_lost(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let ours = |taint: &Taint| [NOT_READY, UNREACHABLE].contains(&taint.key.as_str());
+    taints.iter().any(|taint| taint.effect == "NoExecute" && ours(taint))
 }
 
 fn silence(condition: &mut NodeCondition, reason: &str, message: &str, now: Timestamp) {

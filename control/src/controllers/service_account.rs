@@ -1,6 +1,7 @@
 //! Every namespace has a service account `default` and the cluster's CA certificate as `kube-root-ca.crt`.
 
 use super::informer::{Key, Lister};
+use super::metadata::Metadata;
 use super::runner::{Next, Reconcile};
 use super::wiring::{Plane, Task, Wire};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
@@ -22,7 +23,7 @@ pub(crate) fn wire(plane: &mut Plane) -> Task {
             queue.add(Key::new("", &account.namespace().unwrap_or_default()));
         }
     });
-    wire.woken_by::<ConfigMap>(|old, new, queue| {
+    wire.woken_by::<Metadata<ConfigMap>>(|old, new, queue| {
         if let Some(map) = new.or(old).filter(|map| map.name_any() == ROOT_CA) {
             queue.add(Key::new("", &map.namespace().unwrap_or_default()));
         }

@@ -1,6 +1,7 @@
 //! Values of custom resources as their rules see them, which is as the schema says: bytes, times and durations are more
 //! than texts, numbers that are whole may be fractions, and names that CEL could not say are written in other letters.
 
+use super::keyed_list::KeyedList;
 use super::{Expression, Variables, to_cel};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -56,13 +57,28 @@ fn shaped(schema: &Value, value: &Value) -> Box<dyn Val> {
         Value::Array(items) => {
             let inner = schema.get("items").unwrap_or(&Value::Null);
             let items: Vec<Box<dyn Val>> = items.iter().map(|item| shaped(inner, item)).collect();
-            Box::new(CelList::from(items))
+            match identities(schema) {
+                Some(keys) => Box::new(KeyedList::new(CelList::from(items), keys)),
+                None => Box::new(CelList::from(items)),
+            }
         }
         Value::String(text) => shaped_text(schema, text),
         Value::Number(number) if schema.get("type").is_some_and(|kind| kind == "number") => {
             Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN)))
         }
         other => to_cel(other),
+    }
+}
+
+/// The fields by which elements of a list are known, in the letters of expressions; none for a set.
+fn identities(schema: &Value) -> Option<Vec<String>> {
+    match schema.get("x-kubernetes-list-type")?.as_str()? {
+        "set" => Some(Vec::new()),
+        "map" => {
+            let keys = schema.get("x-kubernetes-list-map-keys")?.as_array()?;
+            Some(keys.iter().filter_map(Value::as_str).map(escaped_name).collect())
+        }
+        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! What is not known for certain is [`Kind::Any`], and nothing is said of it: better silent than wrong.
 
 mod kinds;
+mod literals;
 mod operators;
 pub(crate) mod policies;
 
@@ -71,6 +72,9 @@ impl Expression {
         let info = self.program.source_info();
         let mut checker = Checker { scope: scope.clone(), info, faults: Vec::new() };
         let kind = checker.kind(self.program.expression());
+        if checker.faults.is_empty() {
+            checker.faults = literals::faults(self.program.expression(), info);
+        }
         if checker.faults.is_empty() {
             return Ok(kind);
         }

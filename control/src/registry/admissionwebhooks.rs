@@ -113,7 +113,7 @@ fn behaviour(webhook: &Value, path: &str, mutating: bool, faults: &mut Faults) {
 }
 
 /// Where it is reached.
-fn client(client: &Value, path: &str, faults: &mut Faults) {
+pub(super) fn client(client: &Value, path: &str, faults: &mut Faults) {
     match (client.get("service"), client.get("url")) {
         (None, Some(url)) => address(url.as_str().unwrap_or_default(), &format!("{path}.url"), faults),
         (Some(service), None) => {

@@ -1,6 +1,7 @@
 //! What a container is given: environment variables, whole sources of them, mounts, and fields of its own pod.
 
 use super::faults::Faults;
+use super::volumes::Volumes;
 use super::{fields, validation};
 use knarr_api::names;
 use serde_json::{Map, Value, json};
@@ -158,17 +159,22 @@ pub(super) fn amount_reference(reference: &Value, in_file: bool, path: &str, fau
     }
 }
 
-/// Every fault of the mounts of a container; `volumes` are the names that they may use. Kubernetes leaves out the index
-/// of the mount in some of the fields.
-pub(super) fn mounts(container: &Value, path: &str, volumes: &BTreeSet<String>, faults: &mut Faults) {
+/// Every fault of the mounts and devices of a container; `volumes` are those that they may use. Kubernetes leaves out the
+/// index of the mount in some of the fields.
+pub(super) fn mounts(container: &Value, path: &str, volumes: &Volumes, faults: &mut Faults) {
     let mut paths = BTreeSet::new();
     let list = format!("{path}.volumeMounts");
+    let is_device = |field: &str, text: &str| {
+        fields::list(container, "/volumeDevices").iter().any(|device| fields::text(device, field) == text)
+    };
     for (index, mount) in fields::list(container, "/volumeMounts").iter().enumerate() {
         let path = format!("{list}[{index}]");
-        match fields::text(mount, "/name") {
-            "" => faults.required(format!("{path}.name"), ""),
-            name if !volumes.contains(name) => faults.not_found(format!("{path}.name"), &json!(name)),
-            _ => {}
+        let name = fields::text(mount, "/name");
+        if name.is_empty() {
+            faults.required(format!("{path}.name"), "");
+        }
+        if !volumes.contains_key(name) {
+            faults.not_found(format!("{path}.name"), &json!(name));
         }
         let target = fields::text(mount, "/mountPath");
         if target.is_empty() {
@@ -176,6 +182,13 @@ pub(super) fn mounts(container: &Value, path: &str, volumes: &BTreeSet<String>, 
         }
         if !paths.insert(target) {
             faults.invalid(format!("{path}.mountPath"), &json!(target), "must be unique");
+        }
+        if is_device("/name", name) {
+            faults.invalid(format!("{path}.name"), &json!(name), "must not already exist in volumeDevices");
+        }
+        if is_device("/devicePath", target) {
+            let detail = "must not already exist as a path in volumeDevices";
+            faults.invalid(format!("{path}.mountPath"), &json!(target), detail);
         }
         let (within, expression) = (fields::text(mount, "/subPath"), fields::text(mount, "/subPathExpr"));
         descending(within, &format!("{list}.subPath"), faults);
@@ -185,6 +198,52 @@ pub(super) fn mounts(container: &Value, path: &str, volumes: &BTreeSet<String>, 
         }
         descending(expression, &format!("{list}.subPathExpr"), faults);
         sharing(mount, container, &list, faults);
+    }
+}
+
+/// Every fault of the block devices that a container is given: they come from claims alone.
+pub(super) fn devices(container: &Value, path: &str, volumes: &Volumes, faults: &mut Faults) {
+    let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
+    let is_mount = |field: &str, text: &str| {
+        fields::list(container, "/volumeMounts").iter().any(|mount| fields::text(mount, field) == text)
+    };
+    for (index, device) in fields::list(container, "/volumeDevices").iter().enumerate() {
+        let (name, at) = (fields::text(device, "/name"), fields::text(device, "/devicePath"));
+        let (name_field, path_field) = (
+            format!("{path}.volumeDevices[{index}].name"),
+            format!("{path}.volumeDevices[{index}].devicePath"),
+        );
+        if name.is_empty() {
+            faults.required(name_field.as_str(), "");
+        } else if !names.insert(name) {
+            faults.invalid(name_field.as_str(), &json!(name), "must be unique");
+        }
+        match volumes.get(name) {
+            Some(true) => {}
+            Some(false) => {
+                let detail =
+                    "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+                faults.invalid(name_field.as_str(), &json!(name), detail);
+            }
+            None => faults.not_found(name_field.as_str(), &json!(name)),
+        }
+        if at.is_empty() {
+            faults.required(path_field.as_str(), "");
+        }
+        if paths.contains(at) {
+            faults.invalid(path_field.as_str(), &json!(at), "must be unique");
+        }
+        if at.split('/').any(|part| part == "..") {
+            faults.invalid(path_field.as_str(), &json!(at), "can not contain backsteps ('..')");
+        } else {
+            paths.insert(at);
+        }
+        if is_mount("/name", name) {
+            faults.invalid(name_field, &json!(name), "must not already exist in volumeMounts");
+        }
+        if is_mount("/mountPath", at) {
+            faults.invalid(path_field, &json!(at), "must not already exist as a path in volumeMounts");
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::faults::Faults;
 use super::service_ports::PROTOCOLS;
-use super::{container_inputs, fields, pod_security_context, probes, resources, validation};
+use super::volumes::Volumes;
+use super::{container_inputs, fields, pod_security_context, probes, resource_claims, resources, validation};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -53,7 +54,7 @@ pub(super) fn request_what_is_limited(container: &mut Value) {
 }
 
 /// Every fault of the containers of a pod specification, init and ephemeral ones included.
-pub(super) fn validate_all(spec: &Value, path: &str, volumes: &BTreeSet<String>, faults: &mut Faults) {
+pub(super) fn validate_all(spec: &Value, path: &str, volumes: &Volumes, faults: &mut Faults) {
     let mut names = BTreeSet::new();
     for group in ["containers", "initContainers", "ephemeralContainers"] {
         for (index, container) in fields::list(spec, &format!("/{group}")).iter().enumerate() {
@@ -87,7 +88,7 @@ pub(super) fn validate_all(spec: &Value, path: &str, volumes: &BTreeSet<String>,
     }
 }
 
-fn validate(container: &Value, spec: &Value, path: &str, volumes: &BTreeSet<String>, faults: &mut Faults) {
+fn validate(container: &Value, spec: &Value, path: &str, volumes: &Volumes, faults: &mut Faults) {
     match fields::text(container, "/image") {
         "" => faults.required(format!("{path}.image"), ""),
         image if image.trim() != image => {
@@ -114,11 +115,35 @@ fn validate(container: &Value, spec: &Value, path: &str, volumes: &BTreeSet<Stri
     ports(container, path, fields::flag(spec, "/hostNetwork"), faults);
     container_inputs::environment(container, path, faults);
     container_inputs::mounts(container, path, volumes, faults);
+    container_inputs::devices(container, path, volumes, faults);
     probes::validate(container, path, faults);
     let grace = fields::int(spec, "/terminationGracePeriodSeconds").unwrap_or(30);
     probes::hooks(container, grace, path, faults);
     resources::validate(container.get("resources"), &format!("{path}.resources"), faults);
+    resource_claims::of_container(container, spec, &format!("{path}.resources.claims"), faults);
+    resize_policy(container, fields::text(spec, "/restartPolicy"), &format!("{path}.resizePolicy"), faults);
     pod_security_context::of_container(container, spec, path, faults);
+}
+
+/// What a container needs to take up more or less of a resource. Kubernetes tells all of it at the list itself.
+fn resize_policy(container: &Value, restart: &str, path: &str, faults: &mut Faults) {
+    let mut seen = BTreeSet::new();
+    for (index, rule) in fields::list(container, "/resizePolicy").iter().enumerate() {
+        let (resource, policy) = (fields::text(rule, "/resourceName"), fields::text(rule, "/restartPolicy"));
+        if !seen.insert(resource) {
+            faults.duplicate(format!("{path}[{index}]"), &json!(resource));
+        }
+        for (text, known) in [(resource, ["cpu", "memory"]), (policy, ["NotRequired", "RestartContainer"])] {
+            match text {
+                "" => faults.required(path, ""),
+                text if known.contains(&text) => {}
+                other => faults.not_supported(path, other, &known),
+            }
+        }
+        if restart == "Never" && policy != "NotRequired" {
+            faults.invalid(path, &json!(policy), "must be 'NotRequired' when `restartPolicy` is 'Never'");
+        }
+    }
 }
 
 /// A container that runs before the others has no life in which it could be asked or told anything.
@@ -222,7 +247,7 @@ mod tests {
             container.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
             defaults(&mut container, false);
             let (spec, mut faults) = (json!({group: [container]}), Faults::default());
-            validate_all(&spec, "spec", &BTreeSet::new(), &mut faults);
+            validate_all(&spec, "spec", &Volumes::new(), &mut faults);
             faults
                 .into_causes()
                 .into_iter()

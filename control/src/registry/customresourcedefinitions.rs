@@ -3,11 +3,13 @@
 use super::columns::{created_at, name};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields, validation};
+use super::{Resource, admissionwebhooks, cells, definition_versions, faults::Faults, fields, validation};
 use crate::extensions::FINALIZER;
-use crate::schema::structural::definition;
-use knarr_api::names::dns1035_label;
+use knarr_api::names::{dns1035_label, dns1123_subdomain};
 use serde_json::{Value, json};
+
+/// Says where a definition of a protected group was agreed on.
+const APPROVED: &str = "api-approved.kubernetes.io";
 
 pub(super) fn row() -> Resource {
     Row::cluster("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
@@ -15,7 +17,15 @@ pub(super) fn row() -> Resource {
         .category("api-extensions")
         .status()
         .columns(vec![name(), created_at()])
-        .rules(Rules { has_generation: true, defaults, on_create, validate, validate_update, ..Rules::NONE })
+        .rules(Rules {
+            has_generation: true,
+            defaults,
+            on_create,
+            validate,
+            validate_create: approval,
+            validate_update,
+            ..Rules::NONE
+        })
         .done()
 }
 
@@ -51,92 +61,50 @@ fn on_create(definition: &mut Value) {
 }
 
 fn validate(definition: &Value, faults: &mut Faults) {
+    let plural = fields::text(definition, "/spec/names/plural");
     let group = fields::text(definition, "/spec/group");
+    let name = fields::text(definition, "/metadata/name");
+    if name != format!("{plural}.{group}") {
+        faults.invalid("metadata.name", &json!(name), "must be spec.names.plural+\".\"+spec.group");
+    }
+    let why = dns1123_subdomain(group).join(",");
     if group.is_empty() {
         faults.required("spec.group", "");
+    } else if !why.is_empty() {
+        faults.invalid("spec.group", &json!(group), &why);
     } else if !group.contains('.') {
         faults.invalid("spec.group", &json!(group), "should be a domain with at least one dot");
     }
-    let plural = fields::text(definition, "/spec/names/plural");
-    let expected = format!("{plural}.{group}");
-    let name = fields::text(definition, "/metadata/name");
-    if name != expected {
-        faults.invalid("metadata.name", &json!(name), "must be spec.names.plural+\".\"+spec.group");
-    }
-    names(definition.pointer("/spec/names").unwrap_or(&Value::Null), faults);
-    columns(definition, faults);
     validation::one_of(definition, "spec.scope", &["Cluster", "Namespaced"], faults);
-    versions(definition, faults);
+    definition_versions::validate(definition, faults);
+    definition_versions::names(definition.pointer("/spec/names").unwrap_or(&Value::Null), faults);
     conversion(definition, faults);
-}
-
-/// Kinds are written with capitals, and are names otherwise.
-fn names(names: &Value, faults: &mut Faults) {
-    for (field, is_kind) in [("plural", false), ("singular", false), ("kind", true), ("listKind", true)] {
-        let (name, path) = (fields::text(names, &format!("/{field}")), format!("spec.names.{field}"));
-        if name.is_empty() {
-            if matches!(field, "plural" | "kind") {
-                faults.required(path, "");
-            }
-            continue;
-        }
-        let (tried, lead) = match is_kind {
-            true => (name.to_lowercase(), "may have mixed case, but should otherwise match: "),
-            false => (name.to_owned(), ""),
-        };
-        let why = dns1035_label(&tried).join(",");
-        if !why.is_empty() {
-            faults.invalid(path, &json!(name), &format!("{lead}{why}"));
-        }
-    }
-    for field in ["shortNames", "categories"] {
-        for (index, name) in fields::list(names, &format!("/{field}")).iter().enumerate() {
-            let path = format!("spec.names.{field}[{index}]");
-            validation::named(&path, name.as_str().unwrap_or_default(), dns1035_label, faults);
-        }
-    }
-    let (kind, list) = (fields::text(names, "/kind"), fields::text(names, "/listKind"));
-    if !kind.is_empty() && kind == list {
-        faults.invalid("spec.names.listKind", &json!(list), "kind and listKind may not be the same");
+    if fields::flag(definition, "/spec/preserveUnknownFields") {
+        let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        faults.invalid("spec.preserveUnknownFields", &json!(true), detail);
     }
 }
 
-/// Columns that all versions have are told as Kubernetes keeps them.
-fn columns(definition: &Value, faults: &mut Faults) {
-    let versions = fields::list(definition, "/spec/versions");
-    let of = |version| fields::list(version, "/additionalPrinterColumns");
-    if versions.windows(2).all(|pair| of(&pair[0]) == of(&pair[1])) {
-        let all = versions.first().map(of).unwrap_or_default();
-        return all.iter().enumerate().for_each(|(index, column)| {
-            self::column(column, &format!("spec.additionalPrinterColumns[{index}]"), faults);
-        });
+/// Groups of Kubernetes' own community ask for a sign that it agreed.
+fn approval(definition: &Value, faults: &mut Faults) {
+    let group = fields::text(definition, "/spec/group");
+    let protected = ["k8s.io", "kubernetes.io"]
+        .iter()
+        .any(|domain| group.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')));
+    if !protected {
+        return;
     }
-    for (at, version) in versions.iter().enumerate() {
-        for (index, column) in of(version).iter().enumerate() {
-            self::column(column, &format!("spec.versions[{at}].additionalPrinterColumns[{index}]"), faults);
-        }
-    }
-}
-
-fn column(column: &Value, path: &str, faults: &mut Faults) {
-    const TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
-    const FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
-    if fields::text(column, "/name").is_empty() {
-        faults.required(format!("{path}.name"), "");
-    }
-    let detail = format!("must be one of {}", TYPES.join(","));
-    match fields::text(column, "/type") {
-        "" => faults.required(format!("{path}.type"), &detail),
-        known if TYPES.contains(&known) => {}
-        other => faults.invalid(format!("{path}.type"), &json!(other), &detail),
-    }
-    let format = fields::text(column, "/format");
-    if !format.is_empty() && !FORMATS.contains(&format) {
-        let detail = format!("must be one of {}", FORMATS.join(","));
-        faults.invalid(format!("{path}.format"), &json!(format), &detail);
-    }
-    if fields::text(column, "/jsonPath").is_empty() {
-        faults.required(format!("{path}.JSONPath"), "");
+    let said = definition.pointer("/metadata/annotations").and_then(|all| all.get(APPROVED));
+    let said = said.and_then(Value::as_str).unwrap_or_default();
+    let must = format!("protected groups must have approval annotation {APPROVED:?}");
+    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
+    let field = format!("metadata.annotations[{APPROVED}]");
+    let is_url = said.parse::<http::Uri>().is_ok_and(|url| url.scheme().is_some() && url.host().is_some());
+    if said.is_empty() {
+        faults.required(field, &format!("{must}, {see}"));
+    } else if !said.starts_with("unapproved") && !is_url {
+        let detail = format!("{must} with either a URL or a reason starting with \"unapproved\", {see}");
+        faults.invalid(field, &json!(said), &detail);
     }
 }
 
@@ -154,48 +122,55 @@ fn conversion(definition: &Value, faults: &mut Faults) {
     }
     match client {
         None => faults.required(path, "required when strategy is set to Webhook"),
-        Some(client) if client.get("url").is_some() == client.get("service").is_some() => {
-            faults.required(path, "exactly one of url or service is required");
-        }
-        Some(_) => {}
+        Some(client) => admissionwebhooks::client(client, path, faults),
     }
     let reviews = fields::list(definition, "/spec/conversion/webhook/conversionReviewVersions");
     let path = "spec.conversion.conversionReviewVersions";
     if reviews.is_empty() {
-        faults.required(path, "");
-    } else if !reviews.iter().any(|version| version == "v1" || version == "v1beta1") {
+        return faults.required(path, "");
+    }
+    for (index, version) in reviews.iter().enumerate() {
+        let field = format!("{path}[{index}]");
+        if reviews[..index].contains(version) {
+            faults.invalid(field, version, "duplicate version");
+        } else {
+            validation::named(&field, version.as_str().unwrap_or_default(), dns1035_label, faults);
+        }
+    }
+    if !reviews.iter().any(|version| version == "v1" || version == "v1beta1") {
         faults.invalid(path, &reviews.to_vec().into(), "must include at least one of v1, v1beta1");
     }
 }
 
-fn versions(definition: &Value, faults: &mut Faults) {
-    let versions = fields::list(definition, "/spec/versions");
-    let stored = versions.iter().filter(|version| fields::flag(version, "/storage")).count();
-    if stored != 1 {
-        let detail = "must have exactly one version marked as storage version";
-        faults.invalid("spec.versions", &versions.to_vec().into(), detail);
+/// What is stored, and where, stays; the scope and the kind once the definition is in force.
+fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
+    let established = cells::condition_holds(old, "Established");
+    for field in ["spec.scope", "spec.names.kind"].into_iter().filter(|_| established) {
+        validation::unchanged(new, old, field, faults);
     }
-    for (index, version) in versions.iter().enumerate() {
-        if version.pointer("/schema/openAPIV3Schema").is_none() {
-            faults.required(format!("spec.versions[{index}].schema.openAPIV3Schema"), "schemas are required");
-        }
+    for field in ["spec.group", "spec.names.plural"] {
+        validation::unchanged(new, old, field, faults);
     }
-    let schema = |version: &Value| version.pointer("/schema/openAPIV3Schema").cloned();
-    let schemas: Vec<Value> = versions.iter().filter_map(schema).collect();
-    if schemas.len() == versions.len() && schemas.windows(2).all(|pair| pair[0] == pair[1]) {
-        // One schema of all versions is told as Kubernetes keeps it.
-        if let Some(schema) = schemas.first() {
-            definition::faults(schema, "spec.validation.openAPIV3Schema", faults);
-        }
-        return;
-    }
-    for (index, schema) in schemas.iter().enumerate() {
-        definition::faults(schema, &format!("spec.versions[{index}].schema.openAPIV3Schema"), faults);
+    stored_versions(new, faults);
+    let said = |definition: &Value| {
+        definition.pointer("/metadata/annotations").and_then(|all| all.get(APPROVED)).cloned()
+    };
+    if said(new) != said(old) {
+        approval(new, faults);
     }
 }
 
-fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
-    for field in ["spec.group", "spec.scope", "spec.names.plural", "spec.names.kind"] {
-        validation::unchanged(new, old, field, faults);
+/// Objects may still be kept in each version that ever was the stored one.
+fn stored_versions(definition: &Value, faults: &mut Faults) {
+    let stored = fields::list(definition, "/status/storedVersions");
+    let versions = fields::list(definition, "/spec/versions");
+    for (index, name) in stored.iter().enumerate() {
+        if !versions.iter().any(|version| version.get("name") == Some(name)) {
+            let name = name.as_str().unwrap_or_default();
+            let detail = format!(
+                "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
+            );
+            faults.invalid(format!("status.storedVersions[{index}]"), &json!(name), &detail);
+        }
     }
 }

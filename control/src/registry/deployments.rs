@@ -3,7 +3,7 @@
 use super::columns::{self, age, integer, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields, pod_template, validation, warnings};
+use super::{Resource, faults::Faults, fields, pod_template, status_rules, validation, warnings};
 use serde_json::{Value, json};
 
 pub(super) fn row() -> Resource {
@@ -33,6 +33,7 @@ pub(super) fn row() -> Resource {
             defaults,
             on_status_update: keep_labels,
             validate,
+            validate_status_update: status_rules::of_deployment,
             validate_update,
             warnings: warnings::of_named_workload,
             ..Rules::NONE

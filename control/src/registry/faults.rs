@@ -24,6 +24,11 @@ impl Faults {
         );
     }
 
+    /// The same of a value as it is to be shown.
+    pub(crate) fn invalid_shown(&mut self, field: impl Into<String>, shown: &str, detail: &str) {
+        self.push("FieldValueInvalid", field, with_detail(format!("Invalid value: {shown}"), detail));
+    }
+
     /// A combination of fields that breaks a rule; no single value is to blame.
     pub(crate) fn invalid_as_a_whole(&mut self, field: impl Into<String>, detail: &str) {
         self.push("FieldValueInvalid", field, format!("Invalid value: {detail}"));
@@ -73,6 +78,11 @@ impl Faults {
         self.push("FieldValueNotFound", field, format!("Not found: {}", shown(value)));
     }
 
+    /// The same with more words.
+    pub(crate) fn not_found_but(&mut self, field: impl Into<String>, value: &Value, detail: &str) {
+        self.push("FieldValueNotFound", field, with_detail(format!("Not found: {}", shown(value)), detail));
+    }
+
     /// A change of a field that never changes.
     pub(crate) fn immutable(&mut self, field: impl Into<String>, value: &Value) {
         self.invalid(field, value, "field is immutable");
@@ -84,9 +94,13 @@ impl Faults {
     }
 
     /// Whether nothing was found.
-    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.causes.is_empty()
+    }
+
+    /// How many were found.
+    pub(crate) fn count(&self) -> usize {
+        self.causes.len()
     }
 
     /// What was found, in the order it was found.

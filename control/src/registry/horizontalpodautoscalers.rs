@@ -5,14 +5,15 @@ use super::row::Row;
 use super::rules::Rules;
 use super::{
     Column, Resource, StoredAs, autoscaler_behavior, autoscaler_metrics, cells, faults::Faults, fields,
-    validation,
+    status_rules, validation,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The rows of both versions.
 pub(super) fn rows() -> Vec<Resource> {
-    let rules = Rules { defaults, on_create, validate, ..Rules::NONE };
+    let validate_status_update = status_rules::of_autoscaler;
+    let rules = Rules { defaults, on_create, validate, validate_status_update, ..Rules::NONE };
     let first = StoredAs {
         row: ("autoscaling".into(), "v2".into(), "horizontalpodautoscalers".into()),
         to_stored: Arc::new(to_stored),

@@ -4,10 +4,12 @@ use super::cells::or_none;
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields, ingress_backends, validation, warnings};
+use super::{Resource, faults::Faults, fields, ingress_backends, status_rules, validation, warnings};
 use knarr_api::names;
 use serde_json::{Value, json};
 
+/// Where the class stood in former times.
+const OLDER_CLASS: &str = "/metadata/annotations/kubernetes.io~1ingress.class";
 const PATH_TYPES: [&str; 3] = ["Exact", "ImplementationSpecific", "Prefix"];
 
 pub(super) fn row() -> Resource {
@@ -18,9 +20,7 @@ pub(super) fn row() -> Resource {
             name(),
             text("Class", "Who serves it.", |object| {
                 let class = fields::text(object, "/spec/ingressClassName");
-                let annotated = object
-                    .pointer("/metadata/annotations/kubernetes.io~1ingress.class")
-                    .and_then(Value::as_str);
+                let annotated = object.pointer(OLDER_CLASS).and_then(Value::as_str);
                 or_none(if class.is_empty() { annotated.unwrap_or_default() } else { class })
             }),
             text("Hosts", "Names it answers to.", hosts),
@@ -36,7 +36,15 @@ pub(super) fn row() -> Resource {
             }),
             age(),
         ])
-        .rules(Rules { has_generation: true, on_create, validate, warnings: warn, ..Rules::NONE })
+        .rules(Rules {
+            has_generation: true,
+            on_create,
+            validate,
+            validate_create,
+            validate_status_update: status_rules::of_ingress,
+            warnings: warn,
+            ..Rules::NONE
+        })
         .done()
 }
 
@@ -65,14 +73,27 @@ fn validate(object: &Value, faults: &mut Faults) {
         }
         None => {}
     }
-    for (at, tls) in fields::list(object, "/spec/tls").iter().enumerate() {
-        secured(tls, &format!("spec.tls[{at}]"), faults);
-    }
     for (at, rule) in rules.iter().enumerate() {
         rule_of(rule, &format!("spec.rules[{at}]"), faults);
     }
-    let class = fields::text(object, "/spec/ingressClassName");
-    validation::optional_name("spec.ingressClassName", class, names::dns1123_subdomain, faults);
+    for (at, tls) in fields::list(object, "/spec/tls").iter().enumerate() {
+        secured(tls, &format!("spec.tls[{at}]"), faults);
+    }
+    if let Some(class) = object.pointer("/spec/ingressClassName").and_then(Value::as_str) {
+        validation::named("spec.ingressClassName", class, names::dns1123_subdomain, faults);
+    }
+}
+
+/// The older way to name a class must not say another one.
+fn validate_create(object: &Value, faults: &mut Faults) {
+    let class = object.pointer("/spec/ingressClassName").and_then(Value::as_str);
+    let older = object.pointer(OLDER_CLASS).and_then(Value::as_str);
+    if let (Some(class), Some(older)) = (class, older)
+        && class != older
+    {
+        let detail = "must match `ingressClassName` when both are specified";
+        faults.invalid("annotations.kubernetes.io/ingress.class", &json!(older), detail);
+    }
 }
 
 fn secured(tls: &Value, path: &str, faults: &mut Faults) {

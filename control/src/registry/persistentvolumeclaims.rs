@@ -4,7 +4,7 @@ use super::columns::{age, name, text};
 use super::persistentvolumes::{modes, phase};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, faults::Faults, fields, resources, validation, warnings};
+use super::{Resource, cells, data_sources, faults::Faults, fields, resources, validation, warnings};
 use knarr_api::names;
 use serde_json::{Value, json};
 
@@ -51,6 +51,9 @@ pub(super) fn defaults(object: &mut Value) {
 }
 
 fn on_create(object: &mut Value) {
+    if let Some(spec) = object.get_mut("spec") {
+        data_sources::complete(spec);
+    }
     fields::set(object, "status", json!({"phase": "Pending"}));
 }
 
@@ -70,6 +73,9 @@ pub(super) fn validate_spec(object: &Value, path: &str, faults: &mut Faults) {
     validation::optional_choice(&format!("{path}.volumeMode"), mode, &["Block", "Filesystem"], faults);
     if let Some(selector) = object.pointer("/spec/selector") {
         validation::label_selector(selector, &format!("{path}.selector"), faults);
+    }
+    if let Some(spec) = object.get("spec") {
+        data_sources::validate(spec, path, faults);
     }
     for field in ["storageClassName", "volumeAttributesClassName"] {
         let name = fields::text(object, &format!("/spec/{field}"));

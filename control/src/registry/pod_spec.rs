@@ -1,7 +1,7 @@
 //! The specification of a pod, alone or in the template of a workload: defaults and rules.
 
 use super::faults::Faults;
-use super::{containers, fields, pod_names, pod_placement, pod_security_context, volumes};
+use super::{containers, fields, pod_names, pod_placement, pod_security_context, resource_claims, volumes};
 use knarr_api::quantity::Quantity;
 use serde_json::{Value, json};
 
@@ -92,6 +92,7 @@ pub(super) fn validate(spec: &Value, path: &str, restart_policies: &[&str], faul
     if fields::list(spec, "/containers").is_empty() {
         faults.required(format!("{path}.containers"), "");
     }
+    resource_claims::of_pod(spec, path, faults);
     containers::validate_all(spec, path, &volumes, faults);
     let restart = fields::text(spec, "/restartPolicy");
     if !restart_policies.contains(&restart) {

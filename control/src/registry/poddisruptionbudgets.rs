@@ -3,7 +3,7 @@
 use super::columns::{age, integer, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, faults::Faults, fields, validation};
+use super::{Resource, cells, faults::Faults, fields, status_rules, validation};
 use serde_json::{Value, json};
 
 pub(super) fn row() -> Resource {
@@ -23,7 +23,13 @@ pub(super) fn row() -> Resource {
             }),
             age(),
         ])
-        .rules(Rules { has_generation: true, on_create, validate, ..Rules::NONE })
+        .rules(Rules {
+            has_generation: true,
+            on_create,
+            validate,
+            validate_status_update: status_rules::of_budget,
+            ..Rules::NONE
+        })
         .done()
 }
 

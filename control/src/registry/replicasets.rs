@@ -3,7 +3,7 @@
 use super::columns::{self, age, integer, name};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields, pod_template, validation, warnings};
+use super::{Resource, faults::Faults, fields, pod_template, status_rules, validation, warnings};
 use serde_json::Value;
 
 pub(super) fn row() -> Resource {
@@ -28,6 +28,7 @@ pub(super) fn row() -> Resource {
             defaults,
             on_create,
             validate,
+            validate_status_update: status_rules::of_replicas,
             validate_update,
             selectable,
             warnings: warnings::of_named_workload,

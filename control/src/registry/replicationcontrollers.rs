@@ -3,7 +3,7 @@
 use super::columns::{age, integer, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, faults::Faults, fields, pod_template, validation, warnings};
+use super::{Resource, cells, faults::Faults, fields, pod_template, status_rules, validation, warnings};
 use serde_json::Value;
 
 pub(super) fn row() -> Resource {
@@ -37,6 +37,7 @@ pub(super) fn row() -> Resource {
             defaults,
             on_create,
             validate,
+            validate_status_update: status_rules::of_replicas,
             warnings: warnings::of_named_workload,
             ..Rules::NONE
         })

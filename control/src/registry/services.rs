@@ -5,7 +5,7 @@ use super::cells::{self, NONE, joined, or_none};
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields, service_addresses, service_ports, service_type};
+use super::{Resource, faults::Faults, fields, service_addresses, service_ports, service_type, status_rules};
 use serde_json::{Value, json};
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -35,6 +35,8 @@ pub(super) fn row() -> Resource {
             on_create,
             on_update,
             validate,
+            on_status_update: status_rules::fill_modes,
+            validate_status_update: status_rules::of_service,
             validate_update,
             selectable,
             name: knarr_api::names::dns1035_label,

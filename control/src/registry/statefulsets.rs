@@ -3,7 +3,10 @@
 use super::columns::{self, age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields, persistentvolumeclaims, pod_template, validation, warnings};
+use super::{
+    Resource, faults::Faults, fields, persistentvolumeclaims, pod_template, status_rules, validation,
+    warnings,
+};
 use serde_json::{Value, json};
 
 pub(super) fn row() -> Resource {
@@ -27,6 +30,7 @@ pub(super) fn row() -> Resource {
             defaults,
             on_create,
             validate,
+            validate_status_update: status_rules::of_stateful_set,
             validate_update,
             name: knarr_api::names::dns1123_label,
             warnings: warn,

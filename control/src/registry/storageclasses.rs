@@ -47,13 +47,27 @@ fn validate(class: &Value, faults: &mut Faults) {
     // Upper case is tolerated here, as names of old provisioners have it.
     let provisioner = fields::text(class, "/provisioner").to_lowercase();
     validation::required_name("provisioner", &provisioner, names::qualified_name, faults);
-    if fields::pairs(class, "/parameters").any(|(key, _)| key.is_empty()) {
-        faults.invalid("parameters", &json!(""), "field can not be empty.");
-    }
+    parameters(class, faults);
     validation::one_of(class, "reclaimPolicy", &["Delete", "Retain"], faults);
     validation::one_of(class, "volumeBindingMode", &["Immediate", "WaitForFirstConsumer"], faults);
     for (index, term) in fields::list(class, "/allowedTopologies").iter().enumerate() {
         topology(term, &format!("allowedTopologies[{index}]"), faults);
+    }
+}
+
+/// What the provisioner is told: not too much of it, and by names.
+fn parameters(class: &Value, faults: &mut Faults) {
+    const MOST: usize = 512;
+    const LARGEST: usize = 256 << 10;
+    if fields::pairs(class, "/parameters").count() > MOST {
+        return faults.too_long("parameters", MOST);
+    }
+    if fields::pairs(class, "/parameters").any(|(key, _)| key.is_empty()) {
+        faults.invalid("parameters", &json!(""), "field can not be empty.");
+    }
+    let size = |(key, value): (&str, &Value)| key.len() + value.as_str().map_or(0, str::len);
+    if fields::pairs(class, "/parameters").map(size).sum::<usize>() > LARGEST {
+        faults.too_long("parameters", LARGEST);
     }
 }
 

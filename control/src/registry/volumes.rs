@@ -3,7 +3,7 @@
 use super::faults::Faults;
 use super::{fields, persistentvolumeclaims, resources, validation, volume_files, volume_sources};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// 0644, as JSON knows no octal.
 const FILE_MODE: i64 = 0o644;
@@ -47,9 +47,12 @@ fn field_references(source: &mut Value) {
     }
 }
 
-/// Every fault of the volumes of a pod specification; the names that mounts may use.
-pub(super) fn validate(spec: &Value, path: &str, faults: &mut Faults) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
+/// The volumes that containers may use by their names, and whether each is a claim's.
+pub(super) type Volumes = BTreeMap<String, bool>;
+
+/// Every fault of the volumes of a pod specification; those that containers may use.
+pub(super) fn validate(spec: &Value, path: &str, faults: &mut Faults) -> Volumes {
+    let mut names = Volumes::new();
     for (index, volume) in fields::list(spec, "/volumes").iter().enumerate() {
         let path = format!("{path}.volumes[{index}]");
         let name = fields::text(volume, "/name");
@@ -57,7 +60,8 @@ pub(super) fn validate(spec: &Value, path: &str, faults: &mut Faults) -> BTreeSe
             "" => faults.required(format!("{path}.name"), ""),
             name => validation::dns_label(&format!("{path}.name"), name, faults),
         }
-        if !name.is_empty() && !names.insert(name.to_owned()) {
+        let of_claim = ["persistentVolumeClaim", "ephemeral"].iter().any(|kind| volume.get(kind).is_some());
+        if !name.is_empty() && names.insert(name.to_owned(), of_claim).is_some() {
             faults.duplicate(format!("{path}.name"), &json!(name));
         }
         let sources: Vec<&str> = volume

@@ -111,6 +111,7 @@ impl<'a> At<'a> {
             kind: None,
             namespace,
             name,
+            prefix: "",
             old,
             dry_run: false,
             options: None,
@@ -161,6 +162,10 @@ impl Server {
         mut object: Value,
         manner: &Manner,
     ) -> Result<Written, Status> {
+        let prefix = match meta::name(&object) {
+            "" => meta::generate_name(&object).to_owned(),
+            _ => String::new(),
+        };
         object_meta::begin(&mut object, resource, namespace)?;
         resource.strategy.default(&mut object);
         if let Some(writer) = &manner.writer {
@@ -172,7 +177,9 @@ impl Server {
         let write =
             write.map(|write| Write { dry_run: manner.dry_run, options: Some(&manner.options), ..write });
         if let Some(write) = write {
-            self.mutate(write, &mut object).await?;
+            // A generated name is told to nobody who might still refuse the object before it has one.
+            let unnamed = Write { name: "", prefix: &prefix, ..write };
+            self.mutate(if prefix.is_empty() { write } else { unnamed }, &mut object).await?;
         }
         resource.strategy.prepare_create(&mut object);
         let mut causes = object_meta::validate(&object);

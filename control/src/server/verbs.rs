@@ -171,6 +171,7 @@ fn write_of<'a>(call: &'a Call, operation: Operation, kind: Kind<'a>) -> Write<'
         kind: Some(kind),
         namespace: call.path.namespace(),
         name: call.path.name(),
+        prefix: "",
         old: None,
         dry_run: dry_run(call),
         options: Some(&call.options),

@@ -1,6 +1,6 @@
 //! RFC 6902: a list of operations, applied all or none.
 
-use super::PatchError;
+use super::{PatchError, unusable};
 use serde_json::Value;
 
 /// More operations than this are refused, as Kubernetes does: each may copy the whole object.
@@ -16,11 +16,13 @@ pub fn apply(object: &Value, operations: &Value) -> Result<Value, PatchError> {
             format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}");
         return Err(PatchError::Malformed(limit));
     }
+    if let Some(fault) = foreign(operations) {
+        return Err(PatchError::Malformed(format!("error decoding patch: {fault}")));
+    }
     let patch: json_patch::Patch = serde_json::from_value(operations.clone()).map_err(|error| {
         let message = format!("error decoding patch: {error}");
-        let whole = operations.as_array().is_some_and(|list| list.iter().all(Value::is_object));
         // A list of objects is a patch, only not one that can be applied.
-        if whole { PatchError::Inapplicable(message) } else { PatchError::Malformed(message) }
+        PatchError::Inapplicable(message)
     })?;
     let (mut patched, mut copied) = (object.clone(), 0);
     for (number, operation) in patch.iter().enumerate() {
@@ -40,6 +42,15 @@ pub fn apply(object: &Value, operations: &Value) -> Result<Value, PatchError> {
         })?;
     }
     Ok(patched)
+}
+
+/// What is no list of operations.
+fn foreign(operations: &Value) -> Option<String> {
+    const OPERATION: &str = "handlers.jsonPatchOp";
+    match operations {
+        Value::Array(all) => all.iter().find(|one| !one.is_object()).map(|one| unusable(one, OPERATION)),
+        other => Some(unusable(other, &format!("[]{OPERATION}"))),
+    }
 }
 
 /// Kubernetes replaces what is not there in a map: it is added.
@@ -110,7 +121,11 @@ mod tests {
         assert_eq!(apply(&object, &good).unwrap(), json!({"spec": {"replicas": 1, "x": 2}}));
         let bad = json!([{"op": "remove", "path": "/spec/none"}]);
         assert!(matches!(apply(&object, &bad), Err(PatchError::Inapplicable(_))));
-        assert!(matches!(apply(&object, &json!({"op": "add"})), Err(PatchError::Malformed(_))));
+        let refused = apply(&object, &json!({"op": "add"})).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"
+        );
         assert!(matches!(apply(&object, &json!([{"op": "add"}])), Err(PatchError::Inapplicable(_))));
         let new = json!([{"op": "replace", "path": "/spec/new", "value": 3}]);
         assert_eq!(apply(&object, &new).unwrap(), json!({"spec": {"replicas": 1, "new": 3}}));

@@ -3,7 +3,7 @@
 //!
 //! The directives are consumed here: none may reach the stored object.
 
-use super::{PatchError, PatchField, PatchSchema};
+use super::{PatchError, PatchField, PatchSchema, unusable};
 use serde_json::{Map, Value};
 
 mod order;
@@ -22,7 +22,7 @@ fn malformed(message: impl Into<String>) -> PatchError {
 /// Applies `patch` to `object` as `schema` says; fields outside the schema merge as maps and replace as lists.
 pub fn apply(object: &Value, patch: &Value, schema: Option<&dyn PatchSchema>) -> Result<Value> {
     let (Value::Object(original), Value::Object(patch)) = (object, patch) else {
-        return Err(malformed("error decoding patch: a strategic merge patch must be a JSON object"));
+        return Err(malformed(unusable(patch, "map[string]interface {}")));
     };
     merge_map(original.clone(), patch, schema).map(Value::Object)
 }

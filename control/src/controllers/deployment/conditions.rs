@@ -175,7 +175,8 @@ fn replica_failure(world: &World) -> Option<Wanted> {
         Some("FailedDelete") => "FailedDelete",
         _ => "FailedCreate",
     };
-    let message = failing.message.clone().unwrap_or_default();
+    let said = find(world, "ReplicaFailure").filter(|before| before.reason.as_deref() == Some(reason));
+    let message = said.map_or(&failing.message, |before| &before.message).clone().unwrap_or_default();
     Some(Wanted { kind: "ReplicaFailure", status: "True", reason, message })
 }
 

@@ -2,6 +2,7 @@
 //! nodes. Then pods are left where they are: moving them would only make it worse.
 
 use super::condition;
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
@@ -19,17 +20,21 @@ const LARGE: usize = 50;
 pub(super) enum Outage {
     /// They have failed by themselves: their pods go elsewhere.
     None,
-    /// Nothing is begun; what has begun goes on.
+    /// Nothing is begun, or not yet; what has begun goes on.
     OfMany,
     /// Not one node is ready: whatever has begun is taken back.
     OfAll,
 }
 
+/// Between two nodes of a zone that are taken for lost; the longer one in an outage of a large zone.
+const USUAL: SignedDuration = SignedDuration::from_secs(10);
+const CAREFUL: SignedDuration = SignedDuration::from_secs(100);
+
 /// Ready nodes, and all nodes, by zone.
 type Zones = BTreeMap<(String, String), (usize, usize)>;
 
-/// How it is around a node.
-pub(super) fn around(node: &Node, all: &[Arc<Node>]) -> Outage {
+/// How it is around a node, and how long after another one of its zone it is taken for lost.
+pub(super) fn around(node: &Node, all: &[Arc<Node>]) -> (Outage, SignedDuration) {
     let mut zones = Zones::new();
     for node in all {
         let (ready, count) = zones.entry(zone_of(node)).or_default();
@@ -37,16 +42,20 @@ pub(super) fn around(node: &Node, all: &[Arc<Node>]) -> Outage {
         *count += 1;
     }
     if zones.values().all(|(ready, _)| *ready == 0) {
-        return Outage::OfAll;
+        return (Outage::OfAll, USUAL);
     }
     let (ready, count) = zones.get(&zone_of(node)).copied().unwrap_or_default();
     let failed = count - ready;
     let many = ready > 0 && failed > FEW && failed as f64 / count as f64 >= SHARE;
-    if many && count <= LARGE { Outage::OfMany } else { Outage::None }
+    match many {
+        true if count <= LARGE => (Outage::OfMany, USUAL),
+        true => (Outage::None, CAREFUL),
+        false => (Outage::None, USUAL),
+    }
 }
 
 /// Region and zone.
-fn zone_of(node: &Node) -> (String, String) {
+pub(super) fn zone_of(node: &Node) -> (String, String) {
     let label = |name: &str| {
         let labels = node.labels();
         let value = labels.get(&format!("topology.kubernetes.io/{name}"));
@@ -85,16 +94,18 @@ mod tests {
         ] {
             let mut all = vec![node("a", false); failed];
             all.extend(vec![node("a", true); ready]);
-            assert_eq!(around(&all[0], &all), expected, "{failed} failed, {ready} ready");
+            let (outage, interval) = around(&all[0], &all);
+            assert_eq!(outage, expected, "{failed} failed, {ready} ready");
+            assert_eq!(interval == CAREFUL, failed == 40, "{failed} failed, {ready} ready");
         }
     }
 
     #[test]
     fn zones_fail_apart() {
         let all = [node("a", false), node("a", false), node("a", false), node("b", true)];
-        assert_eq!(around(&all[0], &all), Outage::None, "a zone of which all failed, but others did not");
+        assert_eq!(around(&all[0], &all).0, Outage::None, "a zone of which all failed, but others did not");
         let partly = [&all[..], &[node("a", true)]].concat();
-        assert_eq!(around(&partly[0], &partly), Outage::OfMany);
-        assert_eq!(around(&node("b", false), &partly), Outage::None);
+        assert_eq!(around(&partly[0], &partly).0, Outage::OfMany);
+        assert_eq!(around(&node("b", false), &partly).0, Outage::None);
     }
 }

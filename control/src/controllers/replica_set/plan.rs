@@ -120,14 +120,14 @@ fn conditions(
     let message = failure?;
     let before =
         old.and_then(|status| status.conditions.as_ref()?.iter().find(|c| c.type_ == "ReplicaFailure"));
-    let since = before.and_then(|condition| condition.last_transition_time.clone()).unwrap_or(Time(now));
-    Some(vec![ReplicaSetCondition {
+    // The words of the first failure stay: each one that is written down would be a reason to try again at once.
+    Some(vec![before.cloned().unwrap_or_else(|| ReplicaSetCondition {
         type_: "ReplicaFailure".into(),
         status: "True".into(),
         reason: Some("FailedCreate".into()),
         message: Some(message),
-        last_transition_time: Some(since),
-    }])
+        last_transition_time: Some(Time(now)),
+    })])
 }
 
 /// When a ready pod will become available without anything else changing.
@@ -184,5 +184,17 @@ mod tests {
         assert_eq!((status.replicas, status.ready_replicas, status.available_replicas), (2, Some(1), None));
         assert_eq!(status.observed_generation, Some(3));
         assert_eq!(next_look(&set, &active, now), Next::After(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn the_words_of_the_first_failure_stay() {
+        let told = |old: Option<&ReplicaSetStatus>, message: &str| {
+            let now = "2026-01-01T00:00:00Z".parse().unwrap();
+            let conditions = conditions(old, Some(message.to_owned()), now);
+            ReplicaSetStatus { conditions, ..ReplicaSetStatus::default() }
+        };
+        let first = told(None, "pods \"a-1\" is forbidden");
+        assert_eq!(told(Some(&first), "pods \"a-2\" is forbidden"), first);
+        assert_eq!(conditions(Some(&first), None, Timestamp::now()), None);
     }
 }

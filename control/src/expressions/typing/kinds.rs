@@ -1,10 +1,12 @@
 //! What is known of a value before there is one, and of its fields.
 
 use crate::schema::types::{self, ObjectType, Type};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+const EMBEDDED: &str = "x-kubernetes-embedded-resource";
+const DEEPEST: usize = 128;
 const METADATA: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// A kind of value.
@@ -94,12 +96,14 @@ impl Kind {
         }
     }
 
-    /// The value that a rule of a schema stands at.
+    /// The value that a rule of a schema stands at. Of what every object has it sees the names alone.
     pub(crate) fn of_rule(schema: &Value, is_resource: bool) -> Self {
-        match Self::of_schema(schema) {
-            Self::Object(Shape::Custom(schema)) if is_resource => Self::Object(Shape::Resource(schema)),
-            other => other,
+        let mut schema = schema.clone();
+        if is_resource {
+            schema[EMBEDDED] = true.into();
         }
+        with_names(&mut schema, 0);
+        Self::of_schema(&schema)
     }
 
     fn of_schema(schema: &Value) -> Self {
@@ -126,6 +130,24 @@ impl Kind {
             _ => Self::Any,
         }
     }
+}
+
+/// Objects inside of a schema as their rules know them: with types and names, as if their schemas said so.
+fn with_names(schema: &mut Value, depth: usize) {
+    let Some(map) = schema.as_object_mut().filter(|_| depth <= DEEPEST) else { return };
+    if map.remove(EMBEDDED) == Some(true.into()) {
+        let text = || json!({"type": "string"});
+        let names = json!({"type": "object", "properties": {"name": text(), "generateName": text()}});
+        let fields = map.entry("properties").or_insert_with(|| json!({}));
+        for (name, kind) in [("apiVersion", text()), ("kind", text()), ("metadata", names)] {
+            fields[name] = kind;
+        }
+    }
+    for name in ["items", "additionalProperties"] {
+        map.get_mut(name).into_iter().for_each(|inner| with_names(inner, depth + 1));
+    }
+    let properties = map.get_mut("properties").and_then(Value::as_object_mut);
+    properties.into_iter().flatten().for_each(|(_, inner)| with_names(inner, depth + 1));
 }
 
 impl Shape {

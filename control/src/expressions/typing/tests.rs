@@ -112,3 +112,53 @@ fn schemas_of_custom_resources_count() {
         );
     }
 }
+
+#[test]
+fn literals_that_cannot_be_used_are_faults() {
+    for (source, expected) in [
+        ("duration('1h30m') > duration('5s') && timestamp('2024-01-02T03:04:05Z') != null", ""),
+        (
+            "duration('1x') > duration('5s')",
+            "ERROR: <input>:1:10: invalid duration argument\n | duration('1x') > duration('5s')\n | .........^",
+        ),
+        ("timestamp('today') != null", "ERROR: <input>:1:11: invalid timestamp argument"),
+        ("object.metadata.name.matches('a(')", "ERROR: <input>:1:30: invalid matches argument"),
+        ("object.metadata.name.matches('^a+$')", ""),
+        ("object.metadata.name in ['a', 1]", "ERROR: <input>:1:31: expected type 'string' but found 'int'"),
+        ("{'a': 1, 'b': true} != null", "expected type 'int' but found 'bool'"),
+        ("'%s %d'.format(['a', 1]) != ''", ""),
+    ] {
+        let found = faults(deployment(), source);
+        assert!(
+            if expected.is_empty() { found.is_empty() } else { found.contains(expected) },
+            "{source}: {found}"
+        );
+    }
+}
+
+#[test]
+fn a_rule_sees_the_names_of_its_object_alone() {
+    let schema = json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {"crew": {"type": "integer"}}},
+        "part": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true},
+        "piece": {"type": "object", "x-kubernetes-embedded-resource": true,
+            "properties": {"spec": {"type": "object", "properties": {"n": {"type": "integer"}}}}}}});
+    let told = |source: &str| {
+        let scope = Scope::default().with("self", Kind::of_rule(&schema, true));
+        Expression::compile(source).unwrap().kind_in(&scope).err().unwrap_or_default()
+    };
+    for (source, expected) in [
+        ("self.metadata.name == 'a' && self.metadata.generateName == '' && self.kind == 'A'", ""),
+        ("self.metadata.labels.size() == 0", "undefined field 'labels'"),
+        ("self.metadata.namespace == 'a'", "undefined field 'namespace'"),
+        ("self.piece.metadata.name == 'a' && self.piece.spec.n == 1", ""),
+        ("self.piece.metadata.uid == 'a'", "undefined field 'uid'"),
+        ("self.spec.crew > 1", ""),
+    ] {
+        let found = told(source);
+        assert!(
+            if expected.is_empty() { found.is_empty() } else { found.contains(expected) },
+            "{source}: {found}"
+        );
+    }
+}

@@ -1,7 +1,16 @@
 //! What a schema in a definition must fulfil before objects are held against it: every part has a type, lists that are
 //! maps have keys, defaults fit, and rules compile for the values that they are about.
 
+mod field_path;
+mod forms;
+mod junctors;
+mod rule;
+mod total;
+
+pub(crate) use field_path::follow;
+
 use super::correlation::{knows_elements, knows_fields};
+use super::prune;
 use super::rules::RULES;
 use super::validate;
 use crate::expressions::typing::{Kind, Scope};
@@ -9,13 +18,14 @@ use crate::expressions::{Expression, estimate};
 use crate::registry::faults::Faults;
 use crate::registry::fields;
 use serde_json::{Value, json};
-use std::cell::{Cell, RefCell};
+use total::Total;
 
 const DEEPEST: usize = 128;
 const LIST_KEYS: &str = "x-kubernetes-list-map-keys";
 const LIST_TYPE: &str = "x-kubernetes-list-type";
 
-/// Every fault of a schema that stands at `path`.
+/// Every fault of a schema that stands at `path`. What rules say is looked at once nothing else is wrong: what they would
+/// be about is not known before.
 pub(crate) fn faults(schema: &Value, path: &str, faults: &mut Faults) {
     let total = Total::default();
     let root = Part {
@@ -23,63 +33,26 @@ pub(crate) fn faults(schema: &Value, path: &str, faults: &mut Faults) {
         path: path.to_owned(),
         level: Level::Root,
         unknowable: None,
+        metadata: None,
         most: Some(1),
         total: &total,
         depth: 0,
     };
+    let mut shape = Faults::default();
     let kind = fields::text(schema, "/type");
     if !matches!(kind, "" | "object") {
-        faults.invalid(format!("{path}.type"), &json!(kind), "must be object at the root");
+        shape.invalid(format!("{path}.type"), &json!(kind), "must be object at the root");
     }
-    metadata(schema, path, faults);
-    root.check(faults);
-    total.judge(path, faults);
-}
-
-/// What all rules of a schema may cost.
-#[derive(Default)]
-struct Total {
-    sum: Cell<u64>,
-    /// Those that count for something, with their places.
-    costly: RefCell<Vec<(u64, String)>>,
-}
-
-impl Total {
-    fn add(&self, at: &str, cost: u64) {
-        self.sum.set(self.sum.get().saturating_add(cost));
-        if cost >= estimate::TOTAL / 100 {
-            self.costly.borrow_mut().push((cost, at.to_owned()));
-        }
+    if forms::is(schema, "nullable") {
+        shape.forbidden(format!("{path}.nullable"), "nullable cannot be true at the root");
     }
-
-    fn judge(&self, path: &str, faults: &mut Faults) {
-        const MOST: usize = 4;
-        if self.sum.get() <= estimate::TOTAL {
-            return;
-        }
-        let mut costly = self.costly.take();
-        costly.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
-        for (_, at) in costly.into_iter().take(MOST) {
-            let part =
-                "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
-            faults.forbidden(at, part);
-        }
-        let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
-        faults.forbidden(path, &estimate::excess(what, self.sum.get(), estimate::TOTAL));
-    }
-}
-
-/// Metadata is known without a schema, which may narrow names alone.
-fn metadata(schema: &Value, path: &str, faults: &mut Faults) {
-    let Some(metadata) = schema.pointer("/properties/metadata").and_then(Value::as_object) else { return };
-    let path = format!("{path}.properties[metadata]");
-    let named = |value: &Value| {
-        fields::pairs(value, "/properties").all(|(name, _)| matches!(name, "name" | "generateName"))
-    };
-    let plain = |name: &String| matches!(name.as_str(), "type" | "properties" | "description");
-    if !metadata.keys().all(plain) || !named(&Value::Object(metadata.clone())) {
-        let detail = "must not specify anything other than name and generateName, but metadata is implicitly specified";
-        faults.forbidden(path, detail);
+    junctors::described(schema, path, &mut shape);
+    root.check(&mut shape);
+    let sound = shape.is_empty();
+    faults.extend(shape.into_causes());
+    if sound {
+        root.compile(faults);
+        total.judge(path, faults);
     }
 }
 
@@ -97,6 +70,8 @@ struct Part<'a> {
     level: Level,
     /// The schema around it from which on nobody knows what a value was before.
     unknowable: Option<String>,
+    /// Inside of what every object has: why no default may stand there, where none may.
+    metadata: Option<Option<String>>,
     /// How many values of it an object may have, where the schemas around it say so.
     most: Option<u64>,
     /// What all rules may cost, so far.
@@ -105,30 +80,74 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
+    /// Everything but what rules say.
     fn check(&self, faults: &mut Faults) {
         if self.depth > DEEPEST {
             return;
         }
+        let root = self.level == Level::Root;
         self.kind(faults);
-        self.forms(faults);
+        forms::allowed(self.schema, &self.path, faults);
+        forms::extensions(self.schema, &self.path, faults);
+        forms::resource(self.schema, root, &self.path, faults);
+        junctors::narrowing_of(self.schema, &self.path, faults);
+        let others = self.schema.get("additionalProperties").is_some_and(|others| !others.is_null());
+        if root && others {
+            faults.forbidden(format!("{}.additionalProperties", self.path), "must not be used at the root");
+        }
         self.list(faults);
         self.fallback(faults);
-        self.rules(faults);
-        let free = |schema: &Value| !knows_fields(schema);
-        let unknowable = || self.unknowable.clone().or_else(|| free(self.schema).then(|| self.path.clone()));
+        for (index, rule) in fields::list(self.schema, RULES).iter().enumerate() {
+            rule::words(
+                rule,
+                self.schema,
+                &format!("{}.x-kubernetes-validations[{index}]", self.path),
+                faults,
+            );
+        }
+        self.children().iter().for_each(|child| child.check(faults));
+    }
+
+    /// What rules say.
+    fn compile(&self, faults: &mut Faults) {
+        if self.depth <= DEEPEST {
+            self.rules(faults);
+            self.children().iter().for_each(|child| child.compile(faults));
+        }
+    }
+
+    /// The schemas of fields and elements.
+    fn children(&self) -> Vec<Part<'a>> {
+        let free = !knows_fields(self.schema);
+        let unknowable = || self.unknowable.clone().or_else(|| free.then(|| self.path.clone()));
+        let mut children = Vec::new();
         for (name, schema) in fields::pairs(self.schema, "/properties") {
             let path = format!("{}.properties[{name}]", self.path);
-            self.inner(schema, path, Level::Field, unknowable()).check(faults);
+            let mut child = self.inner(schema, path, Level::Field, unknowable());
+            child.metadata = self.metadata_of(name).or(child.metadata);
+            children.push(child);
         }
         if let Some(schema) = self.schema.get("additionalProperties").filter(|inner| inner.is_object()) {
             let path = format!("{}.additionalProperties", self.path);
-            self.inner(schema, path, Level::Field, unknowable()).check(faults);
+            let mut child = self.inner(schema, path, Level::Field, unknowable());
+            let why = "inside additionalProperties applying to object metadata";
+            child.metadata = child.metadata.map(|_| Some(why.to_owned()));
+            children.push(child);
         }
         if let Some(schema) = self.schema.get("items").filter(|inner| inner.is_object()) {
             let unknowable = self.unknowable.clone();
             let unknowable = unknowable.or_else(|| (!knows_elements(self.schema)).then(|| self.path.clone()));
-            self.inner(schema, format!("{}.items", self.path), Level::Item, unknowable).check(faults);
+            children.push(self.inner(schema, format!("{}.items", self.path), Level::Item, unknowable));
         }
+        children
+    }
+
+    /// Whether a field is one that every object has.
+    fn metadata_of(&self, name: &str) -> Option<Option<String>> {
+        let root = self.level == Level::Root;
+        let general = matches!(name, "apiVersion" | "kind" | "metadata");
+        let object = root || self.is("x-kubernetes-embedded-resource");
+        (general && object).then(|| root.then(|| format!("in top-level {name}")))
     }
 
     fn inner(&self, schema: &'a Value, path: String, level: Level, unknowable: Option<String>) -> Part<'a> {
@@ -140,7 +159,8 @@ impl<'a> Part<'a> {
             _ => Some(1),
         };
         let most = self.most.zip(elements).map(|(most, elements)| most.saturating_mul(elements));
-        Part { schema, path, level, unknowable, most, total: self.total, depth: self.depth + 1 }
+        let metadata = self.metadata.clone();
+        Part { schema, path, level, unknowable, metadata, most, total: self.total, depth: self.depth + 1 }
     }
 
     /// A rule that may cost too much, for all values of this part.
@@ -167,7 +187,7 @@ impl<'a> Part<'a> {
             self.is("x-kubernetes-int-or-string") || self.is("x-kubernetes-preserve-unknown-fields");
         let place = format!("{}.type", self.path);
         match self.text("type") {
-            "" if !untyped => faults.required(
+            "" if !untyped && !self.is("x-kubernetes-embedded-resource") => faults.required(
                 place,
                 match self.level {
                     Level::Root => "must not be empty at the root",
@@ -175,7 +195,6 @@ impl<'a> Part<'a> {
                     Level::Item => "must not be empty for specified array items",
                 },
             ),
-            "null" => faults.forbidden(place, "type cannot be set to null, use nullable as an alternative"),
             "array" if self.schema.get("items").is_none() => {
                 faults.required(format!("{}.items", self.path), "must be specified");
             }
@@ -183,38 +202,29 @@ impl<'a> Part<'a> {
         }
     }
 
-    fn forms(&self, faults: &mut Faults) {
-        if self.is("uniqueItems") {
-            let detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
-            faults.forbidden(format!("{}.uniqueItems", self.path), detail);
-        }
-        let others = self.schema.get("additionalProperties");
-        let named = fields::pairs(self.schema, "/properties").next().is_some();
-        let detail = match others {
-            Some(Value::Bool(false)) => Some("additionalProperties cannot be set to false"),
-            Some(_) if named => Some("additionalProperties and properties are mutual exclusive"),
-            _ => None,
-        };
-        if let Some(detail) = detail {
-            faults.forbidden(format!("{}.additionalProperties", self.path), detail);
-        }
-    }
-
     fn list(&self, faults: &mut Faults) {
         let (kind, keys) = (self.text(LIST_TYPE), fields::list(self.schema, &format!("/{LIST_KEYS}")));
         let place = format!("{}.{LIST_TYPE}", self.path);
+        if !keys.is_empty() && kind != "map" {
+            let detail = "must be map if x-kubernetes-list-map-keys is non-empty";
+            match kind {
+                "" => faults.required(place.as_str(), detail),
+                other => faults.invalid(place.as_str(), &json!(other), detail),
+            }
+        }
+        if kind.is_empty() {
+            return;
+        }
+        forms::must_be(self.schema, "array", &format!("if {LIST_TYPE} is specified"), &self.path, faults);
         match kind {
-            "" if !keys.is_empty() => {
-                faults.required(place, "must be map if x-kubernetes-list-map-keys is non-empty");
-            }
-            "" => {}
-            "atomic" | "map" | "set" if self.text("type") != "array" => {
-                let detail = "must be array if x-kubernetes-list-type is specified";
-                faults.invalid(format!("{}.type", self.path), &json!(self.text("type")), detail);
-            }
             "map" => self.keys(keys, faults),
             "atomic" | "set" => {}
-            other => faults.not_supported(place, other, &["atomic", "map", "set"]),
+            other => faults.not_supported(place, other, &["atomic", "set", "map"]),
+        }
+        if matches!(kind, "map" | "set") && self.schema.pointer("/items/nullable") == Some(&Value::Bool(true))
+        {
+            let detail = format!("cannot be nullable when {LIST_TYPE} is {kind}");
+            faults.forbidden(format!("{}.items.nullable", self.path), &detail);
         }
     }
 
@@ -224,26 +234,61 @@ impl<'a> Part<'a> {
             let detail = "must not be empty if x-kubernetes-list-type is map";
             faults.required(format!("{}.{LIST_KEYS}", self.path), detail);
         }
-        let required = fields::list(self.schema, "/items/required");
+        let Some(items) = self.schema.get("items") else {
+            let detail = "must have a schema if x-kubernetes-list-type is map";
+            return faults.required(format!("{}.items", self.path), detail);
+        };
+        let kind = fields::text(items, "/type");
+        if kind != "object" {
+            let detail = "must be object if parent array's x-kubernetes-list-type is map";
+            return faults.invalid(format!("{}.items.type", self.path), &json!(kind), detail);
+        }
+        let mut seen = Vec::new();
         for key in keys.iter().filter_map(Value::as_str) {
-            match self.schema.pointer("/items/properties").and_then(|properties| properties.get(key)) {
-                None => {
-                    let detail = "entries must all be names of item properties";
-                    faults.invalid(format!("{}.{LIST_KEYS}", self.path), &keys.to_vec().into(), detail);
-                }
-                Some(field) if field.get("default").is_none() && !required.iter().any(|name| name == key) => {
-                    let place = format!("{}.items.properties[{key}].default", self.path);
-                    let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
-                    faults.required(place, detail);
-                }
-                Some(_) => {}
+            self.key(key, items, keys, faults);
+            if seen.contains(&key) {
+                let detail = "must not contain duplicate entries";
+                faults.invalid(format!("{}.{LIST_KEYS}", self.path), &keys.to_vec().into(), detail);
             }
+            seen.push(key);
+        }
+    }
+
+    fn key(&self, key: &str, items: &Value, keys: &[Value], faults: &mut Faults) {
+        let Some(field) = items.get("properties").and_then(|properties| properties.get(key)) else {
+            let detail = "entries must all be names of item properties";
+            return faults.invalid(format!("{}.{LIST_KEYS}", self.path), &keys.to_vec().into(), detail);
+        };
+        let place = format!("{}.items.properties[{key}]", self.path);
+        if matches!(fields::text(field, "/type"), "array" | "object") {
+            let detail = "must be a scalar type if parent array's x-kubernetes-list-type is map";
+            faults.invalid(format!("{place}.type"), &json!(fields::text(items, "/type")), detail);
+        }
+        let this = "this property is in x-kubernetes-list-map-keys, so it";
+        let required = fields::list(items, "/required").iter().any(|name| name == key);
+        if !required && field.get("default").is_none() {
+            let detail = format!("{this} must have a default or be a required property");
+            faults.required(format!("{place}.default"), &detail);
+        }
+        if forms::is(field, "nullable") {
+            faults.forbidden(format!("{place}.nullable"), &format!("{this} cannot be nullable"));
         }
     }
 
     fn fallback(&self, faults: &mut Faults) {
         let Some(default) = self.schema.get("default").filter(|default| !default.is_null()) else { return };
-        faults.extend(validate::default(self.schema, default, &format!("{}.default", self.path)));
+        let place = format!("{}.default", self.path);
+        if let Some(Some(why)) = &self.metadata {
+            return faults.forbidden(place, &format!("must not be set {why}"));
+        }
+        let mut whole = default.clone();
+        if !self.is("x-kubernetes-embedded-resource") && self.metadata.is_none() {
+            prune(self.schema, &mut whole);
+        }
+        if whole != *default {
+            return faults.invalid(place, default, "must not have unknown fields");
+        }
+        faults.extend(validate::default(self.schema, default, &place));
     }
 
     fn rules(&self, faults: &mut Faults) {
@@ -262,38 +307,34 @@ impl<'a> Part<'a> {
     }
 
     fn rule(&self, rule: &Value, scope: &Scope, place: &str, faults: &mut Faults) {
-        let source = fields::text(rule, "/rule");
-        let (at, told) = (format!("{place}.rule"), fields::text(rule, "/message"));
-        if source.trim().is_empty() {
-            faults.required(at, "rule is not specified");
-            return;
-        }
-        let computed = fields::text(rule, "/messageExpression");
-        if source.trim().contains('\n') && told.is_empty() {
-            let detail = "message must be specified if rule contains line breaks";
-            faults.required(format!("{place}.message"), detail);
-        } else if told.trim().contains('\n') {
-            let detail = "message must not contain line breaks";
-            faults.invalid(format!("{place}.message"), &json!(told), detail);
-        }
+        let (source, at) = (fields::text(rule, "/rule"), format!("{place}.rule"));
         match kind_of(source, scope) {
-            Err(why) => faults.invalid(at.clone(), &json!(source), &why),
+            Err(why) => faults.invalid_shown(at.as_str(), &rule::shown(rule), &why),
             Ok(Kind::Any | Kind::Bool) => self.cost(source, &at, faults),
-            Ok(_) => faults.invalid(at.clone(), &json!(source), "cel expression must evaluate to a bool"),
-        }
-        match kind_of(computed, scope) {
-            _ if computed.is_empty() => {}
-            Err(why) => faults.invalid(format!("{place}.messageExpression"), &json!(computed), &why),
-            Ok(Kind::Any | Kind::Text) => {}
             Ok(_) => {
-                let detail = "messageExpression must evaluate to a string";
-                faults.invalid(format!("{place}.messageExpression"), &json!(computed), detail);
+                let detail = "cel expression must evaluate to a bool";
+                faults.invalid_shown(at.as_str(), &rule::shown(rule), detail);
             }
         }
-        if let Some(from) = self.unknowable.as_ref().filter(|_| source.contains("oldSelf")) {
+        let computed = fields::text(rule, "/messageExpression");
+        let told = match kind_of(computed, scope) {
+            _ if computed.is_empty() => None,
+            Err(why) => Some(format!("messageExpression {why}")),
+            Ok(Kind::Any | Kind::Text) => None,
+            Ok(_) => Some("messageExpression must evaluate to a string".to_owned()),
+        };
+        if let Some(detail) = told {
+            faults.invalid_shown(format!("{place}.messageExpression"), &rule::shown(rule), &detail);
+        }
+        let compares = source.contains("oldSelf");
+        if let Some(from) = self.unknowable.as_ref().filter(|_| compares) {
             let detail =
                 format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {from}");
             faults.invalid(at, &json!(source), &detail);
+        }
+        if let Some(optional) = rule.get("optionalOldSelf").filter(|value| !compares && !value.is_null()) {
+            let detail = "may not be set if oldSelf is not used in rule";
+            faults.invalid(format!("{place}.optionalOldSelf"), optional, detail);
         }
     }
 }
@@ -351,7 +392,7 @@ mod tests {
         );
         assert!(
             list(json!({"x-kubernetes-list-type": "bag"}))[0]
-                .contains(r#"supported values: "atomic", "map", "set""#)
+                .contains(r#"supported values: "atomic", "set", "map""#)
         );
     }
 
@@ -376,7 +417,7 @@ mod tests {
         assert!(rules(json!([{"rule": "self.n > 0 && has(self.n)"}])).is_empty());
         let unknown = rules(json!([{"rule": "self.m > 0"}]));
         assert!(unknown[0].starts_with(
-            r#"s.properties[spec].x-kubernetes-validations[0].rule: Invalid value: "self.m > 0": compilation failed: ERROR: <input>:1:5: undefined field 'm'"#
+            r#"s.properties[spec].x-kubernetes-validations[0].rule: Invalid value: {"Rule":"self.m \u003e 0","Message":"","MessageExpression":"","Reason":null,"FieldPath":"","OptionalOldSelf":null}: compilation failed: ERROR: <input>:1:5: undefined field 'm'"#
         ), "{unknown:?}");
         assert!(rules(json!([{"rule": "self.n >"}]))[0].contains("compilation failed"));
         assert!(rules(json!([{"rule": "1"}]))[0].ends_with("cel expression must evaluate to a bool"));

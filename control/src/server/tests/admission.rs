@@ -38,6 +38,12 @@ fn pods_get_the_token_of_their_account() {
     let refused = lab.post(PODS, &object).refusal();
     let expected = r#"pods "r" is forbidden: error looking up service account default/nobody: serviceaccount "nobody" not found"#;
     assert_eq!(refused, (403, expected.to_owned()));
+    object["metadata"] = json!({"generateName": "web-"});
+    let refused = lab.post(PODS, &object).refusal();
+    assert!(
+        refused.1.starts_with(r#"pods "web-" is forbidden: "#),
+        "the same words at each attempt: {refused:?}"
+    );
 }
 
 #[test]
@@ -158,6 +164,29 @@ fn claims_get_the_default_class() {
     let claim = |name: &str, class: Value| json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": class, "resources": {"requests": {"storage": "1Gi"}}}});
     assert_eq!(lab.post(claims, &claim("a", Value::Null)).text("/spec/storageClassName"), "fast");
     assert_eq!(lab.post(claims, &claim("b", "".into())).text("/spec/storageClassName"), "");
+}
+
+#[test]
+fn claims_grow_where_their_class_says_so() {
+    let lab = lab();
+    let classes = "/apis/storage.k8s.io/v1/storageclasses";
+    for (name, grows) in [("fixed", false), ("grows", true)] {
+        let class = json!({"metadata": {"name": name}, "provisioner": "p", "allowVolumeExpansion": grows});
+        assert_eq!(lab.post(classes, &class).code, 201);
+    }
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let grown = |class: &str| {
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": class, "volumeName": "v",
+            "resources": {"requests": {"storage": "1Gi"}}});
+        assert_eq!(lab.post(claims, &json!({"metadata": {"name": class}, "spec": spec})).code, 201);
+        let path = format!("{claims}/{class}");
+        let status = json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
+        assert_eq!(lab.patch(&format!("{path}/status"), "merge", &status).code, 200);
+        lab.patch(&path, "merge", &json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}}))
+    };
+    assert_eq!(grown("grows").code, 200);
+    let words = "persistentvolumeclaims \"fixed\" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize";
+    assert_eq!(grown("fixed").refusal(), (403, words.to_owned()));
 }
 
 #[test]

@@ -94,6 +94,7 @@ async fn bind_as_admitted(
         kind: Some(KIND),
         namespace,
         name,
+        prefix: "",
         old: None,
         dry_run: false,
         options: None,

@@ -164,8 +164,18 @@ fn read_token(token: &str) -> Result<Continue, Status> {
     let fault = |why: String| {
         Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
     };
-    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|error| fault(error.to_string()))?;
-    serde_json::from_slice(&bytes).map_err(|error| fault(error.to_string()))
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|error| fault(foreign_byte(&error)))?;
+    serde_json::from_slice(&bytes).map_err(|error| fault(go_json::fault(&bytes, &error)))
+}
+
+/// Where a text is not one of 64 letters any more, as Go says it.
+fn foreign_byte(error: &base64::DecodeError) -> String {
+    let at = match error {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => *at,
+        base64::DecodeError::InvalidLength(length) => length.saturating_sub(1),
+        base64::DecodeError::InvalidPadding => 0,
+    };
+    format!("illegal base64 data at input byte {at}")
 }
 
 /// A list whose revision is gone. Who pages may go on from where it was, if need be without a consistent view.

@@ -133,6 +133,16 @@ fn a_set_that_was_refused_is_told() {
         told,
         [format!("False ReplicaSetCreateError: {refused}"), "True FailedDelete: pods".to_owned()]
     );
+    let mut world = world;
+    let mut deployment = (*world.deployment).clone();
+    deployment.status = Some(status);
+    world.deployment = Arc::new(deployment);
+    let mut later = (*failing("FailedDelete")).clone();
+    let conditions = later.status.as_mut().unwrap().conditions.as_mut().unwrap();
+    conditions[0].message = Some("other pods".to_owned());
+    world.old_sets = vec![Arc::new(later)];
+    let again = status::of(&world, Some(refused.to_owned()), NOW.parse().unwrap());
+    assert_eq!(again.conditions, world.deployment.status.as_ref().unwrap().conditions, "first words stay");
     let before = said("ReplicaSetCreateError", "False", refused, EARLIER);
     let made = next(false, &before, ("a", LATER, 0)).0;
     assert_eq!(words(&made), "True NewReplicaSetCreated: Created new replica set \"a\"");
