@@ -63,7 +63,8 @@ pub(super) fn phase(inputs: Inputs<'_>, init: &[ContainerStatus], main: &[Contai
         return if count.succeeded == main.len() { Phase::Succeeded } else { Phase::Failed };
     }
     let begun = count.running + count.stopped > 0;
-    if !begun && init_pending(inputs, init) {
+    // With another sandbox a pod begins anew.
+    if init_runs(inputs, init) || (!begun && init_pending(inputs, init)) {
         return Phase::Pending;
     }
     match count {
@@ -132,6 +133,11 @@ fn init_failed(inputs: Inputs<'_>, init: &[ContainerStatus]) -> bool {
         let terminated = status.state.as_ref().and_then(|state| state.terminated.as_ref());
         kind == Kind::Init && terminated.is_some_and(|terminated| terminated.exit_code != 0)
     })
+}
+
+fn init_runs(inputs: Inputs<'_>, init: &[ContainerStatus]) -> bool {
+    let runs = |status: &ContainerStatus| status.state.as_ref().is_some_and(|state| state.running.is_some());
+    each_init(inputs, init).any(|(kind, status)| kind == Kind::Init && runs(status))
 }
 
 fn init_pending(inputs: Inputs<'_>, init: &[ContainerStatus]) -> bool {

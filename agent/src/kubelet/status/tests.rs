@@ -116,6 +116,17 @@ fn phases() {
     }
 }
 
+/// After a reboot the containers of before are still known while the init containers run again.
+#[test]
+fn a_pod_that_begins_anew_is_pending() {
+    let spec = json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]});
+    for (state, expected) in [(RunState::Running, "Pending"), (RunState::Exited, "Running")] {
+        let containers = vec![observed("i", state, 0), observed("a", RunState::Exited, 137)];
+        let status = Case::new(spec.clone(), containers).status();
+        assert_eq!(status.phase.as_deref(), Some(expected));
+    }
+}
+
 #[test]
 fn a_final_phase_never_changes_back() {
     let mut case = Case::new(main("Never"), vec![observed("a", RunState::Running, 0)]);
