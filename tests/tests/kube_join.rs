@@ -54,7 +54,8 @@ fn invitation(node: &Node) -> Vec<String> {
     command.split(' ').map(str::to_owned).collect()
 }
 
-/// `--server URL --token TOKEN --ca-hash HASH`: nobody joins with another token, or a cluster with another CA.
+/// `--server URL --token TOKEN --ca-hash HASH`: nobody joins with another token, or a cluster with another CA. Without a
+/// hash the token itself has to vouch for the cluster.
 fn strangers_are_refused(second: &Second<'_>, words: &[String]) {
     let with = |index: usize, word: &str| {
         let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -65,8 +66,8 @@ fn strangers_are_refused(second: &Second<'_>, words: &[String]) {
     assert!(complaint.contains("Unauthorized"), "{complaint}");
     let complaint = with(5, &format!("sha256:{}", "0".repeat(64)));
     assert!(complaint.contains("the cluster's CA is not the one of --ca-hash"), "{complaint}");
-    let complaint = second.refused(&[&words[0], &words[1], &words[2], &words[3]]);
-    assert!(complaint.contains("--ca-hash"), "{complaint}");
+    let complaint = second.refused(&[&words[0], &words[1], &words[2], "abcdef.0123456789abcdef"]);
+    assert!(complaint.contains("cluster-info is not signed for token \"abcdef\""), "{complaint}");
     assert!(!second.path("data/node.kubeconfig").exists());
 }
 
