@@ -12,7 +12,7 @@ BINARIES := knarr knarr-runtime knarr-monitor
 TESTED  := $(TARGET)/$(HOST)/tested
 
 RUN_PACKAGES  := gcc nftables iproute2 busybox-static docker-registry curl
-TEST_PACKAGES := etcd-server $(RUN_PACKAGES) runc criu podman skopeo umoci buildah fuse-overlayfs containerd openssl conntrack jq cpio xz-utils kmod tmux \
+TEST_PACKAGES := etcd-server $(RUN_PACKAGES) runc criu podman skopeo umoci buildah fuse-overlayfs containerd openssl conntrack jq cpio xz-utils kmod tmux git \
                  netcat-openbsd iputils-ping procps containernetworking-plugins qemu-system-x86 libseccomp-dev
 
 .PHONY: build tested tested-small tested-debug run test bench soak lint install test-vm clean

@@ -2,6 +2,7 @@
 
 mod build;
 mod build_call;
+mod build_context;
 mod build_findings;
 mod build_outline;
 mod build_output;

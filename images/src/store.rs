@@ -254,6 +254,13 @@ impl ImageStore {
         crate::pull::blocking(move || import(&parts, fetched.file.path(), &name, &config)).await
     }
 
+    /// What lies behind a URL, as a file that has no name here.
+    pub async fn download(&self, url: &str) -> Result<std::fs::File> {
+        let wanted = crate::web_file::Wanted::new(url);
+        let fetched = crate::web_file::fetch(&self.inner, &self.inner.transport, &wanted).await?;
+        fetched.file.reopen().map_err(|e| Error::path("open", fetched.file.path(), e))
+    }
+
     /// Builds an image of a Dockerfile whose base images are here. Blocks for as long as that takes.
     pub fn build(&self, build: &Build, runner: &dyn Runner, listener: Listener<'_>) -> Result<Image> {
         crate::build::build(&self.inner, build, runner, listener)

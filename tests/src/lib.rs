@@ -20,6 +20,7 @@ pub mod eventually;
 pub mod failure;
 pub mod foreign_images;
 pub mod free_port;
+pub mod git_server;
 pub mod handover;
 pub mod image_lab;
 pub mod oracle;

@@ -176,7 +176,7 @@ fn errors_name_file_and_line() {
             2,
             "process \"/bin/sh -c exit 42\" did not complete successfully: exit code: 42",
         ),
-        ("FROM base:1\nADD https://example.org/x.git /x\n", 2, "git repositories are not fetched"),
+        ("FROM base:1\nADD https://127.0.0.1:1/x.git?y /x\n", 2, "query \"y\" has no value"),
         ("FROM base:1\nCOPY Dockerfile Dockerfile /x\n", 2, "must be a directory and end with a /"),
         ("FROM base:1\nCOPY --chown=nobody Dockerfile /x\n", 2, "no such name in /etc/passwd"),
         ("FROM base:1\nUSER nobody\nRUN true\n", 3, "unable to find user nobody"),

@@ -37,7 +37,7 @@ pub(crate) async fn run(
     if arguments.push && arguments.tag.is_empty() {
         bail!("tag is needed when pushing to registry");
     }
-    let request = build_request::of(store, &arguments, aside.path())?;
+    let request = build_request::of(store, &arguments, aside.path()).await?;
     if let Some(call) = call {
         return call.answer(store, request).await;
     }

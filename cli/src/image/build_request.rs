@@ -1,52 +1,41 @@
-//! What the command line asks of a build: context, Dockerfile, `.dockerignore`, secrets, agents, arguments.
+//! What the command line asks of a build: secrets, agents, arguments, limits, names.
 
+use super::build_context::{self, Lent};
 use crate::args::{Build as Arguments, BuildLimits};
 use crate::standalone::plan::{limits::ulimit, sizes};
 use anyhow::{Context, anyhow, bail, ensure};
-use knarr_images::{BuildContext, BuildRequest, Files, Image, ImageStore, Network, Platform, RunLimits};
+use knarr_images::{BuildRequest, ImageStore, Network, RunLimits};
 use std::collections::BTreeMap;
-use std::io::{BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-/// Reads everything that a build needs; `aside` is an empty directory for a context that comes as an archive.
-pub(super) fn of(store: &ImageStore, arguments: &Arguments, aside: &Path) -> anyhow::Result<BuildRequest> {
-    let from_stdin = arguments.context == Path::new("-");
-    let context = if from_stdin { aside.to_owned() } else { arguments.context.clone() };
-    check_context(&context)?;
-    let given = if from_stdin { stdin_context(aside)? } else { None };
-    let file = match &arguments.file {
-        // In a context that came as an archive, it is one of its files.
-        Some(file) if from_stdin && given.is_none() => context.join(file),
-        Some(file) => file.clone(),
-        None if given.is_some() => PathBuf::from("-"),
-        None => default_file(&context),
-    };
+/// Reads everything that a build needs; `aside` is an empty directory for contexts that are not here yet.
+pub(super) async fn of(
+    store: &ImageStore,
+    arguments: &Arguments,
+    aside: &Path,
+) -> anyhow::Result<BuildRequest> {
+    let secrets = arguments.secret.iter().map(|text| secret(text)).collect::<anyhow::Result<_>>()?;
+    let ssh = arguments.ssh.iter().map(|text| agent(text)).collect::<anyhow::Result<_>>()?;
+    let lent = Lent { secrets: &secrets, ssh: &ssh };
+    let contexts = build_context::named(store, arguments, &lent, aside).await?;
+    let place = build_context::place(store, arguments, &lent, aside).await?;
+    let (context, dockerfile) = place.dockerfile(arguments.file.as_deref())?;
     let build_args = build_arguments(&arguments.build_arg)?;
     let epoch =
         build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok());
     let epoch = epoch.filter(|text| !text.is_empty());
     Ok(BuildRequest {
-        dockerfile: match given {
-            Some(text) => text,
-            None => read_dockerfile(&file)?,
-        },
-        ignore: read_ignore(&file, &context)?,
-        file: match file.file_name().unwrap_or_default().to_string_lossy() {
-            name if name == "-" => "Dockerfile".to_owned(),
-            name => name.into_owned(),
-        },
+        dockerfile: dockerfile.text,
+        ignore: dockerfile.ignore,
+        file: dockerfile.name,
         context,
+        secrets,
+        ssh,
+        contexts,
         tags: arguments.tag.clone(),
         arguments: build_args,
-        secrets: arguments.secret.iter().map(|text| secret(text)).collect::<anyhow::Result<_>>()?,
-        ssh: arguments.ssh.iter().map(|text| agent(text)).collect::<anyhow::Result<_>>()?,
-        contexts: arguments
-            .build_context
-            .iter()
-            .map(|text| context_of(text, |place| layout(store, place, arguments.platform.as_deref())))
-            .collect::<anyhow::Result<_>>()?,
         hosts: arguments.add_host.iter().map(|text| host(text)).collect::<anyhow::Result<_>>()?,
         no_cache_stages: arguments.no_cache_filter.iter().map(|name| name.to_ascii_lowercase()).collect(),
         limits: limits(&arguments.limits)?,
@@ -68,67 +57,6 @@ pub(super) fn of(store: &ImageStore, arguments: &Arguments, aside: &Path) -> any
             .map(|text| text.parse().map_err(|_| anyhow!("invalid SOURCE_DATE_EPOCH: {text}")))
             .transpose()?,
     })
-}
-
-/// What comes on stdin: an archive, which is unpacked, or a Dockerfile, which is answered.
-fn stdin_context(aside: &Path) -> anyhow::Result<Option<String>> {
-    let mut stdin = BufReader::with_capacity(1 << 16, std::io::stdin().lock());
-    let mut start = Vec::new();
-    stdin.by_ref().take(512).read_to_end(&mut start).context("read stdin")?;
-    let packed = [&b"\x1f\x8b"[..], b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-    let is_archive =
-        start.get(257..262) == Some(b"ustar") || packed.iter().any(|magic| start.starts_with(magic));
-    let mut whole = std::io::Cursor::new(start).chain(stdin);
-    if is_archive {
-        Files::open(aside)?.import(&mut whole).context("the context on stdin")?;
-        return Ok(None);
-    }
-    let mut text = String::new();
-    whole.read_to_string(&mut text).context("read the Dockerfile from stdin")?;
-    Ok(Some(text))
-}
-
-fn check_context(context: &Path) -> anyhow::Result<()> {
-    let text = context.to_string_lossy();
-    if ["http://", "https://", "git://", "git@"].iter().any(|scheme| text.starts_with(scheme)) {
-        bail!("{text}: remote contexts are not supported yet; a directory is");
-    }
-    let found = std::fs::metadata(context);
-    if !found.with_context(|| format!("unable to prepare context: path {text:?}"))?.is_dir() {
-        bail!("unable to prepare context: {text:?} is not a directory");
-    }
-    Ok(())
-}
-
-/// `Dockerfile`, else `dockerfile`, else `Containerfile`.
-fn default_file(context: &Path) -> PathBuf {
-    let names = ["Dockerfile", "dockerfile", "Containerfile"].map(|name| context.join(name));
-    names.iter().find(|file| file.exists()).unwrap_or(&names[0]).clone()
-}
-
-fn read_dockerfile(file: &Path) -> anyhow::Result<String> {
-    let mut bytes = Vec::new();
-    if file == Path::new("-") {
-        std::io::stdin().read_to_end(&mut bytes).context("read the Dockerfile from stdin")?;
-    } else {
-        bytes = std::fs::read(file)
-            .with_context(|| format!("failed to read dockerfile: open {}", file.display()))?;
-    }
-    String::from_utf8(bytes).map_err(|_| anyhow!("{}: not UTF-8", file.display()))
-}
-
-/// `DOCKERFILE.dockerignore` wins over the context's own.
-fn read_ignore(file: &Path, context: &Path) -> anyhow::Result<String> {
-    let mut own = file.as_os_str().to_owned();
-    own.push(".dockerignore");
-    for path in [PathBuf::from(own), context.join(".dockerignore"), context.join(".containerignore")] {
-        match std::fs::read(&path) {
-            Ok(bytes) => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
-        }
-    }
-    Ok(String::new())
 }
 
 fn limits(given: &BuildLimits) -> anyhow::Result<RunLimits> {
@@ -233,40 +161,6 @@ fn agent(text: &str) -> anyhow::Result<(String, PathBuf)> {
     Ok((id.to_owned(), path))
 }
 
-/// `NAME=DIRECTORY`, `NAME=docker-image://IMAGE`, `NAME=oci-layout://DIRECTORY[:TAG][@DIGEST]`.
-fn context_of(
-    text: &str,
-    layout: impl FnOnce(&str) -> anyhow::Result<Image>,
-) -> anyhow::Result<(String, BuildContext)> {
-    let (name, place) =
-        text.split_once('=').with_context(|| format!("invalid context value: {text}, expected key=value"))?;
-    if let Some(image) = place.strip_prefix("docker-image:") {
-        let image = image.trim_start_matches('/');
-        return Ok((name.to_owned(), BuildContext::Image(image.to_owned())));
-    }
-    if let Some(place) = place.strip_prefix("oci-layout:") {
-        let image = layout(place.strip_prefix("//").unwrap_or(place));
-        let image = image.with_context(|| format!("--build-context {text}"))?;
-        return Ok((name.to_owned(), BuildContext::Image(image.id)));
-    }
-    check_context(Path::new(place)).with_context(|| format!("--build-context {text}"))?;
-    Ok((name.to_owned(), BuildContext::Directory(std::path::absolute(place)?)))
-}
-
-/// Takes the image in. A tag has neither a slash nor a colon.
-fn layout(store: &ImageStore, place: &str, platform: Option<&str>) -> anyhow::Result<Image> {
-    let (rest, digest) = place.split_once('@').map_or((place, None), |(rest, digest)| (rest, Some(digest)));
-    let (directory, tag) = match rest.rsplit_once(':') {
-        Some((directory, tag)) if !tag.contains('/') => (directory, Some(tag)),
-        _ => (rest, None),
-    };
-    let platform = match platform {
-        Some(text) if !text.contains(',') => Platform::parse(text)?,
-        _ => Platform::host(),
-    };
-    Ok(store.load_layout(Path::new(directory), digest.or(tag), &platform)?)
-}
-
 /// `NAME:IP` or `NAME=IP`.
 fn host(text: &str) -> anyhow::Result<(String, String)> {
     let parts = text.split_once(['=', ':']).filter(|(name, _)| !name.is_empty());
@@ -302,15 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_hosts() {
-        let context_of = |text| context_of(text, |place| bail!("no layout {place}"));
-        let (name, place) = context_of("base=docker-image://alpine:3").unwrap();
-        assert_eq!((name.as_str(), place), ("base", BuildContext::Image("alpine:3".into())));
-        assert_eq!(context_of("src=/").unwrap().1, BuildContext::Directory("/".into()));
-        assert!(context_of("src").is_err() && context_of("src=/no/such/place").is_err());
-        assert!(
-            format!("{:#}", context_of("a=oci-layout:///b:c@d").unwrap_err()).contains("no layout /b:c@d")
-        );
+    fn hosts_and_agents() {
         assert_eq!(host("a:1.2.3.4").unwrap(), ("a".into(), "1.2.3.4".into()));
         assert_eq!(host("a=[::1]").unwrap(), ("a".into(), "::1".into()));
         assert!(host("a").is_err() && host("a:b").is_err() && host(":1.2.3.4").is_err());

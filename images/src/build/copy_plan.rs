@@ -5,13 +5,16 @@ use crate::build::copy::Copier;
 use crate::build::ignore::Ignore;
 use crate::build::instruction::Transfer;
 use crate::build::remote::{Kind, file_name, kind};
+use crate::build::repositories::{Repository, repository};
 use crate::build::source::mark;
 use crate::build::stage_run::StageRun;
 use crate::build::tree::{Named, Tree};
 use crate::digest::Digest;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::git::{GitReference, is_hex};
 use crate::layer::entry::TreePath;
 use crate::web_file::Wanted;
+use std::path::PathBuf;
 
 /// What to do.
 pub(crate) struct Plan {
@@ -35,6 +38,7 @@ pub(crate) enum Origin {
     /// In the context, stage or image: a path or a pattern.
     Here(String),
     Web(Remote),
+    Git(Box<Repository>),
 }
 
 /// A file of the web.
@@ -50,15 +54,15 @@ pub(crate) enum Item<'p> {
     /// Files of a tree, and how many parts of their path `--parents` leaves out.
     Files(Named, usize),
     Web(&'p Remote),
+    Git(&'p Repository),
 }
 
 /// Understands an instruction where it stands.
 pub(crate) fn plan(stage: &StageRun<'_>, transfer: &Transfer) -> Result<Plan> {
     let scope = stage.scope();
     let flags = transfer.flags.expanded(scope.escape, &scope)?;
-    for flag in ["link", "keep-git-dir"] {
-        flags.is_set(flag)?;
-    }
+    flags.is_set("link")?;
+    let keep_git_dir = flags.get("keep-git-dir").map(|_| flags.is_set("keep-git-dir")).transpose()?;
     let target = scope.expand(&transfer.target)?;
     let unpack = flags.get("unpack").map(|_| flags.is_set("unpack")).transpose()?;
     let mut plan = Plan {
@@ -87,10 +91,17 @@ pub(crate) fn plan(stage: &StageRun<'_>, transfer: &Transfer) -> Result<Plan> {
         }
     }
     let checksum = flags.get("checksum").filter(|text| !text.is_empty());
-    let checksum = checksum.map(|text| checked(text, &paths)).transpose()?;
-    let secrets = &stage.job.build.request.secrets;
+    checksum.map(|text| check_checksum(text, &paths)).transpose()?;
+    let request = &stage.job.build.request;
+    let said = Said {
+        add: transfer.add,
+        checksum,
+        keep_git_dir,
+        secret: &|name| request.secrets.get(name).cloned(),
+        agent: request.ssh.get("default"),
+    };
     for path in paths {
-        plan.sources.push(origin(path, transfer.add, &checksum, &|name| secrets.get(name).cloned())?);
+        plan.sources.push(said.origin(path)?);
     }
     if plan.sources.len() + plan.inline.len() > 1 && !plan.into {
         let name = if transfer.add { "ADD" } else { "COPY" };
@@ -102,12 +113,19 @@ pub(crate) fn plan(stage: &StageRun<'_>, transfer: &Transfer) -> Result<Plan> {
 }
 
 /// `--checksum` of these sources.
-fn checked(text: &str, sources: &[String]) -> Result<Digest> {
+fn check_checksum(text: &str, sources: &[String]) -> Result<()> {
     match sources {
-        [one] if kind(one) != Kind::Path => {}
-        [_] => return Err(Error::invalid("checksum requires HTTP(S) or Git sources")),
-        _ => return Err(Error::invalid("checksum can't be specified for multiple sources")),
+        [one] if kind(one) == Kind::Git && is_hex(text) => Ok(()),
+        [one] if kind(one) == Kind::Git => {
+            Err(Error::invalid(format!("invalid checksum {text} for Git URL, expected hex commit hash")))
+        }
+        [one] if kind(one) == Kind::Web => digest(text).map(drop),
+        [_] => Err(Error::invalid("checksum requires HTTP(S) or Git sources")),
+        _ => Err(Error::invalid("checksum can't be specified for multiple sources")),
     }
+}
+
+fn digest(text: &str) -> Result<Digest> {
     let words = match text.split_once(':') {
         None => "invalid checksum digest format",
         Some(("sha256", _)) => "invalid checksum digest length",
@@ -116,25 +134,33 @@ fn checked(text: &str, sources: &[String]) -> Result<Digest> {
     Digest::parse(text).map_err(|_| Error::invalid(format!("{words}: {text:?}")))
 }
 
-fn origin(
-    source: String,
+/// What an instruction says of all its sources.
+struct Said<'s> {
     add: bool,
-    checksum: &Option<Digest>,
-    secret: &dyn Fn(&str) -> Option<Vec<u8>>,
-) -> Result<Origin> {
-    match (kind(&source), add) {
-        (Kind::Path, _) => Ok(Origin::Here(source)),
-        (Kind::Web, false) => Err(Error::invalid("source can't be a URL for COPY")),
-        (Kind::Git, false) => Err(Error::invalid("source can't be a git ref for COPY")),
-        (Kind::Git, true) => {
-            let message =
-                format!("{source}: git repositories are not fetched; clone it and COPY the directory");
-            Err(Error::new(ErrorKind::Unsupported, message))
-        }
-        (Kind::Web, true) => {
-            let authorization = authorization(&source, secret);
-            let wanted = Wanted { authorization, ..Wanted::new(&source) };
-            Ok(Origin::Web(Remote { name: file_name(&source), checksum: checksum.clone(), wanted }))
+    checksum: Option<&'s str>,
+    keep_git_dir: Option<bool>,
+    secret: &'s dyn Fn(&str) -> Option<Vec<u8>>,
+    agent: Option<&'s PathBuf>,
+}
+
+impl Said<'_> {
+    fn origin(&self, source: String) -> Result<Origin> {
+        match (kind(&source), self.add) {
+            (Kind::Path, _) => Ok(Origin::Here(source)),
+            (Kind::Web, false) => Err(Error::invalid("source can't be a URL for COPY")),
+            (Kind::Git, false) => Err(Error::invalid("source can't be a git ref for COPY")),
+            (Kind::Git, true) => {
+                let unknown = || Error::invalid(format!("invalid git URL {source:?}"));
+                let reference = GitReference::parse(&source)?.ok_or_else(unknown)?;
+                let said = (self.keep_git_dir, self.checksum);
+                repository(reference, said, self.secret, self.agent).map(|found| Origin::Git(Box::new(found)))
+            }
+            (Kind::Web, true) => {
+                let authorization = authorization(&source, self.secret);
+                let wanted = Wanted { authorization, ..Wanted::new(&source) };
+                let checksum = self.checksum.map(digest).transpose()?;
+                Ok(Origin::Web(Remote { name: file_name(&source), checksum, wanted }))
+            }
         }
     }
 }
@@ -153,15 +179,17 @@ impl Plan {
     pub(crate) fn remotes(&self) -> impl Iterator<Item = &Remote> {
         self.sources.iter().filter_map(|source| match source {
             Origin::Web(remote) => Some(remote),
-            Origin::Here(_) => None,
+            Origin::Here(_) | Origin::Git(_) => None,
         })
     }
 
-    /// Everything that is said but for what the files are; of a file of the web only its name.
+    /// Everything that is said but for what the files are; of a file of the web only its name, of a
+    /// repository nothing.
     pub(crate) fn words(&self) -> String {
         let sources = self.sources.iter().map(|source| match source {
-            Origin::Here(path) => ("here", path),
-            Origin::Web(remote) => ("web", &remote.name),
+            Origin::Here(path) => ("here", path.as_str()),
+            Origin::Web(remote) => ("web", remote.name.as_str()),
+            Origin::Git(_) => ("git", ""),
         });
         format!(
             "{:?} {:?} {:?} {:?} {} {:?} {:?} {:?} {}",
@@ -184,6 +212,7 @@ impl Plan {
         for source in &self.sources {
             match source {
                 Origin::Web(remote) => all.push(Item::Web(remote)),
+                Origin::Git(repository) => all.push(Item::Git(repository)),
                 Origin::Here(path) => {
                     let above = above_pivot(path);
                     let found = tree.find_as(path, &exclude, self.parents)?;
@@ -231,13 +260,13 @@ mod tests {
 
     #[test]
     fn sources_that_are_somewhere_else() {
-        let none = |_: &str| None;
         let refused = |source: &str, add| {
-            origin(source.to_owned(), add, &None, &none).map(drop).unwrap_err().to_string()
+            let said = Said { add, checksum: None, keep_git_dir: None, secret: &|_| None, agent: None };
+            said.origin(source.to_owned()).map(drop).unwrap_err().to_string()
         };
         assert_eq!(refused("https://h/x", false), "source can't be a URL for COPY");
         assert_eq!(refused("git@h:x", false), "source can't be a git ref for COPY");
-        assert!(refused("https://h/x.git#main", true).contains("git repositories are not fetched"));
+        assert!(refused("https://h/x.git#-main", true).contains("invalid git ref \"-main\""));
         let header = |name: &str| (name == "HTTP_AUTH_HEADER_h").then(|| b"Basic x\n".to_vec());
         let token = |name: &str| (name == "HTTP_AUTH_TOKEN_h").then(|| b"y".to_vec());
         assert_eq!(authorization("https://h:1/x", &header).as_deref(), Some("Basic x"));
@@ -250,10 +279,11 @@ mod tests {
         let sum = Digest::of(b"x").to_string();
         let words = |text: &str, sources: &[&str]| {
             let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
-            checked(text, &sources).map(|digest| digest.to_string()).unwrap_or_else(|e| e.to_string())
+            check_checksum(text, &sources).map(|()| String::new()).unwrap_or_else(|e| e.to_string())
         };
-        let url = "http://h/x";
-        assert_eq!(words(&sum, &[url]), sum);
+        let (url, git) = ("http://h/x", "http://h/x.git");
+        assert_eq!((words(&sum, &[url]), words("ab12", &[git])), Default::default());
+        assert!(words("main", &[git]).starts_with("invalid checksum main for Git URL"));
         assert_eq!(words(&sum, &["x"]), "checksum requires HTTP(S) or Git sources");
         assert_eq!(words(&sum, &[url, url]), "checksum can't be specified for multiple sources");
         assert!(words("md5:00", &[url]).starts_with("unsupported digest algorithm"));

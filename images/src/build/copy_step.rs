@@ -1,12 +1,13 @@
-//! COPY and ADD: from the context, a stage, an image, the web, or the Dockerfile itself.
+//! COPY and ADD: from the context, a stage, an image, the web, a git repository, or the Dockerfile itself.
 
 use crate::build::config::Draft;
 use crate::build::copy::{Copier, Look};
 use crate::build::copy_plan::{Item, Plan, Remote, plan};
 use crate::build::ignore::Ignore;
 use crate::build::instruction::Transfer;
-use crate::build::job::Step;
+use crate::build::job::{Job, Step};
 use crate::build::owner;
+use crate::build::repositories::Repository;
 use crate::build::stage_run::StageRun;
 use crate::build::stages::Origin;
 use crate::build::tree::{Found, Tree};
@@ -49,10 +50,10 @@ pub(crate) fn run(stage: &mut StageRun<'_>, step: &Step<'_>, transfer: &Transfer
         keys = self::keys(stage, &plan, &origin)?;
     }
     stage.layered(step, &keys, text, |workspace| match &origin {
-        Source::Directory(tree) => execute(&plan, (tree, &fetched), workspace, Some((0, 0))),
+        Source::Directory(tree) => execute(&plan, (tree, &fetched, job), workspace, Some((0, 0))),
         Source::Layers(origin) => {
             let view = workspace.view(origin.top())?;
-            execute(&plan, (&Tree::open(&view, Ignore::default())?, &fetched), workspace, None)
+            execute(&plan, (&Tree::open(&view, Ignore::default())?, &fetched, job), workspace, None)
         }
     })
 }
@@ -97,6 +98,9 @@ fn contents(stage: &StageRun<'_>, plan: &Plan, tree: &Tree, with_owner: bool) ->
                 let Facts { digest, modified } = stage.job.web.facts(stage.job, &remote.wanted)?;
                 all.push_str(&format!("{digest} {modified:?}"));
             }
+            Item::Git(repository) => {
+                all.push_str(&stage.job.repositories.words(stage.job, repository)?);
+            }
         }
     }
     Ok(Digest::of(all.as_bytes()))
@@ -127,7 +131,7 @@ struct Work<'a> {
 
 fn execute(
     plan: &Plan,
-    (tree, fetched): (&Tree, &Fetched),
+    (tree, fetched, job): (&Tree, &Fetched, &Job<'_>),
     workspace: &Workspace<'_>,
     owner: Option<(u32, u32)>,
 ) -> Result<()> {
@@ -141,6 +145,10 @@ fn execute(
             Item::Files(source, above) => (source, *above),
             Item::Web(remote) => {
                 work.web(remote, fetched)?;
+                continue;
+            }
+            Item::Git(repository) => {
+                work.repository(repository, job)?;
                 continue;
             }
         };
@@ -171,6 +179,19 @@ impl Work<'_> {
         }
         let target = self.plan.target_of(&self.copier, &TreePath::clean(remote.name.as_bytes()), false, 0)?;
         self.copier.put(&target, 0o600, file.modified.unwrap_or(0), &mut open()?)
+    }
+
+    /// What is in a repository, not the directory that holds it.
+    fn repository(&mut self, repository: &Repository, job: &Job<'_>) -> Result<()> {
+        let place = job.repositories.checkout(job, repository, &self.workspace.place()?)?;
+        let tree = Tree::open(&place, Ignore::default())?;
+        let exclude = Ignore::of(self.plan.exclude.iter().map(String::as_str));
+        let target = self.plan.target_of(&self.copier, &TreePath::default(), true, 0)?;
+        self.copier.make_dir(&target)?;
+        for found in tree.find("/", &exclude)? {
+            self.copier.copy(&tree, &found.files, &target)?;
+        }
+        Ok(())
     }
 
     /// What stands in the Dockerfile comes last.

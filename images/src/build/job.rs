@@ -6,6 +6,7 @@ use crate::build::cache::{Cache, KEEP, Outcome};
 use crate::build::config::Draft;
 use crate::build::ignore::Ignore;
 use crate::build::listed::list;
+use crate::build::repositories::Repositories;
 use crate::build::runner::Runner;
 use crate::build::scope::Arguments;
 use crate::build::stage_run::StageRun;
@@ -38,6 +39,7 @@ pub(crate) struct Job<'a> {
     contexts: BTreeMap<String, Tree>,
     pub(crate) cache: Cache,
     pub(crate) web: Web<'a>,
+    pub(crate) repositories: Repositories,
     /// Stages that are done; none where one failed.
     finished: Mutex<BTreeMap<usize, Option<(Draft, Arguments)>>>,
     changed: Condvar,
@@ -86,6 +88,7 @@ impl<'a> Job<'a> {
             contexts: named_trees(&build.request.contexts)?,
             cache: Cache::open(&parts.root)?,
             web: Web::new(parts),
+            repositories: Repositories::default(),
             finished: Mutex::default(),
             changed: Condvar::new(),
             failed: AtomicBool::new(false),

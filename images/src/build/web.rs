@@ -90,7 +90,7 @@ impl<'a> Web<'a> {
     }
 
     /// Waits, unless the build ends before.
-    fn wait<T>(&self, job: &Job<'_>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(crate) fn wait<T>(&self, job: &Job<'_>, work: impl Future<Output = Result<T>>) -> Result<T> {
         self.runtime()?.block_on(async {
             tokio::select! {
                 done = work => done,
