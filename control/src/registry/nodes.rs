@@ -42,6 +42,7 @@ pub(super) fn row() -> Resource {
             defaults,
             validate,
             validate_update,
+            on_status_update: |node, _| defaults(node),
             validate_status_update: amount_status_rules::of_node,
             selectable,
             ..Rules::NONE

@@ -2,7 +2,7 @@
 //! of service that follows from them, or from those of its containers where the pod itself says nothing.
 
 use super::faults::Faults;
-use super::{fields, resource_names, resources};
+use super::{fields, resource_claims, resource_names, resources};
 use crate::quota::pods::{is_shared, of_containers};
 use knarr_api::quantity::Quantity;
 use serde_json::{Map, Value, json};
@@ -55,6 +55,7 @@ pub(super) fn validate(spec: &Value, path: &str, faults: &mut Faults) {
     if given.get("claims").is_some_and(|claims| !claims.is_null()) {
         faults.forbidden(format!("{field}.claims"), "claims may not be set for Resources at pod-level");
     }
+    resource_claims::of_container(spec, spec, &format!("{field}.claims"), faults);
     resources::validate_named(Some(given), &field, resource_names::of_pod, faults);
     no_less_than_containers(spec, given, &field, faults);
     no_container_more(spec, given, &field, faults);

@@ -76,7 +76,6 @@ pub(super) fn validate(new: &Value, old: &Value, faults: &mut Faults) {
     each_family_once(new, old, "podIPs", faults);
     hosts(new, old, faults);
     GROUPS.iter().for_each(|(statuses, _)| users(new, statuses, faults));
-    GROUPS.iter().for_each(|group| devices(new, *group, faults));
 }
 
 fn conditions(pod: &Value, faults: &mut Faults) {
@@ -100,9 +99,6 @@ fn nominated(new: &Value, old: &Value, faults: &mut Faults) {
         return;
     }
     validation::named(FIELD, name, names::dns1123_subdomain, faults);
-    if !fields::text(old, "/spec/nodeName").is_empty() {
-        faults.forbidden(FIELD, "may not be set on pods that are already bound to a node");
-    }
 }
 
 /// What has ended and is not to be restarted goes on being ended.
@@ -212,59 +208,6 @@ fn users(pod: &Value, statuses: &str, faults: &mut Faults) {
             if !(0..=i64::from(i32::MAX)).contains(&id) {
                 faults.invalid(format!("{path}.{field}"), &json!(id), ID_RANGE);
             }
-        }
-    }
-}
-
-/// How the devices are that a container was given.
-fn devices(pod: &Value, (statuses, containers): (&str, &str), faults: &mut Faults) {
-    for (index, status) in fields::list(pod, &format!("/status/{statuses}")).iter().enumerate() {
-        let path = format!("status.{statuses}[{index}].allocatedResourcesStatus");
-        let given = fields::list(status, "/allocatedResourcesStatus");
-        if containers == "ephemeralContainers" && !given.is_empty() {
-            faults.forbidden(path, "must not be specified in container status");
-            continue;
-        }
-        let all = fields::list(pod, &format!("/spec/{containers}"));
-        let container = all.iter().find(|container| container.get("name") == status.get("name"));
-        for (at, resource) in given.iter().enumerate() {
-            let path = format!("{path}[{at}]");
-            if let Some(container) = container {
-                asked_for(container, fields::text(resource, "/name"), &format!("{path}.name"), faults);
-            }
-            health(resource, &path, faults);
-        }
-    }
-}
-
-fn asked_for(container: &Value, name: &str, field: &str, faults: &mut Faults) {
-    const OF_CLAIMS: &str = "must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or 'claim:<claimName>' if request is empty";
-    let claimed = |claim: &Value| {
-        let request = fields::text(claim, "/request");
-        let slash = if request.is_empty() { "" } else { "/" };
-        name == format!("claim:{}{slash}{request}", fields::text(claim, "/name"))
-    };
-    let (found, detail) = if name.starts_with("claim:") {
-        (fields::list(container, "/resources/claims").iter().any(claimed), OF_CLAIMS)
-    } else {
-        let asked = fields::pairs(container, "/resources/requests").any(|(request, _)| request == name);
-        (asked, "must match one of the container's resource requests")
-    };
-    if !found {
-        faults.invalid(field, &json!(name), detail);
-    }
-}
-
-fn health(resource: &Value, path: &str, faults: &mut Faults) {
-    let all = fields::list(resource, "/resources");
-    for (index, one) in all.iter().enumerate() {
-        let path = format!("{path}.resources[{index}]");
-        let (health, id) = (fields::text(one, "/health"), fields::text(one, "/resourceID"));
-        if !["Healthy", "Unhealthy", "Unknown"].contains(&health) {
-            faults.not_supported(format!("{path}.health"), health, &["Healthy", "Unhealthy", "Unknown"]);
-        }
-        if all[..index].iter().any(|other| fields::text(other, "/resourceID") == id) {
-            faults.duplicate(format!("{path}.resourceID"), &json!(id));
         }
     }
 }
