@@ -8,6 +8,7 @@ use knarr_api::quantity::Quantity;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+pub(crate) mod pods;
 mod scopes;
 
 /// On a claim: its class, as it was named before there was a field.
@@ -43,28 +44,6 @@ fn raise(total: &mut Amounts, floor: &Amounts) {
     }
 }
 
-/// The `requests` or `limits` of a pod as a whole: its containers and sidecars together, or the largest init container
-/// with the sidecars started before it, whichever is more; plus the overhead of its runtime class.
-pub(crate) fn pod_amounts(pod: &Value, which: &str) -> Amounts {
-    let of = |container: &Value| amounts(container.pointer(&format!("/resources/{which}")));
-    let (mut sidecars, mut largest) = (Amounts::new(), Amounts::new());
-    for container in fields::list(pod, "/spec/initContainers") {
-        if fields::text(container, "/restartPolicy") == "Always" {
-            add(&mut sidecars, &of(container));
-            raise(&mut largest, &sidecars);
-        } else {
-            let mut during = of(container);
-            add(&mut during, &sidecars);
-            raise(&mut largest, &during);
-        }
-    }
-    let mut total = sidecars;
-    fields::list(pod, "/spec/containers").iter().for_each(|container| add(&mut total, &of(container)));
-    raise(&mut total, &largest);
-    add(&mut total, &amounts(pod.pointer("/spec/overhead")));
-    total
-}
-
 /// What one object counts for, under every name by which a quota can count it.
 pub(crate) fn of_object(resource: &Resource, object: &Value, now: Timestamp) -> Amounts {
     let one = Quantity::from_units(1);
@@ -95,13 +74,13 @@ fn of_pod(pod: &Value, now: Timestamp, counted: &mut Amounts) {
         return;
     }
     counted.insert("pods".to_owned(), Quantity::from_units(1));
-    for (name, amount) in pod_amounts(pod, "requests") {
+    for (name, amount) in pods::used(pod, "requests") {
         if matches!(&*name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-") {
             counted.insert(name.clone(), amount);
         }
         counted.insert(format!("requests.{name}"), amount);
     }
-    for (name, amount) in pod_amounts(pod, "limits") {
+    for (name, amount) in pods::used(pod, "limits") {
         counted.insert(format!("limits.{name}"), amount);
     }
 }
@@ -190,10 +169,11 @@ pub(crate) fn usage<'a>(
     total
 }
 
-/// Why a pod cannot be counted: a container that leaves open what the quota constrains. Names by resource.
+/// Why a pod cannot be counted: a container that leaves open what the quota constrains, and no word of the pod itself.
+/// Names by resource.
 pub(crate) fn missing(quota: &Value, resource: &Resource, pod: &Value) -> Option<String> {
     let is_pod = resource.group.is_empty() && resource.plural == "pods";
-    if !is_pod || !scopes::includes(quota, resource, pod) {
+    if !is_pod || pods::speaks_for_all(pod) || !scopes::includes(quota, resource, pod) {
         return None;
     }
     let mut faults = Vec::new();

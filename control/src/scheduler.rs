@@ -149,7 +149,7 @@ impl Scheduler {
             _ => self.shared.queue.remove(&key),
         }
         self.snapshot().pod_changed(&key, new);
-        if matters(old) != matters(new) {
+        if matters(old) != matters(new) || asks_less(old, new) {
             self.shared.queue.wake_all();
         }
     }
@@ -340,6 +340,13 @@ fn is_waiting(pod: &Pod) -> bool {
 fn matters(pod: Option<&Arc<Pod>>) -> Option<(&str, &std::collections::BTreeMap<String, String>, bool)> {
     let pod = pod.filter(|pod| !requests::is_finished(pod))?;
     Some((pods::node_of(pod)?, pod.labels(), pod.metadata.deletion_timestamp.is_some()))
+}
+
+/// A pod that was resized may leave room for others.
+fn asks_less(old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return false };
+    let placed = pods::node_of(new).is_some();
+    placed && !Arc::ptr_eq(old, new) && requests::of_pod(old) != requests::of_pod(new)
 }
 
 fn priority(pod: &Pod) -> i32 {

@@ -1,7 +1,7 @@
 //! Limit ranges: what a container gets that asks for nothing, and how much and how little one may ask for.
 
 use super::{Operation, Write};
-use crate::quota::{Amounts, amounts, pod_amounts};
+use crate::quota::{Amounts, amounts, pods};
 use crate::registry::fields;
 use crate::server::Server;
 use knarr_api::quantity::Quantity;
@@ -106,7 +106,7 @@ fn pod_faults(range: &Value, pod: &Value) -> Vec<String> {
         }
     }
     for limit in limits(range, "Pod") {
-        let of = |which: &str| pod_amounts(pod, which);
+        let of = |which: &str| pods::declared(pod, which);
         Range { kind: "Pod", limit }.check(&of("requests"), &of("limits"), &mut faults);
     }
     faults

@@ -25,7 +25,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, ResourceExt};
-use load::{Facts, Sample, Verdict};
+use load::{Facts, Sample, Tolerance, Verdict};
 use readings::Reader;
 use report::Report;
 use serde_json::{Value, json};
@@ -209,6 +209,7 @@ impl Autoscalers {
             samples: &seen.samples,
             silent: seen.silent.as_deref(),
             now,
+            tolerance: Tolerance::of(spec),
         };
         let verdict = load::judge(spec, &reader.all(spec).await, &facts);
         Ok(self.heed(scaler, verdict, report))

@@ -13,8 +13,8 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
-const MANAGER: &str = "ipallocator.k8s.io";
+pub(super) const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+pub(super) const MANAGER: &str = "ipallocator.k8s.io";
 
 /// Woken by services, and by what becomes of their addresses.
 pub(crate) fn wire(plane: &mut Plane) -> Task {

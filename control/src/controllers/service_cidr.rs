@@ -1,8 +1,10 @@
 //! ServiceCIDR objects say that they are in use, and stay while addresses of theirs are.
 
 use super::informer::{Key, Lister};
+use super::ip_address::{MANAGED_BY, MANAGER};
 use super::runner::{Next, Reconcile, ignore_not_found};
 use super::wiring::{Plane, Task, Wire};
+use super::work_queue::WorkQueue;
 use crate::server::AddressRange;
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
@@ -13,18 +15,23 @@ use std::sync::Arc;
 
 const FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";
 
-/// Woken by ranges, and by addresses, which may be the last ones of a range that is to go.
+/// Woken by ranges, and by addresses, which may be the last ones of a range that is to go, as a wider range may take over
+/// what it has.
 pub(crate) fn wire(plane: &mut Plane) -> Task {
     let mut wire = Wire::new("servicecidr", plane);
     let ranges = wire.keys::<ServiceCIDR>();
     let addresses = wire.reads::<IPAddress>();
     let all = ranges.clone();
-    wire.woken_by::<IPAddress>(move |_, _, queue| {
-        let going = |range: &&Arc<ServiceCIDR>| range.metadata.deletion_timestamp.is_some();
-        all.all().iter().filter(going).for_each(|range| queue.add(Key::of(&**range)));
-    });
+    wire.woken_by::<IPAddress>(move |_, _, queue| wake_going(queue, &all));
+    let all = ranges.clone();
+    wire.woken_by::<ServiceCIDR>(move |_, _, queue| wake_going(queue, &all));
     let controller = Ranges { client: wire.client(), ranges, addresses };
     wire.run(1, controller)
+}
+
+fn wake_going(queue: &WorkQueue<Key>, all: &Lister<ServiceCIDR>) {
+    let going = |range: &&Arc<ServiceCIDR>| range.metadata.deletion_timestamp.is_some();
+    all.all().iter().filter(going).for_each(|range| queue.add(Key::of(&**range)));
 }
 
 struct Ranges {
@@ -98,8 +105,11 @@ fn is_needed(range: &ServiceCIDR, all: &[Arc<ServiceCIDR>], addresses: &[Arc<IPA
         .flat_map(|other| parts(other))
         .collect();
     let lies_in = |ranges: &[AddressRange], name: &str| ranges.iter().any(|range| range.contains(name));
+    let of_services =
+        |address: &&Arc<IPAddress>| address.labels().get(MANAGED_BY).is_some_and(|by| by == MANAGER);
     addresses
         .iter()
+        .filter(of_services)
         .map(|address| address.name_any())
         .any(|name| lies_in(&own, &name) && !lies_in(&others, &name))
 }
@@ -120,15 +130,18 @@ mod tests {
             let object = json!({"metadata": {"name": name}, "spec": {"cidrs": [cidr]}});
             Arc::new(serde_json::from_value(object).unwrap())
         };
-        let address = |name: &str| -> Arc<IPAddress> {
+        let address = |name: &str, by: &str| -> Arc<IPAddress> {
             let parent = json!({"resource": "services", "namespace": "d", "name": "s"});
-            let object = json!({"metadata": {"name": name}, "spec": {"parentRef": parent}});
+            let labels = json!({MANAGED_BY: by});
+            let object = json!({"metadata": {"name": name, "labels": labels}, "spec": {"parentRef": parent}});
             Arc::new(serde_json::from_value(object).unwrap())
         };
         let ranges = [range("a", "10.96.0.0/16"), range("b", "10.97.0.0/16"), range("c", "10.96.1.0/24")];
-        let used = [address("10.96.1.7")];
+        let used = [address("10.96.1.7", MANAGER)];
         assert!(!is_needed(&ranges[1], &ranges, &used), "nothing of it is used");
         assert!(!is_needed(&ranges[2], &ranges, &used), "the wider range has it, too");
         assert!(is_needed(&ranges[0], &ranges[..2], &used));
+        let of_another = [address("10.96.1.7", "gateway")];
+        assert!(!is_needed(&ranges[0], &ranges[..2], &of_another), "it is not handed out by us");
     }
 }

@@ -85,7 +85,8 @@ fn identities(schema: &Value) -> Option<Vec<String>> {
 fn object(schema: &Value, fields: &Map<String, Value>) -> HashMap<CelMapKey<'static>, Box<dyn Val>> {
     let properties = schema.get("properties");
     let others = schema.get("additionalProperties").unwrap_or(&Value::Null);
-    let entry = |(name, value): (&String, &Value)| match properties.and_then(|known| known.get(name)) {
+    let known = |name: &String| properties.and_then(|known| known.get(name));
+    let entry = |(name, value): (&String, &Value)| match known(name) {
         Some(inner) => (CelMapKey::from(escaped_name(name)), shaped(inner, value)),
         None => (CelMapKey::from(name.clone()), shaped(others, value)),
     };
@@ -93,7 +94,12 @@ fn object(schema: &Value, fields: &Map<String, Value>) -> HashMap<CelMapKey<'sta
     let is_there = |(name, value): &(&String, &Value)| {
         !(value.is_null() && properties.is_some_and(|known| known.get(name.as_str()).is_some()))
     };
-    fields.iter().filter(is_there).map(entry).collect()
+    let there = || fields.iter().filter(is_there);
+    // A word of the language is understood behind a dot, too.
+    let plain = there()
+        .filter(|(name, _)| RESERVED.contains(&name.as_str()))
+        .filter_map(|(name, value)| Some((CelMapKey::from(name.clone()), shaped(known(name)?, value))));
+    there().map(entry).chain(plain).collect()
 }
 
 fn shaped_text(schema: &Value, text: &str) -> Box<dyn Val> {
@@ -142,6 +148,7 @@ mod tests {
             "self.wait < duration('2m')",
             "self.ratio / 2.0 == 1.5 && self.max__dash__size + 1 == 3",
             "self.__while__ == 1 && !has(self.none) && self.free == null",
+            "has(self.while) && self.while == 1",
         ] {
             assert_eq!(Expression::compile(source).unwrap().holds(&variables), Ok(true), "{source}");
         }

@@ -159,7 +159,10 @@ impl Checker<'_> {
         let target = call.target.as_ref().map(|target| self.kind(target));
         let arguments: Vec<Kind> = call.args.iter().map(|argument| self.kind(argument)).collect();
         match (target, operators::result(&call.func_name, &arguments)) {
-            (Some(_), _) => operators::of_method(&call.func_name),
+            (Some(target), _) => operators::of_method(&call.func_name, &target).unwrap_or_else(|_| {
+                let (name, of) = (&call.func_name, target.name());
+                self.fault(id, format!("found no matching overload for '{name}' applied to '{of}.()'"))
+            }),
             (None, Ok(kind)) => kind,
             (None, Err(operators::NoOverload)) => {
                 let names: Vec<String> = arguments.iter().map(Kind::name).collect();

@@ -41,6 +41,26 @@ pub(super) fn range(field: &str, text: &str, faults: &mut Faults) -> Option<(IpA
     None
 }
 
+/// An address in the one form in which it is printed.
+pub(super) fn canonical_ip(field: &str, text: &str, faults: &mut Faults) {
+    if let Some(address) = ip(field, text, faults) {
+        canonical(field, text, &address.to_string(), faults);
+    }
+}
+
+/// A range of addresses in the one form in which it is printed.
+pub(super) fn canonical_range(field: &str, text: &str, faults: &mut Faults) -> Option<(IpAddr, u8)> {
+    let (address, length) = range(field, text, faults)?;
+    canonical(field, text, &format!("{address}/{length}"), faults);
+    Some((address, length))
+}
+
+fn canonical(field: &str, text: &str, printed: &str, faults: &mut Faults) {
+    if text != printed {
+        faults.invalid(field, &json!(text), &format!("must be in canonical form ({printed:?})"));
+    }
+}
+
 /// Whether a range lies in another one and is smaller.
 pub(super) fn strictly_inside(inner: (IpAddr, u8), outer: (IpAddr, u8)) -> bool {
     inner.0.is_ipv4() == outer.0.is_ipv4() && inner.1 > outer.1 && first(inner.0, outer.1) == outer.0

@@ -3,9 +3,9 @@
 use super::columns::{name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, faults::Faults, fields};
-use serde_json::{Value, json};
-use std::net::IpAddr;
+use super::{Resource, addresses, cells, faults::Faults, fields, validation};
+use knarr_api::names;
+use serde_json::Value;
 
 pub(super) fn row() -> Resource {
     Row::cluster("networking.k8s.io", "v1", "IPAddress", "ipaddresses")
@@ -29,28 +29,47 @@ fn parent(address: &Value) -> String {
 
 fn validate(address: &Value, faults: &mut Faults) {
     let name = fields::text(address, "/metadata/name");
-    // The canonical form: what the address itself prints.
-    if name.parse::<IpAddr>().map(|parsed| parsed.to_string()).as_deref() != Ok(name) {
-        faults.invalid("metadata.name", &json!(name), "must be a valid IP address in canonical form");
-    }
-    if address.pointer("/spec/parentRef").is_none() {
-        faults.required("spec.parentRef", "");
-        return;
-    }
-    for field in ["resource", "name"] {
-        if fields::text(address, &format!("/spec/parentRef/{field}")).is_empty() {
-            faults.required(format!("spec.parentRef.{field}"), "");
-        }
-    }
+    addresses::canonical_ip("metadata.name", name, faults);
+    let Some(parent) = address.pointer("/spec/parentRef").filter(|parent| !parent.is_null()) else {
+        return faults.required("spec.parentRef", "");
+    };
+    let text = |field: &str| fields::text(parent, &format!("/{field}"));
+    let field = |name: &str| format!("spec.parentRef.{name}");
+    validation::optional_name(&field("group"), text("group"), names::dns1123_subdomain, faults);
+    validation::required_name(&field("resource"), text("resource"), names::path_segment, faults);
+    validation::required_name(&field("name"), text("name"), names::path_segment, faults);
+    validation::optional_name(&field("namespace"), text("namespace"), names::path_segment, faults);
 }
 
 fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
-    super::validation::unchanged(new, old, "spec.parentRef", faults);
+    validation::unchanged(new, old, "spec.parentRef", faults);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_address_is_named_by_itself() {
+        let told = |name: &str, parent: Value| {
+            let mut faults = Faults::default();
+            validate(&json!({"metadata": {"name": name}, "spec": {"parentRef": parent}}), &mut faults);
+            let causes = faults.into_causes().into_iter();
+            causes.map(|cause| format!("{}: {}", cause.field, cause.message)).collect::<Vec<_>>().join(", ")
+        };
+        let web = json!({"resource": "services", "namespace": "d", "name": "web"});
+        assert_eq!(told("10.96.0.1", web.clone()), "");
+        let canonical = "metadata.name: Invalid value: \"FD00::1\": must be in canonical form (\"fd00::1\")";
+        assert_eq!(told("FD00::1", web.clone()), canonical);
+        let none = "metadata.name: Invalid value: \"web\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+        assert_eq!(told("web", web), none);
+        let empty = "spec.parentRef.resource: Required value, spec.parentRef.name: Required value";
+        assert_eq!(told("10.96.0.1", json!({})), empty);
+        assert_eq!(told("10.96.0.1", json!(null)), "spec.parentRef: Required value");
+        let slash = "spec.parentRef.name: Invalid value: \"a/b\": may not contain '/'";
+        assert_eq!(told("10.96.0.1", json!({"resource": "services", "name": "a/b"})), slash);
+    }
 
     #[test]
     fn the_parent_is_shown_with_its_place() {

@@ -3,7 +3,10 @@
 use super::columns::{self, age, name, text, timed};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, faults::Faults, fields, job_policies, pod_template, validation, warnings};
+use super::{
+    Resource, cells, faults::Faults, fields, job_policies, job_status_rules, pod_template, validation,
+    warnings,
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -30,6 +33,7 @@ pub(super) fn row() -> Resource {
             on_create,
             validate,
             validate_update,
+            validate_status_update: job_status_rules::validate,
             selectable,
             warnings: warnings::of_named_workload,
             ..Rules::NONE

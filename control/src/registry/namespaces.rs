@@ -3,7 +3,7 @@
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields};
+use super::{Resource, amount_status_rules, faults::Faults, fields};
 use knarr_api::names;
 use serde_json::{Value, json};
 
@@ -25,6 +25,7 @@ pub(super) fn row() -> Resource {
             on_create,
             on_update,
             validate,
+            validate_status_update: amount_status_rules::of_namespace,
             selectable,
             name: knarr_api::names::dns1123_label,
             ..Rules::NONE

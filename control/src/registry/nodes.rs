@@ -4,7 +4,7 @@ use super::cells::{self, or_none};
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields};
+use super::{Resource, amount_status_rules, faults::Faults, fields};
 use serde_json::Value;
 
 pub(super) fn row() -> Resource {
@@ -37,7 +37,16 @@ pub(super) fn row() -> Resource {
             .wide(),
         ])
         // A kubelet registers its node with its status.
-        .rules(Rules { brings_status: true, defaults, validate, validate_update, selectable, ..Rules::NONE })
+        .rules(Rules {
+            brings_status: true,
+            defaults,
+            validate,
+            validate_update,
+            on_status_update: |node, _| defaults(node),
+            validate_status_update: amount_status_rules::of_node,
+            selectable,
+            ..Rules::NONE
+        })
         .done()
 }
 

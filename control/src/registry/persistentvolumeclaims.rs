@@ -4,7 +4,10 @@ use super::columns::{age, name, text};
 use super::persistentvolumes::{modes, phase};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, cells, data_sources, faults::Faults, fields, resources, validation, warnings};
+use super::{
+    Resource, amount_status_rules, cells, data_sources, faults::Faults, fields, resources, validation,
+    warnings,
+};
 use knarr_api::names;
 use serde_json::{Value, json};
 
@@ -34,7 +37,15 @@ pub(super) fn row() -> Resource {
             })
             .wide(),
         ])
-        .rules(Rules { defaults, on_create, validate, validate_update, warnings: warn, ..Rules::NONE })
+        .rules(Rules {
+            defaults,
+            on_create,
+            validate,
+            validate_update,
+            validate_status_update: amount_status_rules::of_claim,
+            warnings: warn,
+            ..Rules::NONE
+        })
         .done()
 }
 

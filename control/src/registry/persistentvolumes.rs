@@ -4,7 +4,8 @@ use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
 use super::{
-    Resource, cells, faults::Faults, fields, node_affinity, resources, validation, volume_sources, warnings,
+    Resource, amount_status_rules, cells, faults::Faults, fields, node_affinity, resources, validation,
+    volume_sources, warnings,
 };
 use knarr_api::names;
 use serde_json::{Value, json};
@@ -76,7 +77,15 @@ pub(super) fn row() -> Resource {
             })
             .wide(),
         ])
-        .rules(Rules { defaults, on_create, validate, validate_update, warnings: warn, ..Rules::NONE })
+        .rules(Rules {
+            defaults,
+            on_create,
+            on_status_update: amount_status_rules::stamp_phase,
+            validate,
+            validate_update,
+            warnings: warn,
+            ..Rules::NONE
+        })
         .done()
 }
 
@@ -98,7 +107,11 @@ fn defaults(object: &mut Value) {
 }
 
 fn on_create(object: &mut Value) {
-    fields::set(object, "status", json!({"phase": "Pending"}));
+    fields::set(
+        object,
+        "status",
+        json!({"phase": "Pending", "lastPhaseTransitionTime": amount_status_rules::now()}),
+    );
 }
 
 fn validate(object: &Value, faults: &mut Faults) {

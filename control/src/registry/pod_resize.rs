@@ -2,7 +2,7 @@
 //! they were otherwise, and without moving the pod into another class of service.
 
 use super::faults::Faults;
-use super::{fields, pod_spec, resources};
+use super::{fields, pod_resources, resources};
 use serde_json::{Map, Value, json};
 
 const GROUPS: [&str; 2] = ["containers", "initContainers"];
@@ -29,8 +29,8 @@ pub(super) fn resize(new: &Value, result: &mut Value, faults: &mut Faults) {
             RESIZED.iter().for_each(|field| fields::copy(container, new, field));
         }
     }
-    if pod_spec::quality_of_service(spec) != pod_spec::quality_of_service(&old) {
-        let quality = pod_spec::quality_of_service(&old);
+    if pod_resources::quality_of_service(spec) != pod_resources::quality_of_service(&old) {
+        let quality = pod_resources::quality_of_service(&old);
         faults.invalid("spec", &json!(quality), "Pod QOS Class may not change as a result of resizing");
     }
     for group in ["initContainers", "containers"] {

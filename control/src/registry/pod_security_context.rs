@@ -4,7 +4,7 @@ use super::faults::Faults;
 use super::{fields, validation, volume_sources};
 use serde_json::{Value, json};
 
-const ID_RANGE: &str = "must be between 0 and 2147483647, inclusive";
+pub(super) const ID_RANGE: &str = "must be between 0 and 2147483647, inclusive";
 const PROFILES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
 const SYSCTL: &str = "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
 

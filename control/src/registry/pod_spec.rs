@@ -1,8 +1,10 @@
 //! The specification of a pod, alone or in the template of a workload: defaults and rules.
 
 use super::faults::Faults;
-use super::{containers, fields, pod_names, pod_placement, pod_security_context, resource_claims, volumes};
-use knarr_api::quantity::Quantity;
+use super::{
+    containers, fields, pod_names, pod_placement, pod_resources, pod_security_context, resource_claims,
+    volumes,
+};
 use serde_json::{Value, json};
 
 /// Seconds a pod stays on a node that is not ready or cannot be reached.
@@ -43,6 +45,7 @@ pub(super) fn defaults(spec: &mut Value) {
             containers::request_what_is_limited(container);
         }
     }
+    pod_resources::defaults(spec);
 }
 
 /// A pod leaves a lost node after five minutes, unless it says otherwise.
@@ -62,30 +65,6 @@ pub(super) fn tolerate_lost_nodes(spec: &mut Value) {
     }
 }
 
-/// `Guaranteed`, `Burstable` or `BestEffort`: how its resources rank when a node runs out of them.
-pub(super) fn quality_of_service(spec: &Value) -> &'static str {
-    let amount = |container: &Value, which: &str, name: &str| {
-        let text = fields::text(container, &format!("/resources/{which}/{name}"));
-        text.parse::<Quantity>().ok().filter(|quantity| !quantity.is_zero())
-    };
-    let (mut any, mut all_guaranteed) = (false, true);
-    for container in
-        ["initContainers", "containers"].iter().flat_map(|group| fields::list(spec, &format!("/{group}")))
-    {
-        for name in ["cpu", "memory"] {
-            let (request, limit) = (amount(container, "requests", name), amount(container, "limits", name));
-            any |= request.is_some() || limit.is_some();
-            all_guaranteed &=
-                limit.is_some() && request.unwrap_or(Quantity::ZERO) == limit.unwrap_or(Quantity::ZERO);
-        }
-    }
-    match (any, all_guaranteed) {
-        (false, _) => "BestEffort",
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
-    }
-}
-
 /// Every fault of a pod specification at `path`.
 pub(super) fn validate(spec: &Value, path: &str, restart_policies: &[&str], faults: &mut Faults) {
     let volumes = volumes::validate(spec, path, faults);
@@ -94,6 +73,7 @@ pub(super) fn validate(spec: &Value, path: &str, restart_policies: &[&str], faul
     }
     resource_claims::of_pod(spec, path, faults);
     containers::validate_all(spec, path, &volumes, faults);
+    pod_resources::validate(spec, path, faults);
     let restart = fields::text(spec, "/restartPolicy");
     if !restart_policies.contains(&restart) {
         faults.not_supported(format!("{path}.restartPolicy"), restart, restart_policies);
@@ -140,18 +120,6 @@ mod tests {
         defaults(&mut spec);
         tolerate_lost_nodes(&mut spec);
         assert_eq!(spec, once, "defaulting twice changes nothing");
-    }
-
-    #[test]
-    fn quality_follows_requests_and_limits() {
-        let of = |resources: Value| quality_of_service(&json!({"containers": [{"resources": resources}]}));
-        assert_eq!(of(json!({})), "BestEffort");
-        assert_eq!(of(json!({"requests": {"cpu": "1"}})), "Burstable");
-        let same = json!({"cpu": "1", "memory": "1Gi"});
-        assert_eq!(
-            of(json!({"requests": same, "limits": {"cpu": "1000m", "memory": "1024Mi"}})),
-            "Guaranteed"
-        );
     }
 
     #[test]

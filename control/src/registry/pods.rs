@@ -5,7 +5,8 @@ use super::columns::{age, name, text, timed};
 use super::row::Row;
 use super::rules::Rules;
 use super::{
-    Resource, cells, faults::Faults, fields, pod_changes, pod_parts, pod_spec, pod_status, warnings,
+    Resource, cells, faults::Faults, fields, pod_changes, pod_parts, pod_resources, pod_spec, pod_status,
+    pod_status_rules, warnings,
 };
 use serde_json::{Map, Value, json};
 
@@ -46,6 +47,7 @@ pub(super) fn row() -> Resource {
             defaults,
             on_create,
             on_update,
+            on_status_update: pod_status_rules::keep,
             validate,
             validate_create: |pod, faults| {
                 if !fields::list(pod, "/spec/ephemeralContainers").is_empty() {
@@ -58,6 +60,7 @@ pub(super) fn row() -> Resource {
                 }
             },
             validate_update: pod_changes::validate,
+            validate_status_update: pod_status_rules::validate,
             selectable,
             deletion_grace,
             on_part: pod_parts::on_part,
@@ -83,7 +86,7 @@ fn defaults(pod: &mut Value) {
 
 fn on_create(pod: &mut Value) {
     grant_a_second(pod);
-    let quality = pod_spec::quality_of_service(pod.get("spec").unwrap_or(&Value::Null));
+    let quality = pod_resources::quality_of_service(pod.get("spec").unwrap_or(&Value::Null));
     let mut status = json!({"phase": "Pending", "qosClass": quality});
     if !fields::list(pod, "/spec/schedulingGates").is_empty() {
         status["conditions"] = json!([{

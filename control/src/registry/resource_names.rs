@@ -3,6 +3,7 @@
 
 use super::faults::Faults;
 use super::validation;
+use crate::quota::pods;
 use knarr_api::names;
 use serde_json::json;
 
@@ -37,6 +38,15 @@ pub(super) fn of_container(field: &str, name: &str, faults: &mut Faults) {
         true => "doesn't follow extended resource name standard",
     };
     faults.invalid(field, &json!(name), fault);
+}
+
+/// A resource that all containers of a pod can share.
+pub(super) fn of_pod(field: &str, name: &str, faults: &mut Faults) {
+    let before = faults.count();
+    any(field, name, faults);
+    if faults.count() == before && !pods::is_shared(name) {
+        faults.not_supported(field, name, &["cpu", "hugepages-", "memory"]);
+    }
 }
 
 /// A resource that a quota can limit.

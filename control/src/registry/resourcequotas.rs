@@ -3,7 +3,7 @@
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields, quota_scopes, resource_names, resources};
+use super::{Resource, amount_status_rules, faults::Faults, fields, quota_scopes, resource_names, resources};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -17,7 +17,12 @@ pub(super) fn row() -> Resource {
             text("Limit", "Used of what limits may sum up to.", |quota| usage(quota, true)),
             age(),
         ])
-        .rules(Rules { validate, validate_update, ..Rules::NONE })
+        .rules(Rules {
+            validate,
+            validate_update,
+            validate_status_update: amount_status_rules::of_quota,
+            ..Rules::NONE
+        })
         .done()
 }
 

@@ -5,14 +5,25 @@ use super::{fields, resource_names};
 use knarr_api::quantity::Quantity;
 use serde_json::{Value, json};
 
-/// Every fault of a `resources` field.
+/// Every fault of the `resources` of a container.
 pub(super) fn validate(resources: Option<&Value>, path: &str, faults: &mut Faults) {
+    validate_named(resources, path, resource_names::of_container, faults);
+}
+
+/// Every fault of a `resources` field that may name what `known` lets through.
+pub(super) fn validate_named(
+    resources: Option<&Value>,
+    path: &str,
+    known: fn(&str, &str, &mut Faults),
+    faults: &mut Faults,
+) {
     let Some(resources) = resources else { return };
     for which in ["limits", "requests"] {
         for (name, amount) in fields::pairs(resources, &format!("/{which}")) {
             let field = format!("{path}.{which}[{name}]");
-            resource_names::of_container(&field, name, faults);
+            known(&field, name, faults);
             amount_of(&field, name, amount, faults);
+            whole_pages(&field, name, amount, faults);
         }
     }
     for (name, request) in fields::pairs(resources, "/requests") {
@@ -39,6 +50,17 @@ pub(super) fn validate(resources: Option<&Value>, path: &str, faults: &mut Fault
     };
     if asks(|name| name.starts_with("hugepages-")) && !asks(|name| matches!(name, "cpu" | "memory")) {
         faults.forbidden(path, "HugePages require cpu or memory");
+    }
+}
+
+/// Huge pages are had whole.
+fn whole_pages(field: &str, name: &str, amount: &Value, faults: &mut Faults) {
+    let Some(size) = name.strip_prefix("hugepages-") else { return };
+    let Some(amount) = parse(amount) else { return };
+    let size = size.parse::<Quantity>().map(|size| size.units()).unwrap_or(0);
+    if size <= 0 || amount.units() % size != 0 {
+        let detail = format!("{amount} is not positive integer multiple of {name}");
+        faults.invalid(field, &json!(amount.to_string()), &detail);
     }
 }
 

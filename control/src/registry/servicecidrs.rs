@@ -3,7 +3,7 @@
 use super::columns::{age, name, text};
 use super::row::Row;
 use super::rules::Rules;
-use super::{Resource, faults::Faults, fields, validation};
+use super::{Resource, addresses, faults::Faults, fields};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 
@@ -20,53 +20,104 @@ fn cidrs(range: &Value) -> Vec<&str> {
 }
 
 fn validate(range: &Value, faults: &mut Faults) {
+    const FIELD: &str = "spec.cidrs";
     let all = cidrs(range);
     if all.is_empty() {
-        faults.required("spec.cidrs", "at least one CIDR required");
+        return faults.required(FIELD, "at least one CIDR required");
     }
     if all.len() > 2 {
-        faults.invalid("spec.cidrs", &json!(all), "may only hold up to 2 values");
+        let shown = format!("{{\"CIDRs\":{}}}", json!(all));
+        return faults.invalid_shown(FIELD, &shown, "may only hold up to 2 values");
     }
     for (index, cidr) in all.iter().enumerate() {
-        if !is_network(cidr) {
-            let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-            faults.invalid(format!("spec.cidrs[{index}]"), &json!(cidr), why);
+        addresses::canonical_range(&format!("{FIELD}[{index}]"), cidr, faults);
+    }
+    let family = |cidr: &str| -> Option<bool> {
+        let address: IpAddr = cidr.split_once('/')?.0.parse().ok()?;
+        Some(address.is_ipv4())
+    };
+    if let [first, second] = all.as_slice()
+        && family(first).is_some_and(|first| family(second) == Some(first))
+    {
+        let detail =
+            "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+        faults.invalid(FIELD, &json!(all), detail);
+    }
+}
+
+/// A range of one family may be joined by one of the other; what is there stays.
+fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
+    let (before, after) = (cidrs(old), cidrs(new));
+    let joined = before.len() == 1 && after.len() == 2;
+    if before.len() != after.len() && !joined {
+        return faults.immutable("spec.cidrs", &json!(after));
+    }
+    for (index, (before, after)) in before.iter().zip(&after).enumerate() {
+        if before != after {
+            faults.immutable(format!("spec.cidrs[{index}]"), &json!(after));
         }
     }
-    if let [first, second] = all.as_slice()
-        && first.contains(':') == second.contains(':')
-    {
-        faults.invalid(
-            "spec.cidrs",
-            &json!(all),
-            "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
-        );
-    }
-}
-
-fn is_network(cidr: &str) -> bool {
-    let Some((address, prefix)) = cidr.split_once('/') else { return false };
-    let (Ok(address), Ok(prefix)) = (address.parse::<IpAddr>(), prefix.parse::<u32>()) else { return false };
-    match address {
-        IpAddr::V4(address) => prefix <= 32 && u32::from(address).trailing_zeros().min(32) >= 32 - prefix,
-        IpAddr::V6(address) => prefix <= 128 && u128::from(address).trailing_zeros().min(128) >= 128 - prefix,
-    }
-}
-
-fn validate_update(new: &Value, old: &Value, faults: &mut Faults) {
-    validation::unchanged(new, old, "spec.cidrs", faults);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn told(check: impl Fn(&mut Faults)) -> String {
+        let mut faults = Faults::default();
+        check(&mut faults);
+        let causes = faults.into_causes().into_iter();
+        causes.map(|cause| format!("{}: {}", cause.field, cause.message)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn range(cidrs: &[&str]) -> Value {
+        json!({"spec": {"cidrs": cidrs}})
+    }
+
     #[test]
-    fn networks_have_nothing_behind_their_prefix() {
-        let cases =
-            [("10.96.0.0/16", true), ("fd00::/112", true), ("10.96.0.1/16", false), ("10.0.0.0", false)];
-        for (cidr, valid) in cases {
-            assert_eq!(is_network(cidr), valid, "{cidr}");
+    fn ranges_are_networks_of_two_families_at_most() {
+        let table: [(&[&str], &str); 8] = [
+            (&["10.96.0.0/16", "fd00::/112"], ""),
+            (&[], "spec.cidrs: Required value: at least one CIDR required"),
+            (
+                &["10.0.0.0/8", "fd00::/112", "fd01::/112"],
+                "spec.cidrs: Invalid value: {\"CIDRs\":[\"10.0.0.0/8\",\"fd00::/112\",\"fd01::/112\"]}: may only hold up to 2 values",
+            ),
+            (
+                &["10.96.0.1/16"],
+                "spec.cidrs[0]: Invalid value: \"10.96.0.1/16\": must not have bits set beyond the prefix length",
+            ),
+            (
+                &["10.0.0.0"],
+                "spec.cidrs[0]: Invalid value: \"10.0.0.0\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ),
+            (
+                &["FD00::/112"],
+                "spec.cidrs[0]: Invalid value: \"FD00::/112\": must be in canonical form (\"fd00::/112\")",
+            ),
+            (
+                &["fd00:0:0::/112"],
+                "spec.cidrs[0]: Invalid value: \"fd00:0:0::/112\": must be in canonical form (\"fd00::/112\")",
+            ),
+            (
+                &["10.96.0.0/16", "10.97.0.0/16"],
+                "spec.cidrs: Invalid value: [\"10.96.0.0/16\",\"10.97.0.0/16\"]: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
+            ),
+        ];
+        for (cidrs, words) in table {
+            assert_eq!(told(|faults| validate(&range(cidrs), faults)), words, "{cidrs:?}");
         }
+    }
+
+    #[test]
+    fn a_second_family_may_come_later() {
+        let change =
+            |old: &[&str], new: &[&str]| told(|faults| validate_update(&range(new), &range(old), faults));
+        assert_eq!(change(&["10.96.0.0/16"], &["10.96.0.0/16", "fd00::/112"]), "");
+        let first = "spec.cidrs[0]: Invalid value: \"10.97.0.0/16\": field is immutable";
+        assert_eq!(change(&["10.96.0.0/16"], &["10.97.0.0/16"]), first);
+        assert_eq!(change(&["10.96.0.0/16"], &["10.97.0.0/16", "fd00::/112"]), first);
+        let less = "spec.cidrs: Invalid value: [\"10.96.0.0/16\"]: field is immutable";
+        assert_eq!(change(&["10.96.0.0/16", "fd00::/112"], &["10.96.0.0/16"]), less);
     }
 }

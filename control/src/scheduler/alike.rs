@@ -44,7 +44,7 @@ impl Likeness {
             tolerations: request.tolerations.to_vec(),
             amounts: [request.requested.clone(), request.scored.clone()],
             ports: request.ports.clone(),
-            images: request.spec.containers.iter().map(|container| container.image.clone()).collect(),
+            images: images(request),
             company: request.company.cloned(),
         }
     }
@@ -204,6 +204,12 @@ impl Alike {
             self.ranked.remove(&spot);
         }
     }
+}
+
+fn images(request: &Request<'_>) -> Vec<Option<String>> {
+    let spec = request.spec;
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    containers.map(|container| container.image.clone()).collect()
 }
 
 /// Whether each node can be judged for itself.

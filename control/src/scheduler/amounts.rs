@@ -19,17 +19,20 @@ impl Amounts {
     /// Reads a map of quantities; one that cannot be read (the API refuses those) counts as nothing.
     pub(super) fn of(map: Option<&BTreeMap<String, Quantity>>) -> Self {
         let mut amounts = Self::default();
-        for (name, Quantity(text)) in map.into_iter().flatten() {
-            let Ok(quantity) = text.parse::<quantity::Quantity>() else { continue };
-            match name.as_str() {
-                "cpu" => amounts.cpu = quantity.milli(),
-                "memory" => amounts.memory = quantity.units(),
-                "ephemeral-storage" => amounts.storage = quantity.units(),
-                "pods" => {}
-                _ => drop(amounts.others.insert(name.clone(), quantity.units())),
-            }
-        }
+        map.into_iter().flatten().for_each(|(name, amount)| amounts.set(name, amount));
         amounts
+    }
+
+    /// Puts one amount in place of what was there.
+    pub(super) fn set(&mut self, name: &str, Quantity(text): &Quantity) {
+        let Ok(quantity) = text.parse::<quantity::Quantity>() else { return };
+        match name {
+            "cpu" => self.cpu = quantity.milli(),
+            "memory" => self.memory = quantity.units(),
+            "ephemeral-storage" => self.storage = quantity.units(),
+            "pods" => {}
+            _ => drop(self.others.insert(name.to_owned(), quantity.units())),
+        }
     }
 
     fn combine(&mut self, other: &Self, how: fn(i64, i64) -> i64) {

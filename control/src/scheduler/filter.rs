@@ -4,8 +4,10 @@ pub(super) mod affinity;
 mod node_name;
 mod ports;
 mod resources;
+pub(super) mod restrictions;
 pub(super) mod taints;
 mod unschedulable;
+mod volume_zone;
 
 use super::request::Request;
 use super::snapshot::NodeState;
@@ -36,14 +38,16 @@ impl Refusal {
 type Filter = fn(&Request<'_>, &NodeState) -> Option<Refusal>;
 
 /// In Kubernetes' order; the first that rules a node out names the reason.
-const FILTERS: [Filter; 9] = [
+const FILTERS: [Filter; 11] = [
     unschedulable::filter,
     node_name::filter,
     taints::filter,
     affinity::filter,
     ports::filter,
     resources::filter,
+    restrictions::filter,
     |request, node| volumes::refusal(request.needs, node).map(Refusal::fixed),
+    volume_zone::filter,
     |request, node| request.spread.refusal(node).map(social),
     |request, node| request.neighbours.refusal(node).map(social),
 ];

@@ -2,6 +2,7 @@
 
 use super::amounts::Amounts;
 use super::crowding::Wishes;
+use super::filter::restrictions;
 use super::neighbours::Neighbours;
 use super::requests;
 use super::snapshot::{self, HostPort, NodeState, Snapshot};
@@ -22,6 +23,8 @@ pub(super) struct Request<'a> {
     pub(super) ports: Vec<HostPort>,
     pub(super) tolerations: &'a [Toleration],
     pub(super) needs: &'a [Need],
+    /// Another pod has a claim that it wants alone.
+    pub(super) is_claimed: bool,
     pub(super) neighbours: Neighbours,
     pub(super) spread: Spread,
     /// Pods of the same service or controller.
@@ -50,6 +53,7 @@ impl<'a> Request<'a> {
             ports: snapshot::host_ports(pod),
             tolerations: spec.tolerations.as_deref().unwrap_or_default(),
             needs,
+            is_claimed: restrictions::is_claimed(pod, needs, snapshot, None),
             neighbours: Neighbours::new(pod, snapshot, None),
             spread: Spread::new(pod, spec, snapshot, None),
             company,
@@ -71,6 +75,7 @@ impl<'a> Request<'a> {
             ports: self.ports.clone(),
             tolerations: self.tolerations,
             needs: self.needs,
+            is_claimed: restrictions::is_claimed(self.pod, self.needs, snapshot, Some(changed)),
             neighbours: Neighbours::new(self.pod, snapshot, Some(changed)),
             spread: Spread::new(self.pod, self.spec, snapshot, Some(changed)),
             company: self.company,

@@ -59,6 +59,12 @@ pub(super) fn apart_from_spread(request: &Request<'_>, nodes: &[&NodeState], pac
     totals
 }
 
+/// What balance alone says.
+#[cfg(test)]
+pub(super) fn balance(request: &Request<'_>, nodes: &[&NodeState]) -> Vec<i64> {
+    balanced::score(request, nodes)
+}
+
 /// Raw values as 0 to 100 of the largest; `reverse` makes the smallest the best.
 fn normalized(values: Vec<i64>, reverse: bool) -> Vec<i64> {
     let largest = values.iter().copied().max().unwrap_or(0);

@@ -5,7 +5,7 @@ use super::amounts::Amounts;
 use super::requests;
 use crate::controllers::informer::Key;
 use crate::controllers::pods;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Container, Node, Pod};
 use kube::ResourceExt;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub(super) struct NodeState {
     pub(super) name: String,
     pub(super) allocatable: Amounts,
     pub(super) most_pods: usize,
+    /// Images that it has, with their sizes.
+    pub(super) images: HashMap<String, i64>,
     pub(super) requested: Amounts,
     pub(super) scored: Amounts,
     pub(super) pods: BTreeMap<Key, Arc<Placed>>,
@@ -61,6 +63,7 @@ impl NodeState {
         let pods = allocatable.and_then(|all| all.get("pods")).and_then(|pods| pods.0.parse().ok());
         self.most_pods = pods.unwrap_or(0);
         self.allocatable = Amounts::of(allocatable);
+        self.images = images(&node);
         self.name = node.name_any();
         self.node = node;
     }
@@ -104,6 +107,8 @@ pub(super) struct Snapshot {
     nominated: BTreeMap<Key, (String, Arc<Placed>)>,
     /// Pods that want to be near others or away from them.
     pub(super) sociable: BTreeMap<Key, String>,
+    /// How many nodes have an image.
+    images: HashMap<String, usize>,
     /// Labels of namespaces.
     pub(super) namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Nodes that changed, or what is on them, one after the other; the first has the number `forgotten`.
@@ -119,9 +124,30 @@ impl Snapshot {
         let name = node.name_any();
         let known = self.nodes.remove(&name).or_else(|| self.absent.remove(&name));
         let mut state = known.unwrap_or_default();
+        self.forget_images(&state);
         state.set(node);
+        for image in state.images.keys() {
+            *self.images.entry(image.clone()).or_insert(0) += 1;
+        }
         self.touch(&name);
         self.nodes.insert(name, state);
+    }
+
+    fn forget_images(&mut self, state: &NodeState) {
+        for image in state.images.keys() {
+            if let Some(holders) = self.images.get_mut(image) {
+                *holders -= 1;
+                if *holders == 0 {
+                    self.images.remove(image);
+                }
+            }
+        }
+    }
+
+    /// Which share of the nodes has an image.
+    pub(super) fn spread_of(&self, image: &str) -> f64 {
+        let holders = self.images.get(image).copied().unwrap_or(0);
+        holders as f64 / self.nodes.len().max(1) as f64
     }
 
     /// A namespace came, changed or went.
@@ -159,7 +185,10 @@ impl Snapshot {
     /// A node went; its pods may outlive it.
     pub(super) fn remove_node(&mut self, name: &str) {
         self.touch(name);
-        if let Some(state) = self.nodes.remove(name).filter(|state| !state.pods.is_empty()) {
+        let Some(mut state) = self.nodes.remove(name) else { return };
+        self.forget_images(&state);
+        state.images.clear();
+        if !state.pods.is_empty() {
             self.absent.insert(name.to_owned(), state);
         }
     }
@@ -249,15 +278,24 @@ impl Snapshot {
     }
 }
 
+fn images(node: &Node) -> HashMap<String, i64> {
+    let images = node.status.iter().flat_map(|status| status.images.iter().flatten());
+    let sized = images.filter_map(|image| Some((image.names.as_ref()?, image.size_bytes?)));
+    sized.flat_map(|(names, size)| names.iter().map(move |name| (name.clone(), size))).collect()
+}
+
 fn is_sociable(pod: &Pod) -> bool {
     let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
     affinity.is_some_and(|affinity| affinity.pod_affinity.is_some() || affinity.pod_anti_affinity.is_some())
 }
 
-/// The host ports a pod wants.
+/// The host ports a pod wants for as long as it runs.
 pub(super) fn host_ports(pod: &Pod) -> Vec<HostPort> {
-    let containers =
-        pod.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+    let stays = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
+    let containers = pod.spec.iter().flat_map(|spec| {
+        let sidecars = spec.init_containers.iter().flatten().filter(stays);
+        spec.containers.iter().chain(sidecars)
+    });
     let ports = containers.flat_map(|container| container.ports.iter().flatten());
     ports
         .filter_map(|port| {

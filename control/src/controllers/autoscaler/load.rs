@@ -6,8 +6,8 @@ mod measured;
 use super::readings::Reading;
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::{
-    ContainerResourceMetricStatus, HorizontalPodAutoscalerSpec, MetricSpec, MetricStatus, MetricTarget,
-    MetricValueStatus, ResourceMetricStatus,
+    ContainerResourceMetricStatus, HPAScalingRules, HorizontalPodAutoscalerSpec, MetricSpec, MetricStatus,
+    MetricTarget, MetricValueStatus, ResourceMetricStatus,
 };
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -15,8 +15,35 @@ use knarr_api::quantity;
 use measured::{Groups, Scale, Usage};
 use serde_json::Value;
 
-/// Deviations below this share of the target change nothing.
+/// Deviations below this share of the target change nothing, where an autoscaler says nothing else.
 const TOLERANCE: f64 = 0.1;
+
+/// Which deviations from the target change nothing, as shares of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tolerance {
+    below: f64,
+    above: f64,
+}
+
+impl Tolerance {
+    /// As an autoscaler's behavior says, in each direction by itself.
+    pub(super) fn of(spec: &HorizontalPodAutoscalerSpec) -> Self {
+        let own = |rules: Option<&HPAScalingRules>| {
+            let Quantity(text) = rules?.tolerance.as_ref()?;
+            text.parse::<quantity::Quantity>().ok().map(|share| share.approximate())
+        };
+        let behavior = spec.behavior.as_ref();
+        Self {
+            below: own(behavior.and_then(|rules| rules.scale_down.as_ref())).unwrap_or(TOLERANCE),
+            above: own(behavior.and_then(|rules| rules.scale_up.as_ref())).unwrap_or(TOLERANCE),
+        }
+    }
+
+    /// Whether load over target is so near to one that nothing need be done.
+    fn has(self, ratio: f64) -> bool {
+        (1.0 - self.below..=1.0 + self.above).contains(&ratio)
+    }
+}
 
 /// A pod of the target.
 pub(super) struct Sample {
@@ -37,6 +64,7 @@ pub(super) struct Facts<'a> {
     /// Why their usage is not known.
     pub(super) silent: Option<&'a str>,
     pub(super) now: Timestamp,
+    pub(super) tolerance: Tolerance,
 }
 
 /// What all metrics together ask for.
@@ -157,11 +185,6 @@ fn milli(text: &str) -> Option<i64> {
 
 fn from_milli(amount: i64) -> Quantity {
     Quantity(quantity::Quantity::from_milli(amount).to_string())
-}
-
-/// Whether load over target is so near to one that nothing need be done.
-fn is_near(ratio: f64) -> bool {
-    (1.0 - TOLERANCE..=1.0 + TOLERANCE).contains(&ratio)
 }
 
 /// Rounded up, but for what is only an error of arithmetic.

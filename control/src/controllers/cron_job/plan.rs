@@ -133,25 +133,27 @@ fn start(plan: &mut Plan, cron: &CronJob, spec: &CronJobSpec, jobs: &[Arc<Job>],
         Ok(schedule) => schedule,
         Err(error) => {
             let message = format!("unparseable schedule: {:?} : {error}", spec.schedule);
-            return plan.warn("UnparseableCronJobSchedule", message);
+            return plan.warn("UnparseableSchedule", message);
         }
     };
-    plan.next = match schedule.next(now, &zone) {
+    // `@every` counts from the start before, not from now.
+    let since = since(cron, now);
+    let before = most_recent(&schedule, &zone, since, now).map_or(since, |(due, _)| due);
+    plan.next = match schedule.next(before, &zone) {
         // A little late is better than a little early, which would mean waiting once more.
         Some(next) => after(next.duration_since(now) + SignedDuration::from_millis(100)),
         None => Next::Wait,
     };
-    let earliest = earliest(cron, spec, now);
+    let earliest = earliest(since, spec, now);
     if schedule.next(earliest, &zone).is_none() {
         let why = "time difference between two schedules is less than 1 second";
         return plan.warn("InvalidSchedule", format!("invalid schedule: {} : {why}", spec.schedule));
     }
     let Some((due, missed)) = most_recent(&schedule, &zone, earliest, now) else { return };
     if missed > MANY {
-        let message = format!(
-            "too many missed start times: {missed}. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
-        );
-        plan.warn("TooManyMissedTimes", message);
+        let message =
+            "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
+        plan.warn("TooManyMissedTimes", message.to_owned());
     }
     if too_late(spec, due, now) {
         let at = due.to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S %z");
@@ -186,10 +188,14 @@ fn make_room(plan: &mut Plan, spec: &CronJobSpec, jobs: &[Arc<Job>]) -> bool {
     }
 }
 
-/// The time from which on starts may have been missed.
-fn earliest(cron: &CronJob, spec: &CronJobSpec, now: Timestamp) -> Timestamp {
+/// The last time that was served, or that of the cron job's making.
+fn since(cron: &CronJob, now: Timestamp) -> Timestamp {
     let last = cron.status.as_ref().and_then(|status| status.last_schedule_time.clone());
-    let since = last.or(cron.creation_timestamp()).map_or(now, |Time(at)| at);
+    last.or(cron.creation_timestamp()).map_or(now, |Time(at)| at)
+}
+
+/// The time from which on starts may have been missed.
+fn earliest(since: Timestamp, spec: &CronJobSpec, now: Timestamp) -> Timestamp {
     let deadline = spec.starting_deadline_seconds.map(SignedDuration::from_secs);
     let floor = deadline.and_then(|deadline| now.checked_sub(deadline).ok());
     floor.map_or(since, |floor| since.max(floor))
@@ -224,14 +230,14 @@ fn most_recent(
     Some((last, count))
 }
 
-/// The oldest ended jobs of one outcome beyond the limit.
+/// The oldest ended jobs of one outcome beyond the limit; one that never began is the newest.
 fn beyond(limit: i32, outcome: &str, jobs: &[Arc<Job>]) -> Vec<Arc<Job>> {
     let of_kind = |job: &&Arc<Job>| {
         ended(job).is_some_and(|end| end.type_ == outcome) && job.metadata.deletion_timestamp.is_none()
     };
     let mut ended: Vec<Arc<Job>> = jobs.iter().filter(of_kind).cloned().collect();
     let started = |job: &Job| job.status.as_ref().and_then(|status| status.start_time.clone());
-    ended.sort_by_key(|job| (started(job), job.name_any()));
+    ended.sort_by_key(|job| (started(job).is_none(), started(job), job.name_any()));
     let excess = ended.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
     ended.truncate(excess);
     ended

@@ -54,7 +54,8 @@ impl<'a> World<'a> {
         mut pods: Vec<Arc<Pod>>,
         now: Timestamp,
     ) -> Self {
-        pods.sort_by_key(|pod| (pod.creation_timestamp(), pod.name_any()));
+        // Bound ones before those that wait for a node.
+        pods.sort_by_key(|pod| (pods::node_of(pod).is_none(), pod.creation_timestamp(), pod.name_any()));
         let mut by_node: BTreeMap<String, Vec<Arc<Pod>>> = BTreeMap::new();
         for pod in pods {
             by_node.entry(template::node_of(&pod).unwrap_or_default().to_owned()).or_default().push(pod);
@@ -91,16 +92,20 @@ impl<'a> World<'a> {
         // Unbound pods for nodes that are gone never start; bound ones are removed with their node.
         let unbound = self.homeless.iter().filter(|pod| pods::node_of(pod).is_none()).cloned();
         let mut plan = Plan { delete: unbound.collect(), ..Plan::default() };
-        self.places.iter().for_each(|place| self.manage(place, &mut plan));
         let strategy = self.spec.update_strategy.as_ref();
-        if strategy.and_then(|strategy| strategy.type_.as_deref()) != Some("OnDelete") {
-            let limits = self.limits(strategy.and_then(|strategy| strategy.rolling_update.as_ref()));
-            self.update(limits, &mut plan);
+        let rolls = strategy.and_then(|strategy| strategy.type_.as_deref()) != Some("OnDelete");
+        let limits = self.limits(strategy.and_then(|strategy| strategy.rolling_update.as_ref()));
+        let surges = rolls && limits.0 > 0;
+        self.places.iter().for_each(|place| self.manage(place, surges, &mut plan));
+        match limits {
+            (surge, _) if surges => self.surge(surge, &mut plan),
+            (_, unavailable) if rolls => self.replace(unavailable, &mut plan),
+            _ => {}
         }
         plan
     }
 
-    fn manage(&self, place: &Place, plan: &mut Plan) {
+    fn manage(&self, place: &Place, surges: bool, plan: &mut Plan) {
         if !place.fit.may_stay {
             return plan.delete.extend(place.pods.iter().cloned());
         }
@@ -114,11 +119,23 @@ impl<'a> World<'a> {
                 plan.delete.push(pod.clone());
             }
         }
-        // Of several pods of one template the oldest stays.
+        let running = || place.pods.iter().filter(|pod| pods::is_active(pod));
+        if !surges {
+            // The oldest stays.
+            return plan.delete.extend(running().skip(1).cloned());
+        }
+        if running().next().is_none() {
+            // One that is on its way out is not waited for.
+            return plan.create.extend(place.fit.should_run.then(|| place.node.clone()));
+        }
         for updated in [true, false] {
-            let same =
-                place.pods.iter().filter(|pod| pods::is_active(pod) && self.is_updated(pod) == updated);
-            plan.delete.extend(same.skip(1).cloned());
+            plan.delete.extend(running().filter(|pod| self.is_updated(pod) == updated).skip(1).cloned());
+        }
+        // An old one that does no work has nothing to wait for.
+        if let (Some(new), Some(old)) = self.generations(place)
+            && (pods::ready_since(old).is_none() || self.is_available(new))
+        {
+            plan.delete.push(old.clone());
         }
     }
 
@@ -135,32 +152,47 @@ impl<'a> World<'a> {
         (surge, if surge == 0 { unavailable.max(1) } else { unavailable })
     }
 
-    fn update(&self, (surge, unavailable): (usize, usize), plan: &mut Plan) {
-        let (mut missing, mut surging) = (0, 0);
+    /// Takes old pods away, so that no more than so many do no work; the nodes get new ones when they are gone.
+    fn replace(&self, unavailable: usize, plan: &mut Plan) {
+        let mut missing = 0;
         let (mut broken, mut good): (Vec<&Place>, Vec<&Place>) = (Vec::new(), Vec::new());
         for place in self.places.iter().filter(|place| place.fit.may_stay) {
-            let (new, old) = self.generations(place);
-            match (new, old) {
-                // An old one that does no work has nothing to wait for.
-                (Some(new), Some(old)) if self.is_available(new) || !self.is_available(old) => {
-                    plan.delete.push(old.clone());
-                }
-                (Some(_), Some(_)) => surging += 1,
+            match self.generations(place) {
+                (Some(_), Some(_)) => missing += 1,
                 (Some(new), None) => missing += usize::from(!self.is_available(new)),
                 (None, Some(old)) if self.is_available(old) => good.push(place),
                 (None, Some(_)) => broken.push(place),
                 (None, None) => missing += usize::from(place.fit.should_run),
             }
         }
-        if surge > 0 {
-            let room = surge.saturating_sub(surging);
-            let next = broken.iter().chain(good.iter().take(room)).filter(|place| place.fit.should_run);
-            return plan.create.extend(next.map(|place| place.node.clone()));
-        }
         let room = unavailable.saturating_sub(missing + broken.len());
         for place in broken.into_iter().chain(good.into_iter().take(room)) {
             plan.delete.extend(self.generations(place).1.cloned());
         }
+    }
+
+    /// Starts new pods beside old ones, no more than so many beside those that work. Where none should be any more the old
+    /// one goes once there are enough elsewhere.
+    fn surge(&self, surge: usize, plan: &mut Plan) {
+        let (mut surging, mut available) = (0, 0);
+        let (mut broken, mut good, mut leaving) = (Vec::new(), Vec::new(), Vec::new());
+        for place in self.places.iter().filter(|place| place.fit.may_stay) {
+            let (new, old) = self.generations(place);
+            available += usize::from(old.or(new).is_some_and(|pod| self.is_available(pod)));
+            match (new, old) {
+                (Some(new), Some(_)) => surging += usize::from(!self.is_available(new)),
+                (None, Some(old)) => match (self.is_available(old), place.fit.should_run) {
+                    (true, true) => good.push(place.node.clone()),
+                    (true, false) => leaving.push(old.clone()),
+                    (false, true) => broken.push(place.node.clone()),
+                    (false, false) => plan.delete.push(old.clone()),
+                },
+                (_, None) => {}
+            }
+        }
+        let desired = self.places.iter().filter(|place| place.fit.should_run).count();
+        plan.delete.extend(leaving.into_iter().take(available.saturating_sub(desired)));
+        plan.create.extend(broken.into_iter().chain(good.into_iter().take(surge.saturating_sub(surging))));
     }
 
     /// The pod of the present template and the one of an older one.
@@ -171,21 +203,28 @@ impl<'a> World<'a> {
         (find(true), find(false))
     }
 
-    /// The numbers, over the oldest pod of each node; zeros are left out, as Go's omitempty does.
+    /// The numbers, by the oldest pod of each node; zeros are left out, as Go's omitempty does.
     pub(super) fn status(&self) -> DaemonSetStatus {
         let count = |test: &dyn Fn(&Place) -> bool| {
             i32::try_from(self.places.iter().filter(|place| test(place)).count()).unwrap_or(i32::MAX)
         };
-        let runs = |place: &Place, test: &dyn Fn(&Pod) -> bool| {
-            place.fit.should_run && place.pods.iter().any(|pod| pods::is_active(pod) && test(pod))
+        // While there are two the older one is what the node has.
+        let oldest = |place: &Place| {
+            let gone = |pod: &Pod| pods::is_terminal(pod) && pod.metadata.deletion_timestamp.is_some();
+            place.pods.iter().find(|pod| !gone(pod)).cloned()
         };
+        let runs = |place: &Place, test: &dyn Fn(&Pod) -> bool| {
+            place.fit.should_run && oldest(place).is_some_and(|pod| test(&pod))
+        };
+        let min_ready = min_ready(self.spec);
+        let is_available = |pod: &Pod| pods::is_available(pod, min_ready, self.now);
         let desired = count(&|place| place.fit.should_run);
-        let available = count(&|place| runs(place, &|pod| self.is_available(pod)));
+        let available = count(&|place| runs(place, &is_available));
         let positive = |count: i32| Some(count).filter(|count| *count > 0);
         DaemonSetStatus {
             desired_number_scheduled: desired,
-            current_number_scheduled: count(&|place| place.fit.should_run && !place.pods.is_empty()),
-            number_misscheduled: count(&|place| !place.fit.should_run && !place.pods.is_empty()),
+            current_number_scheduled: count(&|place| runs(place, &|_| true)),
+            number_misscheduled: count(&|place| !place.fit.should_run && oldest(place).is_some()),
             number_ready: count(&|place| runs(place, &|pod| pods::ready_since(pod).is_some())),
             number_available: positive(available),
             number_unavailable: positive(desired - available),

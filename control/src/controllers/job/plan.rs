@@ -119,19 +119,27 @@ impl World<'_> {
             let since = end.last_transition_time.as_ref().map(|Time(at)| *at);
             return self.live_on(plan, since.unwrap_or(self.now));
         }
-        if self.job.metadata.deletion_timestamp.is_some() {
-            return;
-        }
+        self.start(plan);
         self.judge(plan);
         if DOOMED.iter().any(|kind| conditions::holding(&plan.status, kind).is_some()) {
             plan.delete.clone_from(&self.active);
             return self.end(plan);
+        }
+        if self.job.metadata.deletion_timestamp.is_some() {
+            return;
         }
         if self.spec.suspend == Some(true) {
             return self.suspend(plan);
         }
         self.resume(plan);
         self.manage(plan);
+    }
+
+    /// It begins when it is first looked at and may run; one made suspended when it is resumed.
+    fn start(&self, plan: &mut Plan) {
+        if plan.status.start_time.is_none() && self.spec.suspend != Some(true) {
+            plan.status.start_time = Some(Time(self.now));
+        }
     }
 
     /// After the end: until the time to live is over.
@@ -229,7 +237,7 @@ impl World<'_> {
             return Some(("MaxFailedIndexesExceeded", message));
         }
         let done = self.counts.succeeded().saturating_add(failed);
-        (failed > 0 && self.active.is_empty() && self.spec.completions.is_some_and(|all| done >= all))
+        (failed > 0 && self.spec.completions.is_some_and(|all| done >= all))
             .then(|| ("FailedIndexes", "Job has failed indexes".to_owned()))
     }
 
@@ -265,15 +273,13 @@ impl World<'_> {
         if conditions::set(&mut plan.status, "Suspended", true, words, self.now) {
             plan.events.push((Severity::Normal, "Suspended", "Job suspended".to_owned()));
         }
-        plan.status.start_time = None;
     }
 
     fn resume(&self, plan: &mut Plan) {
         let words = ("JobResumed", "Job resumed");
         if conditions::set(&mut plan.status, "Suspended", false, words, self.now) {
             plan.events.push((Severity::Normal, "Resumed", "Job resumed".to_owned()));
-        }
-        if plan.status.start_time.is_none() {
+            // Its deadline is for the time in which it may run.
             plan.status.start_time = Some(Time(self.now));
         }
     }

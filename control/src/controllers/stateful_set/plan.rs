@@ -1,15 +1,19 @@
 //! What a stateful set does next, decided from data alone.
 //!
 //! `OrderedReady` takes one step at a time and none past a pod that is not available; `Parallel` starts and ends all
-//! at once. An update replaces pods from the highest ordinal down to the partition, one after the other in both.
+//! at once. An update replaces pods from the highest ordinal down to the partition, one after the other in both unless
+//! the set allows several to be away (`maxUnavailable`).
 
 use super::template;
 use crate::controllers::history::{LABEL, Revisions};
 use crate::controllers::pods;
 use crate::controllers::runner::Next;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus};
+use k8s_openapi::api::apps::v1::{
+    RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec, StatefulSetStatus,
+};
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,11 +122,25 @@ impl<'a> World<'a> {
         strategy.and_then(|strategy| strategy.type_.as_deref()) != Some("OnDelete")
     }
 
+    fn rolling(&self) -> Option<&RollingUpdateStatefulSetStrategy> {
+        self.spec.update_strategy.as_ref()?.rolling_update.as_ref()
+    }
+
     /// How many of the lowest ordinals an update leaves alone.
     fn partition(&self) -> usize {
-        let rolling =
-            self.spec.update_strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
-        usize::try_from(rolling.and_then(|rolling| rolling.partition).unwrap_or(0)).unwrap_or(0)
+        usize::try_from(self.rolling().and_then(|rolling| rolling.partition).unwrap_or(0)).unwrap_or(0)
+    }
+
+    /// How many may do no work during an update, where the set says so: at least one, a percentage rounded down.
+    fn most_unavailable(&self) -> Option<usize> {
+        let most = match self.rolling()?.max_unavailable.as_ref()? {
+            IntOrString::Int(count) => usize::try_from(*count).unwrap_or(0),
+            IntOrString::String(text) => {
+                let percent: usize = text.trim_end_matches('%').parse().unwrap_or(0);
+                self.wanted.len().saturating_mul(percent) / 100
+            }
+        };
+        Some(most.max(1))
     }
 
     /// The next steps, in order.
@@ -130,7 +148,10 @@ impl<'a> World<'a> {
         let mut steps = Vec::new();
         let go_on = self.fill(&mut steps) && self.shrink(&mut steps);
         if go_on && self.rolls() {
-            steps.extend(self.replace().map(Step::Delete));
+            match self.most_unavailable() {
+                Some(most) => steps.extend(self.replace_up_to(most).map(Step::Delete)),
+                None => steps.extend(self.replace().map(Step::Delete)),
+            }
         }
         steps
     }
@@ -193,6 +214,15 @@ impl<'a> World<'a> {
             }
         }
         true
+    }
+
+    /// Pods that the update replaces now, from the highest ordinal down, so that no more than so many do no work.
+    fn replace_up_to(&self, most: usize) -> impl Iterator<Item = Arc<Pod>> {
+        let works = |pod: &Option<Arc<Pod>>| pod.as_ref().is_some_and(|pod| self.is_healthy(pod));
+        let unavailable = self.wanted.iter().filter(|(_, pod)| !works(pod)).count();
+        let present = self.wanted.iter().skip(self.partition()).rev().filter_map(|(_, pod)| pod.as_ref());
+        let old = present.filter(|pod| pod.labels().get(LABEL) != Some(&self.update) && !is_dying(pod));
+        old.take(most.saturating_sub(unavailable)).cloned()
     }
 
     /// The one pod that the update replaces now.

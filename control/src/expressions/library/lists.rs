@@ -1,7 +1,7 @@
 //! More about lists: the order, the least, the most and the sum of their elements, where one stands, and lists as sets.
 
 use super::{Arguments, Method, Outcome, argument, fault, flag, methods, number};
-use cel::common::types::{CelDouble, CelInt, CelList, CelUInt, DYN_TYPE, LIST_TYPE};
+use cel::common::types::{CelDouble, CelDuration, CelInt, CelList, CelUInt, DYN_TYPE, LIST_TYPE};
 use cel::common::value::{CowVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
 use std::cmp::Ordering;
@@ -83,6 +83,14 @@ fn sum<'b, 'v>(all: Arguments<'b, 'v>) -> Outcome<'b, 'v> {
         let total = numbers.into_iter().try_fold(0_i64, i64::checked_add);
         return total.map_or_else(|| fault("sum", "integer overflow"), number);
     }
+    let lasting = items.iter().map(|item| item.downcast_ref::<CelDuration>().map(|one| *one.inner()));
+    let durations: Option<Vec<_>> = lasting.collect();
+    let sum = durations.and_then(|all| all.into_iter().map(Some).reduce(|sum, one| sum?.checked_add(&one?)));
+    match sum {
+        Some(Some(total)) => return Ok(CowVal::owned(CelDuration::from(total))),
+        Some(None) => return fault("sum", "integer overflow"),
+        None => {}
+    }
     match items.iter().map(|item| real(&**item)).collect::<Option<Vec<f64>>>() {
         Some(numbers) => Ok(CowVal::owned(CelDouble::from(numbers.into_iter().sum::<f64>()))),
         None => fault("sum", "only numbers have a sum"),
@@ -111,6 +119,7 @@ mod tests {
     fn order_and_sums() {
         all_hold(&[
             "[1, 2, 2].isSorted() && !self.numbers.isSorted() && ['a', 'b'].isSorted() && [].isSorted()",
+            "[duration('1m'), duration('1s')].sum() == duration('61s')",
             "self.numbers.sum() == 6 && [0.5, 1.5].sum() == 2.0 && [].sum() == 0",
             "self.numbers.min() == 1 && self.numbers.max() == 3 && ['b', 'a'].min() == 'a'",
             "[1, 2, 2, 3].indexOf(2) == 1 && [1, 2, 2, 3].lastIndexOf(2) == 2 && ['a'].indexOf('b') == -1",

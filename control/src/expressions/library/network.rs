@@ -99,11 +99,22 @@ fn read(text: &str) -> Result<IpAddr, ExecutionError> {
 }
 
 fn range(text: &str) -> Result<Range, String> {
-    let wrong = || format!("CIDR {text:?} parse error during conversion from string");
-    let (start, length) = text.split_once('/').ok_or_else(wrong)?;
-    let (address, length) = (address(start)?, length.parse::<u8>().map_err(|_| wrong())?);
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    if length <= most { Ok(Range { address, length }) } else { Err(wrong()) }
+    const WRONG: &str = "network address parse error during conversion from string";
+    let wrong = |why: &str| format!("{WRONG}: {WRONG}: netip.ParsePrefix({text:?}): {why}");
+    let (start, bits) = text.rsplit_once('/').ok_or_else(|| wrong("no '/'"))?;
+    let number: Result<IpAddr, _> = start.parse();
+    let known = number.map_err(|_| wrong(&format!("ParseAddr({start:?}): unable to parse IP")))?;
+    let plain = !bits.is_empty() && bits.bytes().all(|byte| byte.is_ascii_digit());
+    let plain = plain && (bits == "0" || !bits.starts_with('0')) && bits.len() <= 3;
+    let length: u16 = bits
+        .parse()
+        .ok()
+        .filter(|_| plain)
+        .ok_or_else(|| wrong(&format!("bad bits after slash: {bits:?}")))?;
+    let most = if known.is_ipv4() { 32 } else { 128 };
+    let length = u8::try_from(length).ok().filter(|length| *length <= most);
+    let length = length.ok_or_else(|| wrong("prefix length out of range"))?;
+    Ok(Range { address: address(start)?, length })
 }
 
 fn read_range(text: &str) -> Result<Range, ExecutionError> {
@@ -177,6 +188,8 @@ mod tests {
             "cidr('192.168.1.5/24').masked() == cidr('192.168.1.0/24') && cidr('::1/128').prefixLength() == 128",
             "string(cidr('192.168.1.5/24').ip()) == '192.168.1.5'",
         ]);
+        let told = holds("cidr('10.0.0.0/').prefixLength() == 1").unwrap_err();
+        assert!(told.ends_with("netip.ParsePrefix(\"10.0.0.0/\"): bad bits after slash: \"\""), "{told}");
         assert!(holds("ip('x').isLoopback()").is_err() && holds("cidr('x').prefixLength() == 1").is_err());
     }
 }

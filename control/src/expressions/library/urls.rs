@@ -37,7 +37,10 @@ fn own<'a>(all: &'a [CowVal<'_, '_>]) -> Result<&'a Url, ExecutionError> {
 }
 
 fn read(text: &str) -> Option<Url> {
-    let uri: Uri = text.split('#').next()?.parse().ok()?;
+    if let Some((scheme, query)) = opaque(text) {
+        return Some(Url { scheme, host: String::new(), path: String::new(), query });
+    }
+    let uri: Uri = allowed(text.split('#').next()?)?.parse().ok()?;
     let absolute = uri.scheme_str().is_some() || text.starts_with('/');
     absolute.then(|| Url {
         scheme: uri.scheme_str().unwrap_or_default().to_owned(),
@@ -49,6 +52,35 @@ fn read(text: &str) -> Option<Url> {
         path: if text.ends_with('/') || uri.path() != "/" { uri.path().to_owned() } else { String::new() },
         query: uri.query().unwrap_or_default().to_owned(),
     })
+}
+
+/// `mailto:somebody@example.com`: a scheme and something that only that knows. The scheme and the query.
+fn opaque(text: &str) -> Option<(String, String)> {
+    let (scheme, rest) = text.split_once(':')?;
+    let mut bytes = scheme.bytes();
+    let letter = bytes.next().is_some_and(|first| first.is_ascii_alphabetic());
+    let word = bytes.all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let printed = !text.bytes().any(|byte| byte.is_ascii_control());
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    (letter && word && printed && !rest.starts_with('/')).then(|| (scheme.to_lowercase(), query.to_owned()))
+}
+
+/// The text with what must not stand in a path or a query in place of itself; nothing if it cannot stand there at all.
+fn allowed(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once("://").unwrap_or(("", text));
+    let place = rest.find(['/', '?']).map_or(text.len(), |at| text.len() - rest.len() + at);
+    let (authority, rest) = text.split_at(place);
+    let mut written = authority.to_owned();
+    for byte in rest.bytes() {
+        match byte {
+            byte if byte.is_ascii_control() => return None,
+            b' ' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 128.. => {
+                written.push_str(&format!("%{byte:02X}"));
+            }
+            byte => written.push(byte.into()),
+        }
+    }
+    Some(written)
 }
 
 fn without_user(authority: &str) -> &str {
@@ -109,6 +141,12 @@ mod tests {
             "url('https://example.com/path%20with').getEscapedPath() == '/path%20with'",
             "url('https://example.com/?k1=a&k2=b&k2=c%20d').getQuery() == {'k1': ['a'], 'k2': ['b', 'c d']}",
             "url('/path').getScheme() == '' && url('/path').getHost() == ''",
+        ]);
+        all_hold(&[
+            "url('https://example.com/with space/').getEscapedPath() == '/with%20space/'",
+            "url('/p?key with=a value').getQuery() == {'key with': ['a value']}",
+            "isURL('mailto:a@example.com') && url('MAILTO:a?b=c').getScheme() == 'mailto' && !isURL('1a:b')",
+            "url('mailto:a?b=c').getQuery() == {'b': ['c']} && url('https:://kubernetes.io/').getHost() == ''",
         ]);
         assert!(holds("url('nothing').getPort() == ''").is_err());
     }

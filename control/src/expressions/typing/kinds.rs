@@ -107,9 +107,7 @@ impl Kind {
     }
 
     fn of_schema(schema: &Value) -> Self {
-        if schema["x-kubernetes-preserve-unknown-fields"] == true
-            || schema["x-kubernetes-int-or-string"] == true
-        {
+        if schema["x-kubernetes-int-or-string"] == true {
             return Self::Any;
         }
         match schema["type"].as_str().unwrap_or_default() {
@@ -121,15 +119,21 @@ impl Kind {
             "object" if schema["x-kubernetes-embedded-resource"] == true => {
                 Self::Object(Shape::Resource(Arc::new(schema.clone())))
             }
-            "object" if schema["properties"].is_object() => {
-                Self::Object(Shape::Custom(Arc::new(schema.clone())))
-            }
             "object" if schema["additionalProperties"].is_object() => {
                 Self::Map(Box::new(Self::of_schema(&schema["additionalProperties"])))
             }
+            "object" => Self::Object(Shape::Custom(Arc::new(schema.clone()))),
             _ => Self::Any,
         }
     }
+}
+
+/// Whether a field can be seen by rules: what may be anything, or holds such things alone, cannot.
+fn is_typed(schema: &Value) -> bool {
+    let inner = |name: &str| schema.get(name).is_none_or(|inner| !inner.is_object() || is_typed(inner));
+    let kind = schema["type"].as_str().unwrap_or_default();
+    schema["x-kubernetes-int-or-string"] == true
+        || !kind.is_empty() && (kind != "array" || inner("items")) && inner("additionalProperties")
 }
 
 /// Objects inside of a schema as their rules know them: with types and names, as if their schemas said so.
@@ -160,7 +164,7 @@ impl Shape {
                 Some(types::named(METADATA).map_or(Kind::Any, |known| Kind::Object(Self::Known(known))))
             }
             (Self::Resource(schema) | Self::Custom(schema), _) => {
-                schema["properties"].get(name).map(Kind::of_schema)
+                schema["properties"].get(name).filter(|inner| is_typed(inner)).map(Kind::of_schema)
             }
         }
     }

@@ -22,6 +22,8 @@ pub(super) fn result(name: &str, arguments: &[Kind]) -> Result<Kind, NoOverload>
         ("-_", [other]) if other.is_simple() => Err(NoOverload),
         ("_[_]", [Kind::List(element), _]) => Ok((**element).clone()),
         ("_[_]", [Kind::Map(value), _]) => Ok((**value).clone()),
+        // Fields of objects are named, not looked up.
+        ("_[_]", [Kind::Object(_), _]) => Err(NoOverload),
         ("@in", _) => Ok(Kind::Bool),
         ("size" | "int", _) => Ok(Kind::Int),
         ("uint", _) => Ok(Kind::Uint),
@@ -33,12 +35,26 @@ pub(super) fn result(name: &str, arguments: &[Kind]) -> Result<Kind, NoOverload>
 }
 
 /// What a function gives that is called on a value.
-pub(super) fn of_method(name: &str) -> Kind {
-    match name {
+pub(super) fn of_method(name: &str, target: &Kind) -> Result<Kind, NoOverload> {
+    if let ("sum" | "min" | "max" | "isSorted", Kind::List(element)) = (name, target)
+        && !has_order(element, name == "sum")
+    {
+        return Err(NoOverload);
+    }
+    Ok(match name {
         "startsWith" | "endsWith" | "matches" | "allowed" | "errored" => Kind::Bool,
         "size" => Kind::Int,
         "lowerAscii" | "upperAscii" | "trim" => Kind::Text,
         _ => Kind::Any,
+    })
+}
+
+/// Whether elements of a list can be compared, or added.
+fn has_order(element: &Kind, added: bool) -> bool {
+    match element {
+        Kind::List(_) | Kind::Map(_) | Kind::Object(_) => false,
+        Kind::Text | Kind::Bytes | Kind::Bool => !added,
+        _ => true,
     }
 }
 
@@ -51,7 +67,10 @@ fn conditions(arguments: &[Kind], first: usize) -> Result<(), NoOverload> {
 
 fn same(left: &Kind, right: &Kind) -> Result<(), NoOverload> {
     let differ = left.is_simple() && right.is_simple() && left.name() != right.name();
-    if differ { Err(NoOverload) } else { Ok(()) }
+    let is_never_null = |kind: &Kind| kind.is_simple() || matches!(kind, Kind::List(_) | Kind::Map(_));
+    let compares_null = matches!(left, Kind::Null) && is_never_null(right)
+        || matches!(right, Kind::Null) && is_never_null(left);
+    if differ || compares_null { Err(NoOverload) } else { Ok(()) }
 }
 
 /// Numbers of all kinds can be compared with each other.

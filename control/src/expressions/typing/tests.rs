@@ -79,6 +79,12 @@ fn every_kind_of_fault_is_found_and_no_other() {
             "",
         ),
         ("object.spec.?replicas.orValue(1) > 0", ""),
+        ("object.metadata.name != null", "'_!=_' applied to '(string, null)'"),
+        ("null == object.metadata.labels", "'_==_' applied to '(null, map(string, string))'"),
+        ("object.spec['replicas'] == 1", "'_[_]' applied to '(object, string)'"),
+        ("['a'].sum() == 1", "'sum' applied to 'list(string).()'"),
+        ("object.spec.template.spec.containers.max() == 1", "'max' applied to 'list(object).()'"),
+        ("['a', 'b'].min() == 'a' && [1.5].sum() == 1.5", ""),
         ("object.metadata.creationTimestamp < timestamp('2030-01-01T00:00:00Z')", ""),
     ] {
         let found = faults(deployment(), source);
@@ -93,12 +99,15 @@ fn every_kind_of_fault_is_found_and_no_other() {
 fn schemas_of_custom_resources_count() {
     let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
         "crew": {"type": "integer"}, "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+        "any": {"x-kubernetes-preserve-unknown-fields": true},
         "ports": {"type": "array", "items": {"x-kubernetes-int-or-string": true}},
         "flags": {"type": "object", "additionalProperties": {"type": "string"}}}}}});
     let boat = || Kind::Object(Shape::Resource(Arc::new(schema.clone())));
     types::of_kind("", "v1", "Pod").unwrap();
     for (source, expected) in [
-        ("object.spec.crew > 1 && object.spec.free.x.y == 1 && object.spec.ports[0] == 'a'", ""),
+        ("object.spec.crew > 1 && has(object.spec.free) && object.spec.ports[0] == 'a'", ""),
+        ("object.spec.free.x == 1", "undefined field 'x'"),
+        ("has(object.spec.any)", "undefined field 'any'"),
         ("object.spec.crew > '1'", "'(int, string)'"),
         ("object.spec.flags.a == 1", "'(string, int)'"),
         ("object.metadata.namo == ''", "undefined field 'namo'"),

@@ -222,7 +222,7 @@ fn pods_of_one_service_are_spread_where_nobody_says_otherwise() {
     };
     let zones = vec![zone("a", "east"), zone("b", "east"), zone("c", "west")];
     let bound =
-        vec![labelled("w", "web", Some("a"), json!({})), pod("x", "2", json!({"spec": {"nodeName": "c"}}))];
+        vec![labelled("w", "web", Some("a"), json!({})), pod("x", "1", json!({"spec": {"nodeName": "c"}}))];
     let all = snapshot(zones, bound);
     assert_eq!(decided(&web, None, &all), to("b"));
     assert_eq!(decided(&web, Some(&company("web")), &all), to("c"), "the other zone, though it is fuller");
@@ -370,4 +370,51 @@ fn pods_that_are_alike_use_every_node_of_a_large_cluster() {
         all.assume(&Key::of(&*one), &name, one.clone());
         assert!(taken.insert(name), "two that are shy on one node");
     }
+}
+
+#[test]
+fn images_that_few_nodes_have_count_for_less() {
+    let with = |name: &str, size: i64| {
+        let images = json!([{"names": ["i:latest"], "sizeBytes": size}]);
+        node(name, "2", json!({"status": {"images": images}}))
+    };
+    let many = |first: &str| -> Vec<Arc<Node>> {
+        let rest = ["b", "c", "d"].map(|name| node(name, "2", json!({})));
+        [with(first, 2000 << 20)].into_iter().chain(rest).collect()
+    };
+    let points = |nodes: Vec<Arc<Node>>| -> Vec<i64> {
+        let snapshot = snapshot(nodes, vec![]);
+        let pod = pod("p", "1", json!({}));
+        let request = Request::new(&pod, pod.spec.as_ref().unwrap(), &[], None, &snapshot);
+        let nodes: Vec<&NodeState> = snapshot.nodes.values().collect();
+        let with_images = score::totals(&request, &nodes, Packing::default());
+        let bare: Vec<NodeState> =
+            nodes.iter().map(|node| NodeState { images: Default::default(), ..(*node).clone() }).collect();
+        let without = score::totals(&request, &bare.iter().collect::<Vec<_>>(), Packing::default());
+        with_images.iter().zip(without).map(|(with, without)| with - without).collect()
+    };
+    // 2,000 MB on one node of four count as 500; of 1,000 at most, less the 23 that are nothing.
+    assert_eq!(points(many("a")), [(500 - 23) * 100 / (1000 - 23), 0, 0, 0]);
+    assert_eq!(points(vec![with("a", 2000 << 20), with("b", 2000 << 20)]), [100, 100]);
+}
+
+#[test]
+fn balance_is_about_what_is_asked_for() {
+    let taken = pod;
+    let sum = |pod: &Pod| {
+        let nodes = vec![
+            node("a", "4", json!({})),
+            node("b", "4", json!({"status": {"allocatable": {"memory": "16Gi"}}})),
+        ];
+        let bound = vec![taken("x", "1", json!({"spec": {"nodeName": "a"}}))];
+        let snapshot = snapshot(nodes, bound);
+        let request = Request::new(pod, pod.spec.as_ref().unwrap(), &[], None, &snapshot);
+        let nodes: Vec<&NodeState> = snapshot.nodes.values().collect();
+        score::balance(&request, &nodes)
+    };
+    // On a half of the cpu and a quarter of the memory would be taken.
+    let memory = json!({"spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}]}});
+    assert_eq!(sum(&pod("p", "1", memory)), [87, 90]);
+    let silent = json!({"spec": {"containers": [{"name": "c", "image": "i"}]}});
+    assert_eq!(sum(&pod("p", "1", silent)), [0, 0], "a pod that asks for nothing goes anywhere");
 }

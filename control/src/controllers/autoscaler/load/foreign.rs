@@ -1,7 +1,7 @@
 //! By metrics that other servers than the metrics API have: of each pod, of one object, of something outside.
 
 use super::measured::{Groups, Scale, Usage};
-use super::{Facts, Failure, Proposal, from_milli, is_near, milli, whole};
+use super::{Facts, Failure, Proposal, from_milli, milli, whole};
 use crate::controllers::autoscaler::readings::Found;
 use crate::controllers::{pods, selector_words};
 use k8s_openapi::api::autoscaling::v2::{
@@ -125,14 +125,14 @@ fn against(
     if let Some(each) = amount(&target.average_value) {
         let current = value as f64 / f64::from(facts.stated.max(1));
         let ratio = current / each as f64;
-        let size = if is_near(ratio) { facts.stated } else { whole(value as f64 / each as f64) };
+        let size = if facts.tolerance.has(ratio) { facts.stated } else { whole(value as f64 / each as f64) };
         let average_value = Some(from_milli(current.ceil() as i64));
         return Ok(Some((size, MetricValueStatus { average_value, ..MetricValueStatus::default() })));
     }
     let Some(kept) = amount(&target.value) else { return Ok(None) };
     let ratio = value as f64 / kept as f64;
     let current = MetricValueStatus { value: Some(from_milli(value)), ..MetricValueStatus::default() };
-    if is_near(ratio) {
+    if facts.tolerance.has(ratio) {
         return Ok(Some((facts.replicas, current)));
     }
     if facts.samples.is_empty() {

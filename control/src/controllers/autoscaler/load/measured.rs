@@ -3,11 +3,12 @@
 //! A pod that should report and does not counts as idle when more pods are asked for, and as busy when fewer are, so
 //! that what is unknown never drives the change. One that only starts is idle for those who would add more.
 
-use super::{Facts, Sample, from_milli, is_near, is_utilization, milli, whole};
+use super::{Facts, Sample, Tolerance, from_milli, is_utilization, milli, whole};
 use crate::controllers::pods;
+use crate::quota::pods::is_shared;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::autoscaling::v2::{MetricTarget, MetricValueStatus};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
@@ -58,6 +59,7 @@ pub(super) struct Groups {
     ready: Vec<Load>,
     unready: Vec<Load>,
     missing: Vec<Load>,
+    tolerance: Tolerance,
 }
 
 impl Groups {
@@ -68,7 +70,8 @@ impl Groups {
         requested: impl Fn(&Pod) -> i64,
         by_readiness: bool,
     ) -> Result<Self, String> {
-        let mut groups = Self { ready: Vec::new(), unready: Vec::new(), missing: Vec::new() };
+        let tolerance = facts.tolerance;
+        let mut groups = Self { ready: Vec::new(), unready: Vec::new(), missing: Vec::new(), tolerance };
         for sample in facts.samples.iter().filter(|sample| pods::is_active(&sample.pod)) {
             let usage = usage(sample);
             let used = usage.as_ref().map_or(0, |usage| usage.amount);
@@ -94,7 +97,7 @@ impl Groups {
         let first = scale.ratio(&self.ready);
         let (more, fewer) = (first > 1.0, first < 1.0);
         if self.missing.is_empty() && (!more || self.unready.is_empty()) {
-            return if is_near(first) { replicas } else { whole(first * self.ready.len() as f64) };
+            return if self.tolerance.has(first) { replicas } else { whole(first * self.ready.len() as f64) };
         }
         let idle = |load: &Load| Load { used: 0, ..*load };
         let taken = |load: &Load| if more { idle(load) } else { scale.busy(load) };
@@ -105,7 +108,7 @@ impl Groups {
         let turned = (fewer && second > 1.0) || (more && second < 1.0);
         let size = whole(second * all.len() as f64);
         let against = (second < 1.0 && size > replicas) || (second > 1.0 && size < replicas);
-        if is_near(second) || turned || against { replicas } else { size }
+        if self.tolerance.has(second) || turned || against { replicas } else { size }
     }
 
     /// The load of those that are ready.
@@ -181,17 +184,32 @@ fn sum(loads: &[Load], part: fn(&Load) -> i64) -> i64 {
     loads.iter().map(part).fold(0, i64::saturating_add)
 }
 
-/// What a pod's containers request, or one of them, those beside the others as well.
+/// What a pod requests as a whole, or its containers, those beside the others as well, or one of them.
 pub(super) fn requested(pod: &Pod, resource: &str, container: Option<&str>) -> Result<i64, String> {
     let Some(spec) = &pod.spec else { return Ok(0) };
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
     let beside = |one: &&Container| one.restart_policy.as_deref() == Some("Always");
     let all = spec.containers.iter().chain(spec.init_containers.iter().flatten().filter(beside));
+    let amount =
+        |resources: Option<&ResourceRequirements>| milli(&resources?.requests.as_ref()?.get(resource)?.0);
+    if container.is_none() && speaks_for_all(spec) {
+        let sum = all.filter_map(|one| amount(one.resources.as_ref())).reduce(i64::saturating_add);
+        let own = amount(spec.resources.as_ref()).filter(|_| is_shared(resource)).or(sum);
+        let overhead = spec.overhead.as_ref().and_then(|overhead| milli(&overhead.get(resource)?.0));
+        let all = own.map(|own| own.saturating_add(overhead.unwrap_or(0))).or(overhead);
+        return all.ok_or_else(|| format!("missing pod-level request for {resource} in Pod {name}"));
+    }
     let relevant = all.filter(|one| container.is_none_or(|name| name == one.name));
     let amounts = relevant.map(|one| {
-        let requests = one.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-        let amount = requests.and_then(|requests| milli(&requests.get(resource)?.0));
-        let pod = pod.metadata.name.as_deref().unwrap_or_default();
-        amount.ok_or_else(|| format!("missing request for {resource} in container {} of Pod {pod}", one.name))
+        let amount = amount(one.resources.as_ref());
+        amount
+            .ok_or_else(|| format!("missing request for {resource} in container {} of Pod {name}", one.name))
     });
     amounts.sum()
+}
+
+/// Whether the pod says what all its containers request together.
+fn speaks_for_all(spec: &PodSpec) -> bool {
+    let requests = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    requests.is_some_and(|requests| requests.keys().any(|name| is_shared(name)))
 }

@@ -23,7 +23,8 @@ fn spec(metrics: Value) -> HorizontalPodAutoscalerSpec {
 
 fn facts(samples: &[Sample], replicas: i32) -> Facts<'_> {
     let now = "2026-01-01T00:01:00Z".parse().unwrap();
-    Facts { namespace: "ns", replicas, stated: replicas, samples, silent: None, now }
+    let tolerance = Tolerance::of(&spec(json!([])));
+    Facts { namespace: "ns", replicas, stated: replicas, samples, silent: None, now, tolerance }
 }
 
 fn own(share: i32) -> Value {
@@ -32,6 +33,45 @@ fn own(share: i32) -> Value {
 
 fn size(share: i32, samples: &[Sample], replicas: i32) -> Option<i32> {
     judge(&spec(own(share)), &[Reading::Own], &facts(samples, replicas)).wanted.map(|(size, _)| size)
+}
+
+#[test]
+fn a_behavior_says_what_is_near_enough() {
+    let sized = |used: &str, up: Value, down: Value| {
+        let mut spec = spec(own(50));
+        let behavior = json!({"scaleUp": {"tolerance": up}, "scaleDown": {"tolerance": down}});
+        spec.behavior = serde_json::from_value(behavior).unwrap();
+        let samples = [sample(Some(used), true), sample(Some(used), true), sample(Some(used), true)];
+        let facts = Facts { tolerance: Tolerance::of(&spec), ..facts(&samples, 3) };
+        judge(&spec, &[Reading::Own], &facts).wanted.map(|(size, _)| size)
+    };
+    for (used, up, down, size) in [
+        ("54m", json!(null), json!(null), 3),
+        ("54m", json!("0.05"), json!(null), 4),
+        ("54m", json!(null), json!("0.05"), 3),
+        ("30m", json!(null), json!("500m"), 3),
+        ("30m", json!("1"), json!(null), 2),
+    ] {
+        assert_eq!(sized(used, up, down), Some(size), "{used}");
+    }
+}
+
+#[test]
+fn a_pod_speaks_for_its_containers() {
+    let pod = |resources: Value| -> Pod {
+        let containers = json!([{"name": "c", "resources": {"requests": {"cpu": "1"}}}, {"name": "d"}]);
+        let spec = json!({"containers": containers, "resources": resources, "overhead": {"cpu": "1"}});
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
+    };
+    let own = pod(json!({"requests": {"memory": "1"}}));
+    assert_eq!(measured::requested(&own, "memory", None), Ok(1000));
+    assert_eq!(measured::requested(&own, "cpu", None), Ok(2000));
+    assert_eq!(measured::requested(&own, "cpu", Some("c")), Ok(1000));
+    let missing = "missing pod-level request for hugepages-2Mi in Pod p".to_owned();
+    assert_eq!(measured::requested(&own, "hugepages-2Mi", None), Err(missing));
+    let silent = pod(json!(null));
+    let missing = "missing request for cpu in container d of Pod p".to_owned();
+    assert_eq!(measured::requested(&silent, "cpu", None), Err(missing));
 }
 
 #[test]

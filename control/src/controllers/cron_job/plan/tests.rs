@@ -80,7 +80,7 @@ fn suspended_late_and_wrong_ones_start_nothing() {
     let case = |spec: Value| plan(&cron(spec, json!({})), &[], now);
     for (spec, reason) in [
         (json!({"suspend": true}), vec![]),
-        (json!({"schedule": "x"}), vec!["UnparseableCronJobSchedule"]),
+        (json!({"schedule": "x"}), vec!["UnparseableSchedule"]),
         (json!({"schedule": "59 23 31 2 *"}), vec!["InvalidSchedule"]),
         (json!({"timeZone": "Nowhere/Here"}), vec!["UnknownTimeZone"]),
         (json!({"startingDeadlineSeconds": 60}), vec![]),
@@ -90,6 +90,19 @@ fn suspended_late_and_wrong_ones_start_nothing() {
         assert_eq!(reasons(&plan), reason, "{spec}");
     }
     assert!(case(json!({"startingDeadlineSeconds": 600})).create.is_some());
+}
+
+#[test]
+fn every_so_often_is_counted_from_the_start_before() {
+    let every = |status: Value| cron(json!({"schedule": "@every 10m"}), status);
+    let wait = |status: Value, now: &str| plan(&every(status), &[], at(now)).next;
+    let after = |seconds: u64| Next::After(Duration::from_millis(seconds * 1000 + 100));
+    assert_eq!(wait(json!({}), "2026-01-01T00:05:30Z"), after(300));
+    let served = json!({"lastScheduleTime": "2026-01-01T00:10:30Z"});
+    assert_eq!(wait(served.clone(), "2026-01-01T00:11:30Z"), after(540));
+    let late = plan(&every(served), &[], at("2026-01-01T00:43:30Z"));
+    assert_eq!(late.create.unwrap().annotations()[SCHEDULED], "2026-01-01T00:40:30Z");
+    assert_eq!(late.next, after(420));
 }
 
 #[test]

@@ -98,6 +98,41 @@ fn a_surge_ends_when_the_new_pod_is_available() {
 }
 
 #[test]
+fn a_surge_goes_on_where_pods_go() {
+    let surge = |nodes: &[&str], pods: &[&str]| {
+        let (created, deleted, _) = decide(rolling(json!(0), json!(1)), nodes, pods);
+        (created, deleted)
+    };
+    // One that is deleted by hand is replaced at once.
+    assert_eq!(surge(&["a"], &["a:new:dying"]), (owned(&["a"]), vec![]));
+    // A node that is left keeps its pod until there are enough on others.
+    assert_eq!(surge(&["a?", "b"], &["a:old:ready"]), (owned(&["b"]), vec![]));
+    assert_eq!(surge(&["a?", "b"], &["a:old:ready", "b:new:unready"]), (vec![], vec![]));
+    assert_eq!(surge(&["a?", "b"], &["a:old:ready", "b:new:ready"]), (vec![], owned(&["a:old:ready"])));
+    assert_eq!(surge(&["a?", "b"], &["a:old:unready", "b:new:unready"]), (vec![], owned(&["a:old:unready"])));
+}
+
+#[test]
+fn without_surge_the_oldest_of_two_stays() {
+    for strategy in [json!({"type": "OnDelete"}), rolling(json!(1), json!(0))] {
+        let (_, deleted, _) = decide(strategy, &["a"], &["a:new:ready", "a:old:ready"]);
+        assert_eq!(deleted, ["a:old:ready"]);
+    }
+}
+
+#[test]
+fn a_rollout_is_done_when_the_old_pods_are_gone() {
+    let status = |pods: &[&str]| {
+        let (_, _, status) = decide(rolling(json!(0), json!(1)), &["a"], pods);
+        (status.updated_number_scheduled, status.number_available)
+    };
+    // The younger one by its name.
+    assert_eq!(status(&["a:1old:ready", "a:new:unready"]), (None, Some(1)));
+    assert_eq!(status(&["a:1old:dying", "a:new:ready"]), (None, None));
+    assert_eq!(status(&["a:new:ready"]), (Some(1), Some(1)));
+}
+
+#[test]
 fn the_status_counts_nodes() {
     let pods = ["a:new:ready", "b:old:unready", "x:old:ready"];
     let (_, _, status) = decide(rolling(json!(1), json!(0)), &["a", "b", "c", "x?"], &pods);

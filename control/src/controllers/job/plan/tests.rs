@@ -142,6 +142,33 @@ fn reasons_to_fail() {
 }
 
 #[test]
+fn a_job_has_begun_as_soon_as_it_may_run() {
+    const BEFORE: &str = "2026-01-01T00:00:00Z";
+    let suspended = json!([{"type": "Suspended", "status": "True"}]);
+    for (spec, status, start) in [
+        (json!({"completions": 1}), json!({}), Some(NOW)),
+        (json!({"completions": 0}), json!({}), Some(NOW)),
+        (json!({"completions": 1}), json!({"startTime": BEFORE}), Some(BEFORE)),
+        (json!({"completions": 1, "suspend": true}), json!({}), None),
+        (json!({"completions": 1, "suspend": true}), json!({"startTime": BEFORE}), Some(BEFORE)),
+        (json!({"completions": 1}), json!({"startTime": BEFORE, "conditions": suspended}), Some(NOW)),
+    ] {
+        let plan = plan(&job(spec.clone(), status.clone()), &[], true, now());
+        let found = plan.status.start_time.map(|Time(at)| at.to_string());
+        assert_eq!(found.as_deref(), start, "{spec} {status}");
+    }
+}
+
+#[test]
+fn a_job_on_its_way_out_is_still_judged() {
+    let mut job = job(json!({"completions": 1}), json!({"succeeded": 1}));
+    job.metadata.deletion_timestamp = Some(Time(now()));
+    assert_eq!(reason(&plan(&job, &[], true, now()), "Complete"), "CompletionsReached");
+    job.status = None;
+    assert!(plan(&job, &[], true, now()).create.is_empty(), "no pod starts for it");
+}
+
+#[test]
 fn failures_delay_the_next_pod() {
     let failed = |count: usize| -> Vec<Arc<Pod>> {
         (0..count).map(|at| pod(&at.to_string(), "Failed", false, None)).collect()
@@ -253,6 +280,8 @@ proptest! {
         indexed: bool,
         choices in proptest::collection::vec((0..8_usize, any::<bool>()), 200),
     ) {
+        let table = crate::registry::Table::builtin();
+        let rules = table.find("batch", "v1", "jobs").unwrap();
         let mode = if indexed { "Indexed" } else { "NonIndexed" };
         let spec = json!({"completions": completions, "parallelism": parallelism, "completionMode": mode});
         let mut job = job(spec, json!({}));
@@ -260,7 +289,10 @@ proptest! {
         for (at, vanish) in choices {
             let plan = plan(&job, &pods, true, now());
             prop_assert!(plan.status.active.unwrap_or(0) <= parallelism);
+            let before = serde_json::to_value(&job).unwrap();
             job.status = Some(plan.status);
+            let refused = rules.strategy.validate_status_update(&serde_json::to_value(&job).unwrap(), &before);
+            prop_assert_eq!(refused, Vec::new(), "what the server takes from others");
             let gone: Vec<String> = plan.delete.iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
             pods.retain(|pod| !gone.contains(pod.metadata.uid.as_ref().unwrap()));
             for ended in plan.release {

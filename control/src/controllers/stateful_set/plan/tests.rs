@@ -102,6 +102,23 @@ fn updates_go_down_to_the_partition() {
 }
 
 #[test]
+fn an_update_may_take_several_at_once() {
+    let update = |most: Value, pods: Vec<Arc<Pod>>| {
+        let strategy =
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": most, "partition": 1}});
+        steps(&set(4, json!({"podManagementPolicy": "Parallel", "updateStrategy": strategy})), pods)
+    };
+    let old = |ordinal| pod(ordinal, "old", "ready");
+    let all = || vec![old(0), old(1), old(2), old(3)];
+    assert_eq!(update(json!(2), all()), ["-3", "-2"]);
+    assert_eq!(update(json!("75%"), all()), ["-3", "-2", "-1"], "but for those below the partition");
+    assert_eq!(update(json!("10%"), all()), ["-3"]);
+    let under_way = vec![old(0), old(1), old(2), pod(3, "new", "unready")];
+    assert_eq!(update(json!(2), under_way.clone()), ["-2"]);
+    assert_eq!(update(json!(1), under_way), [""; 0]);
+}
+
+#[test]
 fn ordinals_may_start_elsewhere() {
     let set = set(2, json!({"ordinals": {"start": 5}}));
     assert_eq!(steps(&set, vec![]), ["+5new"]);
