@@ -62,6 +62,7 @@ async fn run_one(
             host: get.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| pod_ip.to_string()),
             port,
             path: absolute(get.path.as_deref()),
+            agent: "kube-lifecycle",
             headers: headers(get.http_headers.as_ref()),
         };
         return call.get(HTTP_TIMEOUT).await.map(drop);
