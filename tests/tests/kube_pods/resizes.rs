@@ -41,6 +41,8 @@ pub(crate) fn resizes_wait_for_room(node: &Node) {
     let requests = |name: &str, cpu: u32| {
         let mut spec = simple(node, "sleep 1000");
         spec["nodeName"] = json!("node");
+        // Objects of pods without a grace period go before their processes have.
+        spec["terminationGracePeriodSeconds"] = json!(1);
         spec["containers"][0]["resources"] = json!({"requests": {"cpu": format!("{cpu}m")}});
         node.pod(name, spec);
         node.ready(name);

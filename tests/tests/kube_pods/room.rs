@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 pub(crate) fn critical_pods_drive_others_out(node: &Node) {
     let mut asks = simple(node, "sleep 1000");
     asks["nodeName"] = json!("node");
+    asks["terminationGracePeriodSeconds"] = json!(1);
     let cpu = |milli: u32| json!({"requests": {"cpu": format!("{milli}m")}});
     asks["containers"][0]["resources"] = cpu(allocatable(node) - 700);
     node.pod("driven-out", asks.clone());
