@@ -56,7 +56,8 @@ impl HttpCall {
         if self.https { "https" } else { "http" }
     }
 
-    fn authority(&self) -> String {
+    /// `host:port`
+    pub fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {
@@ -156,6 +157,11 @@ impl HttpCall {
     }
 }
 
+/// The server does not speak TLS.
+pub fn is_plain(error: &str) -> bool {
+    error.ends_with(tls::NO_TLS)
+}
+
 /// A failed connect in the words that people search for.
 pub fn dial_error(network: &str, address: &str, error: &std::io::Error) -> String {
     let text = match error.kind() {
@@ -170,6 +176,30 @@ pub fn dial_error(network: &str, address: &str, error: &std::io::Error) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_server_without_tls_is_told_apart() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = server.local_addr().unwrap().port();
+        let serve = async {
+            use tokio::io::AsyncWriteExt;
+            let (mut stream, _) = server.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            stream
+        };
+        let call = HttpCall {
+            https: true,
+            host: "127.0.0.1".into(),
+            port,
+            path: "/".into(),
+            agent: "kube-lifecycle",
+            headers: Vec::new(),
+        };
+        let (answer, _stream) = tokio::join!(call.get(Duration::from_secs(30)), serve);
+        let error = answer.unwrap_err();
+        assert!(is_plain(&error), "{error}");
+        assert!(!is_plain("connect: connection refused"));
+    }
 
     #[test]
     fn headers_of_the_probe_come_before_those_of_every_probe() {

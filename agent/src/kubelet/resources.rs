@@ -58,8 +58,13 @@ pub fn request(requirements: Option<&ResourceRequirements>, resource: &str) -> O
 /// Thousandths that a pod asks for in all: what it says as a whole, else what its containers ask for; plus the overhead of
 /// its runtime class.
 pub fn pod_request(pod: &Pod, resource: &str) -> i64 {
-    let overhead = amount(pod::spec(pod).overhead.as_ref(), resource).unwrap_or(0);
-    whole_pod::request(pod, resource).unwrap_or_else(|| containers_request(pod, resource)) + overhead
+    whole_pod::request(pod, resource).unwrap_or_else(|| containers_request(pod, resource))
+        + overhead(pod, resource)
+}
+
+/// Thousandths that the runtime class of a pod needs beside its containers.
+pub fn overhead(pod: &Pod, resource: &str) -> i64 {
+    amount(pod::spec(pod).overhead.as_ref(), resource).unwrap_or(0)
 }
 
 /// What the containers ask for: the sum of what runs side by side, or the largest init container with the sidecars that
@@ -81,8 +86,8 @@ pub fn containers_request(pod: &Pod, resource: &str) -> i64 {
 
 /// The limit of a whole pod in thousandths: its own, else that of its containers if every one has one.
 pub fn pod_limit(pod: &Pod, resource: &str) -> Option<i64> {
-    let overhead = amount(pod::spec(pod).overhead.as_ref(), resource).unwrap_or(0);
-    whole_pod::limit(pod, resource).or_else(|| containers_limit(pod, resource)).map(|limit| limit + overhead)
+    let own = whole_pod::limit(pod, resource).or_else(|| containers_limit(pod, resource));
+    own.map(|limit| limit + overhead(pod, resource))
 }
 
 fn containers_limit(pod: &Pod, resource: &str) -> Option<i64> {

@@ -7,9 +7,11 @@ use crate::kubelet::events::Severity;
 use crate::kubelet::host::{CALL_DEADLINE, within};
 use crate::kubelet::observed::Granted;
 use crate::kubelet::pod::Kind;
-use crate::kubelet::{plan, pod};
+use crate::kubelet::{plan, pod, sandbox_config};
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
-use knarr_cri::v1::{ContainerStatsRequest, UpdateContainerResourcesRequest};
+use knarr_cri::v1::{
+    ContainerStatsRequest, UpdateContainerResourcesRequest, UpdatePodSandboxResourcesRequest,
+};
 use serde::Serialize;
 
 impl Batch {
@@ -38,7 +40,27 @@ impl Batch {
         self.grow_pod().await?;
         let updated = within(CALL_DEADLINE, self.host.runtime.update_container_resources(request)).await;
         updated.map_err(|status| format!("Error resizing container {name}: {}", status.message()))?;
-        self.resize_pod().await
+        self.resize_pod().await?;
+        self.tell_runtime().await;
+        Ok(())
+    }
+
+    /// A pod that is a machine of its own must grow with its containers; most runtimes need not be told.
+    async fn tell_runtime(&self) {
+        let Some(sandbox) = self.observed.ready_sandbox() else { return };
+        let request = UpdatePodSandboxResourcesRequest {
+            pod_sandbox_id: sandbox.id.clone(),
+            overhead: Some(sandbox_config::pod_overhead(&self.pod)),
+            resources: Some(sandbox_config::pod_resources(&self.pod)),
+        };
+        let told = within(CALL_DEADLINE, self.host.runtime.update_pod_sandbox_resources(request)).await;
+        if let Err(status) = told {
+            tracing::debug!(
+                pod = pod::described(&self.pod),
+                "UpdatePodSandboxResources: {}",
+                status.message()
+            );
+        }
     }
 
     /// A limit that becomes smaller must leave the container what it uses.

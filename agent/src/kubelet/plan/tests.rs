@@ -306,12 +306,12 @@ fn other_limits_come_without_a_restart_unless_asked_for() {
     );
     let asked = wanted(&larger, &pod::spec(&larger).containers[0]);
     let mut alone = world.clone();
-    alone.containers[0].granted = Some(Granted { own_processors: true, ..Granted::default() });
+    alone.containers[0].granted =
+        Some(Granted { own_processors: true, memory: 1 << 20, ..Granted::default() });
     assert!(decide(&larger, &alone, &memory, 0).actions.is_empty(), "its processors are its own");
-    let retry_at = at(10);
-    memory.refused.insert("a0".into(), Refused { wanted: asked, message: "no".into(), retry_at });
+    memory.refused.insert("a0".into(), Refused { wanted: asked, message: "no".into(), retry_at: at(10) });
     let waits = decide(&larger, &world, &memory, 0);
-    assert!(waits.actions.is_empty() && waits.wake_at == Some(retry_at), "{waits:?}");
+    assert!(waits.actions.is_empty() && waits.wake_at == Some(at(10)), "{waits:?}");
     assert_eq!(decide(&larger, &world, &memory, 10).actions.len(), 1, "it is asked again");
 }
 
