@@ -213,6 +213,10 @@ pub struct KubeletConfig {
     pub eviction_soft: BTreeMap<String, String>,
     /// How long a soft threshold must be met, such as `90s`.
     pub eviction_soft_grace_period: BTreeMap<String, String>,
+    /// How much more than its threshold must be there again before eviction ends, such as `500Mi`.
+    pub eviction_minimum_reclaim: BTreeMap<String, String>,
+    /// Most seconds that a pod gets to end that is evicted for a soft threshold.
+    pub eviction_max_pod_grace_period_seconds: u64,
     /// Seconds for which a pressure condition stays after its cause has gone.
     pub eviction_pressure_transition_seconds: u64,
     /// Seconds between two looks at what is left of memory, disk and process ids.
@@ -225,6 +229,8 @@ pub struct KubeletConfig {
     pub image_gc_free_bytes: u64,
     /// Seconds for which a new image is safe from removal.
     pub image_minimum_gc_age_seconds: u64,
+    /// Seconds after which an image that nobody uses is removed, however much room there is; 0 for never.
+    pub image_maximum_gc_age_seconds: u64,
     /// Sysctls that pods may set beside the safe ones; a trailing `*` stands for any rest.
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Containers without a seccomp profile get the runtime's default one instead of none.
@@ -259,18 +265,25 @@ pub struct KubeletConfig {
 impl KubeletConfig {
     /// When pods and images have to go; the error names the key.
     pub fn pressure(&self) -> Result<pressure::Settings, String> {
-        let (hard, soft) = (&self.eviction_hard, &self.eviction_soft);
+        let texts = pressure::Texts {
+            hard: &self.eviction_hard,
+            soft: &self.eviction_soft,
+            grace: &self.eviction_soft_grace_period,
+            reclaim: &self.eviction_minimum_reclaim,
+        };
         if self.image_gc_low_threshold_percent >= self.image_gc_high_threshold_percent {
             return Err("image_gc_low_threshold_percent must be below image_gc_high_threshold_percent".into());
         }
         Ok(pressure::Settings {
-            thresholds: pressure::parse(hard, soft, &self.eviction_soft_grace_period)?,
+            thresholds: pressure::parse(texts)?,
+            soft_grace: Duration::from_secs(self.eviction_max_pod_grace_period_seconds),
             period: Duration::from_secs(self.eviction_monitor_seconds.max(1)),
             transition: Duration::from_secs(self.eviction_pressure_transition_seconds),
             image_high: self.image_gc_high_threshold_percent,
             image_low: self.image_gc_low_threshold_percent,
             image_free: self.image_gc_free_bytes,
             image_age: Duration::from_secs(self.image_minimum_gc_age_seconds),
+            image_end: pressure::image_end(self)?,
         })
     }
 
@@ -435,12 +448,15 @@ impl Default for KubeletConfig {
             eviction_hard: EVICTION_HARD.map(|(signal, amount)| (signal.into(), amount.into())).into(),
             eviction_soft: BTreeMap::new(),
             eviction_soft_grace_period: BTreeMap::new(),
+            eviction_minimum_reclaim: BTreeMap::new(),
+            eviction_max_pod_grace_period_seconds: 0,
             eviction_pressure_transition_seconds: 300,
             eviction_monitor_seconds: 10,
             image_gc_high_threshold_percent: 85,
             image_gc_low_threshold_percent: 80,
             image_gc_free_bytes: 10 << 30,
             image_minimum_gc_age_seconds: 120,
+            image_maximum_gc_age_seconds: 0,
             allowed_unsafe_sysctls: Vec::new(),
             seccomp_default: false,
             memory_qos: false,

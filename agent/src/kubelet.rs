@@ -167,7 +167,7 @@ impl Kubelet {
         let version =
             within(CALL_DEADLINE, parts.runtime.version(VersionRequest { version: "0.1.0".into() })).await;
         let version = version.map_err(|status| anyhow::anyhow!("container runtime: {}", status.message()))?;
-        let recursive_read_only = makes_recursive_read_only(&*parts.runtime).await;
+        let abilities = Abilities::of(&*parts.runtime).await;
         let identity = identity(&parts, format!("{}://{}", version.runtime_name, version.runtime_version))?;
         let (changed, changes) = mpsc::unbounded_channel();
         let pleg = Pleg::start(parts.runtime.clone(), changed, shutdown.clone());
@@ -180,7 +180,9 @@ impl Kubelet {
         let going = ending.going_down();
         let settings = parts.config.kubelet.pressure().map_err(wrong)?;
         let devices = Devices::load(&parts.config.kubelet_dir());
+        let node = watches::own_node(&parts, &shutdown, &tasks);
         let writer = NodeWriter {
+            object: node.clone(),
             client: parts.client.clone(),
             identity: identity.clone(),
             runtime: parts.runtime.clone(),
@@ -195,7 +197,6 @@ impl Kubelet {
         };
         tasks.spawn(shutdown.clone().run_until_cancelled_owned(writer.run()));
         recorder.node(&parts.node_name, Severity::Normal, "Starting", "Starting kubelet.");
-        let node = watches::own_node(&parts, &shutdown, &tasks);
         let local = Arc::new(LocalObjects::default());
         let services = watches::services(parts.client.clone(), &shutdown, &tasks);
         let host = host(
@@ -208,11 +209,14 @@ impl Kubelet {
             pod_cidr.clone(),
         )?;
         let csi = Csi::new(&parts.config.kubelet_dir(), parts.client.clone(), &parts.node_name, node.clone());
+        let recursive_read_only = abilities.recursive_read_only;
         let host = Host { recursive_read_only, pressure, shutting_down: going, devices, node, csi, ..host };
         let limits = NodeLimits {
             name: parts.node_name.clone(),
             allocatable: host.allocatable.clone(),
             labels: node_object::labels(&identity),
+            taints: identity.taints.clone(),
+            strict_groups: abilities.strict_groups || parts.imaginary,
             unsafe_sysctls: parts.config.kubelet.allowed_unsafe_sysctls.clone(),
         };
         if !parts.imaginary {
@@ -320,12 +324,26 @@ fn guard(
     }
 }
 
-/// What the runtime says of its default handler; one that does not answer is asked again by nobody.
-async fn makes_recursive_read_only(runtime: &dyn RuntimeService) -> bool {
-    let answer = within(CALL_DEADLINE, runtime.status(StatusRequest { verbose: false })).await;
-    let handlers = answer.map(|answer| answer.runtime_handlers).unwrap_or_default();
-    let default = handlers.iter().find(|handler| handler.name.is_empty());
-    default.and_then(|handler| handler.features).is_some_and(|features| features.recursive_read_only_mounts)
+/// What the runtime says of itself and its default handler.
+#[derive(Debug, Clone, Copy)]
+struct Abilities {
+    recursive_read_only: bool,
+    /// Containers may be in the groups of their pod alone.
+    strict_groups: bool,
+}
+
+impl Abilities {
+    /// A runtime that does not answer can do nothing, and is asked again by nobody.
+    async fn of(runtime: &dyn RuntimeService) -> Abilities {
+        let answer = within(CALL_DEADLINE, runtime.status(StatusRequest { verbose: false })).await;
+        let answer = answer.unwrap_or_default();
+        let default = answer.runtime_handlers.iter().find(|handler| handler.name.is_empty());
+        let features = default.and_then(|handler| handler.features.as_ref());
+        Abilities {
+            recursive_read_only: features.is_some_and(|features| features.recursive_read_only_mounts),
+            strict_groups: answer.features.is_some_and(|features| features.supplemental_groups_policy),
+        }
+    }
 }
 
 fn identity(parts: &Parts, runtime_version: String) -> anyhow::Result<Identity> {

@@ -15,6 +15,8 @@ mod node;
 mod pulls;
 #[path = "kube_pods/resizes.rs"]
 mod resizes;
+#[path = "kube_pods/room.rs"]
+mod room;
 
 use knarr_tests::skip::skip;
 use node::{Node, terminated, waiting};
@@ -198,6 +200,7 @@ fn what_containers_are_given_and_what_pods_are_refused() {
     resizes::one_limit_grows_while_the_other_shrinks(&node);
     resizes::resources_change_in_place(&node);
     resizes::resizes_wait_for_room(&node);
+    room::critical_pods_drive_others_out(&node);
     usage_is_shown(&node);
     objects_reach_running_pods(&node);
     rejections_have_their_reasons(&node);

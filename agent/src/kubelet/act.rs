@@ -77,14 +77,17 @@ pub struct Batch {
 impl Batch {
     /// Carries out the actions in order; stops early when the pod must stop or the ground is gone.
     pub async fn run(self, actions: Vec<Action>) {
-        for action in actions {
+        for action in &actions {
             if self.cancel.is_cancelled() && !matches!(action, Action::StopPod { .. }) {
                 return;
             }
-            if let Err(error) = self.act(&action).await {
+            if let Err(error) = self.act(action).await {
                 tracing::warn!(pod = crate::kubelet::pod::described(&self.pod), ?action, "{error}");
                 return;
             }
+        }
+        if actions.iter().any(|action| matches!(action, Action::Resize { .. })) {
+            self.tell_resized();
         }
     }
 

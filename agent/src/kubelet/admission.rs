@@ -1,10 +1,14 @@
 //! Whether a pod that was bound to this node may run here: enough of everything, free host ports, matching labels.
 //! A scheduler has usually asked the same; static pods and races get past it.
 
+mod preemption;
+
+pub use preemption::victims;
+
 use crate::kubelet::pressure::{Conditions, is_critical};
-use crate::kubelet::resources::{self, Amounts, Qos};
+use crate::kubelet::resources::{self, Amounts, HUGE_PAGES, Qos};
 use crate::kubelet::{pod, security};
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration};
 use std::collections::BTreeMap;
 
 /// The node, as far as admission goes.
@@ -16,19 +20,30 @@ pub struct NodeLimits {
     pub allocatable: Amounts,
     #[allow(missing_docs)]
     pub labels: BTreeMap<String, String>,
+    #[allow(missing_docs)]
+    pub taints: Vec<Taint>,
+    /// Containers may be in the groups of their pod alone.
+    pub strict_groups: bool,
     /// Sysctls that pods may set although they are not safe.
     pub unsafe_sysctls: Vec<String>,
 }
 
+/// What is said of a pod that was driven out by one that is critical.
+pub const PREEMPTED: &str = "Preempted in order to admit critical pod";
+
 /// Every reason of a refusal.
-pub const REASONS: [&str; 10] = [
+pub const REASONS: [&str; 14] = [
     "NodeShutdown",
     "OutOfcpu",
     "OutOfmemory",
     "OutOfephemeral-storage",
     "OutOfpods",
+    "OutOfhugepages-2Mi",
+    "OutOfhugepages-1Gi",
     "NodeAffinity",
     "NodePorts",
+    "TaintToleration",
+    "SupplementalGroupsPolicyNotSupported",
     "Evicted",
     "SysctlForbidden",
     "PodOSNotSupported",
@@ -51,6 +66,11 @@ const SAFE_SYSCTLS: [&str; 10] = [
 /// What admission asked for could not be had.
 pub fn unexpected(message: String) -> Rejection {
     reject("UnexpectedAdmissionError", &message)
+}
+
+/// What was to be given to the pod alone could not be.
+pub fn not_allocated(error: String) -> Rejection {
+    unexpected(format!("Allocate failed due to {error}, which is unexpected"))
 }
 
 /// A node that goes down takes nothing more.
@@ -105,12 +125,25 @@ pub fn allows_sysctls(pod: &Pod, unsafe_ones: &[String]) -> Result<(), Rejection
 }
 
 /// A pod that says for which operating system it is made runs on that one only.
-fn is_for_this_system(pod: &Pod) -> Result<(), Rejection> {
+pub fn is_for_this_system(pod: &Pod) -> Result<(), Rejection> {
     match pod::spec(pod).os.as_ref().is_none_or(|os| os.name == "linux") {
         true => Ok(()),
         false => {
             Err(reject("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"))
         }
+    }
+}
+
+/// A pod that wants its containers in no other groups than its own must get that.
+pub fn keeps_groups(pod: &Pod, node: &NodeLimits) -> Result<(), Rejection> {
+    let context = pod::spec(pod).security_context.as_ref();
+    let policy = context.and_then(|context| context.supplemental_groups_policy.as_deref());
+    match policy == Some("Strict") && !node.strict_groups {
+        true => {
+            let text = "SupplementalGroupsPolicy=Strict is not supported in this node";
+            Err(reject("SupplementalGroupsPolicyNotSupported", text))
+        }
+        false => Ok(()),
     }
 }
 
@@ -126,48 +159,99 @@ pub fn holds_back(pod: &Pod, apparmor: bool) -> Option<Rejection> {
 /// `status.reason` and `status.message` of a refusal.
 pub type Rejection = (String, String);
 
-/// Decides about `pod` beside the `others` that run here already.
-pub fn admit(pod: &Pod, others: &[&Pod], node: &NodeLimits) -> Result<(), Rejection> {
+/// Something that the node has too little of, in thousandths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortage {
+    /// Its name.
+    pub resource: String,
+    #[allow(missing_docs)]
+    pub wanted: i64,
+    #[allow(missing_docs)]
+    pub used: i64,
+    #[allow(missing_docs)]
+    pub capacity: i64,
+}
+
+impl Shortage {
+    fn missing(&self) -> i64 {
+        self.wanted - (self.capacity - self.used)
+    }
+
+    /// The refusal of a pod for its sake.
+    pub fn rejection(&self) -> Rejection {
+        // Processors are told in thousandths, everything else in whole units.
+        let unit = if self.resource == "cpu" { 1 } else { 1000 };
+        let message = format!(
+            "Node didn't have enough resource: {}, requested: {}, used: {}, capacity: {}",
+            self.resource,
+            self.wanted / unit,
+            self.used / unit,
+            self.capacity / unit
+        );
+        reject(&format!("OutOf{}", self.resource), &message)
+    }
+}
+
+/// Thousandths that a pod takes away from others.
+fn takes(pod: &Pod, resource: &str) -> i64 {
+    if resource == "pods" { 1000 } else { resources::pod_request(pod, resource) }
+}
+
+/// What `pod` asks for and the node does not have beside the `others` that run here already.
+pub fn shortages(pod: &Pod, others: &[&Pod], node: &NodeLimits) -> Vec<Shortage> {
+    let first = ["pods", "cpu", "memory", "ephemeral-storage"];
+    let pages = node.allocatable.keys().map(String::as_str).filter(|name| name.starts_with(HUGE_PAGES));
+    let short = first.into_iter().chain(pages).filter_map(|resource| {
+        let capacity = node.allocatable.get(resource).and_then(resources::milli)?;
+        let (wanted, used) =
+            (takes(pod, resource), others.iter().map(|other| takes(other, resource)).sum::<i64>());
+        let short = wanted > 0 && used.saturating_add(wanted) > capacity;
+        short.then(|| Shortage { resource: resource.to_owned(), wanted, used, capacity })
+    });
+    short.collect()
+}
+
+/// Decides about `pod` beside the `others`, whatever room they leave.
+pub fn suits(pod: &Pod, others: &[&Pod], node: &NodeLimits) -> Result<(), Rejection> {
     if !matches_node(pod, node) {
         return Err(reject(
             "NodeAffinity",
             "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
         ));
     }
-    let limit = |resource: &str| node.allocatable.get(resource).and_then(resources::milli);
-    if let Some(limit) = limit("pods").map(|milli| milli / 1000) {
-        let used = i64::try_from(others.len()).unwrap_or(i64::MAX);
-        if used >= limit {
-            return Err(insufficient("pods", 1, used, limit));
-        }
-    }
-    for resource in ["cpu", "memory", "ephemeral-storage"] {
-        let Some(limit) = limit(resource) else { continue };
-        let wanted = resources::pod_request(pod, resource);
-        let used: i64 = others.iter().map(|other| resources::pod_request(other, resource)).sum();
-        if wanted > 0 && used.saturating_add(wanted) > limit {
-            // Processors are told in thousandths, everything else in whole units.
-            let unit = if resource == "cpu" { 1 } else { 1000 };
-            return Err(insufficient(resource, wanted / unit, used / unit, limit / unit));
-        }
-    }
     let taken: Vec<_> = others.iter().flat_map(|other| host_ports(other)).collect();
     if host_ports(pod).iter().any(|port| taken.iter().any(|other| conflict(port, other))) {
         let text = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
         return Err(reject("NodePorts", text));
     }
-    is_for_this_system(pod)
+    let mut evicting = node.taints.iter().filter(|taint| taint.effect == "NoExecute");
+    if !pod::is_static(pod) && evicting.any(|taint| !tolerates(pod, taint)) {
+        let text = "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate";
+        return Err(reject("TaintToleration", text));
+    }
+    Ok(())
+}
+
+/// Whether the pod may be where this taint is.
+fn tolerates(pod: &Pod, taint: &Taint) -> bool {
+    let set = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
+    let accepts = |toleration: &Toleration| {
+        let same_key = set(&toleration.key).is_none_or(|key| key == taint.key);
+        let same_effect = set(&toleration.effect).is_none_or(|effect| effect == taint.effect);
+        let same_value = match toleration.operator.as_deref() {
+            Some("Exists") => true,
+            None | Some("" | "Equal") => {
+                set(&toleration.key).is_some() && set(&toleration.value) == set(&taint.value)
+            }
+            _ => false,
+        };
+        same_key && same_effect && same_value
+    };
+    pod::spec(pod).tolerations.iter().flatten().any(accepts)
 }
 
 fn reject(reason: &str, message: &str) -> Rejection {
     (reason.to_string(), format!("Pod was rejected: {message}"))
-}
-
-fn insufficient(resource: &str, wanted: i64, used: i64, capacity: i64) -> Rejection {
-    let message = format!(
-        "Node didn't have enough resource: {resource}, requested: {wanted}, used: {used}, capacity: {capacity}"
-    );
-    reject(&format!("OutOf{resource}"), &message)
 }
 
 type HostPort = (String, String, i32);
@@ -243,6 +327,8 @@ mod tests {
                 .map(|(name, amount)| (name.to_string(), Quantity(amount.into())))
                 .into(),
             labels: [("disk".to_string(), "ssd".to_string())].into(),
+            taints: Vec::new(),
+            strict_groups: false,
             unsafe_sysctls: Vec::new(),
         };
         let cpu = |amount: &str| {
@@ -251,9 +337,13 @@ mod tests {
         let port =
             pod(json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}));
         let other = cpu("600m");
-        let reason = |pod: &Pod, others: &[&Pod]| admit(pod, others, &node).map_err(|(reason, _)| reason);
+        let admit = |pod: &Pod, others: &[&Pod]| match shortages(pod, others, &node).first() {
+            Some(shortage) => Err(shortage.rejection()),
+            None => is_for_this_system(pod).and_then(|()| suits(pod, others, &node)),
+        };
+        let reason = |pod: &Pod, others: &[&Pod]| admit(pod, others).map_err(|(reason, _)| reason);
         assert_eq!(reason(&cpu("400m"), &[&other]), Ok(()));
-        let (reason_text, message) = admit(&cpu("500m"), &[&other], &node).unwrap_err();
+        let (reason_text, message) = admit(&cpu("500m"), &[&other]).unwrap_err();
         assert_eq!(reason_text, "OutOfcpu");
         assert_eq!(
             message,
@@ -263,9 +353,61 @@ mod tests {
         assert_eq!(reason(&port, &[&port]), Err("NodePorts".into()));
         let picky = pod(json!({"nodeSelector": {"disk": "hdd"}, "containers": []}));
         assert_eq!(reason(&picky, &[]), Err("NodeAffinity".into()));
+        let strict =
+            pod(json!({"securityContext": {"supplementalGroupsPolicy": "Strict"}, "containers": []}));
+        let (refused, _) = keeps_groups(&strict, &node).unwrap_err();
+        assert_eq!(refused, "SupplementalGroupsPolicyNotSupported");
+        assert_eq!(keeps_groups(&strict, &NodeLimits { strict_groups: true, ..node.clone() }), Ok(()));
+        assert_eq!(keeps_groups(&picky, &node), Ok(()));
         let foreign = |os: &str| pod(json!({"os": {"name": os}, "containers": []}));
         assert_eq!(reason(&foreign("linux"), &[]), Ok(()));
         assert_eq!(reason(&foreign("windows"), &[]), Err("PodOSNotSupported".into()));
+    }
+
+    #[test]
+    fn huge_pages_run_out_like_everything_else() {
+        let pages =
+            |amount: &str| pod(json!({"resources": {"limits": {"hugepages-2Mi": amount}}, "containers": []}));
+        let allocatable = [("hugepages-2Mi".to_string(), Quantity("4Mi".into()))].into();
+        let node = NodeLimits { allocatable, ..NodeLimits::default() };
+        assert_eq!(shortages(&pages("2Mi"), &[&pages("2Mi")], &node), []);
+        let short = shortages(&pages("4Mi"), &[&pages("2Mi")], &node);
+        let (reason, message) = short[0].rejection();
+        assert_eq!(reason, "OutOfhugepages-2Mi");
+        assert!(message.ends_with("requested: 4194304, used: 2097152, capacity: 4194304"), "{message}");
+    }
+
+    #[test]
+    fn what_does_not_tolerate_a_taint_that_evicts_is_refused() {
+        let taint = |effect: &str| Taint {
+            key: "k".into(),
+            value: Some("v".into()),
+            effect: effect.into(),
+            time_added: None,
+        };
+        let reason = |effect: &str, toleration: serde_json::Value| {
+            let node = NodeLimits { taints: vec![taint(effect)], ..NodeLimits::default() };
+            suits(&pod(json!({"containers": [], "tolerations": [toleration]})), &[], &node)
+                .err()
+                .map(|(reason, _)| reason)
+        };
+        let refused = Some("TaintToleration".to_string());
+        for (toleration, expected) in [
+            (json!({"operator": "Exists"}), None),
+            (json!({"key": "k", "operator": "Exists"}), None),
+            (json!({"key": "k", "operator": "Exists", "effect": "NoSchedule"}), refused.clone()),
+            (json!({"key": "k", "value": "v"}), None),
+            (json!({"key": "k", "value": "w"}), refused.clone()),
+            (json!({"key": "other", "operator": "Exists"}), refused.clone()),
+            (json!({}), refused.clone()),
+        ] {
+            assert_eq!(reason("NoExecute", toleration.clone()), expected, "{toleration}");
+            assert_eq!(reason("NoSchedule", toleration), None);
+        }
+        let node = NodeLimits { taints: vec![taint("NoExecute")], ..NodeLimits::default() };
+        let mut own = pod(json!({"containers": []}));
+        own.metadata.annotations = Some([(pod::SOURCE_ANNOTATION.to_string(), "file".to_string())].into());
+        assert_eq!(suits(&own, &[], &node), Ok(()), "the node's own");
     }
 
     #[test]

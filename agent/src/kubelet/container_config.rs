@@ -6,8 +6,8 @@ use crate::kubelet::paths::{Paths, container_log};
 use crate::kubelet::references::References;
 use crate::kubelet::resources::{self, CPU_PERIOD_US};
 use crate::kubelet::security::{self, ImageUser};
-use crate::kubelet::{env, labels, plan, pod, user_namespaces, volumes};
-use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeDevice, VolumeMount};
+use crate::kubelet::{env, labels, machine, plan, pod, user_namespaces, volumes};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements, Volume, VolumeDevice, VolumeMount};
 use knarr_cri::v1::{
     ContainerConfig, ContainerMetadata, Device, HugepageLimit, ImageSpec, KeyValue, LinuxContainerConfig,
     LinuxContainerResources, Mount, MountPropagation, Signal,
@@ -134,7 +134,7 @@ fn annotations(inputs: Inputs<'_>) -> HashMap<String, String> {
     if let Some(json) = container.ports.as_ref().and_then(|ports| serde_json::to_string(ports).ok()) {
         all.insert(labels::CONTAINER_PORTS.to_string(), json);
     }
-    if let Some(request) = plan::wanted(container).memory_request {
+    if let Some(request) = plan::wanted(inputs.pod, container).memory_request {
         all.insert(labels::MEMORY_REQUEST.to_string(), request.to_string());
     }
     all
@@ -153,21 +153,27 @@ pub fn linux_resources(
     memory_qos: Option<MemoryQos>,
 ) -> LinuxContainerResources {
     let requirements = container.resources.as_ref();
-    let hugepages =
-        requirements.and_then(|r| r.limits.as_ref()).into_iter().flatten().filter_map(|(name, quantity)| {
-            let size = name.strip_prefix("hugepages-")?.replace('i', "B");
-            Some(HugepageLimit { page_size: size, limit: u64::try_from(resources::value(quantity)?).ok()? })
-        });
     LinuxContainerResources {
         cpu_period: CPU_PERIOD_US,
-        cpu_quota: resources::limit(requirements, "cpu").map_or(0, resources::cpu_quota),
+        cpu_quota: resources::container_limit(pod, container, "cpu").map_or(0, resources::cpu_quota),
         cpu_shares: resources::cpu_shares(resources::request(requirements, "cpu").unwrap_or(0)),
-        memory_limit_in_bytes: resources::limit(requirements, "memory").map_or(0, |milli| milli / 1000),
+        memory_limit_in_bytes: resources::container_limit(pod, container, "memory")
+            .map_or(0, |milli| milli / 1000),
         oom_score_adj: resources::oom_score_adj(pod, container, node_memory),
-        hugepage_limits: hugepages.collect(),
+        hugepage_limits: huge_pages(pod, requirements),
         unified: memory_qos.map(|qos| qos.container(requirements)).unwrap_or_default(),
         ..Default::default()
     }
+}
+
+/// Those of every size of the machine: none that the container or its pod does not name.
+fn huge_pages(pod: &Pod, requirements: Option<&ResourceRequirements>) -> Vec<HugepageLimit> {
+    let own = resources::huge_pages(requirements.and_then(|own| own.limits.as_ref()));
+    let whole =
+        resources::huge_pages(pod::spec(pod).resources.as_ref().and_then(|whole| whole.limits.as_ref()));
+    let none = machine::huge_page_sizes().into_iter().map(|size| (resources::page_size(&size), 0));
+    let all = none.chain(whole).chain(own).collect::<BTreeMap<_, _>>();
+    all.into_iter().map(|(page_size, limit)| HugepageLimit { page_size, limit }).collect()
 }
 
 fn mounts(inputs: Inputs<'_>) -> Result<Vec<Mount>, String> {

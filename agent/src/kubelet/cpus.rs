@@ -53,6 +53,11 @@ impl Cpus {
         Cpus(None)
     }
 
+    /// Whether containers may have processors for themselves.
+    pub fn are_given(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// As the settings say; what is on disk under the kubelet's directory stays in force. Blocks.
     pub fn load(config: &KubeletConfig, root: &Path) -> anyhow::Result<Cpus> {
         match config.cpu_manager_policy.as_str() {
@@ -119,6 +124,11 @@ impl Cpus {
         let books = manager.lock();
         let own = books.entries.get(uid).and_then(|containers| containers.get(container));
         own.into_iter().flat_map(|set| set.0.iter().copied().map(i64::from)).collect()
+    }
+
+    /// Whether any container of the pod has processors for itself.
+    pub fn has_own(&self, uid: &str) -> bool {
+        self.0.as_ref().is_some_and(|manager| manager.lock().entries.contains_key(uid))
     }
 
     /// The processors that containers may get for themselves, whoever has them.

@@ -91,7 +91,7 @@ pub fn resource(
     let (side, name) = selector.resource.split_once('.').unwrap_or(("", ""));
     let requirements = container.resources.as_ref();
     let milli = match side {
-        "limits" => resources::limit(requirements, name)
+        "limits" => resources::container_limit(pod, &container, name)
             .or_else(|| facts.allocatable.get(name).and_then(resources::milli))
             .unwrap_or(0),
         "requests" => resources::request(requirements, name).unwrap_or(0),

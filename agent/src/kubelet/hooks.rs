@@ -1,7 +1,8 @@
 //! Lifecycle hooks: what runs in or against a container right after its start and right before its stop.
 
+use crate::kubelet::events::Severity;
 use crate::kubelet::host::Host;
-use crate::kubelet::http_call::{HttpCall, headers};
+use crate::kubelet::http_call::{HttpCall, headers, is_plain};
 use crate::kubelet::pod;
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -20,7 +21,7 @@ pub async fn run(
     container_id: &str,
     pod_ip: &str,
 ) -> Result<(), String> {
-    let done = run_one(host, hook, container, container_id, pod_ip).await;
+    let done = run_one(host, hook, pod, container, container_id, pod_ip).await;
     done.map_err(|error| {
         let name = &container.name;
         format!(
@@ -48,6 +49,7 @@ fn named(hook: &LifecycleHandler) -> String {
 async fn run_one(
     host: &Host,
     hook: &LifecycleHandler,
+    pod: &Pod,
     container: &Container,
     container_id: &str,
     pod_ip: &str,
@@ -62,9 +64,10 @@ async fn run_one(
             host: get.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| pod_ip.to_string()),
             port,
             path: absolute(get.path.as_deref()),
+            agent: "kube-lifecycle",
             headers: headers(get.http_headers.as_ref()),
         };
-        return call.get(HTTP_TIMEOUT).await.map(drop);
+        return request(host, pod, call).await;
     }
     if let Some(sleep) = &hook.sleep {
         tokio::time::sleep(Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0))).await;
@@ -78,6 +81,25 @@ async fn run_one(
             .map_err(|error| error.to_string());
     }
     Err("invalid handler: it names no action".to_string())
+}
+
+/// Hooks once spoke no TLS whatever their scheme: a server that does not is asked again without, and without what is not
+/// for every ear.
+async fn request(host: &Host, pod: &Pod, call: HttpCall) -> Result<(), String> {
+    let Err(error) = call.get(HTTP_TIMEOUT).await else { return Ok(()) };
+    if !call.https || !is_plain(&error) {
+        return Err(error);
+    }
+    let secret = |name: &str| name.eq_ignore_ascii_case("authorization");
+    let headers = call.headers.iter().filter(|(name, _)| !secret(name)).cloned().collect();
+    let plain = HttpCall { https: false, headers, ..call };
+    plain.get(HTTP_TIMEOUT).await.map_err(|_| error)?;
+    let text = format!(
+        "request to HTTPS lifecycle hook {} got HTTP response, retry with HTTP succeeded",
+        plain.authority()
+    );
+    host.recorder.pod(pod, Severity::Warning, "LifecycleHTTPFallback", text);
+    Ok(())
 }
 
 async fn run_exec(host: &Host, container_id: &str, cmd: Vec<String>) -> Result<(), String> {

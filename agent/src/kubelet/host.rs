@@ -6,6 +6,7 @@ use crate::kubelet::devices::Devices;
 use crate::kubelet::events::Recorder;
 use crate::kubelet::facts::Facts;
 use crate::kubelet::iscsi::Iscsi;
+use crate::kubelet::machine;
 use crate::kubelet::memory_qos::{self, MemoryQos};
 use crate::kubelet::observed::Sandbox;
 use crate::kubelet::paths::Paths;
@@ -15,7 +16,7 @@ use crate::kubelet::pods::Workers;
 use crate::kubelet::pressure::Conditions;
 use crate::kubelet::probes::ProbeCounts;
 use crate::kubelet::references::ObjectSource;
-use crate::kubelet::resources::Amounts;
+use crate::kubelet::resources::{self, Amounts};
 use crate::kubelet::user_namespaces::UserNamespaces;
 use crate::kubelet::volumes::TokenSource;
 use crate::policies::LocalPods;
@@ -124,8 +125,10 @@ impl Host {
         let limits = pod_cgroup::Limits {
             pids: self.pod_pids_limit,
             memory_min: self.memory_qos.map(|_| memory_qos::pod_min(pod)),
+            huge_pages: resources::huge_pages_of(pod, &machine::huge_page_sizes()),
+            own_processors: self.cpus.has_own(pod::uid(pod)),
         };
-        pod_cgroup::create(self.hierarchies.as_deref().unwrap_or_default(), &cgroup, pod, limits)
+        pod_cgroup::create(self.hierarchies.as_deref().unwrap_or_default(), &cgroup, pod, &limits)
     }
 
     /// Raises the limits of the pod's cgroup, where they are to be higher. Blocks.

@@ -4,6 +4,7 @@
 mod redirect;
 mod tls;
 
+use http::header::{ACCEPT, CONNECTION, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
@@ -27,6 +28,8 @@ pub struct HttpCall {
     pub port: u16,
     /// With the leading slash and the query.
     pub path: String,
+    /// Who asks, without the version.
+    pub agent: &'static str,
     /// Beside Host, User-Agent and Accept.
     pub headers: Vec<(String, String)>,
 }
@@ -53,7 +56,8 @@ impl HttpCall {
         if self.https { "https" } else { "http" }
     }
 
-    fn authority(&self) -> String {
+    /// `host:port`
+    pub fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {
@@ -133,16 +137,29 @@ impl HttpCall {
     fn header_map(&self) -> Result<HeaderMap, String> {
         let mut map = HeaderMap::new();
         let value = |text: &str| HeaderValue::from_str(text).map_err(|error| error.to_string());
-        map.insert(http::header::HOST, value(&self.authority())?);
-        map.insert(http::header::USER_AGENT, HeaderValue::from_static("kube-probe/1.33"));
-        map.insert(http::header::ACCEPT, HeaderValue::from_static("*/*"));
-        map.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         for (name, text) in &self.headers {
             let name: HeaderName = name.parse().map_err(|error| format!("header \"{name}\": {error}"))?;
-            map.insert(name, value(text)?);
+            map.append(name, value(text)?);
         }
+        // Of these the first counts, and an empty one is a wish for none.
+        let (host, agent) = (self.authority(), format!("{}/1.33", self.agent));
+        for (name, default) in [(HOST, host.as_str()), (USER_AGENT, &agent), (ACCEPT, "*/*")] {
+            match map.get(&name).cloned() {
+                None => drop(map.insert(name, value(default)?)),
+                Some(given) if given.is_empty() => drop(map.remove(&name)),
+                Some(given) if name != ACCEPT => drop(map.insert(name, given)),
+                Some(_) => {}
+            }
+        }
+        map.entry(HOST).or_insert(value(&host)?);
+        map.insert(CONNECTION, HeaderValue::from_static("close"));
         Ok(map)
     }
+}
+
+/// The server does not speak TLS.
+pub fn is_plain(error: &str) -> bool {
+    error.ends_with(tls::NO_TLS)
 }
 
 /// A failed connect in the words that people search for.
@@ -154,4 +171,59 @@ pub fn dial_error(network: &str, address: &str, error: &std::io::Error) -> Strin
         _ => error.to_string(),
     };
     format!("dial {network} {address}: {text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_without_tls_is_told_apart() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = server.local_addr().unwrap().port();
+        let serve = async {
+            use tokio::io::AsyncWriteExt;
+            let (mut stream, _) = server.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            stream
+        };
+        let call = HttpCall {
+            https: true,
+            host: "127.0.0.1".into(),
+            port,
+            path: "/".into(),
+            agent: "kube-lifecycle",
+            headers: Vec::new(),
+        };
+        let (answer, _stream) = tokio::join!(call.get(Duration::from_secs(30)), serve);
+        let error = answer.unwrap_err();
+        assert!(is_plain(&error), "{error}");
+        assert!(!is_plain("connect: connection refused"));
+    }
+
+    #[test]
+    fn headers_of_the_probe_come_before_those_of_every_probe() {
+        let sent = |headers: &[(&str, &str)]| {
+            let headers = headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+            let call = HttpCall {
+                https: false,
+                host: "10.0.0.9".into(),
+                port: 80,
+                path: "/".into(),
+                agent: "kube-lifecycle",
+                headers,
+            };
+            let map = call.header_map().unwrap();
+            let all = |name: &str| -> Vec<String> {
+                map.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+            };
+            ["host", "user-agent", "accept", "x"].map(|name| all(name).join("|"))
+        };
+        assert_eq!(sent(&[]), ["10.0.0.9:80", "kube-lifecycle/1.33", "*/*", ""]);
+        assert_eq!(sent(&[("X", "1"), ("x", "2")])[3], "1|2");
+        let own = [("Host", "a"), ("User-Agent", "b"), ("Accept", "c"), ("Accept", "d")];
+        assert_eq!(sent(&own), ["a", "b", "c|d", ""]);
+        let none = [("Host", ""), ("User-Agent", ""), ("Accept", "")];
+        assert_eq!(sent(&none), ["10.0.0.9:80", "", "", ""]);
+    }
 }

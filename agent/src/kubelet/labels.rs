@@ -23,5 +23,7 @@ pub const CONTAINER_PORTS: &str = "io.kubernetes.container.ports";
 pub const PRE_STOP_HANDLER: &str = "io.kubernetes.container.preStopHandler";
 /// Annotation: the grace period in seconds, for a pod whose object is gone.
 pub const TERMINATION_GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
+/// Annotation of our own: the container has processors for itself, and so no quota.
+pub const OWN_PROCESSORS: &str = "knarr.io/own-processors";
 /// Annotation of our own: the memory that a container asked for that is restarted when it asks for another amount.
 pub const MEMORY_REQUEST: &str = "knarr.io/memory-request";

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::kubelet::resources::{self, Amounts};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Memory kept for everything that is not a pod, in bytes: what hard eviction would defend.
 const EVICTION_MEMORY: u64 = 100 << 20;
@@ -117,25 +117,38 @@ fn disk_size(path: &Path) -> Option<u64> {
     file_system(path).map(|stat| stat.f_blocks * stat.f_frsize)
 }
 
+/// The kernel's directories of the sizes of huge pages, with the kilobytes of each.
+fn huge_page_directories() -> impl Iterator<Item = (PathBuf, u64)> {
+    let entries = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let name = entry.file_name();
+        let kilobytes = name.to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+        Some((entry.path(), kilobytes))
+    })
+}
+
+/// `2Mi`, as resources are named.
+fn huge_page_size(kilobytes: u64) -> String {
+    match kilobytes {
+        gigabytes if gigabytes % (1 << 20) == 0 => format!("{}Gi", gigabytes >> 20),
+        megabytes if megabytes % (1 << 10) == 0 => format!("{}Mi", megabytes >> 10),
+        kilobytes => format!("{kilobytes}Ki"),
+    }
+}
+
 fn hugepages() -> Vec<(String, u64)> {
-    let Ok(entries) = std::fs::read_dir("/sys/kernel/mm/hugepages") else { return Vec::new() };
-    let mut sizes: Vec<(String, u64)> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let kilobytes: u64 =
-                entry.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
-            let count: u64 =
-                std::fs::read_to_string(entry.path().join("nr_hugepages")).ok()?.trim().parse().ok()?;
-            let size = match kilobytes {
-                gigabytes if gigabytes % (1 << 20) == 0 => format!("{}Gi", gigabytes >> 20),
-                megabytes if megabytes % (1 << 10) == 0 => format!("{}Mi", megabytes >> 10),
-                kilobytes => format!("{kilobytes}Ki"),
-            };
-            Some((size, count * kilobytes * 1024))
-        })
-        .collect();
+    let sizes = huge_page_directories().filter_map(|(directory, kilobytes)| {
+        let count: u64 = std::fs::read_to_string(directory.join("nr_hugepages")).ok()?.trim().parse().ok()?;
+        Some((huge_page_size(kilobytes), count * kilobytes * 1024))
+    });
+    let mut sizes: Vec<(String, u64)> = sizes.collect();
     sizes.sort();
     sizes
+}
+
+/// The sizes of huge pages of this machine, as resources are named: `2Mi`.
+pub fn huge_page_sizes() -> Vec<String> {
+    huge_page_directories().map(|(_, kilobytes)| huge_page_size(kilobytes)).collect()
 }
 
 fn os_image(release: &str) -> String {

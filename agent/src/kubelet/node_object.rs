@@ -7,11 +7,11 @@ use crate::kubelet::machine::Machine;
 use crate::kubelet::resources::Amounts;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
     NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use knarr_cri::v1::{Image, RuntimeHandler};
+use knarr_cri::v1::{Image, RuntimeFeatures, RuntimeHandler};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -63,6 +63,8 @@ pub struct Health {
     pub images: Vec<Image>,
     #[allow(missing_docs)]
     pub handlers: Vec<RuntimeHandler>,
+    /// What the runtime can do whatever the handler.
+    pub features: Option<RuntimeFeatures>,
     /// Devices of plugins.
     pub devices: Offered,
 }
@@ -79,6 +81,16 @@ pub fn labels(identity: &Identity) -> BTreeMap<String, String> {
     ]
     .map(|(key, value)| (key.to_string(), value.to_string()));
     identity.labels.clone().into_iter().chain(own).collect()
+}
+
+/// What somebody made of the labels that tell on what the node runs, put right again.
+pub fn lost_labels(identity: &Identity, node: &Node) -> BTreeMap<String, String> {
+    let present = |key: &String| node.metadata.labels.as_ref().and_then(|labels| labels.get(key));
+    let mut own = labels(identity);
+    own.retain(|key, value| {
+        ["kubernetes.io/os", "kubernetes.io/arch"].contains(&key.as_str()) && present(key) != Some(value)
+    });
+    own
 }
 
 /// Annotations that this node gives itself.
@@ -132,6 +144,9 @@ pub fn status(
         images: Some(images(&health.images)),
         node_info: Some(system_info(identity)),
         runtime_handlers: Some(health.handlers.iter().map(handler).collect()),
+        features: health.features.as_ref().map(|features| NodeFeatures {
+            supplemental_groups_policy: Some(features.supplemental_groups_policy),
+        }),
         ..Default::default()
     }
 }
@@ -260,6 +275,14 @@ mod tests {
             port: 10250,
             runtime_version: "knarr://1".into(),
         };
+        let mut node = new_node(&identity, &Health::default(), Timestamp::UNIX_EPOCH);
+        assert_eq!(lost_labels(&identity, &node), BTreeMap::new());
+        let changed = node.metadata.labels.get_or_insert_default();
+        for key in ["kubernetes.io/os", "kubernetes.io/hostname"] {
+            changed.insert(key.into(), "other".into());
+        }
+        let lost = [("kubernetes.io/os".to_string(), "linux".to_string())].into();
+        assert_eq!(lost_labels(&identity, &node), lost, "names are anybody's");
         let at = |second| Timestamp::from_second(second).unwrap();
         let first = status(&identity, &Health::default(), &[], at(1)).conditions.unwrap();
         let second = status(&identity, &Health::default(), &first, at(9)).conditions.unwrap();

@@ -50,6 +50,8 @@ pub struct NodeWriter {
     pub pressure: watch::Receiver<Conditions>,
     /// The node goes down.
     pub shutting_down: watch::Receiver<bool>,
+    /// The object as it is in the cluster.
+    pub object: watch::Receiver<Option<Arc<Node>>>,
     /// Devices of plugins.
     pub offered: watch::Receiver<Offered>,
     /// For what changes about the node.
@@ -138,6 +140,7 @@ impl NodeWriter {
         }
         let lease = self.renew(client, known).await.map_err(|error| format!("lease: {error}"));
         self.write_status(&nodes, health, known).await.map_err(|error| format!("status: {error}"))?;
+        self.restore_labels(&nodes).await.map_err(|error| format!("labels: {error}"))?;
         self.take_pod_cidr(known.node.as_ref()).await;
         lease
     }
@@ -156,6 +159,16 @@ impl NodeWriter {
             }
             other => other.map(|node| (node, true)),
         }
+    }
+
+    async fn restore_labels(&self, nodes: &Api<Node>) -> Result<(), kube::Error> {
+        let object = self.object.borrow().clone();
+        let labels = object.map(|node| node_object::lost_labels(&self.identity, &node)).unwrap_or_default();
+        if labels.is_empty() {
+            return Ok(());
+        }
+        let patch = Patch::Strategic(json!({"metadata": {"labels": labels}}));
+        nodes.patch(&self.identity.name, &PatchParams::default(), &patch).await.map(drop)
     }
 
     /// Tells what has changed since it was told last.
@@ -277,6 +290,7 @@ impl NodeWriter {
                     });
                 }
                 health.handlers = answer.runtime_handlers;
+                health.features = answer.features;
             }
             Err(status) => health.not_ready.push(format!("container runtime is down: {}", status.message())),
         }

@@ -102,12 +102,15 @@ pub struct Granted {
     pub memory: i64,
     /// Thousandths of bytes, of a container that is restarted when it changes; the kernel knows nothing of it.
     pub memory_request: Option<i64>,
+    /// It has processors for itself, as many as it began with, and no quota.
+    pub own_processors: bool,
 }
 
 impl Granted {
     /// A limit that is taken away entirely needs a new container, so zero differs from nothing.
     pub fn differs_in_cpu(self, wanted: Granted) -> bool {
-        self.cpu_shares != wanted.cpu_shares || (wanted.cpu_quota != 0 && self.cpu_quota != wanted.cpu_quota)
+        let other_quota = wanted.cpu_quota != 0 && self.cpu_quota != wanted.cpu_quota;
+        !self.own_processors && (self.cpu_shares != wanted.cpu_shares || other_quota)
     }
 
     /// The same for memory.
@@ -258,6 +261,7 @@ fn container_of(status: ContainerStatus, sandbox_id: String) -> ObservedContaine
         granted: granted(
             status.resources,
             annotation(labels::MEMORY_REQUEST).and_then(|text| text.parse().ok()),
+            annotation(labels::OWN_PROCESSORS).is_some(),
         ),
         log_path: status.log_path,
         id: status.id,
@@ -274,13 +278,18 @@ fn termination_message(status: &ContainerStatus) -> Option<TerminationMessage> {
     })
 }
 
-fn granted(resources: Option<ContainerResources>, memory_request: Option<i64>) -> Option<Granted> {
+fn granted(
+    resources: Option<ContainerResources>,
+    memory_request: Option<i64>,
+    own_processors: bool,
+) -> Option<Granted> {
     let linux = resources?.linux?;
     Some(Granted {
         cpu_shares: linux.cpu_shares,
         cpu_quota: linux.cpu_quota.max(0),
         memory: linux.memory_limit_in_bytes.max(0),
         memory_request,
+        own_processors,
     })
 }
 

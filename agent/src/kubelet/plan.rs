@@ -13,7 +13,8 @@ mod resize;
 mod tests;
 
 pub use resize::{
-    RESIZE_PENDING, ResizePending, as_granted, pending_of, resize_pending, wanted, with_resources_of,
+    RESIZE_PENDING, ResizePending, as_granted, keeps_processors, leaves_memory, pending_of, resize_pending,
+    takes_memory, wanted, with_resources_of,
 };
 
 pub use memory::{Health, Memory, Refused, StartFailure, Unhealthy};

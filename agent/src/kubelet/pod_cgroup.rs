@@ -74,12 +74,23 @@ pub fn create_parent(hierarchies: &[Hierarchy], root: &str) -> io::Result<()> {
 }
 
 /// What a pod's cgroup gets beside the sums of what its containers ask for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Most processes.
     pub pids: Option<u64>,
     /// Bytes that are never taken away; version 2.
     pub memory_min: Option<i64>,
+    /// Bytes of huge pages of each size that the machine knows, by the cgroups' name of the size.
+    pub huge_pages: Vec<(String, i64)>,
+    /// A container has processors for itself: their time is not limited.
+    pub own_processors: bool,
+}
+
+impl Limits {
+    /// The most time of processors per period.
+    fn quota(&self, pod: &Pod) -> Option<i64> {
+        resources::pod_limit(pod, "cpu").filter(|_| !self.own_processors).map(resources::cpu_quota)
+    }
 }
 
 /// Memory can be protected and throttled here: version 2 has its controller.
@@ -91,15 +102,15 @@ pub fn protects_memory(hierarchies: &[Hierarchy]) -> bool {
 }
 
 /// Makes the pod's cgroup and writes its limits wherever a controller for them exists.
-pub fn create(hierarchies: &[Hierarchy], cgroup: &str, pod: &Pod, limits: Limits) -> io::Result<()> {
+pub fn create(hierarchies: &[Hierarchy], cgroup: &str, pod: &Pod, limits: &Limits) -> io::Result<()> {
     for hierarchy in hierarchies {
         if hierarchy.v2 {
-            create_v2(hierarchy, cgroup, pod)?;
-        } else if ["cpu", "memory", "pids"]
+            create_v2(hierarchy, cgroup, pod, limits)?;
+        } else if ["cpu", "memory", "pids", "hugetlb"]
             .iter()
             .any(|wanted| hierarchy.controllers.iter().any(|c| c == wanted))
         {
-            create_v1(hierarchy, cgroup, pod)?;
+            create_v1(hierarchy, cgroup, pod, limits)?;
         }
         if let Some(pids) = limits.pids {
             write_optional(&directory(hierarchy, cgroup), "pids.max", pids)?;
@@ -107,11 +118,23 @@ pub fn create(hierarchies: &[Hierarchy], cgroup: &str, pod: &Pod, limits: Limits
         if let Some(bytes) = limits.memory_min {
             write_optional(&directory(hierarchy, cgroup), memory_qos::MIN, bytes)?;
         }
+        bound_huge_pages(hierarchy, cgroup, &limits.huge_pages)?;
     }
     Ok(())
 }
 
-fn create_v1(hierarchy: &Hierarchy, cgroup: &str, pod: &Pod) -> io::Result<()> {
+/// What is used, and what is reserved for use where the kernel counts that too.
+fn bound_huge_pages(hierarchy: &Hierarchy, cgroup: &str, limits: &[(String, i64)]) -> io::Result<()> {
+    let file = if hierarchy.v2 { "max" } else { "limit_in_bytes" };
+    let directory = directory(hierarchy, cgroup);
+    for (size, bytes) in limits {
+        write_optional(&directory, &format!("hugetlb.{size}.{file}"), bytes)?;
+        write_optional(&directory, &format!("hugetlb.{size}.rsvd.{file}"), bytes)?;
+    }
+    Ok(())
+}
+
+fn create_v1(hierarchy: &Hierarchy, cgroup: &str, pod: &Pod, limits: &Limits) -> io::Result<()> {
     let directory = directory(hierarchy, cgroup);
     std::fs::create_dir_all(&directory)?;
     for controller in &hierarchy.controllers {
@@ -119,9 +142,9 @@ fn create_v1(hierarchy: &Hierarchy, cgroup: &str, pod: &Pod) -> io::Result<()> {
             "cpu" => {
                 let shares = resources::cpu_shares(resources::pod_request(pod, "cpu"));
                 write(&directory, "cpu.shares", shares)?;
-                if let Some(limit) = resources::pod_limit(pod, "cpu") {
+                if let Some(quota) = limits.quota(pod) {
                     write(&directory, "cpu.cfs_period_us", CPU_PERIOD_US)?;
-                    write(&directory, "cpu.cfs_quota_us", resources::cpu_quota(limit))?;
+                    write(&directory, "cpu.cfs_quota_us", quota)?;
                 }
             }
             "memory" => {
@@ -135,12 +158,12 @@ fn create_v1(hierarchy: &Hierarchy, cgroup: &str, pod: &Pod) -> io::Result<()> {
     Ok(())
 }
 
-fn create_v2(hierarchy: &Hierarchy, cgroup: &str, pod: &Pod) -> io::Result<()> {
+fn create_v2(hierarchy: &Hierarchy, cgroup: &str, pod: &Pod, limits: &Limits) -> io::Result<()> {
     let Some(current) = descend_v2(hierarchy, cgroup)? else { return Ok(()) };
     let shares = resources::cpu_shares(resources::pod_request(pod, "cpu"));
     write_optional(&current, "cpu.weight", resources::cpu_weight(shares))?;
-    if let Some(limit) = resources::pod_limit(pod, "cpu") {
-        write_optional(&current, "cpu.max", format!("{} {CPU_PERIOD_US}", resources::cpu_quota(limit)))?;
+    if let Some(quota) = limits.quota(pod) {
+        write_optional(&current, "cpu.max", format!("{quota} {CPU_PERIOD_US}"))?;
     }
     if let Some(limit) = resources::pod_limit(pod, "memory") {
         write_optional(&current, "memory.max", limit / 1000)?;
@@ -296,6 +319,26 @@ mod tests {
                 let read = |file| std::fs::read_to_string(mount.join("p").join(file)).unwrap();
                 assert_eq!([read(cpu), read(memory)], [format!("{}{rest}", after[0]), after[1].to_owned()]);
             }
+        }
+    }
+
+    #[test]
+    fn a_pod_has_the_huge_pages_that_it_asks_for_and_no_others() {
+        let root = tempfile::tempdir().unwrap();
+        let pod: Pod = serde_json::from_value(serde_json::json!({"spec": {"containers": []}})).unwrap();
+        for (v2, file) in [(false, "limit_in_bytes"), (true, "max")] {
+            let mount = root.path().join(file);
+            std::fs::create_dir_all(mount.join("p")).unwrap();
+            std::fs::write(mount.join("cgroup.controllers"), "hugetlb").unwrap();
+            let files = [format!("hugetlb.2MB.{file}"), format!("hugetlb.2MB.rsvd.{file}")];
+            files.iter().for_each(|file| std::fs::write(mount.join("p").join(file), "max").unwrap());
+            let hierarchies = [Hierarchy { mount: mount.clone(), controllers: vec!["hugetlb".into()], v2 }];
+            let huge_pages = vec![("2MB".to_owned(), 4 << 20), ("1GB".to_owned(), 0)];
+            create(&hierarchies, "/p", &pod, &Limits { huge_pages, ..Limits::default() }).unwrap();
+            for file in files {
+                assert_eq!(std::fs::read_to_string(mount.join("p").join(file)).unwrap(), "4194304");
+            }
+            assert!(!mount.join(format!("p/hugetlb.1GB.{file}")).exists(), "the kernel counts none of these");
         }
     }
 

@@ -36,6 +36,9 @@ const RESYNC: Duration = Duration::from_secs(60);
 /// Look again after a runtime that did not answer.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// A pod has this long to end, whatever it or its deletion says: hooks are begun.
+const LEAST_GRACE: Duration = Duration::from_secs(1);
+
 /// Try again after this long to let a volume go.
 const RELEASE_RETRY: Duration = Duration::from_secs(5);
 
@@ -396,6 +399,7 @@ impl Worker {
     /// The pod must stop. A second word can only make it sooner and more thorough.
     fn end(&mut self, grace: Duration, remove: bool, failure: Option<(String, String)>) {
         let before = self.ending.take();
+        let grace = grace.max(LEAST_GRACE);
         self.ending = Some(Ending {
             grace: before.as_ref().map_or(grace, |before| before.grace.min(grace)),
             remove: remove || before.as_ref().is_some_and(|before| before.remove),

@@ -4,6 +4,7 @@
 
 mod mirror;
 mod orphans;
+mod preempting;
 
 use crate::kubelet::admission::{self, NodeLimits};
 use crate::kubelet::events::Severity;
@@ -119,6 +120,8 @@ pub struct Manager {
     wanted: BTreeMap<String, Wanted>,
     /// Static pods that wait for a predecessor of the same name to end.
     queued: Vec<Arc<Pod>>,
+    /// Critical pods for which others make room.
+    waiting: preempting::Waiting,
     /// Uids of pods that no source wants any more and that still end.
     leaving: BTreeSet<String>,
     mirrors: Mirrors,
@@ -155,6 +158,7 @@ impl Manager {
             workers,
             wanted: BTreeMap::new(),
             queued: Vec::new(),
+            waiting: preempting::Waiting::new(),
             leaving: BTreeSet::new(),
             unsynced: sources,
             finished: mpsc::unbounded_channel(),
@@ -224,6 +228,8 @@ impl Manager {
                 self.queued.push(pod);
             }
             Some(worker) => worker.send(Command::Update(pod)),
+            None if self.waiting.contains_key(&uid) && !pod::is_deleted(&pod) => {}
+            None if self.waiting.remove(&uid).is_some() => self.start(pod),
             None if known && !self.queued.iter().any(|queued| pod::uid(queued) == uid) => {
                 // Its worker has ended: the object only waits to be deleted.
             }
@@ -244,9 +250,12 @@ impl Manager {
         let uid = pod::uid(&pod).to_string();
         let workers = self.workers.clone();
         let _room = workers.room();
-        let rejection = self.admit(&pod);
-        if let Some((reason, message)) = &rejection {
-            tracing::warn!(pod = pod::described(&pod), reason, "{message}");
+        let rejection = match self.admit(&pod) {
+            Ok(victims) if !victims.is_empty() => return self.preempt(&pod, &victims),
+            admitted => admitted.err(),
+        };
+        if let Some(rejection) = &rejection {
+            self.tell_rejection(&pod, rejection);
         }
         let worker = pod_worker::spawn(self.host.clone(), pod.clone(), rejection, self.finished.0.clone());
         if let Some(target) = self.mirrors.target(&pod) {
@@ -255,40 +264,48 @@ impl Manager {
         self.workers.insert(&uid, worker);
     }
 
-    /// A pod that runs already, has ended, or is on its way out needs no permission.
-    fn admit(&self, pod: &Pod) -> Option<admission::Rejection> {
+    /// A pod that runs already, has ended, or is on its way out needs no permission. The pods that must end first.
+    fn admit(&self, pod: &Pod) -> Result<Vec<Arc<Pod>>, admission::Rejection> {
         let settled =
             self.pleg.known().contains_key(pod::uid(pod)) || pod::is_finished(pod) || pod::is_deleted(pod);
         if settled {
-            return None;
+            return Ok(Vec::new());
         }
-        let others = self.workers.occupants();
-        let others: Vec<&Pod> = others.iter().map(Arc::as_ref).collect();
         let limits = self.limits_now();
         let short = *self.host.pressure.borrow();
-        let admitted = admission::stays_up(*self.host.shutting_down.borrow())
-            .and_then(|()| admission::withstands(pod, short))
-            .and_then(|()| admission::allows_sysctls(pod, &self.limits.unsafe_sysctls))
-            .and_then(|()| admission::admit(pod, &others, &limits))
-            .and_then(|()| self.host.cpus.reserve(pod).map_err(admission::unexpected))
-            .and_then(|()| self.host.devices.reserve(pod).map_err(admission::unexpected));
-        let (reason, message) = admitted.err()?;
-        let known = admission::REASONS.iter().find(|known| **known == reason);
+        admission::stays_up(*self.host.shutting_down.borrow())?;
+        admission::withstands(pod, short)?;
+        admission::allows_sysctls(pod, &self.limits.unsafe_sysctls)?;
+        admission::is_for_this_system(pod)?;
+        admission::keeps_groups(pod, &limits)?;
+        let victims = preempting::make_room(pod, &self.workers.occupants(), &limits)?;
+        if victims.is_empty() {
+            self.host.cpus.reserve(pod).map_err(admission::not_allocated)?;
+            self.host.devices.reserve(pod).map_err(admission::unexpected)?;
+        }
+        Ok(victims)
+    }
+
+    fn tell_rejection(&self, pod: &Pod, (reason, message): &admission::Rejection) {
+        tracing::warn!(pod = pod::described(pod), reason, "{message}");
+        let known = admission::REASONS.iter().find(|known| *known == reason);
         let word: &'static str = known.copied().unwrap_or("UnexpectedAdmissionError");
         let text = message.trim_start_matches("Pod was rejected: ").to_string();
         self.host.recorder.pod(pod, Severity::Warning, word, text);
-        Some((reason, message))
     }
 
-    /// The node with the labels that it has in the cluster now, which others may have put there.
+    /// The node with the labels and taints that it has in the cluster now, which others may have put there.
     fn limits_now(&self) -> NodeLimits {
         let node = self.host.node.borrow().clone();
-        let labels = node.and_then(|node| node.metadata.labels.clone());
-        NodeLimits { labels: labels.unwrap_or_else(|| self.limits.labels.clone()), ..self.limits.clone() }
+        let Some(node) = node else { return self.limits.clone() };
+        let labels = node.metadata.labels.clone().unwrap_or_default();
+        let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
+        NodeLimits { labels, taints, ..self.limits.clone() }
     }
 
     fn unwanted(&mut self, uid: &str) {
         self.wanted.remove(uid);
+        self.waiting.remove(uid);
         self.queued.retain(|pod| pod::uid(pod) != uid);
         if let Some(worker) = self.workers.get(uid) {
             self.leaving.insert(uid.to_string());
@@ -310,6 +327,7 @@ impl Manager {
     }
 
     fn housekeeping(&mut self) {
+        self.admit_waiting();
         if !self.unsynced.is_empty() {
             return;
         }

@@ -12,9 +12,10 @@ mod signals;
 mod thresholds;
 mod usage;
 
-pub use thresholds::{Conditions, Threshold, parse};
+pub use thresholds::{Conditions, Texts, Threshold, parse};
 pub(in crate::kubelet) use usage::tree;
 
+use crate::config::KubeletConfig;
 use crate::kubelet::events::{Recorder, Severity};
 use crate::kubelet::pod;
 use crate::kubelet::pod_worker::Command;
@@ -57,6 +58,10 @@ pub struct Settings {
     pub image_free: u64,
     /// Younger images stay.
     pub image_age: Duration,
+    /// How long an image stays that nobody uses, however much room there is.
+    pub image_end: Option<Duration>,
+    /// The most that a pod gets to end for a soft threshold.
+    pub soft_grace: Duration,
 }
 
 /// The task.
@@ -104,7 +109,7 @@ impl Guard {
     pub async fn run(self) {
         let mut known = Known {
             tracker: Tracker::new(self.settings.transition),
-            collector: ImageCollector::new(self.images.clone(), self.runtime.clone()),
+            collector: ImageCollector::new(self.images.clone(), self.runtime.clone(), Timestamp::now()),
             evicted: None,
             told_of_images: None,
         };
@@ -122,6 +127,9 @@ impl Guard {
         // Asked before anything is measured: what went meanwhile would be counted as if it were still there.
         let waits = self.waits_for_eviction(known, &pods, now);
         known.collector.look(&pods, now).await;
+        if let Some(end) = self.settings.image_end {
+            known.collector.remove_old(end, now).await;
+        }
         match self.collect_images(known, now).await {
             Ok(()) => known.told_of_images = None,
             Err(error) => self.tell_of_images(known, error, now),
@@ -141,7 +149,7 @@ impl Guard {
         self.recorder.node(&self.node_name, Severity::Warning, "EvictionThresholdMet", text);
         if threshold.signal.is_disk() && known.collector.free(u64::MAX, Duration::ZERO, now).await > 0 {
             let readings = self.read().await;
-            if !threshold.is_met(&readings) {
+            if !threshold.is_unresolved(&readings) {
                 return;
             }
         }
@@ -188,7 +196,7 @@ impl Guard {
         let running = pods.iter().filter(|pod| !pod::is_finished(pod) && !is_critical(pod));
         let over = running.filter_map(|pod| Some((pod, local_storage::excess(pod, usages.of(pod))?)));
         over.fold(false, |_, (pod, message)| {
-            self.evict(pod, message);
+            self.evict(pod, message, EVICTION_GRACE);
             true
         })
     }
@@ -214,14 +222,24 @@ impl Guard {
         let Some(victim) = ranking::rank(candidates).into_iter().next() else { return };
         let message = ranking::message(&victim, threshold, readings);
         known.evicted = Some((pod::uid(victim.pod).to_string(), now.as_second()));
-        self.evict(victim.pod, message);
+        let grace = if threshold.is_soft() { self.settings.soft_grace } else { EVICTION_GRACE };
+        self.evict(victim.pod, message, grace);
     }
 
-    fn evict(&self, pod: &Pod, message: String) {
+    fn evict(&self, pod: &Pod, message: String, grace: Duration) {
         self.recorder.pod(pod, Severity::Warning, "Evicted", message.clone());
         let reason = "Evicted".to_string();
-        self.workers.send(pod::uid(pod), Command::Fail { reason, message, grace: Some(EVICTION_GRACE) });
+        self.workers.send(pod::uid(pod), Command::Fail { reason, message, grace: Some(grace) });
     }
+}
+
+/// After how long an unused image goes; `None` for never. The error names the key.
+pub fn image_end(config: &KubeletConfig) -> Result<Option<Duration>, String> {
+    let (end, age) = (config.image_maximum_gc_age_seconds, config.image_minimum_gc_age_seconds);
+    if end != 0 && end <= age {
+        return Err("image_maximum_gc_age_seconds must be greater than image_minimum_gc_age_seconds".into());
+    }
+    Ok(Some(end).filter(|end| *end != 0).map(Duration::from_secs))
 }
 
 /// The node itself depends on it: static pods, and those of the two highest priority classes.

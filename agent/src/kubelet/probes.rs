@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use verdict::{Counter, Verdict};
 
-/// How often one is asked that could not be, before it counts.
+/// How often one is asked that could not be.
 const TRIES: usize = 3;
 
 /// After so long a kubelet that looks once a second has seen that a container runs, and probes it.
@@ -223,9 +223,12 @@ impl Task {
         loop {
             ticks.tick().await;
             let outcome = if std::mem::take(&mut early) { Ok(None) } else { self.outcome().await };
-            let succeeded = outcome.is_ok();
-            self.host.probe_counts.count(&self.pod, &self.container, role, succeeded);
             self.tell_of(&outcome);
+            if matches!(outcome, Err(Refused::Errored(_))) {
+                // Nobody knows how the container is.
+                continue;
+            }
+            self.host.probe_counts.count(&self.pod, &self.container, role, outcome.is_ok());
             let Some(verdict) = counter.count(outcome.is_ok()) else { continue };
             self.tell(verdict);
             let over = match role {

@@ -1,5 +1,12 @@
-//! What containers ask for and what it becomes: QoS class, cpu shares and quotas, memory limits, oom scores. All
+//! What containers and pods ask for and what it becomes: QoS class, cpu shares and quotas, memory limits, oom scores. All
 //! arithmetic is on whole milli-units, with the kubelet's constants.
+
+mod oom_score;
+mod qos;
+pub mod whole_pod;
+
+pub use oom_score::oom_score_adj;
+pub use qos::{Qos, qos};
 
 use crate::kubelet::pod;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
@@ -8,31 +15,11 @@ use std::collections::BTreeMap;
 
 /// Length of a CFS period in microseconds.
 pub const CPU_PERIOD_US: i64 = 100_000;
+/// Begins the names of the resources of each size of huge pages.
+pub const HUGE_PAGES: &str = "hugepages-";
 const MIN_SHARES: i64 = 2;
 const MAX_SHARES: i64 = 262_144;
 const MIN_QUOTA_US: i64 = 1000;
-
-/// The three quality-of-service classes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Qos {
-    #[allow(missing_docs)]
-    Guaranteed,
-    #[allow(missing_docs)]
-    Burstable,
-    #[allow(missing_docs)]
-    BestEffort,
-}
-
-impl Qos {
-    /// The word in `status.qosClass`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Qos::Guaranteed => "Guaranteed",
-            Qos::Burstable => "Burstable",
-            Qos::BestEffort => "BestEffort",
-        }
-    }
-}
 
 /// A set of amounts by resource name.
 pub type Amounts = BTreeMap<String, Quantity>;
@@ -68,28 +55,21 @@ pub fn request(requirements: Option<&ResourceRequirements>, resource: &str) -> O
         .or_else(|| amount(requirements.limits.as_ref(), resource))
 }
 
-/// `status.qosClass`.
-pub fn qos(pod: &Pod) -> Qos {
-    let mut any = false;
-    let mut guaranteed = true;
-    for (_, container) in pod::containers(pod) {
-        for resource in ["cpu", "memory"] {
-            let requirements = container.resources.as_ref();
-            let (request, limit) = (request(requirements, resource), limit(requirements, resource));
-            any |= request.is_some() || limit.is_some();
-            guaranteed &= limit.is_some() && request == limit;
-        }
-    }
-    match (any, guaranteed) {
-        (false, _) => Qos::BestEffort,
-        (true, true) => Qos::Guaranteed,
-        (true, false) => Qos::Burstable,
-    }
+/// Thousandths that a pod asks for in all: what it says as a whole, else what its containers ask for; plus the overhead of
+/// its runtime class.
+pub fn pod_request(pod: &Pod, resource: &str) -> i64 {
+    whole_pod::request(pod, resource).unwrap_or_else(|| containers_request(pod, resource))
+        + overhead(pod, resource)
 }
 
-/// Thousandths that a pod asks for in all: the sum of what runs side by side, or the largest init container with
-/// the sidecars that already run beside it, whichever is more; plus the overhead of its runtime class.
-pub fn pod_request(pod: &Pod, resource: &str) -> i64 {
+/// Thousandths that the runtime class of a pod needs beside its containers.
+pub fn overhead(pod: &Pod, resource: &str) -> i64 {
+    amount(pod::spec(pod).overhead.as_ref(), resource).unwrap_or(0)
+}
+
+/// What the containers ask for: the sum of what runs side by side, or the largest init container with the sidecars that
+/// already run beside it, whichever is more.
+pub fn containers_request(pod: &Pod, resource: &str) -> i64 {
     let wanted = |container: &Container| request(container.resources.as_ref(), resource).unwrap_or(0);
     let mains: i64 = pod::spec(pod).containers.iter().map(wanted).sum();
     let (mut sidecars, mut peak) = (0, 0);
@@ -101,12 +81,16 @@ pub fn pod_request(pod: &Pod, resource: &str) -> i64 {
             peak = peak.max(sidecars + wanted(container));
         }
     }
-    let overhead = amount(pod::spec(pod).overhead.as_ref(), resource).unwrap_or(0);
-    (mains + sidecars).max(peak) + overhead
+    (mains + sidecars).max(peak)
 }
 
-/// The pod-level limit in thousandths: exists only when every container has one.
+/// The limit of a whole pod in thousandths: its own, else that of its containers if every one has one.
 pub fn pod_limit(pod: &Pod, resource: &str) -> Option<i64> {
+    let own = whole_pod::limit(pod, resource).or_else(|| containers_limit(pod, resource));
+    own.map(|limit| limit + overhead(pod, resource))
+}
+
+fn containers_limit(pod: &Pod, resource: &str) -> Option<i64> {
     let limits: Option<Vec<i64>> =
         pod::spec(pod).containers.iter().map(|c| limit(c.resources.as_ref(), resource)).collect();
     let mut sidecars = 0;
@@ -118,8 +102,31 @@ pub fn pod_limit(pod: &Pod, resource: &str) -> Option<i64> {
         }
         peak = peak.max(limit + if kind == pod::Kind::Sidecar { sidecars - limit } else { sidecars });
     }
-    let overhead = amount(pod::spec(pod).overhead.as_ref(), resource).unwrap_or(0);
-    Some((limits?.iter().sum::<i64>() + sidecars).max(peak) + overhead)
+    Some((limits?.iter().sum::<i64>() + sidecars).max(peak))
+}
+
+/// What a container may use at most: its own limit, else that of the pod as a whole.
+pub fn container_limit(pod: &Pod, container: &Container, resource: &str) -> Option<i64> {
+    limit(container.resources.as_ref(), resource).or_else(|| whole_pod::limit(pod, resource))
+}
+
+/// Huge pages of each size that a pod or a container may use, by the name that cgroups have for the size.
+pub fn huge_pages(amounts: Option<&Amounts>) -> BTreeMap<String, u64> {
+    let of_size = |(name, quantity): (&String, &Quantity)| {
+        Some((page_size(name.strip_prefix(HUGE_PAGES)?), u64::try_from(value(quantity)?).ok()?))
+    };
+    amounts.into_iter().flatten().filter_map(of_size).collect()
+}
+
+/// Bytes of huge pages of each of these sizes that a pod may use in all, by the cgroups' names of the sizes.
+pub fn huge_pages_of(pod: &Pod, sizes: &[String]) -> Vec<(String, i64)> {
+    let of_size = |size: &String| pod_request(pod, &format!("{HUGE_PAGES}{size}")) / 1000;
+    sizes.iter().map(|size| (page_size(size), of_size(size))).collect()
+}
+
+/// `2MB`: what cgroups call huge pages of `2Mi`.
+pub fn page_size(size: &str) -> String {
+    size.replace('i', "B")
 }
 
 /// `cpu.shares` for so many thousandths of a processor.
@@ -135,23 +142,6 @@ pub fn cpu_weight(shares: i64) -> i64 {
 /// `cpu.cfs_quota_us` for a limit of so many thousandths of a processor.
 pub fn cpu_quota(milli_cpu: i64) -> i64 {
     (milli_cpu * CPU_PERIOD_US / 1000).max(MIN_QUOTA_US)
-}
-
-/// `oom_score_adj` of a container on a machine with `node_memory` bytes.
-pub fn oom_score_adj(pod: &Pod, container: &Container, node_memory: i64) -> i64 {
-    const NODE_CRITICAL_PRIORITY: i32 = 2_000_001_000;
-    if pod::spec(pod).priority.unwrap_or(0) >= NODE_CRITICAL_PRIORITY {
-        return -997;
-    }
-    match qos(pod) {
-        Qos::Guaranteed => -997,
-        Qos::BestEffort => 1000,
-        Qos::Burstable => {
-            let request = request(container.resources.as_ref(), "memory").unwrap_or(0) / 1000;
-            let share = i128::from(request) * 1000 / i128::from(node_memory.max(1));
-            (1000 - i64::try_from(share).unwrap_or(1000)).clamp(3, 999)
-        }
-    }
 }
 
 #[cfg(test)]

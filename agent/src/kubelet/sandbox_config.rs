@@ -38,7 +38,7 @@ pub fn sandbox_config(
             cgroup_parent: pod_cgroup::path(cgroup_root, pod),
             security_context: Some(security::sandbox_context(pod, first_id)),
             sysctls: sysctls(pod),
-            overhead: Some(LinuxContainerResources::default()),
+            overhead: Some(pod_overhead(pod)),
             resources: Some(pod_resources(pod)),
         }),
         ..Default::default()
@@ -95,13 +95,29 @@ fn port_mapping(port: &ContainerPort) -> PortMapping {
     }
 }
 
-/// The sum over the pod's containers, for runtimes that size a virtual machine by it.
-fn pod_resources(pod: &Pod) -> LinuxContainerResources {
+/// What the pod's containers may use together, for runtimes that size a virtual machine by it.
+pub fn pod_resources(pod: &Pod) -> LinuxContainerResources {
+    let request = |resource| resources::pod_request(pod, resource) - resources::overhead(pod, resource);
+    let limit =
+        |resource| resources::pod_limit(pod, resource).map(|all| all - resources::overhead(pod, resource));
+    linux(request("cpu"), limit("cpu"), limit("memory"))
+}
+
+/// What the pod's runtime class needs beside them.
+pub fn pod_overhead(pod: &Pod) -> LinuxContainerResources {
+    if pod::spec(pod).overhead.is_none() {
+        return LinuxContainerResources::default();
+    }
+    let some = |resource| Some(resources::overhead(pod, resource)).filter(|milli| *milli > 0);
+    linux(resources::overhead(pod, "cpu"), some("cpu"), some("memory"))
+}
+
+fn linux(cpu: i64, cpu_limit: Option<i64>, memory_limit: Option<i64>) -> LinuxContainerResources {
     LinuxContainerResources {
         cpu_period: CPU_PERIOD_US,
-        cpu_shares: resources::cpu_shares(resources::pod_request(pod, "cpu")),
-        cpu_quota: resources::pod_limit(pod, "cpu").map_or(0, resources::cpu_quota),
-        memory_limit_in_bytes: resources::pod_limit(pod, "memory").map_or(0, |milli| milli / 1000),
+        cpu_shares: resources::cpu_shares(cpu),
+        cpu_quota: cpu_limit.map_or(0, resources::cpu_quota),
+        memory_limit_in_bytes: memory_limit.map_or(0, |milli| milli / 1000),
         ..Default::default()
     }
 }
@@ -109,6 +125,20 @@ fn pod_resources(pod: &Pod) -> LinuxContainerResources {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_runtime_is_told_of_the_containers_and_of_itself() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"spec": {
+            "overhead": {"cpu": "250m", "memory": "1Ki"},
+            "containers": [{"name": "c", "resources": {"limits": {"cpu": "500m", "memory": "2Ki"}}}]}}))
+        .unwrap();
+        let told =
+            |told: LinuxContainerResources| (told.cpu_shares, told.cpu_quota, told.memory_limit_in_bytes);
+        assert_eq!(told(pod_resources(&pod)), (512, 50_000, 2048));
+        assert_eq!(told(pod_overhead(&pod)), (256, 25_000, 1024));
+        let plain: Pod = serde_json::from_value(serde_json::json!({"spec": {"containers": []}})).unwrap();
+        assert_eq!(pod_overhead(&plain), LinuxContainerResources::default());
+    }
 
     #[test]
     fn names_of_sysctls_are_dotted() {

@@ -15,6 +15,26 @@ fn says(what: &str) -> Value {
     json!({"exec": {"command": ["sh", "-c", format!("echo {what} >> /log/all")]}, "periodSeconds": 1, "timeoutSeconds": 30})
 }
 
+/// Without a grace period there is still time for a last word, and not for more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_grace_period_is_asked_to_end_all_the_same() {
+    lab::with(async |lab| {
+        let log = lab.path("log");
+        std::fs::create_dir(&log).unwrap();
+        let polite = "trap 'echo asked >> /log/all; exit 0' TERM; while :; do sleep 0.1; done";
+        let deaf = "trap '' TERM; while :; do sleep 0.1; done";
+        let spec = json!({"terminationGracePeriodSeconds": 0,
+            "containers": [witness("polite", polite), witness("deaf", deaf)],
+            "volumes": [{"name": "log", "hostPath": {"path": log}}]});
+        lab.write("e.json", pod("e", spec));
+        lab.pod_when("e", is_ready).await;
+        lab.delete("e.json");
+        lab.gone("e").await;
+        assert_eq!(std::fs::read_to_string(log.join("all")).unwrap(), "asked\n");
+    })
+    .await;
+}
+
 /// The main container's hook waits for the sidecar's, and its end for a while.
 #[tokio::test(flavor = "multi_thread")]
 async fn hooks_run_at_once_and_signals_come_in_turn() {

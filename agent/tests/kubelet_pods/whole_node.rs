@@ -65,16 +65,7 @@ async fn classes_of_pods_weigh_what_they_request() {
         lab.pod_when("a", is_ready).await;
         let best = lab.pod_when("b", is_ready).await;
         let root = lab.config.kubelet.cgroup_root.clone();
-        let read = |cgroup: &str, file: &str| {
-            let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().map(|entry| entry.unwrap().path());
-            let all = hierarchies.chain([std::path::PathBuf::from("/sys/fs/cgroup")]);
-            let paths = all
-                .map(|path| path.join(format!("{}/kubepods{cgroup}/{file}", root.trim_start_matches('/'))));
-            paths
-                .filter_map(|path| std::fs::read_to_string(path).ok())
-                .next()
-                .map(|text| text.trim().to_owned())
-        };
+        let read = |cgroup: &str, file: &str| read_below(&root, cgroup, file);
         let weighs = |cgroup: &str, shares: &str, weight: &str| {
             let found = read(cgroup, "cpu.shares").map_or_else(|| read(cgroup, "cpu.weight"), Some);
             let fits = found.as_deref() == Some(shares) || found.as_deref() == Some(weight);
@@ -90,6 +81,48 @@ async fn classes_of_pods_weigh_what_they_request() {
         let capacity = std::thread::available_parallelism().unwrap().get();
         let shares = (capacity * 1000 - 500) * 1024 / 1000;
         assert!(weighs("", &shares.to_string(), &(1 + (shares - 2) * 9999 / 262_142).to_string()).is_ok());
+    })
+    .await;
+}
+
+/// A file of the cgroup of all pods, or of one below it, in whichever hierarchy has it.
+fn read_below(root: &str, cgroup: &str, file: &str) -> Option<String> {
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().map(|entry| entry.unwrap().path());
+    let all = hierarchies.chain([std::path::PathBuf::from("/sys/fs/cgroup")]);
+    let mut paths =
+        all.map(|path| path.join(format!("{}/kubepods{cgroup}/{file}", root.trim_start_matches('/'))));
+    paths.find_map(|path| std::fs::read_to_string(path).ok()).map(|text| text.trim().to_owned())
+}
+
+/// What a pod asks for as a whole bounds its cgroup, and each of its containers that says nothing of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_share_what_their_pod_asks_for() {
+    lab::with(async |lab| {
+        let mut own = shell("own", "sleep 1000");
+        own["resources"] = json!({"limits": {"memory": "16Mi"}});
+        let spec = json!({"terminationGracePeriodSeconds": 0, "containers": [own, shell("shares", "sleep 1000")],
+            "resources": {"requests": {"cpu": "250m"}, "limits": {"memory": "64Mi"}}});
+        lab.write("a.json", pod("a", spec));
+        let pod = lab.pod_when("a", is_ready).await;
+        let status = pod.status.as_ref().unwrap();
+        assert_eq!(status.qos_class.as_deref(), Some("Burstable"));
+        let uid = pod.metadata.uid.as_deref().unwrap();
+        let read = |cgroup: &str, file: &str| {
+            read_below(&lab.config.kubelet.cgroup_root, &format!("/burstable/pod{uid}{cgroup}"), file)
+        };
+        let memory = |cgroup: &str| {
+            let limit = read(cgroup, "memory.limit_in_bytes").or_else(|| read(cgroup, "memory.max"));
+            limit.and_then(|limit| limit.parse::<u64>().ok()).map(|bytes| bytes >> 20)
+        };
+        let shares = read("", "cpu.shares").or_else(|| read("", "cpu.weight"));
+        assert!(["256", "10"].contains(&shares.as_deref().unwrap()), "{shares:?}");
+        assert_eq!(memory(""), Some(64));
+        for (name, limit) in [("own", 16), ("shares", 64)] {
+            let statuses = status.container_statuses.as_ref().unwrap();
+            let found = statuses.iter().find(|status| status.name == name).unwrap();
+            let (_, id) = found.container_id.as_deref().unwrap().split_once("://").unwrap();
+            assert_eq!(memory(&format!("/{id}")), Some(limit), "{name}");
+        }
     })
     .await;
 }

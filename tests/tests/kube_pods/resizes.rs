@@ -25,17 +25,24 @@ pub(crate) fn resources_change_in_place(node: &Node) {
     });
 }
 
-/// What others have is waited for, and granted when they end.
-pub(crate) fn resizes_wait_for_room(node: &Node) {
+/// Thousandths of processors that the node has for pods.
+pub(crate) fn allocatable(node: &Node) -> u32 {
     let said = node.k(&["get", "node", "node", "-o", "jsonpath={.status.allocatable.cpu}"]).ok();
     let milli = match said.strip_suffix('m') {
         Some(milli) => milli.parse::<u32>(),
         None => said.parse::<u32>().map(|whole| whole * 1000),
     };
-    let milli = milli.expect("an amount");
+    milli.expect("an amount")
+}
+
+/// What others have is waited for, and granted when they end.
+pub(crate) fn resizes_wait_for_room(node: &Node) {
+    let milli = allocatable(node);
     let requests = |name: &str, cpu: u32| {
         let mut spec = simple(node, "sleep 1000");
         spec["nodeName"] = json!("node");
+        // Objects of pods without a grace period go before their processes have.
+        spec["terminationGracePeriodSeconds"] = json!(1);
         spec["containers"][0]["resources"] = json!({"requests": {"cpu": format!("{cpu}m")}});
         node.pod(name, spec);
         node.ready(name);

@@ -5,6 +5,7 @@ use crate::engine::core::Core;
 use crate::engine::failures::status;
 use knarr_cri::Status;
 use knarr_cri::v1::{Image, ImageSpec, ImageStatusRequest, ImageStatusResponse, Int64Value};
+use knarr_images::Digest;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -56,13 +57,31 @@ fn user_of(user: &str) -> (Option<Int64Value>, String) {
 
 fn info(core: &Core, image: &knarr_images::Image) -> anyhow::Result<HashMap<String, String>> {
     let config = core.images.config(image)?;
-    let info = serde_json::json!({ "chainID": image.id, "imageSpec": serde_json::to_value(&config)? });
+    let chain_id = chain_id(config.rootfs().diff_ids());
+    let info = serde_json::json!({ "chainID": chain_id, "imageSpec": serde_json::to_value(&config)? });
     Ok(HashMap::from([("info".to_owned(), info.to_string())]))
+}
+
+/// The address of the topmost layer with everything beneath it, as the image specification has it.
+fn chain_id(diff_ids: &[String]) -> String {
+    let mut layers = diff_ids.iter();
+    let first = layers.next().cloned().unwrap_or_default();
+    layers.fold(first, |below, layer| Digest::of(format!("{below} {layer}").as_bytes()).to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn layers_are_chained_as_the_specification_says() {
+        assert_eq!(chain_id(&[]), "");
+        assert_eq!(chain_id(&["sha256:a".into()]), "sha256:a");
+        let two = Digest::of(b"sha256:a sha256:b").to_string();
+        assert_eq!(chain_id(&["sha256:a".into(), "sha256:b".into()]), two);
+        let three = Digest::of(format!("{two} sha256:c").as_bytes()).to_string();
+        assert_eq!(chain_id(&["sha256:a".into(), "sha256:b".into(), "sha256:c".into()]), three);
+    }
 
     #[test]
     fn a_user_is_a_number_or_a_name() {

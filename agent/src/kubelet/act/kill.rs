@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use knarr_cri::v1::{StopContainerRequest, StopPodSandboxRequest};
 use std::time::{Duration, Instant};
 
-/// What a process gets between SIGTERM and SIGKILL even when the hook used the whole grace period.
+/// What a process gets between SIGTERM and SIGKILL even when the hook used the whole grace period, or there is none.
 const LEAST_GRACE: Duration = Duration::from_secs(2);
 
 impl Batch {
@@ -71,9 +71,6 @@ impl Batch {
         turns: &Turns,
     ) -> Result<(), String> {
         self.host.recorder.container(&self.pod, name, Severity::Normal, "Killing", message);
-        if grace.is_zero() {
-            return self.signal(id, grace).await;
-        }
         let begun = Instant::now();
         self.pre_stop(id, name, grace).await;
         turns.await_turn(name, grace.saturating_sub(begun.elapsed())).await;

@@ -9,7 +9,7 @@ use crate::kubelet::host::{CALL_DEADLINE, within};
 use crate::kubelet::images::{self, ImageFailure, PresentImage};
 use crate::kubelet::observed::Sandbox;
 use crate::kubelet::references::{self, References};
-use crate::kubelet::{hooks, hosts_file, pod, security};
+use crate::kubelet::{hooks, hosts_file, labels, pod, security};
 use crate::policies::PATIENCE;
 use k8s_openapi::api::core::v1::Container;
 use knarr_cri::v1::{
@@ -88,9 +88,7 @@ impl Batch {
         let config = self.configure(container, attempt, sandbox, &references, &image, volumes).await;
         let mut config = config.map_err(invalid)?;
         host.devices.equip(pod::uid(pod), container, &mut config).await.map_err(invalid)?;
-        if let Some(resources) = config.linux.as_mut().and_then(|linux| linux.resources.as_mut()) {
-            resources.cpuset_cpus = host.cpus.of(pod::uid(pod), &container.name);
-        }
+        self.give_processors(container, &mut config);
         let log = Path::new(&sandbox_config.log_directory).join(&config.log_path);
         // It may have been given other limits since the pod's were written; what stands against them is told by what follows.
         if let Err(error) = self.grow_pod().await {
@@ -118,6 +116,19 @@ impl Batch {
         host.recorder.container(pod, &container.name, Severity::Normal, "Started", text);
         self.post_start(container, &id, sandbox).await?;
         Ok(id)
+    }
+
+    /// Who has processors for itself has all of their time: a quota would only hold it up.
+    fn give_processors(&self, container: &Container, config: &mut ContainerConfig) {
+        let (cpus, uid) = (&self.host.cpus, pod::uid(&self.pod));
+        let Some(resources) = config.linux.as_mut().and_then(|linux| linux.resources.as_mut()) else {
+            return;
+        };
+        resources.cpuset_cpus = cpus.of(uid, &container.name);
+        if !cpus.alone(uid, &container.name).is_empty() {
+            resources.cpu_quota = -1;
+            config.annotations.insert(labels::OWN_PROCESSORS.to_string(), "true".to_string());
+        }
     }
 
     /// Nothing of a pod runs before the network policies that select it hold for its addresses. Of a sandbox in which

@@ -25,7 +25,8 @@ pub(super) type Cores = Vec<CpuSet>;
 /// How many processors a container gets for itself: whole ones, of a Guaranteed pod.
 pub(super) fn wanted(pod: &Pod, container: &Container) -> usize {
     let milli = resources::request(container.resources.as_ref(), "cpu").unwrap_or(0);
-    let whole = resources::qos(pod) == Qos::Guaranteed && milli > 0 && milli % 1000 == 0;
+    let shares = resources::whole_pod::asks(pod);
+    let whole = !shares && resources::qos(pod) == Qos::Guaranteed && milli > 0 && milli % 1000 == 0;
     if whole { usize::try_from(milli / 1000).unwrap_or(usize::MAX) } else { 0 }
 }
 
@@ -130,6 +131,10 @@ mod tests {
         let (mut books, cores) = books();
         let reserved = set("0");
         assert_eq!(books.reserve(&pod("shared", &["500m", "1500m"]), &cores, &reserved), Ok(false));
+        let mut whole = pod("whole", &["2"]);
+        let amounts = json!({"limits": {"cpu": "2", "memory": "1Mi"}});
+        whole.spec.as_mut().unwrap().resources = serde_json::from_value(amounts).unwrap();
+        assert_eq!(books.reserve(&whole, &cores, &reserved), Ok(false), "its containers share");
         assert_eq!(books.reserve(&pod("a", &["2"]), &cores, &reserved), Ok(true));
         assert_eq!(books.of("a", "c0"), set("1,5"), "a whole core");
         assert_eq!(books.reserve(&pod("b", &["1"]), &cores, &reserved), Ok(true));

@@ -32,7 +32,7 @@ fn elsewhere(from: &HttpCall, address: &str) -> Result<HttpCall, String> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_string();
     let kept = |(name, _): &&(String, String)| !name.eq_ignore_ascii_case("host");
     let headers = from.headers.iter().filter(kept).cloned().collect();
-    Ok(HttpCall { https, host, port, path, headers })
+    Ok(HttpCall { https, host, port, path, agent: from.agent, headers })
 }
 
 /// A path as seen from another.
@@ -61,7 +61,14 @@ mod tests {
 
     fn call(path: &str) -> HttpCall {
         let headers = vec![("Host".to_owned(), "web".to_owned()), ("X-A".to_owned(), "b".to_owned())];
-        HttpCall { https: false, host: "10.0.0.9".into(), port: 8080, path: path.into(), headers }
+        HttpCall {
+            https: false,
+            host: "10.0.0.9".into(),
+            port: 8080,
+            path: path.into(),
+            agent: "kube-probe",
+            headers,
+        }
     }
 
     fn url(path: &str, location: &str) -> Option<String> {

@@ -52,6 +52,8 @@ pub struct Refused {
     pub wanted: Granted,
     /// For the condition that tells of it.
     pub message: String,
+    /// It is not asked again before then.
+    pub retry_at: Timestamp,
 }
 
 /// Everything remembered about one pod.
@@ -71,7 +73,7 @@ pub struct Memory {
     pub health: BTreeMap<String, Health>,
     /// Why the pod does not have what its spec asks for.
     pub resize_pending: Option<ResizePending>,
-    /// What the runtime would not grant, by container id: it is not asked twice.
+    /// What the runtime would not grant, by container id: it is asked again now and then.
     pub refused: BTreeMap<String, Refused>,
     /// No new sandbox before then.
     pub sandbox_retry_at: Option<Timestamp>,

@@ -4,8 +4,8 @@
 
 use super::{Action, Plan, World};
 use crate::kubelet::observed::{Granted, ObservedContainer};
-use crate::kubelet::pod;
-use crate::kubelet::resources::{self, Amounts};
+use crate::kubelet::pod::{self, Kind};
+use crate::kubelet::resources::{self, Amounts, Qos};
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, ResourceRequirements};
 
 /// The condition that tells of a resize that waits.
@@ -19,11 +19,14 @@ pub(super) fn resize(
     plan: &mut Plan,
 ) -> bool {
     let Some(granted) = running.granted else { return false };
-    let wanted = wanted(container);
+    let wanted = wanted(world.pod, container);
     let (cpu, memory) = (granted.differs_in_cpu(wanted), granted.differs_in_memory(wanted));
-    if !(cpu || memory)
-        || world.memory.refused.get(&running.id).is_some_and(|refused| refused.wanted == wanted)
-    {
+    if !(cpu || memory) {
+        return false;
+    }
+    let refused = world.memory.refused.get(&running.id).filter(|refused| refused.wanted == wanted);
+    if let Some(refused) = refused.filter(|refused| refused.retry_at > world.now) {
+        plan.wake(refused.retry_at);
         return false;
     }
     if (cpu && restarts(container, "cpu")) || (memory && restarts(container, "memory")) {
@@ -41,15 +44,36 @@ pub(super) fn resize(
 }
 
 /// What the spec asks for, in the terms of the runtime.
-pub fn wanted(container: &Container) -> Granted {
+pub fn wanted(pod: &Pod, container: &Container) -> Granted {
     let requirements = container.resources.as_ref();
     Granted {
         cpu_shares: resources::cpu_shares(resources::request(requirements, "cpu").unwrap_or(0)),
-        cpu_quota: resources::limit(requirements, "cpu").map_or(0, resources::cpu_quota),
-        memory: resources::limit(requirements, "memory").map_or(0, |milli| milli / 1000),
+        cpu_quota: resources::container_limit(pod, container, "cpu").map_or(0, resources::cpu_quota),
+        memory: resources::container_limit(pod, container, "memory").map_or(0, |milli| milli / 1000),
         memory_request: restarts(container, "memory")
             .then(|| resources::request(requirements, "memory").unwrap_or(0)),
+        own_processors: false,
     }
+}
+
+/// Whether a container is to have less memory than it may use now.
+pub fn takes_memory(granted: Granted, wanted: Granted) -> bool {
+    wanted.memory != 0 && (granted.memory == 0 || wanted.memory < granted.memory)
+}
+
+/// Whether what it uses fits below the new limit; the error is the kubelet's.
+pub fn leaves_memory(name: &str, wanted: Granted, usage: Option<u64>) -> Result<(), String> {
+    let limit = u64::try_from(wanted.memory).unwrap_or(0);
+    let wrong = match usage {
+        Some(usage) if usage < limit => return Ok(()),
+        Some(usage) => {
+            format!(
+                "attempting to set container \"{name}\" memory limit ({limit}) below current usage ({usage})"
+            )
+        }
+        None => format!("missing container \"{name}\" memory usage"),
+    };
+    Err(format!("cannot decrease memory limits: {wrong}"))
 }
 
 fn restarts(container: &Container, resource: &str) -> bool {
@@ -64,6 +88,19 @@ pub struct ResizePending {
     pub reason: &'static str,
     #[allow(missing_docs)]
     pub message: String,
+}
+
+/// A pod that has processors for itself keeps as many as it began with.
+pub fn keeps_processors(requested: &Pod, granted: &Pod) -> Option<ResizePending> {
+    let request = |container: &Container| resources::request(container.resources.as_ref(), "cpu");
+    let other = |container: &Container| {
+        pod::find_container(granted, &container.name)
+            .is_some_and(|(_, before)| request(&before) != request(container))
+    };
+    let lasting = pod::containers(requested).filter(|(kind, _)| *kind != Kind::Init);
+    let changes = resources::qos(requested) == Qos::Guaranteed && lasting.into_iter().any(|(_, c)| other(c));
+    let message = "Resize is infeasible for Guaranteed Pods alongside CPU Manager policy \"static\"";
+    changes.then(|| ResizePending { reason: "Infeasible", message: message.to_string() })
 }
 
 /// Whether the node can give a pod that has `granted` what `requested` asks for, beside the `others`.
@@ -172,7 +209,7 @@ mod tests {
             image_id: String::new(),
             log_path: String::new(),
             user: None,
-            granted: Some(wanted(container)),
+            granted: Some(wanted(pod, container)),
             termination_message: None,
         };
         let containers = pod::containers(pod).map(|(_, container)| one(container)).collect();
@@ -185,6 +222,38 @@ mod tests {
         let world =
             World { pod: after, observed: &observed, memory: &memory, ending: None, blocked: false, now };
         plan(world).actions
+    }
+
+    #[test]
+    fn who_has_processors_alone_keeps_their_number() {
+        let with = |cpu: &str, memory: &str| -> Pod {
+            let amounts = json!({"limits": {"cpu": cpu, "memory": memory}});
+            serde_json::from_value(json!({"spec": {"containers": [{"name": "c", "resources": amounts}]}}))
+                .unwrap()
+        };
+        let pending = keeps_processors(&with("2", "1Mi"), &with("1", "1Mi")).unwrap();
+        assert_eq!(pending.reason, "Infeasible");
+        assert!(pending.message.ends_with("alongside CPU Manager policy \"static\""), "{}", pending.message);
+        assert_eq!(keeps_processors(&with("1", "2Mi"), &with("1", "1Mi")), None);
+        let mut burstable = with("2", "1Mi");
+        let amounts = json!({"requests": {"cpu": "2"}});
+        burstable.spec.as_mut().unwrap().containers[0].resources = serde_json::from_value(amounts).unwrap();
+        assert_eq!(keeps_processors(&burstable, &with("1", "1Mi")), None, "it shares");
+    }
+
+    #[test]
+    fn memory_in_use_is_not_taken_away() {
+        let with = |memory| Granted { cpu_shares: 2, memory, ..Granted::default() };
+        for (before, after, takes) in
+            [(0, 0, false), (0, 9, true), (9, 0, false), (9, 10, false), (10, 9, true)]
+        {
+            assert_eq!(takes_memory(with(before), with(after)), takes, "{before} {after}");
+        }
+        assert_eq!(leaves_memory("c", with(10), Some(9)), Ok(()));
+        let refusal = |usage| leaves_memory("c", with(10), usage).unwrap_err();
+        let text = "cannot decrease memory limits: attempting to set container \"c\" memory limit (10) below current usage (10)";
+        assert_eq!(refusal(Some(10)), text);
+        assert!(refusal(None).ends_with("missing container \"c\" memory usage"));
     }
 
     #[test]

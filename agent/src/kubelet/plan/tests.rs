@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kubelet::backoff::Backoff;
-use crate::kubelet::observed::{ObservedContainer, RunState, Sandbox};
+use crate::kubelet::observed::{Granted, ObservedContainer, RunState, Sandbox};
 use crate::kubelet::resources;
 use proptest::prelude::*;
 use serde_json::json;
@@ -293,7 +293,7 @@ fn other_limits_come_without_a_restart_unless_asked_for() {
     };
     let before = with("1", "NotRequired");
     let mut running = container(&before, "a", 0, RunState::Running, 0);
-    running.granted = Some(wanted(&pod::spec(&before).containers[0]));
+    running.granted = Some(wanted(&before, &pod::spec(&before).containers[0]));
     let world = observed(true, vec![running]);
     let mut memory = Memory::default();
     assert!(decide(&before, &world, &memory, 0).actions.is_empty());
@@ -304,9 +304,15 @@ fn other_limits_come_without_a_restart_unless_asked_for() {
     assert!(
         matches!(&restarted[..], [Action::Kill { message, .. }] if message == "Container a resize requires restart")
     );
-    let refused = Refused { wanted: wanted(&pod::spec(&larger).containers[0]), message: "no".into() };
-    memory.refused.insert("a0".into(), refused);
-    assert!(decide(&larger, &world, &memory, 0).actions.is_empty(), "it is not asked twice");
+    let asked = wanted(&larger, &pod::spec(&larger).containers[0]);
+    let mut alone = world.clone();
+    alone.containers[0].granted =
+        Some(Granted { own_processors: true, memory: 1 << 20, ..Granted::default() });
+    assert!(decide(&larger, &alone, &memory, 0).actions.is_empty(), "its processors are its own");
+    memory.refused.insert("a0".into(), Refused { wanted: asked, message: "no".into(), retry_at: at(10) });
+    let waits = decide(&larger, &world, &memory, 0);
+    assert!(waits.actions.is_empty() && waits.wake_at == Some(at(10)), "{waits:?}");
+    assert_eq!(decide(&larger, &world, &memory, 10).actions.len(), 1, "it is asked again");
 }
 
 #[test]
@@ -375,7 +381,7 @@ impl Model {
                 self.pod.sandboxes.iter_mut().for_each(|s| s.ready = false);
             }
             Action::Resize { id, container: name } => {
-                let granted = pod::find_container(spec, name).map(|(_, container)| wanted(&container));
+                let granted = pod::find_container(spec, name).map(|(_, container)| wanted(spec, &container));
                 self.pod.containers.iter_mut().filter(|c| c.id == *id).for_each(|c| c.granted = granted);
             }
             Action::RemoveContainer { id } => self.pod.containers.retain(|c| c.id != *id || !c.is_dead()),

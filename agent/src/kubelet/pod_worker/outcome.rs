@@ -76,7 +76,12 @@ impl Worker {
                 self.memory.sandbox_retry_at = Some(plus(now, delay));
             }
             Report::ResizeRefused { id, wanted, message } => {
-                self.memory.refused.insert(id, Refused { wanted, message });
+                let before = self.memory.refused.get(&id);
+                if before.is_none_or(|before| before.wanted != wanted) {
+                    self.host.recorder.pod(&self.pod, Severity::Warning, "ResizeError", message.clone());
+                }
+                let retry_at = plus(now, START_RETRY);
+                self.memory.refused.insert(id, Refused { wanted, message, retry_at });
             }
             Report::StartFailed { container, reason, message, pull_of } => {
                 self.memory.starting.remove(&container);

@@ -15,7 +15,9 @@ impl Worker {
         let _room = workers.room();
         let others = workers.others(pod::uid(&self.requested));
         let others: Vec<&Pod> = others.iter().map(Arc::as_ref).collect();
-        let pending = plan::resize_pending(&self.requested, &self.pod, &others, &self.host.allocatable);
+        let fixed = self.host.cpus.are_given().then(|| plan::keeps_processors(&self.requested, &self.pod));
+        let room = || plan::resize_pending(&self.requested, &self.pod, &others, &self.host.allocatable);
+        let pending = fixed.flatten().or_else(room);
         self.pod = match &pending {
             None => self.requested.clone(),
             Some(_) => Arc::new(plan::with_resources_of(&self.requested, &self.pod)),

@@ -27,6 +27,8 @@ pub(super) struct ImageCollector {
     runtime: Arc<dyn RuntimeService>,
     /// By image id.
     records: BTreeMap<String, Record>,
+    /// What was used before then is not known.
+    began: Timestamp,
 }
 
 /// How much must go for a disk fuller than `high` percent to become as full as `low` percent.
@@ -61,8 +63,12 @@ fn size(bytes: u64) -> String {
 }
 
 impl ImageCollector {
-    pub(super) fn new(images: Arc<dyn ImageService>, runtime: Arc<dyn RuntimeService>) -> ImageCollector {
-        ImageCollector { images, runtime, records: BTreeMap::new() }
+    pub(super) fn new(
+        images: Arc<dyn ImageService>,
+        runtime: Arc<dyn RuntimeService>,
+        began: Timestamp,
+    ) -> ImageCollector {
+        ImageCollector { images, runtime, records: BTreeMap::new(), began }
     }
 
     /// Notes which images there are and which are in use. A runtime that does not answer leaves all as it was.
@@ -88,13 +94,29 @@ impl ImageCollector {
             if freed >= bytes {
                 break;
             }
-            let image = Some(ImageSpec { image: id.clone(), ..Default::default() });
-            match within(CALL_DEADLINE, self.images.remove_image(RemoveImageRequest { image })).await {
-                Ok(_) => freed += self.records.remove(&id).map_or(0, |record| record.size),
-                Err(status) => tracing::warn!(image = id, "not removed: {}", status.message()),
-            }
+            freed += self.remove(&id).await;
         }
         freed
+    }
+
+    /// Removes what nobody has used for as long as `end`.
+    pub(super) async fn remove_old(&mut self, end: Duration, now: Timestamp) {
+        for id in outdated(&self.records, end, self.began, now) {
+            let freed = self.remove(&id).await;
+            tracing::info!(image = id, freed, "unused for {} s: removed", end.as_secs());
+        }
+    }
+
+    /// Answers how many bytes that frees.
+    async fn remove(&mut self, id: &str) -> u64 {
+        let image = Some(ImageSpec { image: id.to_owned(), ..Default::default() });
+        match within(CALL_DEADLINE, self.images.remove_image(RemoveImageRequest { image })).await {
+            Ok(_) => self.records.remove(id).map_or(0, |record| record.size),
+            Err(status) => {
+                tracing::warn!(image = id, "not removed: {}", status.message());
+                0
+            }
+        }
     }
 }
 
@@ -127,6 +149,22 @@ fn note(records: &mut BTreeMap<String, Record>, images: &[Image], used: &BTreeSe
             record.last_used = now;
         }
     }
+}
+
+/// What nobody has used for longer than `end`; nothing until this has been watched for so long.
+fn outdated(
+    records: &BTreeMap<String, Record>,
+    end: Duration,
+    began: Timestamp,
+    now: Timestamp,
+) -> Vec<String> {
+    let since = |time: Timestamp| Duration::try_from(now.duration_since(time)).unwrap_or_default();
+    if since(began) <= end {
+        return Vec::new();
+    }
+    let mut unused = candidates(records, Duration::ZERO, now);
+    unused.retain(|id| records.get(id).is_some_and(|record| since(record.last_used) > end));
+    unused
 }
 
 /// Unused for longest first; those used last at the same time, older ones first.
@@ -171,6 +209,22 @@ mod tests {
         ] {
             assert_eq!(size(bytes), expected);
         }
+    }
+
+    #[test]
+    fn what_nobody_has_used_for_long_goes_however_much_room_there_is() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut records = BTreeMap::new();
+        let images =
+            [image("never"), image("once"), image("used"), Image { pinned: true, ..image("pinned") }];
+        let used = |names: &[&str]| names.iter().map(|name| (*name).to_string()).collect::<BTreeSet<_>>();
+        note(&mut records, &images, &used(&["once", "used"]), at(1000));
+        note(&mut records, &images, &used(&["used"]), at(1050));
+        let gone = |now| outdated(&records, Duration::from_secs(100), at(1000), at(now));
+        assert!(gone(1100).is_empty(), "not watched for long enough");
+        assert_eq!(gone(1101), ["never", "once"]);
+        let since_later = outdated(&records, Duration::from_secs(100), at(1050), at(1101));
+        assert!(since_later.is_empty(), "{since_later:?}");
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) struct Candidate<'a> {
     priority: i32,
     usage: i64,
     request: i64,
+    /// The pod asks for so much as a whole.
+    whole: Option<i64>,
     /// Name, usage and request of each container.
     containers: Vec<(String, i64, i64)>,
 }
@@ -48,6 +50,7 @@ impl<'a> Candidate<'a> {
             priority: pod::spec(pod).priority.unwrap_or(0),
             usage: number(total),
             request: resources::pod_request(pod, signal.resource()) / 1000,
+            whole: resources::whole_pod::request(pod, signal.resource()).map(|milli| milli / 1000),
             containers: pod::containers(pod).map(|(_, container)| of_container(container)).collect(),
         }
     }
@@ -77,6 +80,14 @@ pub(super) fn message(victim: &Candidate<'_>, threshold: &Threshold, readings: &
         let _ =
             write!(text, "Threshold quantity: {}, available: {}. ", number(limit), number(reading.available));
     }
+    if let Some(request) = victim.whole {
+        let name = pod::name(victim.pod);
+        let (usage, request) = (amount(victim.usage), amount(request));
+        let _ = write!(
+            text,
+            "Pod {name} was using {usage}, request is {request}, has larger consumption of {resource}. "
+        );
+    }
     for (name, usage, request) in victim.containers.iter().filter(|(_, usage, request)| usage > request) {
         let _ = write!(
             text,
@@ -90,7 +101,7 @@ pub(super) fn message(victim: &Candidate<'_>, threshold: &Threshold, readings: &
 
 #[cfg(test)]
 mod tests {
-    use super::super::thresholds::{Reading, parse};
+    use super::super::thresholds::{Reading, Texts, parse};
     use super::super::usage::{ContainerUsage, Disk};
     use super::*;
     use serde_json::json;
@@ -140,7 +151,8 @@ mod tests {
     fn the_message_is_the_kubelets() {
         let none = BTreeMap::new();
         let hard = [("memory.available".to_string(), "100Mi".to_string())].into();
-        let threshold = parse(&hard, &none, &none).unwrap()[0];
+        let texts = Texts { hard: &hard, soft: &none, grace: &none, reclaim: &none };
+        let threshold = parse(texts).unwrap()[0];
         let readings = Readings::from([(Signal::Memory, Reading { available: 50 << 20, capacity: 1 << 30 })]);
         let pod = pod("p", 0, "0");
         let victim = Candidate::new(&pod, &using(2 << 20), Signal::Memory);
@@ -149,5 +161,13 @@ mod tests {
             "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. \
              Container c was using 2Mi, request is 0, has larger consumption of memory. "
         );
+        let mut shared = pod.clone();
+        let whole = json!({"requests": {"memory": "1Mi"}});
+        shared.spec.as_mut().unwrap().resources = serde_json::from_value(whole).unwrap();
+        let victim = Candidate::new(&shared, &using(2 << 20), Signal::Memory);
+        let text = message(&victim, &threshold, &readings);
+        assert!(text.contains(
+            "50Mi. Pod p was using 2Mi, request is 1Mi, has larger consumption of memory. Container c"
+        ));
     }
 }

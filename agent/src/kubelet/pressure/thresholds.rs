@@ -56,6 +56,20 @@ enum Amount {
     Percent(f64),
 }
 
+impl Amount {
+    fn of(self, capacity: u64) -> u64 {
+        match self {
+            Amount::Absolute(amount) => amount,
+            Amount::Percent(percent) => (capacity as f64 * percent / 100.0) as u64,
+        }
+    }
+
+    /// What a threshold is switched off with.
+    fn is_off(self) -> bool {
+        matches!(self, Amount::Percent(percent) if percent == 0.0 || percent == 100.0)
+    }
+}
+
 /// One threshold.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Threshold {
@@ -63,6 +77,8 @@ pub struct Threshold {
     amount: Amount,
     /// Nothing happens before it was met for so long; zero for a hard threshold.
     grace: Duration,
+    /// Once it calls for action it does until so much more than the amount is there.
+    reclaim: Option<Amount>,
 }
 
 /// How much is left, and of how much.
@@ -78,37 +94,63 @@ pub(super) type Readings = BTreeMap<Signal, Reading>;
 impl Threshold {
     /// The amount in units of the resource.
     pub(super) fn limit(&self, capacity: u64) -> u64 {
-        match self.amount {
-            Amount::Absolute(amount) => amount,
-            Amount::Percent(percent) => (capacity as f64 * percent / 100.0) as u64,
-        }
+        self.amount.of(capacity)
+    }
+
+    /// It waits before anything happens.
+    pub(super) fn is_soft(&self) -> bool {
+        !self.grace.is_zero()
     }
 
     pub(super) fn is_met(&self, readings: &Readings) -> bool {
         let reading = readings.get(&self.signal);
         reading.is_some_and(|reading| reading.available < self.limit(reading.capacity))
     }
+
+    /// Not even what must be reclaimed beyond it is there.
+    pub(super) fn is_unresolved(&self, readings: &Readings) -> bool {
+        let more = |capacity| self.reclaim.map_or(0, |reclaim| reclaim.of(capacity));
+        let wanted = |capacity| self.limit(capacity).saturating_add(more(capacity));
+        readings.get(&self.signal).is_some_and(|reading| reading.available < wanted(reading.capacity))
+    }
 }
 
-/// Reads thresholds from settings; `grace` holds a duration for each soft one. The error names the key.
-pub fn parse(
-    hard: &BTreeMap<String, String>,
-    soft: &BTreeMap<String, String>,
-    grace: &BTreeMap<String, String>,
-) -> Result<Vec<Threshold>, String> {
+/// The settings that thresholds are made of, by the names of signals.
+#[derive(Debug, Clone, Copy)]
+pub struct Texts<'a> {
+    #[allow(missing_docs)]
+    pub hard: &'a BTreeMap<String, String>,
+    #[allow(missing_docs)]
+    pub soft: &'a BTreeMap<String, String>,
+    /// A duration for each soft one.
+    pub grace: &'a BTreeMap<String, String>,
+    #[allow(missing_docs)]
+    pub reclaim: &'a BTreeMap<String, String>,
+}
+
+/// Reads thresholds from settings. The error names the key.
+pub fn parse(texts: Texts<'_>) -> Result<Vec<Threshold>, String> {
     let mut thresholds = Vec::new();
-    for (name, text) in hard {
-        let (signal, amount) = one(name, text).map_err(|error| format!("eviction_hard: {error}"))?;
-        thresholds.push(Threshold { signal, amount, grace: Duration::ZERO });
+    let wrong = |key: &'static str| move |error: String| format!("{key}: {error}");
+    let mut reclaims = BTreeMap::new();
+    for (name, text) in texts.reclaim {
+        let (signal, amount) = one(name, text).map_err(wrong("eviction_minimum_reclaim"))?;
+        reclaims.insert(signal, amount);
     }
-    for (name, text) in soft {
-        let (signal, amount) = one(name, text).map_err(|error| format!("eviction_soft: {error}"))?;
-        let period = grace.get(name).and_then(|text| seconds(text));
+    let reclaim = |signal| reclaims.get(&signal).copied();
+    for (name, text) in texts.hard {
+        let (signal, amount) = one(name, text).map_err(wrong("eviction_hard"))?;
+        thresholds.push(Threshold { signal, amount, grace: Duration::ZERO, reclaim: reclaim(signal) });
+    }
+    for (name, text) in texts.soft {
+        let (signal, amount) = one(name, text).map_err(wrong("eviction_soft"))?;
+        let period = texts.grace.get(name).and_then(|text| seconds(text));
         let grace = period.ok_or_else(|| {
             format!("eviction_soft_grace_period: {name}: a duration such as \"90s\" or \"5m\" is required")
         })?;
-        thresholds.push(Threshold { signal, amount, grace });
+        thresholds.push(Threshold { signal, amount, grace, reclaim: reclaim(signal) });
     }
+    thresholds.retain(|threshold| !threshold.amount.is_off());
     thresholds.sort_by_key(|threshold| (threshold.signal, threshold.grace));
     Ok(thresholds)
 }
@@ -128,15 +170,18 @@ fn one(name: &str, text: &str) -> Result<(Signal, Amount), String> {
     Ok((signal, Amount::Absolute(u64::try_from(units).map_err(|_| bad())?)))
 }
 
+/// `1m30s`, as Go writes durations, in whole seconds.
 fn seconds(text: &str) -> Option<Duration> {
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let (number, rest) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit())?)?;
+    let (unit, rest) = rest.split_at_checked(1)?;
     let factor = match unit {
         "s" => 1,
         "m" => 60,
         "h" => 3600,
         _ => return None,
     };
-    Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(factor)?))
+    let first = Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(factor)?);
+    if rest.is_empty() { Some(first) } else { first.checked_add(seconds(rest)?) }
 }
 
 /// What the node says of itself.
@@ -179,12 +224,14 @@ pub(super) struct Outcome {
 pub(super) struct Tracker {
     transition: Duration,
     since: Vec<(Threshold, Timestamp)>,
+    /// Those that called for action the last time.
+    due: Vec<Threshold>,
     last: BTreeMap<Signal, Timestamp>,
 }
 
 impl Tracker {
     pub(super) fn new(transition: Duration) -> Tracker {
-        Tracker { transition, since: Vec::new(), last: BTreeMap::new() }
+        Tracker { transition, since: Vec::new(), due: Vec::new(), last: BTreeMap::new() }
     }
 
     pub(super) fn update(
@@ -193,13 +240,15 @@ impl Tracker {
         readings: &Readings,
         now: Timestamp,
     ) -> Outcome {
-        self.since.retain(|(threshold, _)| threshold.is_met(readings));
+        let due = std::mem::take(&mut self.due);
+        let goes_on = |threshold: &Threshold| due.contains(threshold) && threshold.is_unresolved(readings);
+        self.since.retain(|(threshold, _)| threshold.is_met(readings) || goes_on(threshold));
         for threshold in thresholds.iter().filter(|threshold| threshold.is_met(readings)) {
             if !self.since.iter().any(|(known, _)| known == threshold) {
                 self.since.push((*threshold, now));
             }
-            self.last.insert(threshold.signal, now);
         }
+        self.last.extend(self.since.iter().map(|(threshold, _)| (threshold.signal, now)));
         let age = |since: Timestamp| Duration::try_from(now.duration_since(since)).unwrap_or_default();
         self.last.retain(|_, last| *last == now || age(*last) < self.transition);
         let mut conditions = Conditions::default();
@@ -207,6 +256,7 @@ impl Tracker {
         let ripe = self.since.iter().filter(|(threshold, since)| age(*since) >= threshold.grace);
         let mut due: Vec<Threshold> = ripe.map(|(threshold, _)| *threshold).collect();
         due.sort_by_key(|threshold| (threshold.signal, threshold.grace));
+        self.due.clone_from(&due);
         Outcome { due, conditions }
     }
 }
@@ -219,30 +269,66 @@ mod tests {
         pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
     }
 
+    fn read(
+        hard: &[(&str, &str)],
+        soft: &[(&str, &str)],
+        grace: &[(&str, &str)],
+        reclaim: &[(&str, &str)],
+    ) -> Result<Vec<Threshold>, String> {
+        let [hard, soft, grace, reclaim] = [hard, soft, grace, reclaim].map(map);
+        parse(Texts { hard: &hard, soft: &soft, grace: &grace, reclaim: &reclaim })
+    }
+
     fn left(signal: Signal, available: u64) -> Readings {
         Readings::from([(signal, Reading { available, capacity: 1000 })])
     }
 
     #[test]
     fn settings_are_read_and_checked() {
-        let none = BTreeMap::new();
-        let hard = map(&[("nodefs.available", "10%"), ("memory.available", "100")]);
-        let thresholds = parse(&hard, &none, &none).unwrap();
+        let hard = [("nodefs.available", "10%"), ("memory.available", "100"), ("pid.available", "0%")];
+        let thresholds = read(&hard, &[], &[], &[]).unwrap();
+        assert_eq!(thresholds.len(), 2, "nothing at all switches a threshold off");
+        assert!(
+            read(&[("pid.available", "100%")], &[], &[], &[]).unwrap().is_empty(),
+            "and so does everything"
+        );
         assert_eq!(thresholds[0].signal, Signal::Memory);
         assert_eq!((thresholds[0].limit(1), thresholds[1].limit(1000)), (100, 100));
         for (name, text) in [("memory", "1"), ("pid.available", "x"), ("pid.available", "200%")] {
-            assert!(parse(&map(&[(name, text)]), &none, &none).unwrap_err().starts_with("eviction_hard"));
+            assert!(read(&[(name, text)], &[], &[], &[]).unwrap_err().starts_with("eviction_hard"));
         }
-        let soft = map(&[("memory.available", "1Gi")]);
-        assert!(parse(&none, &soft, &none).unwrap_err().contains("eviction_soft_grace_period"));
-        let grace = map(&[("memory.available", "2m")]);
-        assert_eq!(parse(&none, &soft, &grace).unwrap()[0].grace, Duration::from_secs(120));
+        let soft = [("memory.available", "1Gi")];
+        for grace in ["", "s", "5", "5x", "1m5", "m1s"] {
+            let error = read(&[], &soft, &[("memory.available", grace)], &[]).unwrap_err();
+            assert!(error.contains("eviction_soft_grace_period"), "{error}");
+        }
+        for (grace, seconds) in [("2m", 120), ("1m30s", 90), ("1h0m1s", 3601)] {
+            let read = read(&[], &soft, &[("memory.available", grace)], &[]).unwrap();
+            assert_eq!(read[0].grace, Duration::from_secs(seconds));
+        }
+        let error = read(&[], &[], &[], &[("memory.available", "much")]).unwrap_err();
+        assert!(error.starts_with("eviction_minimum_reclaim"), "{error}");
+    }
+
+    #[test]
+    fn what_calls_for_action_does_until_enough_is_reclaimed() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let reclaim = [("memory.available", "5%")];
+        let thresholds = read(&[("memory.available", "100")], &[], &[], &reclaim).unwrap();
+        let mut tracker = Tracker::new(Duration::ZERO);
+        for (second, available, due) in
+            [(0, 120, 0), (1, 99, 1), (2, 120, 1), (3, 149, 1), (4, 150, 0), (5, 120, 0)]
+        {
+            let outcome = tracker.update(&thresholds, &left(Signal::Memory, available), at(second));
+            assert_eq!(outcome.due.len(), due, "{second}");
+            assert_eq!(outcome.conditions.memory, due > 0, "{second}");
+        }
     }
 
     #[test]
     fn soft_thresholds_wait_and_conditions_linger() {
-        let (soft, grace) = (map(&[("memory.available", "100")]), map(&[("memory.available", "30s")]));
-        let thresholds = parse(&map(&[("pid.available", "5%")]), &soft, &grace).unwrap();
+        let (soft, grace) = ([("memory.available", "100")], [("memory.available", "30s")]);
+        let thresholds = read(&[("pid.available", "5%")], &soft, &grace, &[]).unwrap();
         let mut tracker = Tracker::new(Duration::from_secs(300));
         let at = |second| Timestamp::from_second(second).unwrap();
         let short = left(Signal::Memory, 99);

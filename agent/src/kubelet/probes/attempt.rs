@@ -1,6 +1,7 @@
 //! One attempt of a probe.
 
 use super::{grpc, seconds};
+use crate::kubelet::env;
 use crate::kubelet::hooks::{absolute, port_number};
 use crate::kubelet::host::{Host, rpc_error};
 use crate::kubelet::http_call::{HttpCall, dial_error, headers};
@@ -54,7 +55,7 @@ pub(super) async fn attempt(
     let timeout = seconds(probe.timeout_seconds, 1);
     let port = |port| port_number(port, container).ok_or_else(|| Refused::Errored(no_port(port)));
     if let Some(exec) = &probe.exec {
-        let command = exec.command.clone().unwrap_or_default();
+        let command = expanded(exec.command.as_deref().unwrap_or_default(), container);
         return exec_probe(host, container_id, command, timeout).await.map(|()| None);
     }
     if let Some(get) = &probe.http_get {
@@ -71,6 +72,15 @@ pub(super) async fn attempt(
         return Ok(None);
     }
     Err(Refused::Errored("missing probe handler".to_string()))
+}
+
+/// A command knows the variables that its container's spec gives values; those from elsewhere are empty to it.
+fn expanded(command: &[String], container: &Container) -> Vec<String> {
+    let lookup = |name: &str| {
+        let found = container.env.iter().flatten().rev().find(|variable| variable.name == name)?;
+        Some(found.value.as_deref().unwrap_or_default())
+    };
+    command.iter().map(|word| env::expand(word, &lookup)).collect()
 }
 
 /// What a kubelet says of a name that no port has, which it tries as a number.
@@ -107,6 +117,7 @@ async fn http_probe(get: &HTTPGetAction, port: u16, ip: &str, timeout: Duration)
         host: get.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| ip.to_string()),
         port,
         path: absolute(get.path.as_deref()),
+        agent: "kube-probe",
         headers: headers(get.http_headers.as_ref()),
     };
     let (status, body) = call.get(timeout).await?;
@@ -129,6 +140,20 @@ async fn tcp_probe(to: &str, port: u16, timeout: Duration) -> Result<(), String>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_know_the_variables_of_the_spec() {
+        let container = Container {
+            env: serde_json::from_value(
+                serde_json::json!([{"name": "A", "value": "old"}, {"name": "A", "value": "a"},
+                {"name": "F", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]),
+            )
+            .unwrap(),
+            ..Container::default()
+        };
+        let words = ["$(A)", "x$(F)y", "$(B)", "$$(A)"].map(str::to_owned);
+        assert_eq!(expanded(&words, &container), ["a", "xy", "$(B)", "$(A)"]);
+    }
 
     #[test]
     fn what_could_not_be_asked_is_told_apart() {

@@ -1,6 +1,7 @@
 //! The conditions of a pod, in the kubelet's order, with the time of each last change carried over.
 
 use super::{Inputs, Phase};
+use crate::kubelet::admission::PREEMPTED;
 use crate::kubelet::plan::{self, RESIZE_PENDING};
 use crate::kubelet::pod::{self, Kind};
 use crate::kubelet::pressure::NODE_IS_SHORT;
@@ -53,7 +54,10 @@ fn resize_in_progress(inputs: Inputs<'_>) -> Option<PodCondition> {
     let refused = inputs.observed.living().find_map(|running| {
         let (_, container) = pod::find_container(inputs.pod, &running.name)?;
         let refused = inputs.memory.refused.get(&running.id)?;
-        (refused.wanted == plan::wanted(&container)).then_some(refused)
+        let wanted = plan::wanted(inputs.pod, &container);
+        let lacks =
+            running.granted.is_some_and(|has| has.differs_in_cpu(wanted) || has.differs_in_memory(wanted));
+        (lacks && refused.wanted == wanted).then_some(refused)
     });
     let message = refused.map(|refused| refused.message.clone()).filter(|_| inputs.ending.is_none())?;
     let mut progress = condition(inputs, RESIZE_IN_PROGRESS, None);
@@ -65,9 +69,11 @@ fn resize_in_progress(inputs: Inputs<'_>) -> Option<PodCondition> {
 fn disruption(inputs: Inputs<'_>) -> Option<PodCondition> {
     let (reason, message) = inputs.ending?.failure.as_ref()?;
     // Who wrote more than the pod may is to blame, not the node.
-    let by_node = reason == "Terminated" || message.starts_with(NODE_IS_SHORT);
+    let by_node = message == PREEMPTED || reason == "Terminated" || message.starts_with(NODE_IS_SHORT);
     let mut target = condition(inputs, "DisruptionTarget", None);
-    (target.reason, target.message) = (Some("TerminationByKubelet".to_string()), Some(message.clone()));
+    let preempted = "Pod was preempted by Kubelet to accommodate a critical pod.";
+    let message = if message == PREEMPTED { preempted } else { message };
+    (target.reason, target.message) = (Some("TerminationByKubelet".to_string()), Some(message.to_string()));
     by_node.then_some(target)
 }
 

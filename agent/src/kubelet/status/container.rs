@@ -46,7 +46,7 @@ pub(super) fn status(inputs: Inputs<'_>, kind: Kind, container: &Container) -> C
         image: latest.map(|latest| &latest.image).or(container.image.as_ref()).cloned().unwrap_or_default(),
         image_id: latest.map(|latest| latest.image_id.clone()).unwrap_or_default(),
         container_id: latest.map(|latest| container_id(inputs, latest)),
-        resources: resources(inputs, container, latest).filter(|_| kind != Kind::Ephemeral),
+        resources: resources(inputs, container, latest),
         allocated_resources: container
             .resources
             .as_ref()
@@ -54,6 +54,7 @@ pub(super) fn status(inputs: Inputs<'_>, kind: Kind, container: &Container) -> C
             .filter(|_| kind != Kind::Ephemeral && latest.is_some()),
         volume_mounts: Some(volume_mounts(container)).filter(|mounts| !mounts.is_empty()),
         user: latest.and_then(|latest| latest.user.as_ref()).map(user),
+        stop_signal: latest.and_then(|_| container.lifecycle.as_ref()?.stop_signal.clone()),
         state: Some(state),
         last_state,
         ..Default::default()
@@ -110,7 +111,7 @@ fn resources(
     latest: Option<&ObservedContainer>,
 ) -> Option<ResourceRequirements> {
     let granted = latest?.granted?;
-    let wanted = plan::wanted(container);
+    let wanted = plan::wanted(inputs.pod, container);
     if granted.differs_in_cpu(wanted) || granted.differs_in_memory(wanted) {
         return previous(inputs, container).and_then(|status| status.resources.clone());
     }

@@ -317,6 +317,7 @@ fn who_wrote_too_much_is_no_victim_of_the_node() {
     };
     assert!(target("The node was low on resource: memory. "));
     assert!(!target("Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". "));
+    assert!(target(crate::kubelet::admission::PREEMPTED), "a critical pod needed the room");
 }
 
 #[test]
