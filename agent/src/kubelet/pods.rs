@@ -278,12 +278,19 @@ impl Manager {
         admission::allows_sysctls(pod, &self.limits.unsafe_sysctls)?;
         admission::is_for_this_system(pod)?;
         admission::keeps_groups(pod, &limits)?;
-        let victims = preempting::make_room(pod, &self.workers.occupants(), &limits)?;
+        let victims = preempting::make_room(pod, &self.occupants(), &limits)?;
         if victims.is_empty() {
             self.host.cpus.reserve(pod).map_err(admission::not_allocated)?;
             self.host.devices.reserve(pod).map_err(admission::unexpected)?;
         }
         Ok(victims)
+    }
+
+    /// Who takes up room. A pod without an object does not, though its processes may have seconds yet to end: whoever bound
+    /// another one to this node saw it gone.
+    fn occupants(&self) -> Vec<Arc<Pod>> {
+        let all = self.workers.occupants().into_iter();
+        all.filter(|other| !self.leaving.contains(pod::uid(other))).collect()
     }
 
     fn tell_rejection(&self, pod: &Pod, (reason, message): &admission::Rejection) {
