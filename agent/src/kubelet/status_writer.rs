@@ -145,11 +145,6 @@ impl Writer {
                 }
                 Outcome::Again
             }
-            Ok(Err(kube::Error::Api(answer)))
-                if answer.code == 422 && has_others(&mut self.known, &answer.message) =>
-            {
-                Outcome::Again
-            }
             // The same again would be refused again; what comes next, or the deletion, need not wait for it.
             Ok(Err(kube::Error::Api(answer))) if answer.code == 422 => {
                 tracing::warn!(pod = target.name, "status refused: {}", answer.message);
@@ -168,17 +163,6 @@ impl Writer {
 /// some a change of what cannot change.
 fn names_another(code: u16, message: &str) -> bool {
     (code == 409 && message.contains("UID")) || (code == 422 && message.contains("metadata.uid"))
-}
-
-/// Whether the object has addresses that we do not know of, those of a static pod before this one: lists of them are
-/// merged, and two of one family are refused. From now on they are replaced.
-fn has_others(known: &mut Value, message: &str) -> bool {
-    let Some(known) = known.as_object_mut() else { return false };
-    let refused = |field: &&str| message.contains(&format!("status.{field}"));
-    let others: Vec<&str> =
-        ADDRESSES.into_iter().filter(refused).filter(|field| !known.contains_key(*field)).collect();
-    others.iter().for_each(|field| drop(known.insert((*field).to_owned(), Value::Null)));
-    !others.is_empty()
 }
 
 /// A pause before the next attempt, shorter when there is something newer to write.
@@ -212,8 +196,7 @@ fn difference(known: &Value, wanted: &Value) -> Value {
     let (known, wanted) = (known.as_object().unwrap_or(&empty), wanted.as_object().unwrap_or(&empty));
     for (field, value) in wanted.iter().filter(|(field, value)| known.get(*field) != Some(value)) {
         let mut value = value.clone();
-        let replaced = ADDRESSES.contains(&field.as_str()) && known.contains_key(field);
-        if let (true, Some(list)) = (replaced, value.as_array_mut()) {
+        if let (true, Some(list)) = (ADDRESSES.contains(&field.as_str()), value.as_array_mut()) {
             list.insert(0, json!({"$patch": "replace"}));
         }
         if let (true, Some(list)) = (field == "conditions", value.as_array_mut()) {
@@ -247,7 +230,8 @@ fn passed(known: &serde_json::Map<String, Value>, wanted: &[Value]) -> Vec<&'sta
     PASSING.into_iter().filter(|kind| has(before, kind) && !has(wanted, kind)).collect()
 }
 
-/// Lists of addresses, which an API server merges by address.
+/// Lists of addresses, which an API server would merge by address: those of a static pod before this one, of which nobody
+/// here knows, would stay beside the new ones.
 const ADDRESSES: [&str; 2] = ["podIPs", "hostIPs"];
 
 /// Fields that a kubelet may take away; others belong to the scheduler or to controllers.
@@ -259,17 +243,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_a_pod_before_are_replaced_once_they_are_known_of() {
+    fn addresses_are_replaced_whether_or_not_some_are_known() {
         let wanted = json!({"podIPs": [{"ip": "b"}], "hostIPs": [{"ip": "h"}]});
-        let mut known = json!({});
-        assert_eq!(difference(&known, &wanted), wanted);
-        let refused =
-            "Pod \"p\" is invalid: status.podIPs: Invalid value: [...]: may specify no more than one";
-        assert!(has_others(&mut known, refused));
-        let expected = json!({"podIPs": [{"$patch": "replace"}, {"ip": "b"}], "hostIPs": [{"ip": "h"}]});
-        assert_eq!(difference(&known, &wanted), expected);
-        assert!(!has_others(&mut known, refused), "that is no help twice");
-        assert!(!has_others(&mut known, "status.phase: Invalid value"));
+        let expected = json!({"podIPs": [{"$patch": "replace"}, {"ip": "b"}], "hostIPs": [{"$patch": "replace"}, {"ip": "h"}]});
+        assert_eq!(difference(&json!({}), &wanted), expected);
+        assert_eq!(difference(&json!({"podIPs": [{"ip": "a"}]}), &wanted), expected);
+        assert_eq!(difference(&wanted, &wanted), json!({}));
     }
 
     #[test]
