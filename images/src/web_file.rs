@@ -148,11 +148,7 @@ fn server_of(wanted: &Wanted) -> Result<(Endpoint, String)> {
     let wrong = || Error::invalid("invalid URL");
     let target = escaped(&url);
     let base = origin(&target.parse::<Uri>().map_err(|_| wrong())?).ok_or_else(wrong)?;
-    let basic = |user: String| {
-        let user = if user.contains(':') { user } else { format!("{user}:") };
-        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(percent_decode(&user)))
-    };
-    let proof = wanted.authorization.clone().or(user.map(basic));
+    let proof = wanted.authorization.clone().or(user.map(|user| basic(&user)));
     let endpoint = Endpoint {
         base,
         pull: true,
@@ -165,8 +161,15 @@ fn server_of(wanted: &Wanted) -> Result<(Endpoint, String)> {
     Ok((endpoint, target))
 }
 
+/// The header `Authorization` of a user who stands in a URL, with a password or without.
+pub(crate) fn basic(user: &str) -> String {
+    let colon = if user.contains(':') { "" } else { ":" };
+    let user = percent_decode(&format!("{user}{colon}"));
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(user))
+}
+
 /// `http://user:password@host/`: the user, and the URL without him.
-fn split_user(url: &str) -> Option<(String, String)> {
+pub(crate) fn split_user(url: &str) -> Option<(String, String)> {
     let (scheme, rest) = url.split_once("://")?;
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let (user, host) = authority.rsplit_once('@')?;

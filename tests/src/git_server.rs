@@ -2,16 +2,10 @@
 //! same ones.
 
 use crate::bins;
-use crate::eventually::eventually;
-use crate::free_port::free_port;
-use std::net::TcpStream;
+use crate::free_port::serve;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-
-/// For a start on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// When every commit was made.
 pub const COMMITTED: i64 = 1_000_000_000;
@@ -31,27 +25,15 @@ impl GitServer {
     /// When it does not start.
     pub fn start(directory: &Path) -> Self {
         std::fs::create_dir_all(directory).expect("mkdir");
-        eventually("a git server", PATIENCE, || {
-            let mut server = Self::spawn(directory, free_port());
-            eventually("the git server listens or ends", PATIENCE, || {
-                let ended = server.process.try_wait().expect("wait").is_some();
-                let listens = TcpStream::connect(("127.0.0.1", server.port)).is_ok();
-                if ended || listens { Ok(()) } else { Err("neither".to_owned()) }
-            });
-            let ended = server.process.try_wait().expect("wait");
-            ended.map_or(Ok(server), |status| Err(format!("it ended: {status}")))
-        })
-    }
-
-    fn spawn(directory: &Path, port: u16) -> Self {
-        let mut command = Command::new("git");
-        command.args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1"]);
-        command
-            .arg(format!("--port={port}"))
-            .arg(format!("--base-path={}", directory.display()))
-            .arg(directory);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-        Self { process: command.spawn().expect("git daemon"), port, directory: directory.to_owned() }
+        let (process, port) = serve("a git server", |port| {
+            let mut command = Command::new("git");
+            command.args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1"]);
+            command.arg(format!("--port={port}")).arg(format!("--base-path={}", directory.display()));
+            command.arg(directory).process_group(0);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command
+        });
+        Self { process, port, directory: directory.to_owned() }
     }
 
     /// `git://127.0.0.1:PORT/PATH`

@@ -1,15 +1,10 @@
 //! A web server of one's own on loopback (busybox's), until dropped. It tells versions of files apart by time and size.
 
-use crate::eventually::eventually;
-use crate::free_port::free_port;
+use crate::free_port::serve;
 use std::fs::File;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
-
-/// For a start on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One that serves a directory.
 #[derive(Debug)]
@@ -27,25 +22,14 @@ impl WebServer {
     /// When it does not start.
     pub fn start(directory: &Path) -> Self {
         std::fs::create_dir_all(directory).expect("mkdir");
-        // A port that was free a moment ago may be taken by now: then it ends, and another one is tried.
-        eventually("a web server", PATIENCE, || {
-            let mut server = Self::spawn(directory, free_port());
-            eventually("the web server listens or ends", PATIENCE, || {
-                let ended = server.process.try_wait().expect("wait").is_some();
-                let listens = TcpStream::connect(("127.0.0.1", server.port)).is_ok();
-                if ended || listens { Ok(()) } else { Err("neither".to_owned()) }
-            });
-            let ended = server.process.try_wait().expect("wait");
-            ended.map_or(Ok(server), |status| Err(format!("it ended: {status}")))
-        })
-    }
-
-    fn spawn(directory: &Path, port: u16) -> Self {
         let log = directory.with_extension("log");
-        let mut command = Command::new("busybox");
-        command.args(["httpd", "-f", "-vv", "-p", &format!("127.0.0.1:{port}"), "-h"]).arg(directory);
-        command.stdout(Stdio::null()).stderr(File::create(&log).expect("a log"));
-        Self { process: command.spawn().expect("busybox"), port, directory: directory.to_owned(), log }
+        let (process, port) = serve("a web server", |port| {
+            let mut command = Command::new("busybox");
+            command.args(["httpd", "-f", "-vv", "-p", &format!("127.0.0.1:{port}"), "-h"]).arg(directory);
+            command.stdout(Stdio::null()).stderr(File::create(&log).expect("a log"));
+            command
+        });
+        Self { process, port, directory: directory.to_owned(), log }
     }
 
     /// `http://127.0.0.1:PORT/PATH`

@@ -6,6 +6,7 @@
 
 pub mod event_correlation;
 pub mod field_selector;
+mod json_kind;
 pub mod kubeconfig;
 pub mod label_selector;
 pub mod meta;
@@ -15,6 +16,7 @@ pub mod quantity;
 pub mod status;
 
 pub use field_selector::FieldSelector;
+pub use json_kind::json_kind;
 pub use kubeconfig::Kubeconfig;
 pub use label_selector::LabelSelector;
 pub use status::{Status, StatusCause};

@@ -76,14 +76,5 @@ pub enum PatchError {
 
 /// Why a patch is none, as Go's decoder says it of a value that has to become another type.
 fn unusable(patch: &serde_json::Value, wanted: &str) -> String {
-    use serde_json::Value;
-    let found = match patch {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    };
-    format!("json: cannot unmarshal {found} into Go value of type {wanted}")
+    format!("json: cannot unmarshal {} into Go value of type {wanted}", crate::json_kind(patch))
 }

@@ -87,18 +87,6 @@ pub(super) fn summary(body: &[u8]) -> String {
     }
 }
 
-/// How Go names the type of a JSON value.
-pub(super) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
 /// A value as Go prints it: `map[data:map[a:1] list:[x y]]`.
 pub(super) fn printed(value: &Value) -> String {
     match value {

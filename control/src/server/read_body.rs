@@ -47,7 +47,7 @@ pub(crate) fn any(call: &Call) -> Result<Option<Value>, Status> {
         return Ok(Some(object));
     }
     let typed = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
-    let found = go_json::kind(&object);
+    let found = knarr_api::json_kind(&object);
     Err(Status::bad_request(format!(
         "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go value of type {typed}"
     )))

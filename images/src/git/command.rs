@@ -6,8 +6,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::git::{GitAccess, GitReference};
-use crate::web_file::percent_decode;
-use base64::Engine;
+use crate::web_file::basic;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -106,7 +105,9 @@ impl Git<'_> {
             SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let lent =
             self.access.authorization.clone().map(|proof| (scope(&self.reference.shown()).to_owned(), proof));
-        if let Some((scope, proof)) = lent.or_else(|| self.reference.user().map(basic)) {
+        if let Some((scope, proof)) =
+            lent.or_else(|| self.reference.user().map(|(user, server)| (server, basic(&user))))
+        {
             settings.push((format!("http.{scope}.extraheader"), format!("Authorization: {proof}")));
         }
         settings
@@ -129,11 +130,6 @@ fn scope(remote: &str) -> &str {
         .into_iter()
         .find(|all| remote.starts_with(all))
         .unwrap_or(remote)
-}
-
-fn basic((user, server): (String, String)) -> (String, String) {
-    let user = if user.contains(':') { user } else { format!("{user}:") };
-    (server, format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(percent_decode(&user))))
 }
 
 fn missing(error: std::io::Error) -> Error {

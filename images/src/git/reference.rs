@@ -5,7 +5,8 @@
 
 use crate::build::remote::{Kind, kind};
 use crate::error::{Error, Result};
-use crate::web_file::{Wanted, percent_decode};
+use crate::layer::entry::TreePath;
+use crate::web_file::{percent_decode, split_user};
 use std::collections::BTreeMap;
 
 /// A repository and what of it is wanted.
@@ -59,18 +60,20 @@ impl GitReference {
 
     /// The remote as git and others may read it: without a password.
     pub(crate) fn shown(&self) -> String {
-        match self.remote.starts_with("http") {
-            true => Wanted::new(&self.remote).shown(),
-            false => self.remote.clone(),
-        }
+        self.apart().map_or_else(|| self.remote.clone(), |(_, open)| open)
     }
 
     /// `user:password` of HTTP, and for which server.
     pub(crate) fn user(&self) -> Option<(String, String)> {
-        let (scheme, rest) =
-            self.remote.split_once("://").filter(|(scheme, _)| scheme.starts_with("http"))?;
-        let (user, host) = rest.split('/').next()?.rsplit_once('@')?;
-        Some((user.to_owned(), format!("{scheme}://{host}/")))
+        let (user, open) = self.apart()?;
+        let (scheme, rest) = open.split_once("://")?;
+        let host = rest.split('/').next()?;
+        Some((user, format!("{scheme}://{host}/")))
+    }
+
+    /// Who stands in a URL of HTTP, and the URL without him; the user of ssh is no secret.
+    fn apart(&self) -> Option<(String, String)> {
+        if self.remote.starts_with("http") { split_user(&self.remote) } else { None }
     }
 
     /// The server, for secrets that are called after it.
@@ -201,15 +204,7 @@ fn decoded(text: &str) -> String {
 
 /// Without a slash at its ends, and not above the root.
 fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
+    TreePath::clean(path.as_bytes()).to_string().trim_start_matches('/').to_owned()
 }
 
 #[cfg(test)]
