@@ -88,7 +88,7 @@ pub(super) fn configuration(call: &Call) -> Result<(Value, Vec<String>), Status>
         config = json!({});
     }
     if !config.is_object() {
-        let found = go_json::kind(&config);
+        let found = knarr_api::json_kind(&config);
         return Err(Status::bad_request(format!(
             "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
         )));
