@@ -2,7 +2,7 @@
 //! created if it is not there.
 
 use super::super::change::{At, Manner, Written, schema_of};
-use super::super::{Call, Server, go_json, object_meta, read_body, yaml};
+use super::super::{Call, Server, object_meta, read_body, yaml};
 use super::update::part;
 use crate::registry::Resource;
 use crate::schema::Strictness;
