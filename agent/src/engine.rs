@@ -48,6 +48,7 @@ mod service;
 mod spec;
 mod state_mount;
 mod stop_signal;
+mod sub_paths;
 
 pub(crate) mod image_store;
 pub mod monitors;

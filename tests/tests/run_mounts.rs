@@ -108,3 +108,28 @@ fn an_image_is_mounted() {
     let said = lab.run(&["--rm", "--mount", "type=image,source=none-such:1,target=/x", "base:1", "true"]);
     assert_eq!(said.code, 125, "{said:?}");
 }
+
+#[test]
+fn a_part_of_a_volume_is_mounted() {
+    let (lab, c) = (Lab::new(), &*named("with-part"));
+    let volume = format!("parts-{}", std::process::id());
+    let fill = "mkdir -p /v/a/b && echo inside > /v/a/b/word && ln -s /etc /v/a/away && ln -s b /v/a/near";
+    lab.knarr(&["run", "--rm", "-v", &format!("{volume}:/v"), "base:1", "sh", "-c", fill]);
+    let mount = |part: &str, target: &str| format!("src={volume},target={target},volume-subpath={part}");
+    let (directory, file) = (mount("a/near", "/part"), mount("a/b/word", "/word"));
+    let script = "cat /part/word /word; ls /part; echo more >> /part/word";
+    let all = ["--name", c, "--mount", &directory, "--mount", &file, "base:1", "sh", "-c", script];
+    let said = lab.run(&all);
+    assert_eq!(said.out, "inside\ninside\nword\n", "{said:?}");
+    lab.knarr(&["start", "-a", c]);
+    let inherited = lab.run(&["--rm", "--volumes-from", c, "base:1", "sh", "-c", "wc -l < /word; ls /part"]);
+    assert_eq!(inherited.out, "3\nword\n", "{inherited:?}");
+    for part in ["a/away", "a/away/passwd", "none"] {
+        let said = lab.run(&["--rm", "--mount", &mount(part, "/part"), "base:1", "true"]);
+        assert!(said.code == 125 && said.err.contains("cannot access path"), "{part}: {said:?}");
+    }
+    let said = lab.run(&["--rm", "--mount", &mount("../x", "/part"), "base:1", "true"]);
+    assert!(said.err.contains("subpath must be a relative path within the volume"), "{said:?}");
+    lab.knarr(&["rm", c]);
+    lab.knarr(&["volume", "rm", &volume]);
+}

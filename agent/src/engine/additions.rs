@@ -29,6 +29,8 @@ pub struct Additions {
     pub init: bool,
     /// Namespaces that are not the pod's: that at a path, or this machine's where there is none.
     pub namespaces: Vec<(NamespaceKind, Option<String>)>,
+    /// Which part of a volume is mounted at a place.
+    pub sub_paths: BTreeMap<String, String>,
     /// In the place of those that go to the same places.
     pub mounts: Vec<Mount>,
     /// For the runtime.

@@ -10,6 +10,7 @@ use super::registry::{Container, Sandbox};
 use super::spec::user;
 use super::{
     Engine, bundle, exec_process, failures::status, lifecycle::containers, lifecycle::sandboxes, rootfs_file,
+    sub_paths,
 };
 use knarr_cri::Status;
 use knarr_cri::v1::{ContainerState, LinuxContainerSecurityContext, Signal};
@@ -57,6 +58,7 @@ impl Engine {
             let monitor =
                 core.config.monitor_binary.clone().unwrap_or_else(|| sibling_binary("knarr-monitor"));
             additions::apply(&additions, &ids, &monitor, &mut spec);
+            sub_paths::narrow(&core, &container.record.get(), &additions.sub_paths, &mut spec)?;
             bundle::write_spec(&core, &id, &spec)
         })
         .await

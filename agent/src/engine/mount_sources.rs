@@ -139,7 +139,8 @@ pub(crate) fn release(core: &Core, container_id: &str, mounts: usize) -> anyhow:
                 "removing an image volume's snapshot",
                 core.images.remove_snapshot(&snapshot_key(container_id, index)),
             );
-            drop(std::fs::remove_dir(&target));
+            // What a part of a volume was bound to may be a file.
+            drop(std::fs::remove_dir(&target).or_else(|_| std::fs::remove_file(&target)));
         }
     }
     failures.into_result()

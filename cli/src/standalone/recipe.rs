@@ -7,6 +7,7 @@
 
 use anyhow::{Context, bail};
 use knarr_agent::engine::additions::Additions;
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -31,6 +32,14 @@ pub(super) fn read(directory: &Path) -> anyhow::Result<Additions> {
         ),
         Err(error) => Err(error).with_context(|| format!("read {}", file.display())),
     }
+}
+
+/// The parts of volumes that it has, by their places; an earlier knarr knew none.
+pub(super) fn sub_paths(directory: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    if !directory.join(FILE).exists() {
+        return Ok(BTreeMap::new());
+    }
+    Ok(read(directory)?.sub_paths)
 }
 
 #[cfg(test)]

@@ -273,6 +273,7 @@ async fn make(
     let ready = volumes::prepare(settings, &place.place.directory, &mounts, recursion)?;
     container.mounts.extend(ready.mounts.iter().cloned());
     additions.mounts.extend(ready.alone.iter().cloned());
+    additions.sub_paths.clone_from(&ready.sub_paths);
     let request = RunPodSandboxRequest { config: Some(sandbox.clone()), runtime_handler };
     let sandbox_id = place.engine.run_pod_sandbox(request).await?.pod_sandbox_id;
     let own = !container.mounts.iter().any(|mount| plan::is_own(&mount.container_path));

@@ -12,7 +12,7 @@ mod options;
 
 use super::each::each;
 use super::plan::mounts::{At, PRIVATE, Wish, check_name, volumes_from};
-use super::{Standalone, places, plan};
+use super::{Standalone, places, plan, recipe};
 use crate::args::{CreateVolume, LsVolumes, Volume as Command};
 use crate::events::Journal;
 use crate::settings::Settings;
@@ -287,11 +287,13 @@ pub(super) async fn of_others(settings: &Settings, names: &[String]) -> anyhow::
     for text in names {
         let (name, read_only) = volumes_from(text)?;
         let other = Standalone::find(settings, name).await?;
+        let parts = recipe::sub_paths(other.data_dir())?;
         for mount in other.status().await?.map(|status| status.mounts).unwrap_or_default() {
             if plan::is_own(&mount.container_path) {
                 continue;
             }
             let at = At {
+                sub_path: parts.get(&mount.container_path).cloned().unwrap_or_default(),
                 target: mount.container_path,
                 read_only: read_only || mount.readonly,
                 writable_below: mount.readonly && !mount.recursive_read_only,
@@ -313,6 +315,8 @@ pub(super) async fn of_others(settings: &Settings, names: &[String]) -> anyhow::
 pub(super) struct Ready {
     pub(super) mounts: Vec<Mount>,
     fill: Vec<(PathBuf, String)>,
+    /// Parts of volumes, by their places.
+    pub(super) sub_paths: BTreeMap<String, String>,
     /// Mounts without what is mounted below their source, in the place of those above.
     pub(super) alone: Vec<SpecMount>,
 }
@@ -326,6 +330,7 @@ pub(super) fn prepare(
 ) -> anyhow::Result<Ready> {
     let mut ready = Ready::default();
     for wish in wishes {
+        ready.sub_paths.extend(wish.sub_path());
         match wish {
             Wish::Memory { .. } => {}
             Wish::Path { source, make, at } => {
@@ -346,7 +351,7 @@ pub(super) fn prepare(
                     None => nameless()?,
                 };
                 let path = directory(settings, &named);
-                if make(settings, &named)? && *fill {
+                if make(settings, &named)? && *fill && at.sub_path.is_empty() {
                     ready.fill.push((path.clone(), at.target.clone()));
                 }
                 if name.is_none() {

@@ -4,6 +4,7 @@
 //! our look and the runtime's mount. The path is therefore resolved once, beneath the volume, by the kernel, and
 //! what was found is bound to a place that only the node can change; the runtime mounts that place.
 
+use crate::pin::pin;
 use knarr_images::scoped_open;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::io;
@@ -21,17 +22,7 @@ pub fn bind_sub_path(volume: &Path, sub_path: &str, target: &Path) -> io::Result
     }
     super::mounts::unmount_below(target)?;
     let source = open_beneath(volume, sub_path)?;
-    let is_directory = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&source)?.st_mode).is_dir();
-    prepare_target(target, is_directory)?;
-    let source = format!("/proc/self/fd/{}", source.as_raw_fd());
-    Ok(rustix::mount::mount_bind_recursive(source, target)?)
-}
-
-fn prepare_target(target: &Path, directory: bool) -> io::Result<()> {
-    if let Some(parent) = target.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    if directory { std::fs::create_dir_all(target) } else { std::fs::File::create(target).map(drop) }
+    pin(&source, target)
 }
 
 /// Opens a path beneath `volume`, creating directories that are missing.

@@ -3,7 +3,7 @@
 use crate::args::CreateOptions;
 use anyhow::{Context, bail};
 use knarr_agent::cri::v1::MountPropagation;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 /// Something to be mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub(in crate::standalone) struct At {
     pub(in crate::standalone) alone: bool,
     /// As CRI numbers it.
     pub(in crate::standalone) propagation: i32,
+    /// The part of the volume that is shown; all of it where empty.
+    pub(in crate::standalone) sub_path: String,
 }
 
 pub(in crate::standalone) const PRIVATE: i32 = MountPropagation::PropagationPrivate as i32;
@@ -90,6 +92,12 @@ pub(super) fn with_volumes(mut wishes: Vec<Wish>, image: &[String]) -> Vec<Wish>
 }
 
 impl Wish {
+    /// Its place, and the part of the volume that is shown there.
+    pub(in crate::standalone) fn sub_path(&self) -> Option<(String, String)> {
+        let (Self::Path { at, .. } | Self::Volume { at, .. }) = self else { return None };
+        (!at.sub_path.is_empty()).then(|| (at.target.clone(), at.sub_path.clone()))
+    }
+
     pub(in crate::standalone) fn target(&self) -> &str {
         match self {
             Self::Path { at, .. } | Self::Volume { at, .. } | Self::Image { at, .. } => &at.target,
@@ -162,6 +170,7 @@ fn mount(text: &str) -> anyhow::Result<Wish> {
     }
     let Fields { kind, source, mut memory, keep_empty, sub_path, make, at } = fields;
     check_recursion(&at)?;
+    check_kind(&kind, text)?;
     match kind.as_str() {
         "bind" if source.is_empty() => bail!("source is required for a bind mount"),
         "bind" => Ok(Wish::Path { source: std::path::absolute(source)?, make, at }),
@@ -198,6 +207,7 @@ impl Fields {
             ("bind-propagation", _) => self.at.propagation = propagation(value)?,
             ("tmpfs-size", _) => self.memory.push(format!("size={value}")),
             ("tmpfs-mode", _) => self.memory.push(format!("mode={value}")),
+            ("volume-subpath", _) => self.at.sub_path = inside(value)?,
             ("image-subpath", _) => value.clone_into(&mut self.sub_path),
             ("bind-recursive", "disabled") => self.at.alone = true,
             ("bind-recursive", "writable") => self.at.writable_below = true,
@@ -209,6 +219,25 @@ impl Fields {
         }
         Ok(true)
     }
+}
+
+/// Beneath the volume, whatever is there when it is mounted.
+fn inside(sub_path: &str) -> anyhow::Result<String> {
+    let stays = |part: Component| matches!(part, Component::Normal(_) | Component::CurDir);
+    if !Path::new(sub_path).components().all(stays) {
+        bail!("subpath must be a relative path within the volume");
+    }
+    Ok(sub_path.to_owned())
+}
+
+/// Fields whose names begin with a kind of mount are about that kind.
+fn check_kind(kind: &str, text: &str) -> anyhow::Result<()> {
+    for other in ["bind", "volume", "image", "tmpfs"].into_iter().filter(|other| *other != kind) {
+        if text.split(',').any(|field| field.strip_prefix(other).is_some_and(|rest| rest.starts_with('-'))) {
+            bail!("cannot mix '{other}-*' options with mount type '{kind}'");
+        }
+    }
+    Ok(())
 }
 
 fn check_recursion(at: &At) -> anyhow::Result<()> {
@@ -316,7 +345,13 @@ mod tests {
         let image = mount("type=image,source=base:1,target=/i,image-subpath=bin").unwrap();
         let at = At { target: "/i".into(), ..At::default() };
         assert_eq!(image, Wish::Image { image: "base:1".into(), sub_path: "bin".into(), at });
+        let part = mount("type=volume,src=data,dst=/b,volume-subpath=a/b").unwrap();
+        assert!(matches!(part, Wish::Volume { at: At { sub_path, .. }, .. } if sub_path == "a/b"));
         for wrong in [
+            "type=volume,src=data,dst=/b,volume-subpath=/a",
+            "type=volume,src=data,dst=/b,volume-subpath=a/../../b",
+            "type=bind,src=/a,dst=/b,volume-subpath=a",
+            "src=data,dst=/b,bind-recursive=disabled",
             "type=bind,target=/x",
             "type=image,target=/x",
             "type=bind,src=/a,dst=/b,bind-recursive=no",
