@@ -16,11 +16,14 @@ pub mod kubelet;
 mod link_addresses;
 pub mod membership;
 #[cfg(test)]
+mod named_skip;
+#[cfg(test)]
 mod network_lab;
 mod nfnetlink;
 mod nft;
 pub mod node;
 mod node_routes;
+mod pin;
 pub mod policies;
 mod root_socket;
 #[cfg(test)]

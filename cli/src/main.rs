@@ -11,6 +11,7 @@ mod doctor;
 mod down;
 mod engine_command;
 mod events;
+mod filter;
 mod image;
 mod inspection;
 mod instance;

@@ -1,8 +1,8 @@
 //! What the engine asks of a network: an address for a pod, and its complete removal.
 //!
-//! Two implementations: the built-in bridge and CNI plugins. Both must keep what they allocated on disk,
-//! so that a restart, a crash between two steps or a reboot never leaks an address; `teardown` is idempotent and
-//! works when the namespace is gone.
+//! Three implementations: the built-in bridge, CNI plugins, and for stand-alone containers the machine's own wire (macvlan).
+//! All must keep what they allocated on disk, so that a restart, a crash between two steps or a reboot never leaks an
+//! address; `teardown` is idempotent and works when the namespace is gone.
 
 mod addresses;
 pub mod bridge;
@@ -12,6 +12,7 @@ mod host_port_flows;
 mod inside;
 mod ledger;
 mod links;
+pub mod macvlan;
 pub(crate) mod netlink;
 pub mod part;
 pub mod pod_range;
@@ -20,6 +21,7 @@ mod second_family;
 mod seen_bridge;
 mod source_guard;
 mod table;
+mod wire;
 
 pub use links::hardware_address;
 

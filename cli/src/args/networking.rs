@@ -107,13 +107,13 @@ pub(crate) struct DisconnectNetwork {
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateNetwork {
-    /// bridge, which is the only one
+    /// bridge, or macvlan: on a link of this machine, with hardware addresses of their own
     #[arg(short, long, default_value = "bridge")]
     pub(crate) driver: String,
     /// Its range of addresses; one of each family at most
     #[arg(long, value_name = "CIDR")]
     pub(crate) subnet: Vec<String>,
-    /// This machine's address in it: the first of the range, where none is given
+    /// This machine's address in it, or the router's on a link: the first of the range, where none is given
     #[arg(long, value_name = "IP")]
     pub(crate) gateway: Vec<IpAddr>,
     /// The part of the range that containers have addresses of
@@ -131,7 +131,8 @@ pub(crate) struct CreateNetwork {
     /// Set metadata (NAME=VALUE)
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) label: Vec<String>,
-    /// com.docker.network.bridge.name=LINK, com.docker.network.driver.mtu=BYTES
+    /// com.docker.network.bridge.name=LINK, com.docker.network.driver.mtu=BYTES; parent=LINK[.VLAN],
+    /// macvlan_mode=bridge|private|vepa|passthru
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(crate) opt: Vec<String>,
     /// So it is anyway

@@ -2,6 +2,7 @@
 //! all have to be there.
 
 use super::event::Event;
+use crate::filter::labelled;
 use anyhow::{Context, bail};
 
 const KEYS: [&str; 10] =
@@ -62,10 +63,7 @@ fn holds(event: &Event, key: &str, value: &str) -> bool {
                 _ => attribute("image").is_some_and(matches),
             }
         }
-        "label" => match value.split_once('=') {
-            Some((name, wanted)) => attribute(name) == Some(wanted),
-            None => attributes.contains_key(value),
-        },
+        "label" => labelled(attribute, value),
         // There are no plugins and daemons here that anything could happen to.
         _ => false,
     }

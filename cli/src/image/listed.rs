@@ -2,6 +2,7 @@
 
 use super::names;
 use crate::age;
+use crate::filter::labelled;
 use crate::moment::moment;
 use crate::output;
 use anyhow::{Context, bail};
@@ -33,8 +34,7 @@ impl Listed {
 
     /// `NAME`, or `NAME=VALUE`.
     pub(crate) fn has_label(&self, text: &str) -> bool {
-        let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
-        self.labels[name].as_str().is_some_and(|known| value.is_none_or(|value| value == known))
+        labelled(|name| self.labels[name].as_str(), text)
     }
 
     /// A row for each name of it.

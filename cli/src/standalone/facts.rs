@@ -7,6 +7,7 @@ use super::networks::{Known, endpoint};
 use super::plan::ports::of_bindings;
 use super::restarts::{self, History};
 use super::{Standalone, is_left_over, places, plan, run, shared, volumes};
+use crate::filter::labelled;
 use crate::settings::Settings;
 use anyhow::Context;
 use jiff::Timestamp;
@@ -87,6 +88,11 @@ impl Facts {
     /// The same where there must be one.
     pub(crate) async fn expect(place: &Standalone) -> anyhow::Result<Self> {
         Self::of(place).await?.ok_or_else(|| places::no_such(place.name()))
+    }
+
+    /// `NAME[=VALUE]`.
+    pub(crate) fn is_labelled(&self, wanted: &str) -> bool {
+        labelled(|name| self.status.labels.get(name).map(String::as_str), wanted)
     }
 
     /// A label of ours.

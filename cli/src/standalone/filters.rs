@@ -3,8 +3,9 @@
 
 use super::facts::Facts;
 use super::{places, plan, ps};
+use crate::filter;
 use crate::image::names;
-use anyhow::{Context, bail};
+use anyhow::bail;
 use regex::Regex;
 
 const KEYS: [&str; 12] = [
@@ -65,7 +66,7 @@ impl Filters {
 
 impl Filter {
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let (key, value) = text.split_once('=').with_context(|| format!("invalid filter '{text}'"))?;
+        let (key, value) = filter::pair(text)?;
         if !KEYS.contains(&key) {
             bail!("invalid filter '{key}'");
         }
@@ -77,10 +78,7 @@ impl Filter {
         if !states.contains(&value) || (key == "exited" && value.parse::<i32>().is_err()) {
             bail!("invalid filter '{text}'");
         }
-        let pattern = match key {
-            "name" => Some(Regex::new(value).with_context(|| format!("invalid filter '{text}'"))?),
-            _ => None,
-        };
+        let pattern = (key == "name").then(|| filter::name(value)).transpose()?;
         Ok(Self { key: key.to_owned(), value: value.to_owned(), pattern })
     }
 
@@ -104,10 +102,7 @@ impl Filter {
                     || mount.host_path == value
                     || ps::volume(&mount.host_path) == Some(value)
             }),
-            _ => match value.split_once('=') {
-                Some((name, wanted)) => facts.status.labels.get(name).is_some_and(|known| known == wanted),
-                None => facts.status.labels.contains_key(value),
-            },
+            _ => facts.is_labelled(value),
         }
     }
 }

@@ -11,7 +11,8 @@ use anyhow::Context;
 use async_trait::async_trait;
 use knarr_agent::config::Config;
 use knarr_agent::engine::network::bridge::BridgeNetwork;
-use knarr_agent::engine::network::part::{Held, Part, held};
+use knarr_agent::engine::network::macvlan::{MacvlanNetwork, Wire};
+use knarr_agent::engine::network::part::{Held, Part, PartNetwork, held};
 use knarr_agent::engine::network::{self, PodAttachment, PodNetwork};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,7 +26,7 @@ pub(super) struct Networks {
     settings: Settings,
     place: Place,
     /// Those that were used, by their ids: each keeps a socket open.
-    open: Mutex<BTreeMap<String, Arc<BridgeNetwork>>>,
+    open: Mutex<BTreeMap<String, Arc<dyn PartNetwork>>>,
 }
 
 /// The container's part in one of them.
@@ -33,7 +34,7 @@ struct Joined {
     membership: Membership,
     /// None of the bridge of all.
     record: Option<Record>,
-    bridge: Arc<BridgeNetwork>,
+    network: Arc<dyn PartNetwork>,
     /// What is for none of its networks goes this way.
     way_out: bool,
 }
@@ -47,8 +48,8 @@ impl Networks {
     fn joined(&self, all: Vec<Membership>) -> anyhow::Result<Vec<Joined>> {
         let mut joined = Vec::new();
         for (membership, record) in known(&self.settings, all)? {
-            let bridge = self.bridge(&membership.network, record.as_ref())?;
-            joined.push(Joined { membership, record, bridge, way_out: false });
+            let network = self.network(&membership.network, record.as_ref())?;
+            joined.push(Joined { membership, record, network, way_out: false });
         }
         if let Some(out) = way_out(&joined) {
             joined[out].way_out = true;
@@ -60,21 +61,18 @@ impl Networks {
         self.joined(membership::of_container(&self.place.data_dir(&self.settings))?)
     }
 
-    fn bridge(&self, id: &str, record: Option<&Record>) -> anyhow::Result<Arc<BridgeNetwork>> {
+    fn network(&self, id: &str, record: Option<&Record>) -> anyhow::Result<Arc<dyn PartNetwork>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bridge) = open.get(id) {
-            return Ok(bridge.clone());
+        if let Some(network) = open.get(id) {
+            return Ok(network.clone());
         }
         let data_dir = self.place.data_dir(&self.settings);
-        let bridge = match record {
+        let network = match record {
             None => BridgeNetwork::new(Arc::new(Config { data_dir, ..config(&self.settings) }))?,
-            Some(record) => {
-                let config = Config { data_dir, ..record.config(&self.settings) };
-                BridgeNetwork::apart(&config, record.apart(&self.settings)?)?
-            }
+            Some(record) => record.open(&self.settings, data_dir)?,
         };
-        open.insert(id.to_owned(), bridge.clone());
-        Ok(bridge)
+        open.insert(id.to_owned(), network.clone());
+        Ok(network)
     }
 
     /// Links, addresses and names of these parts; the way out comes last, which takes over from another one.
@@ -92,7 +90,7 @@ impl Networks {
             let Membership { address, second, hardware, .. } = part.membership;
             let link = links[place].clone();
             let wanted = Part { link, address, second, hardware, way_out: part.way_out };
-            let given = part.bridge.join(&own, &wanted).await?;
+            let given = part.network.join(&own, &wanted).await?;
             if let Some(names) = self.names(part) {
                 // It may have another name than it was made with.
                 names.add(&self.place.directory, &self.place.name, &given).await?;
@@ -136,7 +134,8 @@ impl Networks {
         let (before, after) = (self.joined(before.to_vec())?, self.joined(after.to_vec())?);
         let same = |one: &Joined, other: &Joined| one.membership.network == other.membership.network;
         for gone in before.iter().filter(|one| !after.iter().any(|other| same(one, other))) {
-            self.leave(gone, &pod.sandbox_id).await?;
+            self.forget_names(gone).await?;
+            gone.network.leave(&gone.membership.key(&pod.sandbox_id), &pod.netns).await?;
         }
         let changed = |now: &&Joined| {
             let then = before.iter().find(|then| same(then, now));
@@ -146,17 +145,17 @@ impl Networks {
         self.join(pod, &changed).await.map(drop)
     }
 
-    async fn leave(&self, part: &Joined, sandbox_id: &str) -> anyhow::Result<()> {
-        if let Some(names) = self.names(part) {
-            names.remove(&self.place.directory).await?;
+    async fn forget_names(&self, part: &Joined) -> anyhow::Result<()> {
+        match self.names(part) {
+            Some(names) => names.remove(&self.place.directory).await,
+            None => Ok(()),
         }
-        part.bridge.release(&part.membership.key(sandbox_id)).await
     }
 }
 
 /// The most wanted of those that lead anywhere, the first where they are alike.
 fn way_out(all: &[Joined]) -> Option<usize> {
-    let internal = |one: &Joined| one.record.as_ref().is_some_and(|record| record.internal);
+    let internal = |one: &Joined| one.record.as_ref().is_some_and(Record::ends_here);
     let rank = |one: &Joined| (internal(one), -i64::from(one.membership.priority));
     all.iter().enumerate().min_by_key(|(_, one)| rank(one)).map(|(place, _)| place)
 }
@@ -176,17 +175,16 @@ impl PodNetwork for Networks {
 
     async fn teardown(&self, sandbox_id: &str) -> anyhow::Result<()> {
         for part in self.own()? {
-            if let Some(names) = self.names(&part) {
-                names.remove(&self.place.directory).await?;
-            }
-            part.bridge.teardown(&part.membership.key(sandbox_id)).await?;
+            self.forget_names(&part).await?;
+            part.network.teardown(&part.membership.key(sandbox_id)).await?;
         }
         Ok(())
     }
 
     async fn release(&self, sandbox_id: &str) -> anyhow::Result<()> {
         for part in self.own()? {
-            self.leave(&part, sandbox_id).await?;
+            self.forget_names(&part).await?;
+            part.network.release(&part.membership.key(sandbox_id)).await?;
         }
         Ok(())
     }
@@ -201,14 +199,14 @@ impl PodNetwork for Networks {
 
     async fn ready(&self) -> Result<(), String> {
         for part in self.own().map_err(|error| format!("{error:#}"))? {
-            part.bridge.ready().await?;
+            part.network.ready().await?;
         }
         Ok(())
     }
 
     async fn remove_all(&self) -> anyhow::Result<()> {
         for part in self.own()? {
-            part.bridge.remove_all().await?;
+            part.network.remove_all().await?;
         }
         Ok(())
     }
@@ -287,15 +285,22 @@ pub(super) fn names(settings: &Settings, data_dir: &Path) -> anyhow::Result<Vec<
     Ok(own.into_iter().filter_map(names).collect())
 }
 
-/// Removes one network that somebody made: its bridge and its table.
+/// Removes one network that somebody made: its bridge and its table, or the link that was made for it.
 pub(super) async fn take_apart(settings: &Settings, record: &Record) -> anyhow::Result<()> {
-    BridgeNetwork::apart(&record.config(settings), record.apart(settings)?)?.remove_all().await
+    record.open(settings, settings.node.data_dir.clone())?.remove_all().await
 }
 
-/// Removes all bridges and their tables. What is written down of networks stays.
+/// Removes all bridges with their tables, and all links that were made for others. What is written down of networks stays.
 pub(super) async fn remove(settings: &Settings) -> anyhow::Result<()> {
     for record in record::all(settings)? {
-        take_apart(settings, &record).await?;
+        match record.is_bridge() {
+            true => take_apart(settings, &record).await?,
+            // Those beside it go too.
+            false => {
+                let wire = Wire { shared: false, ..record.wire(settings)? };
+                MacvlanNetwork::new(&record.config(settings), wire)?.remove_all().await?;
+            }
+        }
     }
     BridgeNetwork::new(Arc::new(config(settings)))?.remove_all().await
 }

@@ -14,6 +14,7 @@ use super::facts::Facts;
 use super::ps;
 use crate::args::{LsNetworks, Network as Command};
 use crate::events::{Event, Journal, Kind};
+use crate::filter;
 use crate::settings::Settings;
 use crate::{confirm, inspection, output, template};
 use anyhow::{Context, bail};
@@ -22,7 +23,6 @@ use knarr_agent::engine::network::cidr::Cidr;
 use knarr_agent::engine::network::pod_range::PodRange;
 use knarr_images::Digest;
 use record::Record;
-use regex::Regex;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -103,7 +103,7 @@ impl Known {
     fn driver(&self) -> &str {
         match self {
             Self::BuiltIn(_, driver) => driver,
-            Self::Made(_) => "bridge",
+            Self::Made(record) => &record.driver,
         }
     }
 
@@ -162,15 +162,15 @@ impl Known {
     }
 
     fn passes(&self, settings: &Settings, filter: &str, facts: &[Facts]) -> anyhow::Result<bool> {
-        let (key, value) = filter.split_once('=').with_context(|| format!("invalid filter '{filter}'"))?;
+        let (key, value) = filter::pair(filter)?;
         Ok(match (key, self) {
-            ("name", _) => pattern(value)?.is_match(self.name()),
+            ("name", _) => filter::name(value)?.is_match(self.name()),
             ("id", _) => self.id(settings).starts_with(value),
             ("driver", _) => self.driver() == value,
             ("scope", _) => value == "local",
             ("type", Self::BuiltIn(..)) => value == "builtin",
             ("type", Self::Made(_)) => value == "custom",
-            ("label", Self::Made(record)) => remove::has_label(record, value),
+            ("label", Self::Made(record)) => record.is_labelled(value),
             ("label" | "dangling", Self::BuiltIn(..)) => false,
             ("dangling", Self::Made(record)) => {
                 let used = facts.iter().any(|facts| facts.is_on(&record.name));
@@ -179,10 +179,6 @@ impl Known {
             _ => bail!("invalid filter '{key}'"),
         })
     }
-}
-
-fn pattern(text: &str) -> anyhow::Result<Regex> {
-    Regex::new(text).with_context(|| format!("invalid filter 'name={text}'"))
 }
 
 async fn list(settings: &Settings, arguments: &LsNetworks) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use super::facts::Facts;
 use crate::args::PruneContainers;
 use crate::moment::moment;
 use crate::settings::Settings;
-use crate::{confirm, image, output};
+use crate::{confirm, filter, image, output};
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 
@@ -58,18 +58,14 @@ async fn remove(settings: &Settings, facts: &Facts) -> anyhow::Result<bool> {
 #[derive(Debug)]
 enum Filter {
     Until(Timestamp),
-    /// Name, value, and whether it has to be there.
-    Label(String, Option<String>, bool),
+    /// `NAME[=VALUE]`, and whether it has to be there.
+    Label(String, bool),
 }
 
 impl Filter {
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let (key, value) = text.split_once('=').with_context(|| format!("invalid filter '{text}'"))?;
-        let label = |wanted| {
-            let (name, value) =
-                value.split_once('=').map_or((value, None), |(name, value)| (name, Some(value)));
-            Self::Label(name.to_owned(), value.map(str::to_owned), wanted)
-        };
+        let (key, value) = filter::pair(text)?;
+        let label = |wanted| Self::Label(value.to_owned(), wanted);
         Ok(match key {
             "until" => Self::Until(moment(value, Timestamp::now()).with_context(|| text.to_owned())?),
             "label" => label(true),
@@ -81,11 +77,7 @@ impl Filter {
     fn holds(&self, facts: &Facts) -> bool {
         match self {
             Self::Until(time) => i128::from(facts.status.created_at) < time.as_nanosecond(),
-            Self::Label(name, value, wanted) => {
-                let known = facts.status.labels.get(name);
-                let has = known.is_some_and(|known| value.as_ref().is_none_or(|value| value == known));
-                has == *wanted
-            }
+            Self::Label(label, wanted) => facts.is_labelled(label) == *wanted,
         }
     }
 }
@@ -97,8 +89,8 @@ mod tests {
     #[test]
     fn filters_are_dockers() {
         assert!(matches!(Filter::parse("until=1h").unwrap(), Filter::Until(_)));
-        let Filter::Label(name, value, wanted) = Filter::parse("label!=a=b").unwrap() else { panic!() };
-        assert_eq!((name.as_str(), value.as_deref(), wanted), ("a", Some("b"), false));
+        let parsed = Filter::parse("label!=a=b").unwrap();
+        assert!(matches!(parsed, Filter::Label(label, false) if label == "a=b"));
         for wrong in ["until", "until=never", "name=x"] {
             assert!(Filter::parse(wrong).is_err(), "{wrong}");
         }

@@ -67,9 +67,22 @@ pub fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
 
 /// Index of the link, if it exists.
 pub(crate) fn index_of(netlink: &mut Netlink, name: &str) -> io::Result<Option<u32>> {
+    Ok(find(netlink, name)?.map(|link| link.header.index))
+}
+
+/// What somebody has written on the link, if it exists.
+pub(crate) fn alias_of(netlink: &mut Netlink, name: &str) -> io::Result<Option<String>> {
+    let attributes = find(netlink, name)?.map(|link| link.attributes).unwrap_or_default();
+    Ok(attributes.into_iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfAlias(text) => Some(text),
+        _ => None,
+    }))
+}
+
+fn find(netlink: &mut Netlink, name: &str) -> io::Result<Option<LinkMessage>> {
     let question = LinkUnspec::new_with_name(name).build();
     match netlink.get(RouteNetlinkMessage::GetLink(question)) {
-        Ok(answers) => Ok(links(answers).map(|link| link.header.index).next()),
+        Ok(answers) => Ok(links(answers).next()),
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NODEV) => Ok(None),
         Err(error) => Err(error),
     }

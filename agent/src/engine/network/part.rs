@@ -3,9 +3,12 @@
 //! Kubernetes' pods have one network. Containers of `knarr run` may have several: each is a part of its own, with a link, an
 //! address and a record of its own, and one of them is the way to everything else.
 
+use super::bridge::BridgeNetwork;
 use super::ledger::{Allocation, Ledger};
 use super::links::{self, POD_LINK};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use super::{PodAttachment, PodNetwork};
+use async_trait::async_trait;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 /// What is asked for.
@@ -26,6 +29,28 @@ pub struct Part {
 impl Default for Part {
     fn default() -> Self {
         Self { link: POD_LINK.to_owned(), address: None, second: None, hardware: None, way_out: true }
+    }
+}
+
+/// A network in which a pod has one of its parts.
+#[async_trait]
+pub trait PartNetwork: PodNetwork {
+    /// Attaches the pod by a link that it asks for; a second call puts right what has changed of that. Answers its addresses.
+    async fn join(&self, pod: &PodAttachment, part: &Part) -> anyhow::Result<Vec<IpAddr>>;
+
+    /// Takes a pod out that lives on, in this namespace; returns when nothing of its part is left.
+    async fn leave(&self, sandbox_id: &str, netns: &Path) -> anyhow::Result<()>;
+}
+
+#[async_trait]
+impl PartNetwork for BridgeNetwork {
+    async fn join(&self, pod: &PodAttachment, part: &Part) -> anyhow::Result<Vec<IpAddr>> {
+        Self::join(self, pod, part).await
+    }
+
+    /// Both ends of a pair of links end with one of them.
+    async fn leave(&self, sandbox_id: &str, _netns: &Path) -> anyhow::Result<()> {
+        self.release(sandbox_id).await
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn configure_pod(
     link: &str,
     (pod, way_out): (&Second, bool),
 ) -> anyhow::Result<()> {
-    set_to(&Path::new(SETTINGS).join(link).join("disable_ipv6"), "0")?;
+    enable(link)?;
     addresses::set(netlink, index, &BTreeSet::from([(pod.address, 128)]))
         .with_context(|| format!("give {} to the pod", pod.address))?;
     let to_gateway = RouteMessageBuilder::<Ipv6Addr>::new()
@@ -49,7 +49,7 @@ pub(crate) fn configure_pod(
 /// Makes the host a router of IPv6. A link that learns its routes from a router goes on doing so: otherwise the kernel
 /// would take the host itself for the router there, and stop.
 pub(crate) fn forward(bridge: &str) -> anyhow::Result<()> {
-    set_to(&Path::new(SETTINGS).join(bridge).join("disable_ipv6"), "0")?;
+    enable(bridge)?;
     let all = Path::new(SETTINGS).join("all/forwarding");
     if read(&all)? == "1" {
         return Ok(());
@@ -61,6 +61,11 @@ pub(crate) fn forward(bridge: &str) -> anyhow::Result<()> {
         }
     }
     set_to(&all, "1")
+}
+
+/// Lets a link of this namespace speak IPv6.
+pub(crate) fn enable(link: &str) -> anyhow::Result<()> {
+    set_to(&Path::new(SETTINGS).join(link).join("disable_ipv6"), "0")
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

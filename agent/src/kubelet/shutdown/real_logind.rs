@@ -4,6 +4,7 @@
 use super::logind::{Logind, MANAGER, Places};
 use super::{Ending, Grace};
 use crate::kubelet::pods::Workers;
+use crate::named_skip::skip;
 use crate::system_bus::SystemBus;
 use knarr_runtime::dbus::{self, Body, DAEMON};
 use std::io::{Read as _, Write as _};
@@ -39,18 +40,10 @@ struct Lab {
     _directory: tempfile::TempDir,
 }
 
-/// Counted and named in the summary of all tests.
-fn skip(why: &str) {
-    if let Ok(path) = std::env::var("KNARR_SKIPS") {
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-        file.write_all(format!("real_logind: {why}\n").as_bytes()).unwrap();
-    }
-}
-
 async fn lab() -> Option<Lab> {
     let missing = [LOGIND, "/usr/bin/dbus-daemon"].into_iter().find(|program| !Path::new(program).exists());
     if let Some(missing) = missing {
-        skip(&format!("{missing} is not installed"));
+        skip("real_logind", &format!("{missing} is not installed"));
         return None;
     }
     let directory = tempfile::tempdir().unwrap();

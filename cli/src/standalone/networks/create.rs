@@ -1,15 +1,16 @@
-//! `knarr network create`: what is asked for is checked and written down; the first container makes the bridge.
+//! `knarr network create`: what is asked for is checked and written down; the first container makes the bridge. The link that
+//! a macvlan network stands on is made at once: whether it can be is what may be wrong with it.
 
 use super::Known;
-use super::record::{self, Record};
+use super::record::{self, BRIDGE_DRIVER, MACVLAN_DRIVER, Record};
 use crate::args::CreateNetwork;
 use crate::output;
 use crate::settings::Settings;
 use crate::standalone::plan;
 use anyhow::{Context, bail};
 use jiff::Timestamp;
-use knarr_agent::engine::network::bridge::BridgeNetwork;
 use knarr_agent::engine::network::cidr::Cidr;
+use knarr_agent::engine::network::macvlan::Mode;
 use knarr_agent::engine::network::pod_range::PodRange;
 use knarr_images::Digest;
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ pub(super) async fn run(settings: &Settings, wanted: &CreateNetwork) -> anyhow::
         name: wanted.name.clone(),
         id,
         created,
+        driver: wanted.driver.clone(),
         subnet: subnet.to_string(),
         second_subnet: both.to_string().split_once(',').map(|(_, second)| second.to_owned()),
         gateway: gateway(wanted, both)?,
@@ -49,9 +51,15 @@ pub(super) async fn run(settings: &Settings, wanted: &CreateNetwork) -> anyhow::
         labels: pairs(&wanted.label),
         options: pairs(&wanted.opt),
     };
-    bridge_is_free(settings, &known, &record.bridge())?;
     // Whatever is wrong with it is said now, not by the first container.
-    BridgeNetwork::apart(&record.config(settings), record.apart(settings)?)?;
+    match record.is_bridge() {
+        true => bridge_is_free(settings, &known, &record.bridge())?,
+        false => wire_is_free(settings, &record)?,
+    }
+    let network = record.open(settings, settings.node.data_dir.clone())?;
+    if !record.is_bridge() {
+        network.ready().await.map_err(anyhow::Error::msg)?;
+    }
     record.keep(settings)?;
     Known::Made(Box::new(record.clone())).tell(settings, "create", &[]);
     output::line(&record.id);
@@ -62,7 +70,7 @@ fn check(wanted: &CreateNetwork) -> anyhow::Result<()> {
     if plan::is_built_in(&wanted.name) {
         bail!("operation is not permitted on predefined {} network", wanted.name);
     }
-    if wanted.driver != "bridge" {
+    if ![BRIDGE_DRIVER, MACVLAN_DRIVER].contains(&wanted.driver.as_str()) {
         bail!("plugin \"{}\" not found", wanted.driver);
     }
     let legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
@@ -78,7 +86,7 @@ fn subnets(wanted: &CreateNetwork) -> anyhow::Result<(Option<Cidr>, Option<Strin
     let (second, first): (Vec<&String>, Vec<&String>) =
         wanted.subnet.iter().partition(|text| text.contains(':'));
     if first.len() > 1 || second.len() > 1 {
-        bail!("bridge driver doesn't support multiple subnets");
+        bail!("{} driver doesn't support multiple subnets", wanted.driver);
     }
     let first = first.first().map(|text| Cidr::parse(text)).transpose()?;
     Ok((first, second.first().map(|text| (*text).clone())))
@@ -111,6 +119,31 @@ fn bridge_is_free(settings: &Settings, known: &[Record], bridge: &str) -> anyhow
     }
     if Path::new("/sys/class/net").join(bridge).symlink_metadata().is_ok() {
         bail!("bridge name {bridge:?} is taken by a link of this machine");
+    }
+    Ok(())
+}
+
+/// A link that is passed through to one container has room for no other network.
+fn wire_is_free(settings: &Settings, record: &Record) -> anyhow::Result<()> {
+    let wire = record.wire(settings)?;
+    if wire.parent == "lo" {
+        bail!("loopback interface is not a valid macvlan parent link");
+    }
+    for other in record.beside(settings)? {
+        if wire.mode == Mode::Passthru {
+            bail!(
+                "cannot use mode passthru, macvlan network {} is already using parent interface {}",
+                other.id,
+                wire.parent
+            );
+        }
+        if other.wire(settings)?.mode == Mode::Passthru {
+            bail!(
+                "macvlan network {} is already using parent interface {} in mode passthru",
+                other.id,
+                wire.parent
+            );
+        }
     }
     Ok(())
 }

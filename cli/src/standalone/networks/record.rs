@@ -1,28 +1,37 @@
-//! Networks that users make: a bridge, a range of addresses and a table of rules each, apart from all others. What is
-//! written down is enough to make them again after a reboot, which the first container on them does.
+//! Networks that users make: a bridge, a range of addresses and a table of rules each, apart from all others; or, with the
+//! driver macvlan, a range on a link of this machine. What is written down is enough to make them again after a reboot,
+//! which the first container on them does.
 //!
 //! ```text
 //! DATA_DIR/networks/NAME/record      what it is, as JSON
 //! DATA_DIR/networks/NAME/names/...   who answers to which names (`names`)
 //! ```
 
+use crate::filter::labelled;
 use crate::settings::Settings;
 use crate::standalone::places;
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 use knarr_agent::config::Config;
-use knarr_agent::engine::network::bridge::Apart;
+use knarr_agent::engine::network::bridge::{Apart, BridgeNetwork};
 use knarr_agent::engine::network::cidr::Cidr;
+use knarr_agent::engine::network::macvlan::{self, MacvlanNetwork, Mode, Wire};
+use knarr_agent::engine::network::part::PartNetwork;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+pub(crate) const BRIDGE_DRIVER: &str = "bridge";
+pub(crate) const MACVLAN_DRIVER: &str = "macvlan";
 /// What names of bridges begin with; twelve digits of the id follow, which the kernel has room for.
 const BRIDGE: &str = "br-";
 const MTU_OPTION: &str = "com.docker.network.driver.mtu";
 const BRIDGE_OPTION: &str = "com.docker.network.bridge.name";
+const PARENT_OPTION: &str = "parent";
+const MODE_OPTION: &str = "macvlan_mode";
 
 /// One network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +39,8 @@ pub(crate) struct Record {
     pub(crate) name: String,
     pub(crate) id: String,
     pub(crate) created: Timestamp,
+    #[serde(default = "bridge_driver")]
+    pub(crate) driver: String,
     pub(crate) subnet: String,
     pub(crate) second_subnet: Option<String>,
     /// The bridge's own address, where it is not the first one.
@@ -46,7 +57,60 @@ pub(crate) struct Record {
     pub(crate) options: BTreeMap<String, String>,
 }
 
+fn bridge_driver() -> String {
+    BRIDGE_DRIVER.to_owned()
+}
+
 impl Record {
+    /// `NAME[=VALUE]`.
+    pub(crate) fn is_labelled(&self, wanted: &str) -> bool {
+        labelled(|name| self.labels.get(name).map(String::as_str), wanted)
+    }
+
+    pub(crate) fn is_bridge(&self) -> bool {
+        self.driver == BRIDGE_DRIVER
+    }
+
+    /// The network itself, for containers in this directory; the kernel is not touched yet.
+    pub(crate) fn open(
+        &self,
+        settings: &Settings,
+        data_dir: PathBuf,
+    ) -> anyhow::Result<Arc<dyn PartNetwork>> {
+        let config = Config { data_dir, ..self.config(settings) };
+        Ok(match self.is_bridge() {
+            true => BridgeNetwork::apart(&config, self.apart(settings)?)?,
+            false => MacvlanNetwork::new(&config, self.wire(settings)?)?,
+        })
+    }
+
+    /// Whether nothing beyond it is reached.
+    pub(crate) fn ends_here(&self) -> bool {
+        self.internal || !self.is_bridge() && !self.options.contains_key(PARENT_OPTION)
+    }
+
+    /// The link that a macvlan network stands on.
+    pub(crate) fn parent(&self) -> String {
+        let own = self.options.get(PARENT_OPTION).cloned();
+        own.unwrap_or_else(|| macvlan::inner(&self.id))
+    }
+
+    /// The same, and how.
+    pub(crate) fn wire(&self, settings: &Settings) -> anyhow::Result<Wire> {
+        let Apart { gateway, within, reserved, .. } = self.apart(settings)?;
+        let parent = self.parent();
+        let mode = Mode::named(self.options.get(MODE_OPTION).map_or("", String::as_str))?;
+        let shared = self.beside(settings)?.next().is_some();
+        Ok(Wire { parent, mode, shared, internal: self.ends_here(), gateway, within, reserved })
+    }
+
+    /// Other networks on the same link.
+    pub(crate) fn beside(&self, settings: &Settings) -> anyhow::Result<impl Iterator<Item = Self>> {
+        let (parent, id) = (self.parent(), self.id.clone());
+        let same = move |other: &Self| !other.is_bridge() && other.id != id && other.parent() == parent;
+        Ok(all(settings)?.into_iter().filter(same))
+    }
+
     pub(crate) fn bridge(&self) -> String {
         let own = self.options.get(BRIDGE_OPTION).cloned();
         own.unwrap_or_else(|| format!("{BRIDGE}{}", &self.id[..12]))

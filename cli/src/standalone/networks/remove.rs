@@ -2,6 +2,7 @@
 
 use super::Known;
 use super::record::{self, Record};
+use crate::filter;
 use crate::moment::moment;
 use crate::output;
 use crate::settings::Settings;
@@ -66,10 +67,10 @@ pub(crate) async fn prune(settings: &Settings, filters: &[String]) -> anyhow::Re
 
 fn holds(filters: &[String], record: &Record) -> anyhow::Result<bool> {
     for text in filters {
-        let (key, value) = text.split_once('=').with_context(|| format!("invalid filter '{text}'"))?;
+        let (key, value) = filter::pair(text)?;
         let holds = match key {
-            "label" => has_label(record, value),
-            "label!" => !has_label(record, value),
+            "label" => record.is_labelled(value),
+            "label!" => !record.is_labelled(value),
             "until" => record.created < moment(value, Timestamp::now()).with_context(|| text.clone())?,
             _ => bail!("invalid filter '{key}'"),
         };
@@ -78,10 +79,4 @@ fn holds(filters: &[String], record: &Record) -> anyhow::Result<bool> {
         }
     }
     Ok(true)
-}
-
-/// `NAME[=VALUE]`.
-pub(super) fn has_label(record: &Record, wanted: &str) -> bool {
-    let (name, value) = wanted.split_once('=').map_or((wanted, None), |(name, value)| (name, Some(value)));
-    record.labels.get(name).is_some_and(|known| value.is_none_or(|value| value == known))
 }

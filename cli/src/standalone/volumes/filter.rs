@@ -1,8 +1,9 @@
 //! `--filter` of `volume ls` and `volume prune`: Docker's keys. Names and uses of one key are alternatives, of several keys all
 //! must hold; labels all have to be there.
 
+use crate::filter;
 use crate::image::listed::parsed_bool;
-use anyhow::{Context, bail};
+use anyhow::bail;
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +52,7 @@ impl Filters {
 
 impl Filter {
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let (key, value) = text.split_once('=').with_context(|| format!("invalid filter '{text}'"))?;
+        let (key, value) = filter::pair(text)?;
         let known = match key {
             "name" | "label" | "label!" | "driver" => true,
             "dangling" | "all" => parsed_bool(value).is_some(),
@@ -60,18 +61,12 @@ impl Filter {
         if !known {
             bail!("invalid filter '{text}'");
         }
-        let pattern = match key {
-            "name" => Some(Regex::new(value).with_context(|| format!("invalid filter '{text}'"))?),
-            _ => None,
-        };
+        let pattern = (key == "name").then(|| filter::name(value)).transpose()?;
         Ok(Self { key: key.to_owned(), value: value.to_owned(), pattern })
     }
 
     fn holds(&self, name: &str, labels: &BTreeMap<String, String>, used: &BTreeSet<String>) -> bool {
-        let labelled = || match self.value.split_once('=') {
-            Some((name, value)) => labels.get(name).is_some_and(|known| known == value),
-            None => labels.contains_key(&self.value),
-        };
+        let labelled = || filter::labelled(|name| labels.get(name).map(String::as_str), &self.value);
         match self.key.as_str() {
             "name" => self.pattern.as_ref().is_some_and(|pattern| pattern.is_match(name)),
             "driver" => self.value == "local",
